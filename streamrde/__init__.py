@@ -1,0 +1,52 @@
+"""streamrde: streaming inference for Neural Rough Differential Equations.
+
+    signature   log-signatures: of whole paths, and of paths that grow
+    windowing   from samples to windows
+    inference   Predictor (one stream), Fleet (many), the model file
+    models      training, in torch; everything above runs without it
+    connectors  MQTT, Arrow files
+    runtime     from a source through a Fleet to a sink
+
+Importing this module imports neither torch nor a connector.
+"""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from streamrde.inference import MLP, Bundle, Channel, Fleet, Header, Prediction, Predictor, load
+from streamrde.signature import LogSignature, logsignature, logsignature_channels, signature
+from streamrde.windowing import Count, Every, logsig_windows
+
+if TYPE_CHECKING:
+    from streamrde.models import NeuralRDE, save, train
+
+__version__ = version("streamrde")
+__all__ = [
+    "MLP",
+    "Bundle",
+    "Channel",
+    "Count",
+    "Every",
+    "Fleet",
+    "Header",
+    "LogSignature",
+    "NeuralRDE",
+    "Prediction",
+    "Predictor",
+    "load",
+    "logsig_windows",
+    "logsignature",
+    "logsignature_channels",
+    "save",
+    "signature",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Training's names, imported at first use because they need torch."""
+    if name in ("NeuralRDE", "save", "train"):
+        from streamrde import models
+
+        return getattr(models, name)
+    raise AttributeError(f"module 'streamrde' has no attribute '{name}'")

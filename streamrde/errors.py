@@ -1,0 +1,101 @@
+"""The tree of errors.
+
+    StreamRDEError
+    ├── ParameterError      an argument has a value that cannot work          (ValueError)
+    ├── ShapeError          an array has the wrong number of channels or axes (ValueError)
+    ├── SampleError         a sample's time or value cannot be used           (ValueError)
+    │   └── OrderError      its time is not after the stream's last sample
+    ├── ConfigError         a TOML file: unknown key, wrong type, bad value   (ValueError)
+    ├── DataError           a recorded file: missing column, text, truncated  (ValueError)
+    ├── PayloadError        a message that the codec cannot read              (ValueError)
+    ├── BundleError         a model file: cut, wrong version, wrong shapes    (ValueError)
+    ├── SnapshotError       a snapshot: cut, of another model or version      (ValueError)
+    ├── BrokerError         a broker refuses, is not there, or goes away      (ConnectionError)
+    └── MissingExtraError   an optional dependency is not installed           (ImportError)
+
+Every error names the field, the value it met and the remedy; what a program may want to act on is an attribute.
+"""
+
+from __future__ import annotations
+
+
+class StreamRDEError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ParameterError(StreamRDEError, ValueError):
+    """An argument has a value that cannot work."""
+
+
+class ShapeError(StreamRDEError, ValueError):
+    """An array has the wrong number of channels or axes."""
+
+
+class SampleError(StreamRDEError, ValueError):
+    """A sample's time or value cannot be used.
+
+    Attributes:
+        stream: the stream's name.
+        row: position of the sample in the arrays handed in.
+    """
+
+    def __init__(self, message: str, *, stream: object = "", row: int = 0) -> None:
+        super().__init__(message)
+        self.stream = stream
+        self.row = row
+
+
+class OrderError(SampleError):
+    """A sample's time is not after its stream's last sample.
+
+    Attributes:
+        t: the sample's time, seconds.
+        last: the time that it had to be after, seconds.
+    """
+
+    def __init__(self, message: str, *, stream: object = "", row: int = 0, t: float, last: float) -> None:
+        super().__init__(message, stream=stream, row=row)
+        self.t = t
+        self.last = last
+
+
+class ConfigError(StreamRDEError, ValueError):
+    """A configuration file has an unknown key, a wrong type or a value that cannot work."""
+
+
+class DataError(StreamRDEError, ValueError):
+    """A recorded file cannot be used.
+
+    Attributes:
+        path: the file, or the pattern that matched none.
+        column: the column at fault, or None.
+    """
+
+    def __init__(self, message: str, *, path: str, column: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.column = column
+
+
+class PayloadError(StreamRDEError, ValueError):
+    """A message's payload cannot be decoded into samples."""
+
+
+class BundleError(StreamRDEError, ValueError):
+    """A model file is cut, of an unknown version, or its tensors do not fit its header."""
+
+
+class SnapshotError(StreamRDEError, ValueError):
+    """A snapshot is cut, of an unknown version, or belongs to another model."""
+
+
+class BrokerError(StreamRDEError, ConnectionError):
+    """A message broker is not there, refused the client, or went away."""
+
+
+class MissingExtraError(StreamRDEError, ImportError):
+    """An optional dependency is not installed; the message has the command that installs it."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra '{extra}': run  pip install 'streamrde[{extra}]'")
+        self.extra = extra

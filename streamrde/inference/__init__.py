@@ -1,0 +1,8 @@
+"""Serving a trained model: the bundle on disk, the log-ODE step on arrays, and stateful predictors. No torch."""
+
+from streamrde.inference.bundle import MLP, Bundle, Channel, Header, load
+from streamrde.inference.fleet import Fleet
+from streamrde.inference.predictions import Prediction
+from streamrde.inference.predictor import Predictor
+
+__all__ = ["MLP", "Bundle", "Channel", "Fleet", "Header", "Prediction", "Predictor", "load"]

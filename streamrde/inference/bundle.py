@@ -1,0 +1,245 @@
+"""A trained model on disk: safetensors with a JSON header. Reading one needs numpy only: no torch, no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from streamrde.errors import BundleError, ParameterError
+from streamrde.inference.solvers import FirstStage, Solver
+from streamrde.signature.words import logsignature_channels
+from streamrde.windowing.policies import Every, Interpolation, Windows
+
+FORMAT = 1
+_KEY = "streamrde"
+# A header is a few kB and a model some MB; a file that claims more is not one of ours.
+_MAX_HEADER = 16 << 20
+
+Activation: TypeAlias = Literal["relu", "tanh", "silu", "softplus"]
+Task: TypeAlias = Literal["regression", "classification"]
+Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+# The bound keeps a hostile header from asking for an endless count of Lyndon words.
+Depth: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=12)]
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One data channel of a model: its name, its unit, and the value it has before it is first observed."""
+
+    name: str
+    unit: str = ""
+    fill: float = 0.0
+
+
+class MLP(msgspec.Struct, frozen=True, kw_only=True, tag="mlp", tag_field="field", forbid_unknown_fields=True):
+    """The vector field of the original Neural RDE: a multilayer perceptron with a final linear layer.
+
+    ``Linear(hidden, width) -> [activation, Linear(width, width)] * (layers - 1) -> last_activation
+    -> Linear(width, hidden * B)``, read as an (hidden, B) matrix F(z). The hidden layers have weights of their own.
+    Nothing follows the last linear layer, so that F(z) l can be contracted once per window.
+
+    Reference: Morrill et al. 2021, appendix C.
+    """
+
+    width: Positive = 64
+    layers: Positive = 2
+    activation: Activation = "relu"
+    last_activation: Activation = "tanh"
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything about a model that is not a tensor."""
+
+    format: int = FORMAT
+    channels: tuple[Channel, ...]
+    """Data channels in the order of x; time is channel 0 of the path and not listed."""
+    depth: Depth
+    hidden: Positive
+    outputs: Positive
+    field: MLP = MLP()
+    solver: Solver = "rk4"
+    first_stage: FirstStage = "own"
+    windows: Windows = Every(1.0)
+    interpolation: Interpolation = "linear"
+    task: Task = "regression"
+    labels: tuple[str, ...] = ()
+    """Classes (classification) or names of the targets (regression), one per output; may be empty."""
+    units: tuple[str, ...] = ()
+    """Units of the targets (regression), one per output; may be empty."""
+    dtype: Literal["float32", "float64"] = "float32"
+    versions: dict[str, str] = {}
+    """Versions of the software that made the file."""
+    metrics: dict[str, float] = {}
+    """What training measured, e.g. ``{"test_accuracy": 0.95}``."""
+    description: str = ""
+
+    @property
+    def path_channels(self) -> int:
+        """C, the channels of the path: time and the data channels."""
+        return len(self.channels) + 1
+
+    @property
+    def logsig_channels(self) -> int:
+        """B, the size of a window's log-signature."""
+        return logsignature_channels(self.path_channels, self.depth)
+
+    def check(self) -> None:
+        """Raise ParameterError where fields contradict each other."""
+        if not self.channels:
+            raise ParameterError("channels is empty: a model needs at least one data channel")
+        names = [channel.name for channel in self.channels]
+        if len(set(names)) < len(names):
+            raise ParameterError(f"channels {names} has a name twice: give each channel a name of its own")
+        for name in ("labels", "units"):
+            values = getattr(self, name)
+            if values and len(values) != self.outputs:
+                raise ParameterError(
+                    f"{name} has {len(values)} entries and outputs={self.outputs}: give one per output, or none"
+                )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor that belongs to this header."""
+        channels, features = self.path_channels, self.logsig_channels
+        hidden, width = self.hidden, self.field.width
+        shapes: dict[str, tuple[int, ...]] = {
+            "x0.shift": (channels,),
+            "x0.scale": (channels,),
+            "logsig.scale": (features,),
+            "initial.weight": (hidden, channels),
+            "initial.bias": (hidden,),
+            "readout.weight": (self.outputs, hidden),
+            "readout.bias": (self.outputs,),
+            "output.shift": (self.outputs,),
+            "output.scale": (self.outputs,),
+        }
+        sizes = [hidden] + [width] * self.field.layers + [hidden * features]
+        for i, (size_in, size_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            shapes[f"field.{i}.weight"] = (size_out, size_in)
+            shapes[f"field.{i}.bias"] = (size_out,)
+        return shapes
+
+
+# Scales multiply float64 log-signatures before these are rounded to the model's dtype, hence their own.
+_FLOAT64 = frozenset({"x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale"})
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A trained model: header and tensors, checked against each other.
+
+    A stream's path is ``(t - t0, x)``. The initial state is ``z0 = initial.weight ((x0 - x0.shift) * x0.scale) +
+    initial.bias``; a window's log-signature enters the field as ``l * logsig.scale``; an output leaves as
+    ``activation(readout.weight z + readout.bias)``, for regression times `output.scale` plus `output.shift`.
+
+    Raises:
+        BundleError: a tensor is missing, superfluous, or has another shape or dtype than the header asks for.
+    """
+
+    header: Header
+    tensors: Mapping[str, NDArray[np.floating]] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self.header.check()
+        except ParameterError as error:
+            raise BundleError(f"header: {error}") from None
+        shapes = self.header.shapes()
+        for name in sorted(shapes.keys() | self.tensors.keys()):
+            if name not in self.tensors:
+                raise BundleError(f"tensor '{name}' is missing; the header asks for shape {shapes[name]}")
+            if name not in shapes:
+                raise BundleError(f"tensor '{name}' is not part of a model with this header")
+            tensor = self.tensors[name]
+            dtype = "float64" if name in _FLOAT64 else self.header.dtype
+            if tensor.shape != shapes[name] or tensor.dtype != dtype:
+                raise BundleError(
+                    f"tensor '{name}' is {tensor.dtype} {tensor.shape}; the header asks for {dtype} {shapes[name]}"
+                )
+            if not np.isfinite(tensor).all():
+                raise BundleError(f"tensor '{name}' has a value that is not finite: the training diverged; train again")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides a prediction (header without metrics, and tensors), hexadecimal."""
+        header = msgspec.structs.replace(self.header, metrics={}, versions={}, description="")
+        digest = hashlib.sha256(msgspec.json.encode(header, order="deterministic"))
+        for name in sorted(self.tensors):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(self.tensors[name]).tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file under a temporary name beside `path`, sync it, and rename it."""
+        path = Path(path)
+        data = safetensors.numpy.save(
+            {name: np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()},
+            metadata={_KEY: msgspec.json.encode(self.header).decode()},
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o644)
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+
+
+def load(path: str | os.PathLike[str]) -> Bundle:
+    """Read a model file written by `save`. Needs numpy only: no torch, no pickle.
+
+    Raises:
+        BundleError: the file is missing, cut, no streamrde model, of another format version, or its tensors do not fit.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path}: {error.strerror or error}; give the path of a model written by streamrde train"
+        ) from None
+    try:
+        return _parse(data)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from None
+
+
+def _parse(data: bytes) -> Bundle:
+    try:
+        tensors = safetensors.numpy.load(data)
+        (size,) = struct.unpack_from("<Q", data)
+        if size > _MAX_HEADER:
+            raise BundleError(f"its header claims {size} bytes, more than any model of this package has")
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    except (safetensors.SafetensorError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"not a whole safetensors file ({error}); copy it again or train again") from None
+    if _KEY not in metadata:
+        raise BundleError(f"a safetensors file, but not a streamrde model: its metadata has no '{_KEY}' entry")
+    try:
+        version = msgspec.json.decode(metadata[_KEY], type=_Version).format
+        if version != FORMAT:
+            raise BundleError(
+                f"format {version}, and this streamrde reads format {FORMAT}: install the streamrde that wrote it"
+            )
+        header = msgspec.json.decode(metadata[_KEY], type=Header)
+    except msgspec.DecodeError as error:
+        raise BundleError(f"header: {error}") from None
+    return Bundle(header, tensors)
+
+
+class _Version(msgspec.Struct):
+    format: int

@@ -1,0 +1,163 @@
+"""Many streams of one model: rows of samples in, record batches of predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from streamrde.errors import ParameterError, ShapeError
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.predictions import Closed, prediction_schema
+from streamrde.inference.predictor import check_faults, check_samples, check_time
+from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
+
+
+class Fleet:
+    """Stateful predictors of many streams, the array twin of Predictor.
+
+    Each stream's predictions are, bit for bit, those of a Predictor of its own, in whatever order the streams' rows
+    come and however they are cut into calls.
+
+    Args:
+        bundle: the model, from `load`.
+        faults: what to do with a row that is late, a repeat, or not finite: ``"error"`` raises and takes no row of that
+            call; ``"drop"`` skips and counts it (see `counts`).
+    """
+
+    def __init__(self, bundle: Bundle, *, faults: OnFault = "error") -> None:
+        check_faults(faults)
+        self._table = StreamTable(bundle)
+        self._slots: dict[str, int] = {}
+        self._faults: OnFault = faults
+        self._ended = Counts()
+        self.schema: pa.Schema = prediction_schema(bundle.header)
+        """Schema of the record batches that come out."""
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __contains__(self, stream: object) -> bool:
+        return stream in self._slots
+
+    def __repr__(self) -> str:
+        return f"Fleet(streams={len(self)})"
+
+    @property
+    def streams(self) -> list[str]:
+        """Names of the live streams, in the order in which they began."""
+        return list(self._slots)
+
+    def counts(self, stream: str | None = None) -> Counts:
+        """What became of the rows of one live stream, or of all rows ever handed in."""
+        if stream is not None:
+            return self._table.counts(self._find([stream]))
+        return self._ended + self._table.counts(self._find(None))
+
+    def push(self, streams: pa.Array | Sequence[str] | NDArray[Any], t: ArrayLike, x: ArrayLike) -> pa.RecordBatch:
+        """Take rows of samples; a stream begins with its first row.
+
+        Args:
+            streams: stream of each row, (n,): strings, or integers, which become their decimal text.
+            t: times in seconds, (n,), ascending within each stream; streams may be interleaved in any way.
+            x: data channels without time, (n, channels), raw (unscaled); NaN = not observed.
+        Returns:
+            a prediction per closed window (see `prediction_schema`), in the order of the rows that closed them.
+        Raises:
+            ShapeError: the three do not belong together.
+            SampleError, OrderError: with ``faults="error"``, as Predictor.push.
+        """
+        times, samples = check_samples(self._table, t, x)
+        names = _stream_names(streams)
+        if len(names) != len(times):
+            raise ShapeError(f"streams has {len(names)} rows and t {len(times)}: give one stream per row")
+        began: list[str] = []
+        slots = np.empty(len(names.dictionary), dtype=np.intp)
+        for i, name in enumerate(names.dictionary.to_pylist()):
+            slot = self._slots.get(name)
+            if slot is None:
+                slot = self._slots[name] = self._table.add(name)
+                began.append(name)
+            slots[i] = slot
+        try:
+            closed = self._table.push(slots[names.indices.to_numpy()], times, samples, faults=self._faults)
+        except BaseException:
+            for name in began:
+                self._table.release(self._slots.pop(name))
+            raise
+        return self._batch(closed)
+
+    def advance(self, t: float, streams: Iterable[str] | None = None) -> pa.RecordBatch:
+        """Time t has been reached: close the windows that end by then, as Predictor.advance, in all or some streams."""
+        slots = self._find(streams)
+        return self._batch(self._table.advance(slots, np.repeat(check_time(t), len(slots))))
+
+    def flush(self, streams: Iterable[str] | None = None) -> pa.RecordBatch:
+        """The streams ended (None: all): close their last windows and free their rows.
+
+        A stream that comes back begins anew. To let one pause and go on later, keep its snapshot.
+        """
+        slots = self._find(streams)
+        batch = self._batch(self._table.flush(slots))
+        self._ended += self._table.counts(slots)
+        for slot in slots:
+            del self._slots[self._table.names[slot]]
+            self._table.release(int(slot))
+        return batch
+
+    def evict(self, *, idle: float) -> pa.RecordBatch:
+        """Flush the streams whose last sample is more than `idle` seconds before the fleet's latest sample."""
+        if not idle >= 0:
+            raise ParameterError(f"idle={idle}: give a number of seconds, at least 0")
+        names, last = self.streams, self._table.last(self._find(None))
+        if not names:
+            return self.flush([])
+        return self.flush([name for name, t in zip(names, last, strict=True) if t < last.max() - idle])
+
+    def snapshot(self, streams: Iterable[str] | None = None) -> dict[str, bytes]:
+        """The whole state of each stream (None: all), by name; Predictor.restore reads one too."""
+        return {self._table.names[slot]: self._table.snapshot(slot) for slot in self._find(streams)}
+
+    def restore(self, snapshots: Mapping[str, bytes]) -> None:
+        """Put streams back to where they were when `snapshot` was called, beside those that are live.
+
+        Raises:
+            SnapshotError: one is damaged, or belongs to another model; then none is restored.
+        """
+        rows = {name: self._table.read_snapshot(data)[1] for name, data in snapshots.items()}
+        for name, row in rows.items():
+            if name not in self._slots:
+                self._slots[name] = self._table.add(name)
+            self._table.rows[self._slots[name]] = row
+
+    def _find(self, streams: Iterable[str] | None) -> Slots:
+        names = self._slots if streams is None else dict.fromkeys([streams] if isinstance(streams, str) else streams)
+        unknown = [name for name in names if name not in self._slots]
+        if unknown:
+            raise ParameterError(f"stream {unknown[0]!r} is not live; {len(self)} are, see Fleet.streams")
+        return np.fromiter((self._slots[name] for name in names), dtype=np.intp, count=len(names))
+
+    def _batch(self, closed: Closed) -> pa.RecordBatch:
+        return closed.record_batch(self._table.names, self._table.header)
+
+
+def _stream_names(streams: pa.Array | Sequence[str] | NDArray[Any]) -> pa.DictionaryArray:
+    """Names of the rows' streams, dictionary-encoded; raise ShapeError where they are no names."""
+    if isinstance(streams, pa.ChunkedArray):
+        streams = streams.combine_chunks()
+    try:
+        array = streams if isinstance(streams, pa.Array) else pa.array(streams, from_pandas=True)
+        if pa.types.is_dictionary(array.type):
+            array = array.cast(pa.dictionary(pa.int32(), pa.string()))
+        else:
+            if pa.types.is_floating(array.type):
+                raise pa.ArrowTypeError(f"they are {array.type}")
+            array = array.cast(pa.string()).dictionary_encode()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise ShapeError(f"streams are not names ({error}): give one string or integer per row") from None
+    if array.null_count:
+        raise ShapeError("streams has a null: every row needs the name of its stream")
+    return array

@@ -1,0 +1,158 @@
+"""One stream: push samples, get predictions. No clock, no I/O, no asyncio, no torch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from streamrde.errors import ParameterError, SampleError, ShapeError
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.predictions import Closed, Prediction
+from streamrde.inference.table import Counts, OnFault, StreamTable
+
+_SLOT = np.zeros(1, dtype=np.intp)
+
+
+class Predictor:
+    """A stateful predictor of one stream.
+
+    Args:
+        bundle: the model, from `load`.
+        stream: name that the predictions carry.
+        faults: what to do with a sample that is late, a repeat, or not finite: ``"error"`` raises and leaves the state
+            as it was; ``"drop"`` skips and counts it (see `counts`).
+    """
+
+    def __init__(self, bundle: Bundle, *, stream: str = "", faults: OnFault = "error") -> None:
+        check_faults(faults)
+        self._table = StreamTable(bundle)
+        self._table.add(stream)
+        self._faults: OnFault = faults
+
+    def __repr__(self) -> str:
+        return f"Predictor(stream={self.stream!r}, samples={self.counts.samples})"
+
+    @property
+    def stream(self) -> str:
+        """Name that the predictions carry."""
+        return self._table.names[0]
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the samples since the stream began."""
+        return self._table.counts(_SLOT)
+
+    def push(self, t: float, x: ArrayLike) -> list[Prediction]:
+        """Take one sample; returns the predictions of the windows it closed, often none.
+
+        Args:
+            t: its time in seconds, after that of the sample before. Any origin.
+            x: the data channels without time, (channels,), raw (unscaled); NaN = not observed.
+        Raises:
+            ShapeError: x has another number of channels.
+            SampleError: t or x is infinite, or NaN where the model interpolates linearly.
+            OrderError: t is not after the last sample, or before an edge that `advance` passed.
+        """
+        sample = as_floats("x", x)
+        if sample.shape != (len(self._table.header.channels),):
+            raise ShapeError(f"x has shape {sample.shape}: {_wanted(self._table)}")
+        return self.push_many([t], sample[None])
+
+    def push_many(self, t: ArrayLike, X: ArrayLike) -> list[Prediction]:
+        """Take samples in order; the same predictions, bit for bit, as pushing them one by one.
+
+        Args:
+            t: times in seconds, (n,).
+            X: data channels, (n, channels).
+        Raises:
+            as `push`; then none of the samples is taken.
+        """
+        times, samples = check_samples(self._table, t, X)
+        closed = self._table.push(np.zeros(len(times), dtype=np.intp), times, samples, faults=self._faults)
+        return self._predictions(closed)
+
+    def advance(self, t: float) -> list[Prediction]:
+        """Time t has been reached with no sample: close the windows that end by then.
+
+        With ``interpolation="hold"`` the last value holds until t. With "linear" the path is not known before the next
+        sample, and with `Count` time has no edges: nothing closes then.
+        """
+        return self._predictions(self._table.advance(_SLOT, check_time(t)))
+
+    def flush(self) -> list[Prediction]:
+        """The stream ended: close its last, short window and forget the stream; the next sample begins a new one."""
+        closed = self._predictions(self._table.flush(_SLOT))
+        self._table.reset(_SLOT)
+        return closed
+
+    def peek(self, t: float | None = None) -> Prediction:
+        """A provisional prediction from the open window's partial log-signature; commits nothing.
+
+        Args:
+            t: time up to which the last value is held (``interpolation="hold"`` only); None: the last sample's.
+        Raises:
+            SampleError: there is no sample yet.
+        """
+        if not self.counts.samples:
+            raise SampleError(f"stream '{self.stream}' has no sample yet: push one before peek", stream=self.stream)
+        closed = self._table.peek(0, None if t is None else float(check_time(t)[0]))
+        return self._predictions(closed)[0]
+
+    def snapshot(self) -> bytes:
+        """The stream's whole state, as bytes that `restore` reads on any machine."""
+        return self._table.snapshot(0)
+
+    @classmethod
+    def restore(cls, bundle: Bundle, data: bytes, *, faults: OnFault = "error") -> Predictor:
+        """The predictor as it was when `snapshot` was called, from a Predictor's or a Fleet's snapshot.
+
+        Raises:
+            SnapshotError: the bytes are damaged, or belong to another model.
+        """
+        predictor = cls(bundle, faults=faults)
+        table = predictor._table
+        table.names[0], table.rows[0] = table.read_snapshot(data)
+        return predictor
+
+    def _predictions(self, closed: Closed) -> list[Prediction]:
+        return closed.predictions(self._table.names, self._table.header)
+
+
+def check_faults(faults: str) -> None:
+    """Raise ParameterError unless `faults` is one that exists."""
+    if faults not in ("error", "drop"):
+        raise ParameterError(f"faults={faults!r}: use 'error' or 'drop'")
+
+
+def check_time(t: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """t as an array of one; raise ParameterError unless it is finite."""
+    if not math.isfinite(t):
+        raise ParameterError(f"t={t}: a time must be finite, in seconds")
+    return np.array([t], dtype=np.float64)
+
+
+def check_samples(table: StreamTable, t: ArrayLike, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Times (n,) and samples (n, channels) as float64; raise ShapeError where they do not fit the model."""
+    times, samples = as_floats("t", t), as_floats("x", x)
+    if samples.ndim != 2 or samples.shape[1] != len(table.header.channels):
+        raise ShapeError(f"x has shape {samples.shape}: {_wanted(table, rows='n, ')}")
+    if times.shape != samples.shape[:1]:
+        raise ShapeError(f"t has shape {times.shape} and x {samples.shape}: give one time per row of x")
+    return times, samples
+
+
+def as_floats(name: str, values: ArrayLike) -> np.ndarray:
+    """Values as float64; raise SampleError where one is no number."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SampleError(
+            f"{name} has a value that is not a number ({error}); convert it, or use NaN for missing"
+        ) from None
+
+
+def _wanted(table: StreamTable, rows: str = "") -> str:
+    names = [channel.name for channel in table.header.channels]
+    return f"this model takes ({rows}{len(names)}{'' if rows else ','}), the channels {', '.join(names)}, without time"

@@ -1,0 +1,118 @@
+"""NumPy kernels: the specification, the oracle, and what runs everywhere.
+
+Every function works on any number of rows at once and uses elementwise operations only, so a row's result has the
+same bits whatever rows stand beside it. That is what makes push, push_many and Fleet agree exactly.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Rows are folded in blocks of about this many float64 (1 MiB), so that a block's signatures stay in a core's cache.
+_BLOCK = 1 << 17
+
+
+def signature_channels(channels: int, depth: int) -> int:
+    """Size of a signature without level 0: ``C + C^2 + ... + C^depth``."""
+    return sum(channels**k for k in range(1, depth + 1))
+
+
+@lru_cache(maxsize=256)
+def level_slices(channels: int, depth: int) -> tuple[slice, ...]:
+    """Where levels 1 to depth stand in a signature's row; entry k - 1 is level k."""
+    stops = [signature_channels(channels, k) for k in range(depth + 1)]
+    return tuple(slice(a, b) for a, b in zip(stops[:-1], stops[1:], strict=True))
+
+
+def multiply_exp(signatures: Floats, increments: Floats, depth: int) -> None:
+    """Append a straight piece to each path, in place: ``S <- S (x) exp(dx)``, truncated at `depth`.
+
+    Level k of the product is ``sum_j S_j (x) dx^(k-j) / (k-j)!``, evaluated by Horner's scheme
+    ``((dx/k + S_1) (x) dx/(k-1) + S_2) (x) ... (x) dx + S_k``.
+
+    Args:
+        signatures: (rows, C + ... + C^depth), changed in place.
+        increments: (rows, C).
+    Reference: Kidger & Lyons 2021 (Signatory), section 5.1.
+    """
+    levels = level_slices(increments.shape[1], depth)
+    fractions = [increments / k for k in range(1, depth + 1)]
+    # From the top down: level k reads only lower levels, which still have their old values.
+    for k in range(depth, 0, -1):
+        product = fractions[k - 1]
+        for j in range(1, k):
+            left = product + signatures[:, levels[j - 1]]
+            product = _outer(left, fractions[k - j - 1])
+        signatures[:, levels[k - 1]] += product
+
+
+def fold(
+    signatures: Floats, increments: Floats, starts: NDArray[np.intp], lengths: NDArray[np.intp], depth: int
+) -> None:
+    """Append to path r the pieces ``increments[starts[r] : starts[r] + lengths[r]]``, in place.
+
+    Args:
+        signatures: (rows, C + ... + C^depth), changed in place.
+        increments: (pieces, C), C-contiguous.
+        starts, lengths: (rows,).
+    """
+    # Longest first: after j rounds the rows that still have pieces are a prefix, a view rather than a copy.
+    order = np.argsort(-lengths, kind="stable")
+    block = max(1, _BLOCK // max(1, signatures.shape[1]))
+    for begin in range(0, len(order), block):
+        rows = order[begin : begin + block]
+        work, first = signatures[rows], starts[rows]
+        ends = np.searchsorted(-lengths[rows], -np.arange(lengths[rows[0]]), side="left")
+        for j, active in enumerate(ends):
+            multiply_exp(work[:active], increments[first[:active] + j], depth)
+        signatures[rows] = work
+
+
+def chen(left: Floats, right: Floats, channels: int, depth: int) -> Floats:
+    """Chen's identity: the signature of two paths joined, ``S(a, c) = S(a, b) (x) S(b, c)``.
+
+    Args:
+        left, right: (rows, C + ... + C^depth).
+    Returns:
+        (rows, C + ... + C^depth).
+    """
+    levels = level_slices(channels, depth)
+    joined = left + right
+    for k in range(2, depth + 1):
+        for j in range(1, k):
+            joined[:, levels[k - 1]] += _outer(left[:, levels[j - 1]], right[:, levels[k - j - 1]])
+    return joined
+
+
+def tensor_log(signatures: Floats, channels: int, depth: int) -> Floats:
+    """The tensor logarithm ``log(1 + X) = X - X^2/2 + X^3/3 - ...``, truncated at `depth`.
+
+    Evaluated as ``X (x) P_1`` with ``P_n = 1/n - X (x) P_(n+1)`` and ``P_depth = 1/depth``.
+
+    Args:
+        signatures: (rows, C + ... + C^depth).
+    Returns:
+        the logarithm in the same layout.
+    """
+    levels = level_slices(channels, depth)
+    x = [signatures[:, level] for level in levels]
+    series: list[Floats] = []  # levels 1, 2, ... of P_n; its level 0 is 1/n
+    for n in range(depth - 1, -1, -1):
+        top = depth - n  # X (x) P_(n+1) is needed up to this level
+        product = []
+        for k in range(1, top + 1):
+            level = x[k - 1] * (1.0 / (n + 1))
+            for j in range(1, k):
+                level = level + _outer(x[j - 1], series[k - j - 1])
+            product.append(level)
+        series = [-level for level in product] if n else product
+    return np.concatenate(series, axis=1)
+
+
+def _outer(a: Floats, b: Floats) -> Floats:
+    return (a[:, :, None] * b[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1])

@@ -1,0 +1,71 @@
+"""Real MQTT brokers for tests: mosquitto in a process, amqtt in this one."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from streamrde.connectors.broker import EmbeddedBroker
+
+# Debian installs it where a user's PATH does not look.
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def mosquitto(
+    folder: Path, *, port: int | None = None, passwords: Path | None = None, config: str = ""
+) -> Iterator[str]:
+    """mosquitto on a free port (or `port`) of 127.0.0.1; the value is its mqtt:// address.
+
+    `passwords`, a file made by mosquitto_passwd, shuts anonymous clients out; `config` has further lines.
+    """
+    if MOSQUITTO is None:
+        raise FileNotFoundError("mosquitto is not installed: apt-get install mosquitto")
+    port = port or free_port()
+    access = f"allow_anonymous false\npassword_file {passwords}" if passwords else "allow_anonymous true"
+    file = folder / f"mosquitto-{port}.conf"
+    file.write_text(f"listener {port} 127.0.0.1\n{access}\n{config}\n")
+    with (folder / f"mosquitto-{port}.log").open("wb") as log:
+        process = subprocess.Popen([MOSQUITTO, "-c", str(file)], stdout=log, stderr=log, cwd=folder)
+    try:
+        _await_port(port, process)
+        yield f"mqtt://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextmanager
+def amqtt_broker() -> Iterator[str]:
+    """The in-process broker of the demo; the value is its mqtt:// address."""
+    with EmbeddedBroker() as broker:
+        yield broker.url
+
+
+def any_broker(folder: Path) -> AbstractContextManager[str]:
+    """mosquitto where it is installed, else the in-process broker."""
+    return mosquitto(folder) if MOSQUITTO else amqtt_broker()
+
+
+def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+        else:
+            return
+    raise RuntimeError(f"mosquitto does not answer on port {port}; exit status {process.poll()}")

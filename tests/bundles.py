@@ -1,0 +1,43 @@
+"""Models with random weights, for tests that need some model."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from streamrde import MLP, Bundle, Channel, Header
+
+
+def make_bundle(seed: int = 0, **changes: object) -> Bundle:
+    """A model of the header's shape with random weights; `changes` replace fields of the header."""
+    header = Header(
+        channels=(Channel(name="a", unit="m/s2", fill=0.25), Channel(name="b", fill=-0.5)),
+        depth=3,
+        hidden=8,
+        outputs=3,
+        field=MLP(width=16, layers=2),
+        task="classification",
+        labels=("x", "y", "z"),
+    )
+    header = msgspec.structs.replace(header, **changes)
+    rng = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in header.shapes().items():
+        if name in ("x0.scale", "logsig.scale", "output.scale"):
+            tensors[name] = rng.uniform(0.5, 1.5, size=shape)
+        elif name in ("x0.shift", "output.shift"):
+            tensors[name] = rng.normal(size=shape)
+        else:
+            tensors[name] = (rng.normal(size=shape) / shape[-1] ** 0.5).astype(header.dtype)
+    return Bundle(header, tensors)
+
+
+def make_recording(
+    seed: int, length: int, channels: int = 2, *, missing: float = 0.0, t0: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Irregular times (length,) and samples (length, channels), a share of them NaN."""
+    rng = np.random.default_rng(seed)
+    t = t0 + np.concatenate([[0.0], rng.exponential(0.3, size=length - 1).cumsum()])
+    x = rng.normal(size=(length, channels)).cumsum(axis=0) * 0.3
+    x[rng.random(x.shape) < missing] = np.nan
+    return t, x

@@ -1,0 +1,150 @@
+"""Slow, obvious oracles. Imports nothing of streamrde.
+
+A truncated tensor is a dictionary from words (tuples of letters) to coefficients; the empty word is level 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+
+def words(channels, depth):
+    """All words of length 1 to depth, by length, then lexicographically."""
+    return [w for k in range(1, depth + 1) for w in itertools.product(range(channels), repeat=k)]
+
+
+def lyndon_words(channels, depth):
+    """The words strictly smaller than all their proper rotations."""
+    return [w for w in words(channels, depth) if all(w < w[i:] + w[:i] for i in range(1, len(w)))]
+
+
+def multiply(a, b, depth):
+    """Concatenation product."""
+    product = {}
+    for u, p in a.items():
+        for v, q in b.items():
+            if len(u) + len(v) <= depth:
+                product[u + v] = product.get(u + v, 0.0) + p * q
+    return product
+
+
+def exp(increment, depth):
+    """Signature of a straight piece: the coefficient of a word is the product of its increments over its length's factorial."""
+    tensor = {(): 1.0}
+    for w in words(len(increment), depth):
+        tensor[w] = math.prod(increment[i] for i in w) / math.factorial(len(w))
+    return tensor
+
+
+def signature(path, depth):
+    """Chen's identity, piece by piece."""
+    tensor = {(): 1.0}
+    for increment in np.diff(np.asarray(path, dtype=float), axis=0):
+        tensor = multiply(tensor, exp(increment, depth), depth)
+    return tensor
+
+
+def log(tensor, depth):
+    """log(1 + X) = X - X^2/2 + X^3/3 - ..."""
+    x = {w: c for w, c in tensor.items() if w}
+    power, total = {(): 1.0}, {}
+    for n in range(1, depth + 1):
+        power = multiply(power, x, depth)
+        for w, c in power.items():
+            total[w] = total.get(w, 0.0) + (-1) ** (n + 1) * c / n
+    return total
+
+
+def logsignature(path, depth):
+    """Coefficients of the tensor logarithm at the Lyndon words."""
+    tensor = log(signature(path, depth), depth)
+    return np.array([tensor.get(w, 0.0) for w in lyndon_words(np.shape(path)[1], depth)])
+
+
+def window_paths(t, x, *, every=None, count=None, align="first", interpolation="linear", fill=None):
+    """The windows of a stream as lists of points (time since the first sample, channels), and their edges.
+
+    Walks the path point by point. Edges are k * every after the first sample, or at multiples of `every`; a path point
+    is put on every edge that the path passes.
+    """
+    t, x = np.asarray(t, dtype=float), np.array(x, dtype=float)
+    held = np.zeros(x.shape[1]) if fill is None else np.asarray(fill, dtype=float)
+    for row in x:
+        row[np.isnan(row)] = held[np.isnan(row)]
+        held = row
+    u = t - t[0]
+    here, edges, windows = np.append(0.0, x[0]), [t[0]], []
+    window, k, increments, pieces = [here], 1, 0, 0
+    first_edge = 0.0 if align == "first" else math.floor(t[0] / every + 1e-9) * every - t[0]
+
+    def go(to):
+        nonlocal here, pieces
+        here = to
+        window.append(to)
+        pieces += 1
+
+    def close(at):
+        nonlocal window, k, pieces, increments
+        windows.append(np.array(window))
+        edges.append(at)
+        window, k, pieces, increments = [here], k + 1, 0, 0
+
+    for i in range(1, len(t)):
+        begin, target = here, np.append(u[i], x[i])
+        if interpolation == "hold":
+            target = np.append(u[i], begin[1:])
+        closed_here = False
+        while every and first_edge + k * every <= u[i] + 1e-9 * every:
+            edge = first_edge + k * every
+            if abs(edge - u[i]) <= 1e-9 * every:
+                go(target)
+                closed_here = True
+            else:
+                go(begin + (edge - begin[0]) / (target[0] - begin[0]) * (target - begin))
+            close(t[0] + edge)
+        if not closed_here:
+            go(target)
+        if interpolation == "hold":
+            go(np.append(u[i], x[i]))
+        increments += 1
+        if count and increments == count:
+            close(t[i])
+    if pieces:
+        close(t[-1])
+    return np.array(edges), windows
+
+
+def vector_field(z, weights, hidden):
+    """The matrix F(z) of a perceptron [(W, b), ...] with relu, tanh before the last layer, and none after it."""
+    for weight, bias in weights[:-2]:
+        z = np.maximum(weight @ z + bias, 0)
+    weight, bias = weights[-2]
+    z = np.tanh(weight @ z + bias)
+    weight, bias = weights[-1]
+    return (weight @ z + bias).reshape(hidden, -1)
+
+
+def log_ode(z, weights, logsigs, solver, first_stage="own"):
+    """Hidden states (K + 1, H) by the written-out formulas of torchdiffeq's solvers with one step per window."""
+    states = [z]
+    for k, own in enumerate(logsigs):
+        first = logsigs[k - 1] if first_stage == "previous" and k else own
+
+        def f(z, logsig=own):
+            return vector_field(z, weights, len(z)) @ logsig
+
+        k1 = f(z, first)
+        if solver == "euler":
+            z = z + k1
+        elif solver == "midpoint":
+            z = z + f(z + k1 / 2)
+        else:
+            k2 = f(z + k1 / 3)
+            k3 = f(z + k2 - k1 / 3)
+            k4 = f(z + k1 - k2 + k3)
+            z = z + (k1 + 3 * k2 + 3 * k3 + k4) / 8
+        states.append(z)
+    return np.array(states)

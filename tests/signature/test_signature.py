@@ -1,0 +1,119 @@
+import naive
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import cases
+from tolerances import LAW, ORACLE
+
+import streamrde as sr
+from streamrde.errors import ParameterError, SampleError, ShapeError, SnapshotError
+from streamrde.signature import lyndon_words
+
+
+@pytest.mark.parametrize("case", cases("logsignatures"), ids=lambda c: f"{c['path'].shape}x{c['depth']}")
+def test_signature_and_both_bases_equal_signatory(case):
+    path, depth = case["path"], int(case["depth"])
+    np.testing.assert_allclose(sr.signature(path, depth), case["signature"], rtol=0, atol=ORACLE)
+    np.testing.assert_allclose(sr.logsignature(path, depth), case["words"], rtol=0, atol=ORACLE)
+    np.testing.assert_allclose(sr.logsignature(path, depth, "brackets"), case["brackets"], rtol=0, atol=ORACLE)
+
+
+@pytest.mark.parametrize(("channels", "depth"), [(1, 1), (1, 8), (2, 8), (3, 6), (4, 4), (7, 3)])
+def test_lyndon_words_are_the_words_smaller_than_their_rotations(channels, depth):
+    assert list(lyndon_words(channels, depth)) == naive.lyndon_words(channels, depth)
+    assert sr.logsignature_channels(channels, depth) == len(lyndon_words(channels, depth))
+
+
+def test_depth_eight_equals_the_naive_logsignature():
+    path = np.random.default_rng(8).normal(size=(5, 2))
+    np.testing.assert_allclose(sr.logsignature(path, 8), naive.logsignature(path, 8), rtol=0, atol=1e-9)
+
+
+def test_batched_equals_singles_bit_for_bit():
+    paths = np.random.default_rng(0).normal(size=(2, 3, 9, 3))
+    for basis in ("words", "brackets"):
+        batched = sr.logsignature(paths, 4, basis)
+        singles = [[sr.logsignature(paths[i, j], 4, basis) for j in range(3)] for i in range(2)]
+        assert batched.tobytes() == np.array(singles).tobytes()
+
+
+def test_brackets_of_an_area_are_its_signed_area():
+    square = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]
+    np.testing.assert_allclose(sr.logsignature(square, 2, "brackets"), [0, 0, 1], atol=1e-15)
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**32), st.integers(1, 19))
+def test_any_cut_into_pushes_gives_the_same_bits(channels, depth, seed, cut):
+    path = np.random.default_rng(seed).normal(size=(20, channels))
+    one, many = sr.LogSignature(channels, depth), sr.LogSignature(channels, depth)
+    for x in path:
+        one.push(x)
+    many.push_many(path[:cut])
+    many = sr.LogSignature.restore(many.snapshot())
+    many.push_many(path[cut:])
+    assert one.value().tobytes() == many.value().tobytes() == sr.logsignature(path, depth).tobytes()
+
+
+def test_reset_starts_a_window_at_the_last_sample():
+    path = np.random.default_rng(1).normal(size=(12, 3))
+    acc = sr.LogSignature(3, 3)
+    acc.push_many(path[:5])
+    acc.reset()
+    np.testing.assert_array_equal(acc.value(), 0.0)
+    acc.push_many(path[5:])
+    assert acc.value().tobytes() == sr.logsignature(path[4:], 3).tobytes()
+
+
+def test_the_value_does_not_depend_on_what_windows_came_before():
+    rng = np.random.default_rng(2)
+    acc = sr.LogSignature(3, 3)
+    for window in rng.normal(size=(50, 8, 3)).cumsum(axis=1):
+        acc.push_many(window)
+        acc.reset()
+    tail = rng.normal(size=(8, 3))
+    acc.push(tail[0])
+    acc.reset()
+    acc.push_many(tail[1:])
+    np.testing.assert_allclose(acc.value(), sr.logsignature(tail, 3), rtol=0, atol=LAW)
+
+
+def test_a_bad_sample_raises_and_leaves_the_state():
+    acc = sr.LogSignature(2, 2)
+    acc.push_many([[0.0, 0.0], [1.0, 2.0]])
+    before = acc.snapshot()
+    with pytest.raises(ShapeError, match=r"shape \(3,\).*\(2,\)"):
+        acc.push([1.0, 2.0, 3.0])
+    with pytest.raises(SampleError, match="sample 1, channel 0 is nan"):
+        acc.push_many([[1.0, 1.0], [np.nan, 1.0]])
+    assert acc.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: sr.LogSignature(0, 2), "channels=0"),
+        (lambda: sr.LogSignature(2, 1.5), "depth=1.5"),
+        (lambda: sr.LogSignature(2, 2, "hall"), "'words' or 'brackets'"),
+        (lambda: sr.logsignature([[0.0], [1.0]], 0), "depth=0"),
+    ],
+)
+def test_a_size_that_cannot_work_is_named(call, match):
+    with pytest.raises(ParameterError, match=match):
+        call()
+
+
+def test_a_path_that_is_none_is_refused():
+    with pytest.raises(ShapeError, match="points, channels"):
+        sr.signature([1.0, 2.0], 2)
+    with pytest.raises(SampleError, match="nan"):
+        sr.signature([[1.0], [np.nan]], 2)
+
+
+def test_damaged_snapshots_are_refused():
+    acc = sr.LogSignature(2, 3)
+    acc.push_many(np.eye(2))
+    data = acc.snapshot()
+    for bad in (b"", b"hello", data[:-1], data[:20], data[:30] + b"\0" + data[31:], data + b"\0"):
+        with pytest.raises(SnapshotError):
+            sr.LogSignature.restore(bad)
