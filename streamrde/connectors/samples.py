@@ -1,0 +1,50 @@
+"""What travels between a source, the fleet and a sink."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamrde.connectors.timestamps import TICKS_PER_SECOND
+from streamrde.errors import ParameterError
+
+
+class Samples(NamedTuple):
+    """Rows of samples of one or many streams, in the order in which they arrived."""
+
+    streams: pa.Array
+    """Stream of each row: a string array, dictionary-encoded or plain, (rows,), without nulls."""
+    t: NDArray[np.float64]
+    """Time of each row in seconds, (rows,)."""
+    x: NDArray[np.float64]
+    """Data channels in the model's order, (rows, channels); NaN = not observed."""
+    extra: pa.RecordBatch | None = None
+    """Further columns that were asked for (targets, groups), row by row; None where none were."""
+
+
+class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which columns (or payload fields) hold what."""
+
+    channels: tuple[str, ...]
+    """Columns of the data channels, in the model's order."""
+    time: str = "t"
+    time_unit: str = "s"
+    """Unit of a numeric time column: s, ms, us or ns. Arrow timestamps and durations carry their own."""
+    stream: str | None = "stream_id"
+    """Column of the stream's name; None: each file is one stream, named after the file."""
+
+    def __post_init__(self) -> None:
+        if not self.channels:
+            raise ParameterError("channels is empty: name at least one data channel")
+        if len(set(self.channels)) < len(self.channels):
+            raise ParameterError(f"channels {list(self.channels)} has a name twice: name each column once")
+        if self.time in self.channels:
+            raise ParameterError(
+                f"time = {self.time!r} is also one of the channels: time is channel 0 already, leave it out"
+            )
+        if self.time_unit not in TICKS_PER_SECOND:
+            raise ParameterError(f"time_unit = {self.time_unit!r}: use one of {', '.join(TICKS_PER_SECOND)}")

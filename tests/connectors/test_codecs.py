@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from streamrde.connectors.codecs import JsonCodec, decode_prediction, encode_prediction
+from streamrde.connectors.samples import Columns
+from streamrde.errors import ParameterError, PayloadError, SampleError
+
+CHANNELS = ("ax", "heart rate", "class")
+CODEC = JsonCodec(Columns(channels=CHANNELS))
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+rows = st.integers(1, 8)
+
+
+@given(st.data())
+def test_decode_undoes_encode_bit_for_bit(data: st.DataObject) -> None:
+    n = data.draw(rows)
+    t = data.draw(hnp.arrays(np.float64, n, elements=finite))
+    x = data.draw(hnp.arrays(np.float64, (n, 3), elements=finite | st.just(math.nan)))
+    t_read, x_read = CODEC.decode(CODEC.encode_samples(t, x))
+    assert t_read.tobytes() == t.tobytes()
+    assert np.where(np.isnan(x_read), math.nan, x_read).tobytes() == np.where(np.isnan(x), math.nan, x).tobytes()
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_raise_nothing_but_a_payload_error(payload: bytes) -> None:
+    for decode in (CODEC.decode, decode_prediction):
+        with contextlib.suppress(PayloadError):
+            decode(payload)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["t", *CHANNELS, "z"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_arbitrary_json_gives_finite_times_or_a_payload_error(value: object) -> None:
+    try:
+        t, x = CODEC.decode(json.dumps(value).encode())
+    except PayloadError:
+        return
+    assert t.shape == (len(x),)
+    assert x.shape == (len(t), 3)
+    assert len(t) >= 1
+    assert np.isfinite(t).all()
+
+
+def test_mutilated_payloads_raise_nothing_but_a_payload_error() -> None:
+    rng = random.Random(0)
+    whole = CODEC.encode_samples([0.5, 1.5], np.array([[1, 2, 3], [4, math.nan, 6]]))
+    for _ in range(3000):
+        payload = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            payload[rng.randrange(len(payload))] = rng.randrange(256)
+        with contextlib.suppress(PayloadError):
+            CODEC.decode(bytes(payload[: rng.randint(0, len(payload))]))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        '{"t": 1.5, "ax": 2, "heart rate": null}',
+        '[{"t": 1.5, "ax": 2}]',
+        '{"t": [1.5], "ax": [2], "class": [null]}',
+        '{"t": 1.5, "ax": 2.0, "unknown": {"deep": [1, {"x": "y"}]}}',
+        '{"t": [1.5], "ax": [2], "class": null}',
+    ],
+)
+def test_a_sample_has_three_spellings_and_what_is_not_observed_is_nan(payload: str) -> None:
+    t, x = CODEC.decode(payload.encode())
+    assert t.tolist() == [1.5]
+    np.testing.assert_array_equal(x, [[2.0, math.nan, math.nan]])
+
+
+def test_batches_by_rows_and_by_columns_agree() -> None:
+    by_rows = b'[{"t": 1, "ax": 2}, {"t": 2, "class": 5}]'
+    by_columns = b'{"t": [1, 2], "ax": [2, null], "class": [null, 5]}'
+    for a, b in zip(CODEC.decode(by_rows), CODEC.decode(by_columns), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "truncated"),
+        (b"\xff\xfe", "malformed"),
+        (b"{", "truncated"),
+        (b"[]", "no sample"),
+        (b'{"t": []}', "no sample"),
+        (b"12", "Expected"),
+        (b"null", "Expected"),
+        (b'{"ax": 1}', "missing required field `t`"),
+        (b'{"t": null, "ax": 1}', r"\$.t"),
+        (b'{"t": "noon", "ax": 1}', r"\$.t"),
+        (b'{"t": 1, "ax": "text"}', r"\$.ax"),
+        (b'{"t": 1, "ax": true}', r"\$.ax"),
+        (b'{"t": true, "ax": 1}', r"\$.t"),
+        (b'{"t": 1, "ax": {"a": 1}}', r"\$.ax"),
+        (b'{"t": 1, "ax": [1]}', "'ax' is a list"),
+        (b'[{"t": [1], "ax": [1]}, {"t": [2], "ax": [1]}]', "'t' is a list"),
+        (b'{"t": [1, 2], "ax": [1]}', "'ax' has 1 values and 't' has 2"),
+        (b'{"t": [1, 2], "ax": 1}', "'ax' has one number"),
+        (b'{"t": [1, null]}', r"\$.t"),
+        (b'{"t": 1e999, "ax": 1}', "out of range"),
+        (b'{"t": NaN, "ax": 1}', "malformed"),
+        (b'{"t": Infinity}', "malformed"),
+        (b'{"t": 1' + b"0" * 400 + b"}", "out of range|too large"),
+        (b'{"t": 1, "ax": 1' + b"0" * 400 + b"}", "out of range|too large"),
+        (b"[" * 100_000, "not a sample"),
+        (b'{"t": 1, "z": ' + b"[" * 100_000, "not a sample"),
+        (b'{"t": 1} trailing', "trailing"),
+    ],
+)
+def test_a_malformed_payload_is_an_error_with_its_reason(payload: bytes, reason: str) -> None:
+    with pytest.raises(PayloadError, match=reason):
+        CODEC.decode(payload)
+
+
+def test_a_payload_over_the_limit_is_refused_unread() -> None:
+    codec = JsonCodec(Columns(channels=("a",)), max_bytes=20)
+    codec.decode(b'{"t": 1, "a": 12345}')
+    with pytest.raises(PayloadError, match="21 bytes, more than max_bytes = 20"):
+        codec.decode(b'{"t": 1, "a": 123456}')
+
+
+@pytest.mark.parametrize(("unit", "ticks"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_times_are_read_in_their_unit(unit: str, ticks: int) -> None:
+    codec = JsonCodec(Columns(channels=("a",), time_unit=unit))
+    now = 1_700_000_000
+    for payload in (b'{"t": %d}' % (now * ticks), b'{"t": [%d]}' % (now * ticks)):
+        assert codec.decode(payload)[0].tolist() == [float(now)]
+    t, _ = codec.decode(codec.encode_samples([now + 0.25], [[1.0]]))
+    assert t.tolist() == [now + 0.25]
+
+
+def test_nanoseconds_since_1970_keep_all_digits_that_float64_has() -> None:
+    codec = JsonCodec(Columns(channels=("a",), time_unit="ns"))
+    assert codec.decode(b'{"t": 1700000000123456789}')[0].tolist() == [1700000000.123456789]
+
+
+@pytest.mark.parametrize(("t", "x"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, math.inf)])
+def test_what_json_cannot_carry_is_not_encoded(t: float, x: float) -> None:
+    with pytest.raises(SampleError, match="finite"):
+        CODEC.encode_samples([t], [[x, 0.0, 0.0]])
+
+
+def test_a_prediction_comes_back_as_it_was() -> None:
+    row = {"stream": "pump-7", "window": 3, "t_start": 1.5, "t_end": 2.5, "value": [0.1, -0.0, 1e300], "label": "FEL"}
+    assert decode_prediction(encode_prediction(row)) == row
+    del row["label"]
+    assert decode_prediction(encode_prediction(row)) == row
+    assert b"label" not in encode_prediction({**row, "label": None})
+    assert math.isnan(decode_prediction(encode_prediction({**row, "value": [math.nan]}))["value"][0])
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"channels": ()}, {"channels": ("a", "a")}, {"channels": ("t",)}, {"channels": ("a",), "time_unit": "h"}],
+)
+def test_columns_that_cannot_work_are_refused(columns: dict[str, object]) -> None:
+    with pytest.raises(ParameterError):
+        Columns(**columns)

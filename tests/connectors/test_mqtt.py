@@ -1,0 +1,321 @@
+"""One conformance suite over real brokers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from uuid import uuid4
+
+import aiomqtt
+import numpy as np
+import pyarrow as pa
+import pytest
+from brokers import MOSQUITTO, free_port, mosquitto
+
+from streamrde.connectors.codecs import decode_prediction
+from streamrde.connectors.mqtt import MqttAddress, MqttBatch, MqttSink, MqttSource, SamplePublisher
+from streamrde.connectors.samples import Columns, Samples
+from streamrde.errors import BrokerError, ParameterError
+
+COLUMNS = Columns(channels=("a", "b"))
+STREAMS = [f"s{i}" for i in range(5)]
+
+
+def run(main: Awaitable[object], seconds: float = 20.0) -> None:
+    """Run a test to its end, or fail after a time in which nothing should hang."""
+    asyncio.run(asyncio.wait_for(main, seconds))
+
+
+def make_samples(rows: int, seed: int = 0) -> Samples:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 2))
+    x[rng.random(x.shape) < 0.1] = np.nan
+    return Samples(pa.array(rng.choice(STREAMS, rows)), np.cumsum(rng.random(rows)), x)
+
+
+def new_topic() -> str:
+    return f"test-{uuid4().hex}/{{stream}}/imu"
+
+
+def of_stream(samples: Samples, stream: str) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.asarray(samples.streams.to_pylist()) == stream
+    return samples.t[rows], samples.x[rows]
+
+
+def joined(batches: list[MqttBatch]) -> Samples:
+    parts = [batch.samples for batch in batches]
+    streams = pa.array([name for part in parts for name in part.streams.to_pylist()])
+    return Samples(streams, np.concatenate([part.t for part in parts]), np.concatenate([part.x for part in parts]))
+
+
+async def collect(source: MqttSource, rows: int) -> list[MqttBatch]:
+    batches: list[MqttBatch] = []
+    async for batch in source:
+        batches.append(batch)
+        await source.acknowledge(batch)
+        if source.counts.samples >= rows:
+            break
+    return batches
+
+
+@pytest.mark.parametrize(("qos", "per_message"), [(1, 1), (0, 1), (1, 20)])
+def test_every_sample_arrives_once_and_in_order(broker: str, qos: int, per_message: int) -> None:
+    samples = make_samples(300)
+    topic = new_topic()
+
+    async def main() -> None:
+        async with (
+            MqttSource(broker, topic=topic, columns=COLUMNS, qos=qos) as source,
+            SamplePublisher(broker, topic=topic, columns=COLUMNS, qos=qos, batch=per_message) as publisher,
+        ):
+            received = asyncio.create_task(collect(source, 300))
+            before = time.perf_counter()
+            await publisher.publish(samples)
+            await publisher.flush()
+            batches = await received
+            await asyncio.sleep(0.05)
+            source.stop()
+            assert [batch async for batch in source] == []
+            arrived = joined(batches)
+            for stream in STREAMS:
+                for sent, got in zip(of_stream(samples, stream), of_stream(arrived, stream), strict=True):
+                    np.testing.assert_array_equal(got, sent)
+            assert source.counts.samples == 300
+            assert source.counts.messages == publisher.counts.messages
+            assert source.counts.malformed == source.counts.dropped == 0
+            arrivals = np.concatenate([batch.arrivals for batch in batches])
+            assert arrivals.shape == (300,)
+            assert before < arrivals.min() <= arrivals.max() < time.perf_counter()
+
+    run(main())
+
+
+def test_malformed_messages_are_counted_acknowledged_and_skipped(broker: str, caplog: pytest.LogCaptureFixture) -> None:
+    topic = new_topic()
+    address = MqttAddress.parse(broker)
+
+    async def main() -> None:
+        async with (
+            MqttSource(broker, topic=topic, columns=COLUMNS) as source,
+            aiomqtt.Client(address.host, address.port) as client,
+        ):
+            bad = [b"", b"no json", b"[]", b'{"t": "x"}', b'{"a": 1}', b"\xff"]
+            # More than a broker keeps in flight: were they not acknowledged, the good one would never come.
+            for payload in bad * 10:
+                await client.publish(topic.format(stream="s"), payload, qos=1)
+            await client.publish(topic.format(stream="s"), b'{"t": 1, "a": 2}', qos=1)
+            (batch,) = await collect(source, 1)
+            assert batch.samples.t.tolist() == [1.0]
+            assert source.counts.malformed == 60
+            assert source.counts.messages == 61
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    assert [record.levelname for record in caplog.records] == ["WARNING"], "one line, not sixty"
+    assert "not a sample" in caplog.text
+
+
+def test_a_sink_returns_when_the_broker_has_confirmed(broker: str, caplog: pytest.LogCaptureFixture) -> None:
+    topic = new_topic()
+    address = MqttAddress.parse(broker)
+    rows = 250
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "stream": pa.array([f"s{i % 3}" for i in range(rows)]).dictionary_encode(),
+            "window": pa.array(range(rows), pa.int64()),
+            "t_start": np.arange(rows) / 3,
+            "t_end": np.arange(1, rows + 1) / 3,
+            "value": pa.FixedSizeListArray.from_arrays(pa.array(np.arange(2.0 * rows) / 7, pa.float32()), 2),
+            "label": pa.array(["ok", "FEL"] * (rows // 2)).dictionary_encode(),
+        }
+    )
+
+    async def main() -> None:
+        async with (
+            aiomqtt.Client(address.host, address.port) as client,
+            MqttSink(broker, topic=topic) as sink,
+        ):
+            await client.subscribe(topic.format(stream="+"), qos=1)
+            await sink.write(batch)
+            assert sink.counts.messages == rows
+            received = []
+            async for message in client.messages:
+                received.append(decode_prediction(message.payload))
+                if len(received) == rows:
+                    break
+            received.sort(key=lambda row: row["window"])
+            assert received == batch.to_pylist()
+            with pytest.raises(ParameterError, match="rename it"):
+                await sink.write(batch.set_column(0, "stream", pa.array(["ok"] * (rows - 1) + ["a/b"])))
+            assert sink.counts.messages == rows
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    assert caplog.records == []
+
+
+@pytest.mark.skipif(
+    MOSQUITTO is None, reason="mosquitto is not installed; amqtt forgets a session's unacknowledged messages"
+)
+def test_what_a_consumer_never_acknowledged_comes_again(mosquitto_url: str) -> None:
+    samples = make_samples(100)
+    topic = new_topic()
+
+    def source() -> MqttSource:
+        return MqttSource(mosquitto_url, topic=topic, columns=COLUMNS, client_id="fixed", session=True)
+
+    async def main() -> None:
+        async with source() as first, SamplePublisher(mosquitto_url, topic=topic, columns=COLUMNS) as publisher:
+            await publisher.publish(samples)
+            await publisher.flush()
+            batches = aiter(first)
+            taken = await anext(batches)
+            await first.acknowledge(taken)
+            lost = await anext(batches)
+        async with source() as second:
+            rest = joined(await collect(second, 100 - len(taken.samples.t)))
+        assert len(lost.samples.t) > 0
+        everything = Samples(None, np.concatenate([taken.samples.t, rest.t]), np.concatenate([taken.samples.x, rest.x]))
+        np.testing.assert_array_equal(everything.t, samples.t)
+        np.testing.assert_array_equal(everything.x, samples.x)
+
+    run(main())
+
+
+def test_the_broker_holds_back_while_nothing_is_acknowledged(mosquitto_url: str) -> None:
+    topic = new_topic()
+
+    async def main() -> None:
+        async with (
+            MqttSource(mosquitto_url, topic=topic, columns=COLUMNS) as source,
+            SamplePublisher(mosquitto_url, topic=topic, columns=COLUMNS) as publisher,
+        ):
+            await publisher.publish(make_samples(500))
+            await publisher.flush()
+            await asyncio.sleep(0.1)
+            source.stop()
+            assert sum([len(batch.samples.t) async for batch in source]) == 20
+
+    run(main())
+
+
+def test_a_full_queue_of_qos_0_drops_the_oldest_and_counts(broker: str) -> None:
+    topic = new_topic()
+    samples = make_samples(50)
+
+    async def main() -> None:
+        async with (
+            MqttSource(broker, topic=topic, columns=COLUMNS, qos=0, queue_messages=8, batch_messages=3) as source,
+            SamplePublisher(broker, topic=topic, columns=COLUMNS, qos=1) as publisher,
+        ):
+            await publisher.publish(samples)
+            await publisher.flush()
+            while source.counts.dropped < 42:
+                await asyncio.sleep(0.01)
+            source.stop()
+            batches = [batch async for batch in source]
+            assert [len(batch.samples.t) for batch in batches] == [3, 3, 2]
+            np.testing.assert_array_equal(joined(batches).t, samples.t[-8:])
+            assert all(batch.receipts == () for batch in batches)
+
+    run(main())
+
+
+def test_stop_ends_a_source_that_waits(broker: str) -> None:
+    async def main() -> None:
+        async with MqttSource(broker, topic=new_topic(), columns=COLUMNS) as source:
+            asyncio.get_running_loop().call_later(0.05, source.stop)
+            assert [batch async for batch in source] == []
+
+    run(main(), 5)
+
+
+def every_client(
+    address: MqttAddress | str, timeout: float = 5.0
+) -> list[Callable[[], MqttSource | MqttSink | SamplePublisher]]:
+    return [
+        lambda: MqttSource(address, topic="a/{stream}", columns=COLUMNS, timeout=timeout),
+        lambda: MqttSink(address, topic="a/{stream}", timeout=timeout),
+        lambda: SamplePublisher(address, topic="a/{stream}", columns=COLUMNS, timeout=timeout),
+    ]
+
+
+def fails_to_connect(url: str, match: str, timeout: float = 5.0) -> None:
+    async def main() -> None:
+        for make in every_client(url, timeout):
+            with pytest.raises(BrokerError, match=match) as caught:
+                async with make():
+                    pass
+            assert url.rpartition("@")[2].removeprefix("mqtt://") in str(caught.value)
+            assert "S3CRET" not in str(caught.value)
+            assert "S3CRET" not in repr(caught.value.__cause__)
+
+    run(main())
+
+
+def test_a_broker_that_is_not_there_is_an_error_with_a_remedy() -> None:
+    fails_to_connect(f"mqtt://me:S3CRET@127.0.0.1:{free_port()}", "start the broker or check host, port")
+
+
+def test_a_broker_that_is_silent_is_an_error_within_the_timeout() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        fails_to_connect(
+            f"mqtt://me:S3CRET@127.0.0.1:{silent.getsockname()[1]}", "start the broker or check host, port", timeout=0.3
+        )
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+def test_a_broker_that_refuses_a_password_is_an_error_without_it(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.touch(0o600)
+    made = subprocess.run(["mosquitto_passwd", "-b", str(passwords), "me", "right"], capture_output=True, check=False)
+    assert made.returncode == 0, made.stderr
+    with mosquitto(tmp_path, passwords=passwords) as url:
+        fails_to_connect(url.replace("://", "://me:S3CRET@"), "refuses the connection.*check user and password")
+
+        async def main() -> None:
+            for make in every_client(url.replace("://", "://me:right@")):
+                async with make():
+                    pass
+
+        run(main())
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+def test_a_broker_that_goes_away_is_an_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        with mosquitto(tmp_path) as url:
+            source, sink, publisher = (make() for make in every_client(url))
+            await source.__aenter__()
+            await sink.__aenter__()
+            await publisher.__aenter__()
+        for name, client in (("source", source), ("sink", sink), ("publisher", publisher)):
+            with pytest.raises(BrokerError, match=r"127\.0\.0\.1:\d+ went away"):
+                if name == "source":
+                    await anext(aiter(source))
+                else:
+                    await publisher.publish(make_samples(1000)) if name == "publisher" else await sink.write(
+                        predictions()
+                    )
+                    await asyncio.sleep(0)
+            await client.__aexit__(None, None, None) if name != "publisher" else None
+
+    def predictions() -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist([{"stream": "s", "window": 0, "t_start": 0.0, "t_end": 1.0, "value": [1.0]}])
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"session": True}, {"qos": 2}, {"batch_messages": 0}, {"topic": "no/placeholder"}]
+)
+def test_arguments_that_cannot_work_are_refused(arguments: dict[str, object]) -> None:
+    with pytest.raises(ParameterError):
+        MqttSource("mqtt://host", **{"topic": "a/{stream}", "columns": COLUMNS, **arguments})

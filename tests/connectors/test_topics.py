@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamrde.connectors.topics import MqttAddress, TopicTemplate
+from streamrde.errors import ParameterError
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("mqtt://host", MqttAddress("host", 1883)),
+        ("mqtts://host", MqttAddress("host", 8883, tls=True)),
+        ("mqtt://10.0.0.1:1884/", MqttAddress("10.0.0.1", 1884)),
+        ("mqtt://me:p%40ss%2Fword@host:99", MqttAddress("host", 99, "me", "p@ss/word")),
+        ("mqtt://me@host", MqttAddress("host", 1883, "me")),
+        ("mqtt://[::1]:1885", MqttAddress("::1", 1885)),
+    ],
+)
+def test_an_address_is_read_from_a_url(url: str, address: MqttAddress) -> None:
+    assert MqttAddress.parse(url) == address
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "host:1883", "http://host", "mqtt://", "mqtt://me:S3CRET", "mqtt://me:S3CRET/x@host", "mqtt://me:S3CRET@host:port",
+     "mqtt://me:S3CRET@host:99999", "mqtt://me:S3CRET@host/topic", "mqtt://me:S3CRET@host?x", "mqtt://:S3CRET@host", "mqtt://me:S3CRET@[::1"],
+)  # fmt: skip
+def test_a_wrong_address_is_an_error_without_the_password(url: str) -> None:
+    with pytest.raises(ParameterError, match="mqtt://host:1883") as caught:
+        MqttAddress.parse(url)
+    assert "S3CRET" not in str(caught.value)
+
+
+def test_a_password_is_neither_printed_nor_shown() -> None:
+    address = MqttAddress.parse("mqtt://me:S3CRET@host:99")
+    assert str(address) == "host:99"
+    assert "S3CRET" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "",
+        "sensors/imu",
+        "sensors/{stream}-imu",
+        "{stream}/{stream}",
+        "a/{stream}/b{stream}",
+        "+/{stream}",
+        "{stream}/#",
+        "a/{Stream}",
+    ],
+)
+def test_a_template_needs_exactly_one_level_for_the_stream(template: str) -> None:
+    with pytest.raises(ParameterError, match=r"\{stream\}"):
+        TopicTemplate(template)
+
+
+@pytest.mark.parametrize("template", ["{stream}", "sensors/{stream}", "sensors/{stream}/imu", "/{stream}/"])
+@given(stream=st.text(st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"]), min_size=1, max_size=20))
+def test_the_stream_comes_back_out_of_its_topic(template: str, stream: str) -> None:
+    topic = TopicTemplate(template)
+    assert topic.stream_of(topic.topic_for(stream)) == stream
+    assert topic.filter == template.replace("{stream}", "+")
+
+
+@pytest.mark.parametrize(
+    "topic", ["sensors/imu", "sensors//imu", "sensors/a/b/imu", "x/a/imu", "sensors/a/gps", "sensors/imu/imu/imu", ""]
+)
+def test_a_topic_that_does_not_fit_has_no_stream(topic: str) -> None:
+    assert TopicTemplate("sensors/{stream}/imu").stream_of(topic) is None
+
+
+@pytest.mark.parametrize("stream", ["", "a/b", "a+", "#", "nul\0", "x" * 70_000])
+def test_a_stream_that_cannot_be_a_level_is_an_error(stream: str) -> None:
+    with pytest.raises(ParameterError, match="rename it"):
+        TopicTemplate("sensors/{stream}").topic_for(stream)
