@@ -180,6 +180,11 @@ class Bundle:
             digest.update(np.ascontiguousarray(self.tensors[name]).tobytes())
         return digest.hexdigest()
 
+    @property
+    def parameters(self) -> int:
+        """Trained numbers, the scales not counted."""
+        return sum(tensor.size for name, tensor in self.tensors.items() if name not in _FLOAT64)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file under a temporary name beside `path`, sync it, and rename it."""
         path = Path(path)

@@ -1,0 +1,1 @@
+"""The demo: recordings of a smart watch over MQTT, many streams at once, classified while they run."""

@@ -1,0 +1,111 @@
+"""What is known of each stream, and the table that shows it."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from streamrde.connectors.samples import Samples
+from streamrde.runtime.metrics import Durations
+
+EXERCISES = {
+    "PEN": "pendulum",
+    "ABD": "abduction",
+    "FEL": "forward elevation",
+    "IR": "internal rotation",
+    "ER": "external rotation",
+    "TRAP": "trapezius extension",
+    "ROW": "upright row",
+}
+
+
+@dataclass
+class _Stream:
+    label: str = ""
+    confidence: float = 0.0
+    windows: int = 0
+    reached: float = 0.0
+    sent: list[tuple[float, float]] = field(default_factory=list)
+    """(time of a message's last sample, when it was sent)"""
+
+
+class Board:
+    """Follows what was sent and what was predicted.
+
+    Args:
+        truth: the label of each stream.
+    """
+
+    def __init__(self, truth: Mapping[str, str]) -> None:
+        self.truth = dict(truth)
+        self.samples = 0
+        self.predictions = 0
+        self.latency = Durations()
+        """From sending the sample that closed a window to receiving its prediction."""
+        self._streams = {name: _Stream() for name in sorted(truth)}
+        self._began = time.perf_counter()
+
+    def sent(self, samples: Samples) -> None:
+        """These samples are about to be published."""
+        now = time.perf_counter()
+        self.samples += len(samples.t)
+        for name, t in dict(zip(samples.streams.to_pylist(), samples.t.tolist(), strict=True)).items():
+            self._streams[name].sent.append((t, now))
+
+    def predicted(self, row: Mapping[str, Any]) -> None:
+        """A prediction came back."""
+        stream = self._streams[row["stream"]]
+        stream.label, stream.confidence = row["label"], max(row["value"])
+        stream.windows, stream.reached = row["window"] + 1, row["t_end"]
+        self.predictions += 1
+        place = bisect_left(stream.sent, (row["t_end"],))
+        if place < len(stream.sent):
+            self.latency.add([time.perf_counter() - stream.sent[place][1]])
+
+    @property
+    def right(self) -> int:
+        """Streams whose latest prediction is the truth."""
+        return sum(stream.label == self.truth[name] for name, stream in self._streams.items())
+
+    @property
+    def rate(self) -> float:
+        """Samples sent per second so far."""
+        return self.samples / max(time.perf_counter() - self._began, 1e-9)
+
+    def table(self, rows: int | None = None) -> Table:
+        """The streams, at most `rows` of them, those that are furthest behind first."""
+        table = Table(title="shoulder exercises, live over MQTT", title_justify="left", pad_edge=False)
+        for name, justify in (
+            ("stream", "left"),
+            ("prediction", "left"),
+            ("confidence", "right"),
+            ("truth", "left"),
+            ("windows", "right"),
+            ("stream time", "right"),
+        ):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        names = list(self._streams)
+        for name in names[:rows]:
+            stream, truth = self._streams[name], self.truth[name]
+            style = "dim" if not stream.label else "green" if stream.label == truth else "red"
+            table.add_row(
+                name,
+                Text(EXERCISES.get(stream.label, stream.label or "..."), style=style),
+                f"{stream.confidence:.0%}" if stream.label else "",
+                EXERCISES.get(truth, truth),
+                str(stream.windows),
+                f"{stream.reached:.1f} s",
+            )
+        if rows is not None and rows < len(names):
+            table.add_row(f"... {len(names) - rows} more")
+        table.caption = (
+            f"{self.right} of {len(names)} right   {self.rate:,.0f} samples/s   {self.predictions} predictions"
+        )
+        table.caption_justify = "left"
+        return table

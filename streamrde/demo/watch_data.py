@@ -1,0 +1,28 @@
+"""The smart-watch recordings in this package; watch/NOTICE tells where they come from and under which licence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamrde.connectors.arrow import read
+from streamrde.connectors.samples import Columns
+
+FOLDER = Path(__file__).parent / "watch"
+MODEL = FOLDER / "model.safetensors"
+COLUMNS = Columns(channels=("ax", "ay", "az", "wx", "wy", "wz"))
+# The model never saw these people: not in training, not in validation, not in any choice of its recipe.
+HELD_OUT = (8, 9, 10)
+
+
+def held_out_files() -> list[str]:
+    """One Parquet file per person whom the model never saw."""
+    return [str(FOLDER / f"subject-{subject:02d}.parquet") for subject in HELD_OUT]
+
+
+def truth() -> dict[str, str]:
+    """What the wearer did in each held-out stream."""
+    labels: dict[str, str] = {}
+    for samples in read(held_out_files(), COLUMNS, extra=("label",)):
+        if samples.extra is not None:
+            labels.update(zip(samples.streams.to_pylist(), samples.extra["label"].to_pylist(), strict=True))
+    return labels

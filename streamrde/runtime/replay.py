@@ -1,0 +1,71 @@
+"""Recorded samples sent over MQTT at the pace at which they were recorded, or a multiple of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamrde.connectors.arrow import read
+from streamrde.connectors.mqtt import SamplePublisher
+from streamrde.connectors.samples import Columns, Samples
+from streamrde.errors import ParameterError
+
+
+class Recording(NamedTuple):
+    """Rows of many streams in order of time."""
+
+    streams: NDArray[np.object_]
+    t: NDArray[np.float64]
+    x: NDArray[np.float64]
+
+
+def load_recording(files: str | Sequence[str], columns: Columns) -> Recording:
+    """All rows of the files, sorted by time; they are held in memory, 8 bytes per value."""
+    parts = [(np.array(s.streams.to_pylist(), dtype=object), s.t, s.x) for s in read(files, columns)]
+    streams, t, x = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(t, kind="stable")
+    return Recording(streams[order], t[order], x[order])
+
+
+async def replay(
+    recording: Recording,
+    publisher: SamplePublisher,
+    *,
+    speed: float = 1.0,
+    tick: float = 0.1,
+    on_tick: Callable[[Samples], None] | None = None,
+) -> int:
+    """Publish a recording; its first sample goes out at once, the others as much later as they were recorded.
+
+    Args:
+        publisher: connected.
+        speed: how many times faster than recorded; 0 = as fast as the broker takes it.
+        tick: seconds between two publications, >= 0. What falls due between them goes out together, in messages of the
+            publisher's batch size.
+        on_tick: called with the rows just before they are published.
+    Returns:
+        rows published and confirmed.
+    """
+    if speed < 0 or tick <= 0:
+        raise ParameterError(f"speed={speed}, tick={tick}: speed must be at least 0 (0 = no pacing) and tick above 0 s")
+    # Without pacing a slice is what one write carries; it bounds what waits in memory.
+    step = tick * speed if speed else np.inf
+    due = (recording.t - recording.t[0]) / step if speed else np.arange(len(recording.t)) // 1000
+    cuts = np.flatnonzero(np.diff(np.floor(due))) + 1
+    began = time.perf_counter()
+    for rows in np.split(np.arange(len(recording.t)), cuts):
+        if speed:
+            # A slice holds the samples of one tick and goes out when the tick is over, as a sensor that batches would.
+            await asyncio.sleep(max(0.0, began + (np.floor(due[rows[0]]) + 1) * tick - time.perf_counter()))
+        samples = Samples(pa.array(recording.streams[rows]), recording.t[rows], recording.x[rows])
+        if on_tick is not None:
+            on_tick(samples)
+        await publisher.publish(samples)
+    await publisher.flush()
+    return len(recording.t)
