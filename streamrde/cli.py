@@ -91,7 +91,8 @@ def demo(
         f"({summary['accuracy_at_end']:.1%})[/bold], people the model never saw\n"
         f"{summary['samples']:,} samples in {summary['seconds']} s: {summary['samples_per_second']:,} samples/s, "
         f"{summary['predictions']:,} predictions\n"
-        f"from sample sent to prediction received: p50 {summary['latency_p50_ms']} ms, p99 {summary['latency_p99_ms']} ms"
+        "from sample sent to prediction received: "
+        f"p50 {summary['latency_p50_ms']} ms, p99 {summary['latency_p99_ms']} ms"
     )
 
 
@@ -295,7 +296,8 @@ def _report(metrics: Metrics, json: bool, what: str) -> None:
         print("skipped: " + ", ".join(f"{count:,} {name}" for name, count in skipped.items()))
     if "latency_p50_ms" in summary:
         print(
-            f"from arrival to confirmed prediction: p50 {summary['latency_p50_ms']} ms, p99 {summary['latency_p99_ms']} ms"
+            "from arrival to confirmed prediction: "
+            f"p50 {summary['latency_p50_ms']} ms, p99 {summary['latency_p99_ms']} ms"
         )
 
 

@@ -36,7 +36,9 @@ def mosquitto(
     port = port or free_port()
     access = f"allow_anonymous false\npassword_file {passwords}" if passwords else "allow_anonymous true"
     file = folder / f"mosquitto-{port}.conf"
-    file.write_text(f"listener {port} 127.0.0.1\n{access}\n{config}\n")
+    # Beyond 1000 messages behind a slow consumer mosquitto drops, QoS 1 or not, unless told to keep all.
+    # Started by root it would become a user who cannot read the folder; started by another user it ignores this.
+    file.write_text(f"user root\nmax_queued_messages 0\nlistener {port} 127.0.0.1\n{access}\n{config}\n")
     with (folder / f"mosquitto-{port}.log").open("wb") as log:
         process = subprocess.Popen([MOSQUITTO, "-c", str(file)], stdout=log, stderr=log, cwd=folder)
     try:

@@ -75,9 +75,9 @@ class MqttSource:
                 ...  # process batch.samples
                 await source.acknowledge(batch)
 
-    At QoS 1 a message is acknowledged only by `acknowledge`. The broker has a limited number of messages in flight
-    (mosquitto: max_inflight_messages, 20), so that a slow consumer slows the broker and the queue here stays that
-    short; what was not acknowledged comes again to a client with the same `client_id` and ``session=True``. At QoS 0 a
+    At QoS 1 a message is acknowledged only by `acknowledge`. A broker that limits the messages in flight (mosquitto:
+    max_inflight_messages, 20) is slowed by a slow consumer, and the queue here stays that short; amqtt has no such
+    limit. What was not acknowledged comes again to a client with the same `client_id` and ``session=True``. At QoS 0 a
     full queue drops its oldest message and counts it.
 
     A message that cannot be read is counted, logged at most every ten seconds, and skipped. With QoS 1 it is

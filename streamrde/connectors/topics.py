@@ -76,7 +76,7 @@ class TopicTemplate:
         levels = self.template.split("/")
         if levels.count(_PLACEHOLDER) != 1 or self.template.count(_PLACEHOLDER) != 1:
             raise ParameterError(
-                f"topic {self.template!r}: exactly one whole level must be {_PLACEHOLDER}, as in 'sensors/{_PLACEHOLDER}'"
+                f"topic {self.template!r}: exactly one whole level must be {_PLACEHOLDER}, as in 'a/{_PLACEHOLDER}'"
             )
         if any(sign in self.template for sign in "+#\0"):
             raise ParameterError(

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -125,7 +126,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "output.scale": (self.outputs,),
         }
         sizes = [hidden] + [width] * self.field.layers + [hidden * features]
-        for i, (size_in, size_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (size_in, size_out) in enumerate(pairwise(sizes)):
             shapes[f"field.{i}.weight"] = (size_out, size_in)
             shapes[f"field.{i}.bias"] = (size_out,)
         return shapes
@@ -198,7 +199,7 @@ class Bundle:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)
+                Path(file.name).chmod(0o644)
                 Path(file.name).replace(path)
             except BaseException:
                 Path(file.name).unlink()

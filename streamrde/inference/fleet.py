@@ -108,6 +108,13 @@ class Fleet:
             self._table.release(int(slot))
         return batch
 
+    def peek(self, streams: Iterable[str] | None = None, t: float | None = None) -> pa.RecordBatch:
+        """Provisional predictions of streams (None: all), one each, as Predictor.peek; commits nothing."""
+        time = None if t is None else float(check_time(t)[0])
+        slots = self._find(streams)
+        slots = slots[self._table.last(slots) > -np.inf]
+        return self._batch(Closed.join([self._table.peek(int(slot), time) for slot in slots], self._table.nothing()))
+
     def evict(self, *, idle: float) -> pa.RecordBatch:
         """Flush the streams whose last sample is more than `idle` seconds before the fleet's latest sample."""
         if not idle >= 0:

@@ -50,6 +50,12 @@ class Closed(NamedTuple):
         """The windows at the given places."""
         return Closed(self.slot[order], self.window[order], self.t_start[order], self.t_end[order], self.value[order])
 
+    @classmethod
+    def join(cls, parts: Sequence[Closed], nothing: Closed) -> Closed:
+        """The windows of all parts, in order; `nothing` where there are none."""
+        columns = zip(nothing, *parts, strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
     def predictions(self, names: Sequence[str], header: Header) -> list[Prediction]:
         """One Prediction per window; `names` maps slots to streams."""
         labels = class_labels(header)

@@ -25,9 +25,9 @@ class Stepper:
     """Advances hidden states of one model, one stream and one window at a time.
 
     The field ends in a linear layer, so with h(z) the output of the layer before it
-    ``F(z) l = (sum_j l_j W_j) h(z) + sum_j l_j b_j``. The sums are contracted once per window; every stage of the solver
-    is then a product with a (hidden, width) matrix. One stream at a time, because a matrix product's rounding depends on
-    its shape, and a stream's result must not depend on how many others are stepped with it.
+    ``F(z) l = (sum_j l_j W_j) h(z) + sum_j l_j b_j``. The sums are contracted once per window; every stage of the
+    solver is then a product with a (hidden, width) matrix. One stream at a time, because a matrix product's rounding
+    depends on its shape, and a stream's result must not depend on how many others are stepped with it.
 
     Args:
         bundle: the model.

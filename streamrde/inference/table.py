@@ -3,13 +3,14 @@
     started t0 last cursor window filled start | samples late duplicate rejected | x | signature | z | previous
 
 The first group is the stream's Position (see windowing.cutting), the second counts rows. x: the last value of each
-channel, (channels,). signature: of the open window, (C + ... + C^depth,). z: hidden state, (hidden,). previous: the last
-closed window's log-signature, (B,), only for models with ``first_stage="previous"``. A Fleet is a table of such rows, a
-Predictor is a table with one, a snapshot is the bytes of one.
+channel, (channels,). signature: of the open window, (C + ... + C^depth,). z: hidden state, (hidden,). previous: the
+last closed window's log-signature, (B,), only for models with ``first_stage="previous"``. A Fleet is a table of such
+rows, a Predictor is a table with one, a snapshot is the bytes of one.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -76,9 +77,7 @@ class StreamTable:
             header.logsig_channels if previous else 0,
         ]
         stops = np.cumsum([_FIXED, *sizes])
-        self._x, self._signature, self._z, self._previous = (
-            slice(a, b) for a, b in zip(stops[:-1], stops[1:], strict=True)
-        )
+        self._x, self._signature, self._z, self._previous = (slice(a, b) for a, b in pairwise(stops))
         self._blank = np.zeros(stops[-1])
         self._blank[self._x] = [channel.fill for channel in header.channels]
         self.rows = np.empty((0, stops[-1]))
@@ -128,7 +127,7 @@ class StreamTable:
                 rows = rows[~dropped]
                 live, stream = np.unique(slots[rows], return_inverse=True)
         if not len(rows):
-            return self._nothing()
+            return self.nothing()
         position = self._position(live)
         runs, moved, first = cut(
             position, stream, t[rows], x[rows], windows=self.header.windows, interpolation=self.header.interpolation
@@ -145,7 +144,7 @@ class StreamTable:
         started = self.rows[slots, 0] > 0
         slots, t = slots[started], t[started]
         if not len(slots):
-            return self._nothing()
+            return self.nothing()
         runs, moved = pass_time(
             self._position(slots), t, windows=self.header.windows, interpolation=self.header.interpolation
         )
@@ -297,7 +296,8 @@ class StreamTable:
         live, times = np.unique(slots, return_counts=True)
         self.rows[live, fate] += times
 
-    def _nothing(self) -> Closed:
+    def nothing(self) -> Closed:
+        """No window closed."""
         empty = np.empty(0)
         value = np.empty((0, self.header.outputs), dtype=self.stepper.dtype)
         return Closed(empty.astype(np.intp), empty.astype(np.int64), empty, empty, value)

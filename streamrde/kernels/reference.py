@@ -7,6 +7,7 @@ same bits whatever rows stand beside it. That is what makes push, push_many and 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ def signature_channels(channels: int, depth: int) -> int:
 def level_slices(channels: int, depth: int) -> tuple[slice, ...]:
     """Where levels 1 to depth stand in a signature's row; entry k - 1 is level k."""
     stops = [signature_channels(channels, k) for k in range(depth + 1)]
-    return tuple(slice(a, b) for a, b in zip(stops[:-1], stops[1:], strict=True))
+    return tuple(slice(a, b) for a, b in pairwise(stops))
 
 
 def multiply_exp(signatures: Floats, increments: Floats, depth: int) -> None:

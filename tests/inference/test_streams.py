@@ -198,6 +198,22 @@ def test_peek_at_the_windows_end_equals_the_committed_prediction():
     assert peeked.value.tobytes() == committed.value.tobytes()
 
 
+def test_a_fleets_peek_is_its_predictors():
+    bundle = make_bundle(interpolation="hold")
+    fleet, alone = sr.Fleet(bundle), {}
+    for i, name in enumerate("ab"):
+        t, x = make_recording(i, 20)
+        fleet.push([name] * 20, t, x)
+        alone[name] = sr.Predictor(bundle)
+        alone[name].push_many(t, x)
+    before = fleet.snapshot()
+    for row in fleet.peek(t=9.0).to_pylist() + fleet.peek(["b"]).to_pylist():
+        peeked = alone[row["stream"]].peek(9.0 if row["t_end"] == 9.0 else None)
+        assert (row["window"], row["t_end"], row["value"]) == (peeked.window, peeked.t_end, peeked.value.tolist())
+    assert fleet.snapshot() == before
+    assert len(sr.Fleet(bundle).peek()) == 0
+
+
 def test_peek_before_the_first_sample_says_so():
     with pytest.raises(SampleError, match="push one before peek"):
         sr.Predictor(make_bundle()).peek()

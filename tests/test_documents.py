@@ -1,0 +1,65 @@
+"""README, examples and configs do what they say."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from streamrde.config import RunConfig, read_config
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+RUN_CONFIGS = [ROOT / "configs" / name for name in ("mqtt.toml", "score.toml")]
+
+
+def run(*command, cwd=ROOT):
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, cwd=cwd, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=lambda c: c.split("\n")[-2][:30]
+)
+def test_the_readmes_python_runs_as_it_stands(code, tmp_path):
+    assert run(sys.executable, "-W", "error", "-c", code, cwd=tmp_path)
+
+
+def test_the_readmes_score_command_runs_as_it_stands(tmp_path):
+    (command,) = re.findall(r"^\.venv/bin/streamrde (score .*)$", README, re.MULTILINE)
+    arguments = [a.strip('"') for a in command.split()]
+    arguments[-1] = str(tmp_path / arguments[-1])
+    assert "predictions" in run(sys.executable, "-m", "streamrde", *arguments)
+    assert (tmp_path / "predictions.parquet").stat().st_size > 0
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_the_examples_run(path):
+    assert run(sys.executable, path)
+
+
+@pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda p: p.name)
+def test_the_configs_are_read_and_every_key_is_commented(path):
+    config = read_config(path, RunConfig)
+    assert (ROOT / config.model).exists()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for table in (config, config.source, config.sink):
+        for field in msgspec.structs.fields(table):
+            assert any(re.match(rf"(\[{field.name}\]|{field.encode_name} = )", line) for line in lines), field.name
+
+
+def test_the_score_config_runs(tmp_path):
+    text = (ROOT / "configs" / "score.toml").read_text(encoding="utf-8")
+    config = tmp_path / "score.toml"
+    config.write_text(text.replace("runs/predictions.parquet", str(tmp_path / "predictions.parquet")))
+    run(sys.executable, "-m", "streamrde", "run", config)
+    assert (tmp_path / "predictions.parquet").exists()
+
+
+def test_every_command_is_in_the_readme():
+    for command in ("demo", "train", "score", "run", "replay", "inspect"):
+        assert f"streamrde {command}" in README
