@@ -208,7 +208,8 @@ def replay(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="Model file.")],
+    model: Annotated[Path | None, typer.Argument(help="Model file.")] = None,
+    kernels: Annotated[bool, typer.Option("--kernels", help="Show which kernels run here, and why.")] = False,
     json: Json = False,
 ) -> None:
     """Show what a model takes, what it gives, and how it was made.
@@ -216,6 +217,16 @@ def inspect(
     Example: `streamrde inspect model.safetensors`
     """
     from streamrde.inference.bundle import load
+    from streamrde.kernels import IMPLEMENTATION
+
+    if kernels:
+        if json:
+            _print_json(IMPLEMENTATION._asdict())
+        else:
+            print(f"{IMPLEMENTATION.name}: {IMPLEMENTATION.reason}")
+        return
+    if model is None:
+        raise ConfigError("what is to be inspected? give a model file, or --kernels")
     from streamrde.inference.card import card
 
     bundle = load(model)

@@ -54,6 +54,14 @@ def test_inspect_shows_the_card(monkeypatch, capsys, model):
         assert fact in out
 
 
+def test_inspect_tells_which_kernels_run(monkeypatch, capsys):
+    from streamrde.kernels import IMPLEMENTATION
+
+    assert call(monkeypatch, capsys, "inspect", "--kernels")[1] == f"{IMPLEMENTATION.name}: {IMPLEMENTATION.reason}\n"
+    assert json.loads(call(monkeypatch, capsys, "inspect", "--kernels", "--json")[1])["name"] == IMPLEMENTATION.name
+    assert "give a model file, or --kernels" in call(monkeypatch, capsys, "inspect")[2]
+
+
 def test_inspect_as_json(monkeypatch, capsys, model):
     status, out, _ = call(monkeypatch, capsys, "inspect", model, "--json")
     assert status == 0

@@ -10,7 +10,7 @@ import pytest
 import streamrde
 
 ROOT = pathlib.Path(streamrde.__file__).parent
-EVERYWHERE = {"errors", "snapshots"}
+EVERYWHERE = {"errors", "floats", "snapshots"}
 ARROWS = {
     "kernels": set(),
     "signature": {"kernels"},
@@ -21,7 +21,7 @@ ARROWS = {
     "models": {"inference", "signature", "windowing", "kernels", "connectors"},
     "config": {"runtime", "inference", "connectors"},
     "demo": {"runtime", "inference", "connectors"},
-    "cli": {"config", "runtime", "inference", "connectors", "models", "demo"},
+    "cli": {"kernels", "config", "runtime", "inference", "connectors", "models", "demo"},
 }
 FOREIGN = {
     "torch": {"models"},

@@ -1,7 +1,7 @@
 """Every tolerance of the tests, with its reason."""
 
 ORACLE = 1e-10
-"""float64 against signatory and torchcde, on values of order 1: both round differently, some hundred operations deep."""
+"""float64 against signatory and torchcde, values of order 1: both round differently, some hundred operations deep."""
 LAW = 1e-11
 """float64 identities (Chen, log exp) on values of order 1 to 10."""
 STEPPER32 = 1e-5

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from streamrde.errors import ParameterError, SampleError, ShapeError
+from streamrde.floats import as_floats
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed, Prediction
 from streamrde.inference.table import Counts, OnFault, StreamTable
@@ -141,16 +142,6 @@ def check_samples(table: StreamTable, t: ArrayLike, x: ArrayLike) -> tuple[np.nd
     if times.shape != samples.shape[:1]:
         raise ShapeError(f"t has shape {times.shape} and x {samples.shape}: give one time per row of x")
     return times, samples
-
-
-def as_floats(name: str, values: ArrayLike) -> np.ndarray:
-    """Values as float64; raise SampleError where one is no number."""
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise SampleError(
-            f"{name} has a value that is not a number ({error}); convert it, or use NaN for missing"
-        ) from None
 
 
 def _wanted(table: StreamTable, rows: str = "") -> str:

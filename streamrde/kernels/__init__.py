@@ -1,10 +1,65 @@
 """The arithmetic of the truncated tensor algebra on plain NumPy arrays.
 
-`reference` is the NumPy implementation and the specification of every function here. A signature is one row of
-float64: levels 1 to depth one after the other, each in C order (the last letter runs fastest); level 0, always 1, is
-left out.
+`reference` is the NumPy implementation and the specification of every function here; `_native` is the compiled twin,
+which runs where a compiler was found when the package was installed, in the variant that suits the processor. The
+environment variable STREAMRDE_KERNELS chooses another: reference, baseline, avx2 or avx512.
+
+A signature is one row of float64: levels 1 to depth one after the other; level 0, always 1, is left out. Within a level
+the first letter runs fastest: the word (w1, ..., wk) stands at w1 + w2 C + ... + wk C^(k-1). Multiplying from the right
+by a vector, which is what a sample does, is then one scalar times a contiguous array per letter, whatever C is.
 """
 
-from streamrde.kernels.reference import chen, fold, level_slices, multiply_exp, signature_channels, tensor_log
+from __future__ import annotations
 
-__all__ = ["chen", "fold", "level_slices", "multiply_exp", "signature_channels", "tensor_log"]
+import importlib
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from streamrde.errors import ParameterError
+from streamrde.kernels.reference import chen, level_slices, signature_channels
+
+
+class Implementation(NamedTuple):
+    """Which kernels run, and why."""
+
+    name: str
+    """"reference", or the instruction set of the compiled ones: "baseline", "avx2", "avx512"."""
+    reason: str
+
+
+def _choose() -> Implementation:
+    wanted = os.environ.get("STREAMRDE_KERNELS") or None
+    asked = f"STREAMRDE_KERNELS={wanted} asks for it"
+    if wanted == "reference":
+        return Implementation(wanted, asked)
+    try:
+        native = importlib.import_module("streamrde.kernels._native")
+    except ImportError as error:
+        if wanted:
+            raise ParameterError(f"{asked}, but the compiled kernels are not there ({error})") from None
+        return Implementation(
+            "reference", f"no compiled kernels ({error}): install again where there is a C++ compiler"
+        )
+    try:
+        return Implementation(native.choose(wanted), asked if wanted else "compiled; the best this processor has")
+    except ValueError as error:
+        raise ParameterError(f"{asked}: {error}; use reference, baseline, avx2 or avx512, or leave it unset") from None
+
+
+IMPLEMENTATION = _choose()
+
+if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
+    from streamrde.kernels.reference import Accumulator, fold, tensor_log
+else:
+    from streamrde.kernels._native import Accumulator, fold, tensor_log
+
+__all__ = [
+    "IMPLEMENTATION",
+    "Accumulator",
+    "Implementation",
+    "chen",
+    "fold",
+    "level_slices",
+    "signature_channels",
+    "tensor_log",
+]

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ def multiply_exp(signatures: Floats, increments: Floats, depth: int) -> None:
     Reference: Kidger & Lyons 2021 (Signatory), section 5.1.
     """
     levels = level_slices(increments.shape[1], depth)
-    fractions = [increments / k for k in range(1, depth + 1)]
+    fractions = [increments * (1.0 / k) for k in range(1, depth + 1)]
     # From the top down: level k reads only lower levels, which still have their old values.
     for k in range(depth, 0, -1):
         product = fractions[k - 1]
@@ -115,5 +115,70 @@ def tensor_log(signatures: Floats, channels: int, depth: int) -> Floats:
     return np.concatenate(series, axis=1)
 
 
+class Accumulator:
+    """The signature of a path that grows: what LogSignature is made of.
+
+    Args:
+        channels, depth: sizes.
+        indices: places of the Lyndon words in a signature's row, (B,).
+    """
+
+    __slots__ = ("_depth", "_indices", "_last", "_signature", "_started")
+
+    def __init__(self, channels: int, depth: int, indices: NDArray[np.intp]) -> None:
+        self._depth = depth
+        self._indices = indices
+        self._started = False
+        self._last = np.zeros((1, channels))
+        self._signature = np.zeros((1, signature_channels(channels, depth)))
+
+    def push(self, x: ArrayLike) -> None:
+        """Fold one sample into the signature; the first sample only sets the base point."""
+        self._push_checked(x)
+
+    def push_many(self, X: ArrayLike) -> None:
+        """Fold samples in order, (n, channels)."""
+        self._push_many_checked(X)
+
+    def _push_checked(self, x: ArrayLike) -> None:
+        """Where `push` goes with what it cannot read directly; a subclass checks."""
+        self._take(np.asarray(x, dtype=np.float64)[None])
+
+    def _push_many_checked(self, X: ArrayLike) -> None:
+        """Where `push_many` goes with what it cannot read directly; a subclass checks."""
+        self._take(np.asarray(X, dtype=np.float64))
+
+    def _take(self, samples: Floats) -> None:
+        """Fold samples, (n, channels), finite, C-contiguous."""
+        if not len(samples):
+            return
+        points = np.concatenate([self._last, samples]) if self._started else samples
+        if len(points) > 1:
+            increments = np.diff(points, axis=0)
+            fold(self._signature, increments, np.zeros(1, np.intp), np.array([len(increments)]), self._depth)
+        self._last = samples[-1:].copy()
+        self._started = True
+
+    def words(self, out: Floats | None = None) -> Floats:
+        """Coefficients of the logarithm at the indices, (B,), written to `out` where it is given."""
+        log = tensor_log(self._signature, self._last.shape[1], self._depth)
+        return np.take(log[0], self._indices, out=out)
+
+    def reset(self) -> None:
+        """Forget the path so far but keep the last sample as the base point."""
+        self._signature[:] = 0.0
+
+    def state(self) -> tuple[bool, Floats]:
+        """Whether there was a sample; the last sample and the signature, one after the other."""
+        return self._started, np.concatenate([self._last[0], self._signature[0]])
+
+    def set_state(self, started: bool, state: Floats) -> None:
+        """Go on from what `state` returned."""
+        channels = self._last.shape[1]
+        self._started = started
+        self._last[0], self._signature[0] = state[:channels], state[channels:]
+
+
 def _outer(a: Floats, b: Floats) -> Floats:
-    return (a[:, :, None] * b[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1])
+    """``a (x) b`` of one level each, the first letter running fastest."""
+    return (b[:, :, None] * a[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1])

@@ -6,8 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamrde.errors import SampleError, ShapeError
+from streamrde.floats import as_floats
 from streamrde.kernels import fold, signature_channels, tensor_log
-from streamrde.signature.words import Basis, check_basis, check_size, word_indices, words_to_brackets
+from streamrde.signature.words import (
+    Basis,
+    check_basis,
+    check_size,
+    last_letter_fastest,
+    word_indices,
+    words_to_brackets,
+)
 
 
 def signature(path: ArrayLike, depth: int) -> NDArray[np.float64]:
@@ -26,16 +34,9 @@ def signature(path: ArrayLike, depth: int) -> NDArray[np.float64]:
         SampleError: a value is not finite.
     Reference: Kidger & Lyons 2021 (Signatory), sections 2 and 5.
     """
-    increments = np.diff(_checked(path), axis=-2)
-    channels = increments.shape[-1]
-    check_size(channels, depth)
-    *batch, pieces, _ = increments.shape
-    rows = int(np.prod(batch))
-    signatures = np.zeros((rows, signature_channels(channels, depth)))
-    if rows and pieces:
-        starts = np.arange(rows) * pieces
-        fold(signatures, increments.reshape(-1, channels), starts, np.full(rows, pieces), depth)
-    return signatures.reshape(*batch, -1)
+    signatures = _signatures(path, depth)
+    channels = np.shape(path)[-1]
+    return signatures[..., last_letter_fastest(channels, depth)]
 
 
 def logsignature(path: ArrayLike, depth: int, basis: Basis = "words") -> NDArray[np.float64]:
@@ -58,10 +59,10 @@ def logsignature(path: ArrayLike, depth: int, basis: Basis = "words") -> NDArray
     array([1. , 1. , 0.5])
     """
     check_basis(basis)
-    signatures = signature(path, depth)
+    signatures = _signatures(path, depth)
     channels = np.shape(path)[-1]
     flat = log_coordinates(signatures.reshape(-1, signatures.shape[-1]), channels, depth, basis)
-    return flat.reshape(*signatures.shape[:-1], -1)
+    return flat.reshape(*signatures.shape[:-1], flat.shape[1])
 
 
 def log_coordinates(
@@ -72,8 +73,21 @@ def log_coordinates(
     return words if basis == "words" else words_to_brackets(channels, depth).apply(words)
 
 
+def _signatures(path: ArrayLike, depth: int) -> NDArray[np.float64]:
+    """Signatures in the kernels' order of words."""
+    increments = np.diff(_checked(path), axis=-2)
+    *batch, pieces, channels = increments.shape
+    check_size(channels, depth)
+    rows = int(np.prod(batch))
+    signatures = np.zeros((rows, signature_channels(channels, depth)))
+    if rows and pieces:
+        starts = np.arange(rows) * pieces
+        fold(signatures, increments.reshape(-1, channels), starts, np.full(rows, pieces), depth)
+    return signatures.reshape(*batch, signatures.shape[1])
+
+
 def _checked(path: ArrayLike) -> NDArray[np.float64]:
-    points = np.asarray(path, dtype=np.float64)
+    points = as_floats("path", path)
     if points.ndim < 2 or points.shape[-2] < 1 or points.shape[-1] < 1:
         raise ShapeError(f"path has shape {points.shape}: give (..., points, channels) with at least one of each")
     if not np.isfinite(points).all():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamrde.errors import ParameterError
-from streamrde.kernels import level_slices
+from streamrde.kernels import level_slices, signature_channels
 
 Basis: TypeAlias = Literal["words", "brackets"]
 Word: TypeAlias = tuple[int, ...]
@@ -83,13 +83,21 @@ def word_indices(channels: int, depth: int) -> NDArray[np.intp]:
     """Where each Lyndon word's coefficient stands in a signature's row, (B,)."""
     levels = level_slices(channels, depth)
     indices = np.empty(logsignature_channels(channels, depth), dtype=np.intp)
-    for i, word in enumerate(lyndon_words(channels, depth)):
-        place = 0
-        for letter in word:
-            place = place * channels + letter
-        indices[i] = levels[len(word) - 1].start + place
+    for row, word in enumerate(lyndon_words(channels, depth)):
+        place = sum(letter * channels**i for i, letter in enumerate(word))
+        indices[row] = levels[len(word) - 1].start + place
     indices.flags.writeable = False
     return indices
+
+
+@lru_cache(maxsize=64)
+def last_letter_fastest(channels: int, depth: int) -> NDArray[np.intp]:
+    """Places that bring a signature's row, in which the first letter runs fastest, into the usual order."""
+    order = np.empty(signature_channels(channels, depth), dtype=np.intp)
+    for k, level in enumerate(level_slices(channels, depth), start=1):
+        order[level] = np.arange(level.start, level.stop).reshape((channels,) * k).transpose().ravel()
+    order.flags.writeable = False
+    return order
 
 
 class BasisChange(NamedTuple):

@@ -88,8 +88,8 @@ def cut(
     """Cut the path through new samples into runs of pieces.
 
     linear: the path is straight between samples; a piece that crosses edges is divided there. hold: first time moves
-    at the old value, divided at edges, then the value jumps; windows are half-open, so a jump exactly on an edge belongs
-    to the window that starts there. A time within rounding of an edge is the edge (see `edge_tolerance`).
+    at the old value, divided at edges, then the value jumps; windows are half-open, so a jump exactly on an edge is in
+    the window that starts there. A time within rounding of an edge is the edge (see `edge_tolerance`).
 
     Args:
         position: of the streams 0 to S - 1.

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamrde.errors import OrderError, SampleError, ShapeError
+from streamrde.floats import as_floats
 from streamrde.kernels import fold, signature_channels
 from streamrde.signature.paths import log_coordinates
 from streamrde.signature.words import check_size, logsignature_channels
@@ -73,11 +74,11 @@ def logsig_windows(
     Reference: Morrill et al. 2021, section 3.1; torchcde.logsig_windows, whose rows are the cumulative sum of these.
     """
     check_interpolation(interpolation)
-    times, path = np.asarray(t, dtype=np.float64), np.asarray(x, dtype=np.float64)
+    times, path = as_floats("t", t), as_floats("x", x)
     if times.ndim != 1 or path.ndim != 2 or len(times) != len(path) or not len(times) or not path.shape[1]:
         raise ShapeError(f"t has shape {times.shape} and x {path.shape}: give t (L,) and x (L, C) with L >= 1, C >= 1")
     check_size(path.shape[1], depth)
-    fills = np.full(path.shape[1], np.nan) if fill is None else np.asarray(fill, dtype=np.float64)
+    fills = np.full(path.shape[1], np.nan) if fill is None else as_floats("fill", fill)
     if fills.shape != (path.shape[1],):
         raise ShapeError(f"fill has shape {fills.shape}: give one value per channel, ({path.shape[1]},)")
     stream = np.zeros(len(times), dtype=np.intp)

@@ -27,7 +27,8 @@ def test_fold_equals_the_naive_signature(size, seed):
     path = np.vstack([np.zeros(channels), increments.cumsum(axis=0)])
     expected = naive.signature(path, depth)
     got = folded(increments, depth)[0]
-    np.testing.assert_allclose(got, [expected[w] for w in naive.words(channels, depth)], rtol=LAW, atol=LAW)
+    words = sorted(naive.words(channels, depth), key=lambda w: (len(w), w[::-1]))  # the first letter runs fastest
+    np.testing.assert_allclose(got, [expected[w] for w in words], rtol=LAW, atol=LAW)
 
 
 @given(sizes, st.integers(0, 2**32))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -170,8 +171,8 @@ def wait_until_subscribed(url, process):
 
 def _subscribers(url):
     port = int(url.rsplit(":", 1)[1])
-    with open("/proc/net/tcp") as connections:
-        established = [line.split() for line in connections if line.split()[3] == "01"]
+    connections = pathlib.Path("/proc/net/tcp").read_text().splitlines()
+    established = [line.split() for line in connections if line.split()[3] == "01"]
     connected = any(int(fields[2].split(":")[1], 16) == port for fields in established)
     if connected:
         time.sleep(0.5)  # connected; the subscription is the next packet

@@ -1,0 +1,14 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.kernels.reference import Accumulator as Accumulator
+
+def choose(variant: str | None) -> str: ...
+def fold(
+    signatures: NDArray[np.float64],
+    increments: NDArray[np.float64],
+    starts: NDArray[np.intp],
+    lengths: NDArray[np.intp],
+    depth: int,
+) -> None: ...
+def tensor_log(signatures: NDArray[np.float64], channels: int, depth: int) -> NDArray[np.float64]: ...

@@ -1,0 +1,23 @@
+// What one instruction set offers: the functions for given sizes.
+#pragma once
+
+#include <cstddef>
+
+namespace streamrde {
+
+struct Kernel {
+    // Appends `pieces` straight pieces with the given increments, one after the other: S <- S (x) exp(dx_1) (x) ...
+    void (*fold)(int channels, int depth, double* S, const double* increments, std::ptrdiff_t pieces);
+    // The same from points: the first increment is points[0] - last; last becomes the last point.
+    void (*push)(int channels, int depth, double* S, double* last, const double* points, std::ptrdiff_t count);
+    // out = log S.
+    void (*log)(int channels, int depth, const double* S, double* out);
+};
+
+Kernel select_baseline(int channels, int depth);
+#ifdef STREAMRDE_X86
+Kernel select_avx2(int channels, int depth);
+Kernel select_avx512(int channels, int depth);
+#endif
+
+}  // namespace streamrde

@@ -1,0 +1,136 @@
+"""The compiled kernels against the reference, for every instruction set that this processor has."""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamrde.kernels import reference
+
+native = pytest.importorskip("streamrde.kernels._native", reason="no compiled kernels: there was no C++ compiler")
+VARIANTS = ["baseline", "avx2", "avx512"]
+# Fused multiply-adds round once where the reference rounds twice; some ten operations deep.
+RTOL = 1e-13
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request):
+    try:
+        native.choose(request.param)
+    except ValueError as error:
+        pytest.skip(str(error))
+    yield request.param
+    native.choose(None)
+
+
+def close(got, expected):
+    np.testing.assert_allclose(got, expected, rtol=0, atol=RTOL * max(1.0, np.abs(expected).max()))
+
+
+def sizes():
+    small = [(c, n) for c in range(1, 17) for n in range(1, 7) if reference.signature_channels(c, n) <= 20_000]
+    return [*small, (17, 2), (40, 2), (2, 8), (1, 8), (3, 7)]
+
+
+@pytest.mark.parametrize(("channels", "depth"), sizes())
+def test_every_size_equals_the_reference(variant, channels, depth):
+    rng = np.random.default_rng(channels * 100 + depth)
+    increments = rng.normal(size=(12, channels)) * 0.3
+    starts, lengths = np.array([0, 5, 5, 7]), np.array([5, 0, 2, 5])
+    ours, theirs = (np.zeros((4, reference.signature_channels(channels, depth))) for _ in range(2))
+    native.fold(ours, increments, starts, lengths, depth)
+    reference.fold(theirs, increments, starts, lengths, depth)
+    close(ours, theirs)
+    close(native.tensor_log(theirs, channels, depth), reference.tensor_log(theirs, channels, depth))
+
+
+@pytest.mark.parametrize(("channels", "depth"), [(1, 1), (2, 2), (4, 3), (8, 3), (3, 5), (20, 2)])
+def test_push_push_many_and_fold_give_the_same_bits(variant, channels, depth):
+    path = np.random.default_rng(0).normal(size=(30, channels))
+    indices = np.arange(reference.signature_channels(channels, depth))
+    one, many = (native.Accumulator(channels, depth, indices) for _ in range(2))
+    for x in path:
+        one.push(x)
+    many.push_many(path[:11])
+    many.push_many(path[11:])
+    folded = np.zeros((1, len(indices)))
+    native.fold(folded, np.diff(path, axis=0), np.zeros(1, np.intp), np.array([29]), depth)
+    assert one.state()[1].tobytes() == many.state()[1].tobytes()
+    assert one.state()[1][channels:].tobytes() == folded[0].tobytes()
+    out = np.empty(len(indices))
+    assert one.words(out) is out
+    assert out.tobytes() == native.tensor_log(folded, channels, depth)[0].tobytes()
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.float32, ">f8", "strided", "readonly", "object", int])
+def test_samples_of_any_type_are_read(kind):
+    from streamrde import LogSignature
+
+    path = np.round(np.random.default_rng(1).normal(size=(9, 3)) * 8)
+    plain, other = LogSignature(3, 3), LogSignature(3, 3)
+    for x in path:
+        plain.push(x)
+        if kind in (list, tuple):
+            other.push(kind(float(v) for v in x))
+        elif kind is int:
+            other.push([int(v) for v in x])
+        elif kind == "strided":
+            other.push(np.repeat(x, 2)[::2])
+        elif kind == "readonly":
+            x.flags.writeable = False
+            other.push(x)
+        else:
+            other.push(x.astype(kind))
+    assert plain.value().tobytes() == other.value().tobytes()
+    strided = LogSignature(3, 3)
+    strided.push_many(np.asfortranarray(path))
+    assert strided.value().tobytes() == plain.value().tobytes()
+
+
+arrays = st.one_of(
+    st.builds(
+        lambda shape, dtype, seed: np.random.default_rng(seed).normal(size=shape).astype(dtype),
+        st.lists(st.integers(0, 5), max_size=3).map(tuple),
+        st.sampled_from(["f8", "f4", "i4", ">f8", "c16", "O", "?"]),
+        st.integers(0, 99),
+    ),
+    st.just(np.full(3, np.nan)),
+    st.just(np.full((2, 3), np.inf)),
+    st.none(),
+    st.text(max_size=3),
+    st.lists(st.floats(), max_size=4),
+)
+
+
+@given(st.lists(arrays, min_size=5, max_size=5), st.integers(-3, 40))
+def test_whatever_comes_is_an_error_or_right_never_a_crash(values, number):
+    from streamrde import LogSignature
+
+    acc = LogSignature(3, 2)
+    for value in values:
+        for call in (acc.push, acc.push_many, acc._take, acc.value, lambda v: acc.set_state(True, v)):
+            with contextlib.suppress(TypeError, ValueError):
+                call(value)
+        for call in (lambda v: native.tensor_log(v, number, number), lambda v: native.fold(v, *values[:3], number)):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                call(value)
+    uninitialised = native.Accumulator.__new__(native.Accumulator)
+    for call in (uninitialised.words, uninitialised.reset, uninitialised.state, lambda: uninitialised.push(values[0])):
+        with pytest.raises(RuntimeError, match="not initialised"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["reference", "baseline"])
+def test_the_environment_chooses(name):
+    code = "import streamrde.kernels as k; print(k.IMPLEMENTATION.name, k.Accumulator.__module__)"
+    env = os.environ | {"STREAMRDE_KERNELS": name}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout.split()[0] == name
+    env["STREAMRDE_KERNELS"] = "fpga"
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert "use reference, baseline, avx2 or avx512" in failed.stderr
