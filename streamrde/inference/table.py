@@ -11,7 +11,7 @@ rows, a Predictor is a table with one, a snapshot is the bytes of one.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -22,11 +22,13 @@ from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed
 from streamrde.inference.stepper import Stepper
-from streamrde.kernels import fold, signature_channels
+from streamrde.kernels import Loop, fold, signature_channels
 from streamrde.signature.paths import log_coordinates
+from streamrde.signature.words import word_indices
 from streamrde.windowing.cutting import Position, Runs, cut, pass_time
 from streamrde.windowing.logsigs import accumulate, explain_unusable, unusable
 from streamrde.windowing.order import find_disorder
+from streamrde.windowing.policies import Every
 
 Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
@@ -78,6 +80,7 @@ class StreamTable:
         ]
         stops = np.cumsum([_FIXED, *sizes])
         self._x, self._signature, self._z, self._previous = (slice(a, b) for a, b in pairwise(stops))
+        self._loop = None if Loop is None else self._compiled_loop(Loop, int(stops[-1]))
         self._blank = np.zeros(stops[-1])
         self._blank[self._x] = [channel.fill for channel in header.channels]
         self.rows = np.empty((0, stops[-1]))
@@ -119,25 +122,15 @@ class StreamTable:
             faults: "error" raises at the first row that cannot be used and leaves the table as it was; "drop" counts
                 such rows and goes on.
         """
-        rows = np.argsort(slots, kind="stable")
-        live, stream = np.unique(slots[rows], return_inverse=True)
-        for find in (self._find_unusable, self._find_disorder):
-            dropped = find(rows, live, stream, t, x, faults)
-            if dropped is not None:
-                rows = rows[~dropped]
-                live, stream = np.unique(slots[rows], return_inverse=True)
-        if not len(rows):
-            return self.nothing()
-        position = self._position(live)
-        runs, moved, first = cut(
-            position, stream, t[rows], x[rows], windows=self.header.windows, interpolation=self.header.interpolation
-        )
-        for i in np.flatnonzero(~position.started):
-            self.rows[live[i], self._z] = self.stepper.initial(np.append(0.0, first[i]))
-        self.rows[live, _SAMPLES] += np.bincount(stream)
-        closed = self._take(live, runs, moved)
-        by_arrival = np.argsort(rows[runs.row[runs.closes]], kind="stable")
-        return closed.take(by_arrival)
+        if self._loop is None:
+            return self._push_arrays(slots, t, x, faults)
+        taken = self._loop.push(self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop")
+        if len(taken) == 4:
+            fault, row, column, bound = taken
+            raise self._unusable(slots, t, x, row, column) if fault == 1 else self._disordered(slots, t, row, bound)
+        began, first, slot, window, t_start, t_end, logsigs = taken
+        self._begin(began, first)
+        return Closed(slot, window, t_start, t_end, self._step(slot, window, logsigs))
 
     def advance(self, slots: Slots, t: Floats) -> Closed:
         """Close the windows whose edges each stream's time t, (slots,), has reached; see `pass_time`."""
@@ -201,6 +194,49 @@ class StreamTable:
             )
         return header.stream, row
 
+    def _compiled_loop(self, kind: type[Any], width: int) -> Any:
+        header, windows = self.header, self.header.windows
+        policy = (
+            (True, windows.seconds, windows.align == "epoch", 0)
+            if isinstance(windows, Every)
+            else (False, 0.0, False, windows.n)
+        )
+        return kind(
+            (width, self._x.start, self._signature.start),
+            len(header.channels),
+            header.depth,
+            word_indices(header.path_channels, header.depth),
+            policy,
+            header.interpolation == "hold",
+        )
+
+    def _push_arrays(self, slots: Slots, t: Floats, x: Floats, faults: OnFault) -> Closed:
+        """`push` by array operations, where there are no compiled kernels."""
+        rows = np.argsort(slots, kind="stable")
+        live, stream = np.unique(slots[rows], return_inverse=True)
+        for find in (self._find_unusable, self._find_disorder):
+            dropped = find(rows, live, stream, t, x, faults)
+            if dropped is not None:
+                rows = rows[~dropped]
+                live, stream = np.unique(slots[rows], return_inverse=True)
+        if not len(rows):
+            return self.nothing()
+        position = self._position(live)
+        runs, moved, first = cut(
+            position, stream, t[rows], x[rows], windows=self.header.windows, interpolation=self.header.interpolation
+        )
+        fresh = ~position.started
+        self._begin(live[fresh], first[fresh])
+        self.rows[live, _SAMPLES] += np.bincount(stream)
+        closed = self._take(live, runs, moved)
+        by_arrival = np.argsort(rows[runs.row[runs.closes]], kind="stable")
+        return closed.take(by_arrival)
+
+    def _begin(self, slots: Slots, first: Floats) -> None:
+        """Give streams their initial states."""
+        for slot, sample in zip(slots, first, strict=True):
+            self.rows[slot, self._z] = self.stepper.initial(np.append(0.0, sample))
+
     def _position(self, slots: Slots) -> Position:
         state = self.rows[slots, :_POSITION].T
         return Position(
@@ -253,17 +289,13 @@ class StreamTable:
     def _find_unusable(
         self, rows: Slots, live: Slots, stream: Slots, t: Floats, x: Floats, faults: OnFault
     ) -> NDArray[np.bool_] | None:
-        first = np.zeros(len(rows), dtype=bool)
-        first[np.searchsorted(stream, np.flatnonzero(self.rows[live, 0] == 0))] = True
-        bad = unusable(t[rows], x[rows], self.header.interpolation, first)
+        bad = unusable(self.rows[live, 0] == 0, stream, t[rows], x[rows], self.header.interpolation)
         dropped: NDArray[np.bool_] = np.asarray(bad.any(axis=1))
         if not dropped.any():
             return None
         if faults == "error":
-            in_arrival = np.argsort(rows)
-            row, message = explain_unusable(bad[in_arrival], t, x)
-            name = self.names[live[stream[in_arrival[row]]]]
-            raise SampleError(f"stream '{name}': {message}", stream=name, row=row)
+            place = np.flatnonzero(dropped)[rows[dropped].argmin()]
+            raise self._unusable(live[stream[np.argsort(rows)]], t, x, int(rows[place]), int(bad[place].argmax()))
         self._count(live[stream[dropped]], _REJECTED)
         return dropped
 
@@ -279,17 +311,24 @@ class StreamTable:
         if not dropped.any():
             return None
         if faults == "error":
-            faulty = np.flatnonzero(dropped)
-            place = faulty[rows[faulty].argmin()]
-            name, row, bound = self.names[live[stream[place]]], int(rows[place]), float(disorder.bound[place])
-            raise OrderError(
-                f"row {row}: sample of stream '{name}' at {t[row]} s is not after {bound} s, which the stream has "
-                f"reached; sort by time and drop repeats, or set faults='drop' to count and skip such samples",
-                stream=name, row=row, t=float(t[row]), last=bound,
-            )  # fmt: skip
+            place = np.flatnonzero(dropped)[rows[dropped].argmin()]
+            slots = live[stream[np.argsort(rows)]]
+            raise self._disordered(slots, t, int(rows[place]), float(disorder.bound[place]))
         self._count(live[stream[disorder.late]], _LATE)
         self._count(live[stream[disorder.duplicate]], _DUPLICATE)
         return dropped
+
+    def _unusable(self, slots: Slots, t: Floats, x: Floats, row: int, column: int) -> SampleError:
+        name = self.names[slots[row]]
+        return SampleError(f"stream '{name}': {explain_unusable(row, column, t, x)}", stream=name, row=row)
+
+    def _disordered(self, slots: Slots, t: Floats, row: int, bound: float) -> OrderError:
+        name, time = self.names[slots[row]], float(t[row])
+        return OrderError(
+            f"row {row}: sample of stream '{name}' at {time} s is not after {bound} s, which the stream has reached; "
+            f"sort by time and drop repeats, or set faults='drop' to count and skip such samples",
+            stream=name, row=row, t=time, last=bound,
+        )  # fmt: skip
 
     def _count(self, slots: Slots, fate: int) -> None:
         """Add one to a counter for each slot named; a slot may be named many times."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamrde.errors import ParameterError
 from streamrde.kernels.reference import chen, level_slices, signature_channels
@@ -50,13 +50,17 @@ IMPLEMENTATION = _choose()
 
 if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
     from streamrde.kernels.reference import Accumulator, fold, tensor_log
+
+    Loop: type[Any] | None = None
+    """The compiled twin of windowing.cutting and windowing.order; None: these run."""
 else:
-    from streamrde.kernels._native import Accumulator, fold, tensor_log
+    from streamrde.kernels._native import Accumulator, Loop, fold, tensor_log
 
 __all__ = [
     "IMPLEMENTATION",
     "Accumulator",
     "Implementation",
+    "Loop",
     "chen",
     "fold",
     "level_slices",

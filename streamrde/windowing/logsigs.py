@@ -82,10 +82,10 @@ def logsig_windows(
     if fills.shape != (path.shape[1],):
         raise ShapeError(f"fill has shape {fills.shape}: give one value per channel, ({path.shape[1]},)")
     stream = np.zeros(len(times), dtype=np.intp)
-    bad = unusable(times, path, interpolation, np.arange(len(times)) == 0)
+    bad = unusable(np.ones(1, dtype=bool), stream, times, path, interpolation)
     if bad.any():
-        row, message = explain_unusable(bad, times, path)
-        raise SampleError(message, row=row)
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        raise SampleError(explain_unusable(row, column, times, path), row=row)
     unfilled = np.isnan(path[0]) & np.isnan(fills)
     if unfilled.any():
         channel = int(np.flatnonzero(unfilled)[0])
@@ -123,25 +123,34 @@ def start_position(fills: Floats) -> Position:
     return Position(np.zeros(streams, dtype=bool), zeros, zeros, zeros, none, none, zeros, fills)
 
 
-def unusable(t: Floats, x: Floats, interpolation: Interpolation, first: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def unusable(
+    fresh: NDArray[np.bool_], stream: NDArray[np.intp], t: Floats, x: Floats, interpolation: Interpolation
+) -> NDArray[np.bool_]:
     """The values that no path can pass through, (rows, 1 + channels), time being column 0.
 
-    Times and values must not be infinite. NaN, not observed, is for hold; a stream's `first` sample may have it under
-    linear too, where the fill value stands in.
+    Times and values must not be infinite. NaN, not observed, is for hold; a stream's first usable sample may have it
+    under linear too, where the fill value stands in.
+
+    Args:
+        fresh: whether a stream has no sample yet, for the streams 0 to S - 1.
+        stream, t, x: (rows,), (rows,), (rows, channels).
     """
     bad = np.empty((len(t), x.shape[1] + 1), dtype=bool)
     bad[:, 0] = ~np.isfinite(t)
     bad[:, 1:] = np.isinf(x)
     if interpolation == "linear":
-        bad[:, 1:] |= np.isnan(x) & ~first[:, None]
+        usable = np.flatnonzero(~bad.any(axis=1))
+        streams, at = np.unique(stream[usable], return_index=True)
+        follows = np.ones(len(t), dtype=bool)
+        follows[usable[at[fresh[streams]]]] = False
+        bad[:, 1:] |= np.isnan(x) & follows[:, None]
     return bad
 
 
-def explain_unusable(bad: NDArray[np.bool_], t: Floats, x: Floats) -> tuple[int, str]:
-    """Row and message of the first fault that `unusable` found."""
-    row, column = (int(i) for i in np.argwhere(bad)[0])
+def explain_unusable(row: int, column: int, t: Floats, x: Floats) -> str:
+    """What is wrong with a value that `unusable` found."""
     if column == 0:
-        return row, f"row {row}: its time is {t[row]}; a time must be finite, in seconds"
+        return f"row {row}: its time is {t[row]}; a time must be finite, in seconds"
     value = x[row, column - 1]
     remedy = "a missing value needs interpolation='hold'" if np.isnan(value) else "mend or drop the sample"
-    return row, f"row {row}, channel {column - 1}: its value is {value}; {remedy}"
+    return f"row {row}, channel {column - 1}: its value is {value}; {remedy}"

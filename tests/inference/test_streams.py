@@ -260,6 +260,54 @@ def test_dropped_rows_are_counted_and_change_nothing_else():
         assert fleet.counts() == Counts(samples=30, late=2, duplicate=2, rejected=1)
 
 
+def push_by_arrays(bundle):
+    """A fleet that does without the compiled loop."""
+    fleet = sr.Fleet(bundle, faults="drop")
+    fleet._table._loop = None
+    return fleet
+
+
+@given(settings, st.integers(0, 2**32))
+def test_the_compiled_loop_gives_the_bits_of_the_array_operations(setting, seed):
+    bundle, (t, x) = setting
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([np.arange(40), rng.integers(0, 40, 6)])  # with some late ones and repeats
+    order = order[np.argsort(np.concatenate([np.arange(40), rng.uniform(0, 40, 6)]), kind="stable")]
+    t, x = t[order], x[order].copy()
+    x[rng.random(x.shape) < 0.02] = np.inf
+    x[rng.random(x.shape) < 0.02] = np.nan
+    names = rng.choice(["a", "b"], len(t))
+    compiled, arrays = sr.Fleet(bundle, faults="drop"), push_by_arrays(bundle)
+    for part in np.split(np.arange(len(t)), np.sort(rng.integers(0, len(t), 3))):
+        for fleet in (compiled, arrays):
+            if len(part) and fleet.streams:
+                fleet.advance(t[part[0]])
+        batches = [fleet.push(names[part].astype(object), t[part], x[part]) for fleet in (compiled, arrays)]
+        assert batches[0].equals(batches[1])
+        assert compiled.snapshot() == arrays.snapshot()
+    assert compiled.counts() == arrays.counts()
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+def test_both_loops_refuse_with_the_same_words(interpolation):
+    bundle = make_bundle(interpolation=interpolation)
+    for t, x in (
+        ([0.0, 1.0, 0.5], [[1, 1], [1, 1], [1, 1]]),
+        ([0.0, 1.0, 1.0], [[1, 1], [1, 1], [1, 1]]),
+        ([0.0, np.nan, 1.0], [[1, 1], [1, 1], [1, 1]]),
+        ([0.0, 1.0, 2.0], [[1, 1], [1, -np.inf], [1, 1]]),
+    ):
+        said = []
+        for loop in (sr.Fleet(bundle)._table._loop, None):
+            fleet = sr.Fleet(bundle)
+            fleet._table._loop = loop
+            with pytest.raises(SampleError) as caught:
+                fleet.push(["b", "b", "b"], t, x)
+            said.append((str(caught.value), vars(caught.value)))
+            assert not fleet.streams
+        assert said[0] == said[1]
+
+
 def test_shapes_and_types_that_do_not_fit_are_named():
     bundle = make_bundle()
     predictor, fleet = sr.Predictor(bundle), sr.Fleet(bundle)
