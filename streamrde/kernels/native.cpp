@@ -5,10 +5,13 @@
 #include <Python.h>
 #include <numpy/arrayobject.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <new>
+#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "loop.hpp"
 #include "variant.hpp"
@@ -16,6 +19,8 @@
 namespace {
 
 using streamrde::Kernel;
+
+constexpr int max_lanes = 8;
 
 const char* variant = "baseline";
 Kernel (*select_kernel)(int, int) = streamrde::select_baseline;
@@ -65,6 +70,39 @@ PyArrayObject* checked(PyObject* object, int type, int axes, const char* name) {
     return array;
 }
 
+// Appends to each row its run of pieces, as many rows at a time as the kernel has lanes.
+void fold_rows(const Kernel& kernel, int channels, int depth, double* S, npy_intp row, const double* dx,
+               const npy_intp* start, const npy_intp* length, npy_intp rows) {
+    if (kernel.lanes == 1 || rows == 1) {
+        for (npy_intp r = 0; r < rows; ++r) kernel.fold(channels, depth, S + r * row, dx + start[r] * channels, length[r]);
+        return;
+    }
+    // Rows of like length stand together, so that few lanes run empty.
+    std::vector<npy_intp> order(rows);
+    std::iota(order.begin(), order.end(), npy_intp{0});
+    std::stable_sort(order.begin(), order.end(), [length](npy_intp a, npy_intp b) { return length[a] > length[b]; });
+    double* targets[max_lanes];
+    const double* pieces[max_lanes];
+    std::ptrdiff_t counts[max_lanes];
+    for (npy_intp begin = 0; begin < rows; begin += kernel.lanes) {
+        const int count = static_cast<int>(std::min<npy_intp>(kernel.lanes, rows - begin));
+        npy_intp total = 0;
+        for (int k = 0; k < count; ++k) {
+            const npy_intp r = order[begin + k];
+            targets[k] = S + r * row;
+            pieces[k] = dx + start[r] * channels;
+            counts[k] = length[r];
+            total += length[r];
+        }
+        // Where most lanes would run empty, a path at a time is faster.
+        if (total < 2 * counts[0] || counts[0] == 1) {
+            for (int k = 0; k < count; ++k) kernel.fold(channels, depth, targets[k], pieces[k], counts[k]);
+        } else {
+            kernel.fold_lanes(channels, depth, targets, pieces, counts, count);
+        }
+    }
+}
+
 PyObject* fold(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     if (count != 5) return PyErr_Format(PyExc_TypeError, "fold takes 5 arguments");
     PyArrayObject* signatures = checked(arguments[0], NPY_DOUBLE, 2, "signatures");
@@ -90,11 +128,15 @@ PyObject* fold(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     auto* S = static_cast<double*>(PyArray_DATA(signatures));
     const auto* dx = static_cast<const double*>(PyArray_DATA(increments));
     const Kernel kernel = select_kernel(static_cast<int>(channels), static_cast<int>(depth));
+    bool memory = true;
     Py_BEGIN_ALLOW_THREADS;
-    for (npy_intp r = 0; r < rows; ++r) {
-        kernel.fold(static_cast<int>(channels), static_cast<int>(depth), S + r * row, dx + start[r] * channels, length[r]);
+    try {
+        fold_rows(kernel, static_cast<int>(channels), static_cast<int>(depth), S, row, dx, start, length, rows);
+    } catch (const std::bad_alloc&) {
+        memory = false;
     }
     Py_END_ALLOW_THREADS;
+    if (!memory) return PyErr_NoMemory();
     Py_RETURN_NONE;
 }
 
@@ -115,8 +157,16 @@ PyObject* tensor_log(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     auto* out = static_cast<double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(logs)));
     const Kernel kernel = select_kernel(static_cast<int>(channels), static_cast<int>(depth));
     Py_BEGIN_ALLOW_THREADS;
-    for (npy_intp r = 0; r < shape[0]; ++r) {
-        kernel.log(static_cast<int>(channels), static_cast<int>(depth), S + r * shape[1], out + r * shape[1]);
+    const double* from[max_lanes];
+    double* to[max_lanes];
+    for (npy_intp begin = 0; begin < shape[0]; begin += kernel.lanes) {
+        const int rows = static_cast<int>(std::min<npy_intp>(kernel.lanes, shape[0] - begin));
+        for (int k = 0; k < rows; ++k) {
+            from[k] = S + (begin + k) * shape[1];
+            to[k] = out + (begin + k) * shape[1];
+        }
+        if (rows == 1) kernel.log(static_cast<int>(channels), static_cast<int>(depth), from[0], to[0]);
+        else kernel.log_lanes(static_cast<int>(channels), static_cast<int>(depth), from, to, rows);
     }
     Py_END_ALLOW_THREADS;
     return logs;

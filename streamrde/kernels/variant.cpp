@@ -5,14 +5,18 @@
 #include <utility>
 #include <vector>
 
+#ifdef STREAMRDE_X86
+#include <immintrin.h>
+#endif
+
 namespace streamrde {
 namespace {
 
 // Inside the unnamed namespace, or the linker would keep one instruction set's copy of the templates for all.
 #include "algebra.hpp"
 
-// Rows up to this size (32 KiB) have kernels of their own; in larger ones the loops are long enough as they are.
-constexpr std::ptrdiff_t largest_row = 4096;
+// Rows up to this size have kernels of their own; in larger ones the loops are long enough as they are.
+constexpr std::ptrdiff_t largest_row = 1200;
 constexpr int most_channels = 16, most_depth = 6;
 
 constexpr std::ptrdiff_t row_size(int channels, int depth) {
@@ -21,18 +25,30 @@ constexpr std::ptrdiff_t row_size(int channels, int depth) {
     return size;
 }
 
-double* buffer(std::size_t size) {
-    thread_local std::vector<double> memory;
-    if (memory.size() < size) memory.resize(size);
-    return memory.data();
+// Elements of scratch that `multiply_exp` needs.
+constexpr std::ptrdiff_t update_scratch(int channels, int depth) {
+    return depth * channels + 2 * (row_size(channels, depth) - row_size(channels, depth - 1)) / channels;
+}
+
+// Aligned for vectors; each thread has one, which grows.
+template <typename T>
+T* buffer(std::size_t size) {
+    struct alignas(64) Line {
+        char bytes[64];
+    };
+    thread_local std::vector<Line> memory;
+    const std::size_t needed = (size * sizeof(T) + sizeof(Line) - 1) / sizeof(Line);
+    if (memory.size() < needed) memory.resize(needed);
+    return reinterpret_cast<T*>(memory.data());
 }
 
 template <int CT, int NT>
 struct Of {
-    // One copy of the update for all callers: the same instructions, so the same bits, pushed one by one or many.
-    [[gnu::noinline]] static void update(const Sizes<CT, NT>& sizes, double* S, const double* dx, double* scratch) {
-        if constexpr (CT != 0) {
-            alignas(64) double local[NT * CT + 2 * (row_size(CT, NT) - row_size(CT, NT - 1)) / CT];
+    static constexpr bool fixed = CT != 0;
+
+    static void update(const Sizes<CT, NT>& sizes, double* S, const double* dx, double* scratch) {
+        if constexpr (fixed) {
+            alignas(64) double local[update_scratch(CT ? CT : 1, NT)];
             multiply_exp<CT, NT>(sizes, S, dx, local);
         } else {
             multiply_exp<CT, NT>(sizes, S, dx, scratch);
@@ -40,8 +56,8 @@ struct Of {
     }
 
     static double* scratch(const Sizes<CT, NT>& sizes) {
-        if constexpr (CT != 0) return nullptr;
-        return buffer(sizes.depth * sizes.channels + 2 * sizes.power[sizes.depth - 1] + sizes.channels);
+        if constexpr (fixed) return nullptr;
+        return buffer<double>(update_scratch(sizes.channels, sizes.depth) + sizes.channels);
     }
 
     static void fold(int channels, int depth, double* S, const double* increments, std::ptrdiff_t pieces) {
@@ -54,7 +70,7 @@ struct Of {
         const Sizes<CT, NT> sizes(channels, depth);
         double* memory = scratch(sizes);
         double local[CT ? CT : 1];
-        double* dx = CT ? local : memory + sizes.depth * sizes.channels + 2 * sizes.power[sizes.depth - 1];
+        double* dx = fixed ? local : memory + update_scratch(sizes.channels, sizes.depth);
         for (std::ptrdiff_t p = 0; p < count; ++p) {
             const double* x = points + p * sizes.channels;
             for (int i = 0; i < sizes.channels; ++i) {
@@ -67,10 +83,55 @@ struct Of {
 
     static void log(int channels, int depth, const double* S, double* out) {
         const Sizes<CT, NT> sizes(channels, depth);
-        tensor_log<CT, NT>(sizes, S, out, buffer(2 * sizes.offset[sizes.depth + 1]));
+        tensor_log<CT, NT>(sizes, S, out, buffer<double>(2 * sizes.offset[sizes.depth + 1]));
     }
 
-    static constexpr Kernel kernel() { return {fold, push, log}; }
+    static void fold_lanes(int channels, int depth, double* const* S, const double* const* increments,
+                           const std::ptrdiff_t* pieces, int count) {
+        const Sizes<CT, NT> sizes(channels, depth);
+        const std::ptrdiff_t row = sizes.offset[sizes.depth + 1];
+        Lanes* work = buffer<Lanes>(row + sizes.channels + update_scratch(sizes.channels, sizes.depth));
+        Lanes* dx = work + row;
+        Lanes* memory = dx + sizes.channels;
+        load(work, S, row, count);
+        std::ptrdiff_t shortest = pieces[0], longest = pieces[0];
+        for (int r = 1; r < count; ++r) {
+            shortest = pieces[r] < shortest ? pieces[r] : shortest;
+            longest = pieces[r] > longest ? pieces[r] : longest;
+        }
+        for (std::ptrdiff_t p = 0; p < longest; ++p) {
+            // A path that has ended goes on with pieces of length 0, which change nothing.
+            for (int i = 0; i < sizes.channels; ++i)
+                for (int r = 0; r < lanes; ++r)
+                    dx[i][r] = r < count && (p < shortest || p < pieces[r]) ? increments[r][p * sizes.channels + i] : 0.0;
+            multiply_exp<CT, NT>(sizes, work, dx, memory);
+        }
+        store(S, work, row, count);
+    }
+
+    static void log_lanes(int channels, int depth, const double* const* S, double* const* out, int count) {
+        const Sizes<CT, NT> sizes(channels, depth);
+        const std::ptrdiff_t row = sizes.offset[sizes.depth + 1];
+        Lanes* work = buffer<Lanes>(4 * row);
+        load(work, S, row, count);
+        tensor_log<CT, NT>(sizes, work, work + row, work + 2 * row);
+        store(out, work + row, row, count);
+    }
+
+    static void load(Lanes* to, const double* const* from, std::ptrdiff_t row, int count) {
+        for (std::ptrdiff_t w = 0; w < row; ++w)
+            for (int r = 0; r < lanes; ++r) to[w][r] = from[r < count ? r : 0][w];
+    }
+
+    static void store(double* const* to, const Lanes* from, std::ptrdiff_t row, int count) {
+        for (int r = 0; r < count; ++r)
+            for (std::ptrdiff_t w = 0; w < row; ++w) to[r][w] = from[w][r];
+    }
+
+    static constexpr Kernel kernel() {
+        if constexpr (fixed) return {fold, push, log, fold_lanes, log_lanes, lanes};
+        return {fold, push, log, nullptr, nullptr, 1};
+    }
 };
 
 template <int I>
