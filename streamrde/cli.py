@@ -153,11 +153,12 @@ def run(
 
     Example: `streamrde run configs/mqtt.toml`
     """
-    from streamrde.config import RunConfig, read_config
+    from streamrde.config import RunConfig
+    from streamrde.disk import read_toml
     from streamrde.inference.bundle import load
     from streamrde.inference.fleet import Fleet
 
-    settings = read_config(config, RunConfig)
+    settings = read_toml(config, RunConfig)
     bundle = load(settings.model)
     try:
         source, sink = settings.source.build(bundle.header), settings.sink.build(bundle)

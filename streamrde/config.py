@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from streamrde.connectors.samples import Columns
-from streamrde.errors import ConfigError, StreamRDEError
+from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle, Header
 from streamrde.inference.table import OnFault
 
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
     from streamrde.connectors.mqtt import MqttSink, MqttSource
     from streamrde.runtime.files import FileSink, FileSource
 
-S = TypeVar("S", bound=msgspec.Struct)
 QoS = Literal[0, 1]
 TimeUnit = Literal["s", "ms", "us", "ns"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -120,25 +116,6 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A late, repeated or unusable sample: "drop" counts and skips it, "error" stops the run."""
     flush: bool = True
     """When the source ends or the run is stopped, close the open windows and publish their predictions."""
-
-
-def read_config(path: str | os.PathLike[str], kind: type[S]) -> S:
-    """Read a TOML file into a struct of the given kind.
-
-    Raises:
-        ConfigError: the file is missing or no TOML, a key is unknown, missing or of a wrong type, or a value cannot
-            work; names the file and the key.
-    """
-    try:
-        return msgspec.convert(tomllib.loads(Path(path).read_text(encoding="utf-8")), kind)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}; give the path of a TOML file") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text; give the path of a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except (msgspec.ValidationError, StreamRDEError) as error:
-        raise ConfigError(f"{path}: {error}") from None
 
 
 def columns_of(

@@ -32,7 +32,7 @@ def multiply(a, b, depth):
 
 
 def exp(increment, depth):
-    """Signature of a straight piece: a word's coefficient is the product of its increments over its length's factorial."""
+    """Signature of a straight piece: at a word the product of its increments, over its length's factorial."""
     tensor = {(): 1.0}
     for w in words(len(increment), depth):
         tensor[w] = math.prod(increment[i] for i in w) / math.factorial(len(w))

@@ -8,7 +8,9 @@ import sys
 import msgspec
 import pytest
 
-from streamrde.config import RunConfig, read_config
+from streamrde.config import RunConfig
+from streamrde.disk import read_toml
+from streamrde.models.train_config import load_train_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,12 +46,23 @@ def test_the_examples_run(path):
 
 @pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda p: p.name)
 def test_the_configs_are_read_and_every_key_is_commented(path):
-    config = read_config(path, RunConfig)
+    config = read_toml(path, RunConfig)
     assert (ROOT / config.model).exists()
     lines = path.read_text(encoding="utf-8").splitlines()
     for table in (config, config.source, config.sink):
         for field in msgspec.structs.fields(table):
             assert any(re.match(rf"(\[{field.name}\]|{field.encode_name} = )", line) for line in lines), field.name
+
+
+def test_the_training_config_is_read_and_every_key_is_commented():
+    config = load_train_config(ROOT / "configs" / "watch.toml")
+    text = (ROOT / "configs" / "watch.toml").read_text(encoding="utf-8")
+    for name in (field.name for field in msgspec.structs.fields(config)):
+        assert re.search(rf"(#[^\n]*\n)\n?\[{name}\]|\[{name}\]\n#", text), name
+        for field in msgspec.structs.fields(getattr(config, name)):
+            assert re.search(
+                rf"^{field.encode_name} = |^\[{name}.{field.name}\]|{field.encode_name} = \[", text, re.MULTILINE
+            ), field.name
 
 
 def test_the_score_config_runs(tmp_path):

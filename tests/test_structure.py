@@ -10,7 +10,7 @@ import pytest
 import streamrde
 
 ROOT = pathlib.Path(streamrde.__file__).parent
-EVERYWHERE = {"errors", "floats", "snapshots"}
+EVERYWHERE = {"disk", "errors", "floats", "snapshots"}
 ARROWS = {
     "kernels": set(),
     "signature": {"kernels"},

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +21,7 @@ EXERCISES = {
     "FEL": "forward elevation",
     "IR": "internal rotation",
     "ER": "external rotation",
-    "TRAP": "trapezius extension",
+    "TRAP": "trapezius ext.",
     "ROW": "upright row",
 }
 
@@ -48,6 +49,8 @@ class Board:
         self.predictions = 0
         self.latency = Durations()
         """From sending the sample that closed a window to receiving its prediction."""
+        self.ended = False
+        """Set when the streams have ended: the windows that are flushed then waited for no sample."""
         self._streams = {name: _Stream() for name in sorted(truth)}
         self._began = time.perf_counter()
 
@@ -65,7 +68,7 @@ class Board:
         stream.windows, stream.reached = row["window"] + 1, row["t_end"]
         self.predictions += 1
         place = bisect_left(stream.sent, (row["t_end"],))
-        if place < len(stream.sent):
+        if place < len(stream.sent) and not self.ended:
             self.latency.add([time.perf_counter() - stream.sent[place][1]])
 
     @property
@@ -79,17 +82,23 @@ class Board:
         return self.samples / max(time.perf_counter() - self._began, 1e-9)
 
     def table(self, rows: int | None = None) -> Table:
-        """The streams, at most `rows` of them, those that are furthest behind first."""
-        table = Table(title="shoulder exercises, live over MQTT", title_justify="left", pad_edge=False)
+        """The streams, at most `rows` of them."""
+        table = Table(
+            title="shoulder exercises, live over MQTT",
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
         for name, justify in (
             ("stream", "left"),
             ("prediction", "left"),
             ("confidence", "right"),
             ("truth", "left"),
             ("windows", "right"),
-            ("stream time", "right"),
+            ("time", "right"),
         ):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         names = list(self._streams)
         for name in names[:rows]:
             stream, truth = self._streams[name], self.truth[name]
@@ -105,7 +114,9 @@ class Board:
         if rows is not None and rows < len(names):
             table.add_row(f"... {len(names) - rows} more")
         table.caption = (
-            f"{self.right} of {len(names)} right   {self.rate:,.0f} samples/s   {self.predictions} predictions"
+            ""
+            if self.ended
+            else (f"{self.right} of {len(names)} right   {self.rate:,.0f} samples/s   {self.predictions} predictions")
         )
         table.caption_justify = "left"
         return table

@@ -93,6 +93,7 @@ async def _everything(url: str, bundle: Bundle, board: Board, console: Console, 
             )
             await _first(service, sending)
             await _until(lambda: metrics.rows >= board.samples, service, "samples")
+            board.ended = True
             source.stop()
             await service
             await _until(lambda: board.predictions >= metrics.predictions, None, "predictions")

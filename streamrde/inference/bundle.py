@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.solvers import FirstStage, Solver
 from streamrde.signature.words import logsignature_channels
@@ -188,22 +188,11 @@ class Bundle:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file under a temporary name beside `path`, sync it, and rename it."""
-        path = Path(path)
         data = safetensors.numpy.save(
             {name: np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()},
             metadata={_KEY: msgspec.json.encode(self.header).decode()},
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).chmod(0o644)
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
+        replace_file(path, data)
 
 
 def load(path: str | os.PathLike[str]) -> Bundle:

@@ -1,0 +1,36 @@
+"""Training, in torch: the Neural RDE, its data and its export. Nothing else in the package imports torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from streamrde.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from streamrde.models.neural_rde import NeuralRDE, save, to_bundle
+    from streamrde.models.train_config import TrainConfig, load_train_config
+    from streamrde.models.training import train
+
+__all__ = ["NeuralRDE", "TrainConfig", "load_train_config", "save", "to_bundle", "train"]
+
+_HOMES = {
+    "NeuralRDE": "neural_rde",
+    "TrainConfig": "train_config",
+    "load_train_config": "train_config",
+    "save": "neural_rde",
+    "to_bundle": "neural_rde",
+    "train": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported at first use because most need torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'streamrde.models' has no attribute '{name}'")
+    try:
+        return getattr(import_module(f"streamrde.models.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "pysiglib"):
+            raise
+        raise MissingExtraError("training", "train") from None

@@ -1,0 +1,60 @@
+"""Changes to training streams that a model should not mind: where it starts, how a sensor sits, how fast one moves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.models.train_config import AugmentConfig
+
+Array = NDArray[np.float64]
+
+
+def augment(
+    t: Array, x: Array, config: AugmentConfig, *, names: Sequence[str], deviation: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """One random variant of a stream.
+
+    Args:
+        t: seconds, (L,).
+        x: data channels, (L, C-1); NaN stays NaN.
+        names: their names, which `config.rotate` refers to.
+        deviation: their standard deviations, the unit of `config.noise`, (C-1,).
+    Returns:
+        t and x of the variant; fewer rows if cropped, at least 2 where there were 2.
+    """
+    if config.crop < 1:
+        length = max(2, math.ceil(rng.uniform(config.crop, 1) * len(t)))
+        start = int(rng.integers(0, max(1, len(t) - length + 1)))
+        t, x = t[start : start + length], x[start : start + length]
+    if config.tempo:
+        t = t[0] + (t - t[0]) * rng.uniform(1 - config.tempo, 1 + config.tempo)
+    x = x.copy()
+    triples = [[names.index(name) for name in triple] for triple in config.rotate]
+    if triples and config.degrees:
+        rotation = random_rotation(math.radians(config.degrees), rng)
+        for triple in triples:
+            x[:, triple] = x[:, triple] @ rotation.T
+    for members in config.flip:
+        if rng.random() < 0.5:
+            x[:, [names.index(name) for name in members]] *= -1
+    if config.gain:
+        gains = rng.uniform(1 - config.gain, 1 + config.gain, size=(x.shape[1],))
+        for triple in triples:
+            gains[triple] = gains[triple[0]]
+        x *= gains
+    if config.noise:
+        x += rng.normal(size=x.shape) * (config.noise * deviation)
+    return t, x
+
+
+def random_rotation(largest: float, rng: np.random.Generator) -> Array:
+    """Rotation about a uniform axis by an angle uniform in [0, largest] radians, (3, 3), by Rodrigues' formula."""
+    axis = rng.normal(size=3)
+    x, y, z = (axis / np.linalg.norm(axis)).tolist()
+    angle = rng.uniform(0, largest)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.asarray(np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross))

@@ -1,0 +1,106 @@
+"""Streams made ready for the model: first sample, log-signatures and targets, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamrde.models.augmentation import augment
+from streamrde.models.dataset import Recording, targets_at, window
+from streamrde.models.train_config import TrainConfig
+
+Array = NDArray[np.float64]
+
+
+class Example(NamedTuple):
+    """One stream."""
+
+    x0: Array
+    """First sample with time, (C,)."""
+    edges: Array
+    """Edges of its windows since its first sample, seconds, (K+1,)."""
+    logsigs: Array
+    """(K, B)."""
+    target: Array
+    """Number of its class, () , or targets per window, (K, outputs)."""
+
+
+class Batch(NamedTuple):
+    """Streams padded to the same number of windows."""
+
+    x0: Tensor
+    """(N, C), float64."""
+    logsigs: Tensor
+    """(N, K, B), float64; 0 where padded."""
+    target: Tensor
+    """(N, K) int64 or (N, K, outputs) float64."""
+    weight: Tensor
+    """(N, K) or (N, K, outputs); 0 where padded or unknown, the rest sums to 1 per stream."""
+
+
+class Variation(NamedTuple):
+    """What random variants of training streams are drawn from."""
+
+    rng: np.random.Generator
+    deviation: Array
+    """Standard deviation of each data channel, (C-1,)."""
+
+
+def prepare(
+    recordings: Sequence[Recording],
+    config: TrainConfig,
+    *,
+    fills: Array,
+    classes: Sequence[str],
+    variation: Variation | None = None,
+) -> list[Example]:
+    """Window streams, or random variants of them; streams without a window are left out."""
+    if not recordings:
+        return []
+    ts, xs = [recording.t for recording in recordings], [recording.x for recording in recordings]
+    if variation is not None:
+        names = [channel.name for channel in config.data.channels]
+        pairs = [
+            augment(t, x, config.augment, names=names, deviation=variation.deviation, rng=variation.rng)
+            for t, x in zip(ts, xs, strict=True)
+        ]
+        ts, xs = [t for t, _ in pairs], [x for _, x in pairs]
+    windowed = window(
+        ts,
+        xs,
+        config.model.depth,
+        config.windows,
+        config.model.interpolation,
+        fills=fills,
+        engine=config.training.logsignatures,
+    )
+    examples = []
+    for recording, x, (edges, logsigs) in zip(recordings, xs, windowed, strict=True):
+        if len(logsigs):
+            x0 = np.append(0.0, np.where(np.isnan(x[0]), fills, x[0]))
+            target = np.array(classes.index(recording.label)) if classes else targets_at(recording, edges)
+            examples.append(Example(x0, edges - edges[0], logsigs, target))
+    return examples
+
+
+def collate(examples: Sequence[Example], device: torch.device) -> Batch:
+    """Pad examples into a batch."""
+    longest = max(len(example.logsigs) for example in examples)
+    logsigs = np.zeros((len(examples), longest, examples[0].logsigs.shape[1]))
+    shape = (len(examples), longest, *examples[0].target.shape[1:])
+    classify = examples[0].target.ndim == 0
+    target = np.zeros(shape, dtype=np.int64 if classify else np.float64)
+    weight = np.zeros(shape)
+    for i, example in enumerate(examples):
+        count = len(example.logsigs)
+        logsigs[i, :count] = example.logsigs
+        known = np.isfinite(np.broadcast_to(example.target, (count, *shape[2:])))
+        target[i, :count] = np.where(known, example.target, 0)
+        weight[i, :count] = known / max(1, known.sum())
+    arrays = (np.stack([example.x0 for example in examples]), logsigs, target, weight)
+    return Batch(*(torch.as_tensor(array, device=device) for array in arrays))

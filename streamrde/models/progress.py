@@ -1,0 +1,57 @@
+"""What a training run shows: a bar on a terminal, a line now and then elsewhere, and the table of measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Reporter:
+    """Reports epochs to `console`; a context manager."""
+
+    def __init__(self, console: Console, epochs: int) -> None:
+        self._console = console
+        self._epochs = epochs
+        # About twenty lines for a run of any length.
+        self._every = max(1, epochs // 20)
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+            self._task = self._bar.add_task("", total=epochs)
+
+    def __enter__(self) -> Reporter:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def epoch(self, number: int, loss: float, validation: float | None, *, best: bool) -> None:
+        """One epoch has ended; `number` counts from 1."""
+        text = f"loss {loss:.4f}" + (
+            "" if validation is None else f"  validation {validation:.4f}{' *' if best else ''}"
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=number, description=text)
+        elif number % self._every == 0 or number in (1, self._epochs):
+            self._console.print(f"epoch {number}/{self._epochs}  {text}", highlight=False)
+
+
+def print_metrics(console: Console, metrics: Mapping[str, float]) -> None:
+    """Measures as a table, one row per measure, one column per part of the data."""
+    parts = [part for part in ("train", "validation", "test") if any(name.startswith(f"{part}_") for name in metrics)]
+    rows = list(dict.fromkeys(name.split("_", 1)[1] for name in metrics if name.split("_", 1)[0] in parts))
+    table = Table("", *parts)
+    for row in rows:
+        values = (metrics.get(f"{part}_{row}") for part in parts)
+        table.add_row(row.replace("_", " "), *("" if value is None else f"{value:.4g}" for value in values))
+    console.print(table)

@@ -1,0 +1,91 @@
+"""Input and output scaling, fitted on training data only and stored with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.errors import ParameterError
+
+Array = NDArray[np.float64]
+
+
+class Scaling(NamedTuple):
+    """What brings a model's inputs and outputs to order one; all float64."""
+
+    x0_shift: Array
+    """(C,), subtracted from the first sample."""
+    x0_scale: Array
+    """(C,), multiplies the shifted first sample."""
+    logsig_scale: Array
+    """(B,), multiplies a window's log-signature."""
+    output_shift: Array
+    """(outputs,), added to the scaled output."""
+    output_scale: Array
+    """(outputs,), multiplies the readout."""
+
+
+def fit_inputs(x: Sequence[Array], logsigs: Sequence[Array], names: Sequence[str]) -> tuple[Array, Array, Array]:
+    """Scales of the inputs, from the training streams.
+
+    The first sample is standardised by each channel's mean and standard deviation over all samples; time, which is 0
+    there, is left alone. A log-signature's coefficients differ by orders of magnitude (level k grows as the k-th power
+    of the path's length): each is divided by its root mean square r, and all by sqrt(B): ``scale = 1 / (r sqrt(B))``.
+    The scaled vector then has a mean square norm of 1 whatever depth and channels are. There is no shift: a window in
+    which nothing happens must leave the state where it is.
+
+    Args:
+        x: each stream's samples, (L, C-1); NaN = not observed.
+        logsigs: each stream's log-signatures, (K, B).
+        names: names of the C-1 channels, for errors.
+    Returns:
+        x0_shift (C,), x0_scale (C,), logsig_scale (B,).
+    Raises:
+        ParameterError: a channel never changes or is never observed.
+    """
+    samples = np.concatenate(x)
+    seen = np.isfinite(samples)
+    counts = seen.sum(axis=0)
+    for j, name in enumerate(names):
+        if counts[j] == 0:
+            raise ParameterError(f"channel '{name}' has no value in the training streams; remove it from data.channels")
+    mean = np.where(seen, samples, 0.0).sum(axis=0) / counts
+    deviation = np.sqrt((np.where(seen, samples - mean, 0.0) ** 2).sum(axis=0) / counts)
+    for j, name in enumerate(names):
+        if deviation[j] <= 1e-12 * max(abs(mean[j]), 1e-300):
+            raise ParameterError(
+                f"channel '{name}' is {mean[j]:g} in every sample of the training streams; remove it from data.channels"
+            )
+    windows = np.concatenate(logsigs)
+    rms = np.sqrt((windows**2).mean(axis=0))
+    # A coefficient that is rounding error in training must not be blown up to order one when it is served.
+    rms = np.maximum(rms, 1e-9 * rms.max())
+    shift, scale = np.zeros(len(names) + 1), np.ones(len(names) + 1)
+    shift[1:], scale[1:] = mean, 1 / deviation
+    return shift, scale, 1 / (rms * np.sqrt(windows.shape[1]))
+
+
+def fit_targets(targets: Sequence[Array], names: Sequence[str]) -> tuple[Array, Array]:
+    """Mean and standard deviation of each target over the training windows that have one.
+
+    Args:
+        targets: each stream's targets per window, (K, outputs); NaN = none.
+        names: names of the targets, for errors.
+    Raises:
+        ParameterError: a target has no value or never changes in the training streams.
+    """
+    values = np.concatenate(targets)
+    shift, scale = np.zeros(len(names)), np.ones(len(names))
+    for j, name in enumerate(names):
+        known = values[np.isfinite(values[:, j]), j]
+        if known.size == 0:
+            raise ParameterError(f"target '{name}' has no value in any window of the training streams")
+        shift[j], scale[j] = known.mean(), known.std()
+        if scale[j] <= 1e-12 * max(abs(shift[j]), 1e-300):
+            raise ParameterError(
+                f"target '{name}' is {shift[j]:g} in every window of the training streams: nothing to learn"
+            )
+    return shift, scale

@@ -1,0 +1,188 @@
+"""What a training run is told: one TOML file, one struct per table. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+import msgspec
+
+from streamrde.disk import read_toml
+from streamrde.errors import ConfigError
+from streamrde.inference.bundle import MLP, Depth, Positive, Task
+from streamrde.inference.solvers import FirstStage, Solver
+from streamrde.windowing.policies import Every, Interpolation, Windows
+
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Values = tuple[str | int, ...]
+
+
+class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A data channel: its column and its unit."""
+
+    name: str
+    unit: str = ""
+
+
+class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the recordings are and which columns hold what."""
+
+    files: str | tuple[str, ...]
+    """File, folder or glob, or several; relative to the current working directory."""
+    channels: tuple[ChannelConfig, ...]
+    target: str | tuple[str, ...]
+    """Column of the class (one per stream), or column or columns of numbers to predict."""
+    task: Task = "classification"
+    target_units: tuple[str, ...] = ()
+    stream: str = "stream_id"
+    """Column of the stream's name; "" where each file is one stream."""
+    time: str = "t"
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target columns."""
+        return (self.target,) if isinstance(self.target, str) else self.target
+
+
+class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which streams train, which decide when to stop, and which are only measured at the end.
+
+    `validation` and `test` are either lists of the values of `column`, or shares of the groups, drawn at random.
+    Streams with the same value of `column` are never divided; without `column` each stream is a group.
+    """
+
+    column: str = ""
+    validation: Share | Values = 0.15
+    test: Share | Values = 0.15
+    seed: int = 0
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The Neural RDE; see `streamrde.NeuralRDE`."""
+
+    depth: Depth = 2
+    hidden: Positive = 32
+    field: MLP = MLP()
+    solver: Solver = "rk4"
+    first_stage: FirstStage = "own"
+    interpolation: Interpolation = "linear"
+    dtype: Literal["float32", "float64"] = "float32"
+    description: str = ""
+
+
+class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes made to the training streams, drawn anew in every epoch. Everything is off by default."""
+
+    crop: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    """A stream becomes a random contiguous part of itself, at least this share of its samples."""
+    rotate: tuple[tuple[str, str, str], ...] = ()
+    """Triples of channels that are vectors of one body: all are turned by one random rotation per stream."""
+    degrees: Annotated[float, msgspec.Meta(ge=0, le=180)] = 15.0
+    """Largest angle of that rotation; its axis is uniform on the sphere."""
+    flip: tuple[tuple[str, ...], ...] = ()
+    """Sets of channels; with probability 1/2 a set changes its signs, as some do between left and right hand."""
+    tempo: Share = 0.0
+    """Time is stretched by a factor uniform in [1 - tempo, 1 + tempo]."""
+    gain: Share = 0.0
+    """Each channel (each triple of `rotate` as one) is multiplied by a factor uniform in [1 - gain, 1 + gain]."""
+    noise: NotNegative = 0.0
+    """White noise added to every sample, in standard deviations of its channel."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is changed at all."""
+        return (
+            self.crop < 1
+            or bool(self.rotate and self.degrees)
+            or bool(self.flip or self.tempo or self.gain or self.noise)
+        )
+
+
+class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the weights are found: AdamW with a warm-up and a cosine decay of the learning rate."""
+
+    epochs: Positive = 200
+    batch_size: Positive = 32
+    learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 3e-3
+    weight_decay: NotNegative = 1e-4
+    label_smoothing: Share = 0.0
+    dropout: Share = 0.0
+    """Share of the field's hidden features that a training stream goes without, the same ones in all its windows."""
+    gradient_norm: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    """Gradients longer than this are shortened to it."""
+    start: Literal["sample", "random"] = "sample"
+    """Weights to begin with; "sample": the state's first components carry the current sample (see `carry_sample`)."""
+    field_gain: Annotated[float, msgspec.Meta(gt=0)] = 0.3
+    """Factor on the field's random last layer; the smaller, the gentler the dynamics that training starts from."""
+    averaging: Share = 0.0
+    """Decay per step of the running average of the weights that is validated and kept; 0 = no average."""
+    patience: Annotated[int, msgspec.Meta(ge=0)] = 50
+    """Epochs without a better validation loss before training stops; 0 = never."""
+    seed: int = 0
+    logsignatures: Literal["pysiglib", "own"] = "pysiglib"
+    device: str = "cpu"
+
+
+class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is written; paths are relative to the current working directory, "" writes nothing."""
+
+    model: str = ""
+    metrics: str = ""
+    seconds: tuple[Annotated[float, msgspec.Meta(gt=0)], ...] = ()
+    """Times since a stream's start at which accuracy is measured too (classification)."""
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A training run."""
+
+    data: DataConfig
+    split: SplitConfig = SplitConfig()
+    windows: Windows = Every(1.0)
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    training: TrainingConfig = TrainingConfig()
+    output: OutputConfig = OutputConfig()
+
+    def check(self) -> None:
+        """Raise ConfigError where fields contradict each other."""
+        names = [channel.name for channel in self.data.channels]
+        if not names:
+            raise ConfigError('data.channels is empty: list at least one, as { name = "ax", unit = "g" }')
+        if len(set(names)) < len(names):
+            raise ConfigError(f"data.channels {names} has a name twice")
+        if not self.data.targets:
+            raise ConfigError("data.target is empty: name the column to predict")
+        if self.data.task == "classification" and len(self.data.targets) > 1:
+            raise ConfigError(f"data.target {list(self.data.targets)}: classification takes one column")
+        units = self.data.target_units
+        if units and len(units) != len(self.data.targets):
+            raise ConfigError(f"data.target_units has {len(units)} entries for {len(self.data.targets)} targets")
+        for key in ("rotate", "flip"):
+            for name in (name for members in getattr(self.augment, key) for name in members):
+                if name not in names:
+                    raise ConfigError(f"augment.{key} names '{name}', which is not in data.channels {names}")
+        listed = [isinstance(part, tuple) and bool(part) for part in (self.split.validation, self.split.test)]
+        if any(listed) and not self.split.column:
+            raise ConfigError("split.validation and split.test list values: set split.column to the column they are of")
+
+
+def load_train_config(path: str | os.PathLike[str]) -> TrainConfig:
+    """Read a training run's TOML file; raises ConfigError as `read_toml`."""
+    config = read_toml(path, TrainConfig)
+    try:
+        config.check()
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return config
+
+
+def as_train_config(tables: object) -> TrainConfig:
+    """A TrainConfig from a mapping of tables; raises ConfigError with the key's path."""
+    try:
+        config = msgspec.convert(tables, TrainConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error)) from None
+    config.check()
+    return config

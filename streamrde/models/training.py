@@ -1,0 +1,176 @@
+"""Training from recorded files: read, split, scale, fit with early stopping, measure, write."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+
+from streamrde.disk import replace_file
+from streamrde.errors import ConfigError, DataError
+from streamrde.inference.bundle import Bundle
+from streamrde.models.dataset import Recording, Split, read_recordings, split
+from streamrde.models.examples import Example, Variation, prepare
+from streamrde.models.initialisation import carry_sample
+from streamrde.models.measures import measure, predict
+from streamrde.models.neural_rde import NeuralRDE, to_bundle
+from streamrde.models.optimisation import optimise
+from streamrde.models.progress import print_metrics
+from streamrde.models.scaling import Scaling, fit_inputs, fit_targets
+from streamrde.models.train_config import TrainConfig, as_train_config, load_train_config
+from streamrde.windowing.logsigs import explain_unusable, unusable
+
+Array = NDArray[np.float64]
+
+
+def train(
+    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str], *, console: Console | None = None
+) -> Bundle:
+    """Train a model as a configuration says, and write it where `output.model` says.
+
+    Ctrl-C ends the training, not the run: the best weights so far are measured, written and returned.
+
+    Args:
+        config: a TrainConfig, its tables as a mapping, or the path of a TOML file.
+        console: where progress and measures are shown; by default standard output.
+    Raises:
+        ConfigError: an unknown key, a wrong type, or a split that cannot be made.
+        DataError: files that cannot be read, a missing column, a stream with two labels.
+        ParameterError: a channel or target that never changes, or a training that diverged.
+    """
+    if isinstance(config, (str, os.PathLike)):
+        config = load_train_config(config)
+    elif not isinstance(config, TrainConfig):
+        config = as_train_config(config)
+    else:
+        config.check()
+    console = console or Console()
+    recordings = read_recordings(config.data, group=config.split.column)
+    parts = split(recordings, config.split)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        bundle = fit(config, parts, console=console)
+    if config.output.model:
+        bundle.save(config.output.model)
+        console.print(f"model written to {config.output.model}", highlight=False)
+    if config.output.metrics:
+        replace_file(config.output.metrics, json.dumps(bundle.header.metrics, indent=2).encode() + b"\n")
+        console.print(f"metrics written to {config.output.metrics}", highlight=False)
+    return bundle
+
+
+def fit(config: TrainConfig, parts: Split, *, console: Console) -> Bundle:
+    """Train on one part of the streams, stop by another, measure all."""
+    names = [channel.name for channel in config.data.channels]
+    for recording in (recording for part in parts for recording in part):
+        _check_usable(recording, config)
+    classes = _classes(parts, config)
+    fills, deviation = _moments(parts.train)
+    examples = {
+        part: prepare(recordings, config, fills=fills, classes=classes) for part, recordings in parts._asdict().items()
+    }
+    for part, recordings in parts._asdict().items():
+        short = len(recordings) - len(examples[part])
+        if short:
+            console.print(f"{part}: {short} of {len(recordings)} streams are too short for a window and left out")
+    if not examples["train"]:
+        raise ConfigError("no training stream has a window: shorten windows, or use longer recordings")
+
+    model = _model(config, fills, classes)
+    inputs = fit_inputs([r.x for r in parts.train], [e.logsigs for e in examples["train"]], names)
+    outputs = (np.zeros(len(classes)), np.ones(len(classes)))
+    if not classes:
+        outputs = fit_targets([example.target for example in examples["train"]], config.data.targets)
+    model.set_scaling(Scaling(*inputs, *outputs))
+    with torch.no_grad():
+        model.field.last.weight.mul_(config.training.field_gain)
+        model.field.last.bias.mul_(config.training.field_gain)
+    if config.training.start == "sample":
+        carry_sample(model)
+    device = torch.device(config.training.device)
+    model.to(device)
+
+    def variants(epoch: int) -> list[Example]:
+        if not config.augment.active:
+            return examples["train"]
+        # Seeded by epoch: an epoch's variants do not depend on what was drawn before.
+        variation = Variation(np.random.default_rng((config.training.seed, epoch)), deviation)
+        return prepare(parts.train, config, fills=fills, classes=classes, variation=variation)
+
+    epochs = optimise(model, variants, examples["validation"], config.training, device=device, console=console)
+    metrics = {"epochs": float(epochs)}
+    for part, members in examples.items():
+        predictions = predict(model, members, batch_size=config.training.batch_size, device=device)
+        for name, value in measure(members, predictions, seconds=config.output.seconds).items():
+            metrics[f"{part}_{name}"] = value
+        metrics[f"{part}_streams_too_short"] = float(len(getattr(parts, part)) - len(members))
+    print_metrics(console, metrics)
+    bundle = to_bundle(model)
+    return Bundle(msgspec.structs.replace(bundle.header, metrics=metrics), bundle.tensors)
+
+
+def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralRDE:
+    data, model = config.data, config.model
+    labels = classes or data.targets
+    return NeuralRDE(
+        len(data.channels) + 1,
+        model.depth,
+        model.hidden,
+        len(labels),
+        field=model.field,
+        solver=model.solver,
+        first_stage=model.first_stage,
+        windows=config.windows,
+        interpolation=model.interpolation,
+        names=[channel.name for channel in data.channels],
+        units=[channel.unit for channel in data.channels],
+        fills=fills.tolist(),
+        task=data.task,
+        labels=labels,
+        target_units=data.target_units,
+        description=model.description,
+        dtype=getattr(torch, model.dtype),
+    )
+
+
+def _check_usable(recording: Recording, config: TrainConfig) -> None:
+    """Raise DataError at a value that serving would refuse too."""
+    stream = np.zeros(len(recording.t), dtype=np.intp)
+    bad = unusable(np.ones(1, dtype=bool), stream, recording.t, recording.x, config.model.interpolation)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        why = explain_unusable(row, column, recording.t, recording.x)
+        raise DataError(f"stream '{recording.stream}': {why}", path=str(config.data.files))
+
+
+def _moments(recordings: Sequence[Recording]) -> tuple[Array, Array]:
+    """Mean and standard deviation of each channel over all samples; 0 where it was never observed."""
+    samples = np.concatenate([recording.x for recording in recordings])
+    seen = np.isfinite(samples)
+    counts = np.maximum(seen.sum(axis=0), 1)
+    mean = np.where(seen, samples, 0.0).sum(axis=0) / counts
+    return mean, np.sqrt((np.where(seen, samples - mean, 0.0) ** 2).sum(axis=0) / counts)
+
+
+def _classes(parts: Split, config: TrainConfig) -> tuple[str, ...]:
+    """The training streams' labels in alphabetical order; none for regression."""
+    if config.data.task == "regression":
+        return ()
+    classes = tuple(sorted({recording.label for recording in parts.train}))
+    if len(classes) < 2:
+        raise ConfigError(f"all training streams have the label '{classes[0]}': a classifier needs at least two")
+    for part in ("validation", "test"):
+        for recording in getattr(parts, part):
+            if recording.label not in classes:
+                raise ConfigError(
+                    f"split.{part}: stream '{recording.stream}' has the label '{recording.label}', which no training "
+                    f"stream has ({', '.join(classes)}); choose another split"
+                )
+    return classes

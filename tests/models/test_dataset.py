@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import numpy as np
+import oracles
+import pysiglib
+import pytest
+import tolerances
+import torch
+from bundles import make_recording
+from models.recordings import config_for, write_recordings
+from pysiglib import torch_api
+
+import streamrde as sr
+from streamrde.errors import DataError
+from streamrde.models.augmentation import augment, random_rotation
+from streamrde.models.dataset import Recording, read_recordings, split, targets_at, window
+from streamrde.models.train_config import AugmentConfig, SplitConfig, as_train_config
+
+
+@pytest.mark.parametrize("engine", ["pysiglib", "own"])
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+@pytest.mark.parametrize("windows", [sr.Every(1.0), sr.Every(0.7, align="epoch"), sr.Count(5)])
+@pytest.mark.parametrize("depth", [1, 3, 4])
+def test_windows_of_many_streams_are_those_of_each(engine, interpolation, windows, depth) -> None:
+    recordings = [
+        make_recording(i, length, missing=0.2 if interpolation == "hold" else 0.0, t0=1e5 * i)
+        for i, length in enumerate((30, 2, 1, 57))
+    ]
+    fills = np.array([0.25, -0.5])
+    ts, xs = zip(*recordings, strict=True)
+    many = window(ts, xs, depth, windows, interpolation, fills=fills, engine=engine)
+    for (t, x), (edges, logsigs) in zip(recordings, many, strict=True):
+        path = np.column_stack([t - t[0], x])
+        expected = sr.logsig_windows(t, path, depth, windows, interpolation, fill=np.append(0.0, fills))
+        np.testing.assert_array_equal(edges, expected[0])
+        np.testing.assert_allclose(logsigs, expected[1], rtol=0, atol=tolerances.ORACLE)
+
+
+@pytest.mark.parametrize("case", oracles.cases("logsignatures"))
+def test_pysiglib_method_1_is_the_words_basis(case) -> None:
+    depth = int(case["depth"])
+    path = np.array(case["path"])
+    pysiglib.prepare_log_sig(path.shape[1], depth, method=1)
+    np.testing.assert_allclose(pysiglib.log_sig(path, depth), case["words"], rtol=0, atol=tolerances.ORACLE)
+
+
+def test_log_signatures_of_pysiglib_have_gradients() -> None:
+    pysiglib.prepare_log_sig(3, 3, method=1)
+    path = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p: torch_api.log_sig(p, 3), (path,))
+
+
+def test_recordings_are_read_stream_by_stream(tmp_path) -> None:
+    config = as_train_config(config_for(write_recordings(tmp_path)))
+    recordings = read_recordings(config.data, group="subject")
+    assert [recording.stream for recording in recordings] == [f"s{i:02d}" for i in range(24)]
+    assert recordings[4].group == "1"
+    assert recordings[4].label == "left"
+    assert recordings[4].x.shape == (40, 2)
+    assert (np.diff(recordings[4].t) > 0).all()
+
+
+def test_time_that_goes_back_is_refused(tmp_path) -> None:
+    config = as_train_config(config_for(write_recordings(tmp_path, t=[1.0] * (24 * 40))))
+    with pytest.raises(DataError, match="stream 's00' has time"):
+        read_recordings(config.data)
+
+
+def recordings_of(groups: str) -> list[Recording]:
+    empty = np.zeros((1, 0))
+    return [Recording(f"s{i}", np.zeros(1), np.zeros((1, 1)), "", empty, group) for i, group in enumerate(groups)]
+
+
+def test_split_by_given_values() -> None:
+    parts = split(recordings_of("aabbcc"), SplitConfig(column="g", validation=("b",), test=("c",)))
+    assert [[recording.group for recording in part] for part in parts] == [["a", "a"], ["b", "b"], ["c", "c"]]
+
+
+@pytest.mark.parametrize("groups", ["aabbccddee", "abcdefghij"], ids=["grouped at random", "random"])
+def test_split_at_random_never_divides_a_group(groups) -> None:
+    recordings = recordings_of(groups)
+    seen = set()
+    for seed in range(5):
+        parts = split(recordings, SplitConfig(validation=0.2, test=0.2, seed=seed))
+        kept = [{recording.group for recording in part} for part in parts]
+        assert sum(map(len, kept)) == len(set(groups))
+        assert [len(part) for part in parts] == [6, 2, 2]
+        seen.add(tuple(sorted(kept[2])))
+    assert len(seen) > 1
+
+
+def test_a_split_may_leave_out_validation_and_test() -> None:
+    parts = split(recordings_of("abc"), SplitConfig(validation=0.0, test=()))
+    assert [len(part) for part in parts] == [3, 0, 0]
+
+
+def test_a_windows_target_is_its_last_known_value() -> None:
+    targets = np.array([[0.0], [1.0], [np.nan], [3.0], [np.nan], [np.nan]])
+    recording = Recording("s", np.arange(6.0), np.zeros((6, 1)), "", targets, "s")
+    np.testing.assert_array_equal(targets_at(recording, np.array([0.0, 2.0, 3.0, 5.0])), [[1.0], [3.0], [np.nan]])
+
+
+def test_a_rotation_is_a_rotation_within_its_angle() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        rotation = random_rotation(0.3, rng)
+        np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-14)
+        assert np.linalg.det(rotation) == pytest.approx(1)
+        assert np.arccos((np.trace(rotation) - 1) / 2) <= 0.3 + 1e-9
+
+
+def test_an_augmented_stream_keeps_what_it_should() -> None:
+    t, x = np.arange(50.0), np.random.default_rng(0).normal(size=(50, 3))
+    options = {"names": ["a", "b", "c"], "deviation": np.ones(3)}
+    turned, y = augment(t, x, AugmentConfig(rotate=(("a", "b", "c"),)), rng=np.random.default_rng(1), **options)
+    np.testing.assert_array_equal(turned, t)
+    np.testing.assert_allclose(np.linalg.norm(y, axis=1), np.linalg.norm(x, axis=1))
+    cropped, y = augment(t, x, AugmentConfig(crop=0.4, tempo=0.1), rng=np.random.default_rng(1), **options)
+    assert 20 <= len(cropped) == len(y) <= 50
+    assert 0.9 <= np.diff(cropped).mean() <= 1.1
+    flips = [
+        augment(t, x, AugmentConfig(flip=(("a", "c"),)), rng=np.random.default_rng(i), **options)[1] for i in range(9)
+    ]
+    signs = {tuple(np.sign((y / x).mean(axis=0)).tolist()) for y in flips}
+    assert signs == {(1.0, 1.0, 1.0), (-1.0, 1.0, -1.0)}

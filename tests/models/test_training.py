@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from models.recordings import config_for, write_recordings
+from rich.console import Console
+
+import streamrde as sr
+from streamrde.errors import ConfigError, DataError, ParameterError
+from streamrde.models import train
+from streamrde.models.train_config import as_train_config, load_train_config
+
+
+@pytest.fixture
+def files(tmp_path) -> str:
+    return write_recordings(tmp_path)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=120)
+
+
+def test_classification_learns_which_way_a_stream_turns(files, tmp_path) -> None:
+    console = quiet()
+    out = {"model": str(tmp_path / "out" / "m.safetensors"), "metrics": str(tmp_path / "out" / "m.json")}
+    bundle = train(config_for(files, output=out | {"seconds": [1.0]}), console=console)
+    metrics = bundle.header.metrics
+    assert bundle.header.labels == ("left", "right")
+    assert metrics["test_accuracy_end"] == 1.0
+    assert metrics["test_accuracy_windows"] > 0.9
+    assert {"train_streams": 18.0, "validation_streams": 3.0, "test_streams": 3.0}.items() <= metrics.items()
+    assert 0 <= metrics["test_accuracy_1s"] <= 1
+    assert sr.load(out["model"]).fingerprint == bundle.fingerprint
+    assert json.loads((tmp_path / "out" / "m.json").read_text()) == metrics
+    shown = console.file.getvalue()
+    assert "epoch 1/25" in shown
+    assert "accuracy end" in shown
+
+
+def test_the_measured_accuracy_is_what_the_fleet_serves(files) -> None:
+    bundle = train(config_for(files), console=quiet())
+    table = pq.read_table(files).to_pylist()
+    right = []
+    for stream in ("s21", "s22", "s23"):
+        rows = [row for row in table if row["stream_id"] == stream]
+        predictor = sr.Predictor(bundle)
+        served = [p for row in rows for p in predictor.push(row["t"], [row["a"], row["b"]])] + list(predictor.flush())
+        right += [bundle.header.labels[int(np.argmax(p.value))] == rows[0]["turn"] for p in served]
+    assert np.mean(right) == pytest.approx(bundle.header.metrics["test_accuracy_windows"])
+    assert len(right) == bundle.header.metrics["test_windows"]
+
+
+def test_regression_learns_a_speed_in_its_own_units(files) -> None:
+    data = {"target": ["speed"], "task": "regression", "target_units": ["rad/s"]}
+    config = config_for(files, training={"epochs": 150, "patience": 0, "batch_size": 8, "learning_rate": 0.02})
+    config["data"] |= data
+    bundle = train(config, console=quiet())
+    assert bundle.header.labels == ("speed",)
+    assert bundle.header.units == ("rad/s",)
+    assert bundle.header.metrics["test_rmse"] < 0.3
+    assert bundle.header.metrics["test_mae"] <= bundle.header.metrics["test_rmse"]
+
+
+def test_channels_keep_the_training_mean_as_fill_value(files) -> None:
+    bundle = train(config_for(files, training={"epochs": 1}), console=quiet())
+    table = pq.read_table(files, filters=[("subject", "<", 6)])
+    fills = [channel.fill for channel in bundle.header.channels]
+    np.testing.assert_allclose(fills, [np.mean(table["a"]), np.mean(table["b"])], rtol=1e-12)
+
+
+@pytest.mark.parametrize("logsignatures", ["pysiglib", "own"])
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(files, logsignatures) -> None:
+    augment = {"crop": 0.5, "tempo": 0.1, "gain": 0.1, "noise": 0.1, "flip": [["b"]]}
+
+    def fingerprint(seed: int) -> str:
+        training = {"epochs": 2, "seed": seed, "averaging": 0.5, "dropout": 0.3, "logsignatures": logsignatures}
+        return train(config_for(files, training=training, augment=augment), console=quiet()).fingerprint
+
+    assert fingerprint(1) == fingerprint(1)
+    assert fingerprint(1) != fingerprint(2)
+
+
+def test_training_stops_when_validation_no_longer_improves(files) -> None:
+    console = quiet()
+    training = {"epochs": 400, "patience": 3, "learning_rate": 0.05}
+    bundle = train(config_for(files, training=training), console=console)
+    assert "no better validation loss for 3 epochs" in console.file.getvalue()
+    assert bundle.header.metrics["epochs"] < 400
+
+
+def test_an_interrupt_keeps_the_best_weights_so_far(files) -> None:
+    class CtrlC(io.StringIO):
+        """Ctrl-C arrives while the fourth epoch is shown."""
+
+        def write(self, text: str) -> int:
+            if "epoch 4/" in text and "epoch 4/" not in self.getvalue():
+                super().write(text)
+                raise KeyboardInterrupt
+            return super().write(text)
+
+    console = Console(file=CtrlC(), width=120)
+    bundle = train(config_for(files), console=console)
+    assert "interrupted in epoch 4" in console.file.getvalue()
+    assert 1 <= bundle.header.metrics["epochs"] <= 4
+
+
+def test_a_diverged_training_says_what_to_lower(files) -> None:
+    training = {"epochs": 30, "learning_rate": 1e12, "gradient_norm": 1e12}
+    with pytest.raises(ParameterError, match=r"diverged.*lower training\.learning_rate"):
+        train(config_for(files, training=training), console=quiet())
+
+
+def test_streams_too_short_for_a_window_are_counted(tmp_path) -> None:
+    files = write_recordings(tmp_path, length=2)
+    table = pq.read_table(files)
+    single = [row for row in table.to_pylist() if row["stream_id"] != "s00"] + table.slice(0, 1).to_pylist()
+    pq.write_table(table.from_pylist(single), files)
+    console = quiet()
+    bundle = train(config_for(files, training={"epochs": 1}), console=console)
+    assert bundle.header.metrics["train_streams_too_short"] == 1
+    assert "train: 1 of 18 streams" in console.file.getvalue()
+
+
+def test_a_target_that_is_not_there_is_named(files) -> None:
+    config = config_for(files)
+    config["data"] |= {"target": "exercise"}
+    with pytest.raises(DataError, match="exercise"):
+        train(config, console=quiet())
+
+
+def test_text_as_a_regression_target_is_refused(files) -> None:
+    config = config_for(files)
+    config["data"] |= {"task": "regression"}
+    with pytest.raises(DataError, match="target 'turn' is string, not numbers"):
+        train(config, console=quiet())
+
+
+def test_a_stream_with_two_labels_is_refused(tmp_path) -> None:
+    turns = ["left", "right"] * (24 * 40 // 2)
+    files = write_recordings(tmp_path, turn=turns)
+    with pytest.raises(DataError, match="stream 's00' has 'left', 'right' in column 'turn'"):
+        train(config_for(files), console=quiet())
+
+
+def test_a_channel_that_never_changes_is_refused(tmp_path) -> None:
+    files = write_recordings(tmp_path, a=[1.5] * (24 * 40))
+    with pytest.raises(ParameterError, match=r"channel 'a' is 1\.5 in every sample"):
+        train(config_for(files), console=quiet())
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"split": {"column": "subject", "validation": [6], "test": [42]}}, "no stream has '42' in column 'subject'"),
+        ({"split": {"column": "subject", "validation": [6], "test": [6]}}, "'6' is listed in split.validation and"),
+        ({"split": {"column": ""}}, "set split.column"),
+        ({"training": {"epoch": 3}}, r"unknown field `epoch` - at `\$\.training`"),
+        ({"training": {"epochs": "3"}}, r"Expected `int`.*\$\.training\.epochs"),
+        ({"augment": {"flip": [["c"]]}}, "augment.flip names 'c'"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(files, tables, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(config_for(files, **tables), console=quiet())
+
+
+def test_a_toml_file_is_read_and_its_faults_carry_its_name(tmp_path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('[data]\nfiles = "x"\nchannels = [{ name = "a" }]\ntarget = "y"\n')
+    assert load_train_config(path) == as_train_config(
+        {"data": {"files": "x", "channels": [{"name": "a"}], "target": "y"}}
+    )
+    path.write_text('[data]\nfile = "x"\n')
+    with pytest.raises(ConfigError, match=r"run\.toml.*\$\.data"):
+        load_train_config(path)
+    path.write_text("[data\n")
+    with pytest.raises(ConfigError, match=r"run\.toml"):
+        load_train_config(path)
+    with pytest.raises(ConfigError, match=r"none\.toml"):
+        load_train_config(tmp_path / "none.toml")
+
+
+def test_a_trained_model_loads_where_torch_is_missing(files, tmp_path) -> None:
+    path = tmp_path / "m.safetensors"
+    train(config_for(files, training={"epochs": 1}, output={"model": str(path)}), console=quiet())
+    script = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['pysiglib'] = None\n"
+        "import streamrde as sr\n"
+        "print(sr.load(sys.argv[1]).header.outputs)\n"
+        "from streamrde.models import TrainConfig, load_train_config\n"
+        "try:\n"
+        "    sr.train\n"
+        "except sr.errors.MissingExtraError as error:\n"
+        "    print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)
+    assert run.stderr == ""
+    assert run.stdout == "2\ntraining needs the extra 'train': run  pip install 'streamrde[train]'\n"
+
+
+def test_a_configuration_is_frozen_and_takes_no_unknown_field(files) -> None:
+    config = as_train_config(config_for(files))
+    with pytest.raises(AttributeError):
+        config.windows = sr.Count(3)
+    assert msgspec.convert(msgspec.to_builtins(config), type(config)) == config
+
+
+def test_a_missing_value_that_serving_would_refuse_stops_training(tmp_path) -> None:
+    table = {"stream_id": ["a"] * 4 + ["b"] * 4, "t": [0.0, 1.0, 2.0, 3.0] * 2, "x": [1.0, 2.0, None, 4.0] * 2}
+    pq.write_table(pa.table(table | {"y": ["u"] * 4 + ["v"] * 4}), tmp_path / "gaps.parquet")
+    config = {
+        "data": {"files": str(tmp_path / "gaps.parquet"), "channels": [{"name": "x"}], "target": "y"},
+        "split": {"validation": 0.0, "test": 0.0},
+        "training": {"epochs": 1},
+    }
+    with pytest.raises(DataError, match=r"stream 'a': row 2, channel 0: its value is nan; .*'hold'"):
+        train(config, console=quiet())
+    train(config | {"model": {"interpolation": "hold"}}, console=quiet())
