@@ -80,7 +80,7 @@ class StreamTable:
         ]
         stops = np.cumsum([_FIXED, *sizes])
         self._x, self._signature, self._z, self._previous = (slice(a, b) for a, b in pairwise(stops))
-        self._loop = None if Loop is None else self._compiled_loop(Loop, int(stops[-1]))
+        self.loop = None if Loop is None else self._compiled_loop(Loop, int(stops[-1]))
         self._blank = np.zeros(stops[-1])
         self._blank[self._x] = [channel.fill for channel in header.channels]
         self.rows = np.empty((0, stops[-1]))
@@ -122,9 +122,9 @@ class StreamTable:
             faults: "error" raises at the first row that cannot be used and leaves the table as it was; "drop" counts
                 such rows and goes on.
         """
-        if self._loop is None:
+        if self.loop is None:
             return self._push_arrays(slots, t, x, faults)
-        taken = self._loop.push(self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop")
+        taken = self.loop.push(self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop")
         if len(taken) == 4:
             fault, row, column, bound = taken
             raise self._unusable(slots, t, x, row, column) if fault == 1 else self._disordered(slots, t, row, bound)

@@ -49,12 +49,12 @@ def _choose() -> Implementation:
 IMPLEMENTATION = _choose()
 
 if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
-    from streamrde.kernels.reference import Accumulator, fold, tensor_log
+    from streamrde.kernels.reference import Accumulator, fold, fold_points, tensor_log
 
     Loop: type[Any] | None = None
     """The compiled twin of windowing.cutting and windowing.order; None: these run."""
 else:
-    from streamrde.kernels._native import Accumulator, Loop, fold, tensor_log
+    from streamrde.kernels._native import Accumulator, Loop, fold, fold_points, tensor_log
 
 __all__ = [
     "IMPLEMENTATION",
@@ -63,6 +63,7 @@ __all__ = [
     "Loop",
     "chen",
     "fold",
+    "fold_points",
     "level_slices",
     "signature_channels",
     "tensor_log",

@@ -11,4 +11,11 @@ def fold(
     lengths: NDArray[np.intp],
     depth: int,
 ) -> None: ...
+def fold_points(
+    signatures: NDArray[np.float64],
+    points: NDArray[np.float64],
+    starts: NDArray[np.intp],
+    lengths: NDArray[np.intp],
+    depth: int,
+) -> None: ...
 def tensor_log(signatures: NDArray[np.float64], channels: int, depth: int) -> NDArray[np.float64]: ...

@@ -71,10 +71,11 @@ PyArrayObject* checked(PyObject* object, int type, int axes, const char* name) {
 }
 
 // Appends to each row its run of pieces, as many rows at a time as the kernel has lanes.
-void fold_rows(const Kernel& kernel, int channels, int depth, double* S, npy_intp row, const double* dx,
-               const npy_intp* start, const npy_intp* length, npy_intp rows) {
+void fold_rows(const Kernel& kernel, int channels, int depth, double* S, npy_intp row, const double* data,
+               const npy_intp* start, const npy_intp* length, npy_intp rows, bool points) {
+    const auto one = points ? kernel.fold_points : kernel.fold;
     if (kernel.lanes == 1 || rows == 1) {
-        for (npy_intp r = 0; r < rows; ++r) kernel.fold(channels, depth, S + r * row, dx + start[r] * channels, length[r]);
+        for (npy_intp r = 0; r < rows; ++r) one(channels, depth, S + r * row, data + start[r] * channels, length[r]);
         return;
     }
     // Rows of like length stand together, so that few lanes run empty.
@@ -90,23 +91,23 @@ void fold_rows(const Kernel& kernel, int channels, int depth, double* S, npy_int
         for (int k = 0; k < count; ++k) {
             const npy_intp r = order[begin + k];
             targets[k] = S + r * row;
-            pieces[k] = dx + start[r] * channels;
+            pieces[k] = data + start[r] * channels;
             counts[k] = length[r];
             total += length[r];
         }
         // Where most lanes would run empty, a path at a time is faster.
         if (total < 2 * counts[0] || counts[0] == 1) {
-            for (int k = 0; k < count; ++k) kernel.fold(channels, depth, targets[k], pieces[k], counts[k]);
+            for (int k = 0; k < count; ++k) one(channels, depth, targets[k], pieces[k], counts[k]);
         } else {
-            kernel.fold_lanes(channels, depth, targets, pieces, counts, count);
+            kernel.fold_lanes(channels, depth, targets, pieces, counts, count, points);
         }
     }
 }
 
-PyObject* fold(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-    if (count != 5) return PyErr_Format(PyExc_TypeError, "fold takes 5 arguments");
+PyObject* fold_any(PyObject* const* arguments, Py_ssize_t count, bool points) {
+    if (count != 5) return PyErr_Format(PyExc_TypeError, "expected 5 arguments");
     PyArrayObject* signatures = checked(arguments[0], NPY_DOUBLE, 2, "signatures");
-    PyArrayObject* increments = signatures ? checked(arguments[1], NPY_DOUBLE, 2, "increments") : nullptr;
+    PyArrayObject* increments = signatures ? checked(arguments[1], NPY_DOUBLE, 2, points ? "points" : "increments") : nullptr;
     PyArrayObject* starts = increments ? checked(arguments[2], NPY_INTP, 1, "starts") : nullptr;
     PyArrayObject* lengths = starts ? checked(arguments[3], NPY_INTP, 1, "lengths") : nullptr;
     if (!lengths) return nullptr;
@@ -121,8 +122,9 @@ PyObject* fold(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     const auto* start = static_cast<const npy_intp*>(PyArray_DATA(starts));
     const auto* length = static_cast<const npy_intp*>(PyArray_DATA(lengths));
     for (npy_intp r = 0; r < rows; ++r) {
-        if (start[r] < 0 || length[r] < 0 || start[r] > pieces || length[r] > pieces - start[r]) {
-            return PyErr_Format(PyExc_ValueError, "run %zd lies outside the increments", static_cast<Py_ssize_t>(r));
+        // A run of points has one more of them than pieces.
+        if (start[r] < 0 || length[r] < 0 || start[r] > pieces - points || length[r] > pieces - points - start[r]) {
+            return PyErr_Format(PyExc_ValueError, "run %zd lies outside the path", static_cast<Py_ssize_t>(r));
         }
     }
     auto* S = static_cast<double*>(PyArray_DATA(signatures));
@@ -131,13 +133,19 @@ PyObject* fold(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     bool memory = true;
     Py_BEGIN_ALLOW_THREADS;
     try {
-        fold_rows(kernel, static_cast<int>(channels), static_cast<int>(depth), S, row, dx, start, length, rows);
+        fold_rows(kernel, static_cast<int>(channels), static_cast<int>(depth), S, row, dx, start, length, rows, points);
     } catch (const std::bad_alloc&) {
         memory = false;
     }
     Py_END_ALLOW_THREADS;
     if (!memory) return PyErr_NoMemory();
     Py_RETURN_NONE;
+}
+
+PyObject* fold(PyObject*, PyObject* const* arguments, Py_ssize_t count) { return fold_any(arguments, count, false); }
+
+PyObject* fold_points(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+    return fold_any(arguments, count, true);
 }
 
 PyObject* tensor_log(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
@@ -562,6 +570,7 @@ PyType_Spec loop_spec = {"streamrde.kernels._native.Loop", sizeof(LoopObject), 0
 
 PyMethodDef functions[] = {
     {"fold", cast(fold), METH_FASTCALL, nullptr},
+    {"fold_points", cast(fold_points), METH_FASTCALL, nullptr},
     {"tensor_log", cast(tensor_log), METH_FASTCALL, nullptr},
     {"choose", choose, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},

@@ -74,6 +74,13 @@ def fold(
         signatures[rows] = work
 
 
+def fold_points(
+    signatures: Floats, points: Floats, starts: NDArray[np.intp], lengths: NDArray[np.intp], depth: int
+) -> None:
+    """As `fold`, for paths given by points: path r goes from ``points[starts[r]]`` on, for lengths[r] pieces."""
+    fold(signatures, np.diff(points, axis=0), starts, lengths, depth)
+
+
 def chen(left: Floats, right: Floats, channels: int, depth: int) -> Floats:
     """Chen's identity: the signature of two paths joined, ``S(a, c) = S(a, b) (x) S(b, c)``.
 

@@ -86,27 +86,63 @@ struct Of {
         tensor_log<CT, NT>(sizes, S, out, buffer<double>(2 * sizes.offset[sizes.depth + 1]));
     }
 
-    static void fold_lanes(int channels, int depth, double* const* S, const double* const* increments,
-                           const std::ptrdiff_t* pieces, int count) {
+    static void fold_points(int channels, int depth, double* S, const double* points, std::ptrdiff_t pieces) {
         const Sizes<CT, NT> sizes(channels, depth);
+        double* memory = scratch(sizes);
+        double local[CT ? CT : 1];
+        double* dx = fixed ? local : memory + update_scratch(sizes.channels, sizes.depth);
+        for (std::ptrdiff_t p = 0; p < pieces; ++p, points += sizes.channels) {
+            for (int i = 0; i < sizes.channels; ++i) dx[i] = points[sizes.channels + i] - points[i];
+            update(sizes, S, dx, memory);
+        }
+    }
+
+    static void fold_lanes(int channels, int depth, double* const* S, const double* const* data,
+                           const std::ptrdiff_t* pieces, int count, bool points) {
+        const Sizes<CT, NT> sizes(channels, depth);
+        const int C = sizes.channels;
         const std::ptrdiff_t row = sizes.offset[sizes.depth + 1];
-        Lanes* work = buffer<Lanes>(row + sizes.channels + update_scratch(sizes.channels, sizes.depth));
+        Lanes* work = buffer<Lanes>(row + 2 * C + update_scratch(C, sizes.depth));
         Lanes* dx = work + row;
-        Lanes* memory = dx + sizes.channels;
+        Lanes* last = dx + C;
+        Lanes* memory = last + C;
         load(work, S, row, count);
+        // Lanes without a path of their own repeat the first and are not stored.
+        const double* at[lanes];
         std::ptrdiff_t shortest = pieces[0], longest = pieces[0];
+        for (int r = 0; r < lanes; ++r) at[r] = data[r < count ? r : 0];
         for (int r = 1; r < count; ++r) {
             shortest = pieces[r] < shortest ? pieces[r] : shortest;
             longest = pieces[r] > longest ? pieces[r] : longest;
         }
+        if (points)
+            for (int i = 0; i < C; ++i) last[i] = gather(at, i);
         for (std::ptrdiff_t p = 0; p < longest; ++p) {
-            // A path that has ended goes on with pieces of length 0, which change nothing.
-            for (int i = 0; i < sizes.channels; ++i)
-                for (int r = 0; r < lanes; ++r)
-                    dx[i][r] = r < count && (p < shortest || p < pieces[r]) ? increments[r][p * sizes.channels + i] : 0.0;
+            for (int i = 0; i < C; ++i) {
+                if (p >= shortest) {
+                    // A path that has ended goes on with pieces of length 0, which change nothing.
+                    for (int r = 0; r < lanes; ++r) {
+                        const double* x = at[r] + p * C + i;
+                        const bool goes_on = p < pieces[r < count ? r : 0];
+                        dx[i][r] = !goes_on ? 0.0 : points ? x[C] - x[0] : x[0];
+                    }
+                } else if (points) {
+                    const Lanes x = gather(at, (p + 1) * C + i);
+                    dx[i] = x - last[i];
+                    last[i] = x;
+                } else {
+                    dx[i] = gather(at, p * C + i);
+                }
+            }
             multiply_exp<CT, NT>(sizes, work, dx, memory);
         }
         store(S, work, row, count);
+    }
+
+    static Lanes gather(const double* const* at, std::ptrdiff_t place) {
+        Lanes values;
+        for (int r = 0; r < lanes; ++r) values[r] = at[r][place];
+        return values;
     }
 
     static void log_lanes(int channels, int depth, const double* const* S, double* const* out, int count) {
@@ -129,8 +165,8 @@ struct Of {
     }
 
     static constexpr Kernel kernel() {
-        if constexpr (fixed) return {fold, push, log, fold_lanes, log_lanes, lanes};
-        return {fold, push, log, nullptr, nullptr, 1};
+        if constexpr (fixed) return {fold, push, log, fold_points, fold_lanes, log_lanes, lanes};
+        return {fold, push, log, fold_points, nullptr, nullptr, 1};
     }
 };
 

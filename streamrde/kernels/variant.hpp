@@ -12,9 +12,11 @@ struct Kernel {
     void (*push)(int channels, int depth, double* S, double* last, const double* points, std::ptrdiff_t count);
     // out = log S.
     void (*log)(int channels, int depth, const double* S, double* out);
-    // The same for `count` paths at once, at most `lanes`: path r has its row at S[r] and its pieces at increments[r].
-    void (*fold_lanes)(int channels, int depth, double* const* S, const double* const* increments,
-                       const std::ptrdiff_t* pieces, int count);
+    // As fold, for paths given by their pieces + 1 points.
+    void (*fold_points)(int channels, int depth, double* S, const double* points, std::ptrdiff_t pieces);
+    // Both for `count` paths at once, at most `lanes`: path r has its row at S[r] and its increments or points at data[r].
+    void (*fold_lanes)(int channels, int depth, double* const* S, const double* const* data,
+                       const std::ptrdiff_t* pieces, int count, bool points);
     void (*log_lanes)(int channels, int depth, const double* const* S, double* const* out, int count);
     int lanes;
 };

@@ -263,7 +263,7 @@ def test_dropped_rows_are_counted_and_change_nothing_else():
 def push_by_arrays(bundle):
     """A fleet that does without the compiled loop."""
     fleet = sr.Fleet(bundle, faults="drop")
-    fleet._table._loop = None
+    fleet._table.loop = None
     return fleet
 
 
@@ -298,9 +298,9 @@ def test_both_loops_refuse_with_the_same_words(interpolation):
         ([0.0, 1.0, 2.0], [[1, 1], [1, -np.inf], [1, 1]]),
     ):
         said = []
-        for loop in (sr.Fleet(bundle)._table._loop, None):
+        for loop in (sr.Fleet(bundle)._table.loop, None):
             fleet = sr.Fleet(bundle)
-            fleet._table._loop = loop
+            fleet._table.loop = loop
             with pytest.raises(SampleError) as caught:
                 fleet.push(["b", "b", "b"], t, x)
             said.append((str(caught.value), vars(caught.value)))

@@ -117,3 +117,13 @@ def test_damaged_snapshots_are_refused():
     for bad in (b"", b"hello", data[:-1], data[:20], data[:30] + b"\0" + data[31:], data + b"\0"):
         with pytest.raises(SnapshotError):
             sr.LogSignature.restore(bad)
+
+
+@pytest.mark.parametrize(("rows", "length"), [(1, 1024), (1, 1025), (1, 5000), (3, 2000), (7, 1500), (8, 1100)])
+def test_long_paths_cut_in_time_equal_the_incremental_ones(rows, length):
+    paths = np.random.default_rng(rows).normal(size=(rows, length, 3)).cumsum(axis=1) * 0.02
+    for path, logsig in zip(paths, sr.logsignature(paths, 4), strict=True):
+        acc = sr.LogSignature(3, 4)
+        acc.push_many(path)
+        expected = acc.value()
+        np.testing.assert_allclose(logsig, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
