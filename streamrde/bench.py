@@ -13,6 +13,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,7 +158,7 @@ def _windows(channels: int, depth: int) -> Case:
 
     engines: dict[str, Callable[[], object]] = {"streamrde push_many": ours}
     for peer, compute in _peers(channels, depth):
-        engines[f"{peer}, each window anew"] = lambda compute=compute: [compute(window) for window in windows]
+        engines[f"{peer}, anew"] = partial(_each, compute, windows)
     return Case("windows of 32", _size(channels, depth), "sample", _SAMPLES, engines)
 
 
@@ -166,7 +167,7 @@ def _batch(batch: int, length: int, channels: int, depth: int) -> Case:
     paths = _path(batch * length, channels).reshape(batch, length, channels).copy()
     engines: dict[str, Callable[[], object]] = {"streamrde": lambda: logsignature(paths, depth)}
     for peer, compute in _peers(channels, depth):
-        engines[peer] = lambda compute=compute: compute(paths)
+        engines[peer] = partial(compute, paths)
     return Case("batch", f"{batch} x {length}, {_size(channels, depth)}", "call", 1, engines)
 
 
@@ -196,8 +197,21 @@ def _fleet(channels: int, depth: int) -> Iterator[Case]:
             table.loop.push(table.rows, order, turn, x, True)
 
         alone = [one_stream] * max(1, round(len(order) / rows))
-        engines = {"streamrde Fleet": loop, "streamrde push_many": lambda alone=alone: [run() for run in alone]}
+        engines: dict[str, Callable[[], object]] = {
+            "streamrde Fleet": loop,
+            "streamrde push_many": partial(_all, alone),
+        }
         yield Case("fleet", f"{streams:,} streams, {_size(channels, depth)}", "sample", len(order), engines)
+
+
+def _each(compute: Callable[[Any], object], windows: list[Any]) -> None:
+    for window in windows:
+        compute(window)
+
+
+def _all(runs: list[Callable[[], object]]) -> None:
+    for run in runs:
+        run()
 
 
 def _peers(channels: int, depth: int) -> Iterator[tuple[str, Callable[[Any], Any]]]:
