@@ -196,11 +196,8 @@ def _fleet(channels: int, depth: int) -> Iterator[Case]:
             clock[0] = turn[-1]
             table.loop.push(table.rows, order, turn, x, True)
 
-        alone = [one_stream] * max(1, round(len(order) / rows))
-        engines: dict[str, Callable[[], object]] = {
-            "streamrde Fleet": loop,
-            "streamrde push_many": partial(_all, alone),
-        }
+        alone = partial(_repeat, one_stream, max(1, round(len(order) / rows)))
+        engines: dict[str, Callable[[], object]] = {"streamrde Fleet": loop, "streamrde push_many": alone}
         yield Case("fleet", f"{streams:,} streams, {_size(channels, depth)}", "sample", len(order), engines)
 
 
@@ -209,8 +206,8 @@ def _each(compute: Callable[[Any], object], windows: list[Any]) -> None:
         compute(window)
 
 
-def _all(runs: list[Callable[[], object]]) -> None:
-    for run in runs:
+def _repeat(run: Callable[[], object], times: int) -> None:
+    for _ in range(times):
         run()
 
 

@@ -1,5 +1,6 @@
 """README, examples and configs do what they say."""
 
+import itertools
 import pathlib
 import re
 import subprocess
@@ -54,15 +55,20 @@ def test_the_configs_are_read_and_every_key_is_commented(path):
             assert any(re.match(rf"(\[{field.name}\]|{field.encode_name} = )", line) for line in lines), field.name
 
 
-def test_the_training_config_is_read_and_every_key_is_commented():
+def test_the_training_config_is_read_and_has_every_key():
     config = load_train_config(ROOT / "configs" / "watch.toml")
     text = (ROOT / "configs" / "watch.toml").read_text(encoding="utf-8")
-    for name in (field.name for field in msgspec.structs.fields(config)):
-        assert re.search(rf"(#[^\n]*\n)\n?\[{name}\]|\[{name}\]\n#", text), name
-        for field in msgspec.structs.fields(getattr(config, name)):
-            assert re.search(
-                rf"^{field.encode_name} = |^\[{name}.{field.name}\]|{field.encode_name} = \[", text, re.MULTILINE
-            ), field.name
+    for table in (getattr(config, field.name) for field in msgspec.structs.fields(config)):
+        for field in msgspec.structs.fields(table):
+            assert re.search(rf"\b{field.encode_name} = |\[\w+\.{field.encode_name}\]", text), field.name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
+def test_keys_stand_below_a_comment(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for above, line in itertools.pairwise(lines):
+        if re.match(r"\w+ = ", line):
+            assert above.startswith("#") or re.match(r"(\w+ = |\])", above) or line.startswith("kind = "), line
 
 
 def test_the_score_config_runs(tmp_path):
