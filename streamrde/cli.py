@@ -175,7 +175,13 @@ def replay(
     topic: Annotated[
         str, typer.Option(help="Template of the topics; {stream} is the stream's name.")
     ] = "sensors/{stream}/imu",
-    speed: Annotated[float, typer.Option(min=0.0, help="How many times faster than recorded; 0 = no pacing.")] = 1.0,
+    speed: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="How many times faster than recorded; 0 = no pacing, and a broker may drop what it cannot queue.",
+        ),
+    ] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Samples of one stream in a message, at most.")] = 1,
     tick: Annotated[float, typer.Option(min=0.001, help="Seconds between two publications.")] = 0.02,
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Model whose channels are sent.")] = None,
