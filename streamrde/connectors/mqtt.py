@@ -75,10 +75,10 @@ class MqttSource:
                 ...  # process batch.samples
                 await source.acknowledge(batch)
 
-    At QoS 1 a message is acknowledged only by `acknowledge`. A broker that limits the messages in flight (mosquitto:
-    max_inflight_messages, 20) is slowed by a slow consumer, and the queue here stays that short; amqtt has no such
-    limit. What was not acknowledged comes again to a client with the same `client_id` and ``session=True``. At QoS 0 a
-    full queue drops its oldest message and counts it.
+    At QoS 1 a message is acknowledged only by `acknowledge`, so that a slow consumer slows the broker: one that limits
+    the messages in flight (mosquitto: max_inflight_messages, 20) at once, any other when the queue here is full and the
+    socket is no longer read. What was not acknowledged comes again to a client with the same `client_id` and
+    ``session=True``. At QoS 0 a full queue drops its oldest message and counts it.
 
     A message that cannot be read is counted, logged at most every ten seconds, and skipped. With QoS 1 it is
     acknowledged in its turn.
@@ -92,7 +92,7 @@ class MqttSource:
         session: the broker keeps the subscription and unacknowledged messages while the client is away.
         codec: how payloads are read; JSON with `columns` by default.
         batch_messages: messages in a micro-batch, at most.
-        queue_messages: messages of QoS 0 that wait here, at most.
+        queue_messages: messages that wait here; beyond it, QoS 1 leaves them in the socket, QoS 0 drops the oldest.
         timeout: seconds for the broker to accept a connection or to answer.
     Raises:
         BrokerError: the broker is not there, refuses, or goes away.
@@ -152,6 +152,8 @@ class MqttSource:
 
     async def __aiter__(self) -> AsyncIterator[MqttBatch]:
         while True:
+            if len(self._queue) <= self._queue_messages // 2:
+                self._connection.resume()
             while not self._queue and self._remaining is None:
                 await self._connection.wait()
             # A queue that never empties must not keep the other tasks from their turn.
@@ -180,10 +182,15 @@ class MqttSource:
         self._connection.changed.set()
 
     def _receive(self, message: MQTTMessage) -> None:
-        if self._qos == 0 and len(self._queue) >= self._queue_messages:
-            self._queue.popleft()
-            self.counts.dropped += 1
-            self._log("the queue of %d messages is full: %d dropped so far", self._queue_messages, self.counts.dropped)
+        if len(self._queue) >= self._queue_messages:
+            if self._qos:
+                self._connection.pause()
+            else:
+                self._queue.popleft()
+                self.counts.dropped += 1
+                self._log(
+                    "the queue of %d messages is full: %d dropped so far", self._queue_messages, self.counts.dropped
+                )
         self._queue.append((time.perf_counter(), message))
 
     def _take(self, size: int) -> MqttBatch | None:

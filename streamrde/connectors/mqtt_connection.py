@@ -60,6 +60,7 @@ class MqttConnection:
         self._on_message = on_message
         self._client: aiomqtt.Client
         self._paho: Any
+        self._paused = False
         self._sent = 0
         self._confirmed = 0
         self._received_messages = 0
@@ -162,6 +163,19 @@ class MqttConnection:
                 "it will send the message again"
             )
 
+    def pause(self) -> None:
+        """Leave what the broker sends in the socket; when that is full, TCP slows the broker down."""
+        if not self._paused and (socket := self._paho.socket()) is not None:
+            self._paused = True
+            asyncio.get_running_loop().remove_reader(socket.fileno())
+
+    def resume(self) -> None:
+        """Receive again after `pause`."""
+        if self._paused:
+            self._paused = False
+            if (socket := self._paho.socket()) is not None:
+                asyncio.get_running_loop().add_reader(socket.fileno(), self._paho.loop_read)
+
     def read_ahead(self, messages: int) -> None:
         """Receive up to `messages` more of what lies in the socket; aiomqtt reads one each time the loop turns."""
         with contextlib.suppress(OSError):  # The loop's own reader meets the same and ends the connection.
@@ -176,6 +190,7 @@ class MqttConnection:
         A socket closed with messages unread resets the connection, and the broker loses acknowledgements it had not
         read yet: it would send those messages again. MQTT is read in order, so the answer to a ping proves the rest.
         """
+        self.resume()
         if self._paho._send_pingreq():
             return
         deadline = asyncio.get_running_loop().time() + self._timeout

@@ -203,6 +203,31 @@ def test_the_broker_holds_back_while_nothing_is_acknowledged(mosquitto_url: str)
     run(main())
 
 
+def test_a_full_queue_of_qos_1_waits_and_loses_nothing(broker: str) -> None:
+    samples = make_samples(400)
+    topic = new_topic()
+
+    async def main() -> None:
+        source = MqttSource(broker, topic=topic, columns=COLUMNS, batch_messages=10, queue_messages=30)
+        async with source, SamplePublisher(broker, topic=topic, columns=COLUMNS) as publisher:
+            await publisher.publish(samples)
+            longest, batches = 0, []
+            async for batch in source:
+                await asyncio.sleep(0.005)  # slower than the broker sends
+                longest = max(longest, len(source._queue))
+                batches.append(batch)
+                await source.acknowledge(batch)
+                if source.counts.samples == 400:
+                    break
+        assert longest <= 30 + 20  # one read of the socket may bring some more
+        got = joined(batches)
+        for stream in STREAMS:
+            np.testing.assert_array_equal(of_stream(got, stream)[0], of_stream(samples, stream)[0])
+        assert source.counts.dropped == 0
+
+    run(main())
+
+
 def test_a_full_queue_of_qos_0_drops_the_oldest_and_counts(broker: str) -> None:
     topic = new_topic()
     samples = make_samples(50)
