@@ -190,7 +190,7 @@ PyObject* choose(PyObject*, PyObject* wanted) {
 struct Accumulator {
     PyObject_HEAD
     int channels, depth;
-    bool started;
+    bool started, brackets;
     npy_intp row, words;
     Kernel kernel;
     double* memory;       // last (channels), signature (row), logarithm (row), sample (channels)
@@ -209,8 +209,9 @@ PyObject* object_new(PyTypeObject* type, PyObject*, PyObject*) {
 int accumulator_init(PyObject* object, PyObject* arguments, PyObject*) {
     auto* self = reinterpret_cast<Accumulator*>(object);
     int channels, depth;
+    int brackets;
     PyObject* indices;
-    if (!PyArg_ParseTuple(arguments, "iiO", &channels, &depth, &indices)) return -1;
+    if (!PyArg_ParseTuple(arguments, "iiOp", &channels, &depth, &indices, &brackets)) return -1;
     PyArrayObject* words = checked(indices, NPY_INTP, 1, "indices");
     if (!words) return -1;
     if (channels < 1 || depth < 1 || depth > 32 || self->memory) {
@@ -219,6 +220,7 @@ int accumulator_init(PyObject* object, PyObject* arguments, PyObject*) {
     }
     self->channels = channels;
     self->depth = depth;
+    self->brackets = brackets;
     self->row = row_size(channels, depth);
     self->words = PyArray_DIM(words, 0);
     self->kernel = select_kernel(channels, depth);
@@ -359,6 +361,15 @@ PyObject* accumulator_words(PyObject* object, PyObject* const* arguments, Py_ssi
     self->kernel.log(self->channels, self->depth, signature_of(self), log_of(self));
     for (npy_intp i = 0; i < self->words; ++i) out[i] = log_of(self)[self->indices[i]];
     return result;
+}
+
+PyObject* accumulator_value(PyObject* object, PyObject* const* arguments, Py_ssize_t count, PyObject* names) {
+    const Py_ssize_t named = names ? PyTuple_GET_SIZE(names) : 0;
+    if (count + named > 1 || (named && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "out") != 0))
+        return PyErr_Format(PyExc_TypeError, "value takes one argument, out");
+    if (reinterpret_cast<Accumulator*>(object)->brackets)
+        return PyObject_CallMethod(object, "_value_in_brackets", "O", count + named ? arguments[0] : Py_None);
+    return accumulator_words(object, arguments, count + named);
 }
 
 PyObject* accumulator_reset(PyObject* object, PyObject*) {
@@ -532,6 +543,11 @@ PyMethodDef accumulator_methods[] = {
      "    SampleError: a value is not finite. The state is unchanged."},
     {"_take", accumulator_take, METH_O, nullptr},
     {"words", cast(accumulator_words), METH_FASTCALL, nullptr},
+    {"value", cast(accumulator_value), METH_FASTCALL | METH_KEYWORDS,
+     "value($self, out=None)\n--\n\n"
+     "The log-signature since the last reset, (B,), float64; zeros before the second sample.\n\n"
+     "Args:\n"
+     "    out: where to write it, (B,), float64, C-contiguous; None: a new array."},
     {"reset", accumulator_reset, METH_NOARGS,
      "reset($self, /)\n--\n\n"
      "Start a new window: forget the path so far but keep the last sample as its base point."},

@@ -128,11 +128,13 @@ class Accumulator:
     Args:
         channels, depth: sizes.
         indices: places of the Lyndon words in a signature's row, (B,).
+        brackets: whether `value` is to be had from `_value_in_brackets`.
     """
 
-    __slots__ = ("_depth", "_indices", "_last", "_signature", "_started")
+    __slots__ = ("_brackets", "_depth", "_indices", "_last", "_signature", "_started")
 
-    def __init__(self, channels: int, depth: int, indices: NDArray[np.intp]) -> None:
+    def __init__(self, channels: int, depth: int, indices: NDArray[np.intp], brackets: bool) -> None:
+        self._brackets = brackets
         self._depth = depth
         self._indices = indices
         self._started = False
@@ -165,6 +167,18 @@ class Accumulator:
             fold(self._signature, increments, np.zeros(1, np.intp), np.array([len(increments)]), self._depth)
         self._last = samples[-1:].copy()
         self._started = True
+
+    def value(self, out: Floats | None = None) -> Floats:
+        """The log-signature since the last reset, (B,), float64; zeros before the second sample.
+
+        Args:
+            out: where to write it, (B,), float64, C-contiguous; None: a new array.
+        """
+        return self._value_in_brackets(out) if self._brackets else self.words(out)
+
+    def _value_in_brackets(self, out: Floats | None) -> Floats:
+        """Where `value` goes for brackets; a subclass knows them."""
+        return self.words(out)
 
     def words(self, out: Floats | None = None) -> Floats:
         """Coefficients of the logarithm at the indices, (B,), written to `out` where it is given."""

@@ -48,25 +48,11 @@ class LogSignature(Accumulator):
         self.channels = int(channels)
         self.depth = int(depth)
         self.basis: Basis = basis
-        super().__init__(self.channels, self.depth, word_indices(self.channels, self.depth))
+        indices = word_indices(self.channels, self.depth)
+        super().__init__(self.channels, self.depth, indices, basis == "brackets")
 
     def __repr__(self) -> str:
         return f"LogSignature(channels={self.channels}, depth={self.depth}, basis={self.basis!r})"
-
-    def value(self, out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """The log-signature since the last reset, (B,), float64; zeros before the second sample.
-
-        Args:
-            out: where to write it, (B,), float64, C-contiguous; None: a new array.
-        """
-        words = self.words(out)
-        if self.basis == "words":
-            return words
-        brackets = words_to_brackets(self.channels, self.depth).apply(words)
-        if out is None:
-            return brackets
-        out[:] = brackets
-        return out
 
     def snapshot(self) -> bytes:
         """The whole state, as bytes that `restore` reads on any machine."""
@@ -106,3 +92,10 @@ class LogSignature(Accumulator):
                 f"sample {row}, channel {channel} is {samples[row, channel]}: fill or drop it before pushing", row=row
             )
         self._take(np.ascontiguousarray(samples))
+
+    def _value_in_brackets(self, out: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        brackets = words_to_brackets(self.channels, self.depth).apply(self.words())
+        if out is None:
+            return brackets
+        out[:] = brackets
+        return out

@@ -54,7 +54,7 @@ def test_every_size_equals_the_reference(variant, channels, depth):
 def test_push_push_many_and_fold_give_the_same_bits(variant, channels, depth):
     path = np.random.default_rng(0).normal(size=(30, channels))
     indices = np.arange(reference.signature_channels(channels, depth))
-    one, many = (native.Accumulator(channels, depth, indices) for _ in range(2))
+    one, many = (native.Accumulator(channels, depth, indices, False) for _ in range(2))
     for x in path:
         one.push(x)
     many.push_many(path[:11])

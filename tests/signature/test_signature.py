@@ -55,6 +55,21 @@ def test_any_cut_into_pushes_gives_the_same_bits(channels, depth, seed, cut):
     assert one.value().tobytes() == many.value().tobytes() == sr.logsignature(path, depth).tobytes()
 
 
+@pytest.mark.parametrize("basis", ["words", "brackets"])
+def test_a_value_is_written_where_asked(basis):
+    path = np.random.default_rng(4).normal(size=(9, 3))
+    acc = sr.LogSignature(3, 3, basis)
+    acc.push_many(path)
+    out = np.empty(sr.logsignature_channels(3, 3))
+    assert acc.value(out) is out
+    assert out.tobytes() == acc.value().tobytes() == acc.value(out=None).tobytes()
+    assert out.tobytes() == sr.logsignature(path, 3, basis).tobytes()
+    with pytest.raises((TypeError, ValueError)):
+        acc.value(np.empty(3))
+    with pytest.raises(TypeError):
+        acc.value(into=out)
+
+
 def test_reset_starts_a_window_at_the_last_sample():
     path = np.random.default_rng(1).normal(size=(12, 3))
     acc = sr.LogSignature(3, 3)
