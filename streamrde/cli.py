@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from streamrde.errors import ConfigError, ParameterError, StreamRDEError
+from streamrde.errors import ConfigError, DataError, ParameterError, SampleError, StreamRDEError
 
 if TYPE_CHECKING:
     from streamrde.connectors.samples import Columns
@@ -140,7 +140,10 @@ def score(
     bundle = load(model)
     columns = columns_of(bundle.header, _split(channels), stream=stream, time=time, time_unit=time_unit)
     fleet = Fleet(bundle, faults="drop" if skip_faults else "error")
-    metrics = _run(FileSource(files, columns), fleet, ArrowSinkConfig(path=str(out)).build(bundle), flush=True)
+    try:
+        metrics = _run(FileSource(files, columns), fleet, ArrowSinkConfig(path=str(out)).build(bundle), flush=True)
+    except SampleError as error:
+        raise DataError(f"{error}; --skip-faults counts and skips such rows", path=", ".join(files)) from None
     _report(metrics, json, f"wrote {out}")
 
 
