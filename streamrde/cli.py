@@ -141,7 +141,9 @@ def score(
     columns = columns_of(bundle.header, _split(channels), stream=stream, time=time, time_unit=time_unit)
     fleet = Fleet(bundle, faults="drop" if skip_faults else "error")
     try:
-        metrics = _run(FileSource(files, columns), fleet, ArrowSinkConfig(path=str(out)).build(bundle), flush=True)
+        metrics = _run(
+            FileSource(files, columns), fleet, ArrowSinkConfig(path=str(out)).build(bundle), flush=True, live=False
+        )
     except SampleError as error:
         raise DataError(f"{error}; --skip-faults counts and skips such rows", path=", ".join(files)) from None
     _report(metrics, json, f"wrote {out}")
@@ -156,18 +158,19 @@ def run(
 
     Example: `streamrde run configs/mqtt.toml`
     """
-    from streamrde.config import RunConfig
+    from streamrde.config import ArrowSourceConfig, RunConfig
     from streamrde.disk import read_toml
     from streamrde.inference.bundle import load
     from streamrde.inference.fleet import Fleet
 
     settings = read_toml(config, RunConfig)
     bundle = load(settings.model)
+    live = not isinstance(settings.source, ArrowSourceConfig)
     try:
         source, sink = settings.source.build(bundle.header), settings.sink.build(bundle)
     except (ConfigError, ParameterError) as error:
         raise ConfigError(f"{config}: {error}") from None
-    metrics = _run(source, Fleet(bundle, faults=settings.faults), sink, flush=settings.flush)
+    metrics = _run(source, Fleet(bundle, faults=settings.faults), sink, flush=settings.flush, live=live)
     _report(metrics, json, "done")
 
 
@@ -296,8 +299,12 @@ async def _replay(
     return {"rows": rows, "messages": publisher.counts.messages, "seconds": round(perf_counter() - began, 2)}
 
 
-def _run(source: Any, fleet: Any, sink: Any, *, flush: bool) -> Metrics:
-    """Run a pipeline with a progress line; the first Ctrl-C or SIGTERM ends it in order."""
+def _run(source: Any, fleet: Any, sink: Any, *, flush: bool, live: bool) -> Metrics:
+    """Run a pipeline with a progress line.
+
+    The first Ctrl-C or SIGTERM ends a live one in order. One over recorded files it breaks off: predictions of a part
+    of the files must not pass for those of the whole.
+    """
     from rich.console import Console
 
     from streamrde.runtime.pipeline import run as carry
@@ -306,7 +313,7 @@ def _run(source: Any, fleet: Any, sink: Any, *, flush: bool) -> Metrics:
 
     async def go(show: Any) -> Metrics:
         loop = asyncio.get_running_loop()
-        for name in (signal.SIGINT, signal.SIGTERM):
+        for name in (signal.SIGINT, signal.SIGTERM) if live else ():
             with suppress(NotImplementedError):  # Windows has no signal handlers in event loops
                 loop.add_signal_handler(name, _stop_once, loop, source)
         return await carry(source, fleet, sink, flush=flush, on_start=lambda: show("connected"), on_batch=show)

@@ -75,15 +75,17 @@ class Fleet:
         if len(names) != len(times):
             raise ShapeError(f"streams has {len(names)} rows and t {len(times)}: give one stream per row")
         began: list[str] = []
-        slots = np.empty(len(names.dictionary), dtype=np.intp)
-        for i, name in enumerate(names.dictionary.to_pylist()):
+        # A dictionary may hold streams that no row names: a slice of a longer column does.
+        used, row = np.unique(names.indices.to_numpy(), return_inverse=True)
+        slots = np.empty(len(used), dtype=np.intp)
+        for i, name in enumerate(names.dictionary.take(pa.array(used)).to_pylist()):
             slot = self._slots.get(name)
             if slot is None:
                 slot = self._slots[name] = self._table.add(name)
                 began.append(name)
             slots[i] = slot
         try:
-            closed = self._table.push(slots[names.indices.to_numpy()], times, samples, faults=self._faults)
+            closed = self._table.push(slots[row], times, samples, faults=self._faults)
         except BaseException:
             for name in began:
                 self._table.release(self._slots.pop(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class FileSource:
 
     async def __aiter__(self) -> AsyncIterator[FileBatch]:
         for samples in self._batches:
+            await asyncio.sleep(0)  # nothing else here waits: without it a run could be neither stopped nor cancelled
             if self._stopped:
                 return
             yield FileBatch(samples)

@@ -353,6 +353,13 @@ def test_stream_names_come_in_any_type(streams):
     assert fleet.streams == ["1", "2"]
 
 
+def test_a_dictionarys_unused_names_begin_no_stream():
+    fleet = sr.Fleet(make_bundle())
+    names = pa.array(["a", "b", "c", "a"]).dictionary_encode()
+    fleet.push(names[2:], [0.0, 0.0], np.ones((2, 2)))
+    assert sorted(fleet.streams) == ["a", "c"]
+
+
 def test_flush_and_evict_free_rows_for_new_streams():
     fleet = sr.Fleet(make_bundle())
     fleet.push(["a", "a", "b", "b"], [0.0, 1.5, 100.0, 101.5], np.ones((4, 2)))
