@@ -144,7 +144,7 @@ def test_over_mqtt_the_predictions_are_those_of_the_file(tmp_path, model, record
             streamrde(
                 "replay", recording, "--to", url, "--topic", "plant/{stream}/imu", "--speed", "0", "--model", model
             )
-            time.sleep(3.0)  # the broker has confirmed them; the service takes them at once, unless the machine is loaded
+            time.sleep(3.0)  # the broker has confirmed them; the service takes them at once, if it gets a core
             process.send_signal(signal.SIGTERM)
             out, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
