@@ -15,6 +15,9 @@ from streamrde.connectors.samples import Samples
 from streamrde.inference.fleet import Fleet
 from streamrde.runtime.metrics import Metrics
 
+# A fleet's counts are summed over its streams: too much for every micro-batch, and often enough to be looked at.
+_COUNT_EVERY = 0.5
+
 
 class Batch(Protocol):
     """Samples that arrived together."""
@@ -73,7 +76,7 @@ async def run(
         on_start: called when both ends are connected.
         on_batch: called after every batch.
     """
-    metrics = metrics or Metrics()
+    metrics, next_count = metrics or Metrics(), 0.0
     async with sink, source:
         if on_start is not None:
             on_start()
@@ -85,10 +88,15 @@ async def run(
             await source.acknowledge(batch)
             if predictions.num_rows and batch.arrivals is not None:
                 metrics.latency.add(time.perf_counter() - batch.arrivals)
-            _update(metrics, fleet, source, rows=len(samples.t), predictions=predictions.num_rows)
+            metrics.rows += len(samples.t)
+            metrics.predictions += predictions.num_rows
+            metrics.streams = len(fleet)
+            if (now := time.perf_counter()) >= next_count:
+                next_count = now + _COUNT_EVERY
+                _count(metrics, fleet, source)
             if on_batch is not None:
                 on_batch(metrics)
-        metrics.streams = len(fleet)
+        _count(metrics, fleet, source)
         if flush:
             predictions = fleet.flush()
             if predictions.num_rows:
@@ -98,10 +106,7 @@ async def run(
     return metrics
 
 
-def _update(metrics: Metrics, fleet: Fleet, source: Any, *, rows: int, predictions: int) -> None:
-    metrics.rows += rows
-    metrics.predictions += predictions
-    metrics.streams = len(fleet)
+def _count(metrics: Metrics, fleet: Fleet, source: Any) -> None:
     metrics.counts = fleet.counts()
     counts = getattr(source, "counts", None)
     if counts is not None:
