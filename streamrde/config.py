@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from streamrde.connectors.samples import Columns
 from streamrde.errors import ConfigError
-from streamrde.inference.bundle import Bundle, Header
+from streamrde.inference.bundle import Bundle, Header, Positive
 from streamrde.inference.table import OnFault
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 QoS = Literal[0, 1]
 TimeUnit = Literal["s", "ms", "us", "ns"]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class MqttSourceConfig(

@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
 OnFault: TypeAlias = Literal["error", "drop"]
 
+_STARTED, _T0, _LAST, _CURSOR, _WINDOW, _FILLED, _START = range(7)
 _POSITION = 7
 _SAMPLES, _LATE, _DUPLICATE, _REJECTED = range(_POSITION, _POSITION + 4)
 _FIXED = _POSITION + 4
@@ -112,7 +113,7 @@ class StreamTable:
 
     def last(self, slots: Slots) -> Floats:
         """Time of each stream's last sample; -inf where there is none."""
-        return np.where(self.rows[slots, 0] > 0, self.rows[slots, 2], -np.inf)
+        return np.where(self.rows[slots, _STARTED] > 0, self.rows[slots, _LAST], -np.inf)
 
     def push(self, slots: Slots, t: Floats, x: Floats, *, faults: OnFault) -> Closed:
         """Take samples in order of arrival; predictions come in the order of the rows that closed their windows.
@@ -134,7 +135,7 @@ class StreamTable:
 
     def advance(self, slots: Slots, t: Floats) -> Closed:
         """Close the windows whose edges each stream's time t, (slots,), has reached; see `pass_time`."""
-        started = self.rows[slots, 0] > 0
+        started = self.rows[slots, _STARTED] > 0
         slots, t = slots[started], t[started]
         if not len(slots):
             return self.nothing()
@@ -145,7 +146,7 @@ class StreamTable:
 
     def flush(self, slots: Slots) -> Closed:
         """Close the open windows as the ends of their streams; a window in which nothing happened is none."""
-        slots = slots[self.rows[slots, 5] > 0]
+        slots = slots[self.rows[slots, _FILLED] > 0]
         position = self._position(slots)
         header = self.header
         logsigs = log_coordinates(self.rows[slots, self._signature], header.path_channels, header.depth)
@@ -161,10 +162,10 @@ class StreamTable:
         before = self.rows[slot].copy()
         slots = np.array([slot])
         try:
-            end = before[2]
+            end = before[_LAST]
             if t is not None and self.header.interpolation == "hold":
                 self.advance(slots, np.array([t]))
-                end = max(t, before[2])
+                end = max(t, before[_LAST])
                 self._move_time(slots, end)
             position = self._position(slots)
             if position.filled[0]:
@@ -240,13 +241,13 @@ class StreamTable:
     def _position(self, slots: Slots) -> Position:
         state = self.rows[slots, :_POSITION].T
         return Position(
-            started=state[0] > 0,
-            t0=state[1],
-            last=state[2],
-            cursor=state[3],
-            window=state[4].astype(np.int64),
-            filled=state[5].astype(np.int64),
-            start=state[6],
+            started=state[_STARTED] > 0,
+            t0=state[_T0],
+            last=state[_LAST],
+            cursor=state[_CURSOR],
+            window=state[_WINDOW].astype(np.int64),
+            filled=state[_FILLED].astype(np.int64),
+            start=state[_START],
             x=self.rows[slots, self._x],
         )
 
@@ -284,12 +285,12 @@ class StreamTable:
             signature = self.rows[slots, self._signature]
             fold(signature, increments, np.zeros(1, np.intp), np.ones(1, np.intp), self.header.depth)
             self.rows[slots, self._signature] = signature
-            self.rows[slots, 5] += 1
+            self.rows[slots, _FILLED] += 1
 
     def _find_unusable(
         self, rows: Slots, live: Slots, stream: Slots, t: Floats, x: Floats, faults: OnFault
     ) -> NDArray[np.bool_] | None:
-        bad = unusable(self.rows[live, 0] == 0, stream, t[rows], x[rows], self.header.interpolation)
+        bad = unusable(self.rows[live, _STARTED] == 0, stream, t[rows], x[rows], self.header.interpolation)
         dropped: NDArray[np.bool_] = np.asarray(bad.any(axis=1))
         if not dropped.any():
             return None
