@@ -9,7 +9,7 @@
 // written as one, and the files are compiled without contraction), so all of them give the same bits.
 // Included by variant.cpp inside a namespace of its own.
 
-constexpr int max_depth = 32;
+constexpr int largest_depth = 32;
 
 #if defined(__AVX512F__)
 typedef double Lanes __attribute__((vector_size(64)));
@@ -34,8 +34,8 @@ inline double fma(double a, double b, double c) {
 template <int CT, int NT>
 struct Sizes {
     const int channels, depth;
-    std::ptrdiff_t power[(NT ? NT : max_depth) + 1];   // C^k
-    std::ptrdiff_t offset[(NT ? NT : max_depth) + 2];  // where level k begins; entry N + 1 is the row's size
+    std::ptrdiff_t power[(NT ? NT : largest_depth) + 1];   // C^k
+    std::ptrdiff_t offset[(NT ? NT : largest_depth) + 2];  // where level k begins; entry N + 1 is the row's size
 
     Sizes(int c, int n) : channels(CT ? CT : c), depth(NT ? NT : n) {
         power[0] = 1;
