@@ -1,0 +1,40 @@
+"""The demo."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from streamrde.cli.options import Json
+from streamrde.cli.printing import print_json
+
+
+def demo(
+    broker: Annotated[
+        str | None, typer.Option(help="mqtt://host:port of a broker; default: one in this process.")
+    ] = None,
+    speed: Annotated[float, typer.Option(min=0.1, help="How many times faster than recorded.")] = 2.0,
+    json: Json = False,
+) -> None:
+    """Classify 42 smart-watch recordings over MQTT while they run; takes half a minute.
+
+    Example: `streamrde demo`
+    """
+    from rich.console import Console
+
+    from streamrde.demo.show import show
+
+    console = Console(stderr=json)
+    summary = show(console, broker=broker, speed=speed)
+    if json:
+        print_json(summary)
+        return
+    console.print(
+        f"[bold]{summary['right_at_end']} of {summary['streams']} streams right at their end "
+        f"({summary['accuracy_at_end']:.1%})[/bold], people the model never saw\n"
+        f"{summary['samples']:,} samples in {summary['seconds']} s: {summary['samples_per_second']:,} samples/s, "
+        f"{summary['predictions']:,} predictions\n"
+        "from sample sent to prediction received: "
+        f"p50 {summary['latency_p50_ms']} ms, p99 {summary['latency_p99_ms']} ms"
+    )

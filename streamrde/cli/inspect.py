@@ -1,0 +1,48 @@
+"""What a model or this installation is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from streamrde.cli.options import Json
+from streamrde.cli.printing import print_json
+from streamrde.errors import ConfigError
+
+
+def inspect(
+    model: Annotated[Path | None, typer.Argument(help="Model file.")] = None,
+    kernels: Annotated[bool, typer.Option("--kernels", help="Show which kernels run here, and why.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what a model takes, what it gives, and how it was made.
+
+    Example: `streamrde inspect model.safetensors`
+    """
+    from streamrde.inference.bundle import load
+    from streamrde.kernels import IMPLEMENTATION
+
+    if kernels:
+        if json:
+            print_json(IMPLEMENTATION._asdict())
+        else:
+            print(f"{IMPLEMENTATION.name}: {IMPLEMENTATION.reason}")
+        return
+    if model is None:
+        raise ConfigError("what is to be inspected? give a model file, or --kernels")
+    from streamrde.inference.card import card
+
+    bundle = load(model)
+    if json:
+        description = msgspec.to_builtins(bundle.header) | {
+            "fingerprint": bundle.fingerprint,
+            "parameters": bundle.parameters,
+        }
+        print_json(description)
+    else:
+        from rich.console import Console
+
+        Console().print(card(bundle, model.name))

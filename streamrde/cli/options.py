@@ -1,0 +1,23 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
+Model = Annotated[Path, typer.Option("--model", "-m", help="Model file, written by `streamrde train`.")]
+StreamColumn = Annotated[str, typer.Option("--stream", help='Column of the stream\'s name; "" = one stream per file.')]
+TimeColumn = Annotated[str, typer.Option("--time", help="Column of the time.")]
+TimeUnit = Annotated[str, typer.Option("--time-unit", help="Unit of a numeric time column: s, ms, us or ns.")]
+Channels = Annotated[
+    str, typer.Option("--channels", help="Columns of the model's channels, comma-separated; default: their names.")
+]
+Files = Annotated[list[str], typer.Argument(help="Parquet, Feather / Arrow IPC or CSV: files, folders or globs.")]
+
+
+def split(names: str) -> tuple[str, ...]:
+    """The names of a comma-separated list."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())

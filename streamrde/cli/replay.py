@@ -1,0 +1,76 @@
+"""Recorded samples sent as sensors would send them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamrde.cli.options import Channels, Files, Json, StreamColumn, TimeColumn, TimeUnit, split
+from streamrde.cli.printing import print_json
+from streamrde.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streamrde.connectors.samples import Columns
+
+
+def replay(
+    files: Files,
+    to: Annotated[str, typer.Option("--to", help="Broker, mqtt://user:password@host:port.")],
+    topic: Annotated[
+        str, typer.Option(help="Template of the topics; {stream} is the stream's name.")
+    ] = "sensors/{stream}/imu",
+    speed: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="How many times faster than recorded; 0 = no pacing, and a broker may drop what it cannot queue.",
+        ),
+    ] = 1.0,
+    batch: Annotated[int, typer.Option(min=1, help="Samples of one stream in a message, at most.")] = 1,
+    tick: Annotated[float, typer.Option(min=0.001, help="Seconds between two publications.")] = 0.02,
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="Model whose channels are sent.")] = None,
+    stream: StreamColumn = "stream_id",
+    time: TimeColumn = "t",
+    time_unit: TimeUnit = "s",
+    channels: Channels = "",
+    json: Json = False,
+) -> None:
+    """Send recorded samples over MQTT as the sensors would, at the pace of their times.
+
+    Example: `streamrde replay recordings/ --to mqtt://127.0.0.1:1883 --model model.safetensors --speed 10`
+    """
+    from streamrde.config import columns_of
+    from streamrde.connectors.samples import Columns
+    from streamrde.inference.bundle import load
+
+    if model is not None:
+        header = load(model).header
+        columns = columns_of(header, split(channels), stream=stream, time=time, time_unit=time_unit)
+    elif channels:
+        columns = Columns(channels=split(channels), stream=stream or None, time=time, time_unit=time_unit)
+    else:
+        raise ConfigError("which columns are sent? give --channels ax,ay,az or --model MODEL")
+    summary = asyncio.run(_replay(files, columns, to, topic, speed, batch, tick))
+    if json:
+        print_json(summary)
+    else:
+        print(f"sent {summary['rows']:,} rows in {summary['messages']:,} messages, {summary['seconds']} s")
+
+
+async def _replay(
+    files: list[str], columns: Columns, to: str, topic: str, speed: float, batch: int, tick: float
+) -> dict[str, float | int]:
+    from time import perf_counter
+
+    from streamrde.connectors.mqtt import SamplePublisher
+    from streamrde.runtime.replay import load_recording
+    from streamrde.runtime.replay import replay as send
+
+    recording = load_recording(files, columns)
+    began = perf_counter()
+    async with SamplePublisher(to, topic=topic, columns=columns, batch=batch) as publisher:
+        rows = await send(recording, publisher, speed=speed, tick=tick)
+    return {"rows": rows, "messages": publisher.counts.messages, "seconds": round(perf_counter() - began, 2)}
