@@ -1,0 +1,52 @@
+"""The recorded-file sections of a run's configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from streamrde.config.columns import TimeUnit, columns_of
+from streamrde.inference.bundle import Bundle, Header, Positive
+
+if TYPE_CHECKING:
+    from streamrde.runtime.files import FileSink, FileSource
+
+
+class ArrowSourceConfig(
+    msgspec.Struct, frozen=True, kw_only=True, tag="arrow", tag_field="kind", forbid_unknown_fields=True
+):
+    """Samples from Parquet, Feather / Arrow IPC or CSV files."""
+
+    files: str | tuple[str, ...]
+    """A file, a folder, a glob, or several; relative to the current working directory."""
+    stream: str = "stream_id"
+    """Column of the stream's name; "": each file is one stream, named after the file."""
+    time: str = "t"
+    time_unit: TimeUnit = "s"
+    channels: tuple[str, ...] = ()
+    batch_rows: Positive = 65536
+
+    def build(self, header: Header) -> FileSource:
+        """The source, its files found and not yet read."""
+        from streamrde.runtime.files import FileSource
+
+        columns = columns_of(header, self.channels, stream=self.stream, time=self.time, time_unit=self.time_unit)
+        return FileSource(self.files, columns, batch_rows=self.batch_rows)
+
+
+class ArrowSinkConfig(
+    msgspec.Struct, frozen=True, kw_only=True, tag="arrow", tag_field="kind", forbid_unknown_fields=True
+):
+    """Predictions to one file, whose extension chooses the format."""
+
+    path: str
+
+    def build(self, bundle: Bundle) -> FileSink:
+        """The sink, not yet opened; the file's metadata say which model and version wrote it."""
+        from streamrde import __version__
+        from streamrde.inference.predictions import prediction_schema
+        from streamrde.runtime.files import FileSink
+
+        provenance = {"streamrde.version": __version__, "streamrde.model": bundle.fingerprint}
+        return FileSink(self.path, prediction_schema(bundle.header), metadata=provenance)
