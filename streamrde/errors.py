@@ -10,6 +10,8 @@
     ├── PayloadError        a message that the codec cannot read              (ValueError)
     ├── BundleError         a model file: cut, wrong version, wrong shapes    (ValueError)
     ├── SnapshotError       a snapshot: cut, of another model or version      (ValueError)
+    ├── StateError          a state store: damaged, in use, of another run    (ValueError)
+    │   └── StateFullError  its disk or quota is full
     ├── BrokerError         a broker refuses, is not there, or goes away      (ConnectionError)
     └── MissingExtraError   an optional dependency is not installed           (ImportError)
 
@@ -87,6 +89,14 @@ class BundleError(StreamRDEError, ValueError):
 
 class SnapshotError(StreamRDEError, ValueError):
     """A snapshot is cut, of an unknown version, or belongs to another model."""
+
+
+class StateError(StreamRDEError, ValueError):
+    """A state store is damaged, in use, of another version, or belongs to another model or configuration."""
+
+
+class StateFullError(StateError):
+    """A state store has no room left; what it held before stays."""
 
 
 class BrokerError(StreamRDEError, ConnectionError):
