@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,15 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed, prediction_schema
 from streamrde.inference.predictor import check_faults, check_samples, check_time
 from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
+
+
+class Changes(NamedTuple):
+    """What a checkpoint has to save."""
+
+    snapshots: dict[str, bytes]
+    """Of the streams that changed, by name."""
+    ended: tuple[str, ...]
+    """Names of the streams that ended."""
 
 
 class Fleet:
@@ -34,6 +43,9 @@ class Fleet:
         self._slots: dict[str, int] = {}
         self._faults: OnFault = faults
         self._ended = Counts()
+        # Since the last checkpoint: streams whose state changed, and streams that ended.
+        self._changed: set[str] = set()
+        self._gone: set[str] = set()
         self.schema: pa.Schema = prediction_schema(bundle.header)
         """Schema of the record batches that come out."""
 
@@ -84,18 +96,24 @@ class Fleet:
                 slot = self._slots[name] = self._table.add(name)
                 began.append(name)
             slots[i] = slot
+            self._changed.add(name)
         try:
             closed = self._table.push(slots[row], times, samples, faults=self._faults)
         except BaseException:
             for name in began:
                 self._table.release(self._slots.pop(name))
+                self._changed.discard(name)
             raise
         return self._batch(closed)
 
     def advance(self, t: float, streams: Iterable[str] | None = None) -> pa.RecordBatch:
         """Time t has been reached: close the windows that end by then, as Predictor.advance, in all or some streams."""
         slots = self._find(streams)
-        return self._batch(self._table.advance(slots, np.repeat(check_time(t), len(slots))))
+        before = self._table.rows[slots]
+        closed = self._table.advance(slots, np.repeat(check_time(t), len(slots)))
+        moved = (before != self._table.rows[slots]).any(axis=1)
+        self._changed.update(self._table.names[slot] for slot in slots[moved])
+        return self._batch(closed)
 
     def flush(self, streams: Iterable[str] | None = None) -> pa.RecordBatch:
         """The streams ended (None: all): close their last windows and free their rows.
@@ -106,7 +124,10 @@ class Fleet:
         batch = self._batch(self._table.flush(slots))
         self._ended += self._table.counts(slots)
         for slot in slots:
-            del self._slots[self._table.names[slot]]
+            name = self._table.names[slot]
+            del self._slots[name]
+            self._changed.discard(name)
+            self._gone.add(name)
             self._table.release(int(slot))
         return batch
 
@@ -133,6 +154,8 @@ class Fleet:
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Put streams back to where they were when `snapshot` was called, beside those that are live.
 
+        For `checkpoint` they are unchanged until they next take a row.
+
         Raises:
             SnapshotError: one is damaged, or belongs to another model; then none is restored.
         """
@@ -141,6 +164,16 @@ class Fleet:
             if name not in self._slots:
                 self._slots[name] = self._table.add(name)
             self._table.rows[self._slots[name]] = row
+
+    def checkpoint(self) -> Changes:
+        """What changed since the last call, or since the fleet was made.
+
+        A stream that ended and began anew counts as changed only. To save a fleet for good, save this every so often;
+        `restore` of the latest snapshot of every stream that has not ended brings the fleet back.
+        """
+        changes = Changes(self.snapshot(self._changed), tuple(self._gone - self._slots.keys()))
+        self._changed, self._gone = set(), set()
+        return changes
 
     def _find(self, streams: Iterable[str] | None) -> Slots:
         names = self._slots if streams is None else dict.fromkeys([streams] if isinstance(streams, str) else streams)
