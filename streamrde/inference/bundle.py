@@ -29,7 +29,7 @@ _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
 _MAX_HEADER = 16 << 20
 
-Activation: TypeAlias = Literal["relu", "tanh", "silu", "softplus"]
+Activation: TypeAlias = Literal["relu", "tanh", "silu", "softplus", "gelu"]
 Task: TypeAlias = Literal["regression", "classification"]
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 # The bound keeps a hostile header from asking for an endless count of Lyndon words.
@@ -58,6 +58,11 @@ class MLP(msgspec.Struct, frozen=True, kw_only=True, tag="mlp", tag_field="field
     layers: Positive = 2
     activation: Activation = "relu"
     last_activation: Activation = "tanh"
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The activation after each hidden layer."""
+        return (self.activation,) * (self.layers - 1) + (self.last_activation,)
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,17 +17,23 @@ FirstStage: TypeAlias = Literal["own", "previous"]
 
 
 class Tableau(NamedTuple):
-    """Stage i starts from ``z + sum_j stages[i][j] k_j``; the step is ``z + sum_i weights[i] k_i``."""
+    """Stage i starts from ``z + sum_j stages[i][j] k_j``; the step is ``z + sum_i weights[i] k_i``.
 
+    Stage i stands at ``nodes[i] / parts`` of the step; the error of a step of length h is O(h^(order + 1)).
+    """
+
+    order: int
+    parts: int
+    nodes: tuple[int, ...]
     stages: tuple[tuple[float, ...], ...]
     weights: tuple[float, ...]
 
 
 TABLEAUX: dict[str, Tableau] = {
-    "euler": Tableau(((),), (1.0,)),
-    "midpoint": Tableau(((), (1 / 2,)), (0.0, 1.0)),
+    "euler": Tableau(1, 1, (0,), ((),), (1.0,)),
+    "midpoint": Tableau(2, 2, (0, 1), ((), (1 / 2,)), (0.0, 1.0)),
     # Kutta's 3/8 rule, which is what torchdiffeq calls rk4.
-    "rk4": Tableau(((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
+    "rk4": Tableau(4, 3, (0, 1, 2, 3), ((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
 }
 
 

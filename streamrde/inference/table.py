@@ -10,6 +10,7 @@ rows, a Predictor is a table with one, a snapshot is the bytes of one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -21,7 +22,7 @@ from streamrde import snapshots
 from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed
-from streamrde.inference.stepper import Stepper
+from streamrde.inference.stepper import make_stepper
 from streamrde.kernels import Loop, fold, signature_channels
 from streamrde.signature.paths import log_coordinates
 from streamrde.signature.words import word_indices
@@ -71,7 +72,7 @@ class StreamTable:
         header = bundle.header
         self.bundle = bundle
         self.header = header
-        self.stepper = Stepper(bundle)
+        self.stepper = make_stepper(bundle)
         channels, previous = len(header.channels), header.first_stage == "previous"
         sizes = [
             channels,
@@ -171,8 +172,8 @@ class StreamTable:
             if position.filled[0]:
                 closed = self.flush(slots)
                 return closed._replace(t_end=np.array([end]))
-            value = self.stepper.output(self.rows[slot, self._z].astype(self.stepper.dtype))
-            return Closed(slots, position.window, position.start, position.start, value[None])
+            value = self.stepper.output(self.rows[slots, self._z].astype(self.stepper.dtype))
+            return Closed(slots, position.window, position.start, position.start, value)
         finally:
             self.rows[slot] = before
 
@@ -235,8 +236,8 @@ class StreamTable:
 
     def _begin(self, slots: Slots, first: Floats) -> None:
         """Give streams their initial states."""
-        for slot, sample in zip(slots, first, strict=True):
-            self.rows[slot, self._z] = self.stepper.initial(np.append(0.0, sample))
+        if len(slots):
+            self.rows[slots, self._z] = self.stepper.initial(np.insert(first, 0, 0.0, axis=1))
 
     def _position(self, slots: Slots) -> Position:
         state = self.rows[slots, :_POSITION].T
@@ -264,16 +265,19 @@ class StreamTable:
 
     def _step(self, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> NDArray[np.floating]:
         """Step streams over closed windows, in order, and read out; a slot stands once per window."""
-        stepper, carries = self.stepper, self._previous.stop > self._previous.start
+        stepper = self.stepper
         values = np.empty((len(slots), self.header.outputs), dtype=stepper.dtype)
-        for i, (slot, window, logsig) in enumerate(zip(slots, windows, logsigs, strict=True)):
-            row = self.rows[slot]
-            window_before = row[self._previous] if carries and window > 0 else None
-            z = stepper.step(row[self._z].astype(stepper.dtype), logsig, window_before)
-            row[self._z] = z
-            if carries:
-                row[self._previous] = logsig
-            values[i] = stepper.output(z)
+        for places in _rounds(slots):
+            of, own = slots[places], logsigs[places]
+            z = self.rows[of, self._z].astype(stepper.dtype)
+            if self._previous.stop > self._previous.start:
+                previous = np.where(windows[places, None] > 0, self.rows[of, self._previous], own)
+                self.rows[of, self._previous] = own
+                z = stepper.step(z, own, previous)
+            else:
+                z = stepper.step(z, own)
+            self.rows[of, self._z] = z
+            values[places] = stepper.output(z)
         return values
 
     def _move_time(self, slots: Slots, end: float) -> None:
@@ -341,3 +345,16 @@ class StreamTable:
         empty = np.empty(0)
         value = np.empty((0, self.header.outputs), dtype=self.stepper.dtype)
         return Closed(empty.astype(np.intp), empty.astype(np.int64), empty, empty, value)
+
+
+def _rounds(slots: Slots) -> Iterator[NDArray[np.intp]]:
+    """Places of the windows that can be stepped together: each stream's first, then each one's second, and so on."""
+    if len(slots) < 2:
+        yield from [np.zeros(1, np.intp)] * len(slots)
+        return
+    order = np.argsort(slots, kind="stable")
+    leads = np.flatnonzero(np.diff(slots[order], prepend=-1))
+    turn = np.empty(len(slots), dtype=np.intp)
+    turn[order] = np.arange(len(slots)) - np.repeat(leads, np.diff(leads, append=len(slots)))
+    by_turn = np.argsort(turn, kind="stable")
+    yield from np.split(by_turn, np.cumsum(np.bincount(turn))[:-1])

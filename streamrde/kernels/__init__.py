@@ -53,14 +53,17 @@ if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
 
     Loop: type[Any] | None = None
     """The compiled twin of windowing.cutting and windowing.order; None: these run."""
+    Stepper: type[Any] | None = None
+    """The compiled twin of inference.stepper; None: that runs."""
 else:
-    from streamrde.kernels._native import Accumulator, Loop, fold, fold_points, tensor_log
+    from streamrde.kernels._native import Accumulator, Loop, Stepper, fold, fold_points, tensor_log
 
 __all__ = [
     "IMPLEMENTATION",
     "Accumulator",
     "Implementation",
     "Loop",
+    "Stepper",
     "chen",
     "fold",
     "fold_points",

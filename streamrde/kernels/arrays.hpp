@@ -11,6 +11,7 @@
 #endif
 #include <numpy/arrayobject.h>
 
+#include "stepper.hpp"
 #include "variant.hpp"
 
 namespace streamrde {
@@ -20,6 +21,7 @@ constexpr int max_depth = 32;
 
 // The kernels of the chosen instruction set.
 extern Kernel (*select_kernel)(int channels, int depth);
+extern StepKernels step_kernels;
 
 // C + C^2 + ... + C^depth
 npy_intp row_size(int channels, int depth);
@@ -41,5 +43,6 @@ PyCFunction cast(F* function) {
 extern PyMethodDef path_functions[];
 extern PyType_Spec accumulator_spec;
 extern PyType_Spec loop_spec;
+extern PyType_Spec stepper_spec;
 
 }  // namespace streamrde

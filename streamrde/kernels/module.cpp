@@ -25,7 +25,7 @@ PyArrayObject* checked(PyObject* object, int type, int axes, const char* name) {
     if (PyArray_TYPE(array) != type || PyArray_NDIM(array) != axes || !PyArray_IS_C_CONTIGUOUS(array) ||
         !PyArray_ISALIGNED(array) || PyArray_ISBYTESWAPPED(array)) {
         PyErr_Format(PyExc_TypeError, "%s must be C-contiguous, with %d axes, of %s", name, axes,
-                     type == NPY_DOUBLE ? "float64" : "intp");
+                     type == NPY_DOUBLE ? "float64" : type == NPY_FLOAT ? "float32" : "intp");
         return nullptr;
     }
     return array;
@@ -58,16 +58,19 @@ bool choose_variant(const char* wanted) {
     if (avx512 && (!wanted || !std::strcmp(wanted, "avx512"))) {
         variant = "avx512";
         select_kernel = select_avx512;
+        step_kernels = steps_avx512();
         return true;
     }
     if (avx2 && (!wanted || !std::strcmp(wanted, "avx2"))) {
         variant = "avx2";
         select_kernel = select_avx2;
+        step_kernels = steps_avx2();
         return true;
     }
 #endif
     variant = "baseline";
     select_kernel = select_baseline;
+    step_kernels = steps_baseline();
     return !wanted || !std::strcmp(wanted, "baseline");
 }
 
@@ -91,7 +94,8 @@ PyObject* make_module() {
         Py_XDECREF(module);
         return nullptr;
     }
-    const std::pair<const char*, PyType_Spec*> types[] = {{"Accumulator", &accumulator_spec}, {"Loop", &loop_spec}};
+    const std::pair<const char*, PyType_Spec*> types[] = {
+        {"Accumulator", &accumulator_spec}, {"Loop", &loop_spec}, {"Stepper", &stepper_spec}};
     for (const auto& [name, spec] : types) {
         PyObject* type = PyType_FromSpec(spec);
         if (!type || PyModule_AddObject(module, name, type) < 0) {

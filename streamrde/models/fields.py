@@ -16,6 +16,7 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "silu": nn.functional.silu,
     "softplus": nn.functional.softplus,
+    "gelu": nn.functional.gelu,
 }
 
 
@@ -39,7 +40,7 @@ class MLPField(nn.ModuleList):
         super().__init__(nn.Linear(a, b, dtype=dtype) for a, b in pairwise(sizes))
         self.append(nn.Linear(spec.width, hidden * features, dtype=dtype))
         self._shape = (hidden, features)
-        self._activations = [_ACTIVATIONS[spec.activation]] * (spec.layers - 1) + [_ACTIVATIONS[spec.last_activation]]
+        self._activations = [_ACTIVATIONS[name] for name in spec.activations]
 
     @property
     def last(self) -> nn.Linear:
