@@ -49,14 +49,14 @@ def _choose() -> Implementation:
 IMPLEMENTATION = _choose()
 
 if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
-    from streamrde.kernels.reference import Accumulator, fold, fold_points, tensor_log
+    from streamrde.kernels.reference import Accumulator, fold, fold_points, log_words
 
     Loop: type[Any] | None = None
     """The compiled twin of windowing.cutting and windowing.order; None: these run."""
     Stepper: type[Any] | None = None
     """The compiled twin of inference.stepper; None: that runs."""
 else:
-    from streamrde.kernels._native import Accumulator, Loop, Stepper, fold, fold_points, tensor_log
+    from streamrde.kernels._native import Accumulator, Loop, Stepper, fold, fold_points, log_words
 
 __all__ = [
     "IMPLEMENTATION",
@@ -68,6 +68,6 @@ __all__ = [
     "fold",
     "fold_points",
     "level_slices",
+    "log_words",
     "signature_channels",
-    "tensor_log",
 ]

@@ -5,8 +5,8 @@
 // times a contiguous array, whatever C is; with the last letter fastest the inner loop would have length C.
 //
 // Every function is a template over (C, N), read at run time where they are 0, and over T: a double, or Lanes, a vector
-// of doubles that holds as many paths. Order and kind of the operations are the same throughout (a fused multiply-add is
-// written as one, and the files are compiled without contraction), so all of them give the same bits.
+// of doubles that holds as many paths. Order and kind of the operations on a coefficient are the same throughout (a
+// fused multiply-add is written as one, and the files are compiled without contraction), so all give the same bits.
 // Included by variant.cpp inside a namespace of its own.
 
 constexpr int largest_depth = 32;
@@ -17,6 +17,9 @@ inline Lanes fma(Lanes a, Lanes b, Lanes c) { return (Lanes)_mm512_fmadd_pd((__m
 #elif defined(__FMA__)
 typedef double Lanes __attribute__((vector_size(32)));
 inline Lanes fma(Lanes a, Lanes b, Lanes c) { return (Lanes)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+#elif defined(__aarch64__)
+typedef double Lanes __attribute__((vector_size(16)));
+inline Lanes fma(Lanes a, Lanes b, Lanes c) { return (Lanes)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
 #else
 typedef double Lanes __attribute__((vector_size(16)));
 inline Lanes fma(Lanes a, Lanes b, Lanes c) { return a * b + c; }
@@ -29,6 +32,18 @@ inline double fma(double a, double b, double c) {
 #else
     return a * b + c;
 #endif
+}
+
+constexpr std::ptrdiff_t power(int base, int exponent) {
+    std::ptrdiff_t value = 1;
+    for (int k = 0; k < exponent; ++k) value *= base;
+    return value;
+}
+
+constexpr std::ptrdiff_t row_size(int channels, int depth) {
+    std::ptrdiff_t size = 0;
+    for (int k = 1; k <= depth; ++k) size += power(channels, k);
+    return size;
 }
 
 template <int CT, int NT>
@@ -57,30 +72,124 @@ inline void multiply_add(T* out, const T* left, std::ptrdiff_t length, const T* 
     }
 }
 
-// S <- S (x) exp(dx): Horner's scheme of Kidger & Lyons 2021, section 5.1, every step of it a fused multiply-add.
-// scratch: depth * C + 2 C^(depth - 1) elements.
+// Elements of scratch that `lower_levels` needs.
+constexpr std::ptrdiff_t lower_scratch(int channels, int depth) {
+    return depth * channels + 2 * (depth > 1 ? power(channels, depth - 2) : 1);
+}
+
+// Levels 1 to N - 1 of S <- S (x) exp(dx), and in `factor` what level N still needs: S_N <- S_N + factor (x) dx.
+// Horner's scheme of Kidger & Lyons 2021, section 5.1, every step of it a fused multiply-add. N >= 2.
 template <int CT, int NT, typename T>
-inline void multiply_exp(const Sizes<CT, NT>& sizes, T* __restrict S, const T* __restrict dx, T* __restrict scratch) {
+inline void lower_levels(const Sizes<CT, NT>& sizes, T* __restrict S, const T* __restrict dx, T* __restrict factor,
+                         T* __restrict scratch) {
     const int C = CT ? CT : sizes.channels, N = NT ? NT : sizes.depth;
     T* fractions = scratch;  // dx / m, m = 1 ... N
     for (int m = 1; m <= N; ++m)
         for (int i = 0; i < C; ++i) fractions[(m - 1) * C + i] = dx[i] * (1.0 / m);
-    T* left = scratch + N * C;
-    T* next = left + (N > 1 ? sizes.power[N - 1] : 0);
+    T* first = scratch + N * C;
+    T* second = first + sizes.power[N - 2];
     // From the top down: level k reads only lower levels, which still have their old values.
     for (int k = N; k >= 2; --k) {
-        T* a = left;
-        T* b = next;
-        for (int i = 0; i < C; ++i) a[i] = fractions[(k - 1) * C + i] + S[i];
+        T* left = k == 2 && k == N ? factor : first;
+        for (int i = 0; i < C; ++i) left[i] = fractions[(k - 1) * C + i] + S[i];
         for (int j = 1; j <= k - 2; ++j) {
-            multiply_add<CT>(b, a, sizes.power[j], fractions + (k - j - 1) * C, C, S + sizes.offset[j + 1]);
-            T* swap = a;
-            a = b;
-            b = swap;
+            T* next = k == N && j == k - 2 ? factor : left == first ? second : first;
+            multiply_add<CT>(next, left, sizes.power[j], fractions + (k - j - 1) * C, C, S + sizes.offset[j + 1]);
+            left = next;
         }
-        multiply_add<CT>(S + sizes.offset[k], a, sizes.power[k - 1], fractions, C, S + sizes.offset[k]);
+        if (k < N)
+            multiply_add<CT>(S + sizes.offset[k], left, sizes.power[k - 1], fractions, C, S + sizes.offset[k]);
     }
     for (int i = 0; i < C; ++i) S[i] += dx[i];
+}
+
+// Values at `from`, `count` of them, the rest 0; and back.
+inline Lanes load_part(const double* from, std::ptrdiff_t count) {
+    Lanes values{};
+    std::memcpy(&values, from, count * sizeof(double));
+    return values;
+}
+inline void store_part(double* to, Lanes values, std::ptrdiff_t count) {
+    std::memcpy(to, &values, count * sizeof(double));
+}
+
+constexpr std::ptrdiff_t padded(std::ptrdiff_t count) { return (count + lanes - 1) / lanes * lanes; }
+
+// level[i * length + w] += factors[t][w] * dx[t][i] for pieces t = 0, 1, ... in order. What makes a run of pieces cheaper
+// than as many single ones: the top level, most of the row, is read and written once per run.
+// factors: rows of padded(length) values; dx: rows of `stride` values.
+template <int rows, int columns>
+inline void top_tile(double* __restrict level, std::ptrdiff_t length, std::ptrdiff_t rest,
+                     const double* __restrict factors, const double* __restrict dx, int stride, int pieces) {
+    Lanes sums[rows][columns];
+#pragma GCC unroll 24
+    for (int a = 0; a < rows; ++a)
+#pragma GCC unroll 24
+        for (int b = 0; b < columns; ++b)
+            sums[a][b] = load_part(level + a * length + lanes * b, b < columns - 1 || !rest ? lanes : rest);
+    for (int t = 0; t < pieces; ++t, factors += padded(length), dx += stride) {
+        Lanes left[columns];
+#pragma GCC unroll 24
+        for (int b = 0; b < columns; ++b) std::memcpy(&left[b], factors + lanes * b, sizeof(Lanes));
+#pragma GCC unroll 24
+        for (int a = 0; a < rows; ++a) {
+            const Lanes right = Lanes{} + dx[a];
+#pragma GCC unroll 24
+            for (int b = 0; b < columns; ++b) sums[a][b] = fma(left[b], right, sums[a][b]);
+        }
+    }
+#pragma GCC unroll 24
+    for (int a = 0; a < rows; ++a)
+#pragma GCC unroll 24
+        for (int b = 0; b < columns; ++b)
+            store_part(level + a * length + lanes * b, sums[a][b], b < columns - 1 || !rest ? lanes : rest);
+}
+
+template <int CT, std::ptrdiff_t P>
+inline void top_level(double* __restrict level, const double* __restrict factors, std::ptrdiff_t length_,
+                      const double* __restrict dx, int letters, int stride, int pieces) {
+    // As many sums as leave registers for the factors: 32 of them with AVX-512 and NEON, 16 with AVX2 and SSE2.
+#if defined(__AVX512F__) || defined(__aarch64__)
+    constexpr int tall = CT && CT < 4 ? CT : 4, wide = tall < 4 ? 6 : 5;
+#else
+    constexpr int tall = CT && CT < 3 ? CT : 3, wide = 3;
+#endif
+    const int C = CT ? CT : letters;
+    const std::ptrdiff_t length = P ? P : length_, rest = length % lanes, whole = length / lanes;
+    for (std::ptrdiff_t v = 0; v < whole + (rest != 0);) {
+        const auto strip = [&](auto columns, std::ptrdiff_t cut) {
+            constexpr int n = decltype(columns)::value;
+            double* corner = level + lanes * v;
+            const double* left = factors + lanes * v;
+            int i = 0;
+            for (; i + tall <= C; i += tall) top_tile<tall, n>(corner + i * length, length, cut, left, dx + i, stride, pieces);
+            for (; i < C; ++i) top_tile<1, n>(corner + i * length, length, cut, left, dx + i, stride, pieces);
+            v += n;
+        };
+        if (v + wide <= whole) strip(std::integral_constant<int, wide>{}, 0);
+        else if (v + 2 <= whole) strip(std::integral_constant<int, 2>{}, 0);
+        else strip(std::integral_constant<int, 1>{}, v == whole ? rest : 0);
+    }
+}
+
+// The same for paths in lanes; factors: rows of `length`, dx: rows of `letters`.
+template <int CT>
+inline void top_level_lanes(Lanes* __restrict level, const Lanes* __restrict factors, std::ptrdiff_t length,
+                            const Lanes* __restrict dx, int letters, int pieces) {
+    constexpr int rows = CT % 4 == 0 ? 4 : CT % 3 == 0 ? 3 : CT % 2 == 0 ? 2 : 1;
+    const int C = CT ? CT : letters;
+    for (std::ptrdiff_t w = 0; w < length; ++w) {
+        for (int i = 0; i < C; i += rows) {
+            Lanes sums[rows];
+#pragma GCC unroll 4
+            for (int a = 0; a < rows; ++a) sums[a] = level[(i + a) * length + w];
+            for (int t = 0; t < pieces; ++t)
+#pragma GCC unroll 4
+                for (int a = 0; a < rows; ++a) sums[a] = fma(factors[t * length + w], dx[t * C + i + a], sums[a]);
+#pragma GCC unroll 4
+            for (int a = 0; a < rows; ++a) level[(i + a) * length + w] = sums[a];
+        }
+    }
 }
 
 // out += a (x) b for one level each.
@@ -94,28 +203,43 @@ inline void add_outer(T* __restrict out, const T* __restrict a, std::ptrdiff_t s
     }
 }
 
-// out = log(1 + S) = P_1 (x) S, P_n = 1/n - P_(n+1) (x) S, P_N = 1/N. scratch: two rows.
+// Elements of scratch that `log_series` and `log_words` need.
+constexpr std::ptrdiff_t log_scratch(int channels, int depth) { return 2 * row_size(channels, depth - 1); }
+
+// Levels 1 to N - 1 of P_1, where log(1 + S) = P_1 (x) S with P_n = 1/n - P_(n+1) (x) S, P_N = 1/N. The result lies in
+// `scratch`, at the pointer returned.
 template <int CT, int NT, typename T>
-inline void tensor_log(const Sizes<CT, NT>& sizes, const T* __restrict S, T* __restrict out, T* __restrict scratch) {
+inline const T* log_series(const Sizes<CT, NT>& sizes, const T* __restrict S, T* __restrict scratch) {
     const int N = NT ? NT : sizes.depth;
     T* series = scratch;
-    T* product = scratch + sizes.offset[N + 1];
-    for (int n = N - 1; n >= 0; --n) {
-        T* target = n ? product : out;
+    T* product = scratch + sizes.offset[N];
+    for (int n = N - 1; n >= 1; --n) {
         const int top = N - n;
         for (int k = 1; k <= top; ++k) {
-            T* level = target + sizes.offset[k];
+            T* level = product + sizes.offset[k];
             const T* s = S + sizes.offset[k];
             const double factor = 1.0 / (n + 1);
             for (std::ptrdiff_t w = 0; w < sizes.power[k]; ++w) level[w] = s[w] * factor;
             for (int j = 1; j < k; ++j)
                 add_outer(level, series + sizes.offset[k - j], sizes.power[k - j], S + sizes.offset[j], sizes.power[j]);
         }
-        if (n) {
-            for (std::ptrdiff_t w = 0; w < sizes.offset[top + 1]; ++w) product[w] = -product[w];
-            T* swap = series;
-            series = product;
-            product = swap;
-        }
+        for (std::ptrdiff_t w = 0; w < sizes.offset[top + 1]; ++w) product[w] = -product[w];
+        T* swap = series;
+        series = product;
+        product = swap;
+    }
+    return series;
+}
+
+// out[i] = coefficient of log(1 + S) at word i. The last product is needed at these words only.
+template <int CT, int NT, typename T>
+inline void log_words(const Sizes<CT, NT>& sizes, const T* __restrict S, const Words& words, T* __restrict out,
+                      T* __restrict scratch) {
+    const T* series = log_series(sizes, S, scratch);
+    const std::int32_t* split = words.splits;
+    for (std::ptrdiff_t i = 0; i < words.count; ++i) {
+        T value = S[words.places[i]];
+        for (int j = 1; j < words.lengths[i]; ++j, split += 2) value = fma(series[split[0]], S[split[1]], value);
+        out[i] = value;
     }
 }

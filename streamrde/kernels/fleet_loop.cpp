@@ -35,7 +35,8 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     }
     try {
         self->loop = new Loop({width, x, signature, channels, depth}, {every != 0, seconds, epoch != 0, n, hold != 0},
-                                         select_kernel(channels + 1, depth), {place, place + PyArray_DIM(words, 0)});
+                                         select_kernel(channels + 1, depth),
+                              WordTable(channels + 1, depth, place, PyArray_DIM(words, 0)));
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
         return -1;

@@ -32,7 +32,7 @@ double edge_time(const Policy& policy, double origin, double k) {
 
 }  // namespace
 
-Loop::Loop(Layout layout, Policy policy, Kernel kernel, std::vector<std::ptrdiff_t> words)
+Loop::Loop(Layout layout, Policy policy, Kernel kernel, WordTable words)
     : layout_(layout), policy_(policy), kernel_(kernel), words_(std::move(words)), signature_size_(0) {
     std::ptrdiff_t power = 1;
     for (int k = 0; k < layout.depth; ++k) signature_size_ += (power *= layout.channels + 1);
@@ -96,7 +96,7 @@ Refusal Loop::check(double* rows, const std::int64_t* slots, const double* t, co
 void Loop::push(double* rows, const std::int64_t* slots, const double* t, const double* x, std::ptrdiff_t count,
                 Closed& closed) const {
     const int channels = layout_.channels;
-    std::vector<double> work(signature_size_ + 3 * channels + 1);
+    std::vector<double> work(3 * channels + 1);
     for (std::ptrdiff_t i = 0; i < count; ++i) {
         double* row = rows + slots[i] * layout_.width;
         const double* sample = x + i * channels;
@@ -130,7 +130,6 @@ void Loop::extend(double* row, std::int64_t slot, double t, const double* x, Clo
     double* dx = work;                   // one piece, time first
     double* left = dx + channels + 1;    // linear: the path's value where the piece begins
     double* next = left + channels;      // the sample, missing values held
-    double* log = next + channels;
     for (int i = 0; i < channels; ++i) next[i] = std::isnan(x[i]) ? held[i] : x[i];
 
     const double origin = row[t0], u_a = row[cursor];
@@ -168,7 +167,7 @@ void Loop::extend(double* row, std::int64_t slot, double t, const double* x, Clo
         kernel_.fold(channels + 1, layout_.depth, signature, dx, 1);
         if (policy_.every) {
             row[filled] += 1;
-            if (j < crossed) close(row, slot, edge_time(policy_, origin, first_window + j + 1), closed, log);
+            if (j < crossed) close(row, slot, edge_time(policy_, origin, first_window + j + 1), closed);
         }
     }
     if (policy_.hold) {
@@ -179,21 +178,21 @@ void Loop::extend(double* row, std::int64_t slot, double t, const double* x, Clo
     }
     if (!policy_.every) {
         row[filled] += 1;
-        if (row[filled] == static_cast<double>(policy_.n)) close(row, slot, t, closed, log);
+        if (row[filled] == static_cast<double>(policy_.n)) close(row, slot, t, closed);
     }
     row[last] = t;
     row[cursor] = u;
     std::memcpy(held, next, channels * sizeof(double));
 }
 
-void Loop::close(double* row, std::int64_t slot, double end, Closed& closed, double* log) const {
+void Loop::close(double* row, std::int64_t slot, double end, Closed& closed) const {
     double* signature = row + layout_.signature;
-    kernel_.log(layout_.channels + 1, layout_.depth, signature, log);
     closed.slot.push_back(slot);
     closed.window.push_back(static_cast<std::int64_t>(row[window]));
     closed.start.push_back(row[start]);
     closed.end.push_back(end);
-    for (std::ptrdiff_t word : words_) closed.logsigs.push_back(log[word]);
+    closed.logsigs.resize(closed.logsigs.size() + words_.size());
+    kernel_.log(layout_.channels + 1, layout_.depth, signature, words_.words(), closed.logsigs.data() + closed.logsigs.size() - words_.size());
     std::memset(signature, 0, signature_size_ * sizeof(double));
     row[window] += 1;
     row[filled] = 0;

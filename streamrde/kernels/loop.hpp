@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "variant.hpp"
+#include "word_table.hpp"
 
 namespace streamrde {
 
@@ -47,7 +48,7 @@ struct Refusal {
 
 class Loop {
 public:
-    Loop(Layout layout, Policy policy, Kernel kernel, std::vector<std::ptrdiff_t> words);
+    Loop(Layout layout, Policy policy, Kernel kernel, WordTable words);
 
     // The first row that cannot be used, in order of arrival; nothing changes.
     Refusal check(double* rows, const std::int64_t* slots, const double* t, const double* x, std::ptrdiff_t count) const;
@@ -63,12 +64,12 @@ private:
     Refusal judge(const double* row, double t, const double* x) const;
     void begin(double* row, std::int64_t slot, double t, const double* x, Closed& closed) const;
     void extend(double* row, std::int64_t slot, double t, const double* x, Closed& closed, double* work) const;
-    void close(double* row, std::int64_t slot, double end, Closed& closed, double* log) const;
+    void close(double* row, std::int64_t slot, double end, Closed& closed) const;
 
     Layout layout_;
     Policy policy_;
     Kernel kernel_;
-    std::vector<std::ptrdiff_t> words_;
+    WordTable words_;
     std::ptrdiff_t signature_size_;
 };
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "word_table.hpp"
 
 namespace streamrde {
 namespace {
@@ -12,9 +13,12 @@ namespace {
 // Appends to each row its run of pieces, as many rows at a time as the kernel has lanes.
 void fold_rows(const Kernel& kernel, int channels, int depth, double* S, npy_intp row, const double* data,
                const npy_intp* start, const npy_intp* length, npy_intp rows, bool points) {
-    const auto one = points ? kernel.fold_points : kernel.fold;
-    if (kernel.lanes == 1 || rows == 1) {
-        for (npy_intp r = 0; r < rows; ++r) one(channels, depth, S + r * row, data + start[r] * channels, length[r]);
+    const auto one = [&](double* signature, const double* from, npy_intp pieces) {
+        if (points) kernel.follow(channels, depth, signature, from, from + channels, pieces);
+        else kernel.fold(channels, depth, signature, from, pieces);
+    };
+    if (!kernel.fold_lanes || rows == 1) {
+        for (npy_intp r = 0; r < rows; ++r) one(S + r * row, data + start[r] * channels, length[r]);
         return;
     }
     // Rows of like length stand together, so that few lanes run empty.
@@ -36,10 +40,25 @@ void fold_rows(const Kernel& kernel, int channels, int depth, double* S, npy_int
         }
         // Where most lanes would run empty, a path at a time is faster.
         if (total < 2 * counts[0] || counts[0] == 1) {
-            for (int k = 0; k < count; ++k) one(channels, depth, targets[k], pieces[k], counts[k]);
+            for (int k = 0; k < count; ++k) one(targets[k], pieces[k], counts[k]);
         } else {
             kernel.fold_lanes(channels, depth, targets, pieces, counts, count, points);
         }
+    }
+}
+
+void log_rows(const Kernel& kernel, int channels, int depth, const double* S, npy_intp row, npy_intp rows,
+              const Words& words, double* out) {
+    const double* from[max_lanes];
+    double* to[max_lanes];
+    for (npy_intp begin = 0; begin < rows; begin += kernel.lanes) {
+        const int count = static_cast<int>(std::min<npy_intp>(kernel.lanes, rows - begin));
+        for (int k = 0; k < count; ++k) {
+            from[k] = S + (begin + k) * row;
+            to[k] = out + (begin + k) * words.count;
+        }
+        if (count == 1) kernel.log(channels, depth, from[0], words, to[0]);
+        else kernel.log_lanes(channels, depth, from, words, to, count);
     }
 }
 
@@ -54,7 +73,7 @@ PyObject* fold_any(PyObject* const* arguments, Py_ssize_t count, bool points) {
     if (depth == -1 && PyErr_Occurred()) return nullptr;
     const npy_intp rows = PyArray_DIM(signatures, 0), row = PyArray_DIM(signatures, 1);
     const npy_intp pieces = PyArray_DIM(increments, 0), channels = PyArray_DIM(increments, 1);
-    if (depth < 1 || depth > 32 || channels < 1 || row != row_size(channels, depth) || PyArray_DIM(starts, 0) != rows ||
+    if (depth < 1 || depth > max_depth || channels < 1 || row != row_size(channels, depth) || PyArray_DIM(starts, 0) != rows ||
         PyArray_DIM(lengths, 0) != rows || !PyArray_ISWRITEABLE(signatures)) {
         return PyErr_Format(PyExc_ValueError, "the arrays' shapes do not belong together");
     }
@@ -87,36 +106,41 @@ PyObject* fold_points(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     return fold_any(arguments, count, true);
 }
 
-PyObject* tensor_log(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-    if (count != 3) return PyErr_Format(PyExc_TypeError, "tensor_log takes 3 arguments");
+// log_words(signatures, channels, depth, places) -> coefficients of the logarithms at these places, (rows, places)
+PyObject* log_words(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+    if (count != 4) return PyErr_Format(PyExc_TypeError, "log_words takes 4 arguments");
     PyArrayObject* signatures = checked(arguments[0], NPY_DOUBLE, 2, "signatures");
-    if (!signatures) return nullptr;
+    PyArrayObject* places = signatures ? checked(arguments[3], NPY_INTP, 1, "places") : nullptr;
+    if (!places) return nullptr;
     const long channels = PyLong_AsLong(arguments[1]);
     const long depth = PyLong_AsLong(arguments[2]);
     if (PyErr_Occurred()) return nullptr;
-    npy_intp shape[2] = {PyArray_DIM(signatures, 0), PyArray_DIM(signatures, 1)};
-    if (channels < 1 || depth < 1 || depth > 32 || shape[1] != row_size(static_cast<int>(channels), static_cast<int>(depth))) {
+    const npy_intp rows = PyArray_DIM(signatures, 0), row = PyArray_DIM(signatures, 1);
+    if (channels < 1 || depth < 1 || depth > max_depth || row != row_size(static_cast<int>(channels), static_cast<int>(depth))) {
         return PyErr_Format(PyExc_ValueError, "signatures do not have the size of these channels and this depth");
+    }
+    npy_intp shape[2] = {rows, PyArray_DIM(places, 0)};
+    const auto* place = static_cast<const npy_intp*>(PyArray_DATA(places));
+    for (npy_intp i = 0; i < shape[1]; ++i) {
+        if (place[i] < 0 || place[i] >= row) return PyErr_Format(PyExc_ValueError, "place %zd lies outside the row", i);
     }
     PyObject* logs = PyArray_SimpleNew(2, shape, NPY_DOUBLE);
     if (!logs) return nullptr;
     const auto* S = static_cast<const double*>(PyArray_DATA(signatures));
     auto* out = static_cast<double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(logs)));
     const Kernel kernel = select_kernel(static_cast<int>(channels), static_cast<int>(depth));
+    bool memory = true;
     Py_BEGIN_ALLOW_THREADS;
-    const double* from[max_lanes];
-    double* to[max_lanes];
-    for (npy_intp begin = 0; begin < shape[0]; begin += kernel.lanes) {
-        const int rows = static_cast<int>(std::min<npy_intp>(kernel.lanes, shape[0] - begin));
-        for (int k = 0; k < rows; ++k) {
-            from[k] = S + (begin + k) * shape[1];
-            to[k] = out + (begin + k) * shape[1];
-        }
-        if (rows == 1) kernel.log(static_cast<int>(channels), static_cast<int>(depth), from[0], to[0]);
-        else kernel.log_lanes(static_cast<int>(channels), static_cast<int>(depth), from, to, rows);
+    try {
+        const WordTable table(static_cast<int>(channels), static_cast<int>(depth), place, shape[1]);
+        log_rows(kernel, static_cast<int>(channels), static_cast<int>(depth), S, row, rows, table.words(), out);
+    } catch (const std::bad_alloc&) {
+        memory = false;
     }
     Py_END_ALLOW_THREADS;
-    return logs;
+    if (memory) return logs;
+    Py_DECREF(logs);
+    return PyErr_NoMemory();
 }
 
 }  // namespace
@@ -124,7 +148,7 @@ PyObject* tensor_log(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
 PyMethodDef path_functions[] = {
     {"fold", cast(fold), METH_FASTCALL, nullptr},
     {"fold_points", cast(fold_points), METH_FASTCALL, nullptr},
-    {"tensor_log", cast(tensor_log), METH_FASTCALL, nullptr},
+    {"log_words", cast(log_words), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -122,6 +122,11 @@ def tensor_log(signatures: Floats, channels: int, depth: int) -> Floats:
     return np.concatenate(series, axis=1)
 
 
+def log_words(signatures: Floats, channels: int, depth: int, places: NDArray[np.intp]) -> Floats:
+    """Coefficients of the logarithms at some places of a row, (rows, places)."""
+    return np.take(tensor_log(signatures, channels, depth), places, axis=1)
+
+
 class Accumulator:
     """The signature of a path that grows: what LogSignature is made of.
 
@@ -182,8 +187,11 @@ class Accumulator:
 
     def words(self, out: Floats | None = None) -> Floats:
         """Coefficients of the logarithm at the indices, (B,), written to `out` where it is given."""
-        log = tensor_log(self._signature, self._last.shape[1], self._depth)
-        return np.take(log[0], self._indices, out=out)
+        log = log_words(self._signature, self._last.shape[1], self._depth, self._indices)[0]
+        if out is None:
+            return log
+        out[:] = log
+        return out
 
     def reset(self) -> None:
         """Forget the path so far but keep the last sample as the base point."""

@@ -2,11 +2,16 @@
 #include "variant.hpp"
 
 #include <array>
+#include <cstring>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #ifdef STREAMRDE_X86
 #include <immintrin.h>
+#endif
+#ifdef __aarch64__
+#include <arm_neon.h>
 #endif
 
 namespace streamrde {
@@ -14,21 +19,13 @@ namespace {
 
 // Inside the unnamed namespace, or the linker would keep one instruction set's copy of the templates for all.
 #include "algebra.hpp"
+#ifdef __AVX512F__
+#include "registers.hpp"
+#endif
 
 // Rows up to this size have kernels of their own; in larger ones the loops are long enough as they are.
 constexpr std::ptrdiff_t largest_row = 1200;
 constexpr int most_channels = 16, most_depth = 6;
-
-constexpr std::ptrdiff_t row_size(int channels, int depth) {
-    std::ptrdiff_t size = 0, power = 1;
-    for (int k = 1; k <= depth; ++k) size += (power *= channels);
-    return size;
-}
-
-// Elements of scratch that `multiply_exp` needs.
-constexpr std::ptrdiff_t update_scratch(int channels, int depth) {
-    return depth * channels + 2 * (row_size(channels, depth) - row_size(channels, depth - 1)) / channels;
-}
 
 // Aligned for vectors; each thread has one, which grows.
 template <typename T>
@@ -42,131 +39,205 @@ T* buffer(std::size_t size) {
     return reinterpret_cast<T*>(memory.data());
 }
 
+// Where the increments of a run of pieces come from.
+struct FromIncrements {
+    const double* at;
+    void take(double* dx, int channels) {
+        std::memcpy(dx, at, channels * sizeof(double));
+        at += channels;
+    }
+#ifdef __AVX512F__
+    template <int C>
+    void take(Register* dx) {
+        load<C>(dx, at);
+        at += C;
+    }
+#endif
+};
+struct FromPoints {
+    const double *before, *at;
+    void take(double* dx, int channels) {
+        for (int i = 0; i < channels; ++i) dx[i] = at[i] - before[i];
+        before = at;
+        at += channels;
+    }
+#ifdef __AVX512F__
+    template <int C>
+    void take(Register* dx) {
+        Register from[registers_for(C)];
+        load<C>(dx, at);
+        load<C>(from, before);
+        for (int v = 0; v < registers_for(C); ++v) dx[v] = _mm512_sub_pd(dx[v], from[v]);
+        before = at;
+        at += C;
+    }
+#endif
+};
+
 template <int CT, int NT>
 struct Of {
     static constexpr bool fixed = CT != 0;
+    static constexpr std::ptrdiff_t top = fixed ? power(CT, NT - 1) : 0;  // C^(N - 1)
+    // Pieces per run: the factors of a run are to stay in the first-level cache beside the row.
+    static constexpr int run_of(std::ptrdiff_t factor) {
+        return factor <= 64 ? 32 : factor <= 256 ? 8 : factor <= 1024 ? 4 : 2;
+    }
 
-    static void update(const Sizes<CT, NT>& sizes, double* S, const double* dx, double* scratch) {
-        if constexpr (fixed) {
-            alignas(64) double local[update_scratch(CT ? CT : 1, NT)];
-            multiply_exp<CT, NT>(sizes, S, dx, local);
-        } else {
-            multiply_exp<CT, NT>(sizes, S, dx, scratch);
+    template <typename Source>
+    static void append(int channels, int depth, double* S, Source source, std::ptrdiff_t pieces) {
+#ifdef __AVX512F__
+        if constexpr (fixed) return append_registers(S, source, pieces);
+#endif
+        const Sizes<CT, NT> sizes(channels, depth);
+        const int C = sizes.channels, N = sizes.depth;
+        const std::ptrdiff_t factor = sizes.power[N - 1], stride = padded(factor);
+        const int run = run_of(factor);
+        double* factors = buffer<double>(run * (stride + C) + lower_scratch(C, N));
+        double* dx = factors + run * stride;
+        double* scratch = dx + run * C;
+        while (pieces > 0) {
+            const int count = static_cast<int>(pieces < run ? pieces : run);
+            for (int t = 0; t < count; ++t) {
+                source.take(dx + t * C, C);
+                if (N > 1) lower_levels<CT, NT>(sizes, S, dx + t * C, factors + t * stride, scratch);
+                else
+                    for (int i = 0; i < C; ++i) S[i] += dx[t * C + i];
+            }
+            if (N > 1) top_level<CT, top>(S + sizes.offset[N], factors, factor, dx, C, C, count);
+            pieces -= count;
         }
     }
 
-    static double* scratch(const Sizes<CT, NT>& sizes) {
-        if constexpr (fixed) return nullptr;
-        return buffer<double>(update_scratch(sizes.channels, sizes.depth) + sizes.channels);
+#ifdef __AVX512F__
+    template <typename Source>
+    static void append_registers(double* S, Source source, std::ptrdiff_t pieces) {
+        using State = Row<CT ? CT : 1, NT ? NT : 1>;
+        constexpr int run = run_of(top), stride = width * registers_for(CT ? CT : 1);
+        alignas(64) double dx[run * stride];
+        alignas(64) double factors[State::whole ? 1 : run * State::factor_stride];
+        State row;
+        row.read(S);
+        while (pieces > 0) {
+            const int count = static_cast<int>(pieces < run ? pieces : run);
+            for (int t = 0; t < count; ++t) {
+                Register piece[registers_for(CT)];
+                source.template take<CT>(piece);
+                row.append(piece, dx + t * stride, factors + (State::whole ? 0 : t * State::factor_stride));
+            }
+            if constexpr (!State::whole)
+                top_level<CT, top>(S + row_size(CT, NT - 1), factors, top, dx, CT, stride, count);
+            pieces -= count;
+        }
+        row.write(S);
     }
+#endif
 
     static void fold(int channels, int depth, double* S, const double* increments, std::ptrdiff_t pieces) {
-        const Sizes<CT, NT> sizes(channels, depth);
-        double* memory = scratch(sizes);
-        for (std::ptrdiff_t p = 0; p < pieces; ++p) update(sizes, S, increments + p * sizes.channels, memory);
+        append(channels, depth, S, FromIncrements{increments}, pieces);
     }
 
-    static void push(int channels, int depth, double* S, double* last, const double* points, std::ptrdiff_t count) {
-        const Sizes<CT, NT> sizes(channels, depth);
-        double* memory = scratch(sizes);
-        double local[CT ? CT : 1];
-        double* dx = fixed ? local : memory + update_scratch(sizes.channels, sizes.depth);
-        for (std::ptrdiff_t p = 0; p < count; ++p) {
-            const double* x = points + p * sizes.channels;
-            for (int i = 0; i < sizes.channels; ++i) {
-                dx[i] = x[i] - last[i];
-                last[i] = x[i];
-            }
-            update(sizes, S, dx, memory);
-        }
+    static void follow(int channels, int depth, double* S, const double* before, const double* points,
+                       std::ptrdiff_t count) {
+        append(channels, depth, S, FromPoints{before, points}, count);
     }
 
-    static void log(int channels, int depth, const double* S, double* out) {
+    static void log(int channels, int depth, const double* S, const Words& words, double* out) {
         const Sizes<CT, NT> sizes(channels, depth);
-        tensor_log<CT, NT>(sizes, S, out, buffer<double>(2 * sizes.offset[sizes.depth + 1]));
-    }
-
-    static void fold_points(int channels, int depth, double* S, const double* points, std::ptrdiff_t pieces) {
-        const Sizes<CT, NT> sizes(channels, depth);
-        double* memory = scratch(sizes);
-        double local[CT ? CT : 1];
-        double* dx = fixed ? local : memory + update_scratch(sizes.channels, sizes.depth);
-        for (std::ptrdiff_t p = 0; p < pieces; ++p, points += sizes.channels) {
-            for (int i = 0; i < sizes.channels; ++i) dx[i] = points[sizes.channels + i] - points[i];
-            update(sizes, S, dx, memory);
-        }
+        log_words<CT, NT>(sizes, S, words, out, buffer<double>(log_scratch(sizes.channels, sizes.depth)));
     }
 
     static void fold_lanes(int channels, int depth, double* const* S, const double* const* data,
                            const std::ptrdiff_t* pieces, int count, bool points) {
         const Sizes<CT, NT> sizes(channels, depth);
-        const int C = sizes.channels;
-        const std::ptrdiff_t row = sizes.offset[sizes.depth + 1];
-        Lanes* work = buffer<Lanes>(row + 2 * C + update_scratch(C, sizes.depth));
-        Lanes* dx = work + row;
-        Lanes* last = dx + C;
-        Lanes* memory = last + C;
-        load(work, S, row, count);
+        constexpr int run = 8;
+        const int C = sizes.channels, N = sizes.depth;
+        const std::ptrdiff_t row = sizes.offset[N + 1], factor = sizes.power[N - 1];
+        Lanes* work = buffer<Lanes>(row + run * (factor + C) + C + lower_scratch(C, N));
+        Lanes* factors = work + row;
+        Lanes* dx = factors + run * factor;
+        Lanes* last = dx + run * C;
+        Lanes* scratch = last + C;
+        load_rows(work, S, row, count);
         // Lanes without a path of their own repeat the first and are not stored.
         const double* at[lanes];
-        std::ptrdiff_t shortest = pieces[0], longest = pieces[0];
-        for (int r = 0; r < lanes; ++r) at[r] = data[r < count ? r : 0];
-        for (int r = 1; r < count; ++r) {
-            shortest = pieces[r] < shortest ? pieces[r] : shortest;
-            longest = pieces[r] > longest ? pieces[r] : longest;
+        std::ptrdiff_t own[lanes], shortest = pieces[0], longest = pieces[0];
+        for (int r = 0; r < lanes; ++r) {
+            at[r] = data[r < count ? r : 0];
+            own[r] = pieces[r < count ? r : 0];
+            shortest = own[r] < shortest ? own[r] : shortest;
+            longest = own[r] > longest ? own[r] : longest;
         }
         if (points)
-            for (int i = 0; i < C; ++i) last[i] = gather(at, i);
-        for (std::ptrdiff_t p = 0; p < longest; ++p) {
-            for (int i = 0; i < C; ++i) {
-                if (p >= shortest) {
-                    // A path that has ended goes on with pieces of length 0, which change nothing.
+            for (int i = 0; i < C; ++i)
+                for (int r = 0; r < lanes; ++r) last[i][r] = *at[r]++;
+        for (std::ptrdiff_t p = 0; p < longest; p += run) {
+            const int now = static_cast<int>(longest - p < run ? longest - p : run);
+            if (p + now <= shortest) transpose(dx, at, p * C, now * C);
+            else
+                for (int e = 0; e < now * C; ++e)
                     for (int r = 0; r < lanes; ++r) {
-                        const double* x = at[r] + p * C + i;
-                        const bool goes_on = p < pieces[r < count ? r : 0];
-                        dx[i][r] = !goes_on ? 0.0 : points ? x[C] - x[0] : x[0];
+                        // A path that has ended stays where it is: pieces of length 0 change nothing.
+                        const std::ptrdiff_t place = p * C + e, end = own[r] * C;
+                        dx[e][r] = place < end ? at[r][place] : !points ? 0.0 : end ? at[r][end - C + e % C] : last[e % C][r];
                     }
-                } else if (points) {
-                    const Lanes x = gather(at, (p + 1) * C + i);
-                    dx[i] = x - last[i];
+            if (points)
+                for (int e = 0, i = 0; e < now * C; ++e, i = i + 1 < C ? i + 1 : 0) {
+                    const Lanes x = dx[e];
+                    dx[e] = x - last[i];
                     last[i] = x;
-                } else {
-                    dx[i] = gather(at, p * C + i);
                 }
+            for (int t = 0; t < now; ++t) {
+                if (N > 1) lower_levels<CT, NT>(sizes, work, dx + t * C, factors + t * factor, scratch);
+                else
+                    for (int i = 0; i < C; ++i) work[i] += dx[t * C + i];
             }
-            multiply_exp<CT, NT>(sizes, work, dx, memory);
+            if (N > 1) top_level_lanes<CT>(work + sizes.offset[N], factors, factor, dx, C, now);
         }
-        store(S, work, row, count);
+        store_rows(S, work, row, count);
     }
 
-    static Lanes gather(const double* const* at, std::ptrdiff_t place) {
-        Lanes values;
-        for (int r = 0; r < lanes; ++r) values[r] = at[r][place];
-        return values;
+    // to[e][r] = from[r][place + e]
+    static void transpose(Lanes* to, const double* const* from, std::ptrdiff_t place, std::ptrdiff_t count) {
+        std::ptrdiff_t e = 0;
+#ifdef __AVX512F__
+        for (; e + width <= count; e += width) transpose_block(to + e, from, place + e);
+#endif
+        for (; e < count; ++e)
+            for (int r = 0; r < lanes; ++r) to[e][r] = from[r][place + e];
     }
 
-    static void log_lanes(int channels, int depth, const double* const* S, double* const* out, int count) {
+    static void log_lanes(int channels, int depth, const double* const* S, const Words& words, double* const* out,
+                          int count) {
         const Sizes<CT, NT> sizes(channels, depth);
         const std::ptrdiff_t row = sizes.offset[sizes.depth + 1];
-        Lanes* work = buffer<Lanes>(4 * row);
-        load(work, S, row, count);
-        tensor_log<CT, NT>(sizes, work, work + row, work + 2 * row);
-        store(out, work + row, row, count);
+        Lanes* work = buffer<Lanes>(row + words.count + log_scratch(sizes.channels, sizes.depth));
+        load_rows(work, S, row, count);
+        log_words<CT, NT>(sizes, work, words, work + row, work + row + words.count);
+        store_rows(out, work + row, words.count, count);
     }
 
-    static void load(Lanes* to, const double* const* from, std::ptrdiff_t row, int count) {
-        for (std::ptrdiff_t w = 0; w < row; ++w)
-            for (int r = 0; r < lanes; ++r) to[w][r] = from[r < count ? r : 0][w];
+    static void load_rows(Lanes* to, const double* const* from, std::ptrdiff_t row, int count) {
+        const double* at[lanes];
+        for (int r = 0; r < lanes; ++r) at[r] = from[r < count ? r : 0];
+        transpose(to, at, 0, row);
     }
 
-    static void store(double* const* to, const Lanes* from, std::ptrdiff_t row, int count) {
-        for (int r = 0; r < count; ++r)
-            for (std::ptrdiff_t w = 0; w < row; ++w) to[r][w] = from[w][r];
+    static void store_rows(double* const* to, const Lanes* from, std::ptrdiff_t row, int count) {
+        std::ptrdiff_t w = 0;
+#ifdef __AVX512F__
+        for (; w + width <= row; w += width) transpose_back(to, from + w, w, count);
+#endif
+        for (; w < row; ++w)
+            for (int r = 0; r < count; ++r) to[r][w] = from[w][r];
     }
 
     static constexpr Kernel kernel() {
-        if constexpr (fixed) return {fold, push, log, fold_points, fold_lanes, log_lanes, lanes};
-        return {fold, push, log, fold_points, nullptr, nullptr, 1};
+        if constexpr (!fixed) return {fold, follow, log, nullptr, nullptr, 1};
+#ifdef __AVX512F__
+        return {fold, follow, log, nullptr, log_lanes, lanes};  // a path in registers is faster than eight in lanes
+#else
+        return {fold, follow, log, fold_lanes, log_lanes, lanes};
+#endif
     }
 };
 

@@ -2,22 +2,30 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace streamrde {
+
+// Words whose coefficients are wanted, and how each is split in two: see word_table.hpp.
+struct Words {
+    std::ptrdiff_t count;
+    const std::int32_t* places;   // in a row, (count,)
+    const std::int32_t* lengths;  // letters, (count,)
+    const std::int32_t* splits;   // for each word uv, v of one letter first: places of u and of v
+};
 
 struct Kernel {
     // Appends `pieces` straight pieces with the given increments, one after the other: S <- S (x) exp(dx_1) (x) ...
     void (*fold)(int channels, int depth, double* S, const double* increments, std::ptrdiff_t pieces);
-    // The same from points: the first increment is points[0] - last; last becomes the last point.
-    void (*push)(int channels, int depth, double* S, double* last, const double* points, std::ptrdiff_t count);
-    // out = log S.
-    void (*log)(int channels, int depth, const double* S, double* out);
-    // As fold, for paths given by their pieces + 1 points.
-    void (*fold_points)(int channels, int depth, double* S, const double* points, std::ptrdiff_t pieces);
-    // Both for `count` paths at once, at most `lanes`: path r has its row at S[r] and its increments or points at data[r].
+    // The same for the pieces from `before` to the first of `count` points, to the second, and so on.
+    void (*follow)(int channels, int depth, double* S, const double* before, const double* points, std::ptrdiff_t count);
+    // out = coefficients of log(1 + S) at the words.
+    void (*log)(int channels, int depth, const double* S, const Words& words, double* out);
+    // Both for `count` paths at once, at most `lanes`: path r has its row at S[r], and its increments at data[r], or its
+    // pieces[r] + 1 points. Null where one path at a time is as fast.
     void (*fold_lanes)(int channels, int depth, double* const* S, const double* const* data,
                        const std::ptrdiff_t* pieces, int count, bool points);
-    void (*log_lanes)(int channels, int depth, const double* const* S, double* const* out, int count);
+    void (*log_lanes)(int channels, int depth, const double* const* S, const Words& words, double* const* out, int count);
     int lanes;
 };
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamrde.errors import SampleError, ShapeError
 from streamrde.floats import as_floats
-from streamrde.kernels import chen, fold_points, signature_channels, tensor_log
+from streamrde.kernels import chen, fold_points, log_words, signature_channels
 from streamrde.signature.words import (
     Basis,
     check_basis,
@@ -73,7 +73,7 @@ def log_coordinates(
     signatures: NDArray[np.float64], channels: int, depth: int, basis: Basis = "words"
 ) -> NDArray[np.float64]:
     """Log-signatures (rows, B) of signatures (rows, C + ... + C^depth)."""
-    words = tensor_log(signatures, channels, depth)[:, word_indices(channels, depth)]
+    words = log_words(signatures, channels, depth, word_indices(channels, depth))
     return words if basis == "words" else words_to_brackets(channels, depth).apply(words)
 
 

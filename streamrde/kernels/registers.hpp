@@ -1,0 +1,219 @@
+// One path at a time with AVX-512: a level's coefficients eight to a register, whatever C is.
+//
+// The loops of algebra.hpp multiply an array of C^j coefficients by one letter after the other; with three or five
+// letters most of these arrays fill no vector. Here a product is taken along the flat level instead, register by
+// register: out[e] = left[e mod length] * right[e div length] + add[e], the two factors permuted into place. Permutations
+// are known at compile time. The operations on a coefficient, and so its bits, are those of algebra.hpp.
+// Included by variant.cpp after algebra.hpp.
+
+using Register = __m512d;
+constexpr int width = 8;
+
+constexpr int registers_for(std::ptrdiff_t values) { return static_cast<int>((values + width - 1) / width); }
+
+// The permutations that bring `left`, C^j = length values, and `right`, C values, into the order of the product.
+// `left` is cyclic: what its last register has to spare repeats its beginning.
+template <int C, int length>
+struct Pattern {
+    static constexpr int count = registers_for(C * length);  // of the product
+    static constexpr int left_count = registers_for(length);
+    alignas(64) std::int64_t left[count][width];
+    alignas(64) std::int64_t right[count][width];
+    alignas(64) std::int64_t cyclic[width];
+    int source[count];      // the first of two neighbouring registers that hold the values of `left`
+    bool aligned[count];    // they are one register, as it is
+    bool uniform[count];    // all values have the same letter
+    int letter[count];
+
+    constexpr Pattern() : left(), right(), cyclic(), source(), aligned(), uniform(), letter() {
+        for (int v = 0; v < count; ++v) {
+            const int start = width * v % length;
+            source[v] = start / width;
+            aligned[v] = start % width == 0 && length >= width;
+            letter[v] = width * v / length;
+            uniform[v] = true;
+            for (int l = 0; l < width; ++l) {
+                const int e = width * v + l, own = e / length;
+                right[v][l] = own < C ? own : C - 1;
+                uniform[v] = uniform[v] && right[v][l] == letter[v];
+                if (length < width) {
+                    left[v][l] = e % length;
+                } else {
+                    const int q = start + l, next = width * (source[v] + 1);
+                    if (q < next) left[v][l] = q % width;
+                    else if (source[v] + 1 < left_count) left[v][l] = width + q - next;
+                    else left[v][l] = width + q - length;  // wrapped round to the first register
+                }
+            }
+        }
+        const int spare = length - width * (left_count - 1);
+        for (int l = 0; l < width; ++l) cyclic[l] = l < spare ? l : width + l - spare;
+    }
+};
+
+template <int C, int length>
+inline constexpr Pattern<C, length> pattern{};
+
+inline __m512i order(const std::int64_t* lanes_of) { return _mm512_load_si512(lanes_of); }
+
+// Makes the last register of `left` cyclic; see Pattern.
+template <int C, int length>
+inline void wrap(Register* left) {
+    if constexpr (length > width && length % width != 0) {
+        constexpr int last = registers_for(length) - 1;
+        left[last] = _mm512_permutex2var_pd(left[last], order(pattern<C, length>.cyclic), left[0]);
+    }
+}
+
+// out = left (x) right + add, of `length` and C values; `right` also as an array in memory.
+template <int C, int length>
+inline void product(Register* out, const Register* left, const Register* right, const double* letters,
+                    const Register* add) {
+    constexpr const Pattern<C, length>& p = pattern<C, length>;
+#pragma GCC unroll 64
+    for (int v = 0; v < p.count; ++v) {
+        Register a, b;
+        if (p.aligned[v]) a = left[p.source[v]];
+        else if (length <= width) a = _mm512_permutexvar_pd(order(p.left[v]), left[0]);
+        else
+            a = _mm512_permutex2var_pd(left[p.source[v]], order(p.left[v]),
+                                       left[p.source[v] + 1 < p.left_count ? p.source[v] + 1 : 0]);
+        if (p.uniform[v]) b = _mm512_set1_pd(letters[p.letter[v]]);
+        else if (C <= width) b = _mm512_permutexvar_pd(order(p.right[v]), right[0]);
+        else b = _mm512_permutex2var_pd(right[0], order(p.right[v]), right[1]);
+        out[v] = _mm512_fmadd_pd(a, b, add[v]);
+    }
+}
+
+template <std::ptrdiff_t values>
+inline void load(Register* to, const double* from) {
+    constexpr int whole = values / width, rest = values % width;
+#pragma GCC unroll 64
+    for (int v = 0; v < whole; ++v) to[v] = _mm512_loadu_pd(from + width * v);
+    if constexpr (rest != 0) to[whole] = _mm512_maskz_loadu_pd((1u << rest) - 1, from + width * whole);
+}
+
+template <std::ptrdiff_t values>
+inline void store(double* to, const Register* from) {
+    constexpr int whole = values / width, rest = values % width;
+#pragma GCC unroll 64
+    for (int v = 0; v < whole; ++v) _mm512_storeu_pd(to + width * v, from[v]);
+    if constexpr (rest != 0) _mm512_mask_storeu_pd(to + width * whole, (1u << rest) - 1, from[whole]);
+}
+
+// Levels 1 to N - 1 of a row, and level N too where it is small enough to stay in registers.
+template <int C, int N>
+struct Row {
+    static constexpr bool whole = N == 1 || power(C, N) <= 12 * width;
+    static constexpr int kept = whole ? N : N - 1;  // levels that are kept here
+    static constexpr int first_of(int k) {          // where level k begins, in registers
+        int at = 0;
+        for (int j = 1; j < k; ++j) at += registers_for(power(C, j));
+        return at;
+    }
+    static constexpr std::ptrdiff_t factor_stride = width * registers_for(power(C, N - 1));
+
+    Register values[first_of(kept + 1)];
+
+    template <int k = 1>
+    void read(const double* S) {
+        if constexpr (k <= kept) {
+            load<power(C, k)>(values + first_of(k), S + row_size(C, k - 1));
+            read<k + 1>(S);
+        }
+    }
+
+    template <int k = 1>
+    void write(double* S) const {
+        if constexpr (k <= kept) {
+            store<power(C, k)>(S + row_size(C, k - 1), values + first_of(k));
+            write<k + 1>(S);
+        }
+    }
+
+    // What `lower_levels` does, and level N where it is kept. dx: 0 behind the letters; it is written to `memory` too.
+    void append(const Register* dx, double* memory, double* factor) {
+        constexpr int vectors = registers_for(C);
+        Register fractions[N][vectors];
+        alignas(64) double letters[N][width * vectors];
+#pragma GCC unroll 8
+        for (int m = 0; m < N; ++m) {
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; ++v) {
+                fractions[m][v] = _mm512_mul_pd(dx[v], _mm512_set1_pd(1.0 / (m + 1)));
+                _mm512_store_pd(letters[m] + width * v, fractions[m][v]);
+            }
+        }
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) _mm512_store_pd(memory + width * v, dx[v]);
+        level<N>(fractions, letters, factor);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) values[v] = _mm512_add_pd(values[v], dx[v]);
+    }
+
+private:
+    template <int k, typename F, typename L>
+    void level(const F& fractions, const L& letters, double* factor) {
+        if constexpr (k >= 2) {
+            Register left[registers_for(power(C, k - 1))];
+#pragma GCC unroll 2
+            for (int v = 0; v < registers_for(C); ++v) left[v] = _mm512_add_pd(fractions[k - 1][v], values[v]);
+            horner<k, 1>(left, fractions, letters);
+            if constexpr (k <= kept) {
+                wrap<C, static_cast<int>(power(C, k - 1))>(left);
+                product<C, static_cast<int>(power(C, k - 1))>(values + first_of(k), left, fractions[0], letters[0],
+                                                              values + first_of(k));
+            } else {
+#pragma GCC unroll 64
+                for (int v = 0; v < registers_for(power(C, k - 1)); ++v) _mm512_store_pd(factor + width * v, left[v]);
+            }
+            level<k - 1>(fractions, letters, factor);
+        }
+    }
+
+    template <int k, int j, typename F, typename L>
+    void horner(Register* left, const F& fractions, const L& letters) {
+        if constexpr (j <= k - 2) {
+            constexpr int length = static_cast<int>(power(C, j));
+            Register next[registers_for(power(C, j + 1))];
+            wrap<C, length>(left);
+            product<C, length>(next, left, fractions[k - j - 1], letters[k - j - 1], values + first_of(j + 1));
+#pragma GCC unroll 64
+            for (int v = 0; v < registers_for(power(C, j + 1)); ++v) left[v] = next[v];
+            horner<k, j + 1>(left, fractions, letters);
+        }
+    }
+};
+
+// An 8 x 8 block of numbers from rows to columns: to[e][r] = from[r][place + e].
+inline void transpose_registers(Register* x) {
+    Register pairs[width], quads[width];
+    for (int r = 0; r < width; r += 2) {
+        pairs[r] = _mm512_unpacklo_pd(x[r], x[r + 1]);
+        pairs[r + 1] = _mm512_unpackhi_pd(x[r], x[r + 1]);
+    }
+    for (int r = 0; r < width; r += 4) {
+        for (int e = 0; e < 2; ++e) {
+            quads[r + e] = _mm512_shuffle_f64x2(pairs[r + e], pairs[r + e + 2], 0x88);
+            quads[r + e + 2] = _mm512_shuffle_f64x2(pairs[r + e], pairs[r + e + 2], 0xdd);
+        }
+    }
+    for (int e = 0; e < 4; ++e) {
+        x[e] = _mm512_shuffle_f64x2(quads[e], quads[e + 4], 0x88);
+        x[e + 4] = _mm512_shuffle_f64x2(quads[e], quads[e + 4], 0xdd);
+    }
+}
+
+inline void transpose_block(Lanes* to, const double* const* from, std::ptrdiff_t place) {
+    Register x[width];
+    for (int r = 0; r < width; ++r) x[r] = _mm512_loadu_pd(from[r] + place);
+    transpose_registers(x);
+    for (int r = 0; r < width; ++r) to[r] = (Lanes)x[r];
+}
+
+inline void transpose_back(double* const* to, const Lanes* from, std::ptrdiff_t place, int count) {
+    Register x[width];
+    for (int r = 0; r < width; ++r) x[r] = (Register)from[r];
+    transpose_registers(x);
+    for (int r = 0; r < count; ++r) _mm512_storeu_pd(to[r] + place, x[r]);
+}
