@@ -34,6 +34,17 @@ inline double fma(double a, double b, double c) {
 #endif
 }
 
+// Written out n times: f(0), f(1), ..., the number known at compile time.
+#define ALWAYS __attribute__((always_inline))
+template <typename F, int... I>
+ALWAYS inline void unroll(F&& f, std::integer_sequence<int, I...>) {
+    (f(std::integral_constant<int, I>{}), ...);
+}
+template <int n, typename F>
+ALWAYS inline void unroll(F&& f) {
+    unroll(f, std::make_integer_sequence<int, n>{});
+}
+
 constexpr std::ptrdiff_t power(int base, int exponent) {
     std::ptrdiff_t value = 1;
     for (int k = 0; k < exponent; ++k) value *= base;
@@ -122,53 +133,68 @@ template <int rows, int columns>
 inline void top_tile(double* __restrict level, std::ptrdiff_t length, std::ptrdiff_t rest,
                      const double* __restrict factors, const double* __restrict dx, int stride, int pieces) {
     Lanes sums[rows][columns];
-#pragma GCC unroll 24
-    for (int a = 0; a < rows; ++a)
-#pragma GCC unroll 24
-        for (int b = 0; b < columns; ++b)
+    unroll<rows>([&](auto a) ALWAYS {
+        unroll<columns>([&](auto b) ALWAYS {
             sums[a][b] = load_part(level + a * length + lanes * b, b < columns - 1 || !rest ? lanes : rest);
+        });
+    });
     for (int t = 0; t < pieces; ++t, factors += padded(length), dx += stride) {
         Lanes left[columns];
-#pragma GCC unroll 24
-        for (int b = 0; b < columns; ++b) std::memcpy(&left[b], factors + lanes * b, sizeof(Lanes));
-#pragma GCC unroll 24
-        for (int a = 0; a < rows; ++a) {
+        unroll<columns>([&](auto b) ALWAYS { std::memcpy(&left[b], factors + lanes * b, sizeof(Lanes)); });
+        unroll<rows>([&](auto a) ALWAYS {
             const Lanes right = Lanes{} + dx[a];
-#pragma GCC unroll 24
-            for (int b = 0; b < columns; ++b) sums[a][b] = fma(left[b], right, sums[a][b]);
-        }
+            unroll<columns>([&](auto b) ALWAYS { sums[a][b] = fma(left[b], right, sums[a][b]); });
+        });
     }
-#pragma GCC unroll 24
-    for (int a = 0; a < rows; ++a)
-#pragma GCC unroll 24
-        for (int b = 0; b < columns; ++b)
+    unroll<rows>([&](auto a) ALWAYS {
+        unroll<columns>([&](auto b) ALWAYS {
             store_part(level + a * length + lanes * b, sums[a][b], b < columns - 1 || !rest ? lanes : rest);
+        });
+    });
 }
 
+// The size of the even parts, none over `most`, into which `count` is cut; the last part takes what is left.
+constexpr int even_part(std::ptrdiff_t count, int most) {
+    const std::ptrdiff_t parts = (count + most - 1) / most;
+    return static_cast<int>((count + parts - 1) / parts);
+}
+
+// CT letters and P = length of a factor, or 0 where they are read at run time.
 template <int CT, std::ptrdiff_t P>
 inline void top_level(double* __restrict level, const double* __restrict factors, std::ptrdiff_t length_,
                       const double* __restrict dx, int letters, int stride, int pieces) {
-    // As many sums as leave registers for the factors: 32 of them with AVX-512 and NEON, 16 with AVX2 and SSE2.
+    // As many sums as leave registers for the factors: there are 32 with AVX-512 and NEON, 16 with AVX2 and SSE2.
 #if defined(__AVX512F__) || defined(__aarch64__)
-    constexpr int tall = CT && CT < 4 ? CT : 4, wide = tall < 4 ? 6 : 5;
+    constexpr int tall = CT ? even_part(CT, 4) : 4, most = tall < 4 ? 6 : 24 / tall;
 #else
-    constexpr int tall = CT && CT < 3 ? CT : 3, wide = 3;
+    constexpr int tall = CT ? even_part(CT, 3) : 3, most = 3;
 #endif
     const int C = CT ? CT : letters;
-    const std::ptrdiff_t length = P ? P : length_, rest = length % lanes, whole = length / lanes;
-    for (std::ptrdiff_t v = 0; v < whole + (rest != 0);) {
-        const auto strip = [&](auto columns, std::ptrdiff_t cut) {
-            constexpr int n = decltype(columns)::value;
-            double* corner = level + lanes * v;
-            const double* left = factors + lanes * v;
-            int i = 0;
-            for (; i + tall <= C; i += tall) top_tile<tall, n>(corner + i * length, length, cut, left, dx + i, stride, pieces);
+    const std::ptrdiff_t length = P ? P : length_, rest = length % lanes;
+    const auto strip = [&](auto columns, std::ptrdiff_t v, std::ptrdiff_t cut) ALWAYS {
+        constexpr int n = decltype(columns)::value;
+        double* corner = level + lanes * v;
+        const double* left = factors + lanes * v;
+        int i = 0;
+        for (; i + tall <= C; i += tall) top_tile<tall, n>(corner + i * length, length, cut, left, dx + i, stride, pieces);
+        if constexpr (CT != 0 && CT % tall != 0) {
+            top_tile<CT % tall, n>(corner + i * length, length, cut, left, dx + i, stride, pieces);
+        } else {
             for (; i < C; ++i) top_tile<1, n>(corner + i * length, length, cut, left, dx + i, stride, pieces);
-            v += n;
-        };
-        if (v + wide <= whole) strip(std::integral_constant<int, wide>{}, 0);
-        else if (v + 2 <= whole) strip(std::integral_constant<int, 2>{}, 0);
-        else strip(std::integral_constant<int, 1>{}, v == whole ? rest : 0);
+        }
+    };
+    if constexpr (P != 0) {
+        constexpr int vectors = static_cast<int>(padded(P) / lanes), wide = even_part(vectors, most);
+        constexpr int last = vectors % wide ? vectors % wide : wide;
+        int v = 0;
+        for (; v + last < vectors; v += wide) strip(std::integral_constant<int, wide>{}, v, 0);
+        strip(std::integral_constant<int, last>{}, v, rest);
+    } else {
+        const std::ptrdiff_t whole = length / lanes;
+        std::ptrdiff_t v = 0;
+        for (; v + most <= whole; v += most) strip(std::integral_constant<int, most>{}, v, 0);
+        for (; v < whole; ++v) strip(std::integral_constant<int, 1>{}, v, 0);
+        if (rest) strip(std::integral_constant<int, 1>{}, v, rest);
     }
 }
 
@@ -181,13 +207,10 @@ inline void top_level_lanes(Lanes* __restrict level, const Lanes* __restrict fac
     for (std::ptrdiff_t w = 0; w < length; ++w) {
         for (int i = 0; i < C; i += rows) {
             Lanes sums[rows];
-#pragma GCC unroll 4
-            for (int a = 0; a < rows; ++a) sums[a] = level[(i + a) * length + w];
+            unroll<rows>([&](auto a) ALWAYS { sums[a] = level[(i + a) * length + w]; });
             for (int t = 0; t < pieces; ++t)
-#pragma GCC unroll 4
-                for (int a = 0; a < rows; ++a) sums[a] = fma(factors[t * length + w], dx[t * C + i + a], sums[a]);
-#pragma GCC unroll 4
-            for (int a = 0; a < rows; ++a) level[(i + a) * length + w] = sums[a];
+                unroll<rows>([&](auto a) ALWAYS { sums[a] = fma(factors[t * length + w], dx[t * C + i + a], sums[a]); });
+            unroll<rows>([&](auto a) ALWAYS { level[(i + a) * length + w] = sums[a]; });
         }
     }
 }
@@ -203,7 +226,7 @@ inline void add_outer(T* __restrict out, const T* __restrict a, std::ptrdiff_t s
     }
 }
 
-// Elements of scratch that `log_series` and `log_words` need.
+// Elements of scratch that `log_series` needs.
 constexpr std::ptrdiff_t log_scratch(int channels, int depth) { return 2 * row_size(channels, depth - 1); }
 
 // Levels 1 to N - 1 of P_1, where log(1 + S) = P_1 (x) S with P_n = 1/n - P_(n+1) (x) S, P_N = 1/N. The result lies in
@@ -231,11 +254,9 @@ inline const T* log_series(const Sizes<CT, NT>& sizes, const T* __restrict S, T*
     return series;
 }
 
-// out[i] = coefficient of log(1 + S) at word i. The last product is needed at these words only.
-template <int CT, int NT, typename T>
-inline void log_words(const Sizes<CT, NT>& sizes, const T* __restrict S, const Words& words, T* __restrict out,
-                      T* __restrict scratch) {
-    const T* series = log_series(sizes, S, scratch);
+// out[i] = coefficient of log(1 + S) at word i, by the last product, which is needed at these words only.
+template <typename T>
+inline void log_words(const T* __restrict S, const T* __restrict series, const Words& words, T* __restrict out) {
     const std::int32_t* split = words.splits;
     for (std::ptrdiff_t i = 0; i < words.count; ++i) {
         T value = S[words.places[i]];

@@ -47,21 +47,6 @@ void fold_rows(const Kernel& kernel, int channels, int depth, double* S, npy_int
     }
 }
 
-void log_rows(const Kernel& kernel, int channels, int depth, const double* S, npy_intp row, npy_intp rows,
-              const Words& words, double* out) {
-    const double* from[max_lanes];
-    double* to[max_lanes];
-    for (npy_intp begin = 0; begin < rows; begin += kernel.lanes) {
-        const int count = static_cast<int>(std::min<npy_intp>(kernel.lanes, rows - begin));
-        for (int k = 0; k < count; ++k) {
-            from[k] = S + (begin + k) * row;
-            to[k] = out + (begin + k) * words.count;
-        }
-        if (count == 1) kernel.log(channels, depth, from[0], words, to[0]);
-        else kernel.log_lanes(channels, depth, from, words, to, count);
-    }
-}
-
 PyObject* fold_any(PyObject* const* arguments, Py_ssize_t count, bool points) {
     if (count != 5) return PyErr_Format(PyExc_TypeError, "expected 5 arguments");
     PyArrayObject* signatures = checked(arguments[0], NPY_DOUBLE, 2, "signatures");
@@ -133,7 +118,8 @@ PyObject* log_words(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     Py_BEGIN_ALLOW_THREADS;
     try {
         const WordTable table(static_cast<int>(channels), static_cast<int>(depth), place, shape[1]);
-        log_rows(kernel, static_cast<int>(channels), static_cast<int>(depth), S, row, rows, table.words(), out);
+        for (npy_intp r = 0; r < rows; ++r)
+            kernel.log(static_cast<int>(channels), static_cast<int>(depth), S + r * row, table.words(), out + r * shape[1]);
     } catch (const std::bad_alloc&) {
         memory = false;
     }

@@ -124,7 +124,7 @@ def tensor_log(signatures: Floats, channels: int, depth: int) -> Floats:
 
 def log_words(signatures: Floats, channels: int, depth: int, places: NDArray[np.intp]) -> Floats:
     """Coefficients of the logarithms at some places of a row, (rows, places)."""
-    return np.take(tensor_log(signatures, channels, depth), places, axis=1)
+    return tensor_log(signatures, channels, depth)[:, places]
 
 
 class Accumulator:
@@ -187,7 +187,7 @@ class Accumulator:
 
     def words(self, out: Floats | None = None) -> Floats:
         """Coefficients of the logarithm at the indices, (B,), written to `out` where it is given."""
-        log = log_words(self._signature, self._last.shape[1], self._depth, self._indices)[0]
+        log: Floats = log_words(self._signature, self._last.shape[1], self._depth, self._indices)[0]
         if out is None:
             return log
         out[:] = log

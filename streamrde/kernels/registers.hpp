@@ -54,11 +54,11 @@ struct Pattern {
 template <int C, int length>
 inline constexpr Pattern<C, length> pattern{};
 
-inline __m512i order(const std::int64_t* lanes_of) { return _mm512_load_si512(lanes_of); }
+ALWAYS inline __m512i order(const std::int64_t* lanes_of) { return _mm512_load_si512(lanes_of); }
 
 // Makes the last register of `left` cyclic; see Pattern.
 template <int C, int length>
-inline void wrap(Register* left) {
+ALWAYS inline void wrap(Register* left) {
     if constexpr (length > width && length % width != 0) {
         constexpr int last = registers_for(length) - 1;
         left[last] = _mm512_permutex2var_pd(left[last], order(pattern<C, length>.cyclic), left[0]);
@@ -67,11 +67,10 @@ inline void wrap(Register* left) {
 
 // out = left (x) right + add, of `length` and C values; `right` also as an array in memory.
 template <int C, int length>
-inline void product(Register* out, const Register* left, const Register* right, const double* letters,
+ALWAYS inline void product(Register* out, const Register* left, const Register* right, const double* letters,
                     const Register* add) {
     constexpr const Pattern<C, length>& p = pattern<C, length>;
-#pragma GCC unroll 64
-    for (int v = 0; v < p.count; ++v) {
+    unroll<p.count>([&](auto v) ALWAYS {
         Register a, b;
         if (p.aligned[v]) a = left[p.source[v]];
         else if (length <= width) a = _mm512_permutexvar_pd(order(p.left[v]), left[0]);
@@ -82,22 +81,20 @@ inline void product(Register* out, const Register* left, const Register* right, 
         else if (C <= width) b = _mm512_permutexvar_pd(order(p.right[v]), right[0]);
         else b = _mm512_permutex2var_pd(right[0], order(p.right[v]), right[1]);
         out[v] = _mm512_fmadd_pd(a, b, add[v]);
-    }
+    });
 }
 
 template <std::ptrdiff_t values>
-inline void load(Register* to, const double* from) {
+ALWAYS inline void load(Register* to, const double* from) {
     constexpr int whole = values / width, rest = values % width;
-#pragma GCC unroll 64
-    for (int v = 0; v < whole; ++v) to[v] = _mm512_loadu_pd(from + width * v);
+    unroll<whole>([&](auto v) ALWAYS { to[v] = _mm512_loadu_pd(from + width * v); });
     if constexpr (rest != 0) to[whole] = _mm512_maskz_loadu_pd((1u << rest) - 1, from + width * whole);
 }
 
 template <std::ptrdiff_t values>
-inline void store(double* to, const Register* from) {
+ALWAYS inline void store(double* to, const Register* from) {
     constexpr int whole = values / width, rest = values % width;
-#pragma GCC unroll 64
-    for (int v = 0; v < whole; ++v) _mm512_storeu_pd(to + width * v, from[v]);
+    unroll<whole>([&](auto v) ALWAYS { _mm512_storeu_pd(to + width * v, from[v]); });
     if constexpr (rest != 0) _mm512_mask_storeu_pd(to + width * whole, (1u << rest) - 1, from[whole]);
 }
 
@@ -116,7 +113,7 @@ struct Row {
     Register values[first_of(kept + 1)];
 
     template <int k = 1>
-    void read(const double* S) {
+    ALWAYS void read(const double* S) {
         if constexpr (k <= kept) {
             load<power(C, k)>(values + first_of(k), S + row_size(C, k - 1));
             read<k + 1>(S);
@@ -124,7 +121,7 @@ struct Row {
     }
 
     template <int k = 1>
-    void write(double* S) const {
+    ALWAYS void write(double* S) const {
         if constexpr (k <= kept) {
             store<power(C, k)>(S + row_size(C, k - 1), values + first_of(k));
             write<k + 1>(S);
@@ -132,88 +129,131 @@ struct Row {
     }
 
     // What `lower_levels` does, and level N where it is kept. dx: 0 behind the letters; it is written to `memory` too.
-    void append(const Register* dx, double* memory, double* factor) {
+    ALWAYS void append(const Register* dx, double* memory, double* factor) {
         constexpr int vectors = registers_for(C);
         Register fractions[N][vectors];
         alignas(64) double letters[N][width * vectors];
-#pragma GCC unroll 8
-        for (int m = 0; m < N; ++m) {
-#pragma GCC unroll 2
-            for (int v = 0; v < vectors; ++v) {
+        unroll<N>([&](auto m) ALWAYS {
+            unroll<vectors>([&](auto v) ALWAYS {
                 fractions[m][v] = _mm512_mul_pd(dx[v], _mm512_set1_pd(1.0 / (m + 1)));
                 _mm512_store_pd(letters[m] + width * v, fractions[m][v]);
-            }
-        }
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) _mm512_store_pd(memory + width * v, dx[v]);
+            });
+        });
+        unroll<vectors>([&](auto v) ALWAYS { _mm512_store_pd(memory + width * v, dx[v]); });
         level<N>(fractions, letters, factor);
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) values[v] = _mm512_add_pd(values[v], dx[v]);
+        unroll<vectors>([&](auto v) ALWAYS { values[v] = _mm512_add_pd(values[v], dx[v]); });
     }
 
 private:
     template <int k, typename F, typename L>
-    void level(const F& fractions, const L& letters, double* factor) {
+    ALWAYS void level(const F& fractions, const L& letters, double* factor) {
         if constexpr (k >= 2) {
             Register left[registers_for(power(C, k - 1))];
-#pragma GCC unroll 2
-            for (int v = 0; v < registers_for(C); ++v) left[v] = _mm512_add_pd(fractions[k - 1][v], values[v]);
+            unroll<registers_for(C)>([&](auto v) ALWAYS { left[v] = _mm512_add_pd(fractions[k - 1][v], values[v]); });
             horner<k, 1>(left, fractions, letters);
             if constexpr (k <= kept) {
                 wrap<C, static_cast<int>(power(C, k - 1))>(left);
                 product<C, static_cast<int>(power(C, k - 1))>(values + first_of(k), left, fractions[0], letters[0],
                                                               values + first_of(k));
             } else {
-#pragma GCC unroll 64
-                for (int v = 0; v < registers_for(power(C, k - 1)); ++v) _mm512_store_pd(factor + width * v, left[v]);
+                unroll<registers_for(power(C, k - 1))>([&](auto v) ALWAYS { _mm512_store_pd(factor + width * v, left[v]); });
             }
             level<k - 1>(fractions, letters, factor);
         }
     }
 
     template <int k, int j, typename F, typename L>
-    void horner(Register* left, const F& fractions, const L& letters) {
+    ALWAYS void horner(Register* left, const F& fractions, const L& letters) {
         if constexpr (j <= k - 2) {
             constexpr int length = static_cast<int>(power(C, j));
             Register next[registers_for(power(C, j + 1))];
             wrap<C, length>(left);
             product<C, length>(next, left, fractions[k - j - 1], letters[k - j - 1], values + first_of(j + 1));
-#pragma GCC unroll 64
-            for (int v = 0; v < registers_for(power(C, j + 1)); ++v) left[v] = next[v];
+            unroll<registers_for(power(C, j + 1))>([&](auto v) ALWAYS { left[v] = next[v]; });
             horner<k, j + 1>(left, fractions, letters);
         }
     }
 };
 
-// An 8 x 8 block of numbers from rows to columns: to[e][r] = from[r][place + e].
-inline void transpose_registers(Register* x) {
-    Register pairs[width], quads[width];
-    for (int r = 0; r < width; r += 2) {
-        pairs[r] = _mm512_unpacklo_pd(x[r], x[r + 1]);
-        pairs[r + 1] = _mm512_unpackhi_pd(x[r], x[r + 1]);
+// out += left (x) right, of C^(k-j) = length and C^j values; `right` in memory, `left` cyclic.
+template <int C, int k, int j>
+ALWAYS inline void add_product(Register* out, const Register* left, const double* right) {
+    constexpr int length = static_cast<int>(power(C, k - j)), values = static_cast<int>(power(C, j));
+    constexpr const Pattern<values, length>& p = pattern<values, length>;
+    unroll<p.count>([&](auto v) ALWAYS {
+        Register a, b;
+        if (p.aligned[v]) a = left[p.source[v]];
+        else if (length <= width) a = _mm512_permutexvar_pd(order(p.left[v]), left[0]);
+        else
+            a = _mm512_permutex2var_pd(left[p.source[v]], order(p.left[v]),
+                                       left[p.source[v] + 1 < p.left_count ? p.source[v] + 1 : 0]);
+        if (p.uniform[v]) {
+            b = _mm512_set1_pd(right[p.letter[v]]);
+        } else {
+            const int there = values - p.letter[v];
+            const __mmask8 mask = there < width ? (1u << there) - 1 : 0xff;
+            const __m512i within = _mm512_sub_epi64(order(p.right[v]), _mm512_set1_epi64(p.letter[v]));
+            b = _mm512_permutexvar_pd(within, _mm512_maskz_loadu_pd(mask, right + p.letter[v]));
+        }
+        out[v] = _mm512_fmadd_pd(a, b, out[v]);
+    });
+}
+
+// `log_series` of algebra.hpp; `series` takes levels 1 to N - 1 as a row has them.
+template <int C, int N>
+struct LogSeries {
+    static constexpr int first_of(int k) { return k < 2 ? 0 : first_of(k - 1) + registers_for(power(C, k - 1)); }
+
+    ALWAYS static void compute(const double* S, double* series) {
+        Register values[N > 1 ? first_of(N) : 1];
+        factors<N - 1>(S, values);
+        write<1>(values, series);
     }
-    for (int r = 0; r < width; r += 4) {
-        for (int e = 0; e < 2; ++e) {
-            quads[r + e] = _mm512_shuffle_f64x2(pairs[r + e], pairs[r + e + 2], 0x88);
-            quads[r + e + 2] = _mm512_shuffle_f64x2(pairs[r + e], pairs[r + e + 2], 0xdd);
+
+private:
+    template <int n>
+    ALWAYS static void factors(const double* S, Register* values) {
+        if constexpr (n >= 1) {
+            Register product[first_of(N - n + 1)];
+            level<n, 1>(S, values, product);
+            unroll<first_of(N - n + 1)>([&](auto v) ALWAYS { values[v] = _mm512_sub_pd(_mm512_set1_pd(-0.0), product[v]); });
+            cyclic<1, N - n>(values);
+            factors<n - 1>(S, values);
         }
     }
-    for (int e = 0; e < 4; ++e) {
-        x[e] = _mm512_shuffle_f64x2(quads[e], quads[e + 4], 0x88);
-        x[e + 4] = _mm512_shuffle_f64x2(quads[e], quads[e + 4], 0xdd);
+
+    template <int n, int k>
+    ALWAYS static void level(const double* S, const Register* values, Register* product) {
+        if constexpr (k <= N - n) {
+            Register* out = product + first_of(k);
+            load<power(C, k)>(out, S + row_size(C, k - 1));
+            unroll<registers_for(power(C, k))>([&](auto v) ALWAYS { out[v] = _mm512_mul_pd(out[v], _mm512_set1_pd(1.0 / (n + 1))); });
+            terms<k, 1>(S, values, out);
+            level<n, k + 1>(S, values, product);
+        }
     }
-}
 
-inline void transpose_block(Lanes* to, const double* const* from, std::ptrdiff_t place) {
-    Register x[width];
-    for (int r = 0; r < width; ++r) x[r] = _mm512_loadu_pd(from[r] + place);
-    transpose_registers(x);
-    for (int r = 0; r < width; ++r) to[r] = (Lanes)x[r];
-}
+    template <int k, int j>
+    ALWAYS static void terms(const double* S, const Register* values, Register* out) {
+        if constexpr (j < k) {
+            add_product<C, k, j>(out, values + first_of(k - j), S + row_size(C, j - 1));
+            terms<k, j + 1>(S, values, out);
+        }
+    }
 
-inline void transpose_back(double* const* to, const Lanes* from, std::ptrdiff_t place, int count) {
-    Register x[width];
-    for (int r = 0; r < width; ++r) x[r] = (Register)from[r];
-    transpose_registers(x);
-    for (int r = 0; r < count; ++r) _mm512_storeu_pd(to[r] + place, x[r]);
-}
+    template <int k, int last>
+    ALWAYS static void cyclic(Register* values) {
+        if constexpr (k <= last) {
+            wrap<C, static_cast<int>(power(C, k))>(values + first_of(k));
+            cyclic<k + 1, last>(values);
+        }
+    }
+
+    template <int k>
+    ALWAYS static void write(const Register* values, double* series) {
+        if constexpr (k < N) {
+            store<power(C, k)>(series + row_size(C, k - 1), values + first_of(k));
+            write<k + 1>(values, series);
+        }
+    }
+};

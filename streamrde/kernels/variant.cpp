@@ -142,8 +142,16 @@ struct Of {
     }
 
     static void log(int channels, int depth, const double* S, const Words& words, double* out) {
+#ifdef __AVX512F__
+        if constexpr (fixed) {
+            double series[row_size(CT, NT - 1) + 1];
+            LogSeries<CT, NT>::compute(S, series);
+            return log_words(S, series, words, out);
+        }
+#endif
         const Sizes<CT, NT> sizes(channels, depth);
-        log_words<CT, NT>(sizes, S, words, out, buffer<double>(log_scratch(sizes.channels, sizes.depth)));
+        const double* series = log_series(sizes, S, buffer<double>(log_scratch(sizes.channels, sizes.depth)));
+        log_words(S, series, words, out);
     }
 
     static void fold_lanes(int channels, int depth, double* const* S, const double* const* data,
@@ -157,8 +165,10 @@ struct Of {
         Lanes* dx = factors + run * factor;
         Lanes* last = dx + run * C;
         Lanes* scratch = last + C;
-        load_rows(work, S, row, count);
         // Lanes without a path of their own repeat the first and are not stored.
+        const double* rows[lanes];
+        for (int r = 0; r < lanes; ++r) rows[r] = S[r < count ? r : 0];
+        transpose(work, rows, 0, row);
         const double* at[lanes];
         std::ptrdiff_t own[lanes], shortest = pieces[0], longest = pieces[0];
         for (int r = 0; r < lanes; ++r) {
@@ -193,51 +203,21 @@ struct Of {
             }
             if (N > 1) top_level_lanes<CT>(work + sizes.offset[N], factors, factor, dx, C, now);
         }
-        store_rows(S, work, row, count);
+        for (int r = 0; r < count; ++r)
+            for (std::ptrdiff_t w = 0; w < row; ++w) S[r][w] = work[w][r];
     }
 
     // to[e][r] = from[r][place + e]
     static void transpose(Lanes* to, const double* const* from, std::ptrdiff_t place, std::ptrdiff_t count) {
-        std::ptrdiff_t e = 0;
-#ifdef __AVX512F__
-        for (; e + width <= count; e += width) transpose_block(to + e, from, place + e);
-#endif
-        for (; e < count; ++e)
+        for (std::ptrdiff_t e = 0; e < count; ++e)
             for (int r = 0; r < lanes; ++r) to[e][r] = from[r][place + e];
     }
 
-    static void log_lanes(int channels, int depth, const double* const* S, const Words& words, double* const* out,
-                          int count) {
-        const Sizes<CT, NT> sizes(channels, depth);
-        const std::ptrdiff_t row = sizes.offset[sizes.depth + 1];
-        Lanes* work = buffer<Lanes>(row + words.count + log_scratch(sizes.channels, sizes.depth));
-        load_rows(work, S, row, count);
-        log_words<CT, NT>(sizes, work, words, work + row, work + row + words.count);
-        store_rows(out, work + row, words.count, count);
-    }
-
-    static void load_rows(Lanes* to, const double* const* from, std::ptrdiff_t row, int count) {
-        const double* at[lanes];
-        for (int r = 0; r < lanes; ++r) at[r] = from[r < count ? r : 0];
-        transpose(to, at, 0, row);
-    }
-
-    static void store_rows(double* const* to, const Lanes* from, std::ptrdiff_t row, int count) {
-        std::ptrdiff_t w = 0;
-#ifdef __AVX512F__
-        for (; w + width <= row; w += width) transpose_back(to, from + w, w, count);
-#endif
-        for (; w < row; ++w)
-            for (int r = 0; r < count; ++r) to[r][w] = from[w][r];
-    }
-
     static constexpr Kernel kernel() {
-        if constexpr (!fixed) return {fold, follow, log, nullptr, nullptr, 1};
-#ifdef __AVX512F__
-        return {fold, follow, log, nullptr, log_lanes, lanes};  // a path in registers is faster than eight in lanes
-#else
-        return {fold, follow, log, fold_lanes, log_lanes, lanes};
+#ifndef __AVX512F__  // with it a path in registers is as fast as eight in lanes
+        if constexpr (fixed) return {fold, follow, log, fold_lanes, lanes};
 #endif
+        return {fold, follow, log, nullptr, 1};
     }
 };
 

@@ -21,11 +21,10 @@ struct Kernel {
     void (*follow)(int channels, int depth, double* S, const double* before, const double* points, std::ptrdiff_t count);
     // out = coefficients of log(1 + S) at the words.
     void (*log)(int channels, int depth, const double* S, const Words& words, double* out);
-    // Both for `count` paths at once, at most `lanes`: path r has its row at S[r], and its increments at data[r], or its
+    // Appends to `count` paths at once, at most `lanes`: path r has its row at S[r], and its increments at data[r], or its
     // pieces[r] + 1 points. Null where one path at a time is as fast.
     void (*fold_lanes)(int channels, int depth, double* const* S, const double* const* data,
                        const std::ptrdiff_t* pieces, int count, bool points);
-    void (*log_lanes)(int channels, int depth, const double* const* S, const Words& words, double* const* out, int count);
     int lanes;
 };
 
