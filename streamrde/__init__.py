@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from streamrde.inference import MLP, Bundle, Channel, Fleet, Header, Prediction, Predictor, load
 from streamrde.signature import LogSignature, logsignature, logsignature_channels, signature
-from streamrde.windowing import Count, Every, logsig_windows
+from streamrde.windowing import (
+    Adaptive,
+    Count,
+    Every,
+    Gap,
+    Missing,
+    OpenWindow,
+    Order,
+    WindowPolicy,
+    logsig_windows,
+)
 
 if TYPE_CHECKING:
     from streamrde.models import NeuralRDE, save, train
@@ -23,16 +33,22 @@ if TYPE_CHECKING:
 __version__ = version("streamrde")
 __all__ = [
     "MLP",
+    "Adaptive",
     "Bundle",
     "Channel",
     "Count",
     "Every",
     "Fleet",
+    "Gap",
     "Header",
     "LogSignature",
+    "Missing",
     "NeuralRDE",
+    "OpenWindow",
+    "Order",
     "Prediction",
     "Predictor",
+    "WindowPolicy",
     "load",
     "logsig_windows",
     "logsignature",

@@ -22,7 +22,10 @@ from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.solvers import FirstStage, Solver
 from streamrde.signature.words import logsignature_channels
+from streamrde.windowing.gaps import Gap
+from streamrde.windowing.missing import Missing
 from streamrde.windowing.policies import Every, Interpolation, Windows
+from streamrde.windowing.rows import Partition
 
 FORMAT = 1
 _KEY = "streamrde"
@@ -79,6 +82,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first_stage: FirstStage = "own"
     windows: Windows = Every(1.0)
     interpolation: Interpolation = "linear"
+    missing: Missing = Missing()
+    gap: Gap | None = None
     task: Task = "regression"
     labels: tuple[str, ...] = ()
     """Classes (classification) or names of the targets (regression), one per output; may be empty."""
@@ -93,8 +98,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def path_channels(self) -> int:
-        """C, the channels of the path: time and the data channels."""
-        return len(self.channels) + 1
+        """C, the channels of the path: time, the data channels, and what `missing` adds."""
+        return self.partition.path_channels
+
+    @property
+    def partition(self) -> Partition:
+        """How the model makes windows of samples."""
+        fills = tuple(channel.fill for channel in self.channels)
+        return Partition(fills, self.depth, self.windows, self.interpolation, self.missing, self.gap)
 
     @property
     def logsig_channels(self) -> int:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamrde.inference.bundle import Bundle, Header
-from streamrde.windowing.policies import Count
+from streamrde.windowing.policies import Count, Every
 
 
 def card(bundle: Bundle, name: str) -> Group:
@@ -66,7 +66,10 @@ def _named(label: str, unit: str) -> str:
 
 
 def _windows(header: Header) -> str:
-    if isinstance(header.windows, Count):
-        return f"{header.windows.n} samples each"
-    since = "the first sample" if header.windows.align == "first" else "time 0"
-    return f"{header.windows.seconds:g} s each, counted from {since}"
+    windows = header.windows
+    if isinstance(windows, Count):
+        return f"{windows.n} samples each"
+    if isinstance(windows, Every):
+        since = "the first sample" if windows.align == "first" else "time 0"
+        return f"{windows.seconds:g} s each, counted from {since}"
+    return str(windows)

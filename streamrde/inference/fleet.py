@@ -14,6 +14,7 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed, prediction_schema
 from streamrde.inference.predictor import check_faults, check_samples, check_time
 from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
+from streamrde.windowing.order import Order
 
 
 class Changes(NamedTuple):
@@ -35,11 +36,12 @@ class Fleet:
         bundle: the model, from `load`.
         faults: what to do with a row that is late, a repeat, or not finite: ``"error"`` raises and takes no row of that
             call; ``"drop"`` skips and counts it (see `counts`).
+        order: what of samples that come late or twice; None: none may come late, and a repeat is a fault.
     """
 
-    def __init__(self, bundle: Bundle, *, faults: OnFault = "error") -> None:
+    def __init__(self, bundle: Bundle, *, faults: OnFault = "error", order: Order | None = None) -> None:
         check_faults(faults)
-        self._table = StreamTable(bundle)
+        self._table = StreamTable(bundle, order)
         self._slots: dict[str, int] = {}
         self._faults: OnFault = faults
         self._ended = Counts()
@@ -74,7 +76,8 @@ class Fleet:
 
         Args:
             streams: stream of each row, (n,): strings, or integers, which become their decimal text.
-            t: times in seconds, (n,), ascending within each stream; streams may be interleaved in any way.
+            t: times in seconds, (n,), ascending within each stream but for what `order` allows; streams may be
+                interleaved in any way.
             x: data channels without time, (n, channels), raw (unscaled); NaN = not observed.
         Returns:
             a prediction per closed window (see `prediction_schema`), in the order of the rows that closed them.
@@ -109,9 +112,9 @@ class Fleet:
     def advance(self, t: float, streams: Iterable[str] | None = None) -> pa.RecordBatch:
         """Time t has been reached: close the windows that end by then, as Predictor.advance, in all or some streams."""
         slots = self._find(streams)
-        before = self._table.rows[slots]
+        before = self._table.progress(slots)
         closed = self._table.advance(slots, np.repeat(check_time(t), len(slots)))
-        moved = (before != self._table.rows[slots]).any(axis=1)
+        moved = (before != self._table.progress(slots)).any(axis=1)
         self._changed.update(self._table.names[slot] for slot in slots[moved])
         return self._batch(closed)
 
@@ -159,11 +162,11 @@ class Fleet:
         Raises:
             SnapshotError: one is damaged, or belongs to another model; then none is restored.
         """
-        rows = {name: self._table.read_snapshot(data)[1] for name, data in snapshots.items()}
-        for name, row in rows.items():
+        states = {name: self._table.read_snapshot(data)[1] for name, data in snapshots.items()}
+        for name, values in states.items():
             if name not in self._slots:
                 self._slots[name] = self._table.add(name)
-            self._table.rows[self._slots[name]] = row
+            self._table.restore(self._slots[name], values)
 
     def checkpoint(self) -> Changes:
         """What changed since the last call, or since the fleet was made.

@@ -12,6 +12,7 @@ from streamrde.floats import as_floats
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed, Prediction
 from streamrde.inference.table import Counts, OnFault, StreamTable
+from streamrde.windowing.order import Order
 
 _SLOT = np.zeros(1, dtype=np.intp)
 
@@ -24,11 +25,14 @@ class Predictor:
         stream: name that the predictions carry.
         faults: what to do with a sample that is late, a repeat, or not finite: ``"error"`` raises and leaves the state
             as it was; ``"drop"`` skips and counts it (see `counts`).
+        order: what of samples that come late or twice; None: none may come late, and a repeat is a fault.
     """
 
-    def __init__(self, bundle: Bundle, *, stream: str = "", faults: OnFault = "error") -> None:
+    def __init__(
+        self, bundle: Bundle, *, stream: str = "", faults: OnFault = "error", order: Order | None = None
+    ) -> None:
         check_faults(faults)
-        self._table = StreamTable(bundle)
+        self._table = StreamTable(bundle, order)
         self._table.add(stream)
         self._faults: OnFault = faults
 
@@ -49,11 +53,11 @@ class Predictor:
         """Take one sample; returns the predictions of the windows it closed, often none.
 
         Args:
-            t: its time in seconds, after that of the sample before. Any origin.
+            t: its time in seconds, after that of the sample before, but for what `order` allows. Any origin.
             x: the data channels without time, (channels,), raw (unscaled); NaN = not observed.
         Raises:
             ShapeError: x has another number of channels.
-            SampleError: t or x is infinite, or NaN where the model interpolates linearly.
+            SampleError: t is not finite, or x infinite.
             OrderError: t is not after the last sample, or before an edge that `advance` passed.
         """
         sample = as_floats("x", x)
@@ -106,15 +110,18 @@ class Predictor:
         return self._table.snapshot(0)
 
     @classmethod
-    def restore(cls, bundle: Bundle, data: bytes, *, faults: OnFault = "error") -> Predictor:
+    def restore(
+        cls, bundle: Bundle, data: bytes, *, faults: OnFault = "error", order: Order | None = None
+    ) -> Predictor:
         """The predictor as it was when `snapshot` was called, from a Predictor's or a Fleet's snapshot.
 
         Raises:
             SnapshotError: the bytes are damaged, or belong to another model.
         """
-        predictor = cls(bundle, faults=faults)
+        predictor = cls(bundle, faults=faults, order=order)
         table = predictor._table
-        table.names[0], table.rows[0] = table.read_snapshot(data)
+        table.names[0], values = table.read_snapshot(data)
+        table.restore(0, values)
         return predictor
 
     def _predictions(self, closed: Closed) -> list[Prediction]:

@@ -1,18 +1,17 @@
 """The live state of streams: one row of float64 each, and all that can happen to it.
 
-    started t0 last cursor window filled start | samples late duplicate rejected | x | signature | z | previous
+    (see windowing.rows) | z | previous
 
-The first group is the stream's Position (see windowing.cutting), the second counts rows. x: the last value of each
-channel, (channels,). signature: of the open window, (C + ... + C^depth,). z: hidden state, (hidden,). previous: the
-last closed window's log-signature, (B,), only for models with ``first_stage="previous"``. A Fleet is a table of such
-rows, a Predictor is a table with one, a snapshot is the bytes of one.
+z: hidden state, (hidden,). previous: the last closed window's log-signature, (B,), only for models with
+``first_stage="previous"``. A Fleet is a table of such rows, a Predictor is a table with one, a snapshot is the bytes of
+one and of the samples that are held beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -23,38 +22,44 @@ from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed
 from streamrde.inference.stepper import make_stepper
-from streamrde.kernels import Loop, fold, signature_channels
-from streamrde.signature.paths import log_coordinates
-from streamrde.signature.words import word_indices
-from streamrde.windowing.cutting import Position, Runs, cut, pass_time
-from streamrde.windowing.logsigs import accumulate, explain_unusable, unusable
-from streamrde.windowing.order import find_disorder
-from streamrde.windowing.policies import Every
+from streamrde.kernels import Loop, fold
+from streamrde.windowing.compiled import compiled_loop
+from streamrde.windowing.logsigs import explain_unusable
+from streamrde.windowing.loop import ReferenceLoop, Refusal, Taken
+from streamrde.windowing.order import Order
+from streamrde.windowing.ordering import Fault
+from streamrde.windowing.rows import COUNTS, Column, Layout
 
 Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
 OnFault: TypeAlias = Literal["error", "drop"]
 
-_STARTED, _T0, _LAST, _CURSOR, _WINDOW, _FILLED, _START = range(7)
-_POSITION = 7
-_SAMPLES, _LATE, _DUPLICATE, _REJECTED = range(_POSITION, _POSITION + 4)
-_FIXED = _POSITION + 4
-
 
 class Counts(NamedTuple):
-    """Rows handed in, by what became of them."""
+    """Rows handed in, by what became of them: their sum is the number of rows."""
 
     samples: int = 0
-    """Used."""
+    """Used, or held until their turn comes."""
     late: int = 0
     """Dropped: before an earlier sample, or before a window edge that had been closed."""
     duplicate: int = 0
-    """Dropped: at the very time of an earlier sample."""
+    """Dropped, or another was dropped for it: at the very time of an earlier sample."""
     rejected: int = 0
     """Dropped: a time or value that no path can pass through."""
+    merged: int = 0
+    """Used as a part of a sample of the same time."""
 
     def __add__(self, other: Counts) -> Counts:  # type: ignore[override]
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Unused(NamedTuple):
+    """Rows of one push that were not used."""
+
+    row: Slots
+    """Their places in the arrays handed in."""
+    fault: NDArray[np.int64]
+    """Why, a `Fault` each."""
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True, tag="stream", tag_field="kind", forbid_unknown_fields=True):
@@ -68,25 +73,25 @@ class SnapshotHeader(msgspec.Struct, frozen=True, tag="stream", tag_field="kind"
 class StreamTable:
     """Rows of live streams of one model, addressed by slot."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, order: Order | None = None) -> None:
         header = bundle.header
         self.bundle = bundle
         self.header = header
         self.stepper = make_stepper(bundle)
-        channels, previous = len(header.channels), header.first_stage == "previous"
-        sizes = [
-            channels,
-            signature_channels(header.path_channels, header.depth),
-            header.hidden,
-            header.logsig_channels if previous else 0,
-        ]
-        stops = np.cumsum([_FIXED, *sizes])
-        self._x, self._signature, self._z, self._previous = (slice(a, b) for a, b in pairwise(stops))
-        self.loop = None if Loop is None else self._compiled_loop(Loop, int(stops[-1]))
+        layout = Layout(header.partition)
+        previous = header.logsig_channels if header.first_stage == "previous" else 0
+        stops = np.cumsum([layout.width, header.hidden, previous])
+        self._x, self._signature = layout.x, layout.signature
+        self._z, self._previous = (slice(a, b) for a, b in pairwise(stops))
         self._blank = np.zeros(stops[-1])
-        self._blank[self._x] = [channel.fill for channel in header.channels]
+        self._blank[: layout.width] = layout.blank
+        self._entry = layout.entry
+        order = order or Order()
+        self.loop = compiled_loop(Loop, layout, int(stops[-1]), order) or ReferenceLoop(layout, order)
         self.rows = np.empty((0, stops[-1]))
         self.names: list[str] = []
+        self.unused = Unused(np.empty(0, np.intp), np.empty(0, np.int64))
+        """Of the last push."""
         self._free: list[int] = []
 
     def add(self, name: str) -> int:
@@ -100,7 +105,7 @@ class StreamTable:
             self._free = list(range(len(grown) - 1, used - 1, -1))
         slot = self._free.pop()
         self.names[slot] = name
-        self.rows[slot] = self._blank
+        self.reset(np.array([slot]))
         return slot
 
     def release(self, slot: int) -> None:
@@ -110,11 +115,15 @@ class StreamTable:
 
     def counts(self, slots: Slots) -> Counts:
         """Sum over streams of their rows' fates."""
-        return Counts(*(int(n) for n in self.rows[slots, _POSITION:_FIXED].sum(axis=0)))
+        return Counts(*(int(n) for n in self.rows[slots, COUNTS].sum(axis=0)))
 
     def last(self, slots: Slots) -> Floats:
-        """Time of each stream's last sample; -inf where there is none."""
-        return np.where(self.rows[slots, _STARTED] > 0, self.rows[slots, _LAST], -np.inf)
+        """Latest time of each stream's samples; -inf where there is none."""
+        return np.asarray(self.rows[slots, Column.TOP])
+
+    def progress(self, slots: Slots) -> Floats:
+        """What changes in a stream's row when time alone passes, (slots, 2)."""
+        return self.rows[slots[:, None], [[Column.WINDOW, Column.HELD]]]
 
     def push(self, slots: Slots, t: Floats, x: Floats, *, faults: OnFault) -> Closed:
         """Take samples in order of arrival; predictions come in the order of the rows that closed their windows.
@@ -124,144 +133,103 @@ class StreamTable:
             faults: "error" raises at the first row that cannot be used and leaves the table as it was; "drop" counts
                 such rows and goes on.
         """
-        if self.loop is None:
-            return self._push_arrays(slots, t, x, faults)
         taken = self.loop.push(self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop")
-        if len(taken) == 4:
-            fault, row, column, bound = taken
-            raise self._unusable(slots, t, x, row, column) if fault == 1 else self._disordered(slots, t, row, bound)
-        began, first, slot, window, t_start, t_end, logsigs = taken
-        self._begin(began, first)
-        return Closed(slot, window, t_start, t_end, self._step(slot, window, logsigs))
+        if len(taken) == len(Refusal._fields):
+            raise self._refused(Refusal(*taken), slots, t, x)
+        taken = Taken(*taken)
+        self.unused = Unused(taken.unused, taken.fault)
+        return self._take(taken)
 
     def advance(self, slots: Slots, t: Floats) -> Closed:
-        """Close the windows whose edges each stream's time t, (slots,), has reached; see `pass_time`."""
-        started = self.rows[slots, _STARTED] > 0
-        slots, t = slots[started], t[started]
-        if not len(slots):
-            return self.nothing()
-        runs, moved = pass_time(
-            self._position(slots), t, windows=self.header.windows, interpolation=self.header.interpolation
-        )
-        return self._take(slots, runs, moved)
+        """Time t, (slots,), has come: close the windows that end by then, as far as lateness allows."""
+        return self._take(Taken(*self.loop.advance(self.rows, slots, t)))
 
     def flush(self, slots: Slots) -> Closed:
         """Close the open windows as the ends of their streams; a window in which nothing happened is none."""
-        slots = slots[self.rows[slots, _FILLED] > 0]
-        position = self._position(slots)
-        header = self.header
-        logsigs = log_coordinates(self.rows[slots, self._signature], header.path_channels, header.depth)
-        value = self._step(slots, position.window, logsigs)
-        return Closed(slots, position.window, position.start, position.last, value)
+        return self._take(Taken(*self.loop.flush(self.rows, slots)))
 
     def reset(self, slots: Slots) -> None:
         """Make streams as new; what they counted is forgotten too."""
         self.rows[slots] = self._blank
+        for slot in slots.tolist():
+            self.loop.hold(slot, np.empty((0, self._entry)), 0)
 
     def peek(self, slot: int, t: float | None) -> Closed:
         """What the open window would predict if it ended at time t, or at the last sample; nothing is committed."""
         before = self.rows[slot].copy()
         slots = np.array([slot])
         try:
-            end = before[_LAST]
+            end = before[Column.LAST]
             if t is not None and self.header.interpolation == "hold":
-                self.advance(slots, np.array([t]))
-                end = max(t, before[_LAST])
-                self._move_time(slots, end)
-            position = self._position(slots)
-            if position.filled[0]:
-                closed = self.flush(slots)
+                self._take(Taken(*self.loop.pass_time(self.rows, slots, np.array([t]))))
+                end = max(t, before[Column.LAST])
+                self._move_time(slot, end)
+            if self.rows[slot, Column.FILLED]:
+                closed = self._take(Taken(*self.loop.close(self.rows, slots)))
                 return closed._replace(t_end=np.array([end]))
+            row = self.rows[slot]
             value = self.stepper.output(self.rows[slots, self._z].astype(self.stepper.dtype))
-            return Closed(slots, position.window, position.start, position.start, value)
+            start = row[[Column.START]]
+            return Closed(slots, row[[Column.WINDOW]].astype(np.int64), start, start, value)
         finally:
             self.rows[slot] = before
 
     def snapshot(self, slot: int) -> bytes:
-        """The stream's row with a header that says what it belongs to."""
-        return snapshots.pack(SnapshotHeader(self.names[slot], self.bundle.fingerprint), self.rows[slot])
+        """The stream's row and held samples with a header that says what they belong to."""
+        header = SnapshotHeader(self.names[slot], self.bundle.fingerprint)
+        return snapshots.pack(header, np.append(self.rows[slot], self.loop.held(slot)))
 
     def read_snapshot(self, data: bytes) -> tuple[str, Floats]:
-        """Name and row of a snapshot of this model."""
-        header, row = snapshots.unpack(data, SnapshotHeader)
+        """Name of a snapshot of this model, and its values, as `restore` takes them."""
+        header, values = snapshots.unpack(data, SnapshotHeader)
         if header.model != self.bundle.fingerprint:
             raise SnapshotError(
                 f"the snapshot of stream '{header.stream}' belongs to the model {header.model[:12]}, and this is "
                 f"{self.bundle.fingerprint[:12]}: restore it with the model it was taken from"
             )
-        if row.shape != self._blank.shape:
+        width = len(self._blank)
+        held, ripe = values[[Column.HELD, Column.RIPE]] if len(values) >= width else (-1, 0)
+        if len(values) != width + held * self._entry or not 0 <= ripe <= held:
             raise SnapshotError(
-                f"the snapshot of stream '{header.stream}' has {len(row)} values and this model's state "
-                f"{len(self._blank)}: it was taken by another version of streamrde"
+                f"the snapshot of stream '{header.stream}' has {len(values)} values and this model's state {width}: "
+                "it was taken by another version of streamrde"
             )
-        return header.stream, row
+        return header.stream, values
 
-    def _compiled_loop(self, kind: type[Any], width: int) -> Any:
-        header, windows = self.header, self.header.windows
-        policy = (
-            (True, windows.seconds, windows.align == "epoch", 0)
-            if isinstance(windows, Every)
-            else (False, 0.0, False, windows.n)
-        )
-        return kind(
-            (width, self._x.start, self._signature.start),
-            len(header.channels),
-            header.depth,
-            word_indices(header.path_channels, header.depth),
-            policy,
-            header.interpolation == "hold",
-        )
+    def restore(self, slot: int, values: Floats) -> None:
+        """Put a stream back to where it was."""
+        width = len(self._blank)
+        self.rows[slot] = values[:width]
+        self.loop.hold(slot, values[width:].reshape(-1, self._entry), int(values[Column.RIPE]))
 
-    def _push_arrays(self, slots: Slots, t: Floats, x: Floats, faults: OnFault) -> Closed:
-        """`push` by array operations, where there are no compiled kernels."""
-        rows = np.argsort(slots, kind="stable")
-        live, stream = np.unique(slots[rows], return_inverse=True)
-        for find in (self._find_unusable, self._find_disorder):
-            dropped = find(rows, live, stream, t, x, faults)
-            if dropped is not None:
-                rows = rows[~dropped]
-                live, stream = np.unique(slots[rows], return_inverse=True)
-        if not len(rows):
-            return self.nothing()
-        position = self._position(live)
-        runs, moved, first = cut(
-            position, stream, t[rows], x[rows], windows=self.header.windows, interpolation=self.header.interpolation
-        )
-        fresh = ~position.started
-        self._begin(live[fresh], first[fresh])
-        self.rows[live, _SAMPLES] += np.bincount(stream)
-        closed = self._take(live, runs, moved)
-        by_arrival = np.argsort(rows[runs.row[runs.closes]], kind="stable")
-        return closed.take(by_arrival)
+    def _take(self, taken: Taken) -> Closed:
+        """Begin the states and step the models of the windows that closed."""
+        if len(taken.began) and len(taken.slot) and (taken.begins > 1).any():
+            return self._take_in_turn(taken)
+        self._begin(taken.began, taken.first)
+        value = self._step(taken.slot, taken.since, taken.logsigs)
+        return Closed(taken.slot, taken.window, taken.start, taken.end, value)
+
+    def _take_in_turn(self, taken: Taken) -> Closed:
+        """`_take` where a stream's state begins between two of its windows: one state after the other."""
+        # The how-manieth of the states that a stream goes through here each window and each beginning belongs to.
+        slots, begins = np.append(taken.slot, taken.began), np.append(taken.of, taken.begins)
+        states, place = np.unique(np.stack([slots, begins]), axis=1, return_inverse=True)
+        leads = np.flatnonzero(np.append(True, states[0, 1:] != states[0, :-1]))
+        turn = np.arange(states.shape[1]) - np.repeat(leads, np.diff(np.append(leads, states.shape[1])))
+        turn = turn[place.ravel()]
+        of_window, of_beginning = turn[: len(taken.slot)], turn[len(taken.slot) :]
+        value = np.empty((len(taken.slot), self.header.outputs), dtype=self.stepper.dtype)
+        for now in range(int(turn.max()) + 1):
+            begin, step = of_beginning == now, of_window == now
+            self._begin(taken.began[begin], taken.first[begin])
+            value[step] = self._step(taken.slot[step], taken.since[step], taken.logsigs[step])
+        return Closed(taken.slot, taken.window, taken.start, taken.end, value)
 
     def _begin(self, slots: Slots, first: Floats) -> None:
         """Give streams their initial states."""
         if len(slots):
             self.rows[slots, self._z] = self.stepper.initial(np.insert(first, 0, 0.0, axis=1))
-
-    def _position(self, slots: Slots) -> Position:
-        state = self.rows[slots, :_POSITION].T
-        return Position(
-            started=state[_STARTED] > 0,
-            t0=state[_T0],
-            last=state[_LAST],
-            cursor=state[_CURSOR],
-            window=state[_WINDOW].astype(np.int64),
-            filled=state[_FILLED].astype(np.int64),
-            start=state[_START],
-            x=self.rows[slots, self._x],
-        )
-
-    def _take(self, slots: Slots, runs: Runs, moved: Position) -> Closed:
-        """Fold runs, step the models of the windows that closed, and store where the streams stand now."""
-        signatures = self.rows[slots, self._signature]
-        logsigs = accumulate(runs, signatures, self.header.depth)
-        self.rows[slots, self._signature] = signatures
-        self.rows[slots, :_POSITION] = np.stack(moved[:_POSITION], axis=1)
-        self.rows[slots, self._x] = moved.x
-        closes = runs.closes
-        of, window = slots[runs.stream[closes]], runs.window[closes]
-        return Closed(of, window, runs.t_start[closes], runs.t_end[closes], self._step(of, window, logsigs))
 
     def _step(self, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> NDArray[np.floating]:
         """Step streams over closed windows, in order, and read out; a slot stands once per window."""
@@ -280,65 +248,30 @@ class StreamTable:
             values[places] = stepper.output(z)
         return values
 
-    def _move_time(self, slots: Slots, end: float) -> None:
+    def _move_time(self, slot: int, end: float) -> None:
         """Hold the last value from where the path ends to time `end`, in the open window."""
-        position = self._position(slots)
+        row = self.rows[slot]
         increments = np.zeros((1, self.header.path_channels))
-        increments[0, 0] = end - position.t0[0] - position.cursor[0]
+        increments[0, 0] = end - row[Column.T0] - row[Column.CURSOR]
+        if self.header.missing.elapsed:
+            increments[0, -len(self.header.channels) :] = increments[0, 0]
         if increments[0, 0] > 0:
-            signature = self.rows[slots, self._signature]
+            signature = row[self._signature][None].copy()
             fold(signature, increments, np.zeros(1, np.intp), np.ones(1, np.intp), self.header.depth)
-            self.rows[slots, self._signature] = signature
-            self.rows[slots, _FILLED] += 1
+            row[self._signature] = signature[0]
+            row[Column.FILLED] += 1
 
-    def _find_unusable(
-        self, rows: Slots, live: Slots, stream: Slots, t: Floats, x: Floats, faults: OnFault
-    ) -> NDArray[np.bool_] | None:
-        bad = unusable(self.rows[live, _STARTED] == 0, stream, t[rows], x[rows], self.header.interpolation)
-        dropped: NDArray[np.bool_] = np.asarray(bad.any(axis=1))
-        if not dropped.any():
-            return None
-        if faults == "error":
-            place = np.flatnonzero(dropped)[rows[dropped].argmin()]
-            raise self._unusable(live[stream[np.argsort(rows)]], t, x, int(rows[place]), int(bad[place].argmax()))
-        self._count(live[stream[dropped]], _REJECTED)
-        return dropped
-
-    def _find_disorder(
-        self, rows: Slots, live: Slots, stream: Slots, t: Floats, x: Floats, faults: OnFault
-    ) -> NDArray[np.bool_] | None:
-        if not len(rows):
-            return None
-        disorder = find_disorder(self._position(live), stream, t[rows], self.header.windows)
-        if disorder is None:
-            return None
-        dropped = disorder.late | disorder.duplicate
-        if not dropped.any():
-            return None
-        if faults == "error":
-            place = np.flatnonzero(dropped)[rows[dropped].argmin()]
-            slots = live[stream[np.argsort(rows)]]
-            raise self._disordered(slots, t, int(rows[place]), float(disorder.bound[place]))
-        self._count(live[stream[disorder.late]], _LATE)
-        self._count(live[stream[disorder.duplicate]], _DUPLICATE)
-        return dropped
-
-    def _unusable(self, slots: Slots, t: Floats, x: Floats, row: int, column: int) -> SampleError:
-        name = self.names[slots[row]]
-        return SampleError(f"stream '{name}': {explain_unusable(row, column, t, x)}", stream=name, row=row)
-
-    def _disordered(self, slots: Slots, t: Floats, row: int, bound: float) -> OrderError:
+    def _refused(self, refusal: Refusal, slots: Slots, t: Floats, x: Floats) -> SampleError:
+        row, bound = refusal.row, refusal.bound
         name, time = self.names[slots[row]], float(t[row])
+        if refusal.fault == Fault.REJECTED:
+            message = f"stream '{name}': {explain_unusable(row, refusal.column, t, x)}"
+            return SampleError(message, stream=name, row=row)
         return OrderError(
             f"row {row}: sample of stream '{name}' at {time} s is not after {bound} s, which the stream has reached; "
             f"sort by time and drop repeats, or set faults='drop' to count and skip such samples",
             stream=name, row=row, t=time, last=bound,
         )  # fmt: skip
-
-    def _count(self, slots: Slots, fate: int) -> None:
-        """Add one to a counter for each slot named; a slot may be named many times."""
-        live, times = np.unique(slots, return_counts=True)
-        self.rows[live, fate] += times
 
     def nothing(self) -> Closed:
         """No window closed."""

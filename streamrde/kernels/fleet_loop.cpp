@@ -8,6 +8,8 @@
 namespace streamrde {
 namespace {
 
+static_assert(sizeof(npy_intp) == sizeof(std::int64_t), "slots are 64-bit");
+
 struct LoopObject {
     PyObject_HEAD
     Loop* loop;
@@ -15,28 +17,54 @@ struct LoopObject {
 
 int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     auto* self = reinterpret_cast<LoopObject*>(object);
-    Py_ssize_t width, x, signature;
-    int channels, depth, every, epoch, hold;
-    double seconds;
-    long long n;
-    PyObject* indices;
-    if (!PyArg_ParseTuple(arguments, "(nnn)iiO(pdpL)p", &width, &x, &signature, &channels, &depth, &indices, &every,
-                          &seconds, &epoch, &n, &hold))
+    Layout layout{};
+    Partition partition{};
+    Order order{};
+    int counts, elapsed, policy, epoch, hold, carry, duplicates, merge;
+    long long n, wait_samples, lateness_samples, max_held;
+    PyObject *indices, *bounds, *initial;
+    if (!PyArg_ParseTuple(arguments, "(nnnn)(ippi)OOO(idpLdp)(ddp)(Ld)(dLLip)", &layout.width, &layout.x, &layout.seen,
+                          &layout.signature, &layout.channels, &counts, &elapsed, &layout.depth, &indices, &bounds,
+                          &initial, &policy, &partition.length, &epoch, &n, &partition.min_seconds, &hold,
+                          &partition.longest_gap, &partition.holds, &carry, &wait_samples, &partition.wait_seconds,
+                          &order.lateness, &lateness_samples, &max_held, &duplicates, &merge))
         return -1;
     PyArrayObject* words = checked(indices, NPY_INTP, 1, "indices");
-    if (!words) return -1;
-    const npy_intp size = channels < 1 || depth < 1 || depth > 32 ? 0 : row_size(channels + 1, depth);
+    PyArrayObject* limits = words ? checked(bounds, NPY_DOUBLE, 1, "limits") : nullptr;
+    PyArrayObject* fills = limits ? checked(initial, NPY_DOUBLE, 1, "fills") : nullptr;
+    if (!fills) return -1;
+    layout.counts = counts != 0;
+    layout.elapsed = elapsed != 0;
+    const bool sized = layout.channels >= 1 && layout.channels < (1 << 20) && layout.depth >= 1 && layout.depth <= max_depth;
+    const npy_intp size = sized ? row_size(layout.path(), layout.depth) : 0;
     const auto* place = static_cast<const npy_intp*>(PyArray_DATA(words));
-    bool fits = size && x >= 11 && x + channels <= signature && signature + size <= width && !self->loop;
-    for (npy_intp i = 0; fits && i < PyArray_DIM(words, 0); ++i) fits = place[i] >= 0 && place[i] < size;
+    const npy_intp features = PyArray_DIM(words, 0);
+    bool fits = size && layout.x >= columns && layout.x + layout.values() <= layout.seen &&
+                layout.seen + layout.channels <= layout.signature && layout.signature + size <= layout.width &&
+                policy >= 0 && policy <= 2 && (policy != 2 || PyArray_DIM(limits, 0) == features) &&
+                (policy != 0 || partition.length > 0) && duplicates >= 0 && duplicates <= 2 &&
+                PyArray_DIM(fills, 0) == layout.channels && !self->loop;
+    for (npy_intp i = 0; fits && i < features; ++i) fits = place[i] >= 0 && place[i] < size;
     if (!fits) {
         PyErr_SetString(PyExc_ValueError, "the row's layout does not fit the sizes");
         return -1;
     }
+    partition.policy = static_cast<Policy>(policy);
+    partition.epoch = epoch != 0;
+    partition.n = n;
+    partition.hold = hold != 0;
+    partition.carry = carry != 0;
+    partition.wait_samples = wait_samples;
+    order.lateness_samples = lateness_samples;
+    order.max_held = max_held;
+    order.duplicates = static_cast<Duplicates>(duplicates);
+    order.merge = merge != 0;
+    const auto* limit = static_cast<const double*>(PyArray_DATA(limits));
+    const auto* fill = static_cast<const double*>(PyArray_DATA(fills));
     try {
-        self->loop = new Loop({width, x, signature, channels, depth}, {every != 0, seconds, epoch != 0, n, hold != 0},
-                                         select_kernel(channels + 1, depth),
-                              WordTable(channels + 1, depth, place, PyArray_DIM(words, 0)));
+        self->loop = new Loop(layout, partition, order, select_kernel(layout.path(), layout.depth),
+                              WordTable(layout.path(), layout.depth, place, features),
+                              {limit, limit + PyArray_DIM(limits, 0)}, {fill, fill + layout.channels});
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
         return -1;
@@ -51,58 +79,73 @@ void loop_dealloc(PyObject* object) {
     Py_DECREF(type);
 }
 
-// push(rows, slots, t, x, drop) -> (fault, row, column, bound) or (began, first, slot, window, start, end, logsigs)
-PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t count) {
-    const auto* loop = reinterpret_cast<LoopObject*>(object)->loop;
-    if (!loop) return PyErr_Format(PyExc_RuntimeError, "the loop was not initialised");
-    if (count != 5) return PyErr_Format(PyExc_TypeError, "push takes 5 arguments");
-    PyArrayObject* rows = checked(arguments[0], NPY_DOUBLE, 2, "rows");
-    PyArrayObject* slots = rows ? checked(arguments[1], NPY_INTP, 1, "slots") : nullptr;
-    PyArrayObject* t = slots ? checked(arguments[2], NPY_DOUBLE, 1, "t") : nullptr;
-    PyArrayObject* x = t ? checked(arguments[3], NPY_DOUBLE, 2, "x") : nullptr;
-    if (!x) return nullptr;
-    const int drop = PyObject_IsTrue(arguments[4]);
-    if (drop < 0) return nullptr;
-    const npy_intp n = PyArray_DIM(slots, 0), channels = loop->layout().channels;
-    bool fits = PyArray_DIM(rows, 1) == loop->layout().width && PyArray_DIM(t, 0) == n && PyArray_DIM(x, 0) == n &&
-                PyArray_DIM(x, 1) == channels && PyArray_ISWRITEABLE(rows);
-    static_assert(sizeof(npy_intp) == sizeof(std::int64_t), "slots are 64-bit");
-    const auto* slot = static_cast<const std::int64_t*>(PyArray_DATA(slots));
-    for (npy_intp i = 0; fits && i < n; ++i) fits = slot[i] >= 0 && slot[i] < PyArray_DIM(rows, 0);
-    if (!fits) return PyErr_Format(PyExc_ValueError, "the arrays' shapes or slots do not belong together");
-    auto* row = static_cast<double*>(PyArray_DATA(rows));
-    const auto* times = static_cast<const double*>(PyArray_DATA(t));
-    const auto* samples = static_cast<const double*>(PyArray_DATA(x));
-    Refusal refusal;
-    Closed closed;
-    bool memory = true;
-    Py_BEGIN_ALLOW_THREADS;
-    try {
-        if (!drop) refusal = loop->check(row, slot, times, samples, n);
-        if (refusal.fault == Fault::none) loop->push(row, slot, times, samples, n, closed);
-    } catch (const std::bad_alloc&) {
-        memory = false;
+// The table and the streams that a call is about, checked.
+struct Table {
+    Loop* loop = nullptr;
+    double* rows = nullptr;
+    npy_intp slots_in_table = 0;
+    const std::int64_t* slot = nullptr;
+    npy_intp count = 0;
+
+    bool read(PyObject* object, PyObject* const* arguments, Py_ssize_t given, Py_ssize_t wanted) {
+        loop = reinterpret_cast<LoopObject*>(object)->loop;
+        if (!loop) {
+            PyErr_SetString(PyExc_RuntimeError, "the loop was not initialised");
+            return false;
+        }
+        if (given != wanted) {
+            PyErr_Format(PyExc_TypeError, "it takes %zd arguments", wanted);
+            return false;
+        }
+        PyArrayObject* table = checked(arguments[0], NPY_DOUBLE, 2, "rows");
+        PyArrayObject* slots = table ? checked(arguments[1], NPY_INTP, 1, "slots") : nullptr;
+        if (!slots) return false;
+        rows = static_cast<double*>(PyArray_DATA(table));
+        slots_in_table = PyArray_DIM(table, 0);
+        slot = static_cast<const std::int64_t*>(PyArray_DATA(slots));
+        count = PyArray_DIM(slots, 0);
+        bool fits = PyArray_DIM(table, 1) == loop->layout().width && PyArray_ISWRITEABLE(table);
+        for (npy_intp i = 0; fits && i < count; ++i) fits = slot[i] >= 0 && slot[i] < slots_in_table;
+        return fits || unfit();
     }
-    Py_END_ALLOW_THREADS;
-    if (!memory) return PyErr_NoMemory();
-    if (refusal.fault != Fault::none) {
-        return Py_BuildValue("(inid)", static_cast<int>(refusal.fault), static_cast<Py_ssize_t>(refusal.row), refusal.column,
-                             refusal.bound);
+
+    static bool unfit() {
+        PyErr_SetString(PyExc_ValueError, "the arrays' shapes or slots do not belong together");
+        return false;
     }
-    const npy_intp windows = static_cast<npy_intp>(closed.slot.size()), began = static_cast<npy_intp>(closed.began.size());
-    PyObject* parts[7] = {
-        array_from(closed.began.data(), NPY_INTP, began, -1),
-        array_from(closed.first.data(), NPY_DOUBLE, began, channels),
+
+    // One number per slot, or null.
+    const double* times(PyObject* object) const {
+        PyArrayObject* t = checked(object, NPY_DOUBLE, 1, "t");
+        if (!t || (PyArray_DIM(t, 0) != count && !unfit())) return nullptr;
+        return static_cast<const double*>(PyArray_DATA(t));
+    }
+};
+
+// A tuple as in windowing/loop.py's Taken.
+PyObject* as_taken(const Closed& closed, const Loop& loop) {
+    const auto size = [](const auto& column) { return static_cast<npy_intp>(column.size()); };
+    const npy_intp begun = size(closed.began), windows = size(closed.slot), unused = size(closed.unused);
+    constexpr int count = 13;
+    PyObject* parts[count] = {
+        array_from(closed.began.data(), NPY_INTP, begun, -1),
+        array_from(closed.begins.data(), NPY_INT64, begun, -1),
+        array_from(closed.first.data(), NPY_DOUBLE, begun, loop.layout().values()),
         array_from(closed.slot.data(), NPY_INTP, windows, -1),
         array_from(closed.window.data(), NPY_INT64, windows, -1),
+        array_from(closed.since.data(), NPY_INT64, windows, -1),
+        array_from(closed.of.data(), NPY_INT64, windows, -1),
         array_from(closed.start.data(), NPY_DOUBLE, windows, -1),
         array_from(closed.end.data(), NPY_DOUBLE, windows, -1),
-        array_from(closed.logsigs.data(), NPY_DOUBLE, windows, static_cast<npy_intp>(loop->words())),
+        array_from(closed.logsigs.data(), NPY_DOUBLE, windows, static_cast<npy_intp>(loop.words())),
+        array_from(closed.row.data(), NPY_INTP, windows, -1),
+        array_from(closed.unused.data(), NPY_INTP, unused, -1),
+        array_from(closed.fault.data(), NPY_INT64, unused, -1),
     };
-    PyObject* result = PyTuple_New(7);
-    for (int i = 0; i < 7; ++i) {
+    PyObject* result = PyTuple_New(count);
+    for (int i = 0; i < count; ++i) {
         if (!parts[i] || !result) {
-            for (int k = result ? i : 0; k < 7; ++k) Py_XDECREF(parts[k]);
+            for (int k = result ? i : 0; k < count; ++k) Py_XDECREF(parts[k]);
             Py_XDECREF(result);
             return nullptr;
         }
@@ -111,8 +154,127 @@ PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t cou
     return result;
 }
 
+// Runs `work` on a table without the GIL and returns what closed.
+template <typename Work>
+PyObject* without_gil(const Table& table, Work work) {
+    Closed closed;
+    bool memory = true;
+    Py_BEGIN_ALLOW_THREADS;
+    try {
+        table.loop->reserve(static_cast<std::size_t>(table.slots_in_table));
+        work(closed);
+    } catch (const std::bad_alloc&) {
+        memory = false;
+    }
+    Py_END_ALLOW_THREADS;
+    return memory ? as_taken(closed, *table.loop) : PyErr_NoMemory();
+}
+
+// push(rows, slots, t, x, drop) -> a Taken's or a Refusal's tuple
+PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
+    Table table;
+    if (!table.read(object, arguments, given, 5)) return nullptr;
+    const double* times = table.times(arguments[2]);
+    PyArrayObject* x = times ? checked(arguments[3], NPY_DOUBLE, 2, "x") : nullptr;
+    if (!x) return nullptr;
+    if (PyArray_DIM(x, 0) != table.count || PyArray_DIM(x, 1) != table.loop->layout().channels) {
+        Table::unfit();
+        return nullptr;
+    }
+    const int drop = PyObject_IsTrue(arguments[4]);
+    if (drop < 0) return nullptr;
+    const auto* data = static_cast<const double*>(PyArray_DATA(x));
+    Refusal refusal;
+    PyObject* taken = without_gil(table, [&](Closed& closed) {
+        std::vector<Loop::Saved> saved;
+        const bool undo = !drop && table.loop->holds(table.rows, table.slot, table.count);
+        if (undo) saved = table.loop->save(table.rows, table.slot, table.count);
+        else if (!drop) refusal = table.loop->check(table.rows, table.slot, times, data, table.count);
+        if (refusal.fault != Fault::none) return;
+        refusal = table.loop->push(table.rows, table.slot, times, data, nullptr, table.count, drop != 0, closed);
+        if (undo && refusal.fault != Fault::none) table.loop->put_back(table.rows, saved);
+    });
+    if (!taken || refusal.fault == Fault::none) return taken;
+    Py_DECREF(taken);
+    return Py_BuildValue("(inid)", static_cast<int>(refusal.fault), static_cast<Py_ssize_t>(refusal.row), refusal.column,
+                         refusal.bound);
+}
+
+template <void (Loop::*method)(double*, const std::int64_t*, const double*, std::ptrdiff_t, Closed&)>
+PyObject* loop_with_times(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
+    Table table;
+    if (!table.read(object, arguments, given, 3)) return nullptr;
+    const double* times = table.times(arguments[2]);
+    if (!times) return nullptr;
+    return without_gil(
+        table, [&](Closed& closed) { (table.loop->*method)(table.rows, table.slot, times, table.count, closed); });
+}
+
+template <void (Loop::*method)(double*, const std::int64_t*, std::ptrdiff_t, Closed&)>
+PyObject* loop_of_slots(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
+    Table table;
+    if (!table.read(object, arguments, given, 2)) return nullptr;
+    return without_gil(table,
+                       [&](Closed& closed) { (table.loop->*method)(table.rows, table.slot, table.count, closed); });
+}
+
+Loop* initialised(PyObject* object) {
+    Loop* loop = reinterpret_cast<LoopObject*>(object)->loop;
+    if (!loop) PyErr_SetString(PyExc_RuntimeError, "the loop was not initialised");
+    return loop;
+}
+
+// held(slot) -> (n, entry)
+PyObject* loop_held(PyObject* object, PyObject* slot) {
+    Loop* loop = initialised(object);
+    const Py_ssize_t place = loop ? PyNumber_AsSsize_t(slot, PyExc_IndexError) : -1;
+    if (!loop || (place == -1 && PyErr_Occurred())) return nullptr;
+    const Held* held = place < 0 ? nullptr : loop->held_of(static_cast<std::size_t>(place));
+    const npy_intp width = loop->layout().entry();
+    const npy_intp pending = held ? held->pending.size() : 0, waiting = held ? held->waiting.size() : 0;
+    PyObject* result = array_from(pending ? held->pending.at(0) : nullptr, NPY_DOUBLE, pending, width);
+    if (!result || !waiting) return result;
+    Py_DECREF(result);
+    npy_intp shape[2] = {pending + waiting, width};
+    result = PyArray_SimpleNew(2, shape, NPY_DOUBLE);
+    if (!result) return nullptr;
+    auto* out = static_cast<double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(result)));
+    if (pending) std::memcpy(out, held->pending.at(0), pending * width * sizeof(double));
+    std::memcpy(out + pending * width, held->waiting.at(0), waiting * width * sizeof(double));
+    return result;
+}
+
+// hold(slot, entries, ripe)
+PyObject* loop_hold(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
+    Loop* loop = initialised(object);
+    if (!loop) return nullptr;
+    if (given != 3) return PyErr_Format(PyExc_TypeError, "hold takes 3 arguments");
+    const Py_ssize_t slot = PyNumber_AsSsize_t(arguments[0], PyExc_IndexError);
+    if (slot == -1 && PyErr_Occurred()) return nullptr;
+    PyArrayObject* entries = checked(arguments[1], NPY_DOUBLE, 2, "entries");
+    const Py_ssize_t ripe = entries ? PyNumber_AsSsize_t(arguments[2], PyExc_IndexError) : -1;
+    if (!entries || (ripe == -1 && PyErr_Occurred())) return nullptr;
+    const npy_intp count = PyArray_DIM(entries, 0);
+    if (slot < 0 || ripe < 0 || ripe > count || PyArray_DIM(entries, 1) != loop->layout().entry()) {
+        Table::unfit();
+        return nullptr;
+    }
+    try {
+        loop->hold(static_cast<std::size_t>(slot), static_cast<const double*>(PyArray_DATA(entries)), count, ripe);
+    } catch (const std::exception&) {
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
+
 PyMethodDef loop_methods[] = {
     {"push", cast(loop_push), METH_FASTCALL, nullptr},
+    {"advance", cast(loop_with_times<&Loop::advance>), METH_FASTCALL, nullptr},
+    {"pass_time", cast(loop_with_times<&Loop::pass_time>), METH_FASTCALL, nullptr},
+    {"flush", cast(loop_of_slots<&Loop::flush>), METH_FASTCALL, nullptr},
+    {"close", cast(loop_of_slots<&Loop::close>), METH_FASTCALL, nullptr},
+    {"held", loop_held, METH_O, nullptr},
+    {"hold", cast(loop_hold), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

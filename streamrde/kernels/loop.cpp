@@ -1,3 +1,4 @@
+// From complete samples in order to windows that close: the twin of windowing/walk.py, and what is called from outside.
 #include "loop.hpp"
 
 #include <cmath>
@@ -6,196 +7,304 @@
 #include <utility>
 
 namespace streamrde {
-namespace {
 
-// A row's first columns; see inference/table.py.
-enum Column { started, t0, last, cursor, window, filled, start, samples, late, duplicate, rejected };
-
-// Everything about edges is as in windowing/cutting.py, to the bit.
-double edge_tolerance(const Policy& policy, double origin, double t) {
-    const double a = std::fabs(origin), b = std::fabs(t);
-    return 1e-9 * (policy.every ? policy.seconds : 0.0) + 4 * std::numeric_limits<double>::epsilon() * (a > b ? a : b);
-}
-
-double anchor(const Policy& policy, double origin) {
-    if (!policy.epoch) return 0.0;
-    double into = std::fmod(origin, policy.seconds);
-    if (into < 0) into += policy.seconds;
-    const double tolerance = edge_tolerance(policy, origin, origin);
-    return policy.seconds - into <= tolerance || into <= tolerance ? 0.0 : -into;
-}
-
-double edge_time(const Policy& policy, double origin, double k) {
-    if (!policy.epoch) return origin + k * policy.seconds;
-    return (std::nearbyint((origin + anchor(policy, origin)) / policy.seconds) + k) * policy.seconds;
-}
-
-}  // namespace
-
-Loop::Loop(Layout layout, Policy policy, Kernel kernel, WordTable words)
-    : layout_(layout), policy_(policy), kernel_(kernel), words_(std::move(words)), signature_size_(0) {
+Loop::Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordTable words,
+           std::vector<double> limits, std::vector<double> fills)
+    : layout_(layout),
+      partition_(partition),
+      order_(order),
+      kernel_(kernel),
+      words_(std::move(words)),
+      limits_(std::move(limits)),
+      fills_(std::move(fills)),
+      signature_size_(0) {
     std::ptrdiff_t power = 1;
-    for (int k = 0; k < layout.depth; ++k) signature_size_ += (power *= layout.channels + 1);
+    for (int k = 0; k < layout.depth; ++k) signature_size_ += (power *= layout.path());
 }
 
-Refusal Loop::judge(const double* row, double t, const double* x) const {
-    Refusal refusal;
-    const bool fresh = row[started] == 0;
-    int column = std::isfinite(t) ? -1 : 0;
-    for (int i = 0; column < 0 && i < layout_.channels; ++i)
-        if (std::isinf(x[i]) || (std::isnan(x[i]) && !policy_.hold && !fresh)) column = i + 1;
-    if (column >= 0) {
-        refusal.fault = Fault::unusable;
-        refusal.column = column;
-        return refusal;
-    }
-    if (fresh) return refusal;
-    const double reached = row[t0] + row[cursor];
-    const double edge = reached - edge_tolerance(policy_, row[t0], reached);
-    refusal.bound = row[last] > edge ? row[last] : edge;
-    if (t == row[last]) refusal.fault = Fault::duplicate;
-    else if (t < row[last] || t < edge) refusal.fault = Fault::late;
-    return refusal;
+Loop::Scratch Loop::scratch() const {
+    // settle: a sample and its flags; extend: a piece, values left, right, next; large: a log-signature.
+    return {std::vector<double>(2 * layout_.channels + layout_.path() + 3 * layout_.values() + words_.size()), {}};
 }
 
-Refusal Loop::check(double* rows, const std::int64_t* slots, const double* t, const double* x,
-                    std::ptrdiff_t count) const {
-    // Later rows are judged by earlier ones: move each stream on as far as judging needs, then put all back.
-    struct Before {
-        double* row;
-        double started, t0, last, cursor;
-    };
-    std::vector<Before> moved;
-    moved.reserve(count);
-    Refusal refusal;
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-        double* row = rows + slots[i] * layout_.width;
-        refusal = judge(row, t[i], x + i * layout_.channels);
-        if (refusal.fault != Fault::none) {
+Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, const double* x,
+                   const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, Closed& closed) {
+    Scratch scratch = this->scratch();
+    for (std::ptrdiff_t k = 0; k < count; ++k) {
+        const std::ptrdiff_t i = indices ? indices[k] : k;
+        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges};
+        Refusal refusal = take(stream, t[i], x + i * layout_.channels);
+        if (refusal.fault == Fault::none) continue;
+        if (!drop && !(refusal.fault == Fault::duplicate && order_.duplicates != Duplicates::error)) {
             refusal.row = i;
-            break;
+            return refusal;
         }
-        moved.push_back({row, row[started], row[t0], row[last], row[cursor]});
-        if (row[started] == 0) {
-            row[started] = 1;
-            row[t0] = t[i];
-            row[cursor] = 0;
-        }
-        row[last] = t[i];
+        const Column counter = refusal.fault == Fault::rejected ? rejected
+                               : refusal.fault == Fault::late   ? late
+                                                                : duplicate;
+        stream.row[counter] += 1;
+        closed.unused.push_back(i);
+        closed.fault.push_back(static_cast<std::int64_t>(refusal.fault));
     }
-    for (std::size_t i = moved.size(); i-- > 0;) {
-        double* row = moved[i].row;
-        row[started] = moved[i].started;
-        row[t0] = moved[i].t0;
-        row[last] = moved[i].last;
-        row[cursor] = moved[i].cursor;
-    }
-    return refusal;
+    return {};
 }
 
-void Loop::push(double* rows, const std::int64_t* slots, const double* t, const double* x, std::ptrdiff_t count,
-                Closed& closed) const {
-    const int channels = layout_.channels;
-    std::vector<double> work(3 * channels + 1);
+void Loop::advance(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed) {
+    Scratch scratch = this->scratch();
     for (std::ptrdiff_t i = 0; i < count; ++i) {
         double* row = rows + slots[i] * layout_.width;
-        const double* sample = x + i * channels;
-        switch (judge(row, t[i], sample).fault) {
-            case Fault::unusable: row[rejected] += 1; continue;
-            case Fault::late: row[late] += 1; continue;
-            case Fault::duplicate: row[duplicate] += 1; continue;
-            case Fault::none: break;
-        }
-        row[samples] += 1;
-        if (row[started] == 0) begin(row, slots[i], t[i], sample, closed);
-        else extend(row, slots[i], t[i], sample, closed, work.data());
+        if (row[top] == -std::numeric_limits<double>::infinity() || row[paused] != 0) continue;
+        Stream stream{row, slots[i], i, closed, scratch.work.data(), scratch.edges};
+        if (held_[slots[i]]) release(stream, *held_[slots[i]], t[i]);
+        if (order_.lateness_samples == 0) pass(stream, (row[top] > t[i] ? row[top] : t[i]) - order_.lateness);
     }
 }
 
-void Loop::begin(double* row, std::int64_t slot, double t, const double* x, Closed& closed) const {
-    row[started] = 1;
-    row[t0] = row[last] = row[start] = t;
-    row[cursor] = row[window] = row[filled] = 0;
-    double* held = row + layout_.x;  // the fill values
-    for (int i = 0; i < layout_.channels; ++i)
-        if (!std::isnan(x[i])) held[i] = x[i];
-    closed.began.push_back(slot);
-    closed.first.insert(closed.first.end(), held, held + layout_.channels);
+void Loop::flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed) {
+    Scratch scratch = this->scratch();
+    for (std::ptrdiff_t i = 0; i < count; ++i) {
+        double* row = rows + slots[i] * layout_.width;
+        Stream stream{row, slots[i], i, closed, scratch.work.data(), scratch.edges};
+        if (held_[slots[i]]) end_intake(stream, *held_[slots[i]]);
+        if (row[started] != 0 && row[paused] == 0) {
+            end(stream);
+            row[paused] = 1;
+        }
+    }
 }
 
-void Loop::extend(double* row, std::int64_t slot, double t, const double* x, Closed& closed, double* work) const {
+void Loop::pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed) {
+    Scratch scratch = this->scratch();
+    for (std::ptrdiff_t i = 0; i < count; ++i) {
+        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges};
+        pass(stream, t[i]);
+    }
+}
+
+void Loop::close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed) {
+    Scratch scratch = this->scratch();
+    for (std::ptrdiff_t i = 0; i < count; ++i) {
+        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges};
+        end(stream);
+    }
+}
+
+void Loop::walk(Stream& stream, double t, const double* data, const double* observed, bool breaks) const {
+    double* row = stream.row;
+    if (row[started] == 0) {
+        begin(stream, t, data, observed, true);
+    } else if (breaks) {
+        if (partition_.holds != 0 && row[paused] == 0) pass(stream, row[last] + partition_.holds);
+        end(stream);
+        begin(stream, t, data, observed, !partition_.carry);
+    } else {
+        extend(stream, t, data, observed);
+    }
+}
+
+void Loop::pass(Stream& stream, double t) const {
+    double* row = stream.row;
+    if (!partition_.hold || row[started] == 0 || row[paused] != 0) return;
+    if (t - row[last] > partition_.longest_gap) t = row[last] + partition_.holds;
+    double u = t - row[t0];
+    find_edges(row, t, u, stream.edges);
+    double* dx = stream.work + 2 * layout_.channels;
+    for (const double at : stream.edges) {
+        move(stream, at, dx);
+        close_window(stream, edge_time(row, at));
+    }
+}
+
+void Loop::end(Stream& stream) const {
+    if (stream.row[filled] != 0) close_window(stream, stream.row[last]);
+}
+
+void Loop::begin(Stream& stream, double t, const double* data, const double* observed, bool anew) const {
+    double* row = stream.row;
     const int channels = layout_.channels;
-    double* held = row + layout_.x;
-    double* signature = row + layout_.signature;
-    double* dx = work;                   // one piece, time first
-    double* left = dx + channels + 1;    // linear: the path's value where the piece begins
-    double* next = left + channels;      // the sample, missing values held
-    for (int i = 0; i < channels; ++i) next[i] = std::isnan(x[i]) ? held[i] : x[i];
+    double* x = row + layout_.x;
+    std::memcpy(x, data, channels * sizeof(double));
+    double* next = x + channels;
+    if (layout_.counts) {
+        for (int i = 0; i < channels; ++i) next[i] = anew ? observed[i] : next[i] + observed[i];
+        next += channels;
+    }
+    if (layout_.elapsed)
+        for (int i = 0; i < channels; ++i) next[i] = 0.0;
+    row[started] = 1;
+    row[paused] = 0;
+    row[t0] = row[last] = row[start] = t;
+    row[cursor] = row[filled] = row[taken] = 0;
+    row[first] = row[window];
+    if (!anew) return;
+    row[begun] = row[window];
+    row[begins] += 1;
+    Closed& closed = stream.closed;
+    closed.began.push_back(stream.slot);
+    closed.begins.push_back(static_cast<std::int64_t>(row[begins]));
+    closed.first.insert(closed.first.end(), x, x + layout_.values());
+}
 
-    const double origin = row[t0], u_a = row[cursor];
-    double u = t - origin, number = row[window], zero = 0.0;
-    std::int64_t crossed = 0;
-    bool on_edge = false;
-    if (policy_.every) {
-        zero = anchor(policy_, origin);
-        const double where = (u - zero) / policy_.seconds, nearest = std::nearbyint(where);
-        const double edge = zero + nearest * policy_.seconds;
-        on_edge = std::fabs(u - edge) <= edge_tolerance(policy_, origin, t);
-        number = on_edge ? nearest : std::floor(where);
-        if (on_edge) u = edge;
-        crossed = static_cast<std::int64_t>(number - row[window]);
-    }
-    const std::int64_t moves = crossed + 1 - (on_edge && crossed > 0);
-    const double first_window = row[window];
-    std::memcpy(left, held, channels * sizeof(double));
-    for (std::int64_t j = 0; j < moves; ++j) {
-        const double begin = j == 0 ? u_a : zero + (first_window + j) * policy_.seconds;
-        const double end = j == moves - 1 ? u : zero + (first_window + j + 1) * policy_.seconds;
-        dx[0] = end - begin;
-        if (policy_.hold) {
-            for (int i = 0; i < channels; ++i) dx[i + 1] = 0.0;
-        } else if (j == moves - 1) {
-            for (int i = 0; i < channels; ++i) dx[i + 1] = next[i] - left[i];
-        } else {
-            const double fraction = (end - u_a) / (u - u_a);
-            for (int i = 0; i < channels; ++i) {
-                const double right = held[i] + fraction * (next[i] - held[i]);
-                dx[i + 1] = right - left[i];
-                left[i] = right;
-            }
+void Loop::extend(Stream& stream, double t, const double* data, const double* observed) const {
+    double* row = stream.row;
+    const int channels = layout_.channels, values = layout_.values(), clocks = layout_.elapsed ? channels : 0;
+    const int plain = values - clocks;
+    double* x = row + layout_.x;
+    double* signature = row + layout_.signature;
+    double* dx = stream.work + 2 * channels;  // one piece, time first
+    double* left = dx + layout_.path();       // linear: the path's values where the piece begins
+    double* right = left + values;            // and at the sample
+    double* next = right + values;            // what is kept of the sample; of `elapsed` when it was 0
+    std::vector<double>& edges = stream.edges;
+
+    double u = t - row[t0];
+    const bool on_edge = find_edges(row, t, u, edges);
+    const double begins_at = row[cursor];
+    std::memcpy(next, data, channels * sizeof(double));
+    if (layout_.counts)
+        for (int i = 0; i < channels; ++i) next[channels + i] = x[channels + i] + observed[i];
+    for (int i = 0; i < clocks; ++i) next[plain + i] = observed[i] > 0 ? u : x[plain + i];
+
+    const std::size_t moves = edges.size() + !on_edge;
+    const bool counts_pieces = partition_.policy != Policy::count;
+    if (partition_.hold) {
+        for (std::size_t j = 0; j < moves; ++j) {
+            move(stream, j < edges.size() ? edges[j] : u, dx);
+            if (j < edges.size()) close_window(stream, edge_time(row, edges[j]));
         }
-        kernel_.fold(channels + 1, layout_.depth, signature, dx, 1);
-        if (policy_.every) {
-            row[filled] += 1;
-            if (j < crossed) close(row, slot, edge_time(policy_, origin, first_window + j + 1), closed);
-        }
-    }
-    if (policy_.hold) {
         dx[0] = 0.0;
-        for (int i = 0; i < channels; ++i) dx[i + 1] = next[i] - held[i];
-        kernel_.fold(channels + 1, layout_.depth, signature, dx, 1);
-        if (policy_.every) row[filled] += 1;
-    }
-    if (!policy_.every) {
-        row[filled] += 1;
-        if (row[filled] == static_cast<double>(policy_.n)) close(row, slot, t, closed);
+        for (int i = 0; i < plain; ++i) dx[1 + i] = next[i] - x[i];
+        for (int i = plain; i < values; ++i) dx[1 + i] = (u - next[i]) - (u - x[i]);
+        kernel_.fold(layout_.path(), layout_.depth, signature, dx, 1);
+        if (counts_pieces) row[filled] += 1;
+    } else {
+        for (int i = 0; i < plain; ++i) {
+            left[i] = x[i];
+            right[i] = next[i];
+        }
+        for (int i = plain; i < values; ++i) {
+            left[i] = begins_at - x[i];
+            right[i] = u - next[i];
+        }
+        for (std::size_t j = 0; j < moves; ++j) {
+            const double to = j == moves - 1 ? u : edges[j];
+            dx[0] = to - row[cursor];
+            if (j == moves - 1) {
+                for (int i = 0; i < values; ++i) dx[1 + i] = right[i] - left[i];
+            } else {
+                const double fraction = (to - begins_at) / (u - begins_at);
+                for (int i = 0; i < values; ++i) {
+                    const double from = i < plain ? x[i] : begins_at - x[i];
+                    const double at = from + fraction * (right[i] - from);
+                    dx[1 + i] = at - left[i];
+                    left[i] = at;
+                }
+            }
+            kernel_.fold(layout_.path(), layout_.depth, signature, dx, 1);
+            if (counts_pieces) row[filled] += 1;
+            row[cursor] = to;
+            if (j < edges.size()) close_window(stream, edge_time(row, edges[j]));
+        }
     }
     row[last] = t;
     row[cursor] = u;
-    std::memcpy(held, next, channels * sizeof(double));
+    std::memcpy(x, next, values * sizeof(double));
+    if (partition_.policy == Policy::count) {
+        row[filled] += 1;
+        if (row[filled] == static_cast<double>(partition_.n)) close_window(stream, t);
+    } else if (partition_.policy == Policy::adaptive) {
+        if (partition_.hold || !on_edge) row[taken] += 1;
+        if (row[filled] != 0 && large(row, dx + layout_.path() + 3 * values)) close_window(stream, t);
+    }
 }
 
-void Loop::close(double* row, std::int64_t slot, double end, Closed& closed) const {
+// Everything about edges is as in windowing/edges.py, to the bit.
+double Loop::edge_tolerance(double origin, double t) const {
+    const double a = std::fabs(origin), b = std::fabs(t);
+    return 1e-9 * partition_.length + 4 * std::numeric_limits<double>::epsilon() * (a > b ? a : b);
+}
+
+double Loop::anchor(double origin) const {
+    if (!partition_.epoch) return 0.0;
+    double into = std::fmod(origin, partition_.length);
+    if (into < 0) into += partition_.length;
+    const double tolerance = edge_tolerance(origin, origin);
+    return partition_.length - into <= tolerance || into <= tolerance ? 0.0 : -into;
+}
+
+bool Loop::find_edges(const double* row, double t, double& u, std::vector<double>& edges) const {
+    edges.clear();
+    const double length = partition_.length, origin = row[t0];
+    if (partition_.policy == Policy::count) return false;
+    const double tolerance = edge_tolerance(origin, t);
+    if (partition_.policy == Policy::every) {
+        const double zero = anchor(origin), where = (u - zero) / length, nearest = std::nearbyint(where);
+        const double near = zero + nearest * length;
+        const bool on_edge = std::fabs(u - near) <= tolerance;
+        const double reached = on_edge ? nearest : std::floor(where);
+        if (on_edge) u = near;
+        for (double k = row[window] - row[first] + 1; k <= reached; k += 1) edges.push_back(zero + k * length);
+        return on_edge && !edges.empty();
+    }
+    if (length == 0) return false;
+    double from = row[start] - origin;
+    for (double at = from + length; at - u <= tolerance; at = from + length) {
+        edges.push_back(at);
+        if (std::fabs(u - at) <= tolerance) {
+            u = at;
+            return true;
+        }
+        from = at;
+    }
+    if (std::fabs(u - from) <= tolerance) u = from;
+    return false;
+}
+
+double Loop::edge_time(const double* row, double at) const {
+    const double origin = row[t0];
+    if (partition_.policy != Policy::every) return origin + at;
+    const double k = row[window] - row[first] + 1;
+    if (!partition_.epoch) return origin + k * partition_.length;
+    return (std::nearbyint((origin + anchor(origin)) / partition_.length) + k) * partition_.length;
+}
+
+void Loop::move(Stream& stream, double to, double* dx) const {
+    double* row = stream.row;
+    const int values = layout_.values(), plain = values - (layout_.elapsed ? layout_.channels : 0);
+    dx[0] = to - row[cursor];
+    for (int i = 0; i < plain; ++i) dx[1 + i] = 0.0;
+    for (int i = plain; i < values; ++i) dx[1 + i] = dx[0];
+    kernel_.fold(layout_.path(), layout_.depth, row + layout_.signature, dx, 1);
+    if (partition_.policy != Policy::count) row[filled] += 1;
+    row[cursor] = to;
+}
+
+// See windowing/norms.py.
+bool Loop::large(const double* row, double* log) const {
+    if (row[cursor] - (row[start] - row[t0]) < partition_.min_seconds) return false;
+    kernel_.log(layout_.path(), layout_.depth, row + layout_.signature, words_.words(), log);
+    for (std::size_t i = 0; i < words_.size(); ++i)
+        if (std::fabs(log[i]) > limits_[i]) return true;
+    return false;
+}
+
+void Loop::close_window(Stream& stream, double end) const {
+    double* row = stream.row;
     double* signature = row + layout_.signature;
-    closed.slot.push_back(slot);
+    Closed& closed = stream.closed;
+    closed.slot.push_back(stream.slot);
     closed.window.push_back(static_cast<std::int64_t>(row[window]));
+    closed.since.push_back(static_cast<std::int64_t>(row[window] - row[begun]));
+    closed.of.push_back(static_cast<std::int64_t>(row[begins]));
     closed.start.push_back(row[start]);
     closed.end.push_back(end);
+    closed.row.push_back(stream.cause);
     closed.logsigs.resize(closed.logsigs.size() + words_.size());
-    kernel_.log(layout_.channels + 1, layout_.depth, signature, words_.words(), closed.logsigs.data() + closed.logsigs.size() - words_.size());
+    double* logsig = closed.logsigs.data() + closed.logsigs.size() - words_.size();
+    kernel_.log(layout_.path(), layout_.depth, signature, words_.words(), logsig);
     std::memset(signature, 0, signature_size_ * sizeof(double));
     row[window] += 1;
-    row[filled] = 0;
+    row[filled] = row[taken] = 0;
     row[start] = end;
 }
 

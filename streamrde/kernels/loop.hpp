@@ -1,11 +1,14 @@
-// The way of a sample through a stream's row: order, window edges, the update, and the windows that close.
+// The way of rows through a table of streams: order, missing values, window edges, the windows that close.
 //
-// The compiled twin of windowing/cutting.py and windowing/order.py, row by row instead of array by array, with the same
-// arithmetic in the same order: this file is compiled without contraction of a * b + c, so both give the same bits.
+// The compiled twin of windowing/ordering.py, settling.py and walk.py, with the same decisions and the same arithmetic in the
+// same order: these files are compiled without contraction of a * b + c, so both give the same bits. What the names
+// mean is told there. A call touches only the rows and held samples of its slots: calls on disjoint slots may run at
+// the same time, once `reserve` has made room.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "variant.hpp"
@@ -13,64 +16,176 @@
 
 namespace streamrde {
 
-// Where things stand in a stream's row; see inference/table.py.
+// First columns of a stream's row; see windowing/rows.py.
+enum Column {
+    started, t0, last, cursor, window, filled, start, first, begun, begins, taken, ordered, top, paused, held, ripe,
+    samples, late, duplicate, rejected, merged, columns
+};
+
+// Where the rest stands.
 struct Layout {
-    std::ptrdiff_t width, x, signature;
-    int channels;  // of the data; the path has one more, time
+    std::ptrdiff_t width, x, seen, signature;
+    int channels;  // of a sample
+    bool counts, elapsed;
     int depth;
+
+    int values() const { return channels * (1 + counts + elapsed); }    // of the path without time
+    int path() const { return values() + 1; }                           // of the path
+    int entry() const { return 1 + channels * (1 + (counts || elapsed)); }  // numbers of a held sample
 };
 
-struct Policy {
-    bool every;       // windows of equal duration, else of equal count
-    double seconds;   // every
-    bool epoch;       // every: edges at multiples of `seconds`, else since the stream's first sample
-    std::int64_t n;   // count
-    bool hold;        // interpolation, else linear
+enum class Policy : int { every = 0, count, adaptive };
+
+struct Partition {
+    Policy policy;
+    double length;       // every, adaptive: of a window that nothing closes earlier; 0 = no such bound
+    bool epoch;          // every: edges at multiples of `length`, else since the segment's first sample
+    std::int64_t n;      // count
+    double min_seconds;  // adaptive
+    bool hold;           // interpolation, else linear
+    double longest_gap, holds;
+    bool carry;
+    std::int64_t wait_samples;
+    double wait_seconds;
 };
 
-// Windows that closed, in the order of the rows that closed them, and streams that began.
-struct Closed {
-    std::vector<std::int64_t> slot, window;
-    std::vector<double> start, end;
-    std::vector<double> logsigs;  // one after the other
-    std::vector<std::int64_t> began;
-    std::vector<double> first;  // first samples of the streams that began, missing values filled
+enum class Duplicates : int { error = 0, first, last };
+
+struct Order {
+    double lateness;
+    std::int64_t lateness_samples, max_held;
+    Duplicates duplicates;
+    bool merge;
+
+    bool strict() const { return merge || duplicates == Duplicates::last; }
+    bool holds() const { return lateness > 0 || lateness_samples > 0 || strict(); }
 };
 
-enum class Fault : int { none = 0, unusable, late, duplicate };
+enum class Fault : int { none = 0, rejected, late, duplicate };
 
 struct Refusal {
     Fault fault = Fault::none;
     std::ptrdiff_t row = 0;
-    int column = 0;      // unusable: 0 is the time, then the channels
+    int column = 0;      // rejected: 0 is the time, then the channels
     double bound = 0.0;  // late, duplicate: the time that the row had to be after
+};
+
+// What came of a call; see windowing/loop.py.
+struct Closed {
+    std::vector<std::int64_t> began, begins;
+    std::vector<double> first;
+    std::vector<std::int64_t> slot, window, since, of;
+    std::vector<double> start, end, logsigs;
+    std::vector<std::int64_t> row;
+    std::vector<std::int64_t> unused, fault;
+};
+
+// Samples in order of time, `width` numbers each.
+class Queue {
+public:
+    explicit Queue(std::ptrdiff_t width) : width_(width) {}
+    std::ptrdiff_t size() const { return (static_cast<std::ptrdiff_t>(data_.size()) - front_) / width_; }
+    double* at(std::ptrdiff_t i) { return data_.data() + front_ + i * width_; }
+    const double* at(std::ptrdiff_t i) const { return data_.data() + front_ + i * width_; }
+    // Room for a sample before place i, filled with zeros.
+    double* insert(std::ptrdiff_t i);
+    void pop();
+
+private:
+    std::ptrdiff_t width_, front_ = 0;
+    std::vector<double> data_;
+};
+
+struct Held {
+    Queue pending;  // in turn, waiting for a channel's next observation
+    Queue waiting;  // not yet in turn
 };
 
 class Loop {
 public:
-    Loop(Layout layout, Policy policy, Kernel kernel, WordTable words);
+    Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordTable words, std::vector<double> limits, std::vector<double> fills);
 
-    // The first row that cannot be used, in order of arrival; nothing changes.
-    Refusal check(double* rows, const std::int64_t* slots, const double* t, const double* x, std::ptrdiff_t count) const;
-
-    // Takes rows in order of arrival. One that cannot be used is counted in its stream's row and skipped.
-    void push(double* rows, const std::int64_t* slots, const double* t, const double* x, std::ptrdiff_t count,
-              Closed& closed) const;
-
-    std::size_t words() const { return words_.size(); }
     const Layout& layout() const { return layout_; }
+    std::ptrdiff_t words() const { return static_cast<std::ptrdiff_t>(words_.size()); }
+
+    // Room for the held samples of so many slots; before anything else is called on them.
+    void reserve(std::size_t slots);
+
+    // Takes rows in order of arrival, or those at `indices` of them. One that cannot be used is counted in its stream's
+    // row and skipped; without `drop` the first such is returned at once, and what came before it is done.
+    Refusal push(double* rows, const std::int64_t* slots, const double* t, const double* x,
+                 const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, Closed& closed);
+    // The same refusal without taking anything; only where no sample is held, which `holds` tells.
+    Refusal check(double* rows, const std::int64_t* slots, const double* t, const double* x, std::ptrdiff_t count) const;
+    bool holds(const double* rows, const std::int64_t* slots, std::ptrdiff_t count) const;
+
+    void advance(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed);
+    void flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed);
+    void pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed);
+    void close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed);
+
+    // What streams hold, for snapshots, and to undo a push.
+    const Held* held_of(std::size_t slot) const;
+    void hold(std::size_t slot, const double* entries, std::ptrdiff_t count, std::ptrdiff_t ripe);
+    struct Saved {
+        std::int64_t slot;
+        std::vector<double> row;
+        std::unique_ptr<Held> held;
+    };
+    std::vector<Saved> save(const double* rows, const std::int64_t* slots, std::ptrdiff_t count) const;
+    void put_back(double* rows, std::vector<Saved>& saved);
 
 private:
+    // One stream during one call: its row, and where results go.
+    struct Stream {
+        double* row;
+        std::int64_t slot, cause;
+        Closed& closed;
+        double* work;
+        std::vector<double>& edges;
+    };
+    // Memory that one call uses over and over.
+    struct Scratch {
+        std::vector<double> work, edges;
+    };
+    Scratch scratch() const;
+
+    // intake.cpp
     Refusal judge(const double* row, double t, const double* x) const;
-    void begin(double* row, std::int64_t slot, double t, const double* x, Closed& closed) const;
-    void extend(double* row, std::int64_t slot, double t, const double* x, Closed& closed, double* work) const;
-    void close(double* row, std::int64_t slot, double end, Closed& closed) const;
+    Refusal take(Stream& stream, double t, const double* x);
+    Refusal insert(Stream& stream, double t, const double* x);
+    Refusal repeat(double* row, double* entry, const double* x) const;
+    void release(Stream& stream, Held& held, double time);
+    void end_intake(Stream& stream, Held& held);
+    void pop(Stream& stream, Held& held);
+    void settle(Stream& stream, double t, const double* x);
+    void fill_back(const double* row, Queue& pending, int channel) const;
+    void complete(Stream& stream, Held& held, bool all_of_them);
+    static void count(double* row, const Held& held);
+    Held& held_at(std::int64_t slot);
+
+    // loop.cpp
+    void walk(Stream& stream, double t, const double* data, const double* observed, bool breaks) const;
+    void begin(Stream& stream, double t, const double* data, const double* observed, bool anew) const;
+    void extend(Stream& stream, double t, const double* data, const double* observed) const;
+    void end(Stream& stream) const;
+    void pass(Stream& stream, double t) const;
+    bool find_edges(const double* row, double t, double& u, std::vector<double>& edges) const;
+    double edge_time(const double* row, double at) const;
+    void move(Stream& stream, double to, double* dx) const;
+    bool large(const double* row, double* log) const;
+    void close_window(Stream& stream, double end) const;
+    double edge_tolerance(double origin, double t) const;
+    double anchor(double origin) const;
 
     Layout layout_;
-    Policy policy_;
+    Partition partition_;
+    Order order_;
     Kernel kernel_;
     WordTable words_;
+    std::vector<double> limits_, fills_;
     std::ptrdiff_t signature_size_;
+    std::vector<std::unique_ptr<Held>> held_;
 };
 
 }  // namespace streamrde

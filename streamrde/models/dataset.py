@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from streamrde.connectors.arrow import read
 from streamrde.connectors.samples import Columns
 from streamrde.errors import ConfigError, DataError
-from streamrde.kernels import signature_channels
 from streamrde.models.train_config import DataConfig, SplitConfig
-from streamrde.signature.paths import log_coordinates
-from streamrde.windowing.cutting import Runs, cut
-from streamrde.windowing.logsigs import accumulate, start_position
-from streamrde.windowing.policies import Interpolation, Windows
+from streamrde.windowing.cutting import Runs
+from streamrde.windowing.logsigs import explain_unusable
+from streamrde.windowing.order import Order
+from streamrde.windowing.ordering import Fault
+from streamrde.windowing.recorded import InOrder, put_in_order
 
 Array = NDArray[np.float64]
 
@@ -50,23 +50,16 @@ class Split(NamedTuple):
     test: list[Recording]
 
 
-class Windowed(NamedTuple):
-    """The windows of one stream."""
-
-    edges: Array
-    """(K+1,), seconds, absolute."""
-    logsigs: Array
-    """(K, B), words basis, unscaled."""
-
-
-def read_recordings(data: DataConfig, *, group: str = "") -> list[Recording]:
+def read_recordings(data: DataConfig, *, group: str = "", order: Order | None = None) -> list[Recording]:
     """Read all streams of a data set, ordered by name.
 
     Args:
         data: files and columns.
+        order: of the rows of a stream, as serving puts them into it; None: as they are.
         group: column whose value a stream belongs to; "" makes each stream its own group.
     Raises:
-        DataError: no file, a missing column, a time that does not ascend, a stream with two labels or groups.
+        DataError: no file, a missing column, a value that is infinite, a row that is late or, where `order` calls it a
+            fault, a repeat; a stream with two labels or groups.
     """
     columns = Columns(
         channels=tuple(channel.name for channel in data.channels),
@@ -97,18 +90,28 @@ def read_recordings(data: DataConfig, *, group: str = "") -> list[Recording]:
     rows = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
     recordings = []
     for name, own in zip(names.tolist(), rows, strict=True):
-        late = np.flatnonzero(np.diff(t[own]) <= 0)
-        if late.size:
-            raise DataError(
-                f"{where}: stream '{name}' has time {t[own][late[0] + 1]} after {t[own][late[0]]}; sort the file by "
-                f"'{data.time}' and drop repeats",
-                path=where,
-                column=data.time,
-            )
+        ordered = put_in_order(t[own], x[own], order or Order())
+        _check_used(ordered, t[own], x[own], name, order or Order(), where, data.time)
+        own = own[ordered.row]
         label = "" if labels is None else _single(labels[own], name, data.targets[0], where)
         key = name if groups is None else _single(groups[own], name, group, where)
-        recordings.append(Recording(name, t[own], x[own], label, targets[own], key))
+        recordings.append(Recording(name, ordered.t, ordered.x, label, targets[own], key))
     return recordings
+
+
+def _check_used(ordered: InOrder, t: Array, x: Array, stream: str, order: Order, where: str, column: str) -> None:
+    """Raise DataError at a row that serving would not use either, unless it is a repeat that `order` allows."""
+    for row, verdict in ordered.unused:
+        if verdict.fault == Fault.REJECTED:
+            why = explain_unusable(row, verdict.column, t, x)
+            raise DataError(f"{where}: stream '{stream}': {why}", path=where)
+        if verdict.fault == Fault.LATE or order.duplicates == "error":
+            raise DataError(
+                f"{where}: stream '{stream}' has time {t[row]} after {verdict.bound}; sort the file by '{column}' and "
+                "drop repeats, or set order.lateness and order.duplicates",
+                path=where,
+                column=column,
+            )
 
 
 def split(recordings: Sequence[Recording], config: SplitConfig) -> Split:
@@ -153,54 +156,11 @@ def split(recordings: Sequence[Recording], config: SplitConfig) -> Split:
     return parts
 
 
-def window(
-    ts: Sequence[Array],
-    xs: Sequence[Array],
-    depth: int,
-    windows: Windows,
-    interpolation: Interpolation,
-    *,
-    fills: Array,
-    engine: Literal["pysiglib", "own"] = "pysiglib",
-) -> list[Windowed]:
-    """Windows of many streams at once; the same as `streamrde.logsig_windows` of each with time as channel 0.
-
-    Args:
-        ts: times of each stream, (L,).
-        xs: its data channels, (L, C-1); NaN = not observed keeps the last value (hold only).
-        fills: value of each channel before it is first observed, (C-1,).
-        engine: what computes the log-signatures.
-    """
-    index = np.repeat(np.arange(len(ts)), [len(t) for t in ts])
-    position = start_position(np.tile(fills, (len(ts), 1)))
-    t, x = np.concatenate(ts), np.concatenate(xs)
-    runs, moved, _ = cut(position, index, t, x, windows=windows, interpolation=interpolation)
-    channels = x.shape[1] + 1
-    # A stream's last window is short and still open, if anything is in it.
-    kept = runs.closes | (moved.filled[runs.stream] > 0)
-    if engine == "pysiglib":
-        logsigs = _pysiglib(runs, depth)
-    else:
-        open_signatures = np.zeros((len(ts), signature_channels(channels, depth)))
-        closed = accumulate(runs, open_signatures, depth)
-        logsigs = np.empty((len(runs.stream), closed.shape[1]))
-        logsigs[runs.closes] = closed
-        if not runs.closes.all():
-            logsigs[~runs.closes] = log_coordinates(open_signatures[runs.stream[~runs.closes]], channels, depth)
-    last = np.array([t[-1] for t in ts])
-    ends = np.where(runs.closes, runs.t_end, last[runs.stream])
-    result = []
-    for i, times in enumerate(ts):
-        own = np.flatnonzero(kept & (runs.stream == i))
-        result.append(Windowed(np.append(times[:1], ends[own]), logsigs[own]))
-    return result
-
-
-def targets_at(recording: Recording, edges: Array) -> Array:
+def targets_at(recording: Recording, start: Array, end: Array) -> Array:
     """The last known value of each target within each window, (K, outputs); NaN where a window has none."""
-    result = np.full((len(edges) - 1, recording.targets.shape[1]), np.nan)
-    stops = np.searchsorted(recording.t, edges[1:], side="right")
-    starts = np.searchsorted(recording.t, edges[:-1], side="right")
+    result = np.full((len(end), recording.targets.shape[1]), np.nan)
+    stops = np.searchsorted(recording.t, end, side="right")
+    starts = np.searchsorted(recording.t, start, side="right")
     for j, column in enumerate(recording.targets.T):
         known = np.flatnonzero(np.isfinite(column))
         if known.size:
@@ -209,7 +169,7 @@ def targets_at(recording: Recording, edges: Array) -> Array:
     return result
 
 
-def _pysiglib(runs: Runs, depth: int) -> Array:
+def pysiglib_logsigs(runs: Runs, depth: int) -> Array:
     """Log-signatures of runs, batched: a path padded with its last point has the same signature."""
     count, channels = len(runs.stream), runs.increments.shape[1]
     longest = int(runs.lengths.max(initial=1))

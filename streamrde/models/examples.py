@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamrde.models.augmentation import augment
-from streamrde.models.dataset import Recording, targets_at, window
+from streamrde.models.dataset import Recording, pysiglib_logsigs, targets_at
 from streamrde.models.train_config import TrainConfig
+from streamrde.windowing.recorded import window_recordings
 
 Array = NDArray[np.float64]
 
@@ -22,8 +23,8 @@ class Example(NamedTuple):
 
     x0: Array
     """First sample with time, (C,)."""
-    edges: Array
-    """Edges of its windows since its first sample, seconds, (K+1,)."""
+    ends: Array
+    """Ends of its windows since it began, seconds, (K,)."""
     logsigs: Array
     """(K, B)."""
     target: Array
@@ -59,7 +60,10 @@ def prepare(
     classes: Sequence[str],
     variation: Variation | None = None,
 ) -> list[Example]:
-    """Window streams, or random variants of them; streams without a window are left out."""
+    """Window streams, or random variants of them, as serving will; what has no window is left out.
+
+    A stream in which the model's state begins anew after a gap becomes several examples.
+    """
     if not recordings:
         return []
     ts, xs = [recording.t for recording in recordings], [recording.x for recording in recordings]
@@ -70,21 +74,13 @@ def prepare(
             for t, x in zip(ts, xs, strict=True)
         ]
         ts, xs = [t for t, _ in pairs], [x for _, x in pairs]
-    windowed = window(
-        ts,
-        xs,
-        config.model.depth,
-        config.windows,
-        config.model.interpolation,
-        fills=fills,
-        engine=config.training.logsignatures,
-    )
+    logarithm = pysiglib_logsigs if config.training.logsignatures == "pysiglib" else None
     examples = []
-    for recording, x, (edges, logsigs) in zip(recordings, xs, windowed, strict=True):
-        if len(logsigs):
-            x0 = np.append(0.0, np.where(np.isnan(x[0]), fills, x[0]))
-            target = np.array(classes.index(recording.label)) if classes else targets_at(recording, edges)
-            examples.append(Example(x0, edges - edges[0], logsigs, target))
+    for windowed in window_recordings(ts, xs, config.partition(fills), logarithm=logarithm):
+        if len(windowed.logsigs):
+            recording, start, end = recordings[windowed.stream], windowed.start, windowed.end
+            target = np.array(classes.index(recording.label)) if classes else targets_at(recording, start, end)
+            examples.append(Example(np.append(0.0, windowed.first), end - start[0], windowed.logsigs, target))
     return examples
 
 

@@ -44,11 +44,11 @@ def measure(
         result["accuracy_end"] = float(np.mean([hits[-1] for hits in right]))
         for limit in seconds:
             # Half a window's rounding: an edge at 0.1 * 3 is an edge at 0.3.
-            closed = [int((example.edges[1:] <= limit + 1e-9).sum()) for example in examples]
+            closed = [int((example.ends <= limit + 1e-9).sum()) for example in examples]
             seen = [
                 hits[count - 1]
                 for example, hits, count in zip(examples, right, closed, strict=True)
-                if count and example.edges[-1] >= limit
+                if count and example.ends[-1] >= limit
             ]
             if seen:
                 result[f"accuracy_{limit:g}s"] = float(np.mean(seen))

@@ -16,11 +16,13 @@ from streamrde.inference.bundle import MLP, Bundle, Channel, Header, Task
 from streamrde.inference.solvers import FirstStage, Solver, log_ode_step
 from streamrde.models.fields import MLPField
 from streamrde.models.scaling import Scaling
+from streamrde.windowing.gaps import Gap
+from streamrde.windowing.missing import Missing
 from streamrde.windowing.policies import Every, Interpolation, Windows
 
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _SCALES = Scaling._fields
-_MLP, _WINDOWS = MLP(), Every(1.0)
+_MLP, _WINDOWS, _MISSING = MLP(), Every(1.0), Missing()
 
 
 class NeuralRDE(nn.Module):
@@ -30,7 +32,8 @@ class NeuralRDE(nn.Module):
     ``y_k = Linear(z(k+1))``.
 
     Args:
-        channels: C, channels of the path: time (seconds since the stream's first sample) and the data channels.
+        channels: time (seconds since the stream's first sample) and the data channels; C, the channels of the path, are
+            these and what `missing` adds.
         depth: depth of the log-signatures.
         hidden: size of the state z.
         outputs: number of outputs: classes or targets.
@@ -40,7 +43,9 @@ class NeuralRDE(nn.Module):
             torchcde.cdeint does by default.
         windows: how time is cut into windows; stored with the model, so that it is served as it was trained.
         interpolation: the path between samples, "linear" or "hold".
-        names: names of the C-1 data channels; by default x1, x2, ...
+        missing: what the path makes of channels that were not observed; it may add channels.
+        gap: silence after which the path, and the state too or not, begins anew; None: none.
+        names: names of the data channels; by default x1, x2, ...
         units: their units.
         fills: the value of each before it is first observed.
         task: "regression" or "classification" (the outputs are then logits).
@@ -71,6 +76,8 @@ class NeuralRDE(nn.Module):
         first_stage: FirstStage = "own",
         windows: Windows = _WINDOWS,
         interpolation: Interpolation = "linear",
+        missing: Missing = _MISSING,
+        gap: Gap | None = None,
         names: Sequence[str] | None = None,
         units: Sequence[str] | None = None,
         fills: Sequence[float] | None = None,
@@ -94,6 +101,8 @@ class NeuralRDE(nn.Module):
                 first_stage=first_stage,
                 windows=windows,
                 interpolation=interpolation,
+                missing=missing,
+                gap=gap,
                 task=task,
                 labels=tuple(labels),
                 units=tuple(target_units),
@@ -101,7 +110,7 @@ class NeuralRDE(nn.Module):
                 dtype=_DTYPES[dtype],  # type: ignore[arg-type]
             )
         )
-        features = self.header.logsig_channels
+        channels, features = self.header.path_channels, self.header.logsig_channels
         self.initial = nn.Linear(channels, hidden, dtype=dtype)
         self.field = MLPField(field, hidden=hidden, features=features, dtype=dtype)
         self.readout = nn.Linear(hidden, outputs, dtype=dtype)

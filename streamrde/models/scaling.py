@@ -28,19 +28,22 @@ class Scaling(NamedTuple):
     """(outputs,), multiplies the readout."""
 
 
-def fit_inputs(x: Sequence[Array], logsigs: Sequence[Array], names: Sequence[str]) -> tuple[Array, Array, Array]:
+def fit_inputs(
+    x: Sequence[Array], logsigs: Sequence[Array], names: Sequence[str], *, channels: int
+) -> tuple[Array, Array, Array]:
     """Scales of the inputs, from the training streams.
 
     The first sample is standardised by each channel's mean and standard deviation over all samples; time, which is 0
-    there, is left alone. A log-signature's coefficients differ by orders of magnitude (level k grows as the k-th power
-    of the path's length): each is divided by its root mean square r, and all by sqrt(B): ``scale = 1 / (r sqrt(B))``.
-    The scaled vector then has a mean square norm of 1 whatever depth and channels are. There is no shift: a window in
-    which nothing happens must leave the state where it is.
+    there, and channels that tell of missing values are left alone. A log-signature's coefficients differ by orders of
+    magnitude (level k grows as the k-th power of the path's length): each is divided by its root mean square r, and all
+    by sqrt(B): ``scale = 1 / (r sqrt(B))``. The scaled vector then has a mean square norm of 1 whatever depth and
+    channels are. There is no shift: a window in which nothing happens must leave the state where it is.
 
     Args:
-        x: each stream's samples, (L, C-1); NaN = not observed.
+        x: each stream's samples, (L, data channels); NaN = not observed.
         logsigs: each stream's log-signatures, (K, B).
-        names: names of the C-1 channels, for errors.
+        names: names of the data channels, for errors.
+        channels: C, channels of the path.
     Returns:
         x0_shift (C,), x0_scale (C,), logsig_scale (B,).
     Raises:
@@ -63,8 +66,8 @@ def fit_inputs(x: Sequence[Array], logsigs: Sequence[Array], names: Sequence[str
     rms = np.sqrt((windows**2).mean(axis=0))
     # A coefficient that is rounding error in training must not be blown up to order one when it is served.
     rms = np.maximum(rms, 1e-9 * rms.max())
-    shift, scale = np.zeros(len(names) + 1), np.ones(len(names) + 1)
-    shift[1:], scale[1:] = mean, 1 / deviation
+    shift, scale = np.zeros(channels), np.ones(channels)
+    shift[1 : len(names) + 1], scale[1 : len(names) + 1] = mean, 1 / deviation
     return shift, scale, 1 / (rms * np.sqrt(windows.shape[1]))
 
 

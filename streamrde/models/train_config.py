@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,7 +12,11 @@ from streamrde.disk import read_toml
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import MLP, Depth, Positive, Task
 from streamrde.inference.solvers import FirstStage, Solver
+from streamrde.windowing.gaps import Gap
+from streamrde.windowing.missing import Missing
+from streamrde.windowing.order import Order
 from streamrde.windowing.policies import Every, Interpolation, Windows
+from streamrde.windowing.rows import Partition
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
@@ -140,10 +145,19 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     data: DataConfig
     split: SplitConfig = SplitConfig()
     windows: Windows = Every(1.0)
+    missing: Missing = Missing()
+    gap: Gap | None = None
+    order: Order = Order()
+    """Of the rows that are read; "error" in `duplicates` also stops at a row that is late."""
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
     output: OutputConfig = OutputConfig()
+
+    def partition(self, fills: Iterable[float]) -> Partition:
+        """How streams become windows, channels beginning at `fills`."""
+        model = self.model
+        return Partition(tuple(fills), model.depth, self.windows, model.interpolation, self.missing, self.gap)
 
     def check(self) -> None:
         """Raise ConfigError where fields contradict each other."""

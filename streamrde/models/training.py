@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from streamrde.disk import replace_file
-from streamrde.errors import ConfigError, DataError
+from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.models.dataset import Recording, Split, read_recordings, split
 from streamrde.models.examples import Example, Variation, prepare
@@ -25,7 +25,6 @@ from streamrde.models.optimisation import optimise
 from streamrde.models.progress import print_metrics
 from streamrde.models.scaling import Scaling, fit_inputs, fit_targets
 from streamrde.models.train_config import TrainConfig, as_train_config, load_train_config
-from streamrde.windowing.logsigs import explain_unusable, unusable
 
 Array = NDArray[np.float64]
 
@@ -52,7 +51,7 @@ def train(
     else:
         config.check()
     console = console or Console()
-    recordings = read_recordings(config.data, group=config.split.column)
+    recordings = read_recordings(config.data, group=config.split.column, order=config.order)
     parts = split(recordings, config.split)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
@@ -69,8 +68,6 @@ def train(
 def fit(config: TrainConfig, parts: Split, *, console: Console) -> Bundle:
     """Train on one part of the streams, stop by another, measure all."""
     names = [channel.name for channel in config.data.channels]
-    for recording in (recording for part in parts for recording in part):
-        _check_usable(recording, config)
     classes = _classes(parts, config)
     fills, deviation = _moments(parts.train)
     examples = {
@@ -84,7 +81,9 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Bundle:
         raise ConfigError("no training stream has a window: shorten windows, or use longer recordings")
 
     model = _model(config, fills, classes)
-    inputs = fit_inputs([r.x for r in parts.train], [e.logsigs for e in examples["train"]], names)
+    inputs = fit_inputs(
+        [r.x for r in parts.train], [e.logsigs for e in examples["train"]], names, channels=model.header.path_channels
+    )
     outputs = (np.zeros(len(classes)), np.ones(len(classes)))
     if not classes:
         outputs = fit_targets([example.target for example in examples["train"]], config.data.targets)
@@ -129,6 +128,8 @@ def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralR
         first_stage=model.first_stage,
         windows=config.windows,
         interpolation=model.interpolation,
+        missing=config.missing,
+        gap=config.gap,
         names=[channel.name for channel in data.channels],
         units=[channel.unit for channel in data.channels],
         fills=fills.tolist(),
@@ -138,16 +139,6 @@ def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralR
         description=model.description,
         dtype=getattr(torch, model.dtype),
     )
-
-
-def _check_usable(recording: Recording, config: TrainConfig) -> None:
-    """Raise DataError at a value that serving would refuse too."""
-    stream = np.zeros(len(recording.t), dtype=np.intp)
-    bad = unusable(np.ones(1, dtype=bool), stream, recording.t, recording.x, config.model.interpolation)
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        why = explain_unusable(row, column, recording.t, recording.x)
-        raise DataError(f"stream '{recording.stream}': {why}", path=str(config.data.files))
 
 
 def _moments(recordings: Sequence[Recording]) -> tuple[Array, Array]:

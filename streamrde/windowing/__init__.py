@@ -1,6 +1,21 @@
 """From samples to windows: policies, order in time, interpolation and missing values."""
 
+from streamrde.windowing.gaps import Gap
 from streamrde.windowing.logsigs import logsig_windows
-from streamrde.windowing.policies import Count, Every, Interpolation, Windows
+from streamrde.windowing.missing import Missing
+from streamrde.windowing.order import Order
+from streamrde.windowing.policies import Adaptive, Count, Every, Interpolation, OpenWindow, WindowPolicy, Windows
 
-__all__ = ["Count", "Every", "Interpolation", "Windows", "logsig_windows"]
+__all__ = [
+    "Adaptive",
+    "Count",
+    "Every",
+    "Gap",
+    "Interpolation",
+    "Missing",
+    "OpenWindow",
+    "Order",
+    "WindowPolicy",
+    "Windows",
+    "logsig_windows",
+]

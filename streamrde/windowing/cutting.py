@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamrde.windowing.policies import Every, Interpolation, Windows
+from streamrde.windowing.edges import edge, edge_time, locate
+from streamrde.windowing.policies import Count, Every, Interpolation
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -81,9 +82,10 @@ def cut(
     t: Floats,
     x: Floats,
     *,
-    windows: Windows,
+    windows: Every | Count,
     interpolation: Interpolation,
     time_channel: bool = True,
+    clocks: int = 0,
 ) -> tuple[Runs, Position, Floats]:
     """Cut the path through new samples into runs of pieces.
 
@@ -97,8 +99,9 @@ def cut(
         t: times, (rows,), strictly ascending within a stream and after its position.
         x: samples, (rows, channels); NaN takes the channel's last value, or the position's fill value.
         time_channel: put time since the stream's first sample before the channels of x.
+        clocks: the last columns of x that are times since an observation: 1 where there is one, else 0.
     Returns:
-        the runs, the streams' new position, and the first sample of streams that just started, (S, channels).
+        the runs, the streams' new position, and the first values of streams that just started, (S, channels).
     """
     streams = len(position.t0)
     first_row = np.searchsorted(stream, np.arange(streams))
@@ -125,7 +128,7 @@ def cut(
     if isinstance(windows, Every):
         number = np.empty(len(values), dtype=np.int64)
         number[head] = position.window
-        number[node], u[node], on_edge = _locate(windows, t0[stream], t, u[node])
+        number[node], u[node], on_edge = locate(windows, t0[stream], t, u[node])
         crossed = number[b] - number[a]
         moves = crossed + 1 - (on_edge[row] & (crossed > 0))
         window, new_window = number[a], number[last]
@@ -136,9 +139,16 @@ def cut(
         new_window = position.window + (position.filled + added) // windows.n
         crossed, moves = np.zeros(len(row), np.int64), np.ones(len(row), np.int64)
 
-    spans = _Spans(of, row, (u[a], u[b]), (values[a], values[b]), window, crossed, moves, interpolation == "hold")
+    before, after = values[a], values[b]
+    if clocks:
+        zero = _latest(values[:, -clocks:] > 0, u, head)
+        values[:, -clocks:] = u[:, None] - zero
+        before, after = values[a], values[b]
+        if interpolation == "hold":  # it has grown by the time the value jumps
+            before[:, -clocks:] = u[b][:, None] - zero[a]
+    spans = _Spans(of, row, (u[a], u[b]), (before, after), window, crossed, moves, interpolation == "hold")
     start = np.where(fresh, t0, position.start)
-    runs = _runs(spans, windows, t, t0, start, new_window, time_channel=time_channel)
+    runs = _runs(spans, windows, t, t0, start, new_window, time_channel=time_channel, clocks=clocks)
     if isinstance(windows, Every):
         filled = _open_pieces(runs, position.filled, position.window, new_window)
     else:
@@ -156,91 +166,6 @@ def cut(
     return runs, moved, values[head + 1]
 
 
-def pass_time(
-    position: Position, t: Floats, *, windows: Windows, interpolation: Interpolation, time_channel: bool = True
-) -> tuple[Runs, Position]:
-    """Close the windows whose edges have been reached although no sample came.
-
-    Only hold has a path beyond the last sample, and only Every has edges in time: elsewhere nothing happens. Path is
-    built up to the last edge and no further, so the pieces do not depend on how often time is told.
-
-    Args:
-        position: of started streams.
-        t: the time that has been reached by each stream, (streams,).
-    Returns:
-        the runs (`row` is the stream), and the new position.
-    """
-    if isinstance(windows, Every) and interpolation == "hold":
-        reached, _, _ = _locate(windows, position.t0, t, t - position.t0)
-        window = np.maximum(reached, position.window)
-        cursor = np.where(window > position.window, _edge(windows, position.t0, window), position.cursor)
-    else:
-        window, cursor = position.window, position.cursor
-    crossed = window - position.window
-    of = np.flatnonzero(crossed)
-    stands = position.x[of]
-    spans = _Spans(
-        of,
-        of,
-        (position.cursor[of], cursor[of]),
-        (stands, stands),
-        position.window[of],
-        crossed[of],
-        crossed[of],
-        False,
-    )
-    runs = _runs(spans, windows, t, position.t0, position.start, window, time_channel=time_channel)
-    moved = position._replace(
-        cursor=cursor,
-        window=window,
-        filled=np.where(crossed > 0, 0, position.filled),
-        start=_open_start(runs, position.start),
-    )
-    return runs, moved
-
-
-def edge_time(windows: Every, t0: Floats, k: Ints) -> Floats:
-    """Time of edge k, the end of window k - 1, for streams that began at t0."""
-    if windows.align == "first":
-        return t0 + k * windows.seconds
-    first = np.round((t0 + _anchor(windows, t0)) / windows.seconds)
-    return np.asarray((first + k) * windows.seconds)
-
-
-def _edge(windows: Every, t0: Floats, k: Ints) -> Floats:
-    """Rebased time of edge k."""
-    return _anchor(windows, t0) + k * windows.seconds
-
-
-def edge_tolerance(windows: Windows, t0: Floats, t: Floats) -> Floats:
-    """How far from an edge a time still is the edge, in seconds.
-
-    Times are float64 and so carry a rounding error of their own: 2e-7 s at unix times. 0.3 / 0.1 must be 3, or
-    t = [0, .1, .2, .3] would have four windows of 0.1 (it has, in torchcde 0.2.5).
-    """
-    length = windows.seconds if isinstance(windows, Every) else 0.0
-    return 1e-9 * length + 4 * np.finfo(np.float64).eps * np.maximum(np.abs(t0), np.abs(t))
-
-
-def _anchor(windows: Every, t0: Floats) -> Floats:
-    """Rebased time of edge 0: the latest one that is not after the first sample."""
-    if windows.align == "first":
-        return np.zeros_like(t0)
-    into = np.mod(t0, windows.seconds)
-    near = windows.seconds - into <= edge_tolerance(windows, t0, t0)
-    return np.where(near | (into <= edge_tolerance(windows, t0, t0)), 0.0, -into)
-
-
-def _locate(windows: Every, t0: Floats, t: Floats, u: Floats) -> tuple[Ints, Floats, Bools]:
-    """Number of the window a rebased time falls in, the time snapped to an edge it is near to, whether it was."""
-    anchor = _anchor(windows, t0)
-    where = (u - anchor) / windows.seconds
-    nearest = np.round(where)
-    edge = anchor + nearest * windows.seconds
-    near = np.abs(u - edge) <= edge_tolerance(windows, t0, t)
-    return np.where(near, nearest, np.floor(where)).astype(np.int64), np.where(near, edge, u), near
-
-
 def _hold_missing(values: Floats, head: NDArray[np.intp]) -> None:
     """Replace NaN by the channel's last value, in place. Rows `head` begin a stream and have no NaN."""
     missing = np.isnan(values)
@@ -252,15 +177,24 @@ def _hold_missing(values: Floats, head: NDArray[np.intp]) -> None:
     values[:] = np.take_along_axis(values, observed, axis=0)
 
 
+def _latest(observed: Bools, u: Floats, head: NDArray[np.intp]) -> Floats:
+    """Time of each channel's latest observation at every node, or of the stream's begin, (nodes, channels)."""
+    place = np.where(observed, np.arange(len(u))[:, None], 0)
+    place[head] = head[:, None]
+    np.maximum.accumulate(place, axis=0, out=place)
+    return np.asarray(u[place])
+
+
 def _runs(
     spans: _Spans,
-    windows: Windows,
+    windows: Every | Count,
     t: Floats,
     t0: Floats,
     start: Floats,
     new_window: Ints,
     *,
     time_channel: bool,
+    clocks: int,
 ) -> Runs:
     """Divide the spans at their edges and gather the pieces into runs."""
     per_span = spans.moves + spans.jumps
@@ -273,8 +207,8 @@ def _runs(
     if isinstance(windows, Every):
         number = number + np.minimum(j, spans.crossed[span])
         later, earlier = np.flatnonzero((j > 0) & (j < moves)), np.flatnonzero(j < moves - 1)
-        begin[later] = _edge(windows, t0[spans.stream[span[later]]], number[later])
-        end[earlier] = _edge(windows, t0[spans.stream[span[earlier]]], number[earlier] + 1)
+        begin[later] = edge(windows, t0[spans.stream[span[later]]], number[later])
+        end[earlier] = edge(windows, t0[spans.stream[span[earlier]]], number[earlier] + 1)
     channels = x_a.shape[1]
     increments = np.zeros((len(span), channels + time_channel))
     data = increments[:, int(time_channel) :]
@@ -282,6 +216,9 @@ def _runs(
         jump = np.flatnonzero(j == moves)
         begin[jump] = end[jump]
         data[jump] = (x_b - x_a)[span[jump]]
+        if clocks:
+            move = j < moves
+            data[move, -clocks:] = (end - begin)[move, None]
     else:
         data[:] = _straight(spans, span, j, begin, end)
     if time_channel:
@@ -331,3 +268,10 @@ def _open_start(runs: Runs, start: Floats) -> Floats:
     # In order of window, so the last assignment to a stream is that of its latest run.
     start[runs.stream] = np.where(runs.closes, runs.t_end, runs.t_start)
     return start
+
+
+def start_position(fills: Floats) -> Position:
+    """Position of streams that have no sample yet; `fills` (streams, channels) stand for what is not yet observed."""
+    streams = len(fills)
+    zeros, none = np.zeros(streams), np.zeros(streams, dtype=np.int64)
+    return Position(np.zeros(streams, dtype=bool), zeros, zeros, zeros, none, none, zeros, fills)

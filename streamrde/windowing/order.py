@@ -1,49 +1,61 @@
-"""Order in time within each stream."""
+"""Order in time within each stream: what is waited for, what is late, what repeats."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
-from streamrde.windowing.cutting import Position, edge_tolerance
-from streamrde.windowing.policies import Windows
+from streamrde.errors import ParameterError
 
-
-class Disorder(NamedTuple):
-    """Rows that cannot be used because their time is not after what came before."""
-
-    late: NDArray[np.bool_]
-    """Before a sample of the stream, or before a window edge that time has already passed, (rows,)."""
-    duplicate: NDArray[np.bool_]
-    """At the very time of the stream's latest sample, (rows,)."""
-    bound: NDArray[np.float64]
-    """The time each row had to be after, (rows,); -inf where there is none."""
+Duplicates: TypeAlias = Literal["first", "last", "error"]
 
 
-def find_disorder(
-    position: Position, stream: NDArray[np.intp], t: NDArray[np.float64], windows: Windows
-) -> Disorder | None:
-    """The rows that are out of order, or None where all are in order.
+class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How samples of a stream that come out of order are put into it, and which cannot be.
+
+    A stream's watermark is its latest time (of a sample, or told by `advance`) less `lateness`: samples up to it are
+    taken, in order of time, later ones are held. Whatever is shuffled by no more than that gives the result of the
+    sorted samples, bit for bit. What comes after a later sample was taken, or an edge was closed, is late.
 
     Args:
-        position: of the streams 0 to S - 1.
-        stream: (rows,), ascending; each of the S streams has at least one row.
-        t: times, (rows,), in order of arrival within a stream.
+        lateness: seconds that a sample may come behind a later one, >= 0.
+        lateness_samples: or the number of later samples that may come before it, >= 0; only one of the two. Time that
+            is told means nothing to it: what is held then waits for samples, or for the end of the stream.
+        max_held: samples that a stream holds at most, >= 1; of more the earliest is taken before its turn.
+        duplicates: of samples at one time, which counts: the "first" or the "last" to come; with "error" a repeat is a
+            fault. "last" holds a sample until a later one is taken.
+        merge: samples of one time become one, channel by channel; `duplicates` is then about channels that both have.
+            Holds a sample until a later one is taken.
     """
-    first = np.searchsorted(stream, np.arange(len(position.t0)))
-    before = np.where(position.started, position.last, -np.inf)
-    reached = position.t0 + position.cursor
-    edge = np.where(position.started, reached - edge_tolerance(windows, position.t0, reached), -np.inf)[stream]
-    bound = np.empty_like(t)
-    bound[1:] = t[:-1]
-    bound[first] = before
-    if (t > bound).all() and (t >= edge).all():
-        return None
-    # A row must be after the latest one before it: a running maximum, stream by stream.
-    for s in np.unique(stream[t <= bound]):
-        rows = slice(first[s], first[s + 1] if s + 1 < len(first) else len(t))
-        bound[rows] = np.maximum.accumulate(np.append(before[s], t[rows]))[:-1]
-    duplicate = t == bound
-    return Disorder(~duplicate & ((t < bound) | (t < edge)), duplicate, np.maximum(bound, edge))
+
+    lateness: float = 0.0
+    lateness_samples: int = 0
+    max_held: int = 4096
+    duplicates: Duplicates = "error"
+    merge: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.lateness) and self.lateness >= 0):
+            raise ParameterError(f"lateness={self.lateness}: it must be finite and >= 0 seconds")
+        if self.lateness_samples < 0:
+            raise ParameterError(f"lateness_samples={self.lateness_samples}: it must be >= 0")
+        if self.lateness and self.lateness_samples:
+            raise ParameterError(
+                f"lateness={self.lateness} and lateness_samples={self.lateness_samples}: give one of the two"
+            )
+        if self.max_held < 1 or self.max_held < self.lateness_samples:
+            raise ParameterError(f"max_held={self.max_held}: it must be at least 1 and at least lateness_samples")
+        if self.duplicates not in ("first", "last", "error"):
+            raise ParameterError(f"duplicates={self.duplicates!r}: use 'first', 'last' or 'error'")
+
+    @property
+    def strict(self) -> bool:
+        """Whether a sample at the watermark itself still waits, for others of its time."""
+        return self.merge or self.duplicates == "last"
+
+    @property
+    def holds(self) -> bool:
+        """Whether samples are held at all."""
+        return bool(self.lateness or self.lateness_samples or self.strict)

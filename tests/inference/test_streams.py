@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 import streamrde as sr
 from streamrde.errors import OrderError, ParameterError, SampleError, ShapeError, SnapshotError
 from streamrde.inference.table import Counts
+from streamrde.windowing.loop import ReferenceLoop
+from streamrde.windowing.order import Order
+from streamrde.windowing.rows import Layout
 
 POLICIES = [sr.Every(1.0), sr.Every(0.7, "epoch"), sr.Count(4)]
 settings = st.builds(
@@ -260,15 +263,15 @@ def test_dropped_rows_are_counted_and_change_nothing_else():
         assert fleet.counts() == Counts(samples=30, late=2, duplicate=2, rejected=1)
 
 
-def push_by_arrays(bundle):
+def on_the_reference(bundle):
     """A fleet that does without the compiled loop."""
     fleet = sr.Fleet(bundle, faults="drop")
-    fleet._table.loop = None
+    fleet._table.loop = ReferenceLoop(Layout(bundle.header.partition), Order())
     return fleet
 
 
 @given(settings, st.integers(0, 2**32))
-def test_the_compiled_loop_gives_the_bits_of_the_array_operations(setting, seed):
+def test_the_compiled_loop_gives_the_bits_of_the_reference(setting, seed):
     bundle, (t, x) = setting
     rng = np.random.default_rng(seed)
     order = np.concatenate([np.arange(40), rng.integers(0, 40, 6)])  # with some late ones and repeats
@@ -277,15 +280,15 @@ def test_the_compiled_loop_gives_the_bits_of_the_array_operations(setting, seed)
     x[rng.random(x.shape) < 0.02] = np.inf
     x[rng.random(x.shape) < 0.02] = np.nan
     names = rng.choice(["a", "b"], len(t))
-    compiled, arrays = sr.Fleet(bundle, faults="drop"), push_by_arrays(bundle)
+    compiled, reference = sr.Fleet(bundle, faults="drop"), on_the_reference(bundle)
     for part in np.split(np.arange(len(t)), np.sort(rng.integers(0, len(t), 3))):
-        for fleet in (compiled, arrays):
+        for fleet in (compiled, reference):
             if len(part) and fleet.streams:
                 fleet.advance(t[part[0]])
-        batches = [fleet.push(names[part].astype(object), t[part], x[part]) for fleet in (compiled, arrays)]
+        batches = [fleet.push(names[part].astype(object), t[part], x[part]) for fleet in (compiled, reference)]
         assert batches[0].equals(batches[1])
-        assert compiled.snapshot() == arrays.snapshot()
-    assert compiled.counts() == arrays.counts()
+        assert compiled.snapshot() == reference.snapshot()
+    assert compiled.counts() == reference.counts()
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "hold"])
@@ -298,7 +301,7 @@ def test_both_loops_refuse_with_the_same_words(interpolation):
         ([0.0, 1.0, 2.0], [[1, 1], [1, -np.inf], [1, 1]]),
     ):
         said = []
-        for loop in (sr.Fleet(bundle)._table.loop, None):
+        for loop in (sr.Fleet(bundle)._table.loop, ReferenceLoop(Layout(bundle.header.partition), Order())):
             fleet = sr.Fleet(bundle)
             fleet._table.loop = loop
             with pytest.raises(SampleError) as caught:

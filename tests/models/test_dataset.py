@@ -13,8 +13,10 @@ from pysiglib import torch_api
 import streamrde as sr
 from streamrde.errors import DataError
 from streamrde.models.augmentation import augment, random_rotation
-from streamrde.models.dataset import Recording, read_recordings, split, targets_at, window
+from streamrde.models.dataset import Recording, pysiglib_logsigs, read_recordings, split, targets_at
 from streamrde.models.train_config import AugmentConfig, SplitConfig, as_train_config
+from streamrde.windowing.recorded import window_recordings
+from streamrde.windowing.rows import Partition
 
 
 @pytest.mark.parametrize("engine", ["pysiglib", "own"])
@@ -22,18 +24,16 @@ from streamrde.models.train_config import AugmentConfig, SplitConfig, as_train_c
 @pytest.mark.parametrize("windows", [sr.Every(1.0), sr.Every(0.7, align="epoch"), sr.Count(5)])
 @pytest.mark.parametrize("depth", [1, 3, 4])
 def test_windows_of_many_streams_are_those_of_each(engine, interpolation, windows, depth) -> None:
-    recordings = [
-        make_recording(i, length, missing=0.2 if interpolation == "hold" else 0.0, t0=1e5 * i)
-        for i, length in enumerate((30, 2, 1, 57))
-    ]
+    recordings = [make_recording(i, length, missing=0.2, t0=1e5 * i) for i, length in enumerate((30, 2, 1, 57))]
     fills = np.array([0.25, -0.5])
     ts, xs = zip(*recordings, strict=True)
-    many = window(ts, xs, depth, windows, interpolation, fills=fills, engine=engine)
-    for (t, x), (edges, logsigs) in zip(recordings, many, strict=True):
+    partition = Partition((0.25, -0.5), depth, windows, interpolation)
+    many = window_recordings(ts, xs, partition, logarithm=pysiglib_logsigs if engine == "pysiglib" else None)
+    for (t, x), windowed in zip(recordings, many, strict=True):
         path = np.column_stack([t - t[0], x])
         expected = sr.logsig_windows(t, path, depth, windows, interpolation, fill=np.append(0.0, fills))
-        np.testing.assert_array_equal(edges, expected[0])
-        np.testing.assert_allclose(logsigs, expected[1], rtol=0, atol=tolerances.ORACLE)
+        np.testing.assert_array_equal(np.append(t[0], windowed.end), expected[0])
+        np.testing.assert_allclose(windowed.logsigs, expected[1], rtol=0, atol=tolerances.ORACLE)
 
 
 @pytest.mark.parametrize("case", oracles.cases("logsignatures"))
@@ -97,7 +97,8 @@ def test_a_split_may_leave_out_validation_and_test() -> None:
 def test_a_windows_target_is_its_last_known_value() -> None:
     targets = np.array([[0.0], [1.0], [np.nan], [3.0], [np.nan], [np.nan]])
     recording = Recording("s", np.arange(6.0), np.zeros((6, 1)), "", targets, "s")
-    np.testing.assert_array_equal(targets_at(recording, np.array([0.0, 2.0, 3.0, 5.0])), [[1.0], [3.0], [np.nan]])
+    start, end = np.array([0.0, 2.0, 3.0]), np.array([2.0, 3.0, 5.0])
+    np.testing.assert_array_equal(targets_at(recording, start, end), [[1.0], [3.0], [np.nan]])
 
 
 def test_a_rotation_is_a_rotation_within_its_angle() -> None:

@@ -15,7 +15,10 @@ from rich.console import Console
 
 import streamrde as sr
 from streamrde.errors import ConfigError, DataError, ParameterError
+from streamrde.inference.table import Counts
 from streamrde.models import train
+from streamrde.models.dataset import read_recordings
+from streamrde.models.examples import prepare
 from streamrde.models.train_config import as_train_config, load_train_config
 
 
@@ -214,14 +217,59 @@ def test_a_configuration_is_frozen_and_takes_no_unknown_field(files) -> None:
     assert msgspec.convert(msgspec.to_builtins(config), type(config)) == config
 
 
-def test_a_missing_value_that_serving_would_refuse_stops_training(tmp_path) -> None:
-    table = {"stream_id": ["a"] * 4 + ["b"] * 4, "t": [0.0, 1.0, 2.0, 3.0] * 2, "x": [1.0, 2.0, None, 4.0] * 2}
-    pq.write_table(pa.table(table | {"y": ["u"] * 4 + ["v"] * 4}), tmp_path / "gaps.parquet")
+def test_a_value_that_serving_would_refuse_stops_training(tmp_path) -> None:
+    table = {"stream_id": ["a"] * 4 + ["b"] * 4, "t": [0.0, 1.0, 2.0, 3.0] * 2, "x": [1.0, 2.0, np.inf, 4.0] * 2}
+    pq.write_table(pa.table(table | {"y": ["u"] * 4 + ["v"] * 4}), tmp_path / "infinite.parquet")
     config = {
-        "data": {"files": str(tmp_path / "gaps.parquet"), "channels": [{"name": "x"}], "target": "y"},
+        "data": {"files": str(tmp_path / "infinite.parquet"), "channels": [{"name": "x"}], "target": "y"},
         "split": {"validation": 0.0, "test": 0.0},
         "training": {"epochs": 1},
     }
-    with pytest.raises(DataError, match=r"stream 'a': row 2, channel 0: its value is nan; .*'hold'"):
-        train(config, console=quiet())
-    train(config | {"model": {"interpolation": "hold"}}, console=quiet())
+    with pytest.raises(DataError, match=r"stream 'a': row 2, channel 0: its value is inf"):
+        sr.train(config)
+
+
+def test_training_sees_messy_data_as_serving_does(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    t = np.tile(np.arange(40) * 0.25, 6)
+    t[20:40] += 7.0  # stream 0 has a gap
+    x = rng.normal(size=(240, 2)).cumsum(axis=0) * 0.1
+    x[rng.random(x.shape) < 0.3] = np.nan
+    names = np.repeat([f"s{i}" for i in range(6)], 40)
+    order = np.argsort(t + rng.uniform(0, 0.9, 240), kind="stable")  # late, and interleaved
+    order = np.concatenate([order, order[-1:]])  # and a repeat
+    table = {"stream_id": names[order], "t": t[order], "x": x[order, 0], "y": x[order, 1]}
+    pq.write_table(pa.table(table | {"label": np.where(names[order] < "s3", "u", "v")}), tmp_path / "messy.parquet")
+    config = as_train_config(
+        {
+            "data": {
+                "files": str(tmp_path / "messy.parquet"),
+                "channels": [{"name": "x"}, {"name": "y"}],
+                "target": "label",
+            },
+            "order": {"lateness": 1.0, "duplicates": "first"},
+            "missing": {"counts": True, "elapsed": True},
+            "gap": {"seconds": 5.0},
+            "model": {"hidden": 4},
+            "split": {"validation": 0.0, "test": 0.0},
+            "training": {"epochs": 1, "logsignatures": "own"},
+        }
+    )
+    bundle = sr.train(config)
+    assert bundle.header.partition.path_channels == 7
+    recordings = read_recordings(config.data, order=config.order)
+    fills = [channel.fill for channel in bundle.header.channels]
+    examples = prepare(recordings, config, fills=fills, classes=("u", "v"))
+    fleet = sr.Fleet(bundle, order=config.order)
+    stepped = []
+    step, begin = fleet._table._step, fleet._table._begin
+    fleet._table._step = lambda slots, since, logsigs: stepped.extend(logsigs) or step(slots, since, logsigs)
+    first = []
+    fleet._table._begin = lambda slots, values: first.extend(values) or begin(slots, values)
+    for part in np.array_split(order, 9):
+        fleet.push(names[part], t[part], x[part])
+    fleet.flush()
+    assert len(examples) == 7  # six streams, one of them in two segments
+    assert sorted(row.tobytes() for row in stepped) == sorted(r.tobytes() for e in examples for r in e.logsigs)
+    assert sorted(row.tobytes() for row in first) == sorted(e.x0[1:].tobytes() for e in examples)
+    assert fleet.counts() == Counts(samples=240, duplicate=1)

@@ -114,7 +114,6 @@ def test_one_sample_has_no_window():
         ([0.0, 1.0, 1.0], [[1.0], [2.0], [3.0]], OrderError, r"t\[2\] = 1.0 is not after t\[1\] = 1.0"),
         ([0.0, 2.0, 1.0], [[1.0], [2.0], [3.0]], OrderError, "sort by time"),
         ([0.0, 1.0, np.nan], [[1.0], [2.0], [3.0]], SampleError, "row 2: its time is nan"),
-        ([0.0, 1.0, 2.0], [[1.0], [np.nan], [3.0]], SampleError, "needs interpolation='hold'"),
         ([0.0, 1.0, 2.0], [[np.nan], [2.0], [3.0]], SampleError, "give fill"),
         ([0.0, 1.0, 2.0], [[1.0], [np.inf], [3.0]], SampleError, "row 1, channel 0: its value is inf"),
     ],

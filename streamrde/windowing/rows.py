@@ -1,0 +1,154 @@
+"""What is kept of a live stream: one row of float64, in which every column has its place.
+
+    started ... ripe | samples ... merged | x | seen | signature
+
+A row is all there is (but for held samples, where lateness or linear interpolation asks for some): it is what the
+compiled loop and its reference work on, and the bytes of it are the stream's snapshot.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.kernels import signature_channels
+from streamrde.windowing.gaps import Gap
+from streamrde.windowing.missing import Missing
+from streamrde.windowing.policies import MAX_WINDOWS, Interpolation, Windows, window_length
+
+
+class Column(IntEnum):
+    """First columns of a stream's row. Times are absolute, but for `CURSOR`; all are seconds.
+
+    A segment is what lies between two gaps; the first one begins with the stream.
+    """
+
+    STARTED = 0
+    """1 once there was a sample, else 0."""
+    T0 = 1
+    """Time of the segment's first sample."""
+    LAST = 2
+    """Time of the last sample on the path."""
+    CURSOR = 3
+    """Time since T0 up to which the path is built: the last sample, or a later edge."""
+    WINDOW = 4
+    """Number of the open window, from 0 in the stream."""
+    FILLED = 5
+    """Increments (Count) or pieces of path (else) in the open window; 0 = nothing to flush."""
+    START = 6
+    """Time at which the open window begins."""
+    FIRST = 7
+    """Number of the segment's first window."""
+    BEGUN = 8
+    """Number of the window that was open when the model's state was last begun."""
+    BEGINS = 9
+    """How often it was begun."""
+    TAKEN = 10
+    """Samples in the open window, for policies that close by sample and are not Count."""
+    ORDERED = 11
+    """Time of the latest sample whose turn has come; -inf before the first."""
+    TOP = 12
+    """Latest time that a sample had; -inf before the first."""
+    PAUSED = 13
+    """1 where the next sample begins a segment, whatever its time."""
+    HELD = 14
+    """Samples held beside the row: first those that wait for a channel's next observation, then those not in turn."""
+    RIPE = 15
+    """How many of them wait for an observation."""
+    SAMPLES = 16
+    LATE = 17
+    DUPLICATE = 18
+    REJECTED = 19
+    MERGED = 20
+
+
+COUNTS = slice(Column.SAMPLES, Column.MERGED + 1)
+_FIXED = len(Column)
+
+
+class Partition(NamedTuple):
+    """How a model makes windows of samples."""
+
+    fills: tuple[float, ...]
+    """Value of each data channel before it is first observed."""
+    depth: int
+    windows: Windows
+    interpolation: Interpolation
+    missing: Missing = Missing()
+    gap: Gap | None = None
+    time: bool = True
+    """Whether time is channel 0 of the path."""
+
+    @property
+    def channels(self) -> int:
+        """Data channels of a sample."""
+        return len(self.fills)
+
+    @property
+    def path_channels(self) -> int:
+        """C, the channels of the path: time, data, and what `missing` adds."""
+        return self.time + self.channels * (1 + self.missing.counts + self.missing.elapsed)
+
+    @property
+    def hold(self) -> bool:
+        """Whether interpolation is "hold"."""
+        return self.interpolation == "hold"
+
+    @property
+    def flags(self) -> bool:
+        """Whether the path tells which channels were observed."""
+        return self.missing.counts or self.missing.elapsed
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds between two samples beyond which the later one begins a segment."""
+        length = window_length(self.windows)
+        bound = MAX_WINDOWS * length if length else math.inf
+        return bound if self.gap is None else min(bound, self.gap.seconds)
+
+    @property
+    def holds(self) -> float:
+        """Seconds for which the last value holds where a segment ends."""
+        return 0.0 if self.gap is None else self.longest_gap
+
+    @property
+    def carry(self) -> bool:
+        """Whether the model's state and the last values outlive a gap."""
+        return self.gap is not None and self.gap.state == "carry"
+
+
+class Layout:
+    """Where things stand in a row.
+
+    Attributes:
+        x: value of the path's channels without time, (C - 1,): data, counts, times since T0 of the last observations.
+        seen: 1 where a data channel was observed in this segment, (channels,); linear interpolation only.
+        signature: of the open window, (C + ... + C^depth,).
+        width: columns of a row.
+    """
+
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        channels = partition.path_channels
+        self.x = slice(_FIXED, _FIXED + channels - partition.time)
+        self.seen = slice(self.x.stop, self.x.stop + partition.channels)
+        self.signature = slice(self.seen.stop, self.seen.stop + signature_channels(channels, partition.depth))
+        self.width = self.signature.stop
+
+    @cached_property
+    def blank(self) -> NDArray[np.float64]:
+        """The row of a stream that has no sample yet, (width,)."""
+        row = np.zeros(self.width)
+        row[[Column.ORDERED, Column.TOP]] = -np.inf
+        row[_FIXED : _FIXED + self.partition.channels] = self.partition.fills
+        return row
+
+    @property
+    def entry(self) -> int:
+        """Numbers of a held sample: its time, its data, and which channels were observed where the path tells."""
+        return 1 + self.partition.channels * (1 + self.partition.flags)

@@ -1,0 +1,248 @@
+"""From complete samples in order to straight pieces of path, window by window, one stream's row at a time.
+
+The reference of the compiled walk in kernels/loop.cpp, and what runs the policies that are not built in. `cutting` does
+the same for whole recordings by array operations. A piece depends only on the samples around it and on its edge, so
+however a stream is cut into calls its pieces have the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.errors import ParameterError
+from streamrde.kernels import fold
+from streamrde.signature.paths import log_coordinates
+from streamrde.windowing.edges import edge, edge_time, edge_tolerance, locate
+from streamrde.windowing.policies import Count, Every, OpenWindow, window_length
+from streamrde.windowing.rows import Column, Layout
+
+Floats = NDArray[np.float64]
+
+_FIRST, _ONE = np.zeros(1, dtype=np.intp), np.ones(1, dtype=np.intp)
+
+
+class Closing(NamedTuple):
+    """A window that closed."""
+
+    slot: int
+    window: int
+    since: int
+    begins: int
+    start: float
+    end: float
+    logsig: Floats
+    row: int
+
+
+class Beginning(NamedTuple):
+    """A state that begins."""
+
+    slot: int
+    begins: int
+    first: Floats
+    """Value of the path's channels without time, (C - 1,)."""
+
+
+class Walk:
+    """Builds paths; what closes and what begins is appended to `closed` and `began`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._partition = layout.partition
+        self._length = window_length(layout.partition.windows)
+        self.closed: list[Closing] = []
+        self.began: list[Beginning] = []
+        self.cause = 0
+        """Row of the samples handed in that is the reason for what happens."""
+
+    def take(self, row: Floats, slot: int, entry: Floats, breaks: bool) -> None:
+        """Extend a stream's path by a complete sample, or begin it."""
+        channels = self._partition.channels
+        t, data, observed = float(entry[0]), entry[1 : 1 + channels], entry[1 + channels :]
+        if not row[Column.STARTED]:
+            self._begin(row, slot, t, data, observed, anew=True)
+        elif breaks:
+            if self._partition.holds and not row[Column.PAUSED]:
+                self.pass_time(row, slot, row[Column.LAST] + self._partition.holds)
+            self.end(row, slot)
+            self._begin(row, slot, t, data, observed, anew=not self._partition.carry)
+        else:
+            self._extend(row, slot, t, data, observed)
+
+    def pass_time(self, row: Floats, slot: int, t: float) -> None:
+        """Close the windows whose edges time t has reached although no sample came (hold only).
+
+        Path is built up to the last edge and no further, so the pieces do not depend on how often time is told.
+        """
+        if not self._partition.hold or not row[Column.STARTED] or row[Column.PAUSED]:
+            return
+        if t - row[Column.LAST] > self._partition.longest_gap:
+            t = row[Column.LAST] + self._partition.holds
+        edges, _, _ = self._edges(row, t, t - row[Column.T0])
+        for at in edges:
+            self._move(row, at)
+            self._close(row, slot, self._edge_time(row, at))
+
+    def end(self, row: Floats, slot: int) -> None:
+        """Close the open window at the last sample; one in which nothing happened is none."""
+        if row[Column.FILLED]:
+            self._close(row, slot, row[Column.LAST])
+
+    def _begin(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats, *, anew: bool) -> None:
+        partition, x = self._partition, row[self._layout.x]
+        channels, place = partition.channels, partition.channels
+        x[:channels] = data
+        if partition.missing.counts:
+            counts = x[place : place + channels]
+            counts[:] = observed if anew else counts + observed
+            place += channels
+        if partition.missing.elapsed:
+            x[place:] = 0.0
+        row[Column.STARTED] = 1
+        row[Column.PAUSED] = 0
+        row[[Column.T0, Column.LAST, Column.START]] = t
+        row[[Column.CURSOR, Column.FILLED, Column.TAKEN]] = 0
+        row[Column.FIRST] = row[Column.WINDOW]
+        if anew:
+            row[Column.BEGUN] = row[Column.WINDOW]
+            row[Column.BEGINS] += 1
+            self.began.append(Beginning(slot, int(row[Column.BEGINS]), self._values(x, 0.0)))
+
+    def _extend(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats) -> None:
+        partition, windows, x = self._partition, self._partition.windows, row[self._layout.x]
+        edges, u, on_edge = self._edges(row, t, t - row[Column.T0])
+        begins_at = row[Column.CURSOR]
+        after = x.copy()
+        after[: partition.channels] = data
+        place = partition.channels
+        if partition.missing.counts:
+            after[place : place + partition.channels] += observed
+            place += partition.channels
+        if partition.missing.elapsed:
+            after[place:][observed > 0] = u
+        moves = len(edges) + (not on_edge)
+        if partition.hold:
+            for j in range(moves):
+                self._move(row, edges[j] if j < len(edges) else u)
+                if j < len(edges):
+                    self._close(row, slot, self._edge_time(row, edges[j]))
+            self._fold(row, np.append(0.0, self._values(after, u) - self._values(x, u)))
+        else:
+            a, b = self._values(x, begins_at), self._values(after, u)
+            left = a
+            for j in range(moves):
+                to = u if j == moves - 1 else edges[j]
+                right = b if j == moves - 1 else a + (to - begins_at) / (u - begins_at) * (b - a)
+                self._fold(row, np.append(to - row[Column.CURSOR], right - left))
+                row[Column.CURSOR] = to
+                left = right
+                if j < len(edges):
+                    if j == moves - 1:
+                        row[Column.TAKEN] += 1
+                    self._close(row, slot, self._edge_time(row, edges[j]))
+        row[Column.LAST] = t
+        row[Column.CURSOR] = u
+        x[:] = after
+        if isinstance(windows, Count):
+            row[Column.FILLED] += 1
+            if row[Column.FILLED] == windows.n:
+                self._close(row, slot, t)
+        elif not isinstance(windows, Every):
+            row[Column.TAKEN] += bool(partition.hold or not on_edge)
+            if row[Column.FILLED] and windows.closes(self._open(row)):
+                self._close(row, slot, t)
+
+    def _edges(self, row: Floats, t: float, u: float) -> tuple[list[float], float, bool]:
+        """Edges that close up to time t = T0 + u, since T0; u snapped to an edge; whether the last edge is u itself."""
+        windows, t0 = self._partition.windows, row[Column.T0]
+        if isinstance(windows, Count):
+            return [], u, False
+        if isinstance(windows, Every):
+            reached, snapped, near = locate(windows, t0, np.float64(t), np.float64(u))
+            index = int(row[Column.WINDOW] - row[Column.FIRST])
+            edges = [float(edge(windows, t0, np.int64(k))) for k in range(index + 1, int(reached) + 1)]
+            return edges, float(snapped), bool(near and edges)
+        edges = []
+        window = self._open(row)
+        tolerance = float(edge_tolerance(self._length, t0, np.float64(t)))
+        while (at := float(windows.edge(window))) - u <= tolerance:
+            if not at > window.start:
+                raise ParameterError(f"{windows}: edge() gave {at} for the window that begins at {window.start}")
+            edges.append(at)
+            if abs(u - at) <= tolerance:
+                return edges, at, True
+            window = window._replace(number=window.number + 1, start=at, now=at, samples=0)
+        if at < math.inf and abs(u - window.start) <= tolerance:
+            u = window.start
+        return edges, u, False
+
+    def _edge_time(self, row: Floats, at: float) -> float:
+        windows = self._partition.windows
+        if isinstance(windows, Every):
+            return float(edge_time(windows, row[Column.T0], np.int64(row[Column.WINDOW] - row[Column.FIRST] + 1)))
+        return float(row[Column.T0] + at)
+
+    def _open(self, row: Floats) -> OpenWindow:
+        partition, signature = self._partition, row[self._layout.signature]
+        channels, depth = partition.path_channels, partition.depth
+        return OpenWindow(
+            number=int(row[Column.WINDOW] - row[Column.FIRST]),
+            t0=float(row[Column.T0]),
+            start=float(row[Column.START] - row[Column.T0]),
+            now=float(row[Column.CURSOR]),
+            samples=int(row[Column.TAKEN]),
+            x=self._values(row[self._layout.x], row[Column.CURSOR]),
+            channels=channels,
+            depth=depth,
+            logsig=lambda: np.asarray(log_coordinates(signature[None], channels, depth)[0]),
+        )
+
+    def _values(self, x: Floats, u: float) -> Floats:
+        """The path's channels without time at time u since T0: what is kept of `elapsed` is when it was 0."""
+        values = x.copy()
+        if self._partition.missing.elapsed:
+            values[-self._partition.channels :] = u - values[-self._partition.channels :]
+        return values
+
+    def _move(self, row: Floats, to: float) -> None:
+        """Time passes and the values hold."""
+        increment = np.zeros(1 + len(row[self._layout.x]))
+        increment[0] = to - row[Column.CURSOR]
+        if self._partition.missing.elapsed:
+            increment[-self._partition.channels :] = increment[0]
+        self._fold(row, increment)
+        row[Column.CURSOR] = to
+
+    def _fold(self, row: Floats, increment: Floats) -> None:
+        """Append a piece, time first."""
+        increment = increment if self._partition.time else increment[1:].copy()
+        signature = row[self._layout.signature].copy()[None]
+        fold(signature, increment[None], _FIRST, _ONE, self._partition.depth)
+        row[self._layout.signature] = signature[0]
+        if not isinstance(self._partition.windows, Count):
+            row[Column.FILLED] += 1
+
+    def _close(self, row: Floats, slot: int, end: float) -> None:
+        partition, signature = self._partition, row[self._layout.signature]
+        logsig = log_coordinates(signature[None], partition.path_channels, partition.depth)[0]
+        window = int(row[Column.WINDOW])
+        self.closed.append(
+            Closing(
+                slot,
+                window,
+                window - int(row[Column.BEGUN]),
+                int(row[Column.BEGINS]),
+                float(row[Column.START]),
+                float(end),
+                logsig,
+                self.cause,
+            )
+        )
+        signature[:] = 0.0
+        row[Column.WINDOW] += 1
+        row[[Column.FILLED, Column.TAKEN]] = 0
+        row[Column.START] = end

@@ -1,0 +1,157 @@
+"""The loop: compiled and reference are twins, and nothing depends on how rows are cut into calls."""
+
+import numpy as np
+import pytest
+from bundles import make_recording
+from hostile import BUILT_IN, POLICIES, Table, make_hostile, make_partition, windows_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+import streamrde as sr
+from streamrde import kernels
+from streamrde.windowing.recorded import window_recordings
+from streamrde.windowing.rows import COUNTS
+
+orders = st.sampled_from(
+    [
+        sr.Order(),
+        sr.Order(duplicates="first"),
+        sr.Order(lateness=0.6),
+        sr.Order(lateness_samples=3, duplicates="last"),
+        sr.Order(lateness=1.0, max_held=2, merge=True),
+        sr.Order(merge=True, duplicates="last"),
+    ]
+)
+
+
+@st.composite
+def partitions(draw, policies=tuple(POLICIES)):
+    return make_partition(
+        draw(st.sampled_from(policies)),
+        draw(st.sampled_from(["linear", "hold"])),
+        missing=draw(
+            st.builds(
+                sr.Missing,
+                wait_samples=st.sampled_from([2, 256]),
+                wait_seconds=st.sampled_from([None, 0.8]),
+                counts=st.booleans(),
+                elapsed=st.booleans(),
+            )
+        ),
+        gap=draw(st.sampled_from([None, sr.Gap(seconds=3.0), sr.Gap(seconds=3.0, state="carry")])),
+    )
+
+
+seeds = st.integers(0, 2**32)
+
+
+@pytest.mark.skipif(kernels.Loop is None, reason="there are no compiled kernels")
+@given(partitions(tuple(BUILT_IN)), orders, seeds, st.sampled_from([None, 0.5]))
+def test_the_compiled_loop_is_the_references_twin(partition, order, seed, grid):
+    slots, t, x = make_hostile(seed, 60, grid=grid)
+    compiled, reference = Table(partition, order), Table(partition, order, reference=True)
+    for part in np.array_split(np.arange(len(t)), 3):
+        for call in (
+            lambda table, part=part: table.push(slots[part], t[part], x[part]),
+            lambda table, part=part: table.advance(np.nanmax(t[part]) - 2.0),
+        ):
+            for ours, theirs in zip(call(compiled), call(reference), strict=True):
+                assert ours.dtype == theirs.dtype
+                assert ours.shape == theirs.shape
+                assert ours.tobytes() == theirs.tobytes()
+            assert compiled.state() == reference.state()
+    for ours, theirs in zip(compiled.flush(), reference.flush(), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
+    assert compiled.state() == reference.state()
+
+
+@given(partitions(), orders, seeds, st.lists(st.integers(0, 70), max_size=5), st.sampled_from([None, 0.5]))
+def test_cuts_and_snapshots_change_nothing(partition, order, seed, cuts, grid):
+    slots, t, x = make_hostile(seed, 60, grid=grid)
+    whole = Table(partition, order)
+    at_once = [whole.push(slots, t, x), whole.flush()]
+    table, parts = Table(partition, order), []
+    for part in np.split(np.arange(len(t)), sorted(cuts)):
+        parts.append(table.push(slots[part], t[part], x[part]))
+        table = table.moved(partition, order)
+    parts.append(table.flush())
+    assert table.state() == whole.state()
+    for slot in range(3):
+        assert windows_of(parts, slot) == windows_of(at_once, slot)
+
+
+@given(partitions(), orders, seeds)
+def test_streams_do_not_see_each_other(partition, order, seed):
+    slots, t, x = make_hostile(seed, 60)
+    together = Table(partition, order)
+    batches = [together.push(slots, t, x), together.flush()]
+    for slot in range(3):
+        own, alone = slots == slot, Table(partition, order)
+        parts = [alone.push(slots[own], t[own], x[own]), alone.flush()]
+        assert windows_of(parts, slot) == windows_of(batches, slot)
+        assert alone.rows[slot].tobytes() == together.rows[slot].tobytes()
+
+
+@given(partitions(), seeds, st.integers(0, 2**32), st.sampled_from([0.3, 2.0]))
+def test_any_shuffle_within_lateness_gives_the_sorted_result(partition, seed, shuffle, lateness):
+    t, x = make_recording(seed, 40, missing=0.3)
+    rng = np.random.default_rng(shuffle)
+    # Never behind a row that is later by more than `lateness`: the key of a row is its time and less than that.
+    order = np.argsort(t + rng.uniform(0, lateness, len(t)), kind="stable")
+    slots = np.zeros(len(t), dtype=np.intp)
+    sorted_, shuffled = Table(partition), Table(partition, sr.Order(lateness=lateness))
+    expected = [sorted_.push(slots, t, x), sorted_.flush()]
+    got = [shuffled.push(slots, t[order], x[order]), shuffled.flush()]
+    assert windows_of(got, 0) == windows_of(expected, 0)
+    assert shuffled.rows[0, COUNTS].tolist() == [len(t), 0, 0, 0, 0]
+    overtaken = max(int((order[:place] > row).sum()) for place, row in enumerate(order))
+    by_count = Table(partition, sr.Order(lateness_samples=overtaken))
+    got = [by_count.push(slots, t[order], x[order]), by_count.flush()]
+    assert windows_of(got, 0) == windows_of(expected, 0)
+
+
+@given(partitions(), seeds)
+def test_recordings_are_cut_as_streams_are(partition, seed):
+    recordings = [make_recording(seed + i, length, missing=0.3, t0=1e3 * i) for i, length in enumerate((25, 1, 14))]
+    for i, (t, _) in enumerate(recordings):
+        t[10 + i :] += 4.0  # a gap
+    ts, xs = zip(*recordings, strict=True)
+    table = Table(partition)
+    slots = np.repeat(np.arange(3), [len(t) for t in ts])
+    takens = [table.push(slots, np.concatenate(ts), np.concatenate(xs)), table.flush()]
+    windowed = window_recordings(ts, xs, partition)
+    began = sorted(zip(takens[0].began, takens[0].begins, map(bytes, takens[0].first), strict=True))
+    assert [(w.stream, w.first.tobytes()) for w in windowed] == [(slot, first) for slot, _, first in began]
+    for slot in range(3):
+        own = [w for w in windowed if w.stream == slot]
+        rows = [(a, b, c.tobytes()) for w in own for a, b, c in zip(w.start, w.end, w.logsigs, strict=True)]
+        assert rows == [row[2:] for row in windows_of(takens, slot)]
+
+
+@given(partitions(), seeds, st.lists(st.floats(0, 1), max_size=3))
+def test_how_often_time_is_told_changes_nothing(partition, seed, fractions):
+    t, x = make_recording(seed, 20, missing=0.3)
+    t[12:] += 7.0  # a gap
+    table, plain = Table(partition, streams=1), Table(partition, streams=1)
+    slots, told = np.zeros(1, dtype=np.intp), []
+    for i in range(len(t)):
+        told.append(table.push(slots, t[i : i + 1], x[i : i + 1]))
+        if i + 1 < len(t):
+            told += [table.advance(t[i] + fraction * (t[i + 1] - t[i])) for fraction in sorted(fractions)]
+    told.append(table.flush())
+    expected = [plain.push(np.zeros(len(t), dtype=np.intp), t, x), plain.flush()]
+    assert windows_of(told, 0) == windows_of(expected, 0)
+
+
+@given(partitions(), seeds)
+def test_every_row_is_counted_once(partition, seed):
+    slots, t, x = make_hostile(seed, 80, grid=0.25)
+    for order in (sr.Order(), sr.Order(lateness=0.5, duplicates="first"), sr.Order(merge=True, duplicates="last")):
+        table = Table(partition, order)
+        taken = table.push(slots, t, x)
+        table.flush()
+        counts = table.rows[:, COUNTS].sum(axis=0)
+        assert counts.sum() == len(t)
+        # What was left out is listed; a repeat that replaced another one is listed too.
+        assert len(taken.unused) == counts[1:4].sum()
+        assert (np.diff(taken.unused) > 0).all()
