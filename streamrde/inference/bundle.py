@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -24,7 +24,8 @@ from streamrde.inference.solvers import FirstStage, Solver
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
-from streamrde.windowing.policies import Every, Interpolation, Windows
+from streamrde.windowing.norms import norm_limits
+from streamrde.windowing.policies import Adaptive, Every, Interpolation, WindowPolicy, Windows
 from streamrde.windowing.rows import Partition
 
 FORMAT = 1
@@ -119,6 +120,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         names = [channel.name for channel in self.channels]
         if len(set(names)) < len(names):
             raise ParameterError(f"channels {names} has a name twice: give each channel a name of its own")
+        if isinstance(self.windows, Adaptive):
+            norm_limits(self.windows, self.path_channels, self.depth)
         for name in ("labels", "units"):
             values = getattr(self, name)
             if values and len(values) != self.outputs:
@@ -211,9 +214,11 @@ class Bundle:
         replace_file(path, data)
 
 
-def load(path: str | os.PathLike[str]) -> Bundle:
+def load(path: str | os.PathLike[str], *, policies: Sequence[type[WindowPolicy]] = ()) -> Bundle:
     """Read a model file written by `save`. Needs numpy only: no torch, no pickle.
 
+    Args:
+        policies: classes of window policies that are not built in; a file names its policy and cannot bring code.
     Raises:
         BundleError: the file is missing, cut, no streamrde model, of another format version, or its tensors do not fit.
     """
@@ -224,12 +229,12 @@ def load(path: str | os.PathLike[str]) -> Bundle:
             f"{path}: {error.strerror or error}; give the path of a model written by streamrde train"
         ) from None
     try:
-        return _parse(data)
+        return _parse(data, policies)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from None
 
 
-def _parse(data: bytes) -> Bundle:
+def _parse(data: bytes, policies: Sequence[type[WindowPolicy]]) -> Bundle:
     try:
         tensors = safetensors.numpy.load(data)
         (size,) = struct.unpack_from("<Q", data)
@@ -241,16 +246,26 @@ def _parse(data: bytes) -> Bundle:
     if _KEY not in metadata:
         raise BundleError(f"a safetensors file, but not a streamrde model: its metadata has no '{_KEY}' entry")
     try:
-        version = msgspec.json.decode(metadata[_KEY], type=_Version).format
-        if version != FORMAT:
+        start = msgspec.json.decode(metadata[_KEY], type=_Start)
+        if start.format != FORMAT:
             raise BundleError(
-                f"format {version}, and this streamrde reads format {FORMAT}: install the streamrde that wrote it"
+                f"format {start.format}, and this streamrde reads format {FORMAT}: install the streamrde that wrote it"
             )
-        header = msgspec.json.decode(metadata[_KEY], type=Header)
+        known = {kind.__struct_config__.tag: kind for kind in policies}
+        name = start.windows.get("policy")
+        if name in known:
+            fields = msgspec.json.decode(metadata[_KEY], type=dict[str, Any])
+            windows = msgspec.convert(fields.pop("windows"), known[name])
+            header = msgspec.structs.replace(msgspec.convert(fields, Header), windows=windows)
+        elif name in (None, "every", "count", "adaptive"):
+            header = msgspec.json.decode(metadata[_KEY], type=Header)
+        else:
+            raise BundleError(f"its windows are of policy {name!r}, which is not built in: load(..., policies=[...])")
     except msgspec.DecodeError as error:
         raise BundleError(f"header: {error}") from None
     return Bundle(header, tensors)
 
 
-class _Version(msgspec.Struct):
+class _Start(msgspec.Struct):
     format: int
+    windows: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,9 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed, prediction_schema
 from streamrde.inference.predictor import check_faults, check_samples, check_time
 from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
+from streamrde.inference.unused import UNUSED, unused_rows
 from streamrde.windowing.order import Order
+from streamrde.windowing.rows import Column
 
 
 class Changes(NamedTuple):
@@ -37,11 +39,24 @@ class Fleet:
         faults: what to do with a row that is late, a repeat, or not finite: ``"error"`` raises and takes no row of that
             call; ``"drop"`` skips and counts it (see `counts`).
         order: what of samples that come late or twice; None: none may come late, and a repeat is a fault.
+        archive: where `evict` puts the snapshots of streams, and `push` looks for a stream that returns: it then goes
+            on with its state and its window numbers (but for a model whose gaps reset the state), in a new segment.
+            None: it begins anew.
     """
 
-    def __init__(self, bundle: Bundle, *, faults: OnFault = "error", order: Order | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        faults: OnFault = "error",
+        order: Order | None = None,
+        archive: MutableMapping[str, bytes] | None = None,
+    ) -> None:
         check_faults(faults)
         self._table = StreamTable(bundle, order)
+        self._archive = archive
+        self._time = -np.inf
+        self._unused: pa.RecordBatch | None = None
         self._slots: dict[str, int] = {}
         self._faults: OnFault = faults
         self._ended = Counts()
@@ -64,6 +79,19 @@ class Fleet:
     def streams(self) -> list[str]:
         """Names of the live streams, in the order in which they began."""
         return list(self._slots)
+
+    @property
+    def event_time(self) -> float:
+        """The latest time that a sample of any stream had, seconds; -inf before the first."""
+        return float(self._time)
+
+    @property
+    def unused(self) -> pa.RecordBatch:
+        """The rows of the last `push` that were not used, and why: late, a duplicate, or rejected; see `UNUSED`.
+
+        With ``duplicates="last"`` a row that took the place of an earlier one stands here for it.
+        """
+        return pa.RecordBatch.from_pylist([], UNUSED) if self._unused is None else self._unused
 
     def counts(self, stream: str | None = None) -> Counts:
         """What became of the rows of one live stream, or of all rows ever handed in."""
@@ -96,10 +124,11 @@ class Fleet:
         for i, name in enumerate(names.dictionary.take(pa.array(used)).to_pylist()):
             slot = self._slots.get(name)
             if slot is None:
-                slot = self._slots[name] = self._table.add(name)
+                slot = self._slots[name] = self._add(name)
                 began.append(name)
             slots[i] = slot
             self._changed.add(name)
+        self._unused = None
         try:
             closed = self._table.push(slots[row], times, samples, faults=self._faults)
         except BaseException:
@@ -107,10 +136,23 @@ class Fleet:
                 self._table.release(self._slots.pop(name))
                 self._changed.discard(name)
             raise
+        self._time = max(self._time, self._table.last(slots).max(initial=-np.inf))
+        if len(self._table.unused.row):
+            self._unused = unused_rows(*self._table.unused, names, times, samples)
         return self._batch(closed)
 
+    def _add(self, name: str) -> int:
+        """Slot of a stream that begins, or returns."""
+        slot = self._table.add(name)
+        if self._archive is not None and (data := self._archive.get(name)) is not None:
+            self._table.restore(slot, self._table.read_snapshot(data)[1])
+        return slot
+
     def advance(self, t: float, streams: Iterable[str] | None = None) -> pa.RecordBatch:
-        """Time t has been reached: close the windows that end by then, as Predictor.advance, in all or some streams."""
+        """Time t has been reached: close the windows that end by then, as Predictor.advance, in all or some streams.
+
+        Samples that lateness still allows for can come after that: nothing that they belong to closes.
+        """
         slots = self._find(streams)
         before = self._table.progress(slots)
         closed = self._table.advance(slots, np.repeat(check_time(t), len(slots)))
@@ -123,11 +165,18 @@ class Fleet:
 
         A stream that comes back begins anew. To let one pause and go on later, keep its snapshot.
         """
-        slots = self._find(streams)
+        return self._end(self._find(streams), keep=False)
+
+    def _end(self, slots: Slots, *, keep: bool) -> pa.RecordBatch:
         batch = self._batch(self._table.flush(slots))
         self._ended += self._table.counts(slots)
+        self._table.forget_counts(slots)
         for slot in slots:
             name = self._table.names[slot]
+            if keep and self._archive is not None:
+                self._archive[name] = self._table.snapshot(slot)
+            elif self._archive is not None:
+                self._archive.pop(name, None)
             del self._slots[name]
             self._changed.discard(name)
             self._gone.add(name)
@@ -141,14 +190,18 @@ class Fleet:
         slots = slots[self._table.last(slots) > -np.inf]
         return self._batch(Closed.join([self._table.peek(int(slot), time) for slot in slots], self._table.nothing()))
 
-    def evict(self, *, idle: float) -> pa.RecordBatch:
-        """Flush the streams whose last sample is more than `idle` seconds before the fleet's latest sample."""
+    def evict(self, *, idle: float, now: float | None = None) -> pa.RecordBatch:
+        """End the streams that were silent for long: close their last windows and free their rows.
+
+        Args:
+            idle: seconds; streams whose latest sample is longer ago are ended.
+            now: the time it is; None: the fleet's `event_time`.
+        """
         if not idle >= 0:
             raise ParameterError(f"idle={idle}: give a number of seconds, at least 0")
-        names, last = self.streams, self._table.last(self._find(None))
-        if not names:
-            return self.flush([])
-        return self.flush([name for name, t in zip(names, last, strict=True) if t < last.max() - idle])
+        time = self.event_time if now is None else float(check_time(now)[0])
+        slots = self._find(None)
+        return self._end(slots[self._table.last(slots) < time - idle], keep=True)
 
     def snapshot(self, streams: Iterable[str] | None = None) -> dict[str, bytes]:
         """The whole state of each stream (None: all), by name; Predictor.restore reads one too."""
@@ -167,6 +220,7 @@ class Fleet:
             if name not in self._slots:
                 self._slots[name] = self._table.add(name)
             self._table.restore(self._slots[name], values)
+            self._time = max(self._time, values[Column.TOP])
 
     def checkpoint(self) -> Changes:
         """What changed since the last call, or since the fleet was made.

@@ -117,6 +117,10 @@ class StreamTable:
         """Sum over streams of their rows' fates."""
         return Counts(*(int(n) for n in self.rows[slots, COUNTS].sum(axis=0)))
 
+    def forget_counts(self, slots: Slots) -> None:
+        """Begin to count anew."""
+        self.rows[slots, COUNTS] = 0
+
     def last(self, slots: Slots) -> Floats:
         """Latest time of each stream's samples; -inf where there is none."""
         return np.asarray(self.rows[slots, Column.TOP])
@@ -189,7 +193,7 @@ class StreamTable:
             )
         width = len(self._blank)
         held, ripe = values[[Column.HELD, Column.RIPE]] if len(values) >= width else (-1, 0)
-        if len(values) != width + held * self._entry or not 0 <= ripe <= held:
+        if len(values) != width + held * self._entry or not (0 <= ripe <= held and ripe == ripe // 1):
             raise SnapshotError(
                 f"the snapshot of stream '{header.stream}' has {len(values)} values and this model's state {width}: "
                 "it was taken by another version of streamrde"

@@ -20,13 +20,13 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     Layout layout{};
     Partition partition{};
     Order order{};
-    int counts, elapsed, policy, epoch, hold, carry, duplicates, merge;
+    int counts, elapsed, policy, epoch, hold, carry, resumes, duplicates, merge;
     long long n, wait_samples, lateness_samples, max_held;
     PyObject *indices, *bounds, *initial;
-    if (!PyArg_ParseTuple(arguments, "(nnnn)(ippi)OOO(idpLdp)(ddp)(Ld)(dLLip)", &layout.width, &layout.x, &layout.seen,
+    if (!PyArg_ParseTuple(arguments, "(nnnn)(ippi)OOO(idpLdp)(ddpp)(Ld)(dLLip)", &layout.width, &layout.x, &layout.seen,
                           &layout.signature, &layout.channels, &counts, &elapsed, &layout.depth, &indices, &bounds,
                           &initial, &policy, &partition.length, &epoch, &n, &partition.min_seconds, &hold,
-                          &partition.longest_gap, &partition.holds, &carry, &wait_samples, &partition.wait_seconds,
+                          &partition.longest_gap, &partition.holds, &carry, &resumes, &wait_samples, &partition.wait_seconds,
                           &order.lateness, &lateness_samples, &max_held, &duplicates, &merge))
         return -1;
     PyArrayObject* words = checked(indices, NPY_INTP, 1, "indices");
@@ -54,6 +54,7 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     partition.n = n;
     partition.hold = hold != 0;
     partition.carry = carry != 0;
+    partition.resumes = resumes != 0;
     partition.wait_samples = wait_samples;
     order.lateness_samples = lateness_samples;
     order.max_held = max_held;

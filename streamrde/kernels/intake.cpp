@@ -211,7 +211,7 @@ void Loop::settle(Stream& stream, double t, const double* x) {
     double* observed = data + channels;
     double* seen = row + layout_.seen;
     const double* before = row + layout_.x;
-    const bool flags = layout_.counts || layout_.elapsed, reset = breaks && !partition_.carry;
+    const bool flags = layout_.counts || layout_.elapsed, reset = breaks && !(row[paused] != 0 ? partition_.resumes : partition_.carry);
     bool open = false;
     for (int i = 0; i < channels; ++i) {
         const bool is_missing = std::isnan(x[i]);

@@ -96,7 +96,7 @@ void Loop::walk(Stream& stream, double t, const double* data, const double* obse
     } else if (breaks) {
         if (partition_.holds != 0 && row[paused] == 0) pass(stream, row[last] + partition_.holds);
         end(stream);
-        begin(stream, t, data, observed, !partition_.carry);
+        begin(stream, t, data, observed, !(row[paused] != 0 ? partition_.resumes : partition_.carry));
     } else {
         extend(stream, t, data, observed);
     }

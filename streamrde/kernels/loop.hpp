@@ -44,7 +44,7 @@ struct Partition {
     double min_seconds;  // adaptive
     bool hold;           // interpolation, else linear
     double longest_gap, holds;
-    bool carry;
+    bool carry, resumes;
     std::int64_t wait_samples;
     double wait_seconds;
 };

@@ -42,7 +42,7 @@ def compiled_loop(kind: type[Any] | None, layout: Layout, width: int, order: Ord
             windows.min_seconds * (1 - 1e-9) if isinstance(windows, Adaptive) else 0.0,
             partition.hold,
         ),
-        (partition.longest_gap, partition.holds, partition.carry),
+        (partition.longest_gap, partition.holds, partition.carry, partition.resumes),
         (missing.wait_samples, math.inf if missing.wait_seconds is None else missing.wait_seconds),
         (
             order.lateness,

@@ -121,6 +121,11 @@ class Partition(NamedTuple):
         """Whether the model's state and the last values outlive a gap."""
         return self.gap is not None and self.gap.state == "carry"
 
+    @property
+    def resumes(self) -> bool:
+        """Whether they outlive an end after which the stream returns."""
+        return self.gap is None or self.carry
+
 
 class Layout:
     """Where things stand in a row.

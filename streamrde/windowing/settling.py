@@ -32,7 +32,8 @@ class Settling:
         partition, layout, channels = self._partition, self._layout, len(x)
         ordered = row[Column.ORDERED]
         first = ordered == -math.inf
-        breaks = not first and (row[Column.PAUSED] > 0 or t - ordered > partition.longest_gap)
+        paused = bool(row[Column.PAUSED])
+        breaks = not first and (paused or bool(t - ordered > partition.longest_gap))
         if breaks:
             self.complete(row, pending, emit, all_of_them=True)
         row[Column.ORDERED] = t
@@ -45,7 +46,7 @@ class Settling:
             entry[1 + channels :] = observed
         missing = np.flatnonzero(~observed)
         last, seen = row[layout.x], row[layout.seen]
-        if breaks and not partition.carry:
+        if breaks and not (partition.resumes if paused else partition.carry):
             seen[:] = 0
             data[missing] = np.array(partition.fills)[missing]
         elif first or breaks or partition.hold:
@@ -61,7 +62,7 @@ class Settling:
                     self._fill_back(row, pending, int(channel))
                 self.complete(row, pending, emit)
                 return
-        emit(entry, bool(breaks))
+        emit(entry, breaks)
 
     def _fill_back(self, row: Floats, pending: list[Floats], channel: int) -> None:
         """The last pending sample has observed a channel: the samples before it lie on the straight line to it."""

@@ -69,7 +69,8 @@ class Walk:
             if self._partition.holds and not row[Column.PAUSED]:
                 self.pass_time(row, slot, row[Column.LAST] + self._partition.holds)
             self.end(row, slot)
-            self._begin(row, slot, t, data, observed, anew=not self._partition.carry)
+            goes_on = self._partition.resumes if row[Column.PAUSED] else self._partition.carry
+            self._begin(row, slot, t, data, observed, anew=not goes_on)
         else:
             self._extend(row, slot, t, data, observed)
 

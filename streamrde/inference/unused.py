@@ -1,0 +1,34 @@
+"""Rows that a fleet did not use, as a record batch: what a dead-letter sink takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamrde.windowing.ordering import Fault
+
+UNUSED = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("t", pa.float64(), nullable=False, metadata={"unit": "s"}),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("x", pa.list_(pa.float64()), nullable=False),
+    ]
+)
+"""Place of the row in the arrays handed in, its stream, time, "late", "duplicate" or "rejected", and its values."""
+
+
+def unused_rows(
+    rows: NDArray[np.intp],
+    faults: NDArray[np.int64],
+    streams: pa.Array,
+    t: NDArray[np.float64],
+    x: NDArray[np.float64],
+) -> pa.RecordBatch:
+    """The rows at the given places of what was handed in, with the reasons, a `Fault` each."""
+    reasons = [Fault(fault).name.lower() for fault in faults]
+    values = pa.array(list(x[rows]), pa.list_(pa.float64()))
+    names = streams.take(pa.array(rows)).cast(pa.string())
+    return pa.record_batch([pa.array(rows, pa.int64()), names, pa.array(t[rows]), pa.array(reasons), values], UNUSED)
