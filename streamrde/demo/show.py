@@ -16,8 +16,8 @@ from rich.live import Live
 from streamrde.connectors.broker import EmbeddedBroker
 from streamrde.connectors.codecs import decode_prediction
 from streamrde.connectors.mqtt import MqttSink, MqttSource, SamplePublisher
-from streamrde.connectors.mqtt_connection import MqttConnection
-from streamrde.connectors.topics import MqttAddress, TopicTemplate
+from streamrde.connectors.mqtt.connection import MqttConnection, Receipt
+from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate
 from streamrde.demo.board import Board
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files, truth
 from streamrde.errors import BrokerError
@@ -76,13 +76,14 @@ async def _everything(url: str, bundle: Bundle, board: Board, console: Console, 
     sink = MqttSink(url, topic=predictions)
     metrics, started = Metrics(), asyncio.Event()
 
-    def received(message: MQTTMessage) -> None:
+    def received(message: MQTTMessage, receipt: Receipt | None) -> None:
         board.predicted(decode_prediction(bytes(message.payload)))
-        viewer.acknowledge(message.mid)
+        if receipt is not None:
+            viewer.acknowledge(receipt)
 
-    viewer = MqttConnection(MqttAddress.parse(url), on_message=received)
+    shown = [(TopicTemplate(predictions).filter, 1)]
+    viewer = MqttConnection(MqttAddress.parse(url), subscriptions=shown, on_message=received)
     async with viewer, SamplePublisher(url, topic=sensors, columns=COLUMNS, batch=_BATCH) as sensor:
-        await viewer.subscribe(TopicTemplate(predictions).filter, 1)
         service = asyncio.create_task(run(source, Fleet(bundle), sink, metrics=metrics, on_start=started.set))
         table = asyncio.create_task(_display(board, console))
         try:

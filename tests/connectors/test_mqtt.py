@@ -19,7 +19,7 @@ import pytest
 from brokers import MOSQUITTO, free_port, mosquitto
 
 from streamrde.connectors.codecs import decode_prediction
-from streamrde.connectors.mqtt import MqttAddress, MqttBatch, MqttSink, MqttSource, SamplePublisher
+from streamrde.connectors.mqtt import MqttAddress, MqttBatch, MqttLink, MqttSink, MqttSource, SamplePublisher
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import BrokerError, ParameterError
 
@@ -110,8 +110,12 @@ def test_malformed_messages_are_counted_acknowledged_and_skipped(broker: str, ca
             for payload in bad * 10:
                 await client.publish(topic.format(stream="s"), payload, qos=1)
             await client.publish(topic.format(stream="s"), b'{"t": 1, "a": 2}', qos=1)
-            (batch,) = await collect(source, 1)
-            assert batch.samples.t.tolist() == [1.0]
+            batches = await collect(source, 1)
+            assert joined(batches).t.tolist() == [1.0]
+            letters = [letter for batch in batches for letter in batch.letters]
+            assert [letter.payload for letter in letters] == bad * 10
+            assert all("not a sample" in letter.reason or "no sample" in letter.reason for letter in letters)
+            assert {letter.topic for letter in letters} == {topic.format(stream="s")}
             assert source.counts.malformed == 60
             assert source.counts.messages == 61
 
@@ -263,9 +267,13 @@ def every_client(
     address: MqttAddress | str, timeout: float = 5.0
 ) -> list[Callable[[], MqttSource | MqttSink | SamplePublisher]]:
     return [
-        lambda: MqttSource(address, topic="a/{stream}", columns=COLUMNS, timeout=timeout),
-        lambda: MqttSink(address, topic="a/{stream}", timeout=timeout),
-        lambda: SamplePublisher(address, topic="a/{stream}", columns=COLUMNS, timeout=timeout),
+        lambda: MqttSource(
+            address, topic="a/{stream}", columns=COLUMNS, link=MqttLink(timeout=timeout, reconnect=False)
+        ),
+        lambda: MqttSink(address, topic="a/{stream}", link=MqttLink(timeout=timeout, reconnect=False)),
+        lambda: SamplePublisher(
+            address, topic="a/{stream}", columns=COLUMNS, link=MqttLink(timeout=timeout, reconnect=False)
+        ),
     ]
 
 

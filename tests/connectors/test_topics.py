@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamrde.connectors.topics import MqttAddress, TopicTemplate
+from streamrde.connectors.mqtt.topics import MqttAddress, Place, TopicTemplate
 from streamrde.errors import ParameterError
 
 
@@ -48,21 +48,45 @@ def test_a_password_is_neither_printed_nor_shown() -> None:
         "sensors/{stream}-imu",
         "{stream}/{stream}",
         "a/{stream}/b{stream}",
-        "+/{stream}",
-        "{stream}/#",
         "a/{Stream}",
+        "{stream}/{channel}/{channel}",
+        "{stream}/x{channel}",
+        "a+/{stream}",
+        "#/{stream}",
+        "{stream}/a#",
+        "$share/group/{stream}",
+        "{stream}/\0",
     ],
 )
-def test_a_template_needs_exactly_one_level_for_the_stream(template: str) -> None:
-    with pytest.raises(ParameterError, match=r"\{stream\}"):
+def test_a_template_that_cannot_work_is_an_error(template: str) -> None:
+    with pytest.raises(ParameterError, match="topic "):
         TopicTemplate(template)
+
+
+@pytest.mark.parametrize(
+    ("template", "topic_filter", "topic", "place"),
+    [
+        ("plant/{stream}/{channel}", "plant/+/+", "plant/p1/temp", Place("p1", "temp")),
+        ("plant/{stream}/{channel}", "plant/+/+", "plant/p1/", None),
+        ("{channel}/{stream}", "+/+", "temp/p1", Place("p1", "temp")),
+        ("site/+/{stream}/imu", "site/+/+/imu", "site/b/p1/imu", Place("p1")),
+        ("site/{stream}/#", "site/+/#", "site/p1/a/b", Place("p1")),
+        ("site/{stream}/#", "site/+/#", "site/p1", Place("p1")),
+        ("site/{stream}/#", "site/+/#", "site", None),
+    ],
+)
+def test_channels_and_wildcards(template: str, topic_filter: str, topic: str, place: Place | None) -> None:
+    assert TopicTemplate(template).filter == topic_filter
+    assert TopicTemplate(template).place_of(topic) == place
+    with pytest.raises(ParameterError, match="nothing can be published"):
+        TopicTemplate(template).topic_for("p1")
 
 
 @pytest.mark.parametrize("template", ["{stream}", "sensors/{stream}", "sensors/{stream}/imu", "/{stream}/"])
 @given(stream=st.text(st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_the_stream_comes_back_out_of_its_topic(template: str, stream: str) -> None:
     topic = TopicTemplate(template)
-    assert topic.stream_of(topic.topic_for(stream)) == stream
+    assert topic.place_of(topic.topic_for(stream)) == Place(stream)
     assert topic.filter == template.replace("{stream}", "+")
 
 
@@ -70,7 +94,7 @@ def test_the_stream_comes_back_out_of_its_topic(template: str, stream: str) -> N
     "topic", ["sensors/imu", "sensors//imu", "sensors/a/b/imu", "x/a/imu", "sensors/a/gps", "sensors/imu/imu/imu", ""]
 )
 def test_a_topic_that_does_not_fit_has_no_stream(topic: str) -> None:
-    assert TopicTemplate("sensors/{stream}/imu").stream_of(topic) is None
+    assert TopicTemplate("sensors/{stream}/imu").place_of(topic) is None
 
 
 @pytest.mark.parametrize("stream", ["", "a/b", "a+", "#", "nul\0", "x" * 70_000])

@@ -1,25 +1,24 @@
-"""JSON payloads: samples in, samples and predictions out."""
+"""JSON, MessagePack and CBOR: a sample is a map of fields, whatever the bytes look like."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from fractions import Fraction
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamrde.connectors.codecs.codec import MAX_BYTES, check_size, check_times, to_ticks
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.timestamps import TICKS_PER_SECOND
-from streamrde.errors import PayloadError, SampleError
-
-MAX_BYTES = 1 << 20
+from streamrde.errors import MissingExtraError, PayloadError, SampleError
 
 
-class JsonCodec:
-    """Samples of one stream as JSON.
+class _RowCodec:
+    """Samples of one stream as maps of fields.
 
     A payload is one sample ``{"t": 12.34, "ax": 0.1}``, a list of such samples, or a batch by columns
     ``{"t": [12.34, 12.36], "ax": [0.1, null]}``. Times are numbers of `columns.time_unit`. A channel that is absent or
@@ -29,6 +28,8 @@ class JsonCodec:
         columns: names of the time and channel fields; the stream comes from the topic.
         max_bytes: longer payloads are refused before parsing.
     """
+
+    _encode: Callable[[Any], bytes]
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         self.columns = columns
@@ -40,7 +41,11 @@ class JsonCodec:
         values: Any = float | list[float | None] | None
         fields = [("t", int | float | list[int | float])] + [(field, values, None) for field in list(names)[1:]]
         row = msgspec.defstruct("Row", fields, rename=names, gc=False)
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row | list[row])  # type: ignore[valid-type]
+        self._parse = self._parser(row | list[row])  # type: ignore[valid-type]
+
+    def _parser(self, rows: Any) -> Callable[[bytes], Any]:
+        """A function that reads a payload as `rows`, raising msgspec.DecodeError or one of `decode`'s others."""
+        raise NotImplementedError
 
     def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The samples of a payload: t in seconds, (n,), and x, (n, channels), n >= 1.
@@ -49,12 +54,9 @@ class JsonCodec:
             PayloadError: too long, no JSON, no sample in it, a wrong type, unequal lengths, or a time that is missing
                 or not finite.
         """
-        if len(payload) > self.max_bytes:
-            raise PayloadError(
-                f"payload of {len(payload)} bytes, more than max_bytes = {self.max_bytes}; send smaller batches"
-            )
+        check_size(payload, self.max_bytes)
         try:
-            decoded = self._decoder.decode(payload)
+            decoded = self._parse(payload)
             rows = decoded if isinstance(decoded, list) else [decoded]
             if len(rows) == 1 and isinstance(rows[0].t, list):
                 t, x = self._from_columns(*msgspec.structs.astuple(rows[0]))
@@ -64,8 +66,7 @@ class JsonCodec:
             raise PayloadError(f"not a sample: {error}") from None
         except OverflowError:
             raise PayloadError("a number is too large for float64") from None
-        if not len(t):
-            raise PayloadError("no sample in it: send at least one")
+        check_times(t)
         return t, x
 
     def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -105,50 +106,64 @@ class JsonCodec:
         times, values = np.asarray(t, dtype=np.float64), np.asarray(x, dtype=np.float64)
         if not np.isfinite(times).all() or np.isinf(values).any():
             raise SampleError(
-                "JSON carries finite numbers only; drop the sample, or send NaN for a channel not observed"
+                "a payload carries finite numbers only; drop the sample, or send NaN for a channel not observed"
             )
-        fields: dict[str, Any] = {self.columns.time: [_ticks(time, self._rate) for time in times.tolist()]}
-        fields.update(zip(self.columns.channels, values.T.tolist(), strict=True))
+        fields: dict[str, Any] = {self.columns.time: [to_ticks(time, self._rate) for time in times.tolist()]}
+        # null rather than NaN: JSON has no NaN, and what is not observed has one spelling in all formats.
+        columns = [[None if math.isnan(v) else v for v in column] for column in values.T.tolist()]
+        fields.update(zip(self.columns.channels, columns, strict=True))
         if len(times) == 1:
             fields = {name: column[0] for name, column in fields.items()}
-        return msgspec.json.encode(fields)
+        return self._encode(fields)
 
 
-def _ticks(seconds: float, rate: int) -> int | float:
-    """Seconds in ticks; a whole number where float64 would round ticks more coarsely than seconds."""
-    ticks = seconds * rate
-    return ticks if rate == 1 or abs(ticks) < 2**53 else round(Fraction(seconds) * rate)
+class JsonCodec(_RowCodec):
+    """JSON; see the base for what a payload may be."""
+
+    _encode = staticmethod(msgspec.json.encode)
+
+    def _parser(self, rows: Any) -> Callable[[bytes], Any]:
+        return msgspec.json.Decoder(rows).decode
 
 
-class _Prediction(msgspec.Struct, omit_defaults=True):
-    stream: str
-    window: int
-    t_start: float
-    t_end: float
-    value: list[float | None]
-    label: str | None = None
+class MessagePackCodec(_RowCodec):
+    """MessagePack with the fields of JSON: half the bytes, and twice as fast."""
+
+    _encode = staticmethod(msgspec.msgpack.encode)
+
+    def _parser(self, rows: Any) -> Callable[[bytes], Any]:
+        return msgspec.msgpack.Decoder(rows).decode
 
 
-def encode_prediction(row: Mapping[str, Any]) -> bytes:
-    """One prediction as JSON: stream, window, t_start, t_end, value and, for a classification, label.
-
-    Args:
-        row: a row of the prediction record batch, as `RecordBatch.to_pylist` gives it.
-    """
-    return msgspec.json.encode(
-        _Prediction(row["stream"], row["window"], row["t_start"], row["t_end"], row["value"], row.get("label"))
-    )
-
-
-def decode_prediction(payload: bytes) -> dict[str, Any]:
-    """The row that `encode_prediction` wrote.
+class CborCodec(_RowCodec):
+    """CBOR with the fields of JSON; RFC 8949.
 
     Raises:
-        PayloadError: the payload is no prediction.
+        MissingExtraError: cbor2 is not installed.
     """
+
+    def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
+        self._encode = cbor().dumps
+        super().__init__(columns, max_bytes=max_bytes)
+
+    def _parser(self, rows: Any) -> Callable[[bytes], Any]:
+        loads = cbor().loads
+
+        def parse(payload: bytes) -> Any:
+            try:
+                return msgspec.convert(loads(payload), rows)
+            except (msgspec.ValidationError, OverflowError, RecursionError):
+                raise
+            except Exception as error:  # cbor2 lets errors of the types that its tags build through
+                raise PayloadError(f"not CBOR: {error}") from None
+
+        return parse
+
+
+def cbor() -> ModuleType:
+    """The module cbor2, or the error that says how to install it."""
     try:
-        row: dict[str, Any] = msgspec.to_builtins(msgspec.json.decode(payload, type=_Prediction))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise PayloadError(f"not a prediction: {error}") from None
-    row["value"] = [math.nan if value is None else value for value in row["value"]]
-    return row
+        import cbor2
+    except ImportError:
+        raise MissingExtraError("CBOR", "cbor") from None
+    return cbor2

@@ -1,0 +1,120 @@
+"""Arrow IPC streams: many samples in a message, by columns."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from streamrde.connectors.codecs.codec import MAX_BYTES, check_size, check_times
+from streamrde.connectors.samples import Columns
+from streamrde.connectors.timestamps import TICKS_PER_SECOND, arrow_seconds
+from streamrde.errors import PayloadError
+
+# Positions in the Message and RecordBatch tables of Arrow's Message.fbs.
+_HEADER, _COMPRESSION = 2, 3
+
+
+class ArrowCodec:
+    """Samples of one stream as an Arrow IPC stream: schema, record batches, without compression.
+
+    A column that is absent was not observed; columns that `columns` does not name are ignored. Timestamps and durations
+    carry their own unit.
+
+    Args:
+        columns: names of the time and channel columns; `columns.stream` is not used.
+        max_bytes: longer payloads are refused.
+    """
+
+    def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
+        self.columns = columns
+        self.max_bytes = max_bytes
+
+    def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """See `Codec.decode`."""
+        check_size(payload, self.max_bytes)
+        try:
+            _refuse_compression(payload)
+            with pa.ipc.open_stream(payload) as reader:
+                table = reader.read_all()
+            # Arrow trusts offsets that it reads; this looks at each.
+            table.validate(full=True)
+            names = [self.columns.time, *self.columns.channels]
+            found = table.select([name for name in names if name in table.column_names]).combine_chunks()
+            return self._arrays(found)
+        except PayloadError:
+            raise
+        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+            raise PayloadError(f"no Arrow IPC stream of samples: {str(error)[:200]}") from None
+
+    def _arrays(self, table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        if self.columns.time not in table.column_names:
+            raise PayloadError(f"no column {self.columns.time!r}")
+        time = _one_chunk(table[self.columns.time])
+        if time.null_count:
+            raise PayloadError(f"column {self.columns.time!r} has a null")
+        t = arrow_seconds(time, self.columns.time_unit)
+        check_times(t)
+        x = np.full((len(t), len(self.columns.channels)), np.nan)
+        for i, name in enumerate(self.columns.channels):
+            if name in table.column_names:
+                x[:, i] = _one_chunk(table[name]).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return t, x
+
+    def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
+        """See `Codec.encode_samples`; times become float64 of the unit."""
+        times, values = np.asarray(t, dtype=np.float64), np.asarray(x, dtype=np.float64)
+        rate = TICKS_PER_SECOND[self.columns.time_unit]
+        columns = {self.columns.time: times * rate if rate > 1 else times}
+        columns |= dict(zip(self.columns.channels, values.T, strict=True))
+        batch = pa.record_batch({name: pa.array(np.ascontiguousarray(column)) for name, column in columns.items()})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        return bytes(sink.getvalue())
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _refuse_compression(payload: bytes) -> None:
+    """Raise PayloadError where a record batch is compressed: its size unpacked is whatever its sender claims."""
+    reader = pa.ipc.MessageReader.open_stream(payload)
+    while True:
+        try:
+            message = reader.read_next_message()
+        except StopIteration:
+            return
+        if message.type in ("record batch", "dictionary"):
+            metadata = message.metadata.to_pybytes()
+            if message.type == "dictionary" or _is_compressed(metadata):
+                raise PayloadError("record batches must be neither compressed nor dictionary-encoded")
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether the RecordBatch in an IPC message's flatbuffer has its field `compression` set."""
+    try:
+        (root,) = struct.unpack_from("<I", metadata)
+        header = _field(metadata, root, _HEADER)
+        if header is None:
+            return False
+        batch = header + struct.unpack_from("<I", metadata, header)[0]
+        return _field(metadata, batch, _COMPRESSION) is not None
+    except struct.error:
+        raise PayloadError("no Arrow IPC stream: a message's header is cut") from None
+
+
+def _field(buffer: bytes, table: int, index: int) -> int | None:
+    """Offset of a field of a flatbuffer's table, or None where it is not set."""
+    vtable = table - struct.unpack_from("<i", buffer, table)[0]
+    if vtable < 0:
+        raise PayloadError("no Arrow IPC stream: a message's header is damaged")
+    (size,) = struct.unpack_from("<H", buffer, vtable)
+    place = 4 + 2 * index
+    if place + 2 > size:
+        return None
+    (offset,) = struct.unpack_from("<H", buffer, vtable + place)
+    return table + offset if offset else None

@@ -1,0 +1,54 @@
+"""What a codec of samples does."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from streamrde.errors import PayloadError
+
+MAX_BYTES = 1 << 20
+
+
+class Codec(Protocol):
+    """Samples of one stream as the payload of a message."""
+
+    def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The samples of a payload: t in seconds, (n,), finite, and x, (n, channels), n >= 1; NaN = not observed.
+
+        Raises:
+            PayloadError: whatever else the payload is; nothing else is ever raised.
+        """
+
+    def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
+        """Samples as a payload that `decode` reads back.
+
+        Args:
+            t: seconds, (n,), finite.
+            x: (n, channels), finite or NaN.
+        Raises:
+            SampleError: a value that the format cannot carry.
+        """
+
+
+def check_size(payload: bytes, max_bytes: int) -> None:
+    """Raise PayloadError, before anything is parsed, where a payload is longer than `max_bytes`."""
+    if len(payload) > max_bytes:
+        raise PayloadError(f"payload of {len(payload)} bytes, more than max_bytes = {max_bytes}; send smaller batches")
+
+
+def check_times(t: NDArray[np.float64]) -> None:
+    """Raise PayloadError where there is no time, or one that is not finite."""
+    if not len(t):
+        raise PayloadError("no sample in it: send at least one")
+    if not np.isfinite(t).all():
+        raise PayloadError("a time is not finite")
+
+
+def to_ticks(seconds: float, rate: int) -> int | float:
+    """Seconds in ticks; a whole number where float64 would round ticks more coarsely than seconds."""
+    ticks = seconds * rate
+    return ticks if rate == 1 or abs(ticks) < 2**53 else round(Fraction(seconds) * rate)

@@ -1,0 +1,99 @@
+"""Packed numbers: what a microcontroller sends, laid out as in Python's struct module."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from streamrde.connectors.codecs.codec import MAX_BYTES, check_size, check_times, to_ticks
+from streamrde.connectors.samples import Columns
+from streamrde.connectors.timestamps import TICKS_PER_SECOND, to_seconds
+from streamrde.errors import ParameterError, PayloadError, SampleError
+
+# struct's letters, as NumPy's kinds; the sizes are struct's standard ones.
+_TYPES = {
+    "b": "i1", "B": "u1", "h": "i2", "H": "u2", "i": "i4", "I": "u4", "l": "i4", "L": "u4", "q": "i8", "Q": "u8",
+    "e": "f2", "f": "f4", "d": "f8",
+}  # fmt: skip
+_LAYOUT = re.compile(r"([<>])((?:\d{0,4}[bBhHiIlLqQefdx])+)")
+
+
+class PackedCodec:
+    """Samples of one stream as packed numbers, one record after the other.
+
+    A layout is an order of bytes, ``<`` (little-endian) or ``>``, and a letter per number as in Python's struct module:
+    ``<q6f`` is a time in 8 bytes and six channels in 4 each. The first number is the time, in `columns.time_unit`, then
+    come the channels in order; ``x`` skips a byte. There is no padding but that. NaN in a channel = not observed.
+
+    Args:
+        columns: the time's unit and the channels.
+        layout: of a record.
+        max_bytes: longer payloads are refused.
+    Raises:
+        ParameterError: the layout is none, or has another number of values.
+    """
+
+    def __init__(self, columns: Columns, *, layout: str, max_bytes: int = MAX_BYTES) -> None:
+        self.columns = columns
+        self.max_bytes = max_bytes
+        self._rate = TICKS_PER_SECOND[columns.time_unit]
+        if (match := _LAYOUT.fullmatch(layout)) is None:
+            raise ParameterError(
+                f"layout = {layout!r}: give < or > and struct's letters, such as '<d6f'; see PackedCodec"
+            )
+        order, offset, places = match[1], 0, list[tuple[str, int]]()
+        for times, letter in re.findall(r"(\d*)(\w)", match[2]):
+            for _ in range(int(times or 1)):
+                if letter == "x":
+                    offset += 1
+                    continue
+                kind = order + _TYPES[letter]
+                places.append((kind, offset))
+                offset += np.dtype(kind).itemsize
+        if len(places) != 1 + len(columns.channels):
+            raise ParameterError(
+                f"layout = {layout!r} has {len(places)} numbers, and a record has {1 + len(columns.channels)}: "
+                f"{columns.time}, {', '.join(columns.channels)}"
+            )
+        self._record = np.dtype(
+            {
+                "names": [f"f{i}" for i in range(len(places))],
+                "formats": [kind for kind, _ in places],
+                "offsets": [place for _, place in places],
+                "itemsize": offset,
+            }
+        )
+
+    def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """See `Codec.decode`."""
+        check_size(payload, self.max_bytes)
+        size = self._record.itemsize
+        if not payload or len(payload) % size:
+            raise PayloadError(f"{len(payload)} bytes are no whole number of records of {size}; check the layout")
+        records = np.frombuffer(payload, self._record)
+        time, *channels = (records[name] for name in self._record.names or ())
+        t = to_seconds(time, self.columns.time_unit)
+        check_times(t)
+        # A signalling NaN of another width makes NumPy warn; it is a NaN all the same.
+        with np.errstate(invalid="ignore"):
+            return t, np.stack([channel.astype(np.float64) for channel in channels], axis=1)
+
+    def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
+        """See `Codec.encode_samples`."""
+        times, values = np.asarray(t, dtype=np.float64), np.asarray(x, dtype=np.float64)
+        records = np.zeros(len(times), self._record)
+        names = self._record.names or ()
+        columns = [[to_ticks(time, self._rate) for time in times.tolist()], *values.T]
+        for name, column in zip(names, columns, strict=True):
+            if self._record[name].kind in "iu":
+                limits = np.iinfo(self._record[name])
+                column = [round(v) if np.isfinite(v) else limits.max + 1 for v in column]
+                if any(not limits.min <= v <= limits.max for v in column):
+                    raise SampleError(f"a value does not fit into {self._record[name]}; use another layout")
+            elif not np.isfinite(column).all() and name == names[0]:
+                raise SampleError("a time is not finite")
+            with np.errstate(over="ignore"):
+                records[name] = column
+        return records.tobytes()

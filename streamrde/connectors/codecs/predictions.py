@@ -1,0 +1,61 @@
+"""Predictions as payloads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from streamrde.errors import PayloadError
+
+
+class _Prediction(msgspec.Struct, omit_defaults=True):
+    stream: str
+    window: int
+    t_start: float
+    t_end: float
+    value: list[float | None]
+    label: str | None = None
+
+
+def encode_prediction(row: Mapping[str, Any]) -> bytes:
+    """One prediction as JSON: stream, window, t_start, t_end, value and, for a classification, label.
+
+    Args:
+        row: a row of the prediction record batch, as `RecordBatch.to_pylist` gives it.
+    """
+    return msgspec.json.encode(_prediction(row))
+
+
+def _prediction(row: Mapping[str, Any]) -> _Prediction:
+    return _Prediction(row["stream"], row["window"], row["t_start"], row["t_end"], row["value"], row.get("label"))
+
+
+def _encode_cbor(row: Mapping[str, Any]) -> bytes:
+    from streamrde.connectors.codecs.rows import cbor
+
+    return bytes(cbor().dumps(msgspec.to_builtins(_prediction(row))))
+
+
+PREDICTION_ENCODERS: Mapping[str, Callable[[Mapping[str, Any]], bytes]] = {
+    "json": encode_prediction,
+    "msgpack": lambda row: msgspec.msgpack.encode(_prediction(row)),
+    "cbor": _encode_cbor,
+}
+"""By the name of the format: the same fields in each."""
+
+
+def decode_prediction(payload: bytes) -> dict[str, Any]:
+    """The row that `encode_prediction` wrote.
+
+    Raises:
+        PayloadError: the payload is no prediction.
+    """
+    try:
+        row: dict[str, Any] = msgspec.to_builtins(msgspec.json.decode(payload, type=_Prediction))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise PayloadError(f"not a prediction: {error}") from None
+    row["value"] = [math.nan if value is None else value for value in row["value"]]
+    return row

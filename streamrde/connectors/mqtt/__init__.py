@@ -1,0 +1,23 @@
+"""MQTT: samples in, predictions out, and recorded samples out for a replay."""
+
+from streamrde.connectors.mqtt.link import MqttLink, Tls, Will
+from streamrde.connectors.mqtt.publisher import SamplePublisher
+from streamrde.connectors.mqtt.sink import MqttDeadLetters, MqttSink, SinkCounts
+from streamrde.connectors.mqtt.source import MqttBatch, MqttSource, SourceCounts, Subscription
+from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate
+
+__all__ = [
+    "MqttAddress",
+    "MqttBatch",
+    "MqttDeadLetters",
+    "MqttLink",
+    "MqttSink",
+    "MqttSource",
+    "SamplePublisher",
+    "SinkCounts",
+    "SourceCounts",
+    "Subscription",
+    "Tls",
+    "TopicTemplate",
+    "Will",
+]

@@ -1,0 +1,99 @@
+"""Recorded samples out, as sensors would send them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from streamrde.connectors.codecs import Codec, JsonCodec
+from streamrde.connectors.mqtt.connection import MqttConnection
+from streamrde.connectors.mqtt.link import MqttLink
+from streamrde.connectors.mqtt.sink import SinkCounts
+from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate, checked_qos
+from streamrde.connectors.samples import Columns, Samples
+from streamrde.errors import ParameterError
+
+
+class SamplePublisher:
+    """Samples to MQTT topics, as a sensor would send them: what a replay is made of.
+
+    It does not connect again unless `link` says so: what a broker that crashed had confirmed and not stored is gone,
+    and samples sent after it would arrive before those that are then sent again.
+
+    Args:
+        address: the broker, ``mqtt://user:password@host:port`` or parsed.
+        topic: template of the topics, one level of it ``{stream}``.
+        columns: names of the fields in the payload.
+        qos: 0 or 1.
+        batch: samples of one stream in a message, at most.
+        client_id: the client's name at the broker; None lets the broker choose.
+        inflight: messages that wait for confirmation at a time, at most.
+        codec: how payloads are written; JSON with `columns` by default.
+        link: version, TLS, reconnection.
+    Raises:
+        BrokerError: the broker is not there, refuses, or goes away.
+    """
+
+    def __init__(
+        self,
+        address: MqttAddress | str,
+        *,
+        topic: str,
+        columns: Columns,
+        qos: int = 1,
+        batch: int = 1,
+        client_id: str | None = None,
+        inflight: int = 100,
+        codec: Codec | None = None,
+        link: MqttLink | None = None,
+    ) -> None:
+        if batch < 1:
+            raise ParameterError(f"batch={batch}: a message needs at least one sample")
+        self.counts = SinkCounts()
+        self._qos = checked_qos(qos)
+        self._topic = TopicTemplate(topic)
+        self._codec = codec or JsonCodec(columns)
+        self._batch = batch
+        link = link or MqttLink(reconnect=False)
+        self._connection = MqttConnection(MqttAddress.of(address), link=link, client_id=client_id, inflight=inflight)
+
+    async def __aenter__(self) -> SamplePublisher:
+        await self._connection.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                await self.flush()
+        finally:
+            await self._connection.__aexit__(kind, error, traceback)
+
+    async def publish(self, samples: Samples) -> None:
+        """Send the samples, in order within each stream; `flush`, or the end of the block, waits for confirmation.
+
+        Raises:
+            ParameterError: a stream's name cannot be part of a topic; none of the samples was sent.
+        """
+        names = samples.streams.to_pylist()
+        topics = {name: self._topic.topic_for(name) for name in dict.fromkeys(names)}
+        for name, rows in _messages(names, self._batch):
+            payload = self._codec.encode_samples(samples.t[rows], samples.x[rows])
+            await self._connection.publish(topics[name], payload, self._qos)
+            self.counts.messages += 1
+
+    async def flush(self) -> None:
+        """Wait until every message is confirmed."""
+        await self._connection.drain()
+
+
+def _messages(names: list[str], batch: int) -> list[tuple[str, list[int]]]:
+    """Rows of each message: at most `batch` rows of one stream, in the order in which messages begin."""
+    messages: list[tuple[str, list[int]]] = []
+    opened: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        if len(rows := opened.get(name, [])) in (0, batch):
+            opened[name] = rows = []
+            messages.append((name, rows))
+        rows.append(row)
+    return messages

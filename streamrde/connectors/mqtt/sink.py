@@ -1,0 +1,122 @@
+"""Predictions and dead letters out, over MQTT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+
+from streamrde.connectors.codecs import encode_prediction
+from streamrde.connectors.dead_letters import DeadLetter, encode_letter
+from streamrde.connectors.mqtt.connection import ConnectionCounts, MqttConnection
+from streamrde.connectors.mqtt.link import MqttLink
+from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate, checked_qos
+
+
+@dataclass
+class SinkCounts:
+    """What a sink has had confirmed."""
+
+    messages: int = 0
+    """Messages: confirmed by the broker at QoS 1, handed to the network at QoS 0."""
+
+
+class MqttSink:
+    """Predictions to MQTT topics, one message per prediction.
+
+    A prediction that was under way when the connection was lost is sent again, so that the broker may have it twice;
+    (stream, window) tells.
+
+    Args:
+        address: the broker, ``mqtt://user:password@host:port`` or parsed.
+        topic: template of the topics, one level of it ``{stream}``.
+        qos: 0 or 1.
+        retain: the broker keeps each stream's last prediction for who subscribes later.
+        client_id: the client's name at the broker; None lets the broker choose.
+        inflight: messages that wait for confirmation at a time, at most.
+        encode: makes a payload of a row of the prediction record batch; JSON by default.
+        link: version, TLS, last will, reconnection.
+    Raises:
+        BrokerError: the broker is not there at first, or refuses.
+    """
+
+    def __init__(
+        self,
+        address: MqttAddress | str,
+        *,
+        topic: str,
+        qos: int = 1,
+        retain: bool = False,
+        client_id: str | None = None,
+        inflight: int = 100,
+        encode: Callable[[Mapping[str, Any]], bytes] = encode_prediction,
+        link: MqttLink | None = None,
+    ) -> None:
+        self.counts = SinkCounts()
+        self._qos = checked_qos(qos)
+        self._retain = retain
+        self._topic = TopicTemplate(topic)
+        self._topic.topic_for("stream")
+        self._encode = encode
+        self._connection = MqttConnection(MqttAddress.of(address), link=link, client_id=client_id, inflight=inflight)
+
+    @property
+    def connection(self) -> ConnectionCounts:
+        """What has happened to the connection."""
+        return self._connection.counts
+
+    async def __aenter__(self) -> MqttSink:
+        await self._connection.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._connection.__aexit__(kind, error, traceback)
+
+    async def write(self, batch: pa.RecordBatch) -> None:
+        """Publish every prediction of a record batch; return when all are confirmed.
+
+        Raises:
+            ParameterError: a stream's name cannot be part of a topic; nothing of the batch was published.
+        """
+        rows = batch.to_pylist()
+        topics = [self._topic.topic_for(row["stream"]) for row in rows]
+        for topic, row in zip(topics, rows, strict=True):
+            await self._connection.publish(topic, self._encode(row), self._qos, retain=self._retain)
+        await self._connection.drain()
+        self.counts.messages += len(rows)
+
+
+class MqttDeadLetters:
+    """Dead letters to one MQTT topic, as JSON with the payload in base64.
+
+    Args:
+        address: the broker.
+        topic: the topic of all of them.
+        client_id, link: as for `MqttSink`.
+    """
+
+    def __init__(
+        self, address: MqttAddress | str, *, topic: str, client_id: str | None = None, link: MqttLink | None = None
+    ) -> None:
+        self._topic = topic
+        self._connection = MqttConnection(MqttAddress.of(address), link=link, client_id=client_id)
+
+    async def __aenter__(self) -> MqttDeadLetters:
+        await self._connection.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._connection.__aexit__(kind, error, traceback)
+
+    async def write(self, letters: Sequence[DeadLetter]) -> None:
+        """Publish the letters; return when all are confirmed."""
+        for letter in letters:
+            await self._connection.publish(self._topic, encode_letter(letter), 1)
+        await self._connection.drain()
