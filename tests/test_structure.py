@@ -20,7 +20,7 @@ ARROWS = {
     "state": set(),
     "runtime": {"inference", "connectors", "state"},
     "models": {"inference", "signature", "windowing", "kernels", "connectors"},
-    "config": {"runtime", "inference", "connectors", "state"},
+    "config": {"runtime", "inference", "connectors", "state", "windowing"},
     "demo": {"runtime", "inference", "connectors"},
     "bench": {"inference", "signature", "windowing", "kernels"},
     "cli": {"bench", "kernels", "config", "runtime", "inference", "connectors", "models", "demo"},

@@ -2,35 +2,116 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamrde.cli.options import Json
-from streamrde.cli.pipeline import carry, report
-from streamrde.errors import ConfigError, ParameterError
+from streamrde.cli.pipeline import Show, report, with_progress
+from streamrde.cli.printing import print_json
+from streamrde.errors import BrokerError, ConfigError, ParameterError
+
+if TYPE_CHECKING:
+    from streamrde.config import RunConfig
+    from streamrde.inference.bundle import Bundle
+    from streamrde.runtime.metrics import Metrics
 
 
 def run(
     config: Annotated[Path, typer.Argument(help="TOML file, such as configs/mqtt.toml.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Check config, model, broker and state, say what would be done, and end.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Carry samples from a source through a model to a sink, until the source ends or Ctrl-C.
 
+    SIGTERM or Ctrl-C ends a live run in order, a second one at once; SIGHUP takes on the model file anew.
+
     Example: `streamrde run configs/mqtt.toml`
     """
-    from streamrde.config import ArrowSourceConfig, RunConfig
+    from streamrde.config import RunConfig
     from streamrde.disk import read_toml
     from streamrde.inference.bundle import load
-    from streamrde.inference.fleet import Fleet
+    from streamrde.runtime.logs import logs_to_stderr
 
     settings = read_toml(config, RunConfig)
     bundle = load(settings.model)
-    live = not isinstance(settings.source, ArrowSourceConfig)
     try:
-        source, sink = settings.source.build(bundle.header), settings.sink.build(bundle)
+        settings.check()
+        if check:
+            lines = asyncio.run(_checked(settings, bundle))
+            print_json(lines) if json else print("\n".join(f"{name:12} {text}" for name, text in lines.items()))
+            return
+        with logs_to_stderr(level=settings.service.log_level, format=settings.service.log_format):
+            metrics = with_progress(lambda show: _serve(settings, bundle, show))
     except (ConfigError, ParameterError) as error:
         raise ConfigError(f"{config}: {error}") from None
-    metrics = carry(source, Fleet(bundle, faults=settings.faults), sink, flush=settings.flush, live=live)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     report(metrics, json, "done")
+
+
+async def _serve(settings: RunConfig, bundle: Bundle, show: Show) -> Metrics:
+    from streamrde.runtime.service import serve
+
+    pipeline = settings.build(bundle, on_start=lambda: show("connected"), on_batch=show)
+    try:
+        if not settings.live:
+            return await pipeline.run()
+        return await serve(
+            pipeline, model=Path(settings.model), options=settings.service.options(), identity=settings.identity
+        )
+    finally:
+        pipeline.close()
+
+
+async def _checked(settings: RunConfig, bundle: Bundle) -> dict[str, str]:
+    """What a run would do, by its parts; raises what would stop it."""
+    header = bundle.header
+    found = {
+        "model": f"{settings.model}: {len(header.channels)} channels, depth {header.depth}, {bundle.fingerprint[:12]}",
+        "source": await _reached(settings.source, settings.source.build(header)),
+        "sink": await _reached(settings.sink, settings.sink.build(bundle)),
+        "state": "none: it dies with the process",
+        "dead letters": "none: messages that cannot be read are counted",
+        "health": "no port",
+    }
+    if settings.dead_letters is not None:
+        found["dead letters"] = await _reached(settings.dead_letters, settings.dead_letters.build())
+    if (state := settings.state) is not None:
+        inflight = getattr(settings.source, "inflight", 0)
+        policy = state.policy(inflight)
+        known = "a new store"
+        if Path(state.path).exists():
+            store = state.build()
+            store.open(settings.identity(bundle.fingerprint))
+            known = f"{len(store):,} streams"
+            store.close()
+        found["state"] = (
+            f"{state.path}: {known}; saved every {policy.seconds:g} s or {policy.messages} messages, "
+            f"half of the {inflight} that the broker sends ahead"
+        )
+    if (port := settings.service.port) is not None:
+        found["health"] = f"http://{settings.service.host}:{port}/healthz, /readyz, /metrics"
+    return found
+
+
+async def _reached(section: object, end: object) -> str:
+    """Where an end is, after reaching it; a broker by a client of no name, so that a run that is on stays so."""
+    from streamrde.config.mqtt import MqttClientConfig
+    from streamrde.connectors.mqtt.connection import MqttConnection
+
+    if not isinstance(section, MqttClientConfig):
+        return ", ".join(str(getattr(section, name)) for name in ("files", "path", "folder") if hasattr(section, name))
+    address = section.address()
+    try:
+        async with MqttConnection(address, link=section.quiet_link()):
+            pass
+    except BrokerError as error:
+        raise ConfigError(f"{error}") from None
+    topics = getattr(section, "topic", None) or ", ".join(p.topic for p in getattr(section, "topics", ()))
+    secure = "TLS" if address.tls else "without TLS"
+    return f"{address}, MQTT {section.version}, {secure}: {topics}"

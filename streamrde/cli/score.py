@@ -38,9 +38,7 @@ def score(
     columns = columns_of(bundle.header, split(channels), stream=stream, time=time, time_unit=time_unit)
     fleet = Fleet(bundle, faults="drop" if skip_faults else "error")
     try:
-        metrics = carry(
-            FileSource(files, columns), fleet, ArrowSinkConfig(path=str(out)).build(bundle), flush=True, live=False
-        )
+        metrics = carry(FileSource(files, columns), fleet, ArrowSinkConfig(path=str(out)).build(bundle), flush=True)
     except SampleError as error:
         raise DataError(f"{error}; --skip-faults counts and skips such rows", path=", ".join(files)) from None
     report(metrics, json, f"wrote {out}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from streamrde.config.columns import TimeUnit, columns_of
 from streamrde.inference.bundle import Bundle, Header, Positive
+from streamrde.inference.predictions import prediction_schema
 
 if TYPE_CHECKING:
     from streamrde.runtime.files import FileSink, FileSource
+    from streamrde.runtime.parts import PartSink
 
 
 class ArrowSourceConfig(
@@ -44,9 +46,37 @@ class ArrowSinkConfig(
 
     def build(self, bundle: Bundle) -> FileSink:
         """The sink, not yet opened; the file's metadata say which model and version wrote it."""
-        from streamrde import __version__
-        from streamrde.inference.predictions import prediction_schema
         from streamrde.runtime.files import FileSink
 
-        provenance = {"streamrde.version": __version__, "streamrde.model": bundle.fingerprint}
-        return FileSink(self.path, prediction_schema(bundle.header), metadata=provenance)
+        return FileSink(self.path, prediction_schema(bundle.header), metadata=_provenance(bundle))
+
+
+class PartsSinkConfig(
+    msgspec.Struct, frozen=True, kw_only=True, tag="parts", tag_field="kind", forbid_unknown_fields=True
+):
+    """Predictions to a folder of files, each in exactly one; needs [state]."""
+
+    folder: str
+    format: Literal["parquet", "feather", "arrows"] = "parquet"
+    part_rows: Positive = 100_000
+    part_seconds: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+
+    def build(self, bundle: Bundle) -> PartSink:
+        """The sink, not yet opened."""
+        from streamrde.runtime.parts import PartSink
+
+        return PartSink(
+            self.folder,
+            prediction_schema(bundle.header),
+            suffix=f".{self.format}",
+            rows=self.part_rows,
+            seconds=self.part_seconds,
+            metadata=_provenance(bundle),
+        )
+
+
+def _provenance(bundle: Bundle) -> dict[str, str]:
+    """Which model and version made a file."""
+    from streamrde import __version__
+
+    return {"streamrde.version": __version__, "streamrde.model": bundle.fingerprint}

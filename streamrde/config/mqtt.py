@@ -2,60 +2,251 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from streamrde.config.columns import TimeUnit, columns_of
-from streamrde.inference.bundle import Bundle, Header
+from streamrde.errors import ConfigError, ParameterError
+from streamrde.inference.bundle import Bundle, Header, Positive
 
 if TYPE_CHECKING:
-    from streamrde.connectors.mqtt import MqttSink, MqttSource
+    from streamrde.connectors import Columns
+    from streamrde.connectors.codecs import Codec
+    from streamrde.connectors.mqtt import MqttAddress, MqttDeadLetters, MqttLink, MqttSink, MqttSource
 
 QoS = Literal[0, 1]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+CodecName = Literal["json", "msgpack", "cbor", "packed", "arrow"]
 
 
-class MqttSourceConfig(
-    msgspec.Struct, frozen=True, kw_only=True, tag="mqtt", tag_field="kind", forbid_unknown_fields=True
-):
-    """Samples from MQTT topics, as JSON."""
+class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files of TLS; certificate and host name are always checked."""
+
+    ca: str | None = None
+    """Authorities to trust, PEM; None: the system's."""
+    certificate: str | None = None
+    key: str | None = None
+    key_password_env: str | None = None
+    key_password_file: str | None = None
+
+
+class WillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A retained topic that says whether this client is there."""
+
+    topic: str
+    online: str = "online"
+    offline: str = "offline"
+
+
+class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to reach a broker."""
 
     url: str
-    """``mqtt://user:password@host:port``, or mqtts:// for TLS."""
-    topic: str
-    """Template of the topics; one level is {stream}."""
-    qos: QoS = 1
+    """``mqtt://host:port``, or mqtts:// for TLS."""
+    user: str | None = None
+    password_env: str | None = None
+    """Name of the environment variable that has the password."""
+    password_file: str | None = None
+    """File whose first line is the password."""
+    version: Literal["3.1.1", "5"] = "3.1.1"
     client_id: str | None = None
-    session: bool = False
-    """The broker keeps what was not acknowledged while this client is away; needs client_id."""
-    time: str = "t"
-    time_unit: TimeUnit = "s"
-    channels: tuple[str, ...] = ()
-    """Payload fields of the model's channels, in its order; empty: they have the channels' names."""
+    keepalive: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 60
+    timeout: Seconds = 10.0
+    longest_pause: Seconds = 30.0
+    tls: TlsConfig | None = None
+    will: WillConfig | None = None
 
-    def build(self, header: Header) -> MqttSource:
-        """The source, not yet connected."""
-        from streamrde.connectors.mqtt import MqttSource
+    def address(self) -> MqttAddress:
+        """The broker, with user and password from wherever they are."""
+        from streamrde.connectors.mqtt import MqttAddress
+        from streamrde.connectors.mqtt.link import read_secret
 
-        columns = columns_of(header, self.channels, time=self.time, time_unit=self.time_unit)
-        return MqttSource(
-            self.url, topic=self.topic, columns=columns, qos=self.qos, client_id=self.client_id, session=self.session
+        address = MqttAddress.parse(self.url)
+        password = read_secret("password", variable=self.password_env, file=self.password_file)
+        if (self.user or password) and address.user:
+            raise ConfigError("user and password are in the url and beside it: give them once")
+        if password and not self.user:
+            raise ConfigError("a password without user: give both")
+        return address if self.user is None else dataclasses.replace(address, user=self.user, password=password)
+
+    def quiet_link(self) -> MqttLink:
+        """How to connect for a look: without a will, once."""
+        return dataclasses.replace(self.link(), will=None, reconnect=False)
+
+    def link(self) -> MqttLink:
+        """How to connect."""
+        from streamrde.connectors.mqtt import MqttLink, Tls, Will
+        from streamrde.connectors.mqtt.link import read_secret
+
+        tls, will = self.tls, self.will
+        if tls is not None:
+            password = read_secret("tls.key_password", variable=tls.key_password_env, file=tls.key_password_file)
+        return MqttLink(
+            version=self.version,
+            tls=None if tls is None else Tls(tls.ca, tls.certificate, tls.key, password),
+            will=None if will is None else Will(will.topic, will.online, will.offline),
+            keepalive=self.keepalive,
+            timeout=self.timeout,
+            longest_pause=self.longest_pause,
         )
 
 
-class MqttSinkConfig(
-    msgspec.Struct, frozen=True, kw_only=True, tag="mqtt", tag_field="kind", forbid_unknown_fields=True
-):
-    """Predictions to MQTT topics, as JSON."""
+class PayloadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Topics of a source, and how their payloads are read."""
 
-    url: str
+    topic: str
+    """Template of the topics; one level is {stream}, another may be {channel}."""
+    codec: CodecName = "json"
+    layout: str | None = None
+    """For codec = "packed": the record, as in Python's struct module."""
+    time: str = "t"
+    time_unit: TimeUnit = "s"
+    value: str = "value"
+    """Where the topic has the channel: the field of its value."""
+    channels: tuple[str, ...] = ()
+    """Payload fields of the model's channels, in its order; empty: they have the channels' names."""
+
+    def columns(self, header: Header) -> Columns:
+        """The fields of a payload."""
+        columns = columns_of(header, self.channels, time=self.time, time_unit=self.time_unit)
+        if "{channel}" not in self.topic.split("/"):
+            return columns
+        return msgspec.structs.replace(columns, channels=(self.value,))
+
+    def build_codec(self, header: Header, *, max_bytes: int) -> Codec:
+        """The codec of the payloads."""
+        from streamrde.connectors import codecs
+
+        columns = self.columns(header)
+        if self.codec == "packed":
+            if self.layout is None:
+                raise ConfigError('codec = "packed" needs a layout, such as "<d6f": a time and six channels')
+            return codecs.PackedCodec(columns, layout=self.layout, max_bytes=max_bytes)
+        if self.layout is not None:
+            raise ConfigError(f'layout is for codec = "packed", and codec is {self.codec!r}')
+        kinds: dict[str, Callable[..., Codec]] = {
+            "json": codecs.JsonCodec,
+            "msgpack": codecs.MessagePackCodec,
+            "cbor": codecs.CborCodec,
+            "arrow": codecs.ArrowCodec,
+        }
+        return kinds[self.codec](columns, max_bytes=max_bytes)
+
+
+class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", tag_field="kind"):
+    """Samples from MQTT topics."""
+
+    topic: str | None = None
+    """Template of the topics; or `topics`, several with a codec each."""
+    topics: tuple[PayloadConfig, ...] = ()
+    codec: CodecName = "json"
+    layout: str | None = None
+    time: str = "t"
+    time_unit: TimeUnit = "s"
+    value: str = "value"
+    channels: tuple[str, ...] = ()
+    qos: QoS = 1
+    session: bool = False
+    """The broker keeps what was not acknowledged while this client is away; needs client_id."""
+    retained: Literal["use", "skip"] = "use"
+    inflight: Positive = 20
+    """Messages that the broker sends before the first is acknowledged: mosquitto's max_inflight_messages."""
+    queue_messages: Positive = 10_000
+    max_bytes: Positive = 1 << 20
+    quarantine_faults: Annotated[int, msgspec.Meta(ge=0)] = 10
+    """Messages in a row that cannot be read after which a stream is set aside; 0: never."""
+    quarantine_seconds: Seconds = 60.0
+
+    def payloads(self) -> tuple[PayloadConfig, ...]:
+        """All topics with their payloads."""
+        if (self.topic is None) == (not self.topics):
+            raise ConfigError("source: give topic, or [[source.topics]], one of them")
+        if self.topic is None:
+            return self.topics
+        own = PayloadConfig(
+            topic=self.topic,
+            codec=self.codec,
+            layout=self.layout,
+            time=self.time,
+            time_unit=self.time_unit,
+            value=self.value,
+            channels=self.channels,
+        )
+        return (own,)
+
+    def identity(self) -> dict[str, str]:
+        """What of this shapes a stream, so that its state cannot go on without it."""
+        found: dict[str, str] = {}
+        for i, payload in enumerate(self.payloads()):
+            place = "source" if self.topic is not None else f"source.topics[{i}]"
+            for name in ("topic", "time_unit"):
+                found[f"{place}.{name}"] = getattr(payload, name)
+            found[f"{place}.channels"] = ", ".join(payload.channels)
+        return found
+
+    def build(self, header: Header) -> MqttSource:
+        """The source, not yet connected."""
+        from streamrde.connectors.mqtt import MqttSource, Subscription, TopicTemplate
+        from streamrde.connectors.quarantine import Quarantine
+
+        return MqttSource(
+            self.address(),
+            columns=columns_of(header),
+            subscriptions=[
+                Subscription(TopicTemplate(p.topic), p.build_codec(header, max_bytes=self.max_bytes))
+                for p in self.payloads()
+            ],
+            qos=self.qos,
+            client_id=self.client_id,
+            session=self.session,
+            retained=self.retained,
+            queue_messages=self.queue_messages,
+            max_bytes=self.max_bytes,
+            inflight=self.inflight,
+            quarantine=Quarantine(faults=self.quarantine_faults, seconds=self.quarantine_seconds),
+            link=self.link(),
+        )
+
+
+class MqttSinkConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", tag_field="kind"):
+    """Predictions to MQTT topics."""
+
     topic: str
     """Template of the topics; one level is {stream}."""
+    codec: Literal["json", "msgpack", "cbor"] = "json"
     qos: QoS = 1
-    client_id: str | None = None
+    retain: bool = False
+    inflight: Positive = 100
 
     def build(self, bundle: Bundle) -> MqttSink:
         """The sink, not yet connected."""
+        from streamrde.connectors.codecs import PREDICTION_ENCODERS
         from streamrde.connectors.mqtt import MqttSink
 
-        return MqttSink(self.url, topic=self.topic, qos=self.qos, client_id=self.client_id)
+        return MqttSink(
+            self.address(),
+            topic=self.topic,
+            qos=self.qos,
+            retain=self.retain,
+            client_id=self.client_id,
+            inflight=self.inflight,
+            encode=PREDICTION_ENCODERS[self.codec],
+            link=self.link(),
+        )
+
+
+class MqttDeadLettersConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", tag_field="kind"):
+    """Messages that cannot be used, to a topic."""
+
+    topic: str
+
+    def build(self) -> MqttDeadLetters:
+        """The sink, not yet connected."""
+        from streamrde.connectors.mqtt import MqttDeadLetters
+
+        if any(sign in self.topic for sign in "+#{"):
+            raise ParameterError(f"dead_letters.topic = {self.topic!r}: give one topic, without placeholders")
+        return MqttDeadLetters(self.address(), topic=self.topic, client_id=self.client_id, link=self.link())

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import msgspec
 
-from streamrde.config.files import ArrowSinkConfig, ArrowSourceConfig
-from streamrde.config.mqtt import MqttSinkConfig, MqttSourceConfig
+from streamrde.config.files import ArrowSinkConfig, ArrowSourceConfig, PartsSinkConfig
+from streamrde.config.mqtt import MqttDeadLettersConfig, MqttSinkConfig, MqttSourceConfig
+from streamrde.config.service import FileDeadLettersConfig, ServiceConfig, StateConfig
+from streamrde.errors import ConfigError
+from streamrde.inference.bundle import Bundle, Positive
+from streamrde.inference.fleet import Fleet
 from streamrde.inference.table import OnFault
+from streamrde.windowing.order import Order
+
+if TYPE_CHECKING:
+    from streamrde.runtime.pipeline import Pipeline
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -15,8 +25,87 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     model: str
     """Path of the model file."""
     source: MqttSourceConfig | ArrowSourceConfig
-    sink: MqttSinkConfig | ArrowSinkConfig
+    sink: MqttSinkConfig | ArrowSinkConfig | PartsSinkConfig
+    state: StateConfig | None = None
+    """Without it state dies with the process."""
+    dead_letters: FileDeadLettersConfig | MqttDeadLettersConfig | None = None
+    service: ServiceConfig = ServiceConfig()
     faults: OnFault = "drop"
     """A late, repeated or unusable sample: "drop" counts and skips it, "error" stops the run."""
-    flush: bool = True
-    """When the source ends or the run is stopped, close the open windows and publish their predictions."""
+    order: Order = Order()
+    """What of samples that come late or twice."""
+    advance: bool = False
+    """Close windows when the clock passes their ends, sample or not; times are then seconds since 1970."""
+    idle: Positive | None = None
+    """Streams whose last sample is more than so many seconds of their time behind the latest of all end."""
+    flush: bool | None = None
+    """When the source ends or the run is stopped, close the open windows and publish their predictions. By default only
+    without [state]: with it the next run goes on with them."""
+
+    @property
+    def live(self) -> bool:
+        """Whether the source goes on for ever."""
+        return isinstance(self.source, MqttSourceConfig)
+
+    def check(self) -> None:
+        """Raise ConfigError where sections contradict each other."""
+        if isinstance(self.source, ArrowSourceConfig) and (self.state or self.dead_letters):
+            raise ConfigError(
+                "[state] and [dead_letters] are for a live source: recorded files are read from the start"
+            )
+        if isinstance(self.sink, PartsSinkConfig) and self.state is None:
+            raise ConfigError('a sink of kind "parts" needs [state]: what is in no part yet waits there')
+        if isinstance(self.sink, ArrowSinkConfig) and self.state is not None:
+            raise ConfigError(
+                'a sink of kind "arrow" writes one file at its end, which [state] cannot go on with: use kind = "parts"'
+            )
+        if isinstance(self.source, MqttSourceConfig) and self.state and self.source.qos and not self.source.session:
+            raise ConfigError(
+                "[state] without source.session: the broker would forget what comes while this is away; "
+                "set source.client_id and session = true, or qos = 0 if that may be"
+            )
+        if self.advance and not self.live:
+            raise ConfigError("advance = true is for a live source: recorded time does not pass by itself")
+        if self.faults == "error" and self.state:
+            raise ConfigError(
+                'faults = "error" with [state]: what the broker sends twice would stop the run; use "drop"'
+            )
+
+    def identity(self, fingerprint: str) -> dict[str, str]:
+        """What the state of the streams depends on."""
+        own = self.source.identity() if isinstance(self.source, MqttSourceConfig) else {}
+        order = {f"order.{name}": str(value) for name, value in msgspec.structs.asdict(self.order).items()}
+        return {"model": fingerprint} | own | order
+
+    def build(self, bundle: Bundle, **hooks: Any) -> Pipeline[Any]:
+        """The pipeline with its store opened.
+
+        Args:
+            hooks: `metrics`, `on_start` and `on_batch` of the pipeline.
+        Raises:
+            ConfigError, ParameterError: sections contradict each other, or a value cannot work.
+            StateError: the store is another run's, in use or damaged.
+        """
+        from streamrde.runtime.pipeline import Pipeline
+
+        self.check()
+        source, sink = self.source.build(bundle.header), self.sink.build(bundle)
+        dead_letters = None if self.dead_letters is None else self.dead_letters.build()
+        store, policy, state = None, None, self.state
+        if state is not None and isinstance(self.source, MqttSourceConfig):
+            policy = state.policy(self.source.inflight)
+            store = state.build()
+            store.open(self.identity(bundle.fingerprint))
+        return Pipeline(
+            source,
+            Fleet(bundle, faults=self.faults, order=self.order),
+            sink,
+            store=store,
+            policy=policy,
+            lazily=state is not None and state.restore == "lazy",
+            flush=self.flush,
+            dead_letters=dead_letters,
+            idle=self.idle,
+            advance=self.advance,
+            **hooks,
+        )

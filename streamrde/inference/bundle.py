@@ -151,6 +151,19 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return shapes
 
 
+# What may differ between two models of which one takes over the other's streams.
+_OF_NO_STATE = ("format", "field", "solver", "versions", "metrics", "description")
+
+
+def header_differences(old: Header, new: Header) -> list[str]:
+    """What keeps a model with header `new` from going on with the state of streams of `old`, in words."""
+    return [
+        f"{name} was {getattr(old, name)!r} and is {getattr(new, name)!r}"
+        for name in Header.__struct_fields__
+        if name not in _OF_NO_STATE and getattr(old, name) != getattr(new, name)
+    ]
+
+
 # Scales multiply float64 log-signatures before these are rounded to the model's dtype, hence their own.
 _FLOAT64 = frozenset({"x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale"})
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from streamrde.errors import ParameterError, ShapeError
-from streamrde.inference.bundle import Bundle
+from streamrde.errors import BundleError, ParameterError, ShapeError
+from streamrde.inference.bundle import Bundle, header_differences
 from streamrde.inference.predictions import Closed, prediction_schema
 from streamrde.inference.predictor import check_faults, check_samples, check_time
 from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
@@ -53,6 +53,7 @@ class Fleet:
         archive: MutableMapping[str, bytes] | None = None,
     ) -> None:
         check_faults(faults)
+        self._order = order
         self._table = StreamTable(bundle, order)
         self._archive = archive
         self._time = -np.inf
@@ -231,6 +232,41 @@ class Fleet:
         changes = Changes(self.snapshot(self._changed), tuple(self._gone - self._slots.keys()))
         self._changed, self._gone = set(), set()
         return changes
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model."""
+        return self._table.bundle.fingerprint
+
+    @property
+    def predecessors(self) -> frozenset[str]:
+        """Fingerprints of the models that this fleet had before its own, whose snapshots it restores too."""
+        return frozenset(self._table.predecessors)
+
+    def swap(self, bundle: Bundle) -> None:
+        """Go on with another model; every stream keeps its open window and its hidden state.
+
+        Args:
+            bundle: a model with the same header but for field, solver and what describes it: a model trained further,
+                or again. What a hidden state means must be the same, which no program can check.
+        Raises:
+            BundleError: the headers differ in more than that; the message spells out where. Nothing has changed.
+        """
+        old, new = self._table.bundle, bundle
+        if differences := header_differences(old.header, new.header):
+            raise BundleError(
+                f"the model cannot take over the state of the one before: {'; '.join(differences)}; keep these as they "
+                "were, or start anew with an empty state store"
+            )
+        saved, table = self.snapshot(), StreamTable(new, self._order)
+        table.predecessors = {*self._table.predecessors, old.fingerprint} - {new.fingerprint}
+        self._table, self._slots = table, {}
+        self.restore(saved)
+        self._changed.update(self._slots)
+
+    def accept(self, predecessors: Iterable[str]) -> None:
+        """Restore snapshots of these models too, by fingerprint: models that were swapped for this one."""
+        self._table.predecessors |= set(predecessors) - {self.fingerprint}
 
     def _find(self, streams: Iterable[str] | None) -> Slots:
         names = self._slots if streams is None else dict.fromkeys([streams] if isinstance(streams, str) else streams)

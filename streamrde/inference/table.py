@@ -92,6 +92,8 @@ class StreamTable:
         self.names: list[str] = []
         self.unused = Unused(np.empty(0, np.intp), np.empty(0, np.int64))
         """Of the last push."""
+        self.predecessors: set[str] = set()
+        """Fingerprints of models whose snapshots this one goes on with; see `Fleet.swap`."""
         self._free: list[int] = []
 
     def add(self, name: str) -> int:
@@ -186,7 +188,7 @@ class StreamTable:
     def read_snapshot(self, data: bytes) -> tuple[str, Floats]:
         """Name of a snapshot of this model, and its values, as `restore` takes them."""
         header, values = snapshots.unpack(data, SnapshotHeader)
-        if header.model != self.bundle.fingerprint:
+        if header.model != self.bundle.fingerprint and header.model not in self.predecessors:
             raise SnapshotError(
                 f"the snapshot of stream '{header.stream}' belongs to the model {header.model[:12]}, and this is "
                 f"{self.bundle.fingerprint[:12]}: restore it with the model it was taken from"

@@ -11,33 +11,44 @@ from numpy.typing import ArrayLike
 
 from streamrde.inference.table import Counts
 
-# Buckets 4 % wide from a microsecond to a day: 643 of them.
+# Buckets 4 % wide; from a microsecond to a day these are 643.
 _RATIO = 1.04
-_SMALLEST = 1e-6
-_BUCKETS = math.ceil(math.log(86400 / _SMALLEST) / math.log(_RATIO)) + 1
 
 
 class Durations:
-    """A histogram of durations whose buckets are 4 % wide, so that a quantile is right to 4 %."""
+    """A histogram of durations, or of sizes, whose buckets are 4 % wide, so that a quantile is right to 4 %.
 
-    def __init__(self) -> None:
-        self._buckets = np.zeros(_BUCKETS, dtype=np.int64)
+    Args:
+        smallest, largest: values beyond these fall into the first and last bucket.
+    """
+
+    def __init__(self, *, smallest: float = 1e-6, largest: float = 86400.0) -> None:
+        self._smallest = smallest
+        self._buckets = np.zeros(math.ceil(math.log(largest / smallest) / math.log(_RATIO)) + 1, dtype=np.int64)
+        self.total = 0.0
 
     def __len__(self) -> int:
         return int(self._buckets.sum())
 
     def add(self, seconds: ArrayLike) -> None:
         """Count durations, (n,)."""
-        scaled = np.log(np.maximum(np.asarray(seconds, dtype=np.float64), _SMALLEST) / _SMALLEST) / math.log(_RATIO)
-        places = np.minimum(scaled.astype(np.int64), _BUCKETS - 1)
-        self._buckets += np.bincount(places, minlength=_BUCKETS)
+        values = np.atleast_1d(np.asarray(seconds, dtype=np.float64))
+        self.total += float(values.sum())
+        scaled = np.log(np.maximum(values, self._smallest) / self._smallest) / math.log(_RATIO)
+        places = np.minimum(scaled.astype(np.int64), len(self._buckets) - 1)
+        self._buckets += np.bincount(places, minlength=len(self._buckets))
+
+    def up_to(self, bound: float) -> int:
+        """How many were at most `bound`, to the width of a bucket."""
+        place = math.log(max(bound, self._smallest) / self._smallest) / math.log(_RATIO)
+        return int(self._buckets[: int(place) + 1].sum())
 
     def quantile(self, q: float) -> float:
         """Seconds that a share q of the durations does not exceed; NaN while there is none."""
         if not len(self):
             return math.nan
         place = int(np.searchsorted(self._buckets.cumsum(), q * len(self), side="left"))
-        return float(_SMALLEST * _RATIO ** (place + 1))
+        return float(self._smallest * _RATIO ** (place + 1))
 
 
 @dataclass
@@ -52,6 +63,33 @@ class Metrics:
     """Messages that could not be read."""
     dropped: int = 0
     """Messages that a full queue pushed out (QoS 0)."""
+    quarantined: int = 0
+    """Messages of streams that are set aside."""
+    not_finite: int = 0
+    """Predictions that are no numbers; published all the same, and their streams set aside."""
+    batches: int = 0
+    batch_rows: Durations = field(default_factory=lambda: Durations(smallest=1.0, largest=1e7))
+    """Rows of a micro-batch."""
+    push_time: Durations = field(default_factory=Durations)
+    """Seconds of the fleet's work on a micro-batch: windows, signatures, model steps."""
+    sink_time: Durations = field(default_factory=Durations)
+    """Seconds from handing predictions to the sink to their confirmation."""
+    unsaved: int = 0
+    """Messages worked off and not yet saved by a checkpoint."""
+    checkpoints: int = 0
+    checkpoint_bytes: int = 0
+    checkpoint_time: Durations = field(default_factory=Durations)
+    last_checkpoint: float = 0.0
+    """Seconds since 1970; 0: there was none."""
+    store_full: bool = False
+    """The last checkpoint did not fit on the disk and is tried again."""
+    last_batch: float = 0.0
+    """When a batch was last worked off, seconds since 1970; 0: none was."""
+    lag: float = 0.0
+    """Seconds from the arrival of the last batch's oldest row to the confirmation of its predictions."""
+    swaps: int = 0
+    """Models taken on without a restart."""
+    swaps_refused: int = 0
     latency: Durations = field(default_factory=Durations)
     """From the arrival of a sample to the confirmation of the predictions of its micro-batch; live sources only."""
     began: float = field(default_factory=time.perf_counter)
@@ -70,10 +108,15 @@ class Metrics:
             **self.counts._asdict(),
             "malformed": self.malformed,
             "dropped": self.dropped,
+            "quarantined": self.quarantined,
             "predictions": self.predictions,
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.rows / max(self.seconds, 1e-9)),
         }
+        if self.checkpoints:
+            summary["checkpoints"] = self.checkpoints
+            summary["checkpoint_bytes"] = self.checkpoint_bytes
+            summary["checkpoint_p99_ms"] = round(self.checkpoint_time.quantile(0.99) * 1e3, 2)
         if len(self.latency):
             for name, q in (("latency_p50_ms", 0.5), ("latency_p99_ms", 0.99)):
                 summary[name] = round(self.latency.quantile(q) * 1e3, 2)

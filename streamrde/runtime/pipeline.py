@@ -1,26 +1,38 @@
-"""The loop: micro-batch in, fleet, predictions out, then the input is acknowledged."""
+"""The loop: micro-batch in, fleet, predictions out; then state is saved, and then the input is acknowledged."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamrde.connectors.dead_letters import DeadLetterSink
 from streamrde.connectors.samples import Samples
+from streamrde.errors import BundleError
+from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
+from streamrde.runtime.checkpoints import Checkpointer, CheckpointPolicy, not_finite, streams_of
 from streamrde.runtime.metrics import Metrics
+from streamrde.state import StateStore
 
+logger = logging.getLogger(__name__)
 # A fleet's counts are summed over its streams: too much for every micro-batch, and often enough to be looked at.
 _COUNT_EVERY = 0.5
+# How often time is told to streams that nobody sends a sample, in seconds.
+_TICK = 1.0
+# A source whose latest samples are so many seconds old has a backlog, and the clock is ahead of it.
+_OLD = 5.0
 
 
 class Batch(Protocol):
-    """Samples that arrived together."""
+    """Samples that arrived together. It may have `messages`, a number, and `letters`, its dead letters, too."""
 
     @property
     def samples(self) -> Samples:
@@ -51,7 +63,228 @@ class Sink(AbstractAsyncContextManager[Any], Protocol):
     """Where predictions go."""
 
     async def write(self, batch: pa.RecordBatch) -> None:
-        """Return when every prediction is confirmed."""
+        """Return when every prediction is confirmed, or, at a StagingSink, held for the next checkpoint."""
+
+
+class Pipeline(Generic[B]):
+    """Carries samples from a source through a fleet to a sink.
+
+    The order is always: the sink has confirmed the predictions, state and positions are saved in one transaction, the
+    input is acknowledged. Whoever dies in between sees the input again; what of it is in the saved state already, the
+    fleet drops as late or duplicate, and (stream, window) tells which predictions repeat.
+
+    Args:
+        source, sink: not yet entered.
+        store: opened, of this run's identity; None: state dies with the process, and a batch is acknowledged as soon as
+            its predictions are confirmed.
+        policy: when checkpoints are made.
+        lazily: restore a stream when its next sample comes, instead of all at the start. Until then nothing but that
+            sample reaches it: it is not advanced, flushed or evicted.
+        flush: at the end close the streams' open windows and write their predictions too; None: only without a store,
+            where nobody could go on with them.
+        dead_letters: where messages go that cannot be used; None: they are counted only.
+        idle: streams whose last sample is more than so many seconds of their own time before the latest of all end.
+        advance: tell the streams the time of `clock` every second: windows close when it passes their ends. Not while
+            the broker is away or the samples that come are old: what waited there would then be late.
+        clock: seconds since 1970.
+        metrics: counters to go on with.
+        on_start: called when both ends are connected and the streams are restored.
+        on_batch: called after every batch.
+    """
+
+    def __init__(
+        self,
+        source: Source[B],
+        fleet: Fleet,
+        sink: Sink,
+        *,
+        store: StateStore | None = None,
+        policy: CheckpointPolicy | None = None,
+        lazily: bool = False,
+        flush: bool | None = None,
+        dead_letters: DeadLetterSink | None = None,
+        idle: float | None = None,
+        advance: bool = False,
+        clock: Callable[[], float] = time.time,
+        metrics: Metrics | None = None,
+        on_start: Callable[[], None] | None = None,
+        on_batch: Callable[[Metrics], None] | None = None,
+    ) -> None:
+        self.metrics = metrics or Metrics()
+        self.fleet = fleet
+        self.source, self.sink = source, sink
+        self._store = store
+        self._checkpoints = Checkpointer(source, fleet, sink, store, policy or CheckpointPolicy(), self.metrics)
+        self._lazily = lazily
+        self._flush = store is None if flush is None else flush
+        self._dead_letters = dead_letters
+        self._idle = idle
+        self._advance = advance
+        self._clock = clock
+        self._on_start = on_start
+        self._on_batch = on_batch
+        self._next_count = 0.0
+        self._ending = asyncio.Event()
+        # Of the tick: connections made so far, and the latest sample that came.
+        self._connects = -1
+        self._latest: float | None = None
+        self.started = False
+
+    async def run(self) -> Metrics:
+        """Run until the source ends or `stop` is called, then save what there is.
+
+        Raises:
+            StreamRDEError: whatever source, sink or store raise; the input that was not saved stays unacknowledged.
+        """
+        async with AsyncExitStack() as stack:
+            for end in (self.sink, self._dead_letters, self.source):
+                if end is not None:
+                    await stack.enter_async_context(end)
+            self._checkpoints.restore(lazily=self._lazily)
+            self.started = True
+            if self._on_start is not None:
+                self._on_start()
+            tasks = [asyncio.create_task(self._checkpoints.run())]
+            if self._advance or self._idle is not None:
+                tasks.append(asyncio.create_task(self._pass_time()))
+            for task in tasks:
+                # Where one fails, the loop may be waiting for a message that never comes.
+                task.add_done_callback(lambda _: self.source.stop())
+            try:
+                async for batch in self.source:
+                    async with self._checkpoints.barrier:
+                        await self._take(batch)
+                    await self._checkpoints.room()
+                    if any(task.done() for task in tasks):
+                        break
+                    if self._on_batch is not None:
+                        self._on_batch(self.metrics)
+                self._checkpoints.stop()
+                self._ending.set()
+                await asyncio.gather(*tasks)
+            except BaseException:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                raise
+            await self._end()
+        self.metrics.ended = time.perf_counter()
+        return self.metrics
+
+    def stop(self, *, patience: float | None = None) -> None:
+        """End after what has arrived by now; give up on a full disk after `patience` seconds."""
+        self._checkpoints.patience = patience
+        self.source.stop()
+
+    def close(self) -> None:
+        """Let go of the store, after `run`."""
+        if self._store is not None:
+            self._store.close()
+
+    async def swap(self, bundle: Bundle, identity: dict[str, str] | None = None) -> None:
+        """Go on with another model between two batches; streams keep their state.
+
+        Raises:
+            BundleError: its shapes or windows are others; the model stays.
+        """
+        async with self._checkpoints.barrier:
+            try:
+                self.fleet.swap(bundle)
+            except BundleError:
+                self.metrics.swaps_refused += 1
+                raise
+            self.metrics.swaps += 1
+            if identity is not None:
+                self._checkpoints.renew(identity)
+
+    async def _take(self, batch: B) -> None:
+        metrics, samples = self.metrics, batch.samples
+        letters: Sequence[Any] = getattr(batch, "letters", ())
+        if self._lazily and len(samples.t):
+            self._checkpoints.fetch(streams_of(samples.streams))
+        began = time.perf_counter()
+        predictions = self.fleet.push(samples.streams, samples.t, samples.x)
+        pushed = time.perf_counter()
+        if predictions.num_rows:
+            self._set_aside(not_finite(predictions), predictions)
+            await self.sink.write(predictions)
+            metrics.sink_time.add(time.perf_counter() - pushed)
+        if letters and self._dead_letters is not None:
+            await self._dead_letters.write(letters)
+        await self._checkpoints.took(batch, getattr(batch, "messages", 1), predictions)
+        now = time.perf_counter()
+        if batch.arrivals is not None and len(batch.arrivals):
+            metrics.lag = now - float(batch.arrivals[0])
+            if predictions.num_rows:
+                metrics.latency.add(now - batch.arrivals)
+        if len(samples.t):
+            self._latest = max(float(samples.t.max()), -np.inf if self._latest is None else self._latest)
+        metrics.push_time.add(pushed - began)
+        metrics.batch_rows.add(max(len(samples.t), 1))
+        metrics.batches += 1
+        metrics.rows += len(samples.t)
+        metrics.predictions += predictions.num_rows
+        metrics.streams = len(self.fleet)
+        metrics.last_batch = time.time()
+        if now >= self._next_count:
+            self._next_count = now + _COUNT_EVERY
+            self._count()
+
+    async def _pass_time(self) -> None:
+        """Advance the streams by the clock, and end idle ones, once a second."""
+        while not self._ending.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), _TICK)
+            async with self._checkpoints.barrier:
+                now = self._clock()
+                closed = [self.fleet.advance(now)] if self._advance and self._is_caught_up(now) else []
+                closed += [self.fleet.evict(idle=self._idle)] if self._idle is not None else []
+                for predictions in closed:
+                    if predictions.num_rows:
+                        await self.sink.write(predictions)
+                        self._checkpoints.confirmed(predictions)
+                        self.metrics.predictions += predictions.num_rows
+                self.metrics.streams = len(self.fleet)
+
+    def _is_caught_up(self, now: float) -> bool:
+        """Whether nothing old is on its way; to be asked once a tick."""
+        connection = getattr(self.source, "connection", None)
+        connects = 0 if connection is None else connection.connects
+        new, self._connects = connects != self._connects, connects
+        latest, self._latest = self._latest, None
+        away = connection is not None and not connection.connected
+        return not new and not away and (latest is None or latest >= now - _OLD)
+
+    def _set_aside(self, streams: list[str], predictions: pa.RecordBatch) -> None:
+        """A hidden state that is not finite never becomes so again: no sample of that stream can help."""
+        if not streams:
+            return
+        self.metrics.not_finite += len(streams)
+        quarantine = getattr(self.source, "quarantine", None)
+        for stream in streams:
+            logger.error("the predictions of stream %r are no numbers any more; it is set aside", stream)
+            if quarantine is not None:
+                quarantine.set_aside(stream, time.monotonic())
+
+    async def _end(self) -> None:
+        self._count()
+        if self._flush:
+            predictions = self.fleet.flush()
+            if predictions.num_rows:
+                await self.sink.write(predictions)
+            self._checkpoints.confirmed(predictions)
+            self.metrics.predictions += predictions.num_rows
+        finish = getattr(self.sink, "finish", None)
+        if finish is not None:
+            finish()
+        await self._checkpoints.save()
+
+    def _count(self) -> None:
+        metrics, counts = self.metrics, getattr(self.source, "counts", None)
+        metrics.counts = self.fleet.counts()
+        if counts is not None:
+            metrics.malformed, metrics.dropped = counts.malformed, counts.dropped
+            metrics.quarantined = counts.quarantined
 
 
 async def run(
@@ -59,55 +292,19 @@ async def run(
     fleet: Fleet,
     sink: Sink,
     *,
-    flush: bool = True,
+    flush: bool | None = None,
     metrics: Metrics | None = None,
     on_start: Callable[[], None] | None = None,
     on_batch: Callable[[Metrics], None] | None = None,
 ) -> Metrics:
-    """Carry samples from a source through a fleet to a sink until the source ends or is stopped.
-
-    A batch is acknowledged only after its predictions are confirmed, so nothing is lost between the two; a consumer
-    that dies in between sees the batch again, and (stream, window) tells which predictions repeat.
+    """Carry samples from a source through a fleet to a sink, without a state store; see `Pipeline`.
 
     Args:
         source, sink: not yet entered.
-        flush: at the end close the streams' open windows and write their predictions too.
+        flush: at the end close the streams' open windows and write their predictions too; True by default.
         metrics: counters to go on with.
         on_start: called when both ends are connected.
         on_batch: called after every batch.
     """
-    metrics, next_count = metrics or Metrics(), 0.0
-    async with sink, source:
-        if on_start is not None:
-            on_start()
-        async for batch in source:
-            samples = batch.samples
-            predictions = fleet.push(samples.streams, samples.t, samples.x)
-            if predictions.num_rows:
-                await sink.write(predictions)
-            await source.acknowledge(batch)
-            if predictions.num_rows and batch.arrivals is not None:
-                metrics.latency.add(time.perf_counter() - batch.arrivals)
-            metrics.rows += len(samples.t)
-            metrics.predictions += predictions.num_rows
-            metrics.streams = len(fleet)
-            if (now := time.perf_counter()) >= next_count:
-                next_count = now + _COUNT_EVERY
-                _count(metrics, fleet, source)
-            if on_batch is not None:
-                on_batch(metrics)
-        _count(metrics, fleet, source)
-        if flush:
-            predictions = fleet.flush()
-            if predictions.num_rows:
-                await sink.write(predictions)
-            metrics.predictions += predictions.num_rows
-    metrics.ended = time.perf_counter()
-    return metrics
-
-
-def _count(metrics: Metrics, fleet: Fleet, source: Any) -> None:
-    metrics.counts = fleet.counts()
-    counts = getattr(source, "counts", None)
-    if counts is not None:
-        metrics.malformed, metrics.dropped = counts.malformed, counts.dropped
+    pipeline = Pipeline(source, fleet, sink, flush=flush, metrics=metrics, on_start=on_start, on_batch=on_batch)
+    return await pipeline.run()

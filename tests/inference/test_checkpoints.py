@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from bundles import make_bundle, make_recording
 from hypothesis import given
 from hypothesis import strategies as st
 
 import streamrde as sr
+import streamrde.errors
 
 BUNDLE = make_bundle(interpolation="hold")
 NAMES = ["a", "b", "c"]
@@ -61,3 +63,41 @@ def test_only_streams_that_changed_are_saved():
     assert fleet.checkpoint().snapshots == {}
     fleet.advance(1.5)
     assert fleet.checkpoint().snapshots.keys() == {"a", "b"}
+
+
+def test_a_swapped_model_goes_on_from_the_same_state():
+    old, new = make_bundle(seed=1), make_bundle(seed=2)
+    times, values = make_recording(3, 60)
+    fleet = sr.Fleet(old)
+    fleet.push(["a"] * 30, times[:30], values[:30])
+    before = fleet.snapshot()["a"]
+    fleet.swap(new)
+    assert fleet.predecessors == {old.fingerprint}
+    assert fleet.checkpoint().snapshots.keys() == {"a"}
+    assert fleet.counts("a").samples == 30
+    fleet.swap(old)
+    fleet.swap(new)
+    assert fleet.predecessors == {old.fingerprint}
+    after = fleet.push(["a"] * 30, times[30:], values[30:])
+    # The old model's state, read by the new one.
+    other = sr.Fleet(old)
+    other.restore({"a": before})
+    other.swap(new)
+    assert after.equals(other.push(["a"] * 30, times[30:], values[30:]))
+    assert not after.equals(fleet_of(old, before).push(["a"] * 30, times[30:], values[30:]))
+
+
+def fleet_of(bundle, snapshot):
+    fleet = sr.Fleet(bundle)
+    fleet.restore({"a": snapshot})
+    return fleet
+
+
+def test_a_model_of_another_shape_is_refused_and_the_old_one_stays():
+    fleet = sr.Fleet(make_bundle(seed=1))
+    fleet.push(["a"], [0.0], np.ones((1, 2)))
+    before = fleet.snapshot()
+    with pytest.raises(sr.errors.BundleError, match="hidden was 8 and is 16; outputs was 3 and is 4; labels was"):
+        fleet.swap(make_bundle(hidden=16, outputs=4, labels=()))
+    assert fleet.snapshot() == before
+    assert fleet.predecessors == frozenset()

@@ -1,0 +1,77 @@
+"""The sections of a run that is to stay up: state, dead letters, service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+
+from streamrde.inference.bundle import Positive
+from streamrde.runtime.checkpoints import CheckpointPolicy
+
+if TYPE_CHECKING:
+    from streamrde.connectors.dead_letters import FileDeadLetters
+    from streamrde.runtime.service import ServiceOptions
+    from streamrde.state import SqliteStore
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the streams' state is kept, and how often it is saved."""
+
+    path: str
+    """SQLite file."""
+    sync: Literal["full", "normal"] = "full"
+    checkpoint_seconds: Seconds = 1.0
+    checkpoint_messages: Positive | None = None
+    """None: half of the source's inflight."""
+    restore: Literal["all", "lazy"] = "all"
+    ttl: Seconds | None = None
+    """Streams not saved for so many seconds are forgotten; None: never."""
+    max_bytes: Positive | None = None
+
+    def build(self) -> SqliteStore:
+        """The store, not yet opened."""
+        from streamrde.state import SqliteStore
+
+        return SqliteStore(self.path, sync=self.sync, max_bytes=self.max_bytes)
+
+    def policy(self, inflight: int) -> CheckpointPolicy:
+        """When checkpoints are made, for a broker that sends `inflight` messages ahead."""
+        messages = self.checkpoint_messages or max(1, inflight // 2)
+        return CheckpointPolicy(seconds=self.checkpoint_seconds, messages=messages, ttl=self.ttl)
+
+
+class FileDeadLettersConfig(
+    msgspec.Struct, frozen=True, kw_only=True, tag="file", tag_field="kind", forbid_unknown_fields=True
+):
+    """Messages that cannot be used, to a file of JSON lines."""
+
+    path: str
+    max_bytes: Positive = 64 << 20
+
+    def build(self) -> FileDeadLetters:
+        """The sink, not yet opened."""
+        from streamrde.connectors.dead_letters import FileDeadLetters
+
+        return FileDeadLetters(self.path, max_bytes=self.max_bytes)
+
+
+class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Health, metrics, logs, and how a run ends."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+    """Of /healthz, /readyz and /metrics; 0: any free one."""
+    host: str = "127.0.0.1"
+    drain_seconds: Seconds = 30.0
+    watch_model: bool = False
+    """Take on the model file when it changes; SIGHUP does so in any case."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+
+    def options(self) -> ServiceOptions:
+        """What the runtime takes of it."""
+        from streamrde.runtime.service import ServiceOptions
+
+        return ServiceOptions(port=self.port, host=self.host, drain=self.drain_seconds, watch=self.watch_model)

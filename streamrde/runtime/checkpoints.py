@@ -1,0 +1,264 @@
+"""Checkpoints: the sink has confirmed, state and positions are saved together, then input is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrde.errors import ParameterError, StateFullError
+from streamrde.inference.fleet import Fleet
+from streamrde.runtime.metrics import Metrics
+from streamrde.state import Checkpoint, StateStore
+
+logger = logging.getLogger(__name__)
+# Pauses between two attempts to write to a full disk, in seconds: someone may be making room.
+_FULL_PAUSE = 0.5
+_FULL_PAUSE_MOST = 10.0
+_PRUNE_EVERY = 3600.0
+
+# Position in the store: fingerprints of the models that were swapped for the one that the store belongs to.
+_MODELS = "models before"
+
+B = TypeVar("B")
+C = TypeVar("C", contravariant=True)
+
+
+class Acknowledging(Protocol[C]):
+    """The part of a source that a checkpoint needs."""
+
+    async def acknowledge(self, batch: C) -> None:
+        """The batch need not come again."""
+
+
+@runtime_checkable
+class StagingSink(Protocol):
+    """A sink whose output appears with the checkpoint that saved it: exactly once."""
+
+    def resume(self, position: bytes, outbox: dict[int, bytes]) -> None:
+        """Go on from the last checkpoint."""
+
+    def stage(self) -> tuple[bytes, list[bytes], int]:
+        """Position, new entries of the outbox, and the number up to which entries are in a file; see `Checkpoint`."""
+
+    def staged(self) -> None:
+        """The checkpoint with what `stage` returned is saved."""
+
+
+@dataclass(frozen=True)
+class CheckpointPolicy:
+    """When a checkpoint is made: after so many seconds or so many messages, whichever comes first.
+
+    Args:
+        seconds: at the latest so long after the first message that is not saved.
+        messages: a broker that limits the messages in flight stops sending when so many are unacknowledged; at half of
+            that limit it never has to. mosquitto's is 20 (max_inflight_messages) unless configured.
+        ttl: streams not saved for so many seconds are forgotten by the store, at the start and every hour; None: never.
+    """
+
+    seconds: float = 1.0
+    messages: int = 10
+    ttl: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0 or self.messages < 1:
+            raise ParameterError(f"checkpoint: seconds={self.seconds}, messages={self.messages}: both must be above 0")
+
+
+class Checkpointer(Generic[B]):
+    """Saves what a run has done since the last checkpoint, then acknowledges it.
+
+    `barrier` is held while a batch is worked on, so that a checkpoint never sees half of one. Writing goes on in a
+    thread beside the next batches. A full disk is tried again for ever; meanwhile `room` holds the intake back.
+
+    Args:
+        store: opened; None: batches are acknowledged as soon as their predictions are confirmed.
+        policy: when checkpoints are made.
+    """
+
+    def __init__(
+        self,
+        source: Acknowledging[B],
+        fleet: Fleet,
+        sink: Any,
+        store: StateStore | None,
+        policy: CheckpointPolicy,
+        metrics: Metrics,
+    ) -> None:
+        self.barrier = asyncio.Lock()
+        self._source = source
+        self._fleet = fleet
+        self._sink = sink if isinstance(sink, StagingSink) else None
+        self._store = store
+        self._policy = policy
+        self._metrics = metrics
+        self._batches: list[B] = []
+        self._messages = 0
+        self._windows: dict[str, int] = {}
+        self._identity: dict[str, str] | None = None
+        self._position = b""
+        self._committing = asyncio.Lock()
+        self._due = asyncio.Event()
+        self._stopping = False
+        self._next_prune = 0.0
+        self.patience: float | None = None
+        """Seconds to wait for room on a full disk; None: for ever."""
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def restore(self, *, lazily: bool) -> None:
+        """Bring streams and sink back to the last checkpoint; `lazily`: streams when they are needed."""
+        if self._store is None:
+            return
+        if self._sink is not None:
+            self._position = self._store.positions().get("sink", b"")
+            self._sink.resume(self._position, self._store.outbox())
+        if models := self._store.positions().get(_MODELS):
+            self._fleet.accept(msgspec.json.decode(models, type=list[str]))
+        self._prune()
+        if not lazily:
+            for part in self._store.scan():
+                self._fleet.restore(part)
+
+    def fetch(self, streams: Collection[str]) -> None:
+        """Restore those of the streams that are in the store and not live."""
+        if self._store is not None and (absent := [name for name in streams if name not in self._fleet]):
+            self._fleet.restore(self._store.read(absent))
+
+    async def took(self, batch: B, messages: int, predictions: pa.RecordBatch) -> None:
+        """A batch is worked off and its predictions are confirmed, or held by a staging sink."""
+        self.confirmed(predictions)
+        if self._store is None:
+            await self._source.acknowledge(batch)
+            return
+        self._batches.append(batch)
+        self._messages += messages
+        self._metrics.unsaved = self._messages
+        if self._messages >= self._policy.messages:
+            self._due.set()
+        if self._messages >= 2 * self._policy.messages:
+            self._room.clear()
+
+    def confirmed(self, predictions: pa.RecordBatch) -> None:
+        """Remember the last window of every stream."""
+        if self._store is not None and predictions.num_rows:
+            last = pa.table([predictions["stream"], predictions["window"]], names=["stream", "window"])
+            last = last.group_by("stream").aggregate([("window", "max")])
+            self._windows |= dict(zip(last["stream"].to_pylist(), last["window_max"].to_pylist(), strict=True))
+
+    async def room(self) -> None:
+        """Wait while more is unsaved than two checkpoints may hold."""
+        await self._room.wait()
+
+    def renew(self, identity: dict[str, str]) -> None:
+        """The store belongs to this identity from the next checkpoint on."""
+        self._identity = identity
+
+    async def run(self) -> None:
+        """Make checkpoints when they are due, until `stop`."""
+        while not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), self._policy.seconds)
+            self._due.clear()
+            await self.save()
+            if time.monotonic() >= self._next_prune:
+                await asyncio.to_thread(self._prune)
+
+    def stop(self) -> None:
+        """Let `run` end after a last checkpoint."""
+        self._stopping = True
+        self._due.set()
+
+    async def save(self) -> None:
+        """Make a checkpoint now.
+
+        Raises:
+            StateError: the store cannot be written; the input stays unacknowledged.
+        """
+        if self._store is None:
+            return
+        async with self._committing:
+            async with self.barrier:
+                batches, self._batches = self._batches, []
+                self._messages = 0
+                checkpoint = self._collect()
+            if checkpoint is not None:
+                began = time.perf_counter()
+                await self._write(self._store, checkpoint)
+                self._metrics.checkpoint_time.add(time.perf_counter() - began)
+                self._metrics.checkpoints += 1
+                self._metrics.checkpoint_bytes += checkpoint.size
+                self._metrics.last_checkpoint = time.time()
+                if self._sink is not None:
+                    self._sink.staged()
+            for batch in batches:
+                await self._source.acknowledge(batch)
+            self._metrics.unsaved = self._messages
+            self._room.set()
+
+    def _prune(self) -> None:
+        self._next_prune = time.monotonic() + _PRUNE_EVERY
+        if self._store is not None and self._policy.ttl is not None:
+            self._store.prune(time.time() - self._policy.ttl)
+
+    def _collect(self) -> Checkpoint | None:
+        changes = self._fleet.checkpoint()
+        windows, self._windows = self._windows, {}
+        identity, self._identity = self._identity, None
+        position, outbox, sent = (b"", [], 0) if self._sink is None else self._sink.stage()
+        moved, self._position = position != self._position, position
+        if not (changes.snapshots or changes.ended or moved or identity):
+            return None
+        positions = {} if self._sink is None else {"sink": position}
+        if identity is not None:
+            positions[_MODELS] = msgspec.json.encode(sorted(self._fleet.predecessors))
+        return Checkpoint(
+            snapshots=changes.snapshots,
+            windows=windows,
+            ended=changes.ended,
+            positions=positions,
+            outbox=outbox,
+            sent=sent,
+            identity=identity,
+            saved=time.time(),
+        )
+
+    async def _write(self, store: StateStore, checkpoint: Checkpoint) -> None:
+        pause, began = _FULL_PAUSE, time.monotonic()
+        while True:
+            try:
+                await asyncio.to_thread(store.commit, checkpoint)
+            except StateFullError as error:
+                self._metrics.store_full = True
+                if self.patience is not None and time.monotonic() - began >= self.patience:
+                    raise
+                logger.error("%s; trying again in %.1f s", error, pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _FULL_PAUSE_MOST)
+            else:
+                self._metrics.store_full = False
+                return
+
+
+def streams_of(streams: pa.Array) -> list[str]:
+    """The different names in a column of streams."""
+    names: list[str] = pc.unique(streams).to_pylist()
+    return names
+
+
+def not_finite(predictions: pa.RecordBatch) -> list[str]:
+    """Streams with a prediction that is not a number."""
+    values = predictions["value"].flatten().to_numpy(zero_copy_only=False)
+    if np.isfinite(values).all():
+        return []
+    bad = ~np.isfinite(values.reshape(predictions.num_rows, -1)).all(axis=1)
+    return streams_of(predictions["stream"].filter(pa.array(bad)))

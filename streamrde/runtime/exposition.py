@@ -1,0 +1,105 @@
+"""What a run has done, as Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from streamrde.runtime.metrics import Durations, Metrics
+
+_SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+_ROWS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+
+# Name, help and attribute of the numbers that only grow.
+_COUNTERS = (
+    ("rows", "Rows of samples that the source delivered.", "rows"),
+    ("predictions", "Predictions that the sink has confirmed: windows that closed.", "predictions"),
+    ("malformed", "Messages that could not be read.", "malformed"),
+    ("dropped", "Messages of QoS 0 that a full queue pushed out.", "dropped"),
+    ("quarantined", "Messages of streams that are set aside.", "quarantined"),
+    ("not_finite", "Predictions that are no numbers.", "not_finite"),
+    ("batches", "Micro-batches.", "batches"),
+    ("checkpoints", "Checkpoints saved.", "checkpoints"),
+    ("checkpoint_bytes", "State written by checkpoints.", "checkpoint_bytes"),
+    ("model_swaps", "Models taken on without a restart.", "swaps"),
+    ("model_swaps_refused", "Models that could not take over the streams.", "swaps_refused"),
+)
+_GAUGES = (
+    ("streams", "Live streams.", "streams"),
+    ("lag_seconds", "From arrival to confirmation, of the oldest row of the last micro-batch.", "lag"),
+    ("unsaved_messages", "Messages worked off and not yet saved by a checkpoint.", "unsaved"),
+    ("store_full", "1 while a checkpoint does not fit on the disk.", "store_full"),
+    ("last_checkpoint_timestamp_seconds", "When the last checkpoint was saved, since 1970.", "last_checkpoint"),
+    ("last_batch_timestamp_seconds", "When the last micro-batch was worked off, since 1970.", "last_batch"),
+)
+_HISTOGRAMS = (
+    ("batch_rows", "Rows of a micro-batch.", "batch_rows", _ROWS),
+    ("step_seconds", "Windows, signatures and model steps of a micro-batch.", "push_time", _SECONDS),
+    ("sink_seconds", "From handing predictions to the sink to their confirmation.", "sink_time", _SECONDS),
+    ("latency_seconds", "From the arrival of a sample to confirmed predictions.", "latency", _SECONDS),
+    ("checkpoint_seconds", "Writing a checkpoint.", "checkpoint_time", _SECONDS),
+)
+_CONNECTION = (
+    ("connects", "Connections made to the broker; the first counts.", "connects"),
+    ("sessions_lost", "Sessions that the broker had forgotten.", "sessions_lost"),
+    ("redelivered", "Messages sent again by the broker while the first copy was held.", "redelivered"),
+    ("resent", "Messages published again after a lost connection.", "resent"),
+    ("lost", "Messages of QoS 0 under way when a connection was lost.", "lost"),
+)
+
+
+class Exposition(Collector):
+    """Reads the counters of a run whenever they are asked for; nothing is counted twice, nothing is global.
+
+    Args:
+        metrics: of the run.
+        connections: by the name of the end, `ConnectionCounts` of source and sink, or None where it has none.
+        waiting: messages that have arrived and were not taken yet.
+    """
+
+    def __init__(
+        self, metrics: Metrics, *, connections: dict[str, Any], waiting: Callable[[], int] | None = None
+    ) -> None:
+        self._metrics = metrics
+        self._connections = {end: counts for end, counts in connections.items() if counts is not None}
+        self._waiting = waiting
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Any]:
+        """All metric families, as they are now."""
+        metrics = self._metrics
+        samples = CounterMetricFamily("streamrde_samples", "Rows, by what became of them.", labels=["fate"])
+        for fate, number in metrics.counts._asdict().items():
+            samples.add_metric(["used" if fate == "samples" else fate], number)
+        yield samples
+        for name, text, attribute in _COUNTERS:
+            yield CounterMetricFamily(f"streamrde_{name}", text, value=getattr(metrics, attribute))
+        for name, text, attribute in _GAUGES:
+            yield GaugeMetricFamily(f"streamrde_{name}", text, value=float(getattr(metrics, attribute)))
+        for name, text, attribute, bounds in _HISTOGRAMS:
+            yield _histogram(f"streamrde_{name}", text, getattr(metrics, attribute), bounds)
+        if self._waiting is not None:
+            yield GaugeMetricFamily("streamrde_waiting_messages", "Arrived and not taken yet.", value=self._waiting())
+        connected = GaugeMetricFamily("streamrde_connected", "1 while the connection stands.", labels=["end"])
+        for end, counts in self._connections.items():
+            connected.add_metric([end], float(counts.connected))
+        yield connected
+        for name, text, attribute in _CONNECTION:
+            family = CounterMetricFamily(f"streamrde_connection_{name}", text, labels=["end"])
+            for end, counts in self._connections.items():
+                family.add_metric([end], getattr(counts, attribute))
+            yield family
+
+
+def _histogram(name: str, text: str, values: Durations, bounds: tuple[float, ...]) -> HistogramMetricFamily:
+    buckets = [(str(bound), values.up_to(bound)) for bound in bounds]
+    return HistogramMetricFamily(name, text, buckets=[*buckets, ("+Inf", len(values))], sum_value=values.total)

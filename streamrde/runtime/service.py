@@ -1,0 +1,158 @@
+"""A run that stays up: signals, health, metrics, and a model that changes without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamrde.errors import BundleError
+from streamrde.inference.bundle import load
+from streamrde.runtime.exposition import Exposition
+from streamrde.runtime.health import HealthServer
+from streamrde.runtime.metrics import Metrics
+from streamrde.runtime.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+_LOOK_EVERY = 1.0
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """What a service does beside its pipeline.
+
+    Args:
+        port: of /healthz, /readyz and /metrics; None: none is opened.
+        host: it listens on.
+        drain: seconds that SIGTERM or Ctrl-C leaves for working off what has arrived and saving it.
+        watch: take on the model file when it changes, not only on SIGHUP.
+    """
+
+    port: int | None = None
+    host: str = "127.0.0.1"
+    drain: float = 30.0
+    watch: bool = False
+
+
+async def serve(
+    pipeline: Pipeline[Any],
+    *,
+    model: Path,
+    options: ServiceOptions,
+    identity: Callable[[str], dict[str, str]],
+) -> Metrics:
+    """Run a pipeline until SIGTERM or Ctrl-C; SIGHUP takes on the model file anew.
+
+    The first signal ends the run in order: no more is read, what has arrived is worked off, the state saved, the input
+    acknowledged. A second one, or the end of `drain`, breaks it off; what was not saved then comes again.
+
+    Args:
+        model: the file that `pipeline` has its model from.
+        identity: what the state store belongs to, by the model's fingerprint.
+    Raises:
+        StreamRDEError: as Pipeline.run.
+    """
+    exposition = Exposition(
+        pipeline.metrics,
+        connections={end: getattr(getattr(pipeline, end), "connection", None) for end in ("source", "sink")},
+        waiting=(lambda: pipeline.source.waiting) if hasattr(pipeline.source, "waiting") else None,  # type: ignore[attr-defined]
+    )
+    async with AsyncExitStack() as stack:
+        if options.port is not None:
+            server = HealthServer(
+                obstacles=lambda: obstacles(pipeline), metrics=exposition.text, host=options.host, port=options.port
+            )
+            await stack.enter_async_context(server)
+            logger.info("health and metrics on http://%s:%d", server.host, server.port)
+        running = asyncio.create_task(pipeline.run())
+        reload = asyncio.Event()
+        watching = asyncio.create_task(_swap_models(pipeline, model, identity, reload, watch=options.watch))
+        _handle_signals(pipeline, running, reload, options.drain)
+        try:
+            return await running
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+def obstacles(pipeline: Pipeline[Any]) -> list[str]:
+    """What keeps samples from becoming predictions now, in words."""
+    found = [] if pipeline.started else ["starting"]
+    for end in ("source", "sink"):
+        connection = getattr(getattr(pipeline, end), "connection", None)
+        if pipeline.started and connection is not None and not connection.connected:
+            found.append(f"the {end}'s broker is away")
+    if pipeline.metrics.store_full:
+        found.append("the state store's disk is full")
+    return found
+
+
+def _handle_signals(
+    pipeline: Pipeline[Any], running: asyncio.Task[Metrics], reload: asyncio.Event, drain: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    ending: list[asyncio.TimerHandle] = []
+
+    def end() -> None:
+        if ending or not pipeline.started:
+            running.cancel()
+            return
+        logger.info("ending: working off what has arrived")
+        pipeline.stop(patience=drain / 2)
+        ending.append(loop.call_later(drain, running.cancel))
+
+    for name in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # Windows has no signal handlers in event loops
+            loop.add_signal_handler(name, end)
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+
+    def ended(_: asyncio.Task[Metrics]) -> None:
+        for timer in ending:
+            timer.cancel()
+
+    running.add_done_callback(ended)
+
+
+async def _swap_models(
+    pipeline: Pipeline[Any],
+    path: Path,
+    identity: Callable[[str], dict[str, str]],
+    reload: asyncio.Event,
+    *,
+    watch: bool,
+) -> None:
+    """Take on the model file whenever asked to, or when it changes."""
+    seen, fingerprint = _signature(path), pipeline.fleet.fingerprint
+    while True:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(reload.wait(), _LOOK_EVERY)
+        if not reload.is_set() and (not watch or _signature(path) == seen):
+            continue
+        reload.clear()
+        seen = _signature(path)
+        try:
+            bundle = await asyncio.to_thread(load, path)
+            if bundle.fingerprint == fingerprint:
+                logger.info("the model file %s is the model that runs", path)
+                continue
+            await pipeline.swap(bundle, identity(bundle.fingerprint))
+        except BundleError as error:
+            logger.error("the model stays: %s", error)
+        else:
+            logger.info("went on with model %s in place of %s", bundle.fingerprint[:12], fingerprint[:12])
+            fingerprint = bundle.fingerprint
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced or written to."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
