@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Fault, Ordering, Settle
 from streamrde.windowing.rows import Column, Layout
@@ -182,12 +181,9 @@ class ReferenceLoop:
 
     def _taken(self, walk: Walk, unused: list[tuple[int, int]] | None = None) -> Taken:
         partition = self._layout.partition
-        slot, window, since, begins, start, end, logsigs, row = (
-            zip(*walk.closed, strict=True) if walk.closed else ((),) * 8
-        )
+        slot, window, since, begins, start, end, row = zip(*walk.closed, strict=True) if walk.closed else ((),) * 7
         began, begin, first = zip(*walk.began, strict=True) if walk.began else ((),) * 3
         rows, faults = zip(*unused, strict=True) if unused else ((), ())
-        size = logsignature_channels(partition.path_channels, partition.depth)
         return Taken(
             np.array(began, np.intp),
             np.array(begin, np.int64),
@@ -198,7 +194,7 @@ class ReferenceLoop:
             np.array(begins, np.int64),
             np.array(start, np.float64),
             np.array(end, np.float64),
-            np.array(logsigs, np.float64).reshape(-1, size),
+            walk.folding.finish(),
             np.array(row, np.intp),
             np.array(rows, np.intp),
             np.array(faults, np.int64),

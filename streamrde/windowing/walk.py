@@ -14,15 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamrde.errors import ParameterError
-from streamrde.kernels import fold
-from streamrde.signature.paths import log_coordinates
 from streamrde.windowing.edges import edge, edge_time, edge_tolerance, locate
+from streamrde.windowing.folding import Folding
 from streamrde.windowing.policies import Count, Every, OpenWindow, window_length
 from streamrde.windowing.rows import Column, Layout
 
 Floats = NDArray[np.float64]
-
-_FIRST, _ONE = np.zeros(1, dtype=np.intp), np.ones(1, dtype=np.intp)
 
 
 class Closing(NamedTuple):
@@ -34,7 +31,6 @@ class Closing(NamedTuple):
     begins: int
     start: float
     end: float
-    logsig: Floats
     row: int
 
 
@@ -54,6 +50,7 @@ class Walk:
         self._layout = layout
         self._partition = layout.partition
         self._length = window_length(layout.partition.windows)
+        self.folding = Folding(layout)
         self.closed: list[Closing] = []
         self.began: list[Beginning] = []
         self.cause = 0
@@ -85,7 +82,7 @@ class Walk:
             t = row[Column.LAST] + self._partition.holds
         edges, _, _ = self._edges(row, t, t - row[Column.T0])
         for at in edges:
-            self._move(row, at)
+            self._move(row, slot, at)
             self._close(row, slot, self._edge_time(row, at))
 
     def end(self, row: Floats, slot: int) -> None:
@@ -128,17 +125,17 @@ class Walk:
         moves = len(edges) + (not on_edge)
         if partition.hold:
             for j in range(moves):
-                self._move(row, edges[j] if j < len(edges) else u)
+                self._move(row, slot, edges[j] if j < len(edges) else u)
                 if j < len(edges):
                     self._close(row, slot, self._edge_time(row, edges[j]))
-            self._fold(row, np.append(0.0, self._values(after, u) - self._values(x, u)))
+            self._fold(row, slot, np.append(0.0, self._values(after, u) - self._values(x, u)))
         else:
             a, b = self._values(x, begins_at), self._values(after, u)
             left = a
             for j in range(moves):
                 to = u if j == moves - 1 else edges[j]
                 right = b if j == moves - 1 else a + (to - begins_at) / (u - begins_at) * (b - a)
-                self._fold(row, np.append(to - row[Column.CURSOR], right - left))
+                self._fold(row, slot, np.append(to - row[Column.CURSOR], right - left))
                 row[Column.CURSOR] = to
                 left = right
                 if j < len(edges):
@@ -188,8 +185,7 @@ class Walk:
         return float(row[Column.T0] + at)
 
     def _open(self, row: Floats) -> OpenWindow:
-        partition, signature = self._partition, row[self._layout.signature]
-        channels, depth = partition.path_channels, partition.depth
+        partition = self._partition
         return OpenWindow(
             number=int(row[Column.WINDOW] - row[Column.FIRST]),
             t0=float(row[Column.T0]),
@@ -197,9 +193,9 @@ class Walk:
             now=float(row[Column.CURSOR]),
             samples=int(row[Column.TAKEN]),
             x=self._values(row[self._layout.x], row[Column.CURSOR]),
-            channels=channels,
-            depth=depth,
-            logsig=lambda: np.asarray(log_coordinates(signature[None], channels, depth)[0]),
+            channels=partition.path_channels,
+            depth=partition.depth,
+            logsig=lambda: self.folding.logsig(row),
         )
 
     def _values(self, x: Floats, u: float) -> Floats:
@@ -209,27 +205,23 @@ class Walk:
             values[-self._partition.channels :] = u - values[-self._partition.channels :]
         return values
 
-    def _move(self, row: Floats, to: float) -> None:
+    def _move(self, row: Floats, slot: int, to: float) -> None:
         """Time passes and the values hold."""
         increment = np.zeros(1 + len(row[self._layout.x]))
         increment[0] = to - row[Column.CURSOR]
         if self._partition.missing.elapsed:
             increment[-self._partition.channels :] = increment[0]
-        self._fold(row, increment)
+        self._fold(row, slot, increment)
         row[Column.CURSOR] = to
 
-    def _fold(self, row: Floats, increment: Floats) -> None:
+    def _fold(self, row: Floats, slot: int, increment: Floats) -> None:
         """Append a piece, time first."""
-        increment = increment if self._partition.time else increment[1:].copy()
-        signature = row[self._layout.signature].copy()[None]
-        fold(signature, increment[None], _FIRST, _ONE, self._partition.depth)
-        row[self._layout.signature] = signature[0]
+        self.folding.append(row, slot, increment if self._partition.time else increment[1:])
         if not isinstance(self._partition.windows, Count):
             row[Column.FILLED] += 1
 
     def _close(self, row: Floats, slot: int, end: float) -> None:
-        partition, signature = self._partition, row[self._layout.signature]
-        logsig = log_coordinates(signature[None], partition.path_channels, partition.depth)[0]
+        self.folding.close(row, slot)
         window = int(row[Column.WINDOW])
         self.closed.append(
             Closing(
@@ -239,11 +231,9 @@ class Walk:
                 int(row[Column.BEGINS]),
                 float(row[Column.START]),
                 float(end),
-                logsig,
                 self.cause,
             )
         )
-        signature[:] = 0.0
         row[Column.WINDOW] += 1
         row[[Column.FILLED, Column.TAKEN]] = 0
         row[Column.START] = end

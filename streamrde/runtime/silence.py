@@ -1,0 +1,100 @@
+"""Time that passes without data: windows that close by it, and streams that it ends."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamrde.inference.fleet import Fleet
+from streamrde.runtime.clock import Clock
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a run makes of streams from which nothing comes.
+
+    A window closes by time only where the model holds the last value, and never before the fleet's lateness allows.
+
+    Args:
+        advance: what tells the time: "watermark": the latest time that a sample of any stream had (of several sources,
+            the one that is furthest behind); "clock": the machine's, where samples carry seconds since 1970; "no":
+            windows wait for samples.
+        every: seconds of the clock between two looks.
+        idle: end a stream, and free its memory, when its latest sample is that many seconds ago by that time; None: no.
+        returning: a stream that was ended for that and comes back begins "anew", or goes on with its "state".
+        source_idle: a source that was silent for so many seconds of the clock holds up the watermark no longer.
+        ahead: do not believe a sample whose time is so many seconds ahead of the clock; None: believe all. Its stream
+            takes it, the watermark does not.
+    """
+
+    advance: Literal["no", "watermark", "clock"] = "no"
+    every: Seconds = 1.0
+    idle: Seconds | None = None
+    returning: Literal["anew", "state"] = "anew"
+    source_idle: Seconds = 60.0
+    ahead: Seconds | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to do."""
+        return self.advance != "no" or self.idle is not None
+
+
+class Timekeeper:
+    """Tells a fleet what time it is.
+
+    Args:
+        fleet: its streams are advanced, and ended where they are idle.
+        clock: the machine's, or one advanced by hand.
+    """
+
+    def __init__(self, fleet: Fleet, silence: Silence, clock: Clock) -> None:
+        self._fleet, self._silence, self._clock = fleet, silence, clock
+        self._sources: dict[str, tuple[float, float]] = {}  # latest time of a sample, and when that was seen
+        self._next = clock.now() + silence.every
+
+    def observe(self, t: NDArray[np.float64], source: str = "") -> None:
+        """Samples with times t, (rows,), came from a source."""
+        now = self._clock.now()
+        believed = t[np.isfinite(t)]
+        if self._silence.ahead is not None:
+            believed = believed[believed <= now + self._silence.ahead]
+        before, _ = self._sources.get(source, (-math.inf, now))
+        self._sources[source] = (max(before, float(believed.max(initial=-math.inf))), now)
+
+    @property
+    def time(self) -> float:
+        """The time it is for the streams, seconds; -inf where nothing tells it yet."""
+        now = self._clock.now()
+        if self._silence.advance == "clock":
+            return now
+        awake = [t for t, seen in self._sources.values() if now - seen <= self._silence.source_idle]
+        # Where all are silent none holds up another; where one has said nothing yet nobody knows how far it is.
+        return min(awake) if awake else max((t for t, _ in self._sources.values()), default=-math.inf)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look; a clock that was set back does not put it off by more than `every`."""
+        now = self._clock.now()
+        return now >= self._next or now < self._next - self._silence.every
+
+    def tick(self) -> pa.RecordBatch | None:
+        """Where it is due: close the windows that have ended by now, end idle streams; the predictions, or None."""
+        if not (self._silence.active and self.due):
+            return None
+        self._next = self._clock.now() + self._silence.every
+        time = self.time
+        if not math.isfinite(time) or not len(self._fleet):
+            return None
+        parts = []
+        if self._silence.advance != "no":
+            parts.append(self._fleet.advance(time))
+        if self._silence.idle is not None:
+            parts.append(self._fleet.evict(idle=self._silence.idle, now=time))
+        return pa.concat_batches(parts)

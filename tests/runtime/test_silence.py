@@ -1,0 +1,146 @@
+"""Time that passes without data, on a clock that is advanced by hand."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from bundles import make_bundle
+
+import streamrde as sr
+from streamrde.errors import ParameterError
+from streamrde.runtime import ManualClock, Silence, SystemClock, Timekeeper
+
+
+def make_fleet(**options):
+    return sr.Fleet(make_bundle(interpolation="hold"), **options)
+
+
+def ends(batch):
+    return [] if batch is None else list(zip(batch["stream"].to_pylist(), batch["t_end"].to_pylist(), strict=True))
+
+
+def push(fleet, keeper, streams, t, source=""):
+    fleet.push(streams, t, np.ones((len(t), 2)))
+    keeper.observe(np.array(t), source)
+
+
+def test_the_watermark_closes_windows_of_streams_that_are_silent():
+    fleet, clock = make_fleet(), ManualClock()
+    keeper = Timekeeper(fleet, Silence(advance="watermark", every=1.0), clock)
+    push(fleet, keeper, ["a", "b", "b"], [0.0, 0.0, 2.5])
+    assert keeper.tick() is None  # not due
+    clock.advance(1.0)
+    assert ends(keeper.tick()) == [("a", 1.0), ("a", 2.0)]
+    assert keeper.tick() is None
+    clock.advance(5.0)
+    assert ends(keeper.tick()) == []  # the clock is not what tells the time
+
+
+def test_nothing_closes_before_lateness_allows():
+    fleet, clock = make_fleet(order=sr.Order(lateness=2.0)), ManualClock(100.0)
+    keeper = Timekeeper(fleet, Silence(advance="clock"), clock)
+    push(fleet, keeper, ["a", "a"], [100.0, 100.5])
+    closed = []
+    for _ in range(5):
+        clock.advance(1.0)
+        closed.append(ends(keeper.tick()))
+    assert closed == [[], [], [("a", 101.0)], [("a", 102.0)], [("a", 103.0)]]
+
+
+def test_the_slowest_source_holds_the_watermark_until_it_has_been_silent_for_long():
+    fleet, clock = make_fleet(), ManualClock()
+    keeper = Timekeeper(fleet, Silence(advance="watermark", source_idle=10.0), clock)
+    push(fleet, keeper, ["a"], [0.0], "north")
+    push(fleet, keeper, ["b"], [1.5], "south")
+    push(fleet, keeper, ["c"], [7.2], "north")
+    assert keeper.time == 1.5
+    clock.advance(8.0)
+    push(fleet, keeper, ["c"], [9.0], "north")
+    assert keeper.time == 1.5
+    clock.advance(8.0)
+    assert keeper.time == 9.0
+    clock.advance(80.0)
+    assert keeper.time == 9.0
+    assert ends(keeper.tick())[-1] == ("b", 8.5)
+
+
+def test_a_sample_from_the_future_is_not_believed():
+    fleet, clock = make_fleet(), ManualClock(1000.0)
+    keeper = Timekeeper(fleet, Silence(advance="watermark", ahead=60.0), clock)
+    push(fleet, keeper, ["a", "a", "b"], [1000.0, 1000.5, 1e9])
+    keeper.observe(np.array([np.nan, np.inf]))
+    assert keeper.time == 1000.5
+
+
+@pytest.mark.parametrize("returning", ["anew", "state"])
+def test_an_idle_stream_ends_and_returns(returning):
+    archive = {} if returning == "state" else None
+    fleet, clock = make_fleet(archive=archive), ManualClock()
+    keeper = Timekeeper(fleet, Silence(advance="watermark", idle=30.0, returning=returning), clock)
+    push(fleet, keeper, ["a", "a", "b"], [0.0, 0.5, 40.0])
+    clock.advance(1.0)
+    assert ends(keeper.tick())[-1] == ("a", 40.0)
+    assert fleet.streams == ["b"]
+    fleet.push(["a", "a"], [50.0, 51.0], np.ones((2, 2)))
+    assert fleet.flush(["a"]).num_rows == 1
+    assert (fleet.counts().samples, len(fleet)) == (5, 1)
+
+
+def test_nothing_to_do_is_nothing():
+    clock = ManualClock()
+    for silence in (Silence(), Silence(advance="watermark")):
+        keeper = Timekeeper(make_fleet(), silence, clock)
+        clock.advance(2.0)
+        assert keeper.tick() is None
+
+
+def test_a_clock_that_is_set_back_puts_nothing_off():
+    class Jumping:
+        def __init__(self):
+            self.time = 1e6
+
+        def now(self):
+            return self.time
+
+        async def sleep(self, seconds):
+            raise NotImplementedError
+
+    fleet, clock = make_fleet(), Jumping()
+    keeper = Timekeeper(fleet, Silence(advance="watermark"), clock)
+    push(fleet, keeper, ["a", "b"], [0.0, 5.0])
+    clock.time = 0.0
+    assert ends(keeper.tick()) == [("a", float(k)) for k in range(1, 6)]
+
+
+def test_a_manual_clock_wakes_its_sleepers_in_order():
+    async def run():
+        clock, woken = ManualClock(), []
+
+        async def sleeper(seconds):
+            await clock.sleep(seconds)
+            woken.append((seconds, clock.now()))
+
+        tasks = [asyncio.create_task(sleeper(seconds)) for seconds in (3.0, 1.0, 2.0, 0.0)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        cancelled = asyncio.create_task(sleeper(1.5))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.sleep(0)
+        clock.advance(2.0)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        clock.advance(1.0)
+        await asyncio.gather(*tasks)
+        return woken
+
+    assert asyncio.run(run()) == [(0.0, 0.0), (1.0, 2.0), (2.0, 2.0), (3.0, 3.0)]
+    with pytest.raises(ParameterError, match="advanced by at least 0"):
+        ManualClock().advance(-1.0)
+
+
+def test_the_system_clock_goes():
+    clock = SystemClock()
+    before = clock.now()
+    asyncio.run(clock.sleep(0.0))
+    assert clock.now() >= before > 1.6e9
