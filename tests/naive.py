@@ -148,3 +148,62 @@ def log_ode(z, weights, logsigs, solver, first_stage="own"):
             z = z + (k1 + 3 * k2 + 3 * k3 + k4) / 8
         states.append(z)
     return np.array(states)
+
+
+def put_in_order(rows, *, lateness=0.0, duplicates="first", merge=False):
+    """Samples (t, x) of one stream in order of time, and what became of each row, by the rules in plain words.
+
+    A row waits until no row may come before it any more: until one came that is later by more than `lateness`. It is
+    late if one after it was taken, and a duplicate if one at its time was.
+    """
+    waiting, samples, fates, top, taken = {}, [], [], -math.inf, -math.inf
+    for t, x in rows:
+        if not math.isfinite(t) or any(math.isinf(v) for v in x):
+            fates.append("rejected")
+            continue
+        if t < taken or t == taken:
+            fates.append("late" if t < taken else "duplicate")
+            continue
+        if t in waiting:
+            before = waiting[t]
+            if not merge:
+                fates.append("duplicate")
+                waiting[t] = list(x) if duplicates == "last" else before
+                continue
+            both = any(not math.isnan(a) and not math.isnan(b) for a, b in zip(before, x, strict=True))
+            fates.append("duplicate" if both else "merged")
+            first, second = (x, before) if duplicates == "last" else (before, x)
+            waiting[t] = [b if math.isnan(a) else a for a, b in zip(first, second, strict=True)]
+            continue
+        fates.append("samples")
+        waiting[t] = list(x)
+        top = max(top, t)
+        for ready in sorted(waiting):
+            if ready < top - lateness or (ready == top - lateness and not merge and duplicates != "last"):
+                samples.append((ready, waiting.pop(ready)))
+                taken = ready
+    return samples + sorted(waiting.items()), fates
+
+
+def fill_straight(t, x, fill):
+    """Missing values of a stream whose channels are each straight between their observations.
+
+    A channel has its fill value before its first observation, and its last value after its last one.
+    """
+    filled = np.array(x, dtype=float)
+    for channel, column in enumerate(filled.T):
+        known = [i for i in range(len(t)) if not math.isnan(column[i])]
+        for i in range(len(t)):
+            before = [k for k in known if k <= i]
+            after = [k for k in known if k > i]
+            if i in known:
+                continue
+            if not before:
+                column[i] = fill[channel]
+            elif not after:
+                column[i] = column[before[-1]]
+            else:
+                a, b = before[-1], after[0]
+                share = (t[i] - t[a]) / (t[b] - t[a])
+                column[i] = (1 - share) * column[a] + share * column[b]
+    return filled

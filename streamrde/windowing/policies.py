@@ -16,7 +16,7 @@ from streamrde.windowing.norms import passes
 
 Interpolation: TypeAlias = Literal["linear", "hold"]
 
-MAX_WINDOWS = 1_000_000
+MAX_WINDOWS = 100_000
 """A stream that stands still for longer than so many windows is taken to have ended: a wrong time must not fill memory
 with empty windows."""
 

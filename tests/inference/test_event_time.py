@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from benchmarks.hostile_rows import make_hostile as make_many_hostile
+from benchmarks.hostile_rows import reconcile
 from bundles import make_bundle, make_recording
 from hostile import BUILT_IN, Swing, make_hostile
 from hypothesis import given
@@ -298,3 +300,11 @@ def test_orders_that_cannot_work_are_named():
     ):
         with pytest.raises(ParameterError, match=match):
             sr.Order(**options)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+def test_counts_of_many_hostile_rows_add_up(interpolation):
+    bundle = make_bundle(interpolation=interpolation, gap=sr.Gap(seconds=30.0))
+    index, t, x = make_many_hostile(4000, 20)
+    counts = reconcile(index, t, x, [f"s{i}" for i in range(20)], bundle)
+    assert min(counts.samples, counts.late, counts.duplicate, counts.rejected) > 0

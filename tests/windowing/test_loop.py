@@ -1,5 +1,6 @@
 """The loop: compiled and reference are twins, and nothing depends on how rows are cut into calls."""
 
+import naive
 import numpy as np
 import pytest
 from bundles import make_recording
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 import streamrde as sr
 from streamrde import kernels
+from streamrde.windowing.ordering import Fault
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import COUNTS
 
@@ -155,3 +157,23 @@ def test_every_row_is_counted_once(partition, seed):
         # What was left out is listed; a repeat that replaced another one is listed too.
         assert len(taken.unused) == counts[1:4].sum()
         assert (np.diff(taken.unused) > 0).all()
+
+
+@given(partitions(), seeds, st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from(["first", "last"]), st.booleans())
+def test_order_is_that_of_the_rules_in_plain_words(partition, seed, lateness, duplicates, merge):
+    slots, t, x = make_hostile(seed, 60, streams=1, grid=0.25)
+    table = Table(partition, sr.Order(lateness=lateness, duplicates=duplicates, merge=merge), streams=1)
+    taken = [table.push(slots, t, x), table.flush()]
+    samples, fates = naive.put_in_order(
+        zip(t.tolist(), x.tolist(), strict=True), lateness=lateness, duplicates=duplicates, merge=merge
+    )
+    names = ["samples", "late", "duplicate", "rejected", "merged"]
+    assert table.rows[0, COUNTS].tolist() == [fates.count(name) for name in names]
+    used = {"samples", "merged"}
+    assert [(i, Fault(f).name.lower()) for i, f in zip(taken[0].unused, taken[0].fault, strict=True)] == [
+        (i, fate) for i, fate in enumerate(fates) if fate not in used
+    ]
+    plain = Table(partition, streams=1)
+    times, values = np.array([time for time, _ in samples]), np.array([value for _, value in samples]).reshape(-1, 2)
+    expected = [plain.push(np.zeros(len(times), np.intp), times, values), plain.flush()]
+    assert windows_of(taken, 0) == windows_of(expected, 0)
