@@ -1,29 +1,64 @@
 import itertools
+import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 
-from streamrde import bench
+from streamrde import bench, logsignature
+from streamrde.bench import kernels, peers
+from streamrde.errors import MissingExtraError
 
 
 @pytest.fixture
-def one_size(monkeypatch):
-    monkeypatch.setattr(bench, "SIZES", ((2, 2),))
-    monkeypatch.setattr(bench, "BATCHES", ((3, 8, 2, 2),))
-    monkeypatch.setattr(bench, "_SAMPLES", 320)
-    monkeypatch.setattr(bench, "PEERS", ())
+def small(monkeypatch):
+    monkeypatch.setattr(kernels, "SIZES", ((2, 2),))
+    monkeypatch.setattr(kernels, "BATCHES", ((3, 8, 2, 2),))
+    monkeypatch.setattr(kernels, "_SAMPLES", 320)
+    monkeypatch.setattr(kernels, "_FLEET_ROWS", 640)
 
 
-def test_every_case_runs_and_ours_is_the_measure(one_size):
-    figures = bench.measure(itertools.islice(bench.cases(), 3), rounds=2)
+@pytest.fixture
+def alone(small, monkeypatch):
+    monkeypatch.setattr(peers, "installed", lambda module: False)
+
+
+def test_every_case_runs_and_ours_is_the_measure(alone):
+    figures = bench.measure(bench.cases(streams=(10,)), rounds=2)
+    assert [figure.group for figure in figures if figure.ratio == 1.0] == list(bench.GROUPS)
     for _, group in itertools.groupby(figures, key=lambda f: (f.group, f.case)):
-        ours, *peers = group
+        ours, *others = group
         assert ours.engine.startswith("streamrde")
-        assert ours.ratio == 1.0
-        assert all(peer.ratio > 0 for peer in peers)
+        assert all(other.ratio > 0 for other in others)
     assert all(f.quartiles[0] <= f.median <= f.quartiles[1] for f in figures)
-    assert bench.table(figures).row_count == len(figures) + 3
+    assert bench.table(figures).row_count == len(figures) + len(bench.GROUPS)
+
+
+def test_the_chart_names_every_engine_and_is_the_same_each_time(alone):
+    pytest.importorskip("matplotlib", reason="the chart needs it, and only the chart")
+    figures = bench.measure(bench.cases(["windows of 32", "batch"]), rounds=1)
+    svg = bench.chart(figures)
+    assert svg == bench.chart(figures)
+    assert "windows of 32" in "".join(ET.fromstring(svg).itertext())
+
+
+def test_a_chart_without_matplotlib_names_the_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"streamrde\[bench\]"):
+        bench.chart([])
 
 
 def test_the_machine_is_named():
     machine = bench.machine()
     assert {"processor", "cores", "kernels", "python", "numpy", "streamrde"} <= machine.keys()
+
+
+# The bases differ in what follows the letters; the letters' coefficients are the increments in all of them.
+def test_the_peers_that_are_installed_compute_the_same():
+    path = np.random.default_rng(0).normal(size=(5, 20, 3))
+    ours = logsignature(path, 3)
+    for name, compute in peers.whole_paths(3, 3):
+        theirs = np.asarray(compute(path))
+        assert theirs.shape == ours.shape, name
+        np.testing.assert_allclose(theirs[:, :3], ours[:, :3], rtol=0, atol=1e-12, err_msg=name)
+        if "words" in name:
+            np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-12)

@@ -14,26 +14,46 @@ from streamrde.cli.printing import print_json
 
 def bench(
     rounds: Annotated[int, typer.Option(min=1, help="How often every engine runs; the medians are over these.")] = 15,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure this group only: 'one by one', 'windows of 32', 'batch', 'fleet'. May be repeated."),
+    ] = None,
+    streams: Annotated[
+        list[int] | None, typer.Option(min=1, help="Size of a fleet; may be repeated. A million takes 2 GB.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the figures to this file, as JSON.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw them into this file, as SVG (extra `bench`).")] = None,
     json: Json = False,
 ) -> None:
     """Time the kernels on this machine beside the peers that are installed.
 
-    Example: `streamrde bench --out figures.json`
+    Every engine runs once a round, one after the other, on one thread; ratios are taken within a round. The peers
+    pysiglib, roughpy and sig-rust come with the extra `bench`; iisignature and signatory are measured where they are
+    installed.
+
+    Example: `OMP_NUM_THREADS=1 streamrde bench --out figures.json --chart figures.svg`
     """
     from rich.console import Console
 
     from streamrde import bench
     from streamrde.disk import replace_file
+    from streamrde.errors import ParameterError
 
+    groups = bench.GROUPS if only is None else tuple(only)
+    unknown = [group for group in groups if group not in bench.GROUPS]
+    if unknown:
+        raise ParameterError(f"--only {unknown[0]!r}: use one of {', '.join(map(repr, bench.GROUPS))}")
     console = Console(stderr=json)
     machine = bench.machine()
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
+    sizes = {} if streams is None else {"streams": tuple(streams)}
     with console.status("starting") as status:
-        figures = bench.measure(bench.cases(), rounds=rounds, on_case=status.update)
+        figures = bench.measure(bench.cases(groups, **sizes), rounds=rounds, on_case=status.update)
     result = {"machine": machine, "rounds": rounds, "figures": [figure._asdict() for figure in figures]}
     console.print(bench.table(figures))
     if out is not None:
         replace_file(out, msgspec.json.format(msgspec.json.encode(result), indent=2))
+    if chart is not None:
+        replace_file(chart, bench.chart(figures))
     if json:
         print_json(result)

@@ -49,14 +49,14 @@ def _choose() -> Implementation:
 IMPLEMENTATION = _choose()
 
 if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
-    from streamrde.kernels.reference import Accumulator, fold, fold_points, log_words
+    from streamrde.kernels.reference import Accumulator, fold, log_words, take_paths
 
     Loop: type[Any] | None = None
     """The compiled twin of windowing.cutting and windowing.order; None: these run."""
     Stepper: type[Any] | None = None
     """The compiled twin of inference.stepper; None: that runs."""
 else:
-    from streamrde.kernels._native import Accumulator, Loop, Stepper, fold, fold_points, log_words
+    from streamrde.kernels._native import Accumulator, Loop, Stepper, fold, log_words, take_paths
 
 __all__ = [
     "IMPLEMENTATION",
@@ -66,8 +66,8 @@ __all__ = [
     "Stepper",
     "chen",
     "fold",
-    "fold_points",
     "level_slices",
     "log_words",
     "signature_channels",
+    "take_paths",
 ]

@@ -11,13 +11,9 @@ def fold(
     lengths: NDArray[np.intp],
     depth: int,
 ) -> None: ...
-def fold_points(
-    signatures: NDArray[np.float64],
-    points: NDArray[np.float64],
-    starts: NDArray[np.intp],
-    lengths: NDArray[np.intp],
-    depth: int,
-) -> None: ...
+def take_paths(
+    points: NDArray[np.float64], depth: int, places: NDArray[np.intp] | None
+) -> tuple[bool, NDArray[np.float64]]: ...
 def log_words(
     signatures: NDArray[np.float64], channels: int, depth: int, places: NDArray[np.intp]
 ) -> NDArray[np.float64]: ...

@@ -226,6 +226,17 @@ inline void add_outer(T* __restrict out, const T* __restrict a, std::ptrdiff_t s
     }
 }
 
+// S <- S (x) R, Chen's identity for two paths joined; from the top down, as level k reads only lower levels of S.
+template <int CT, int NT>
+inline void join(const Sizes<CT, NT>& sizes, double* __restrict S, const double* __restrict R) {
+    for (int k = NT ? NT : sizes.depth; k >= 1; --k) {
+        double* level = S + sizes.offset[k];
+        for (std::ptrdiff_t w = 0; w < sizes.power[k]; ++w) level[w] += R[sizes.offset[k] + w];
+        for (int j = 1; j < k; ++j)
+            add_outer(level, S + sizes.offset[j], sizes.power[j], R + sizes.offset[k - j], sizes.power[k - j]);
+    }
+}
+
 // Elements of scratch that `log_series` needs.
 constexpr std::ptrdiff_t log_scratch(int channels, int depth) { return 2 * row_size(channels, depth - 1); }
 

@@ -47,10 +47,10 @@ void fold_rows(const Kernel& kernel, int channels, int depth, double* S, npy_int
     }
 }
 
-PyObject* fold_any(PyObject* const* arguments, Py_ssize_t count, bool points) {
-    if (count != 5) return PyErr_Format(PyExc_TypeError, "expected 5 arguments");
+PyObject* fold(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+    if (count != 5) return PyErr_Format(PyExc_TypeError, "fold takes 5 arguments");
     PyArrayObject* signatures = checked(arguments[0], NPY_DOUBLE, 2, "signatures");
-    PyArrayObject* increments = signatures ? checked(arguments[1], NPY_DOUBLE, 2, points ? "points" : "increments") : nullptr;
+    PyArrayObject* increments = signatures ? checked(arguments[1], NPY_DOUBLE, 2, "increments") : nullptr;
     PyArrayObject* starts = increments ? checked(arguments[2], NPY_INTP, 1, "starts") : nullptr;
     PyArrayObject* lengths = starts ? checked(arguments[3], NPY_INTP, 1, "lengths") : nullptr;
     if (!lengths) return nullptr;
@@ -65,8 +65,7 @@ PyObject* fold_any(PyObject* const* arguments, Py_ssize_t count, bool points) {
     const auto* start = static_cast<const npy_intp*>(PyArray_DATA(starts));
     const auto* length = static_cast<const npy_intp*>(PyArray_DATA(lengths));
     for (npy_intp r = 0; r < rows; ++r) {
-        // A run of points has one more of them than pieces.
-        if (start[r] < 0 || length[r] < 0 || start[r] > pieces - points || length[r] > pieces - points - start[r]) {
+        if (start[r] < 0 || length[r] < 0 || start[r] > pieces || length[r] > pieces - start[r]) {
             return PyErr_Format(PyExc_ValueError, "run %zd lies outside the path", static_cast<Py_ssize_t>(r));
         }
     }
@@ -76,7 +75,7 @@ PyObject* fold_any(PyObject* const* arguments, Py_ssize_t count, bool points) {
     bool memory = true;
     Py_BEGIN_ALLOW_THREADS;
     try {
-        fold_rows(kernel, static_cast<int>(channels), static_cast<int>(depth), S, row, dx, start, length, rows, points);
+        fold_rows(kernel, static_cast<int>(channels), static_cast<int>(depth), S, row, dx, start, length, rows, false);
     } catch (const std::bad_alloc&) {
         memory = false;
     }
@@ -85,10 +84,109 @@ PyObject* fold_any(PyObject* const* arguments, Py_ssize_t count, bool points) {
     Py_RETURN_NONE;
 }
 
-PyObject* fold(PyObject*, PyObject* const* arguments, Py_ssize_t count) { return fold_any(arguments, count, false); }
+// Paths that are cut in time pay for joining their parts from this many pieces on.
+constexpr npy_intp long_path = 1024;
 
-PyObject* fold_points(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-    return fold_any(arguments, count, true);
+// S = signature of the path through `length` points. A lone long path leaves the lanes of a vector idle where the kernels
+// fill them with paths: it is cut in time, and the parts are joined by Chen's identity.
+void lone_path(const Kernel& kernel, int channels, int depth, double* S, npy_intp row, const double* points, npy_intp length) {
+    if (!kernel.fold_lanes || length <= long_path) {
+        if (length > 1) kernel.follow(channels, depth, S, points, points + channels, length - 1);
+        return;
+    }
+    const npy_intp parts = kernel.lanes;
+    std::vector<double> signatures(parts * row);
+    double* targets[max_lanes];
+    const double* data[max_lanes];
+    std::ptrdiff_t pieces[max_lanes];
+    for (npy_intp k = 0; k < parts; ++k) {
+        const npy_intp begin = k * (length - 1) / parts, end = (k + 1) * (length - 1) / parts;
+        targets[k] = signatures.data() + k * row;
+        data[k] = points + begin * channels;
+        pieces[k] = end - begin;
+    }
+    kernel.fold_lanes(channels, depth, targets, data, pieces, static_cast<int>(parts), true);
+    for (npy_intp k = 0; k < parts; ++k) kernel.join(channels, depth, S, targets[k]);
+}
+
+// What `rows` paths of `length` points give: their signatures, or where there are words the coefficients of the
+// logarithms at these. Returns whether all points are finite.
+bool take_paths(const Kernel& kernel, int channels, int depth, const double* points, npy_intp rows, npy_intp length,
+                const Words* words, double* out) {
+    const npy_intp row = row_size(channels, depth), block = kernel.fold_lanes ? kernel.lanes : 1;
+    std::vector<double> own(words ? block * row : 0);
+    std::vector<npy_intp> starts(block), lengths(block, length - 1);
+    bool finite = true;
+    for (npy_intp begin = 0; begin < rows; begin += block) {
+        const npy_intp count = std::min(block, rows - begin);
+        const double* first = points + begin * length * channels;
+        double* S = words ? own.data() : out + begin * row;
+        std::fill(S, S + count * row, 0.0);
+        if (count < block || block == 1) {
+            for (npy_intp k = 0; k < count; ++k)
+                lone_path(kernel, channels, depth, S + k * row, row, first + k * length * channels, length);
+        } else {
+            for (npy_intp k = 0; k < count; ++k) starts[k] = k * length;
+            fold_rows(kernel, channels, depth, S, row, first, starts.data(), lengths.data(), count, true);
+        }
+        for (npy_intp k = 0; k < count; ++k) {
+            // A value that is not finite leaves its channel's increments, and so their sum, not finite; with one point
+            // there is no increment.
+            const double* sum = length > 1 ? S + k * row : first + k * length * channels;
+            double check = 0.0;
+            for (int i = 0; i < channels; ++i) check += 0.0 * sum[i];
+            finite = finite && check == 0.0;
+            if (words) kernel.log(channels, depth, S + k * row, *words, out + (begin + k) * words->count);
+        }
+    }
+    return finite;
+}
+
+bool places_fit(const npy_intp* places, npy_intp count, npy_intp row) {
+    for (npy_intp i = 0; i < count; ++i) {
+        if (places[i] < 0 || places[i] >= row) {
+            PyErr_Format(PyExc_ValueError, "place %zd lies outside the row", i);
+            return false;
+        }
+    }
+    return true;
+}
+
+// take_paths(points, depth, places) -> (finite, array): points (paths, L, C); places an array, or None for signatures
+PyObject* take_paths(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+    if (count != 3) return PyErr_Format(PyExc_TypeError, "take_paths takes 3 arguments");
+    PyArrayObject* points = checked(arguments[0], NPY_DOUBLE, 3, "points");
+    if (!points) return nullptr;
+    PyArrayObject* places = arguments[2] == Py_None ? nullptr : checked(arguments[2], NPY_INTP, 1, "places");
+    if (!places && arguments[2] != Py_None) return nullptr;
+    const long depth = PyLong_AsLong(arguments[1]);
+    if (depth == -1 && PyErr_Occurred()) return nullptr;
+    const npy_intp rows = PyArray_DIM(points, 0), length = PyArray_DIM(points, 1), channels = PyArray_DIM(points, 2);
+    if (depth < 1 || depth > max_depth || length < 1 || channels < 1)
+        return PyErr_Format(PyExc_ValueError, "points and depth give no signature");
+    const npy_intp row = row_size(static_cast<int>(channels), static_cast<int>(depth));
+    npy_intp shape[2] = {rows, places ? PyArray_DIM(places, 0) : row};
+    const auto* place = places ? static_cast<const npy_intp*>(PyArray_DATA(places)) : nullptr;
+    if (places && !places_fit(place, shape[1], row)) return nullptr;
+    PyObject* result = PyArray_SimpleNew(2, shape, NPY_DOUBLE);
+    if (!result) return nullptr;
+    const auto* x = static_cast<const double*>(PyArray_DATA(points));
+    auto* out = static_cast<double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(result)));
+    const Kernel kernel = select_kernel(static_cast<int>(channels), static_cast<int>(depth));
+    bool memory = true, finite = false;
+    Py_BEGIN_ALLOW_THREADS;
+    try {
+        const WordTable table(static_cast<int>(channels), static_cast<int>(depth), place, places ? shape[1] : 0);
+        const Words words = table.words();
+        finite = take_paths(kernel, static_cast<int>(channels), static_cast<int>(depth), x, rows, length,
+                            places ? &words : nullptr, out);
+    } catch (const std::bad_alloc&) {
+        memory = false;
+    }
+    Py_END_ALLOW_THREADS;
+    if (memory) return Py_BuildValue("(NN)", PyBool_FromLong(finite), result);
+    Py_DECREF(result);
+    return PyErr_NoMemory();
 }
 
 // log_words(signatures, channels, depth, places) -> coefficients of the logarithms at these places, (rows, places)
@@ -106,9 +204,7 @@ PyObject* log_words(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     }
     npy_intp shape[2] = {rows, PyArray_DIM(places, 0)};
     const auto* place = static_cast<const npy_intp*>(PyArray_DATA(places));
-    for (npy_intp i = 0; i < shape[1]; ++i) {
-        if (place[i] < 0 || place[i] >= row) return PyErr_Format(PyExc_ValueError, "place %zd lies outside the row", i);
-    }
+    if (!places_fit(place, shape[1], row)) return nullptr;
     PyObject* logs = PyArray_SimpleNew(2, shape, NPY_DOUBLE);
     if (!logs) return nullptr;
     const auto* S = static_cast<const double*>(PyArray_DATA(signatures));
@@ -133,7 +229,7 @@ PyObject* log_words(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
 
 PyMethodDef path_functions[] = {
     {"fold", cast(fold), METH_FASTCALL, nullptr},
-    {"fold_points", cast(fold_points), METH_FASTCALL, nullptr},
+    {"take_paths", cast(static_cast<PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t)>(take_paths)), METH_FASTCALL, nullptr},
     {"log_words", cast(log_words), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };

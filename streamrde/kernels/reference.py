@@ -74,13 +74,6 @@ def fold(
         signatures[rows] = work
 
 
-def fold_points(
-    signatures: Floats, points: Floats, starts: NDArray[np.intp], lengths: NDArray[np.intp], depth: int
-) -> None:
-    """As `fold`, for paths given by points: path r goes from ``points[starts[r]]`` on, for lengths[r] pieces."""
-    fold(signatures, np.diff(points, axis=0), starts, lengths, depth)
-
-
 def chen(left: Floats, right: Floats, channels: int, depth: int) -> Floats:
     """Chen's identity: the signature of two paths joined, ``S(a, c) = S(a, b) (x) S(b, c)``.
 
@@ -125,6 +118,26 @@ def tensor_log(signatures: Floats, channels: int, depth: int) -> Floats:
 def log_words(signatures: Floats, channels: int, depth: int, places: NDArray[np.intp]) -> Floats:
     """Coefficients of the logarithms at some places of a row, (rows, places)."""
     return tensor_log(signatures, channels, depth)[:, places]
+
+
+def take_paths(points: Floats, depth: int, places: NDArray[np.intp] | None) -> tuple[bool, Floats]:
+    """Signatures of whole paths, or their logarithms at some places of a row, and whether all points are finite.
+
+    Args:
+        points: (paths, L, C), L >= 1, C-contiguous.
+        places: (places,), or None for the signatures.
+    Returns:
+        (paths, C + ... + C^depth) or (paths, places); meaningless where a point is not finite.
+    """
+    paths, length, channels = points.shape
+    signatures = np.zeros((paths, signature_channels(channels, depth)))
+    if not np.isfinite(points).all():
+        return False, signatures
+    if paths and length > 1:
+        increments = np.diff(points, axis=1).reshape(-1, channels)
+        starts = np.arange(paths) * (length - 1)
+        fold(signatures, increments, starts, np.full(paths, length - 1), depth)
+    return True, signatures if places is None else log_words(signatures, channels, depth, places)
 
 
 class Accumulator:

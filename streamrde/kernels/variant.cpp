@@ -141,6 +141,10 @@ struct Of {
         append(channels, depth, S, FromPoints{before, points}, count);
     }
 
+    static void join(int channels, int depth, double* S, const double* R) {
+        streamrde::join(Sizes<CT, NT>(channels, depth), S, R);
+    }
+
     static void log(int channels, int depth, const double* S, const Words& words, double* out) {
 #ifdef __AVX512F__
         if constexpr (fixed) {
@@ -215,9 +219,9 @@ struct Of {
 
     static constexpr Kernel kernel() {
 #ifndef __AVX512F__  // with it a path in registers is as fast as eight in lanes
-        if constexpr (fixed) return {fold, follow, log, fold_lanes, lanes};
+        if constexpr (fixed) return {fold, follow, join, log, fold_lanes, lanes};
 #endif
-        return {fold, follow, log, nullptr, 1};
+        return {fold, follow, join, log, nullptr, 1};
     }
 };
 

@@ -19,6 +19,8 @@ struct Kernel {
     void (*fold)(int channels, int depth, double* S, const double* increments, std::ptrdiff_t pieces);
     // The same for the pieces from `before` to the first of `count` points, to the second, and so on.
     void (*follow)(int channels, int depth, double* S, const double* before, const double* points, std::ptrdiff_t count);
+    // S <- S (x) R: two paths joined.
+    void (*join)(int channels, int depth, double* S, const double* R);
     // out = coefficients of log(1 + S) at the words.
     void (*log)(int channels, int depth, const double* S, const Words& words, double* out);
     // Appends to `count` paths at once, at most `lanes`: path r has its row at S[r], and its increments at data[r], or its

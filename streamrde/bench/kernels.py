@@ -1,0 +1,156 @@
+"""The cases: samples one by one, windows, batches of paths, fleets of streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamrde.bench import peers
+from streamrde.bench.measuring import Case
+from streamrde.inference.bundle import MLP, Bundle, Channel, Header
+from streamrde.inference.fleet import Fleet
+from streamrde.signature import LogSignature, logsignature, logsignature_channels
+from streamrde.windowing.policies import Count
+
+GROUPS = ("one by one", "windows of 32", "batch", "fleet")
+# (channels, depth) and (batch, length, channels, depth) that all published comparisons of these libraries lie between.
+SIZES = ((2, 2), (4, 3), (8, 3), (3, 5))
+BATCHES = (
+    (128, 128, 4, 3),
+    (32, 1024, 4, 3),
+    (32, 128, 8, 3),
+    (32, 128, 3, 5),
+    (1, 10_000, 6, 3),
+    (1024, 32, 3, 2),
+)
+STREAMS = (1000, 100_000)
+_WINDOW = 32
+_SAMPLES = 3200
+_FLEET_WINDOW = 64
+_FLEET_ROWS = 65_536
+
+
+def cases(groups: Sequence[str] = GROUPS, *, streams: Sequence[int] = STREAMS) -> Iterator[Case]:
+    """Every comparison of the given groups that the installed peers allow.
+
+    Args:
+        groups: some of GROUPS.
+        streams: sizes of the fleets.
+    """
+    if "one by one" in groups:
+        for size in SIZES:
+            yield _incremental(*size)
+    if "windows of 32" in groups:
+        for size in SIZES:
+            yield _windows(*size)
+    if "batch" in groups:
+        for batch in BATCHES:
+            yield _batch(*batch)
+    if "fleet" in groups:
+        for count in streams:
+            yield _fleet(4, 3, count)
+
+
+def _incremental(channels: int, depth: int) -> Case:
+    """Samples pushed one by one, the log-signature read every 32."""
+    windows = [list(window) for window in _path(_SAMPLES, channels).reshape(-1, _WINDOW, channels)]
+    acc = LogSignature(channels, depth)
+
+    def ours() -> None:
+        push, value, reset = acc.push, acc.value, acc.reset
+        for window in windows:
+            for x in window:
+                push(x)
+            value()
+            reset()
+
+    engines = {"streamrde push": ours} | dict(peers.streams(channels, depth, windows))
+    return Case("one by one", _size(channels, depth), "sample", _SAMPLES, engines)
+
+
+def _windows(channels: int, depth: int) -> Case:
+    """Windows of 32 samples, each pushed or computed in one call."""
+    windows = [window.copy() for window in _path(_SAMPLES, channels).reshape(-1, _WINDOW, channels)]
+    engines: dict[str, Callable[[], object]] = {"streamrde push_many": partial(_push, channels, depth, windows)}
+    for peer, compute in peers.whole_paths(channels, depth):
+        engines[f"{peer}, anew"] = partial(_each, compute, windows)
+    return Case("windows of 32", _size(channels, depth), "sample", _SAMPLES, engines)
+
+
+def _batch(batch: int, length: int, channels: int, depth: int) -> Case:
+    """Log-signatures of many paths in one call."""
+    paths = _path(batch * length, channels).reshape(batch, length, channels).copy()
+    engines: dict[str, Callable[[], object]] = {"streamrde": partial(logsignature, paths, depth)}
+    for peer, compute in peers.whole_paths(channels, depth):
+        engines[peer] = partial(compute, paths)
+    return Case("batch", f"{batch} x {length}, {_size(channels, depth)}", "call", 1, engines)
+
+
+def _fleet(channels: int, depth: int, streams: int) -> Case:
+    """Interleaved streams through Fleet.push, the model as small as can be, beside push_many of one stream."""
+    rows = max(_FLEET_ROWS, streams)
+    path = _path(_FLEET_ROWS, channels)
+    alone = [window.copy() for window in path.reshape(-1, _FLEET_WINDOW, channels)]
+    fleet = Fleet(_smallest_model(channels, depth))
+    names = pa.array([f"stream-{i}" for i in range(streams)])
+    turn = np.arange(rows) % streams
+    order = pa.DictionaryArray.from_arrays(pa.array(turn, pa.int32()), names)
+    x = np.ascontiguousarray(np.resize(path[:, 1:], (rows, channels - 1)))
+    clock = [0.0]
+
+    def push() -> None:
+        t = clock[0] + 1.0 + np.arange(rows) // streams
+        clock[0] = float(t[-1])
+        fleet.push(order, t, x)
+
+    engines: dict[str, Callable[[], object]] = {
+        "streamrde Fleet.push": push,
+        "streamrde push_many": partial(_push, channels, depth, alone * (rows // _FLEET_ROWS)),
+    }
+    return Case("fleet", f"{streams:,} streams, {_size(channels, depth)}", "sample", rows, engines)
+
+
+def _push(channels: int, depth: int, windows: list[Any]) -> None:
+    acc = LogSignature(channels, depth)
+    push_many, value, reset = acc.push_many, acc.value, acc.reset
+    for window in windows:
+        push_many(window)
+        value()
+        reset()
+
+
+def _each(compute: peers.Compute, windows: list[Any]) -> None:
+    for window in windows:
+        compute(window)
+
+
+def _smallest_model(channels: int, depth: int) -> Bundle:
+    """What is measured is everything but its step."""
+    header = Header(
+        channels=tuple(Channel(name=f"x{i}") for i in range(1, channels)),
+        depth=depth,
+        hidden=1,
+        outputs=1,
+        field=MLP(width=1, layers=1),
+        windows=Count(_FLEET_WINDOW),
+    )
+    scales = ("x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale")
+    return Bundle(
+        header,
+        {
+            name: np.zeros(shape, "float64" if name in scales else header.dtype)
+            for name, shape in header.shapes().items()
+        },
+    )
+
+
+def _path(length: int, channels: int) -> Any:
+    return np.random.default_rng(0).normal(size=(length, channels)).cumsum(axis=0) * 0.1
+
+
+def _size(channels: int, depth: int) -> str:
+    return f"C={channels}, N={depth} (B={logsignature_channels(channels, depth)})"

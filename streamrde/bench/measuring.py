@@ -1,0 +1,76 @@
+"""Timing that holds on a noisy machine: engines in turn, ratios within a round, medians and quartiles over rounds.
+
+Every engine of a case runs once per round, one after the other, so that a machine that slows down slows all of them;
+what counts is the ratio within a round.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+# A turn lasts at least this long, seconds: the clock's resolution and a stray interrupt then do not count.
+_TURN = 0.01
+
+
+class Case(NamedTuple):
+    """One comparison. `engines` run alike; the first is ours."""
+
+    group: str
+    name: str
+    unit: str
+    per: int
+    """How many units one call does."""
+    engines: dict[str, Callable[[], object]]
+
+
+class Figure(NamedTuple):
+    """Times of one engine in one case, seconds per unit, and how many times slower it is than ours."""
+
+    group: str
+    case: str
+    unit: str
+    engine: str
+    median: float
+    quartiles: tuple[float, float]
+    ratio: float
+    ratio_quartiles: tuple[float, float]
+
+
+def measure(cases: Iterator[Case], *, rounds: int, on_case: Callable[[str], None] = lambda _: None) -> list[Figure]:
+    """Time every case over a number of rounds, its engines in turn."""
+    figures = []
+    for case in cases:
+        on_case(f"{case.group}: {case.name}")
+        for run in case.engines.values():
+            run()  # caches, tables, page faults
+        times: dict[str, list[float]] = {engine: [] for engine in case.engines}
+        for _ in range(rounds):
+            for engine, run in case.engines.items():
+                times[engine].append(_turn(run) / case.per)
+        ours = np.array(next(iter(times.values())))
+        for engine, values in times.items():
+            low, median, high = (float(v) for v in np.percentile(values, [25, 50, 75]))
+            ratio_low, ratio, ratio_high = (float(v) for v in np.percentile(np.array(values) / ours, [25, 50, 75]))
+            figures.append(
+                Figure(
+                    case.group, case.name, case.unit, engine, median, (low, high), ratio, (ratio_low, ratio_high)
+                )  # fmt: skip
+            )
+    return figures
+
+
+def _turn(run: Callable[[], object]) -> float:
+    """Seconds that one call takes."""
+    repeats = 1
+    while True:
+        began = time.perf_counter()
+        for _ in range(repeats):
+            run()
+        seconds = time.perf_counter() - began
+        if seconds >= _TURN:
+            return seconds / repeats
+        repeats *= 4
