@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 # A turn lasts at least this long, seconds: the clock's resolution and a stray interrupt then do not count.
 _TURN = 0.01
@@ -53,14 +54,15 @@ def measure(cases: Iterator[Case], *, rounds: int, on_case: Callable[[str], None
                 times[engine].append(_turn(run) / case.per)
         ours = np.array(next(iter(times.values())))
         for engine, values in times.items():
-            low, median, high = (float(v) for v in np.percentile(values, [25, 50, 75]))
-            ratio_low, ratio, ratio_high = (float(v) for v in np.percentile(np.array(values) / ours, [25, 50, 75]))
-            figures.append(
-                Figure(
-                    case.group, case.name, case.unit, engine, median, (low, high), ratio, (ratio_low, ratio_high)
-                )  # fmt: skip
-            )
+            figures.append(_figure(case, engine, np.array(values), ours))
     return figures
+
+
+def _figure(case: Case, engine: str, times: NDArray[np.float64], ours: NDArray[np.float64]) -> Figure:
+    low, median, high = (float(v) for v in np.percentile(times, [25, 50, 75]))
+    ratio_low, ratio, ratio_high = (float(v) for v in np.percentile(times / ours, [25, 50, 75]))
+    quartiles, ratio_quartiles = (low, high), (ratio_low, ratio_high)
+    return Figure(case.group, case.name, case.unit, engine, median, quartiles, ratio, ratio_quartiles)
 
 
 def _turn(run: Callable[[], object]) -> float:

@@ -5,10 +5,13 @@ Each gives the coefficients at the Lyndon words or as cheap a set; none is charg
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
+
+import numpy as np
 
 Paths: TypeAlias = Any
 """Points, (..., L, C), float64."""
@@ -101,8 +104,7 @@ def streams(channels: int, depth: int, windows: list[list[Any]]) -> Iterator[tup
 
         yield "signatory Path", path_update
     if installed("roughpy"):
-        import numpy as np
-        import roughpy
+        roughpy: Any = importlib.import_module("roughpy")  # its annotations lack most of what it has
 
         context = roughpy.get_context(channels, depth, roughpy.DPReal)
 

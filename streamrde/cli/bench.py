@@ -31,7 +31,7 @@ def bench(
     pysiglib, roughpy and sig-rust come with the extra `bench`; iisignature and signatory are measured where they are
     installed.
 
-    Example: `OMP_NUM_THREADS=1 streamrde bench --out figures.json --chart figures.svg`
+    Example: `streamrde bench --out figures.json`
     """
     from rich.console import Console
 
