@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from streamrde.connectors.filters import Filter, check_filters, expression, select
 from streamrde.connectors.predictions import PredictionWriter
-from streamrde.connectors.recordings import PathLike, Recording, find_recordings, read_batches
+from streamrde.connectors.record_batches import check_columns, read_batches, schema_of
+from streamrde.connectors.recordings import PathLike, Recording, find_recordings
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.connectors.timestamps import arrow_seconds
+from streamrde.connectors.units import Conversion
 from streamrde.errors import DataError, ParameterError
 
-__all__ = ["PredictionWriter", "read"]
+__all__ = ["PredictionWriter", "SampleReader", "read"]
+
+# A column of row numbers while rows are filtered, so that an error can still say which row of the file it means.
+_ROW = "__row__"
 
 
 def read(
-    files: PathLike | Sequence[PathLike], columns: Columns, *, extra: Sequence[str] = (), batch_rows: int = 65536
+    files: PathLike | Sequence[PathLike],
+    columns: Columns,
+    *,
+    extra: Sequence[str] = (),
+    filters: Sequence[Filter] = (),
+    batch_rows: int = 65536,
 ) -> Iterator[Samples]:
     """Samples of recorded files, batch by batch, in constant memory.
 
     Formats by extension: .parquet; .feather, .arrow, .ipc, .arrows (Arrow IPC file or stream, told apart by content);
-    .csv, .csv.gz. A null in a channel becomes NaN, i.e. not observed.
+    .csv, .csv.gz. A null in a channel becomes NaN, i.e. not observed. Hive partitions, ``column=value`` in the names of
+    folders, are columns like any other.
 
     Args:
         files: a file, a folder (everything below it but hidden and temporary files), a glob, or several of these. Files
@@ -35,6 +46,7 @@ def read(
             or numbers of `time_unit`; they become float64 seconds (see `to_seconds` for the precision). Streams may be
             strings, dictionary-encoded or not, or integers.
         extra: further columns to hand through as `Samples.extra`, with the types of the first file.
+        filters: comparisons that all must hold for a row to be read, ``("site", "==", "A")``.
         batch_rows: rows in a batch, at most.
     Raises:
         DataError: nothing to read, an unknown or cut file, a missing column, text in a number column, a null or
@@ -42,50 +54,205 @@ def read(
     """
     if batch_rows < 1:
         raise ParameterError(f"batch_rows={batch_rows}: a batch needs at least one row")
-    return _read(find_recordings(files), columns, tuple(extra), batch_rows)
+    return _read(find_recordings(files), SampleReader(columns, extra=extra, filters=filters, batch_rows=batch_rows))
 
 
-def _read(
-    recordings: Sequence[Recording], columns: Columns, extra: tuple[str, ...], batch_rows: int
-) -> Iterator[Samples]:
-    streams = () if columns.stream is None else (columns.stream,)
-    wanted = list(dict.fromkeys((*streams, columns.time, *columns.channels, *extra)))
-    remedy = dict.fromkeys(streams, "set columns.stream to another one, or to none if each file is one stream; ")
-    schema: pa.Schema | None = None
+def _read(recordings: Sequence[Recording], reader: SampleReader) -> Iterator[Samples]:
     for recording in recordings:
-        file = _File(recording.path)
+        yield from (samples for _, samples in reader.read(recording))
+
+
+_NO_STREAM = "set columns.stream to another one, or to none if each file is one stream; "
+
+
+class SampleReader:
+    """Record batches as samples: columns found by name, filtered, checked, converted.
+
+    Args:
+        columns, extra, filters, batch_rows: see `read`.
+        extra_schema: types of the extra columns; None = those of the first batch.
+        conversion: brings the channels to the model's units.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        *,
+        extra: Sequence[str] = (),
+        extra_schema: pa.Schema | None = None,
+        filters: Sequence[Filter] = (),
+        conversion: Conversion | None = None,
+        batch_rows: int = 65536,
+    ) -> None:
+        check_filters(filters)
+        self.columns = columns
+        self.extra = tuple(extra)
+        self._extra_schema = extra_schema
+        self._filters = tuple(filters)
+        self._conversion = conversion
+        self._batch_rows = batch_rows
+        self._texts = () if columns.stream is None else (columns.stream,)
+        self._remedy = dict.fromkeys(self._texts, _NO_STREAM)
+        filtered = (column for column, _, _ in filters)
+        self.wanted = list(dict.fromkeys((*self._texts, columns.time, *columns.channels, *self.extra, *filtered)))
+
+    def read(
+        self, recording: Recording, *, start: int = 0, stop: int | None = None, streams: Collection[str] | None = None
+    ) -> Iterator[tuple[int, Samples]]:
+        """Samples of one file, each batch with the row of the file at which the next one begins.
+
+        Args:
+            start, stop: rows of the file, [start, stop).
+            streams: those wanted; None = all.
+        Raises:
+            DataError: see the function `read`.
+        """
         batches = read_batches(
-            recording.path, wanted, texts=streams, numbers=columns.channels, batch_rows=batch_rows, remedy=remedy
+            recording,
+            self.wanted,
+            texts=self._texts,
+            numbers=self.columns.channels,
+            batch_rows=self._batch_rows,
+            remedy=dict.fromkeys(
+                self._texts, "set columns.stream to another one, or to none if each file is one stream; "
+            ),
+            start=start,
+            stop=stop,
+            where=self._pruning(recording) if self._filters else None,
         )
+        file = SampleFile(str(recording.path))
+        wanted = None if streams is None else pa.array(list(streams), pa.string())
+        for first, batch in batches:
+            samples = self.convert(batch, file, first, recording.stream, wanted, recording.partitions)
+            if samples is not None:
+                yield first + batch.num_rows, samples
+
+    def read_arrow(self, batches: pa.RecordBatchReader) -> Iterator[Samples]:
+        """Samples of an Arrow stream, whoever made it.
+
+        Raises:
+            DataError: see the function `read`.
+        """
+        file = SampleFile("the Arrow stream")
+        check_columns(file.path, batches.schema.names, self.wanted, self._remedy)
+        first = 0
         for batch in batches:
-            if columns.stream is None:
-                indices = pa.array(np.zeros(batch.num_rows, np.int32))
-                names = pa.DictionaryArray.from_arrays(indices, pa.array([recording.stream]))
-            else:
-                names = file.streams(batch, columns.stream)
-            t = file.times(batch, columns.time, columns.time_unit)
-            x = np.empty((batch.num_rows, len(columns.channels)))
-            for i, channel in enumerate(columns.channels):
-                x[:, i] = file.numbers(batch, channel)
-            others = None
-            if extra:
-                schema = schema or batch.select(extra).schema.remove_metadata()
-                others = file.others(batch, schema)
-            file.rows += batch.num_rows
-            yield Samples(names, t, x, others)
+            for start in range(0, batch.num_rows, self._batch_rows):
+                piece = batch.slice(start, self._batch_rows).select(self.wanted)
+                samples = self.convert(piece, file, first + start, "stream")
+                if samples is not None:
+                    yield samples
+            first += batch.num_rows
+
+    def check(self, recording: Recording) -> pa.Schema:
+        """Look at the file's columns and their types, and at no row but the first; the schema is the file's own.
+
+        Raises:
+            DataError: a column is missing or of a type that cannot be used.
+        """
+        batches = read_batches(
+            recording,
+            self.wanted,
+            texts=self._texts,
+            numbers=self.columns.channels,
+            batch_rows=64,
+            remedy=self._remedy,
+            stop=1,
+        )
+        for first, batch in batches:
+            self.convert(batch, SampleFile(str(recording.path)), first, recording.stream, None, recording.partitions)
+        return schema_of(recording)
+
+    def convert(
+        self,
+        batch: pa.RecordBatch,
+        file: SampleFile,
+        first: int,
+        stream: str,
+        wanted: pa.Array | None = None,
+        partitions: Collection[str] = (),
+    ) -> Samples | None:
+        """Samples of a record batch that has the columns `wanted`; None where no row is left.
+
+        Args:
+            file: what errors name.
+            first: the batch's first row in the file.
+            stream: the stream's name where no column holds it.
+            wanted: names of the streams wanted, strings; None = all.
+            partitions: columns that the file's path holds, as text.
+        """
+        file.rows = first
+        if self._filters:
+            numbered = batch.append_column(_ROW, pa.array(np.arange(first, first + batch.num_rows)))
+            table = select(pa.Table.from_batches([numbered]), self._filters, where=file.path, texts=partitions)
+            if not table.num_rows:
+                return None
+            batch = table.combine_chunks().to_batches()[0]
+            file.numbers_of_rows = batch.column(_ROW).to_numpy()
+        columns = self.columns
+        if columns.stream is None:
+            indices = pa.array(np.zeros(batch.num_rows, np.int32))
+            names = pa.DictionaryArray.from_arrays(indices, pa.array([stream]))
+        else:
+            names = file.streams(batch, columns.stream)
+            if wanted is not None:
+                own = _is_in(names, wanted)
+                if not own.any():
+                    return None
+                if not own.all():
+                    mask = pa.array(own)
+                    batch, names = batch.filter(mask), names.filter(mask)
+                    numbers = file.numbers_of_rows
+                    file.numbers_of_rows = np.flatnonzero(own) + first if numbers is None else numbers[own]
+        t = file.times(batch, columns.time, columns.time_unit)
+        x = np.empty((batch.num_rows, len(columns.channels)))
+        for i, channel in enumerate(columns.channels):
+            x[:, i] = file.numbers(batch, channel)
+        if self._conversion is not None:
+            x *= self._conversion.factor
+            x += self._conversion.offset
+        others = None
+        if self.extra:
+            self._extra_schema = self._extra_schema or batch.select(self.extra).schema.remove_metadata()
+            others = file.others(batch, self._extra_schema)
+        file.numbers_of_rows = None
+        return Samples(names, t, x, others)
+
+    def _pruning(self, recording: Recording) -> pc.Expression | None:
+        """The filters on columns of the file itself, for the statistics of its row groups."""
+        schema = schema_of(recording)
+        try:
+            return expression([f for f in self._filters if f[0] in schema.names], schema)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return None  # a value of another type than its column: `select` says so
 
 
-class _File:
+def _is_in(names: pa.Array, wanted: pa.Array) -> NDArray[np.bool_]:
+    if pa.types.is_dictionary(names.type):
+        own: NDArray[np.bool_] = pc.is_in(names.dictionary, wanted).to_numpy(zero_copy_only=False)
+        rows: NDArray[np.bool_] = own[names.indices.to_numpy(zero_copy_only=False)]
+        return rows
+    found: NDArray[np.bool_] = pc.is_in(names, wanted).to_numpy(zero_copy_only=False)
+    return found
+
+
+class SampleFile:
     """Conversions of one file's columns, and where it is when one fails."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self.rows = 0
+        """Row of the file where the batch begins."""
+        self.numbers_of_rows: NDArray[np.int64] | None = None
+        """Rows of the file that are left of the batch, where some were filtered out."""
 
     def error(self, column: str, message: str, bad: pa.Array | NDArray[np.bool_] | None = None) -> DataError:
         """A DataError at `column` and, where `bad` marks rows of the batch, at the first of these."""
-        row = "" if bad is None else f", row {self.rows + int(np.argmax(np.asarray(bad)))} (the first is 0)"
-        return DataError(f"{self.path}: column {column!r}{row}: {message}", path=str(self.path), column=column)
+        row = "" if bad is None else f", row {self._row(int(np.argmax(np.asarray(bad))))} (the first is 0)"
+        return DataError(f"{self.path}: column {column!r}{row}: {message}", path=self.path, column=column)
+
+    def _row(self, place: int) -> int:
+        return self.rows + place if self.numbers_of_rows is None else int(self.numbers_of_rows[place])
 
     def streams(self, batch: pa.RecordBatch, column: str) -> pa.Array:
         names = batch.column(column)

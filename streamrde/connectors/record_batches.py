@@ -1,0 +1,277 @@
+"""Record batches of a recorded file, whatever its format, in constant memory."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.fs
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from streamrde.connectors.recordings import IPC, PARQUET, Recording, suffix_of
+from streamrde.errors import DataError
+
+_IPC_FILE_MAGIC = b"ARROW1"
+
+
+def read_batches(
+    recording: Recording,
+    columns: Sequence[str],
+    *,
+    texts: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    batch_rows: int = 65536,
+    remedy: Mapping[str, str] | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    where: pc.Expression | None = None,
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The file's record batches with these columns, at most `batch_rows` rows each, and the row where each begins.
+
+    Memory holds a row group's pages of the columns asked for (Parquet), one record batch (IPC) or a 1 MiB block (CSV).
+
+    Args:
+        columns: the columns asked for, each once; those that the file lacks may be among the recording's partitions.
+        texts: those that a CSV file holds as text, whatever they look like.
+        numbers: those that a CSV file holds as float64.
+        remedy: what to do where a column is missing, by column.
+        start, stop: rows of the file to read, [start, stop); None = to the end.
+        where: row groups whose statistics exclude it may be passed over; the rows are the caller's to filter.
+    Raises:
+        DataError: the file cannot be opened, is cut, has no rows, or lacks a column.
+    """
+    path = recording.path
+    suffix = suffix_of(path)
+    with mapped_errors(path):
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: has no rows (0 bytes); leave it out or record it again", path=str(path))
+        file = _Columns(recording, columns, remedy or {})
+        if suffix in PARQUET:
+            batches = _parquet(file, texts, batch_rows, start, where)
+        elif suffix in IPC:
+            batches = _ipc(file)
+        else:
+            batches = _csv(file, texts, numbers)
+        rows = 0
+        for first, batch in batches:
+            if stop is not None and first >= stop:
+                return
+            rows = first + batch.num_rows
+            # Offsets, indices and text come from the file: unchecked, a wrong one reads foreign memory.
+            batch.validate(full=True)
+            if rows <= start:
+                continue
+            skip = max(0, start - first)
+            keep = rows if stop is None else min(rows, stop)
+            whole = file.complete(batch.slice(skip, keep - first - skip))
+            for place in range(0, whole.num_rows, batch_rows):
+                yield first + skip + place, whole.slice(place, batch_rows)
+            if keep == stop:
+                return
+        if rows == 0 and where is None:
+            raise DataError(f"{path}: has no rows; leave it out or record it again", path=str(path))
+
+
+def schema_of(recording: Recording) -> pa.Schema:
+    """Names and types of the file's columns; those of a CSV file are guessed from its first block.
+
+    Raises:
+        DataError: the file cannot be opened or is cut.
+    """
+    path = recording.path
+    with mapped_errors(path):
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: has no rows (0 bytes); leave it out or record it again", path=str(path))
+        suffix = suffix_of(path)
+        if suffix in PARQUET:
+            return pa.parquet.read_schema(path)
+        if suffix in IPC:
+            with pa.OSFile(str(path)) as file, _open_ipc(file) as reader:
+                return reader.schema
+        with pa.csv.open_csv(path, read_options=pa.csv.ReadOptions(use_threads=False)) as probe:
+            return probe.schema
+
+
+def row_groups(path: Path) -> NDArray[np.int64]:
+    """Rows at which reading can begin without decoding what comes before: starts of row groups, or only 0."""
+    if suffix_of(path) not in PARQUET:
+        return np.zeros(1, np.int64)
+    with mapped_errors(path):
+        metadata = pa.parquet.read_metadata(path)
+        rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    return np.cumsum([0, *rows[:-1]], dtype=np.int64)
+
+
+class _Columns:
+    """The columns asked for, those in the file and those in its path."""
+
+    def __init__(self, recording: Recording, columns: Sequence[str], remedy: Mapping[str, str]) -> None:
+        self.path = recording.path
+        self._partitions = recording.partitions
+        self._columns = list(columns)
+        self._remedy = remedy
+        self.present: list[str] = []
+
+    def check(self, has: Sequence[str]) -> list[str]:
+        """Those in the file; raise where one is neither there nor in the path."""
+        self.present = [name for name in self._columns if name in has or name not in self._partitions]
+        check_columns(str(self.path), has, self.present, self._remedy)
+        return self.present
+
+    def complete(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The columns in the order asked for."""
+        if len(self.present) == len(self._columns):
+            return batch.select(self._columns)
+        arrays = [
+            batch.column(name) if name in self.present else self._partition(name, batch.num_rows)
+            for name in self._columns
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=self._columns)
+
+    def _partition(self, name: str, rows: int) -> pa.Array:
+        indices = pa.array(np.zeros(rows, np.int32))
+        return pa.DictionaryArray.from_arrays(indices, pa.array([self._partitions[name]], pa.string()))
+
+
+@contextmanager
+def mapped_errors(path: Path) -> Iterator[None]:
+    """What pyarrow and the system raise about a file, as a DataError that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file any more; run again without it", path=str(path)) from None
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
+        raise DataError(f"{path}: cannot be read ({reason}); copy it again or leave it out", path=str(path)) from None
+
+
+def check_columns(path: str, has: Sequence[str], columns: Sequence[str], remedy: Mapping[str, str]) -> None:
+    """Raise DataError where one of the columns is not there, or twice; `path` is what the error names."""
+    for column in columns:
+        if (times := has.count(column)) == 1:
+            continue
+        if times > 1:
+            raise DataError(
+                f"{path}: {times} columns are called {column!r}; rename all but one", path=path, column=column
+            )
+        shown = ", ".join(has[:40]) + (f", ... ({len(has)} columns)" if len(has) > 40 else "")
+        close = difflib.get_close_matches(column, has, n=1) or [name for name in has if name.lower() == column.lower()]
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise DataError(
+            f"{path}: has no column {column!r}; {hint}{remedy.get(column, '')}it has: {shown}",
+            path=str(path),
+            column=column,
+        )
+
+
+def _parquet(
+    file: _Columns, texts: Sequence[str], batch_rows: int, start: int, where: pc.Expression | None
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    metadata = pa.parquet.read_metadata(file.path)
+    schema = metadata.schema.to_arrow_schema()
+    columns = file.check(schema.names)
+    starts = np.cumsum([0, *(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))])
+    kept = _kept_row_groups(file.path, schema, where)
+    wanted = [
+        group
+        for group in range(metadata.num_row_groups)
+        if starts[group + 1] > start and (kept is None or group in kept)
+    ]
+    # Names repeat in a recording: read as a dictionary, each is held once.
+    texts = [name for name in texts if name in columns]
+    with pa.parquet.ParquetFile(file.path, metadata=metadata, read_dictionary=texts, pre_buffer=False) as reader:
+        # Neighbours are read together: a batch may span row groups, which may be small.
+        for groups in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1) if wanted else ():
+            first = int(starts[groups[0]])
+            for batch in reader.iter_batches(
+                batch_size=batch_rows, row_groups=groups.tolist(), columns=columns, use_threads=False
+            ):
+                yield first, batch
+                first += batch.num_rows
+
+
+def _kept_row_groups(path: Path, schema: pa.Schema, where: pc.Expression | None) -> set[int] | None:
+    """Row groups that may hold rows which `where` lets through; None where their statistics tell nothing."""
+    if where is None:
+        return None
+    try:
+        fragment = pa.dataset.ParquetFileFormat().make_fragment(str(path), pa.fs.LocalFileSystem())
+        return {group.id for group in fragment.subset(where, schema=schema).row_groups}
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError):
+        return None  # another type than the filter's, or a column of the path: the rows will tell
+
+
+def _ipc(file: _Columns) -> Iterator[tuple[int, pa.RecordBatch]]:
+    with pa.OSFile(str(file.path)) as handle:
+        with _open_ipc(handle) as reader:
+            names = reader.schema.names
+        columns = file.check(names)
+        options = pa.ipc.IpcReadOptions(
+            included_fields=sorted(names.index(column) for column in columns), use_threads=False
+        )
+        with _open_ipc(handle, options) as reader:
+            is_file = isinstance(reader, pa.ipc.RecordBatchFileReader)
+            batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if is_file else reader
+            first = 0
+            for batch in batches:
+                yield first, batch
+                first += batch.num_rows
+
+
+def _open_ipc(
+    handle: pa.OSFile, options: pa.ipc.IpcReadOptions | None = None
+) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
+    """An IPC file or stream, told apart by its first bytes."""
+    handle.seek(0)
+    is_file = handle.read(len(_IPC_FILE_MAGIC)) == _IPC_FILE_MAGIC
+    handle.seek(0)
+    return pa.ipc.open_file(handle, options=options) if is_file else pa.ipc.open_stream(handle, options=options)
+
+
+def _csv(file: _Columns, texts: Sequence[str], numbers: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    # The first block tells the names and what the other columns look like. One thread: errors then name the row.
+    read = pa.csv.ReadOptions(use_threads=False)
+    names: list[str] = []
+    try:
+        with pa.csv.open_csv(file.path, read_options=read) as probe:
+            schema = probe.schema
+        columns = file.check(names := schema.names)
+        types = {column: pa.string() for column in texts} | {column: pa.float64() for column in numbers}
+        for column in columns:
+            types.setdefault(column, _csv_type(schema.field(column).type))
+        convert = pa.csv.ConvertOptions(include_columns=columns, column_types=types)
+        first = 0
+        with pa.csv.open_csv(file.path, read_options=read, convert_options=convert) as reader:
+            for batch in reader:
+                yield first, batch
+                first += batch.num_rows
+    except pa.ArrowInvalid as error:
+        raise _csv_error(file.path, str(error).split("\n")[0], names) from None
+
+
+def _csv_type(inferred: pa.DataType) -> pa.DataType:
+    """The type for a whole column of which the first block looked like `inferred`."""
+    if pa.types.is_timestamp(inferred):
+        return pa.timestamp("ns", inferred.tz)
+    return pa.string() if pa.types.is_null(inferred) or pa.types.is_binary(inferred) else inferred
+
+
+def _csv_error(path: Path, reason: str, names: Sequence[str]) -> DataError:
+    column = None
+    if reason.startswith("In CSV column #"):
+        number, _, reason = reason.removeprefix("In CSV column #").partition(": ")
+        column = names[int(number)] if int(number) < len(names) else None
+    where = f"column {column!r}: " if column else ""
+    return DataError(
+        f"{path}: {where}{reason.rstrip(':')}; correct the line (row 1 is the header) or leave the file out",
+        path=str(path),
+        column=column,
+    )
