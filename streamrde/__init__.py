@@ -5,6 +5,7 @@
     inference   Predictor (one stream), Fleet (many), the model file
     models      training, in torch; everything above runs without it
     connectors  MQTT, Arrow files
+    scoring     recorded files in batches, on one machine or many
     runtime     from a source through a Fleet to a sink
 
 Importing this module imports neither torch nor a connector.
@@ -29,6 +30,7 @@ from streamrde.windowing import (
 
 if TYPE_CHECKING:
     from streamrde.models import NeuralRDE, save, train
+    from streamrde.scoring import score
 
 __version__ = version("streamrde")
 __all__ = [
@@ -54,13 +56,18 @@ __all__ = [
     "logsignature",
     "logsignature_channels",
     "save",
+    "score",
     "signature",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Training's names, imported at first use because they need torch."""
+    """Names imported at first use: training's need torch, and `score` the connectors."""
+    if name == "score":
+        from streamrde import scoring
+
+        return scoring.score
     if name in ("NeuralRDE", "save", "train"):
         from streamrde import models
 

@@ -12,6 +12,7 @@
     ├── SnapshotError       a snapshot: cut, of another model or version      (ValueError)
     ├── StateError          a state store: damaged, in use, of another run    (ValueError)
     │   └── StateFullError  its disk or quota is full
+    ├── WorkerError         a worker of a scoring job died again and again    (RuntimeError)
     ├── BrokerError         a broker refuses, is not there, or goes away      (ConnectionError)
     └── MissingExtraError   an optional dependency is not installed           (ImportError)
 
@@ -97,6 +98,10 @@ class StateError(StreamRDEError, ValueError):
 
 class StateFullError(StateError):
     """A state store has no room left; what it held before stays."""
+
+
+class WorkerError(StreamRDEError, RuntimeError):
+    """A worker of a scoring job died again and again; what was committed is kept."""
 
 
 class BrokerError(StreamRDEError, ConnectionError):

@@ -13,11 +13,12 @@ from streamrde import Gap
 from streamrde.config import FileDeadLettersConfig, RunConfig, StateConfig
 from streamrde.disk import read_toml
 from streamrde.models.train_config import load_train_config
+from streamrde.scoring import Job
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-RUN_CONFIGS = [ROOT / "configs" / name for name in ("mqtt.toml", "score.toml")]
+RUN_CONFIGS = [ROOT / "configs" / "mqtt.toml"]
 
 
 def run(*command, cwd=ROOT):
@@ -69,6 +70,16 @@ def test_the_configs_are_read_and_every_key_is_commented(path):
             assert any(re.match(shown, line) for line in lines), field.name
 
 
+def test_the_score_config_is_read_and_has_every_key():
+    path = ROOT / "configs" / "score.toml"
+    job = read_toml(path, Job)
+    assert (ROOT / job.model).exists()
+    text = path.read_text(encoding="utf-8")
+    for table in (job, job.columns):
+        for field in msgspec.structs.fields(table):
+            assert re.search(rf"^(\[{field.name}\]|{field.encode_name} = )", text, re.MULTILINE), field.name
+
+
 def test_the_training_config_is_read_and_has_every_key():
     config = load_train_config(ROOT / "configs" / "watch.toml")
     text = (ROOT / "configs" / "watch.toml").read_text(encoding="utf-8")
@@ -86,10 +97,8 @@ def test_keys_stand_below_a_comment(path):
 
 
 def test_the_score_config_runs(tmp_path):
-    text = (ROOT / "configs" / "score.toml").read_text(encoding="utf-8")
-    config = tmp_path / "score.toml"
-    config.write_text(text.replace("runs/predictions.parquet", str(tmp_path / "predictions.parquet")))
-    run(sys.executable, "-m", "streamrde", "run", config)
+    config, out = ROOT / "configs" / "score.toml", tmp_path / "predictions.parquet"
+    assert "accuracy" in run(sys.executable, "-m", "streamrde", "score", "--config", config, "--out", out)
     assert (tmp_path / "predictions.parquet").exists()
 
 

@@ -2,43 +2,259 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamrde.cli.options import Channels, Files, Json, Model, StreamColumn, TimeColumn, TimeUnit, split
-from streamrde.cli.pipeline import carry, report
-from streamrde.errors import DataError, SampleError
+from streamrde.cli.options import Json, split
+from streamrde.cli.printing import print_json
+from streamrde.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from streamrde.scoring import Job, Status, Summary
+
+# Exit status of a job that skipped files: done, and not all of it.
+SKIPPED = 3
 
 
 def score(
-    files: Files,
-    model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Predictions: .parquet, .feather, .arrow, .arrows or .csv.")],
-    stream: StreamColumn = "stream_id",
-    time: TimeColumn = "t",
-    time_unit: TimeUnit = "s",
-    channels: Channels = "",
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Parquet, Feather / Arrow IPC or CSV: files, folders, globs; - is an Arrow stream on stdin."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="TOML file such as configs/score.toml; options override it.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="Model file, from `streamrde train`.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Predictions: .parquet, .feather, .arrow, .arrows, .csv; else a folder; - is an Arrow stream.",
+        ),
+    ] = None,
+    stream: Annotated[
+        str | None, typer.Option("--stream", help='Column of the stream\'s name [stream_id]; "" = one stream per file.')
+    ] = None,
+    time: Annotated[str | None, typer.Option("--time", help="Column of the time [t].")] = None,
+    time_unit: Annotated[
+        str | None, typer.Option("--time-unit", help="Unit of a numeric time: s, ms, us or ns [s].")
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option("--channels", help="Columns of the model's channels, comma-separated [their names].")
+    ] = None,
+    unit: Annotated[
+        list[str] | None, typer.Option("--unit", help="Unit of a column that is not in the model's: ax=m/s2.")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option("--where", help="Rows to take: 'site == A', 'hr > 40', 'day in 3, 4'.")
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluate", help="Columns with the truth, comma-separated: carried along, and measured against."
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", help="Rows out of order: auto sorts them on disk if any, always, never [auto]."),
+    ] = None,
     skip_faults: Annotated[
         bool, typer.Option("--skip-faults", help="Count and skip late, repeated and unusable rows instead of stopping.")
     ] = False,
+    on_error: Annotated[
+        str | None,
+        typer.Option("--on-error", help="A file that cannot be used: stop, or skip it (exit status 3) [stop]."),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes, or Ray tasks [1].")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="local processes, or ray [local].")] = None,
+    ray_address: Annotated[str | None, typer.Option("--ray-address", help="Ray cluster [one on this machine].")] = None,
+    groups: Annotated[
+        int | None,
+        typer.Option(
+            "--groups", min=1, help="Parts to make of streams that are interleaved; each reads the files [1]."
+        ),
+    ] = None,
+    state_in: Annotated[
+        str | None, typer.Option("--state-in", help="State store from which the streams go on.")
+    ] = None,
+    state_out: Annotated[
+        str | None, typer.Option("--state-out", help="State store for where the streams stand; leaves windows open.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a job that was stopped.")] = False,
     json: Json = False,
 ) -> None:
     """Predict from recorded files, in constant memory.
 
-    Example: `streamrde score recordings/*.parquet --model model.safetensors --out predictions.parquet`
+    Example: `streamrde score recordings/ --model model.safetensors --out predictions.parquet --jobs 2`
     """
-    from streamrde.config import ArrowSinkConfig, columns_of
-    from streamrde.inference.bundle import load
-    from streamrde.inference.fleet import Fleet
-    from streamrde.runtime.files import FileSource
+    from streamrde.connectors.filters import parse_filter
+    from streamrde.scoring import run_job
 
-    bundle = load(model)
-    columns = columns_of(bundle.header, split(channels), stream=stream, time=time, time_unit=time_unit)
-    fleet = Fleet(bundle, faults="drop" if skip_faults else "error")
+    job = _job(
+        config,
+        {
+            "files": tuple(files) if files else None,
+            "model": None if model is None else str(model),
+            "out": out,
+            "filters": None if where is None else tuple(map(parse_filter, where)),
+            "truth": None if evaluate is None else split(evaluate),
+            "sort": sort,
+            "faults": "drop" if skip_faults else None,
+            "on_error": on_error,
+            "jobs": jobs,
+            "engine": engine,
+            "ray_address": ray_address,
+            "groups": groups,
+            "state_in": state_in,
+            "state_out": state_out,
+        },
+        {
+            "stream": stream,
+            "time": time,
+            "time_unit": time_unit,
+            "channels": None if channels is None else split(channels),
+            "units": None if unit is None else dict(map(_unit, unit)),
+        },
+    )
+    if "-" in (job.out, *job.patterns):
+        _pipe(job)
+        return
+    with _progress() as on_status:
+        try:
+            summary = run_job(job, resume=resume, on_status=on_status)
+        except DataError as error:
+            raise type(error)(f"{error}{_remedy(job, str(error))}", path=error.path, column=error.column) from None
+    if json:
+        print_json(summary.as_dict())
+    else:
+        _print(summary)
+    if summary.skipped:
+        raise typer.Exit(SKIPPED)
+
+
+def _job(config: Path | None, settings: dict[str, Any], columns: dict[str, Any]) -> Job:
+    """The configuration file's job, or an empty one, with the options that were given."""
+    from msgspec.structs import replace
+
+    from streamrde.disk import read_toml
+    from streamrde.scoring import Job
+
+    job = Job() if config is None else read_toml(config, Job)
+    given = {name: value for name, value in columns.items() if value is not None}
+    job = replace(job, columns=replace(job.columns, **given))
+    job = replace(job, **{name: value for name, value in settings.items() if value is not None}).checked()
+    for name, option in (("files", "FILES"), ("model", "--model MODEL"), ("out", "--out OUT")):
+        if not getattr(job, name):
+            raise ConfigError(f"{name} is missing: give {option}, or a --config that has it")
+    return job
+
+
+def _unit(text: str) -> tuple[str, str]:
+    column, equals, unit = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--unit {text!r}: write COLUMN=UNIT, such as ax=m/s2")
+    return column, unit
+
+
+def _pipe(job: Job) -> None:
+    """An Arrow stream on standard input, output, or both: one pass, no job."""
+    import sys
+
+    import pyarrow as pa
+
+    from streamrde.inference.bundle import load
+    from streamrde.scoring.lazily import predictions_of
+    from streamrde.scoring.output import provenance, write_file
+
+    bundle = load(job.model)
     try:
-        metrics = carry(FileSource(files, columns), fleet, ArrowSinkConfig(path=str(out)).build(bundle), flush=True)
-    except SampleError as error:
-        raise DataError(f"{error}; --skip-faults counts and skips such rows", path=", ".join(files)) from None
-    report(metrics, json, f"wrote {out}")
+        source = pa.ipc.open_stream(sys.stdin.buffer) if "-" in job.patterns else None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"standard input is no Arrow IPC stream ({error}); send one", path="-") from None
+    predictions = predictions_of(source, job, bundle)
+    if job.out != "-":
+        write_file(job.out, predictions.schema, predictions, provenance(job, bundle))
+        return
+    schema = predictions.schema.with_metadata(provenance(job, bundle))
+    with pa.ipc.new_stream(sys.stdout.buffer, schema) as writer:
+        for batch in predictions:
+            writer.write_batch(batch)
+            sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Status], None]]:
+    """A progress bar on a terminal, and nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda status: None
+        return
+    from rich import progress as bars
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.TaskProgressColumn(),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None, rate="")
+
+        def show(status: Status) -> None:
+            unit = "files" if status.stage == "scanning" else "rows"
+            parts = f", part {status.parts} of {status.parts_total}" if status.parts_total > 1 else ""
+            if bar.tasks[task].description.split(",")[0] != status.stage:
+                bar.reset(task, description=status.stage)
+            speed = bar.tasks[task].speed
+            bar.update(
+                task,
+                description=status.stage + parts,
+                completed=status.done,
+                total=max(status.total, status.done),
+                rate=f"{speed:,.0f} {unit}/s" if speed else "",
+            )
+
+        yield show
+
+
+def _remedy(job: Job, error: str) -> str:
+    if "faults='drop'" in error or "sample" in error:
+        return "; --skip-faults counts and skips such rows"
+    return "; --on-error skip leaves such files out" if job.on_error == "stop" and "column" in error else ""
+
+
+def _print(summary: Summary) -> None:
+    rate = summary.rows / max(summary.seconds, 1e-9)
+    print(
+        f"wrote {summary.out}: {summary.streams:,} streams, {summary.rows:,} rows, "
+        f"{summary.predictions:,} predictions, "
+        f"{summary.seconds:.2f} s ({rate:,.0f} rows/s)"
+    )
+    faults = {name: count for name, count in summary.counts._asdict().items() if name != "samples" and count}
+    if faults:
+        print("skipped: " + ", ".join(f"{count:,} {name}" for name, count in faults.items()))
+    if summary.sorted:
+        print(f"sorted: rows of {summary.sorted} of {summary.parts} parts were not in order of time")
+    if summary.resumed:
+        print(f"resumed: {summary.resumed} of {summary.parts} parts were done")
+    if summary.states:
+        print(f"states: {summary.states:,} streams left where they stand")
+    for reason in summary.skipped.values():
+        print(f"left out: {reason}")
+    if summary.evaluation is not None:
+        from rich.console import Console
+
+        from streamrde.cli.evaluation import tables
+
+        for table in tables(summary.evaluation):
+            Console().print(table)

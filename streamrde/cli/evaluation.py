@@ -1,0 +1,52 @@
+"""Measures of predictions, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+
+def tables(evaluation: dict[str, Any]) -> Iterator[Table]:
+    """The tables that show a summary of `scoring.evaluation`."""
+    if "confusion" in evaluation:
+        yield _accuracy(evaluation)
+        yield _confusion(evaluation)
+    else:
+        yield _errors(evaluation)
+
+
+def _accuracy(evaluation: dict[str, Any]) -> Table:
+    table = Table("measure", "value", title="Evaluation")
+    for name, key, form in (
+        ("windows", "windows", "{:,}"),
+        ("accuracy, all windows", "accuracy", "{:.1%}"),
+        ("accuracy, last window of a stream", "accuracy_at_end", "{:.1%}"),
+        ("mean log loss", "log_loss", "{:.4f}"),
+    ):
+        if (value := evaluation[key]) is not None:
+            table.add_row(name, form.format(value))
+    if evaluation["unknown"]:
+        table.add_row("windows without a class the model knows", f"{evaluation['unknown']:,}")
+    return table
+
+
+def _confusion(evaluation: dict[str, Any]) -> Table:
+    table = Table("true \\ predicted", *evaluation["labels"], "F1", title="Windows by class")
+    for label, row in zip(evaluation["labels"], evaluation["confusion"], strict=True):
+        f1 = evaluation["f1"][label]
+        table.add_row(label, *(f"{n:,}" if n else "." for n in row), "" if f1 is None else f"{f1:.3f}")
+    return table
+
+
+def _errors(evaluation: dict[str, Any]) -> Table:
+    measures = next((list(m)[2:] for m in evaluation.values() if "rmse" in m), [])
+    names = [f"{m.removeprefix('q')} % of |error|" if m.startswith("q") else m for m in measures]
+    table = Table("output", "windows", *names, title="Errors")
+    for name, values in evaluation.items():
+        unit = f" ({values['unit']})" if values["unit"] else ""
+        table.add_row(
+            f"{name}{unit}", f"{values['windows']:,}", *(f"{values.get(m, float('nan')):.4g}" for m in measures)
+        )
+    return table

@@ -1,0 +1,127 @@
+"""`streamrde.score`: recorded samples in, predictions out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias, overload
+
+import pyarrow as pa
+
+from streamrde.connectors.filters import Filter
+from streamrde.errors import ConfigError
+from streamrde.inference.bundle import Bundle, load
+from streamrde.inference.table import OnFault
+from streamrde.scoring.job import ColumnsConfig, Job, OnError, Sort
+from streamrde.scoring.lazily import ArrowStream, predictions_of
+from streamrde.scoring.run import run_job
+from streamrde.scoring.status import Status, Summary
+
+Path: TypeAlias = str | os.PathLike[str]
+Source: TypeAlias = Path | Sequence[Path] | ArrowStream
+
+
+@overload
+def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Literal["local", "ray"] = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
+@overload
+def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Literal["local", "ray"] = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
+def score(
+    source: Source,
+    model: Path | Bundle,
+    *,
+    out: Path | None = None,
+    stream: str = "stream_id",
+    time: str = "t",
+    time_unit: Literal["s", "ms", "us", "ns"] = "s",
+    channels: Sequence[str] = (),
+    units: Mapping[str, str] | None = None,
+    scale: Mapping[str, float] | None = None,
+    offset: Mapping[str, float] | None = None,
+    filters: Sequence[Filter] = (),
+    truth: Sequence[str] = (),
+    sort: Sort = "auto",
+    faults: OnFault = "error",
+    on_error: OnError = "stop",
+    state_in: Path = "",
+    state_out: Path = "",
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str = "",
+    jobs: int = 1,
+    groups: int = 1,
+    batch_rows: int = 65536,
+    resume: bool = False,
+    on_status: Callable[[Status], None] | None = None,
+) -> pa.RecordBatchReader | Summary:
+    """Predict from recorded samples: into a file, or as an Arrow stream that is computed as it is read.
+
+    Without `out` the result is a RecordBatchReader with the rows of `Fleet.push`, in constant memory, by one process;
+    `sort = "auto"` is "never" there, and engine, jobs, groups, resume and on_error have no effect. With `out` it is a
+    job: divided into parts that share no stream, scored by as many processes as asked for, committed part by part, and
+    written in an order that depends on the files and settings alone.
+
+    Args:
+        source: files, folders or globs, see `streamrde.connectors.arrow.read`; or, without `out`, any object with
+            ``__arrow_c_stream__``: of pyarrow, polars, duckdb, pandas.
+        model: path of a model file; or, without `out`, a Bundle.
+        out: .parquet, .feather, .arrow, .ipc, .arrows or .csv; a name without extension is a folder of Parquet files.
+        stream, time, time_unit: columns of the stream's name (in files "" = one stream per file) and of the time, and
+            the unit of a numeric time: s, ms, us or ns.
+        channels: columns of the model's channels, in its order; default: the channels' names.
+        units: unit of a column where it is not the model's, ``{"ax": "m/s2"}``.
+        scale, offset: ``x * scale + offset`` is in the model's unit, by column.
+        filters: comparisons that all must hold for a row, ``("site", "==", "A")``.
+        truth: columns with what was to be predicted, carried into the output as ``true_...``; a job measures the
+            predictions against them.
+        sort: "auto" sorts what turns out not to be in order of time, on disk; "always" sorts; "never" treats such rows
+            as `faults` says.
+        faults: rows that cannot be used: "error" stops, "drop" counts and skips them.
+        on_error: files that cannot be used: "stop", or "skip", as if they were not there.
+        state_in: state store from which streams go on; a live service leaves one.
+        state_out: state store into which streams' states are put; their last windows then stay open.
+        engine, ray_address: "local" processes, or "ray", at an address or started here.
+        jobs: processes, or Ray tasks at the same time.
+        groups: into how many parts, at most, streams are divided that are interleaved throughout the files; each part
+            reads the files anew.
+        batch_rows: rows read at a time; it bounds the memory, not the result.
+        resume: go on with a job that was stopped.
+        on_status: called often with how far a job is.
+    Raises:
+        ConfigError: settings that cannot work.
+        DataError: a file or a row that cannot be used; names the file, the column and, where it is one, the row.
+        WorkerError: worker processes die again and again.
+    """
+    is_arrow = not isinstance(source, str | os.PathLike) and isinstance(source, ArrowStream)
+    job = Job(
+        model="" if isinstance(model, Bundle) else os.fspath(model),
+        files=() if is_arrow else tuple(map(os.fspath, [source] if isinstance(source, str | os.PathLike) else source)),  # type: ignore[arg-type]
+        out="" if out is None else os.fspath(out),
+        columns=ColumnsConfig(
+            stream=stream,
+            time=time,
+            time_unit=time_unit,
+            channels=tuple(channels),
+            units=dict(units or {}),
+            scale=dict(scale or {}),
+            offset=dict(offset or {}),
+        ),
+        filters=tuple(filters),
+        truth=tuple(truth),
+        sort=sort,
+        faults=faults,
+        on_error=on_error,
+        state_in=os.fspath(state_in),
+        state_out=os.fspath(state_out),
+        engine=engine,
+        ray_address=ray_address,
+        jobs=jobs,
+        groups=groups,
+        batch_rows=batch_rows,
+    ).checked()
+    if out is None:
+        bundle = model if isinstance(model, Bundle) else load(model)
+        return predictions_of(source if is_arrow else None, job, bundle)  # type: ignore[arg-type]
+    if is_arrow:
+        raise ConfigError("an Arrow stream has no place in a job: leave `out` away, and write what the reader gives")
+    if isinstance(model, Bundle):
+        raise ConfigError("a job's workers load the model themselves: give its path")
+    return run_job(job, resume=resume, on_status=on_status)

@@ -1,0 +1,317 @@
+"""A job's folder beside its output: the plan, and what of it is done.
+
+    plan.json               the job, its files, its parts
+    start.00012.arrow       snapshots from which part 12 starts, where the job was given a state
+    lock                    held while a process works in the folder
+    00012.0003.arrow        predictions of part 12, fourth commit; its metadata say how far the part is
+    00012.0003.live.arrow   snapshots of the part's streams at that commit, to go on from
+    00012.0003.kept.arrow   snapshots of streams that ended, for the store that the job leaves behind
+
+A file is written under a temporary name, synced and renamed. The predictions of a commit come last: where they are,
+all of the commit is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pyarrow as pa
+
+from streamrde.connectors.predictions import PredictionWriter
+from streamrde.connectors.record_batches import mapped_errors
+from streamrde.connectors.recordings import Recording
+from streamrde.disk import replace_file
+from streamrde.errors import ConfigError, DataError
+from streamrde.inference.table import Counts
+from streamrde.scoring.job import Job
+from streamrde.scoring.plan import Part, Piece
+
+FORMAT = 1
+_PROGRESS = b"streamrde.progress"
+# How long an earlier process's workers may take to notice that it is gone.
+_LOCK_SECONDS = 20.0
+
+K = TypeVar("K")
+
+
+class File(msgspec.Struct, frozen=True):
+    """One recorded file of a plan, and what it looked like when the plan was made."""
+
+    path: str
+    stream: str
+    size: int
+    modified: int
+    """Nanoseconds since 1970."""
+
+    def recording(self) -> Recording:
+        """The file, as the readers take it."""
+        from streamrde.connectors.recordings import partitions_of
+
+        return Recording(Path(self.path), self.stream, partitions_of(Path(self.path)))
+
+    def check(self) -> None:
+        """Raise DataError where the file is gone or is another one by now."""
+        with mapped_errors(Path(self.path)):
+            now = Path(self.path).stat()
+        if (now.st_size, now.st_mtime_ns) != (self.size, self.modified):
+            raise DataError(
+                f"{self.path}: has changed since the job began; start the job anew, without resuming", path=self.path
+            )
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A job divided into parts."""
+
+    format: int
+    fingerprint: str
+    """Of the settings that decide the output, the model, and the files as they were named and found."""
+    model: str
+    """Fingerprint of the model."""
+    job: Job
+    files: tuple[File, ...]
+    parts: tuple[Part, ...]
+    skipped: dict[str, str] = {}
+    """Files that cannot be used and are left out, and why; their pieces still stand in `parts`."""
+
+    def part(self, number: int) -> Part:
+        """A part without the files that are skipped; their streams end with the piece before, or else the next."""
+        whole = self.parts[number]
+        if not self.skipped:
+            return whole
+        pieces: list[Piece] = []
+        ends: tuple[str, ...] = ()
+        for piece in whole.pieces:
+            if self.files[piece.file].path not in self.skipped:
+                pieces.append(msgspec.structs.replace(piece, ends=ends + piece.ends))
+                ends = ()
+            elif pieces:
+                pieces[-1] = msgspec.structs.replace(pieces[-1], ends=pieces[-1].ends + piece.ends)
+            else:
+                ends += piece.ends
+        return msgspec.structs.replace(whole, pieces=tuple(pieces))
+
+    def live_parts(self) -> set[int]:
+        """Numbers of the parts that still have a file."""
+        return {number for number in range(len(self.parts)) if self.part(number).pieces}
+
+    def touched(self, paths: Collection[str]) -> list[int]:
+        """Numbers of the parts that have pieces of these files."""
+        return [
+            number
+            for number, part in enumerate(self.parts)
+            if any(self.files[piece.file].path in paths for piece in part.pieces)
+        ]
+
+    def without(self, bad: Mapping[str, str]) -> Plan:
+        """The plan with more files skipped."""
+        return msgspec.structs.replace(self, skipped=self.skipped | dict(bad))
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a part is after a commit."""
+
+    piece: int
+    """Pieces that are done."""
+    row: int
+    """Row of the next piece's file where to go on; 0 = at its start."""
+    rows: int
+    """Samples taken so far."""
+    predictions: int
+    counts: tuple[int, ...]
+    done: bool = False
+    sorted: bool = False
+    seconds: dict[str, float] = {}
+    """Time in reading, in the fleet and in writing; they overlap."""
+
+    def total(self) -> Counts:
+        """What became of the rows."""
+        return Counts(*self.counts)
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """A commit that was found."""
+
+    number: int
+    predictions: Path
+    progress: Progress
+
+
+class JobFolder:
+    """The files of one job; see the module."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def beside(cls, out: str) -> JobFolder:
+        """The folder that belongs to an output."""
+        target = Path(out)
+        return cls(target.with_name(f".{target.name}.job"))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[int]:
+        """Hold the folder against other processes; the value is a descriptor that workers inherit.
+
+        The lock lasts until the last holder is gone: workers that outlive their parent for a moment are waited for.
+
+        Raises:
+            ConfigError: another process works in the folder.
+        """
+        with mapped_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT)
+        try:
+            _lock(descriptor, self.path)
+            self.path.mkdir(parents=True, exist_ok=True)  # its last holder may have removed it
+            os.set_inheritable(descriptor, True)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def save(self, plan: Plan) -> None:
+        """Keep the plan, in place of whatever the folder holds."""
+        for file in self.path.iterdir():
+            if file.name != "lock":
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
+        self.replace(plan)
+
+    def replace(self, plan: Plan) -> None:
+        """Keep the plan, and the commits as they are."""
+        with mapped_errors(self.path):
+            replace_file(self.path / "plan.json", msgspec.json.encode(plan))
+
+    def plan(self) -> Plan | None:
+        """The plan, or None where there is none that this version can read."""
+        try:
+            plan = msgspec.json.decode((self.path / "plan.json").read_bytes(), type=Plan)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+        return plan if plan.format == FORMAT else None
+
+    def commits(self, part: int) -> list[Commit]:
+        """The commits of a part, in order."""
+        found = []
+        for number in range(10**6):
+            file = self._file(part, number, "")
+            if not file.exists():
+                break
+            with mapped_errors(file), pa.OSFile(str(file)) as handle, pa.ipc.open_file(handle) as reader:
+                progress = msgspec.json.decode(reader.schema.metadata[_PROGRESS], type=Progress)
+            found.append(Commit(number, file, progress))
+        return found
+
+    def commit(
+        self,
+        part: int,
+        number: int,
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema,
+        progress: Progress,
+        *,
+        live: tuple[Mapping[str, bytes], Mapping[str, tuple[Any, ...]]] | None,
+        kept: Mapping[str, bytes],
+    ) -> None:
+        """Write a commit, its predictions last."""
+        if kept:
+            self._write(self._file(part, number, ".kept"), [_snapshots(kept, {})])
+        if live is not None:
+            self._write(self._file(part, number, ".live"), [_snapshots(*live)])
+        metadata = {_PROGRESS.decode(): msgspec.json.encode(progress).decode()}
+        self._write(self._file(part, number, ""), batches, schema, metadata)
+        if number:
+            self._file(part, number - 1, ".live").unlink(missing_ok=True)
+
+    def live(self, part: int, number: int) -> tuple[dict[str, bytes], dict[str, tuple[Any, ...]]]:
+        """Snapshots of the streams at a commit, and their last truth."""
+        table = _read(self._file(part, number, ".live"))
+        names = table["stream"].to_pylist()
+        latest = (msgspec.json.decode(text, type=tuple[Any, ...] | None) for text in table["truth"].to_pylist())
+        snapshots = dict(zip(names, table["snapshot"].to_pylist(), strict=True))
+        return snapshots, {name: row for name, row in zip(names, latest, strict=True) if row is not None}
+
+    def put_start(self, part: int, snapshots: Mapping[str, bytes]) -> None:
+        """Keep the snapshots from which a part's streams go on."""
+        self._write(self._start(part), [_snapshots(snapshots, {})])
+
+    def start(self, part: int) -> dict[str, bytes]:
+        """Snapshots from which a part's streams go on, by name."""
+        table = _read(self._start(part))
+        return dict(zip(table["stream"].to_pylist(), table["snapshot"].to_pylist(), strict=True))
+
+    def kept(self, part: int) -> Iterator[dict[str, bytes]]:
+        """Snapshots of the streams of a part that ended."""
+        for commit in self.commits(part):
+            file = self._file(part, commit.number, ".kept")
+            if file.exists():
+                table = _read(file)
+                yield dict(zip(table["stream"].to_pylist(), table["snapshot"].to_pylist(), strict=True))
+
+    def forget(self, part: int) -> None:
+        """Remove a part's commits, the last one first: what is left is whole."""
+        for commit in reversed(self.commits(part)):
+            commit.predictions.unlink(missing_ok=True)
+        for file in self.path.glob(f"{part:05d}.*"):
+            file.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the folder and all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _start(self, part: int) -> Path:
+        return self.path / f"start.{part:05d}.arrow"
+
+    def _file(self, part: int, number: int, kind: str) -> Path:
+        return self.path / f"{part:05d}.{number:04d}{kind}.arrow"
+
+    def _write(
+        self,
+        file: Path,
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        batches = list(batches)
+        with PredictionWriter(file, schema or batches[0].schema, metadata=metadata) as writer:
+            for batch in batches:
+                writer.write(batch)
+
+
+def _snapshots(snapshots: Mapping[str, bytes], latest: Mapping[str, tuple[Any, ...]]) -> pa.RecordBatch:
+    return pa.record_batch(
+        {
+            "stream": pa.array(list(snapshots), pa.string()),
+            "snapshot": pa.array(list(snapshots.values()), pa.binary()),
+            "truth": pa.array([msgspec.json.encode(latest.get(name)) for name in snapshots], pa.binary()),
+        }
+    )
+
+
+def _read(file: Path) -> pa.Table:
+    with mapped_errors(file), pa.OSFile(str(file)) as handle, pa.ipc.open_file(handle) as reader:
+        return reader.read_all()
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: an open file cannot be replaced there, which is protection enough
+        return
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise ConfigError(
+                    f"{folder}: another process is scoring into the same output; wait for it, or choose another one"
+                ) from None
+            time.sleep(0.05)
+        else:
+            return

@@ -1,0 +1,131 @@
+"""What is scored, with which model, into what: one job, as a TOML file or keyword arguments describe it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from streamrde.connectors.arrow import SampleReader
+from streamrde.connectors.filters import Filter, check_filters
+from streamrde.connectors.samples import Columns
+from streamrde.connectors.units import Conversion, conversion
+from streamrde.errors import ConfigError
+from streamrde.inference.bundle import Header
+from streamrde.inference.table import OnFault
+
+Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Sort: TypeAlias = Literal["auto", "always", "never"]
+OnError: TypeAlias = Literal["stop", "skip"]
+
+
+class ColumnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which columns hold what, and in which units."""
+
+    stream: str = "stream_id"
+    """Column of the stream's name; "": each file is one stream, named after the file."""
+    time: str = "t"
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    channels: tuple[str, ...] = ()
+    """Columns of the model's channels, in its order; empty: they have the channels' names."""
+    units: dict[str, str] = {}
+    """Unit of a column in the files, where it is not the model's."""
+    scale: dict[str, float] = {}
+    offset: dict[str, float] = {}
+    """``x * scale + offset`` is in the model's unit, for what `units` cannot say."""
+
+    def columns(self, header: Header) -> Columns:
+        """The columns, for a model."""
+        own = tuple(channel.name for channel in header.channels)
+        if self.channels and len(self.channels) != len(own):
+            raise ConfigError(
+                f"channels lists {len(self.channels)} names, and the model has {len(own)} channels: {', '.join(own)}"
+            )
+        return Columns(
+            channels=self.channels or own, stream=self.stream or None, time=self.time, time_unit=self.time_unit
+        )
+
+    def conversion(self, header: Header) -> Conversion | None:
+        """What brings the channels to the model's units."""
+        return conversion(
+            self.columns(header).channels,
+            [channel.unit for channel in header.channels],
+            recorded=self.units,
+            scale=self.scale,
+            offset=self.offset,
+        )
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A scoring job. Its keys are those of ``configs/score.toml``, where each is explained."""
+
+    model: str = ""
+    files: str | tuple[str, ...] = ()
+    out: str = ""
+    columns: ColumnsConfig = ColumnsConfig()
+    filters: tuple[Filter, ...] = ()
+    truth: tuple[str, ...] = ()
+    """Columns with what was to be predicted; they are carried into the output."""
+    sort: Sort = "auto"
+    faults: OnFault = "error"
+    on_error: OnError = "stop"
+    state_in: str = ""
+    state_out: str = ""
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str = ""
+    jobs: Positive = 1
+    groups: Positive = 1
+    batch_rows: Positive = 65536
+    sort_memory: Positive = 256 << 20
+    """Bytes that a run of a sort may take in memory, per worker."""
+    commit_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    """A part is committed at least so often, so that a stopped job has no more than this to do again."""
+
+    def __post_init__(self) -> None:
+        check_filters(self.filters)
+        if len(set(self.truth)) < len(self.truth):
+            raise ConfigError(f"truth {list(self.truth)} has a name twice: name each once")
+
+    def checked(self) -> Job:
+        """The same; raise ConfigError where a value has another type or is out of its range."""
+        try:
+            return msgspec.convert(msgspec.to_builtins(self), Job)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{error}") from None
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The files as they were named."""
+        return (self.files,) if isinstance(self.files, str) else self.files
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide what is in the output; the others only how it comes about."""
+        settings: dict[str, Any] = msgspec.to_builtins(self) | {"files": list(self.patterns)}
+        how = {"out", "state_out", "on_error", "engine", "ray_address", "jobs"}
+        how |= {"batch_rows", "sort_memory", "commit_seconds"}
+        return {name: value for name, value in settings.items() if name not in how} | {"flush": not self.state_out}
+
+    def fingerprint(self, model: str, *more: object) -> str:
+        """SHA-256 of the deciding settings, the model's fingerprint and whatever else decides, hexadecimal."""
+        data = msgspec.json.encode([self.deciding(), model, *more], order="deterministic")
+        return hashlib.sha256(data).hexdigest()
+
+    def reader(self, header: Header) -> SampleReader:
+        """What turns the files' record batches into samples."""
+        return SampleReader(
+            self.columns.columns(header),
+            extra=self.truth,
+            extra_schema=truth_schema(header, self.truth) if self.truth else None,
+            filters=self.filters,
+            conversion=self.columns.conversion(header),
+            batch_rows=self.batch_rows,
+        )
+
+
+def truth_schema(header: Header, truth: tuple[str, ...]) -> Any:
+    """Types in which columns of truth are read: text for classes, float64 for numbers."""
+    import pyarrow as pa
+
+    kind = pa.string() if header.task == "classification" else pa.float64()
+    return pa.schema([pa.field(name, kind) for name in truth])

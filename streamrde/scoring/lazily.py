@@ -1,0 +1,82 @@
+"""Predictions as a stream of record batches: whatever speaks Arrow in, a reader out, computed as it is read."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.samples import Samples
+from streamrde.connectors.sorting import sort_by_time
+from streamrde.errors import DataError, OrderError, SampleError
+from streamrde.inference.bundle import Bundle
+from streamrde.scoring.job import Job
+from streamrde.scoring.read_ahead import read_ahead
+from streamrde.scoring.scorer import Scorer
+from streamrde.scoring.states import leave, opened
+
+
+@runtime_checkable
+class ArrowStream(Protocol):
+    """Any object that exports an Arrow stream: of pyarrow, polars, duckdb, pandas."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """A capsule with an ArrowArrayStream."""
+
+
+def predictions_of(source: ArrowStream | None, job: Job, bundle: Bundle) -> pa.RecordBatchReader:
+    """Predictions of a source, or of the job's files, as they are read; one thread reads ahead.
+
+    Raises:
+        DataError: when a batch is read: a missing column, a wrong type, rows out of order.
+    """
+    scorer = Scorer(bundle, truth=job.truth)
+    return pa.RecordBatchReader.from_batches(scorer.schema, _batches(source, job, bundle))
+
+
+def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[pa.RecordBatch]:
+    with ExitStack() as stack:
+        load = None
+        if job.state_in:
+            before = stack.enter_context(opened(job.state_in, bundle.fingerprint, must_exist=True))
+            load = before.read
+        scorer = Scorer(bundle, faults=job.faults, truth=job.truth, load=load, keep=bool(job.state_out))
+        samples = _files(job, bundle) if source is None else _arrow(source, job, bundle)
+        if job.sort == "always":
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamrde-")))
+            samples = sort_by_time(samples, folder=folder, memory=job.sort_memory, batch_rows=job.batch_rows)
+        for batch in read_ahead(samples):
+            try:
+                predictions = scorer.push(batch)
+            except OrderError as error:
+                raise DataError(f"{error}; or sort = 'always' sorts them on disk", path="") from None
+            except SampleError as error:
+                raise DataError(f"{error}; faults = 'drop' counts and skips such rows", path="") from None
+            if predictions.num_rows:
+                yield predictions
+        last = scorer.end()
+        if last.num_rows:
+            yield last
+        if job.state_out:
+            stack.close()  # it may be the same store
+            with opened(job.state_out, bundle.fingerprint) as store:
+                leave(store, [scorer.kept])
+
+
+def _files(job: Job, bundle: Bundle) -> Iterator[Samples]:
+    reader = job.reader(bundle.header)
+    for recording in find_recordings(job.patterns):
+        yield from (samples for _, samples in reader.read(recording))
+
+
+def _arrow(source: ArrowStream, job: Job, bundle: Bundle) -> Iterator[Samples]:
+    try:
+        with pa.RecordBatchReader.from_stream(source) as batches:
+            yield from job.reader(bundle.header).read_arrow(batches)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"the Arrow stream broke off ({error}); what sent it may say why", path="") from None

@@ -1,0 +1,148 @@
+"""Parts scored by processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Generator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from streamrde.errors import WorkerError
+from streamrde.scoring.folder import JobFolder
+from streamrde.scoring.worker import Done, Failure, Rows, Task, answer, perform
+
+# A part whose worker died is tried again so often: what killed it once (no memory, a signal) may not come again.
+RETRIES = 2
+
+
+class Engine(Protocol):
+    """Who scores parts."""
+
+    def run(
+        self, folder: JobFolder, parts: Sequence[int], on_rows: Callable[[int], None]
+    ) -> Generator[tuple[int, Done | Failure], None, None]:
+        """Score parts, in about this order; yields each as it is done. Closing the iterator stops the rest.
+
+        Raises:
+            WorkerError: workers die again and again.
+        """
+
+
+class InProcessEngine:
+    """One part after the other, here."""
+
+    def run(
+        self, folder: JobFolder, parts: Sequence[int], on_rows: Callable[[int], None]
+    ) -> Generator[tuple[int, Done | Failure], None, None]:
+        """See Engine."""
+        for part in parts:
+            yield part, perform(Task(str(folder.path), part), on_rows)
+
+
+class ProcessEngine:
+    """Parts in worker processes.
+
+    Args:
+        jobs: processes.
+        lock: descriptor of the folder's lock; workers inherit it.
+    """
+
+    def __init__(self, jobs: int, *, lock: int | None = None) -> None:
+        self._jobs = jobs
+        self._lock = lock
+
+    def run(
+        self, folder: JobFolder, parts: Sequence[int], on_rows: Callable[[int], None]
+    ) -> Generator[tuple[int, Done | Failure], None, None]:
+        """See Engine."""
+        waiting: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        for part in parts:
+            waiting.put((part, 0))
+        told: queue.SimpleQueue[tuple[_Worker, bytes]] = queue.SimpleQueue()
+        workers: list[_Worker] = []
+        try:
+            workers = [_Worker(told, self._lock) for _ in range(min(self._jobs, len(parts)))]
+            for worker in workers:
+                worker.give(str(folder.path), *waiting.get())
+            open_parts = len(parts)
+            while open_parts:
+                worker, line = told.get()
+                if not line:
+                    part, tries = worker.part, worker.tries
+                    if tries >= RETRIES:
+                        raise WorkerError(
+                            f"the worker of part {part} died {tries + 1} times, last with status {worker.wait()}: is "
+                            f"there enough memory? --resume goes on with what is done"
+                        )
+                    workers.remove(worker)
+                    worker.stop()
+                    on_rows(-worker.rows)
+                    workers.append(worker := _Worker(told, self._lock))
+                    worker.give(str(folder.path), part, tries + 1)
+                    continue
+                if line.startswith(b'{"rows"'):
+                    rows = msgspec.json.decode(line, type=Rows).rows
+                    worker.rows += rows
+                    on_rows(rows)
+                    continue
+                open_parts -= 1
+                part = worker.part
+                if not waiting.empty():
+                    worker.give(str(folder.path), *waiting.get())
+                yield part, answer(line)
+        finally:
+            for worker in workers:
+                worker.stop()
+
+
+class _Worker:
+    """One worker process, and the thread that reads what it tells."""
+
+    def __init__(self, told: queue.SimpleQueue[tuple[_Worker, bytes]], lock: int | None) -> None:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        # Each has one core for itself: libraries that start a thread per core would only get in each other's way.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            environment.setdefault(name, "1")
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from streamrde.scoring.worker import main; main()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            pass_fds=() if lock is None else (lock,),
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+        self.part, self.tries, self.rows = -1, 0, 0
+        self._told = told
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def give(self, folder: str, part: int, tries: int) -> None:
+        """Hand over a part."""
+        self.part, self.tries, self.rows = part, tries, 0
+        try:
+            self._process.stdin.write(msgspec.json.encode(Task(folder, part)) + b"\n")  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+        except BrokenPipeError:
+            pass  # it died: its end of output says so
+
+    def wait(self) -> int:
+        """Exit status."""
+        return self._process.wait(10)
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            pipe.close()  # type: ignore[union-attr]
+
+    def _listen(self) -> None:
+        for line in self._process.stdout:  # type: ignore[union-attr]
+            self._told.put((self, line))
+        self._told.put((self, b""))

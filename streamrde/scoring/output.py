@@ -1,0 +1,85 @@
+"""A job's output: the parts' predictions in order, in one file or a folder of them, committed as a whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from streamrde.connectors.predictions import PredictionWriter
+from streamrde.connectors.record_batches import mapped_errors
+from streamrde.connectors.recordings import SUFFIXES
+from streamrde.errors import ConfigError
+from streamrde.inference.bundle import Bundle
+from streamrde.scoring.job import Job
+
+# Rows of an output's row group or record batch, but for the last of a file.
+CHUNK_ROWS = 65536
+
+
+def rechunked(batches: Iterable[pa.RecordBatch], rows: int = CHUNK_ROWS) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of `rows`, so that a file does not show how they were cut before."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
+        while count >= rows:
+            table = pa.Table.from_batches(held).combine_chunks()
+            yield table.slice(0, rows).to_batches()[0]
+            rest = table.slice(rows)
+            held, count = rest.to_batches(), rest.num_rows
+    if count:
+        yield pa.Table.from_batches(held).combine_chunks().to_batches()[0]
+
+
+def provenance(job: Job, bundle: Bundle) -> dict[str, str]:
+    """What a file's metadata say of where its rows come from."""
+    from streamrde import __version__
+
+    return {
+        "streamrde.version": __version__,
+        "streamrde.model": bundle.fingerprint,
+        "streamrde.job": msgspec.json.encode(job.deciding(), order="deterministic").decode(),
+    }
+
+
+def is_folder(out: str) -> bool:
+    """Whether an output names a folder: it ends with a slash, or with none of the known extensions."""
+    return out.endswith(("/", os.sep)) or not Path(out).name.lower().endswith(SUFFIXES)
+
+
+def check_output(out: str) -> None:
+    """Raise ConfigError where a folder of that name exists already: its files would be mixed with another job's."""
+    if is_folder(out) and Path(out).exists() and any(Path(out).iterdir()):
+        raise ConfigError(f"{out}: the folder exists and is not empty; remove it, or choose another one")
+
+
+def write_file(out: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], metadata: Mapping[str, str]) -> None:
+    """Write one file that appears whole or not at all."""
+    with PredictionWriter(out, schema, metadata=metadata) as writer:
+        for batch in rechunked(batches):
+            writer.write(batch)
+
+
+def write_folder(
+    out: str, schema: pa.Schema, parts: Iterable[Iterable[pa.RecordBatch]], metadata: Mapping[str, str]
+) -> None:
+    """Write a folder of Parquet files, one per part, that appears whole or not at all."""
+    target = Path(out)
+    temporary = target.with_name(f".{target.name}.tmp")
+    with ExitStack() as stack, mapped_errors(target):
+        shutil.rmtree(temporary, ignore_errors=True)
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        for number, batches in enumerate(parts):
+            write_file(str(temporary / f"part-{number:05d}.parquet"), schema, batches, metadata)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(exist_ok=True)
+        if target.exists():
+            target.rmdir()
+        temporary.rename(target)

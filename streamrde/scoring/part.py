@@ -1,0 +1,193 @@
+"""One part of a job, scored from where it stands to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from streamrde.connectors.samples import Samples
+from streamrde.connectors.sorting import sort_by_time
+from streamrde.errors import DataError, OrderError, SampleError
+from streamrde.inference.bundle import Bundle
+from streamrde.scoring.folder import Commit, JobFolder, Plan, Progress
+from streamrde.scoring.plan import Part
+from streamrde.scoring.read_ahead import WriteBehind, read_ahead
+from streamrde.scoring.scorer import Scorer
+
+# Predictions that wait for a commit, at most.
+_HELD_BYTES = 64 << 20
+
+OnRows = Callable[[int], None]
+
+
+class _Step(NamedTuple):
+    """Samples of one piece, or its end."""
+
+    piece: int
+    row: int
+    """Row of the file where to go on after them."""
+    samples: Samples | None
+
+
+class _OutOfOrderError(Exception):
+    """A stream's rows are not in order of time."""
+
+
+def score_part(folder: JobFolder, plan: Plan, part: int, bundle: Bundle, *, on_rows: OnRows) -> Progress:
+    """Score a part and commit its predictions; a part that was begun goes on from its last commit.
+
+    Args:
+        on_rows: called with the number of samples taken since the last call.
+    Raises:
+        DataError: a file of the part cannot be used, the disk is full; the commits stay.
+        SampleError: a row cannot be used, with ``faults = "error"``.
+    """
+    commits = folder.commits(part)
+    if commits and commits[-1].progress.done:
+        return commits[-1].progress
+    worker = _PartWorker(folder, plan, part, bundle, on_rows)
+    sort = plan.job.sort == "always" or bool(commits and commits[-1].progress.sorted)
+    if not sort:
+        try:
+            return worker.score(commits[-1] if commits else None, sort=False)
+        except _OutOfOrderError:
+            folder.forget(part)
+    return worker.score(None, sort=True)
+
+
+class _PartWorker:
+    def __init__(self, folder: JobFolder, plan: Plan, part: int, bundle: Bundle, on_rows: OnRows) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.number = part
+        self.part: Part = plan.part(part)
+        self.bundle = bundle
+        self.on_rows = on_rows
+        self.reader = plan.job.reader(bundle.header)
+        self.seconds = {"reading": 0.0, "fleet": 0.0, "writing": 0.0}
+
+    def score(self, last: Commit | None, *, sort: bool) -> Progress:
+        job = self.plan.job
+        start = self.folder.start(self.number) if job.state_in else None
+        scorer = Scorer(
+            self.bundle,
+            faults=job.faults,
+            truth=job.truth,
+            load=None if start is None else lambda names: {name: start[name] for name in names if name in start},
+            keep=bool(job.state_out),
+        )
+        number, piece, row, rows, predictions = 0, 0, 0, 0, 0
+        if last is not None:
+            at = last.progress
+            number, piece, row = last.number + 1, at.piece, at.row
+            rows, predictions = at.rows, at.predictions
+            self.seconds |= at.seconds
+            scorer.restore(*self.folder.live(self.number, last.number), counts=at.total())
+            self.on_rows(rows)
+        steps = self._steps(piece, row)
+        if sort:
+            steps = self._sorted(steps)
+        held: list[pa.RecordBatch] = []
+        size = 0
+        due = time.monotonic() + job.commit_seconds
+        with WriteBehind() as behind:
+            for step in read_ahead(self._timed(steps)):
+                began = time.perf_counter()
+                if step.samples is None:
+                    ends = None if sort else self.part.pieces[step.piece].ends
+                    batch = scorer.end(ends)
+                    piece, row = step.piece + 1, 0
+                else:
+                    batch = self._push(scorer, step.samples, step, sort=sort)
+                    piece, row = step.piece, step.row
+                    rows += len(step.samples.t)
+                    self.on_rows(len(step.samples.t))
+                self.seconds["fleet"] += time.perf_counter() - began
+                predictions += batch.num_rows
+                if batch.num_rows:
+                    held.append(batch)
+                    size += batch.nbytes
+                done = piece == len(self.part.pieces)
+                if not done and (sort or (time.monotonic() < due and size < _HELD_BYTES)):
+                    continue
+                if job.sort == "auto" and not sort and scorer.counts().late:
+                    raise _OutOfOrderError
+                progress = Progress(
+                    piece,
+                    row,
+                    rows,
+                    predictions,
+                    tuple(scorer.counts()),
+                    done=done,
+                    sorted=sort,
+                    seconds=dict(self.seconds),
+                )
+                live, kept = None if done else scorer.snapshot(), scorer.kept
+                scorer.kept = {}
+                behind(self._commit, (number, held, scorer.schema, progress, live, kept))
+                number, held, size, due = number + 1, [], 0, time.monotonic() + job.commit_seconds
+        return progress
+
+    def _push(self, scorer: Scorer, samples: Samples, step: _Step, *, sort: bool) -> pa.RecordBatch:
+        try:
+            return scorer.push(samples)
+        except OrderError as error:
+            if self.plan.job.sort == "auto" and not sort and error.t < error.last:
+                raise _OutOfOrderError from None
+            raise self._located(error, step) from None
+        except SampleError as error:
+            raise self._located(error, step) from None
+
+    def _located(self, error: SampleError, step: _Step) -> DataError:
+        """The error with the file that the row came from."""
+        files = {self.plan.files[piece.file].path for piece in self.part.pieces}
+        path = self.plan.files[self.part.pieces[step.piece].file].path if step.row or len(files) == 1 else ""
+        begin = "" if not step.row else f", rows from {step.row - len(step.samples.t)}"  # type: ignore[union-attr]
+        return DataError(f"{path}{begin}: {error}", path=path)
+
+    def _commit(self, commit: tuple) -> None:  # type: ignore[type-arg]
+        number, batches, schema, progress, live, kept = commit
+        began = time.perf_counter()
+        self.folder.commit(self.number, number, batches, schema, progress, live=live, kept=kept)
+        self.seconds["writing"] += time.perf_counter() - began
+
+    def _timed(self, steps: Iterator[_Step]) -> Iterator[_Step]:
+        while True:
+            began = time.perf_counter()
+            step = next(steps, None)
+            self.seconds["reading"] += time.perf_counter() - began
+            if step is None:
+                return
+            yield step
+
+    def _steps(self, piece: int, row: int) -> Iterator[_Step]:
+        """The part's samples from a row of a piece on."""
+        streams = None
+        for number in range(piece, len(self.part.pieces)):
+            one = self.part.pieces[number]
+            if one.shared and streams is None:
+                streams = frozenset(self.part.streams)
+            file = self.plan.files[one.file]
+            file.check()
+            samples = self.reader.read(
+                file.recording(),
+                start=max(one.start, row),
+                stop=None if one.stop < 0 else one.stop,
+                streams=streams if one.shared else None,
+            )
+            for after, batch in samples:
+                yield _Step(number, after, batch)
+            yield _Step(number, 0, None)
+            row = 0
+
+    def _sorted(self, steps: Iterator[_Step]) -> Iterator[_Step]:
+        last = len(self.part.pieces) - 1
+        samples = (step.samples for step in steps if step.samples is not None)
+        for batch in sort_by_time(
+            samples, folder=self.folder.path, memory=self.plan.job.sort_memory, batch_rows=self.plan.job.batch_rows
+        ):
+            yield _Step(last, 0, batch)
+        yield _Step(last, 0, None)

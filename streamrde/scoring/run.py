@@ -1,0 +1,245 @@
+"""A job from its files to its output."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from streamrde.connectors.predictions import PredictionWriter
+from streamrde.connectors.record_batches import mapped_errors
+from streamrde.connectors.recordings import find_recordings
+from streamrde.errors import ConfigError, DataError, StreamRDEError
+from streamrde.inference.bundle import Bundle, load
+from streamrde.inference.table import Counts
+from streamrde.scoring.evaluation import make_evaluation
+from streamrde.scoring.folder import FORMAT, File, JobFolder, Plan, Progress
+from streamrde.scoring.job import Job
+from streamrde.scoring.local import Engine, InProcessEngine, ProcessEngine
+from streamrde.scoring.output import check_output, is_folder, provenance, write_file, write_folder
+from streamrde.scoring.plan import make_plan
+from streamrde.scoring.ray import RayEngine
+from streamrde.scoring.scan import Scan, scan
+from streamrde.scoring.scorer import Scorer
+from streamrde.scoring.states import leave, opened
+from streamrde.scoring.status import Status, Summary
+from streamrde.scoring.worker import Done, Failure
+
+OnStatus: TypeAlias = Callable[[Status], None]
+
+
+def run_job(job: Job, *, resume: bool = False, on_status: OnStatus | None = None) -> Summary:
+    """Score recorded files into an output that appears whole or not at all.
+
+    The job's folder, ``.NAME.job`` beside the output, holds what is done until the output is there.
+
+    Args:
+        resume: go on with a job that was stopped; the same settings, model and files, or it is an error. Without one
+            it begins.
+        on_status: called often with how far the job is.
+    Raises:
+        ConfigError: settings that cannot work, an output in use, another job to resume.
+        DataError: a file that cannot be used, with ``on_error = "stop"``; the disk is full.
+        WorkerError: workers die again and again.
+    """
+    return _Run(job, on_status or (lambda status: None)).run(resume)
+
+
+class _Run:
+    def __init__(self, job: Job, on_status: OnStatus) -> None:
+        self.began = time.perf_counter()
+        self.job = job
+        self.on_status = on_status
+        self.bundle: Bundle = load(job.model)
+        self.evaluation = make_evaluation(self.bundle.header, job.truth) if job.truth else None
+        self.schema = Scorer(self.bundle, truth=job.truth).schema
+        self.reader = job.reader(self.bundle.header)
+        if not is_folder(job.out):
+            PredictionWriter(job.out, self.schema)  # refuses what it cannot write
+        self.folder = JobFolder.beside(job.out)
+        self.rows = 0
+
+    def run(self, resume: bool) -> Summary:
+        check_output(self.job.out)
+        with self.folder.locked() as lock:
+            try:
+                plan = self._plan(resume)
+                resumed = self._done(plan)
+                plan = self._score(plan, lock)
+                summary = self._finish(plan, len(resumed))
+            except BaseException:
+                # What can be resumed stays; a plan alone is made anew faster than it is explained.
+                if not any(self.folder.path.glob("[0-9]*.arrow")):
+                    self.folder.remove()
+                raise
+            self.folder.remove()
+        return summary
+
+    def _plan(self, resume: bool) -> Plan:
+        recordings = find_recordings(self.job.patterns)
+        files: list[File] = []
+        skipped: dict[str, str] = {}
+        for recording in recordings:
+            try:
+                with mapped_errors(recording.path):
+                    stat = recording.path.stat()
+                files.append(File(str(recording.path.absolute()), recording.stream, stat.st_size, stat.st_mtime_ns))
+            except DataError as error:
+                self._skip(error, skipped)
+        fingerprint = self.job.fingerprint(self.bundle.fingerprint, files)
+        if resume and (plan := self.folder.plan()) is not None:
+            if plan.fingerprint != fingerprint:
+                raise ConfigError(
+                    f"{self.folder.path}: holds a job with other settings, another model, or files that have changed; "
+                    f"start anew without --resume, or set them back"
+                )
+            return plan
+        scans = self._scan(files, skipped)
+        parts = make_plan([s for s in scans if s is not None], groups=self.job.groups)
+        kept = [file for file, s in zip(files, scans, strict=True) if s is not None]
+        if not parts:
+            raise DataError(
+                "no file can be used: " + "; ".join(skipped.values()), path=", ".join(map(str, self.job.patterns))
+            )
+        plan = Plan(FORMAT, fingerprint, self.bundle.fingerprint, self.job, tuple(kept), tuple(parts), skipped)
+        self.folder.save(plan)
+        if self.job.state_in:
+            with opened(self.job.state_in, self.bundle.fingerprint, must_exist=True) as store:
+                for number, part in enumerate(parts):
+                    self.folder.put_start(number, store.read(part.streams))
+        return plan
+
+    def _scan(self, files: list[File], skipped: dict[str, str]) -> list[Scan | None]:
+        def look(file: File) -> Scan | DataError:
+            try:
+                return scan(file.recording(), self.reader)
+            except DataError as error:
+                return error
+
+        found: list[Scan | None] = []
+        with ThreadPoolExecutor(self.job.jobs) as pool:
+            for i, result in enumerate(pool.map(look, files)):
+                if isinstance(result, DataError):
+                    self._skip(result, skipped)
+                found.append(None if isinstance(result, DataError) else result)
+                self.on_status(Status("scanning", i + 1, len(files)))
+        return found
+
+    def _skip(self, error: DataError, skipped: dict[str, str]) -> None:
+        if self.job.on_error == "stop":
+            raise error
+        skipped[error.path] = str(error)
+
+    def _done(self, plan: Plan) -> dict[int, Progress]:
+        found = {}
+        for part in plan.live_parts():
+            commits = self.folder.commits(part)
+            if commits and commits[-1].progress.done:
+                found[part] = commits[-1].progress
+        return found
+
+    def _score(self, plan: Plan, lock: int) -> Plan:
+        """Score what is not done, without the files that turn out to be bad, if they may be skipped."""
+        while open_parts := sorted(plan.live_parts() - self._done(plan).keys()):
+            self.rows = sum(progress.rows for progress in self._done(plan).values())
+            # The largest first, so that no worker is left with one at the end.
+            largest = max(plan.parts[i].rows for i in open_parts)
+            open_parts.sort(key=lambda i: -(8 * plan.parts[i].rows // max(largest, 1)))
+            bad: dict[str, str] = {}
+            done = len(plan.live_parts()) - len(open_parts)
+            with closing(self._engine(lock).run(self.folder, open_parts, self._on_rows(plan))) as results:
+                for _, result in results:
+                    if isinstance(result, Failure):
+                        if not result.path or self.job.on_error == "stop":
+                            raise _error(result)
+                        bad[result.path] = result.error
+                    done += isinstance(result, Done)
+                    self._tell(plan, done)
+            if bad:
+                plan = plan.without(bad)
+                for part in plan.touched(bad):
+                    self.folder.forget(part)
+                self.folder.replace(plan)
+                if not plan.live_parts():
+                    raise DataError("no file can be used: " + "; ".join(bad.values()), path=next(iter(bad)))
+        return plan
+
+    def _engine(self, lock: int) -> Engine:
+        if self.job.engine == "ray":
+            return RayEngine(self.job.jobs, address=self.job.ray_address)
+        return InProcessEngine() if self.job.jobs == 1 else ProcessEngine(self.job.jobs, lock=lock)
+
+    def _on_rows(self, plan: Plan) -> Callable[[int], None]:
+        def take(rows: int) -> None:
+            self.rows += rows
+            self._tell(plan)
+
+        return take
+
+    def _tell(self, plan: Plan, done: int | None = None) -> None:
+        self.parts_done = self.parts_done if done is None else done
+        total = sum(part.rows for part in plan.parts)
+        self.on_status(Status("scoring", self.rows, total, self.parts_done, len(plan.parts)))
+
+    parts_done = 0
+
+    def _finish(self, plan: Plan, resumed: int) -> Summary:
+        done = self._done(plan)
+        rows = sum(progress.rows for progress in done.values())
+        self.on_status(Status("writing", rows, rows, len(done), len(done)))
+        states = 0
+        if self.job.state_out:
+            with opened(self.job.state_out, self.bundle.fingerprint) as store:
+                states = leave(store, (some for part in sorted(done) for some in self.folder.kept(part)))
+        metadata = provenance(self.job, self.bundle)
+        parts = (self._evaluated(self._predictions(part)) for part in sorted(done))
+        began = time.perf_counter()
+        if is_folder(self.job.out):
+            write_folder(self.job.out, self.schema, parts, metadata)
+        else:
+            write_file(self.job.out, self.schema, (batch for part in parts for batch in part), metadata)
+        phases = Counter[str]()
+        for progress in done.values():
+            phases.update(progress.seconds)
+        phases["writing"] += time.perf_counter() - began  # type: ignore[assignment]
+        counts = [sum(column) for column in zip(*(progress.counts for progress in done.values()), strict=True)]
+        return Summary(
+            out=self.job.out,
+            files=len(plan.files) - len([file for file in plan.files if file.path in plan.skipped]),
+            streams=sum(len(plan.part(part).streams) for part in done),
+            parts=len(done),
+            rows=rows,
+            predictions=sum(progress.predictions for progress in done.values()),
+            counts=Counts(*counts),
+            seconds=time.perf_counter() - self.began,
+            resumed=resumed,
+            sorted=sum(progress.sorted for progress in done.values()),
+            skipped=plan.skipped,
+            phases=dict(phases),
+            states=states,
+            evaluation=None if self.evaluation is None else self.evaluation.summary(),
+        )
+
+    def _predictions(self, part: int) -> Iterator[pa.RecordBatch]:
+        for commit in self.folder.commits(part):
+            path = commit.predictions
+            with mapped_errors(path), pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+                for i in range(reader.num_record_batches):
+                    yield reader.get_batch(i).cast(self.schema)
+
+    def _evaluated(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if self.evaluation is not None:
+                self.evaluation.add(batch)
+            yield batch
+
+
+def _error(failure: Failure) -> StreamRDEError:
+    if failure.kind == "DataError":
+        return DataError(failure.error, path=failure.path)
+    return ConfigError(failure.error) if failure.kind == "ConfigError" else StreamRDEError(failure.error)

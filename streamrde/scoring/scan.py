@@ -1,0 +1,94 @@
+"""Which streams a file holds, and where, found out before anything is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from streamrde.connectors.arrow import SampleFile, SampleReader
+from streamrde.connectors.record_batches import mapped_errors, read_batches, row_groups
+from streamrde.connectors.recordings import PARQUET, Recording, suffix_of
+
+Rows: TypeAlias = NDArray[np.int64]
+
+_SCAN_ROWS = 1 << 18
+# Bytes of a row where a file does not tell its rows; it decides how parts are sized, and nothing else.
+_ROW_BYTES = 64
+_NEVER = np.iinfo(np.int64).max
+
+
+class Scan(NamedTuple):
+    """Where the streams' rows are in one file; arrays have an entry per stream."""
+
+    names: list[str]
+    first: Rows
+    last: Rows
+    rows_of: Rows
+    starts: Rows
+    """Rows at which reading can begin without decoding what comes before."""
+    exact: bool = True
+    """Rows were counted; else the file is one stream and they are estimated."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the file."""
+        return int(self.last.max()) + 1 if len(self.last) else 0
+
+
+def scan(recording: Recording, reader: SampleReader) -> Scan:
+    """Find out which streams a file holds and where, from its column of streams alone.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or has one of a type that cannot be used.
+    """
+    schema = reader.check(recording)
+    stream = reader.columns.stream
+    if stream is None:
+        return _one_stream(recording, recording.stream)
+    if stream in recording.partitions and stream not in schema.names:
+        return _one_stream(recording, recording.partitions[stream] or "")
+    names: dict[str, int] = {}
+    first, last, count = (np.empty(0, np.int64) for _ in range(3))
+    for begin, chunk in _streams(recording, stream):
+        rows, size = chunk.indices.to_numpy(), len(chunk.dictionary)
+        places = np.arange(begin, begin + len(rows))
+        # Of several values assigned to one place NumPy keeps the last.
+        at, until = np.empty(size, np.int64), np.empty(size, np.int64)
+        at[rows[::-1]], until[rows] = places[::-1], places
+        times = np.bincount(rows, minlength=size)
+        used = np.flatnonzero(times)
+        used = used[np.argsort(at[used], kind="stable")]
+        slots = [names.setdefault(name, len(names)) for name in chunk.dictionary.take(pa.array(used)).to_pylist()]
+        new = len(names) - len(first)
+        first = np.concatenate([first, np.full(new, _NEVER)])
+        last, count = (np.concatenate([column, np.zeros(new, np.int64)]) for column in (last, count))
+        # Two entries of a dictionary may be the same name.
+        np.minimum.at(first, slots, at[used])
+        np.maximum.at(last, slots, until[used])
+        np.add.at(count, slots, times[used])
+    return Scan(list(names), first, last, count, row_groups(recording.path))
+
+
+def _streams(recording: Recording, column: str) -> Iterator[tuple[int, pa.DictionaryArray]]:
+    """The column of streams, batch by batch, with the row where each begins."""
+    file = SampleFile(str(recording.path))
+    for first, batch in read_batches(recording, [column], texts=[column], batch_rows=_SCAN_ROWS):
+        file.rows = first
+        names = file.streams(batch, column)
+        yield first, names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
+
+
+def _one_stream(recording: Recording, name: str) -> Scan:
+    with mapped_errors(recording.path):
+        exact = suffix_of(recording.path) in PARQUET
+        if exact:
+            rows = pa.parquet.read_metadata(recording.path).num_rows
+        else:
+            rows = max(1, recording.path.stat().st_size // _ROW_BYTES)
+    row = np.zeros(1, np.int64)
+    return Scan([name], row, row + rows - 1, row + rows, row, exact)

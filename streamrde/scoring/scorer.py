@@ -1,0 +1,160 @@
+"""A fleet over recorded samples: predictions with the truth beside them, states taken up and left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrde.connectors.samples import Samples
+from streamrde.errors import ConfigError, ParameterError
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.fleet import Fleet
+from streamrde.inference.table import Counts, OnFault
+from streamrde.scoring.job import truth_schema
+
+Load: TypeAlias = Callable[[Collection[str]], Mapping[str, bytes]]
+"""Snapshots of those of the streams that have one."""
+
+
+class Scorer:
+    """Samples in, record batches of predictions out; the Fleet's, and a column ``true_...`` for each of `truth`.
+
+    The truth of a window is that of the last sample in it or before it.
+
+    Args:
+        bundle: the model.
+        faults: as of Fleet.
+        truth: names of the columns in ``Samples.extra``.
+        load: streams go on from the snapshots that it gives.
+        keep: a stream that ends leaves its snapshot and its open window, instead of closing it.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        faults: OnFault = "error",
+        truth: tuple[str, ...] = (),
+        load: Load | None = None,
+        keep: bool = False,
+    ) -> None:
+        self.fleet = Fleet(bundle, faults=faults)
+        self._truth = truth
+        self._latest: dict[str, tuple[Any, ...]] = {}
+        self._before = Counts()  # rows counted before: what loaded snapshots bring along, less what ended
+        self._load = load
+        self._keep = keep
+        self.kept: dict[str, bytes] = {}
+        """Snapshots of the streams that ended, with `keep`; the caller takes them out."""
+        self.schema = output_schema(self.fleet.schema, truth_schema(bundle.header, truth) if truth else None)
+
+    def push(self, samples: Samples) -> pa.RecordBatch:
+        """Predictions of the windows that these samples close."""
+        if self._load is not None:
+            self._take_up(samples.streams)
+        batch = self.fleet.push(samples.streams, samples.t, samples.x)
+        if not self._truth:
+            return batch
+        return self._complete(batch, self._truth_of(samples, batch))
+
+    def end(self, streams: Iterable[str] | None = None) -> pa.RecordBatch:
+        """The streams (None: all) have ended: predictions of their last windows, or with `keep` their snapshots."""
+        names = [name for name in (self.fleet.streams if streams is None else streams) if name in self.fleet]
+        if self._keep:
+            self.kept |= self.fleet.snapshot(names)
+        batch = self.fleet.flush(names)
+        if self._keep:
+            batch = batch.slice(0, 0)
+        if not self._truth:
+            return batch
+        rows = [self._latest[name] for name in batch["stream"].to_pylist()]
+        kinds = self.schema.types[-len(self._truth) :]
+        columns = [pa.array([row[i] for row in rows], kind) for i, kind in enumerate(kinds)]
+        for name in names:
+            self._latest.pop(name, None)
+        return self._complete(batch, columns)
+
+    def counts(self) -> Counts:
+        """What became of the rows, those that a snapshot counted before this job not among them."""
+        return _add(self.fleet.counts(), self._before, -1)
+
+    def snapshot(self) -> tuple[dict[str, bytes], dict[str, tuple[Any, ...]]]:
+        """The live streams' snapshots, and the last truth of each."""
+        return self.fleet.snapshot(), dict(self._latest)
+
+    def restore(self, snapshots: Mapping[str, bytes], latest: Mapping[str, tuple[Any, ...]], *, counts: Counts) -> None:
+        """Go on from `snapshot`, and from the counts at that time."""
+        self.fleet.restore(snapshots)
+        self._latest |= latest
+        self._before = _add(self.fleet.counts(), counts, -1)
+
+    def _take_up(self, streams: pa.Array) -> None:
+        names = pc.unique(streams.dictionary_decode() if pa.types.is_dictionary(streams.type) else streams)
+        new = [name for name in names.to_pylist() if name not in self.fleet]
+        if new and self._load is not None:
+            snapshots = self._load(new)
+            self.fleet.restore(snapshots)
+            for name in snapshots:
+                self._before = _add(self._before, self.fleet.counts(name), 1)
+
+    def _truth_of(self, samples: Samples, batch: pa.RecordBatch) -> list[pa.Array]:
+        streams = samples.streams
+        streams = streams if pa.types.is_dictionary(streams.type) else streams.dictionary_encode()
+        codes, names = streams.indices.to_numpy(), streams.dictionary
+        order = np.lexsort((samples.t, codes))
+        of, t_end = pc.index_in(batch["stream"], names).to_numpy(zero_copy_only=False), batch["t_end"].to_numpy()
+        # Rows of the truth: first one of every window that has none in this batch, then the batch's.
+        earlier: list[tuple[Any, ...]] = []
+        rows = np.empty(batch.num_rows, np.int64)
+        for code in np.unique(of):
+            own = order[slice(*np.searchsorted(codes[order], [code, code + 1]))]
+            here = np.flatnonzero(of == code)
+            place = np.searchsorted(samples.t[own], t_end[here], side="right") - 1
+            rows[here] = np.where(place < 0, -1 - len(earlier), own[place])
+            if (place < 0).any():
+                earlier.append(self._latest.get(names[int(code)].as_py(), (None,) * len(self._truth)))
+        rows = np.where(rows < 0, -1 - rows, rows + len(earlier))
+        columns = []
+        for i, column in enumerate(self._columns(samples)):
+            before = pa.array([row[i] for row in earlier], column.type)
+            columns.append(pa.concat_arrays([before, column]).take(pa.array(rows)))
+        self._remember(samples, codes, names, order)
+        return columns
+
+    def _remember(self, samples: Samples, codes: Any, names: pa.Array, order: Any) -> None:
+        lasts = order[np.flatnonzero(np.diff(codes[order], append=-1))]
+        values = [column.take(pa.array(lasts)).to_pylist() for column in self._columns(samples)]
+        streams = names.take(pa.array(codes[lasts])).to_pylist()
+        self._latest |= dict(zip(streams, zip(*values, strict=True), strict=True))
+
+    def _columns(self, samples: Samples) -> list[pa.Array]:
+        if samples.extra is None:
+            raise ParameterError(f"samples have no extra columns: read them with extra={list(self._truth)}")
+        columns: list[pa.Array] = samples.extra.columns
+        return columns
+
+    def _complete(self, batch: pa.RecordBatch, columns: list[pa.Array]) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=self.schema)
+
+
+def _add(a: Counts, b: Counts, sign: int) -> Counts:
+    return Counts(*(x + sign * y for x, y in zip(a, b, strict=True)))
+
+
+def output_schema(predictions: pa.Schema, truth: pa.Schema | None) -> pa.Schema:
+    """The predictions' columns, then one of truth each, called ``true_`` and the column's name.
+
+    Raises:
+        ConfigError: two columns would have the same name.
+    """
+    schema = predictions
+    for field in truth or ():
+        name = f"true_{field.name}"
+        if name in schema.names:
+            raise ConfigError(f"truth {field.name!r}: the output has a column {name!r} already; rename the column")
+        schema = schema.append(field.with_name(name))
+    return schema

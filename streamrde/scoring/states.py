@@ -1,0 +1,38 @@
+"""States that a job starts from and leaves behind: the state store of a live service, or one like it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamrde.errors import ConfigError
+from streamrde.state import Checkpoint, SqliteStore, StateStore
+
+
+@contextmanager
+def opened(path: str, model: str, *, must_exist: bool = False) -> Iterator[StateStore]:
+    """A state store, open and of this model.
+
+    Raises:
+        ConfigError: it does not exist, and must.
+        StateError: it is damaged, in use, or of another model.
+    """
+    if must_exist and not Path(path).exists():
+        raise ConfigError(f"{path}: there is no such state store; give one that a run or a job has left, or none")
+    store = SqliteStore(path)
+    store.open({"model": model})
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def leave(store: StateStore, snapshots: Iterable[Mapping[str, bytes]]) -> int:
+    """Save snapshots, in place of earlier ones of the same streams; how many there were."""
+    count = 0
+    for some in snapshots:
+        store.commit(Checkpoint(snapshots=some, saved=time.time()))
+        count += len(some)
+    return count

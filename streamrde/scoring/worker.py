@@ -1,0 +1,96 @@
+"""A process that scores parts: one JSON object per line in, one per line out.
+
+    in    {"folder": ..., "part": ...}
+    out   {"rows": n}            samples taken since the last line
+          {"done": ...}          the part's Progress
+          {"error": ..., ...}    what went wrong, see Failure
+
+Started by `LocalEngine`; ends when its input does. No pickle, and the parent's ``__main__`` is not imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from streamrde.errors import DataError, StreamRDEError
+from streamrde.inference.bundle import Bundle, load
+from streamrde.scoring.folder import JobFolder, Plan, Progress
+from streamrde.scoring.part import score_part
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A part to score."""
+
+    folder: str
+    part: int
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a part was not scored."""
+
+    error: str
+    path: str = ""
+    """The recorded file at fault; "" where none is."""
+    kind: str = "StreamRDEError"
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A part is scored."""
+
+    done: Progress
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """Samples taken since the last message."""
+
+    rows: int
+
+
+def perform(task: Task, on_rows: Callable[[int], None]) -> Done | Failure:
+    """Score a part, in this process."""
+    try:
+        folder = JobFolder(task.folder)
+        plan, bundle = _open(task.folder, (folder.path / "plan.json").stat().st_mtime_ns)
+        return Done(score_part(folder, plan, task.part, bundle, on_rows=on_rows))
+    except StreamRDEError as error:
+        files = {file.path for file in plan.files} if isinstance(error, DataError) else set()
+        path = error.path if isinstance(error, DataError) and error.path in files else ""
+        return Failure(str(error), path, type(error).__name__)
+
+
+@functools.lru_cache(maxsize=1)
+def _open(folder: str, modified: int) -> tuple[Plan, Bundle]:
+    """The plan and its model; `modified` tells one plan of a folder from the next."""
+    plan = JobFolder(folder).plan()
+    if plan is None:
+        raise DataError(f"{folder}: has no plan; start the job anew", path=folder)
+    bundle = load(plan.job.model)
+    if bundle.fingerprint != plan.model:
+        raise DataError(f"{plan.job.model}: is another model than when the job began; start it anew", path=folder)
+    return plan, bundle
+
+
+def answer(message: bytes) -> Done | Failure:
+    """What `perform` gave, from JSON."""
+    if message.startswith(b'{"done"'):
+        return msgspec.json.decode(message, type=Done)
+    return msgspec.json.decode(message, type=Failure)
+
+
+def main() -> None:
+    """Serve tasks until the input ends."""
+    # Whatever else prints must not get between the lines.
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+
+    def tell(message: msgspec.Struct) -> None:
+        out.write(msgspec.json.encode(message) + b"\n")
+
+    for line in sys.stdin.buffer:
+        # A parent that is gone breaks the pipe: the next message ends this process.
+        tell(perform(msgspec.json.decode(line, type=Task), lambda rows: tell(Rows(rows))))

@@ -1,0 +1,74 @@
+"""Measures against their definitions, computed the slow way."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from bundles import make_bundle
+from scoring_data import by_key, make_model, make_table, predict, write
+
+import streamrde as sr
+from streamrde.errors import ConfigError
+from streamrde.scoring.evaluation import ClassificationEvaluation, RegressionEvaluation
+
+
+def test_a_classification_is_measured_over_windows_and_at_the_ends(tmp_path, model):
+    table = make_table()
+    kinds = table["kind"].to_pylist()
+    kinds[:60] = ["unheard of"] * 60
+    source = write(table.set_column(4, "kind", pa.array(kinds)), tmp_path / "in" / "a.parquet")
+    found = sr.score(source, model, out=tmp_path / "out.parquet", truth=["kind"], jobs=1).evaluation
+    rows = [row | {"true": "xyz"[int(row["stream"][1:]) % 3]} for row in predict(model, table).values()]
+    known = [row for row in rows if row["stream"] != "s0"]
+    assert found["unknown"] == len(rows) - len(known)
+    assert found["windows"] == len(known)
+    assert found["accuracy"] == pytest.approx(np.mean([row["label"] == row["true"] for row in known]))
+    last = {row["stream"]: row for row in known}
+    assert found["accuracy_at_end"] == pytest.approx(np.mean([row["label"] == row["true"] for row in last.values()]))
+    loss = [-np.log(row["value"]["xyz".index(row["true"])]) for row in known]
+    assert found["log_loss"] == pytest.approx(np.mean(loss), rel=1e-5)
+    for i, true in enumerate("xyz"):
+        for j, predicted in enumerate("xyz"):
+            count = sum(row["true"] == true and row["label"] == predicted for row in known)
+            assert found["confusion"][i][j] == count
+        hits = sum(row["true"] == row["label"] == true for row in known)
+        all_ = sum((row["true"] == true) + (row["label"] == true) for row in known)
+        assert found["f1"][true] == (pytest.approx(2 * hits / all_) if all_ else None)
+
+
+def test_the_truth_of_a_window_is_that_of_its_last_sample(tmp_path):
+    model = make_model(tmp_path, task="regression", labels=("u", "v"), units=("bpm", ""), outputs=2)
+    table = make_table(5, interleaved=True)
+    u = np.sin(np.arange(table.num_rows))
+    u[::5] = np.nan
+    table = table.append_column("u", pa.array(u)).append_column("v", pa.array(np.arange(table.num_rows)))
+    source = write(table, tmp_path / "in" / "a.parquet")
+    out = tmp_path / "out.parquet"
+    found = sr.score(source, model, out=out, truth=["u", "v"], batch_rows=7).evaluation
+    written = by_key(pa.parquet.read_table(out))
+    samples = table.to_pylist()
+    errors = {"u": [], "v": []}
+    for (stream, _), row in written.items():
+        before = [s for s in samples if s["stream_id"] == stream and s["t"] <= row["t_end"]]
+        assert row["true_v"] == before[-1]["v"]
+        np.testing.assert_equal(row["true_u"], before[-1]["u"])
+        for i, name in enumerate("uv"):
+            errors[name].append(row["value"][i] - row[f"true_{name}"])
+    for name, values in errors.items():
+        e = np.array(values)[np.isfinite(values)]
+        measured = found[name]
+        assert measured["windows"] == len(e)
+        assert measured["rmse"] == pytest.approx(np.sqrt(np.mean(e**2)), rel=1e-5)
+        assert measured["mae"] == pytest.approx(np.mean(np.abs(e)), rel=1e-5)
+        assert measured["bias"] == pytest.approx(np.mean(e), rel=1e-4)
+        for q in (50, 90, 95, 99):
+            exact = np.quantile(np.abs(e), q / 100, method="inverted_cdf")
+            assert measured[f"q{q}"] == pytest.approx(exact, rel=0.0051)
+    assert found["u"]["unit"] == "bpm"
+
+
+def test_the_truth_must_fit_the_task():
+    regression = make_bundle(task="regression", labels=("u", "v", "w")).header
+    with pytest.raises(ConfigError, match="1 columns, and the model 3 outputs"):
+        RegressionEvaluation(regression, ("u",))
+    with pytest.raises(ConfigError, match="one column with the class"):
+        ClassificationEvaluation(make_bundle().header, ("a", "b"))

@@ -1,0 +1,156 @@
+"""Jobs that are killed, workers that are killed, and Ray: the same output in the end."""
+
+import contextlib
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from scoring_data import make_table, split, write
+
+import streamrde as sr
+from streamrde.errors import ConfigError, WorkerError
+from streamrde.scoring import Job, run_job
+from streamrde.scoring.folder import JobFolder
+from streamrde.scoring.local import RETRIES
+
+PROC = pathlib.Path("/proc")
+
+
+def job_of(tmp_path, source, model, **settings):
+    return Job(files=str(source), model=str(model), out=str(tmp_path / "out.parquet"), **settings)
+
+
+def stop_after(commits, monkeypatch):
+    """Let a job in this process die after so many commits."""
+    made = []
+    commit = JobFolder.commit
+
+    def commit_or_die(self, *arguments, **named):
+        if len(made) == commits:
+            raise KeyboardInterrupt
+        made.append(commit(self, *arguments, **named))
+
+    monkeypatch.setattr(JobFolder, "commit", commit_or_die)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("commits", [0, 1, 3, 4, 9])
+def test_a_job_goes_on_from_its_last_commit(tmp_path, model, interleaved, commits):
+    source = write(make_table(interleaved=interleaved), tmp_path / "in" / "a.parquet")
+    # Every batch is committed: a part may be stopped anywhere in it.
+    job = job_of(tmp_path, source, model, commit_seconds=0.0, batch_rows=50, truth=("kind",))
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(commits, patch)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job)
+    assert not (tmp_path / "out.parquet").exists()
+    summary = run_job(job, resume=True)
+    assert summary.rows == make_table().num_rows
+    resumed = (tmp_path / "out.parquet").read_bytes()
+    whole = run_job(job)
+    assert (tmp_path / "out.parquet").read_bytes() == resumed
+    assert (summary.predictions, summary.counts) == (whole.predictions, whole.counts)
+    assert summary.evaluation == whole.evaluation
+
+
+def test_another_job_is_not_resumed(tmp_path, model):
+    source = write(make_table(), tmp_path / "in" / "a.parquet")
+    job = job_of(tmp_path, source, model, commit_seconds=0.0, batch_rows=50)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job)
+    with pytest.raises(ConfigError, match="other settings"):
+        run_job(msgspec.structs.replace(job, faults="drop"), resume=True)
+    os.utime(source, (1, 1))
+    with pytest.raises(ConfigError, match="files that have changed"):
+        run_job(job, resume=True)
+
+
+def test_two_jobs_do_not_share_an_output(tmp_path, model, monkeypatch):
+    monkeypatch.setattr("streamrde.scoring.folder._LOCK_SECONDS", 0.0)
+    source = write(make_table(), tmp_path / "in" / "a.parquet")
+    job = job_of(tmp_path, source, model)
+    with JobFolder.beside(job.out).locked(), pytest.raises(ConfigError, match="another process"):
+        run_job(job)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills processes")
+def test_a_job_killed_at_random_moments_and_resumed_gives_the_same(tmp_path, model):
+    table = make_table(20, 2000)
+    source = split(table, tmp_path / "in", files=4)
+    config = tmp_path / "job.toml"
+    config.write_text("commit_seconds = 0.0\nbatch_rows = 1000\n")
+    out = tmp_path / "out.parquet"
+    command = [sys.executable, "-m", "streamrde", "score", str(source), "--config", str(config), "-m", str(model)]
+    command += ["-o", str(out), "--jobs", "2", "--resume"]
+    rng, kills = random.Random(0), 0
+    for limit in (*(0.7 + 1.3 * rng.random() for _ in range(3)), 60):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            process.wait(limit)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+        _, errors = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), errors.decode()
+    assert kills >= 1
+    sr.score(source, model, out=tmp_path / "whole.parquet")
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+@pytest.mark.skipif(not PROC.is_dir(), reason="finds workers in /proc")
+@pytest.mark.parametrize("kills", [1, 3])
+def test_a_worker_that_is_killed_is_replaced_but_not_for_ever(tmp_path, model, kills):
+    source = split(make_table(20, 1000), tmp_path / "in", files=4)
+    job = job_of(tmp_path, source, model, jobs=2, commit_seconds=0.0, batch_rows=1000)
+    killed = []
+
+    def kill(status):
+        if status.stage == "scoring" and status.done > 2000 and len(killed) < kills:
+            killed.append(workers_of(os.getpid())[0])
+            os.kill(killed[-1], signal.SIGKILL)
+
+    if kills > RETRIES:
+        with pytest.raises(WorkerError, match="died 3 times, last with status -9"):
+            run_job(job, on_status=kill)
+        run_job(job, resume=True)
+    else:
+        run_job(job, on_status=kill)
+    assert len(killed) == kills
+    sr.score(source, model, out=tmp_path / "whole.parquet")
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def workers_of(parent):
+    """Processes that `parent` started to score parts."""
+    found = []
+    for process in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_worker = b"streamrde.scoring.worker" in (process / "cmdline").read_bytes()
+            if is_worker and int((process / "stat").read_text().split()[3]) == parent:
+                found.append(int(process.name))
+    return found
+
+
+def test_ray_gives_the_bytes_of_a_local_job(tmp_path, model):
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    source = split(make_table(12, 2000), tmp_path / "in", files=4)
+    sr.score(source, model, out=tmp_path / "local.parquet")
+    # In a process of its own: Ray's start leaves open files and warnings behind.
+    code = (
+        "import streamrde as sr, sys; "
+        "s = sr.score(sys.argv[1], sys.argv[2], out=sys.argv[3], engine='ray', jobs=2); print(s.rows)"
+    )
+    command = [sys.executable, "-c", code, str(source), str(model), str(tmp_path / "ray.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "24000"
+    assert (tmp_path / "ray.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
+    assert not ray.is_initialized()
