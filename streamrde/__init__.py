@@ -14,7 +14,19 @@ Importing this module imports neither torch nor a connector.
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from streamrde.inference import MLP, Bundle, Channel, Fleet, Header, Prediction, Predictor, load
+from streamrde.inference import (
+    MLP,
+    Bundle,
+    Channel,
+    Fleet,
+    Head,
+    Header,
+    Linear,
+    LogNCDE,
+    Prediction,
+    Predictor,
+    load,
+)
 from streamrde.signature import LogSignature, logsignature, logsignature_channels, signature
 from streamrde.windowing import (
     Adaptive,
@@ -42,7 +54,10 @@ __all__ = [
     "Every",
     "Fleet",
     "Gap",
+    "Head",
     "Header",
+    "Linear",
+    "LogNCDE",
     "LogSignature",
     "Missing",
     "NeuralRDE",

@@ -27,6 +27,10 @@ def make_bundle(seed: int = 0, **changes: object) -> Bundle:
             tensors[name] = rng.uniform(0.5, 1.5, size=shape)
         elif name in ("x0.shift", "output.shift"):
             tensors[name] = rng.normal(size=shape)
+        elif name == "decay":
+            tensors[name] = rng.uniform(0.1, 0.5, size=shape).astype(header.dtype)
+        elif name in ("range.low", "range.high"):
+            tensors[name] = np.full(shape, 3.0 if name == "range.high" else -3.0)
         else:
             tensors[name] = (rng.normal(size=shape) / shape[-1] ** 0.5).astype(header.dtype)
     return Bundle(header, tensors)

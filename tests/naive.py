@@ -207,3 +207,15 @@ def fill_straight(t, x, fill):
                 share = (t[i] - t[a]) / (t[b] - t[a])
                 column[i] = (1 - share) * column[a] + share * column[b]
     return filled
+
+
+def matrix_exponential(matrix):
+    """Taylor's series of the matrix over 2^10, squared 10 times, in extended precision."""
+    a = np.asarray(matrix, dtype=np.longdouble) / 2**10
+    total = term = np.eye(len(a), dtype=np.longdouble)
+    for n in range(1, 25):
+        term = term @ a / n
+        total = total + term
+    for _ in range(10):
+        total = total @ total
+    return total.astype(np.float64)

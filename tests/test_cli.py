@@ -136,7 +136,7 @@ def test_faults_can_be_counted_and_skipped(monkeypatch, capsys, tmp_path, model)
     assert status == 0
     assert "skipped: 1 late, 1 duplicate" in out
     lines = (tmp_path / "out.csv").read_text().splitlines()
-    assert lines[0].replace('"', "") == "stream,window,t_start,t_end,x,y,z,label"
+    assert lines[0].replace('"', "") == "stream,window,t_start,t_end,x,y,z,label,flag,step_error"
     assert len(lines) == 3
 
 

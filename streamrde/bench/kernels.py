@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from streamrde.bench import peers
 from streamrde.bench.measuring import Case
-from streamrde.inference.bundle import MLP, Bundle, Channel, Header
+from streamrde.inference.bundle import Bundle, Channel, Header
+from streamrde.inference.fields import MLP
 from streamrde.inference.fleet import Fleet
 from streamrde.signature import LogSignature, logsignature, logsignature_channels
 from streamrde.windowing.policies import Count

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from streamrde.config.columns import TimeUnit, columns_of
-from streamrde.inference.bundle import Bundle, Header, Positive
+from streamrde.inference.bundle import Bundle, Header
+from streamrde.inference.fields.motion import Positive
 from streamrde.inference.predictions import prediction_schema
 
 if TYPE_CHECKING:

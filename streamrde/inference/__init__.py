@@ -1,8 +1,21 @@
 """Serving a trained model: the bundle on disk, the log-ODE step on arrays, and stateful predictors. No torch."""
 
-from streamrde.inference.bundle import MLP, Bundle, Channel, Header, load
+from streamrde.inference.bundle import Bundle, Channel, Head, Header, load
+from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.predictions import Prediction
 from streamrde.inference.predictor import Predictor
 
-__all__ = ["MLP", "Bundle", "Channel", "Fleet", "Header", "Prediction", "Predictor", "load"]
+__all__ = [
+    "MLP",
+    "Bundle",
+    "Channel",
+    "Fleet",
+    "Head",
+    "Header",
+    "Linear",
+    "LogNCDE",
+    "Prediction",
+    "Predictor",
+    "load",
+]

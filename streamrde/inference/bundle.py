@@ -9,7 +9,6 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -20,7 +19,9 @@ from numpy.typing import NDArray
 
 from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
-from streamrde.inference.solvers import FirstStage, Solver
+from streamrde.inference.fields import MLP, Field, Linear
+from streamrde.inference.fields.motion import Positive as Positive
+from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
@@ -28,14 +29,16 @@ from streamrde.windowing.norms import norm_limits
 from streamrde.windowing.policies import Adaptive, Every, Interpolation, WindowPolicy, Windows
 from streamrde.windowing.rows import Partition
 
-FORMAT = 1
+FORMAT = 2
+"""1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads."""
+_READABLE = (1, 2)
 _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
 _MAX_HEADER = 16 << 20
 
-Activation: TypeAlias = Literal["relu", "tanh", "silu", "softplus", "gelu"]
 Task: TypeAlias = Literal["regression", "classification"]
-Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Pooling: TypeAlias = Literal["state", "mean"]
+Emit: TypeAlias = Literal["every", "last"]
 # The bound keeps a hostile header from asking for an endless count of Lyndon words.
 Depth: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=12)]
 
@@ -48,25 +51,14 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     fill: float = 0.0
 
 
-class MLP(msgspec.Struct, frozen=True, kw_only=True, tag="mlp", tag_field="field", forbid_unknown_fields=True):
-    """The vector field of the original Neural RDE: a multilayer perceptron with a final linear layer.
+class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of several predictions of a model."""
 
-    ``Linear(hidden, width) -> [activation, Linear(width, width)] * (layers - 1) -> last_activation
-    -> Linear(width, hidden * B)``, read as an (hidden, B) matrix F(z). The hidden layers have weights of their own.
-    Nothing follows the last linear layer, so that F(z) l can be contracted once per window.
-
-    Reference: Morrill et al. 2021, appendix C.
-    """
-
-    width: Positive = 64
-    layers: Positive = 2
-    activation: Activation = "relu"
-    last_activation: Activation = "tanh"
-
-    @property
-    def activations(self) -> tuple[Activation, ...]:
-        """The activation after each hidden layer."""
-        return (self.activation,) * (self.layers - 1) + (self.last_activation,)
+    name: str
+    outputs: Positive
+    task: Task = "regression"
+    labels: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,9 +70,19 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     depth: Depth
     hidden: Positive
     outputs: Positive
-    field: MLP = MLP()
+    field: Field = MLP()
     solver: Solver = "rk4"
     first_stage: FirstStage = "own"
+    substeps: Substeps = 1
+    """Steps of the solver per window; "auto": doubled until the estimated error is within `tolerance`."""
+    tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-3
+    """What the error of a step, relative to 1 + the state's size, should not exceed."""
+    decay: bool = False
+    """Whether the state decays: the tensor `decay` has each component's rate per second."""
+    hidden_range: bool = False
+    """Whether the tensors `range.low` and `range.high` say where the state was in training."""
+    range_margin: Annotated[float, msgspec.Meta(ge=0)] = 0.5
+    """Share of that range's width by which a component may leave it before the state is called out of range."""
     windows: Windows = Every(1.0)
     interpolation: Interpolation = "linear"
     missing: Missing = Missing()
@@ -90,6 +92,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Classes (classification) or names of the targets (regression), one per output; may be empty."""
     units: tuple[str, ...] = ()
     """Units of the targets (regression), one per output; may be empty."""
+    heads: tuple[Head, ...] = ()
+    """Several predictions from one state, their outputs one after the other; empty: one, as the fields above say."""
+    pooling: Pooling = "state"
+    """What is read out: the state, or the mean of the states after all windows so far."""
+    emit: Emit = "every"
+    """Predictions after every window, or only when the stream ends."""
     dtype: Literal["float32", "float64"] = "float32"
     versions: dict[str, str] = {}
     """Versions of the software that made the file."""
@@ -122,21 +130,41 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ParameterError(f"channels {names} has a name twice: give each channel a name of its own")
         if isinstance(self.windows, Adaptive):
             norm_limits(self.windows, self.path_channels, self.depth)
-        for name in ("labels", "units"):
-            values = getattr(self, name)
-            if values and len(values) != self.outputs:
-                raise ParameterError(
-                    f"{name} has {len(values)} entries and outputs={self.outputs}: give one per output, or none"
-                )
+        for head in self.parts:
+            where = f"head '{head.name}': " if head.name else ""
+            for name in ("labels", "units"):
+                values = getattr(head, name)
+                if values and len(values) != head.outputs:
+                    raise ParameterError(
+                        f"{where}{name} has {len(values)} entries and outputs={head.outputs}: one per output, or none"
+                    )
+        names = [head.name for head in self.heads]
+        if len(set(names)) < len(names) or not all(name.isidentifier() for name in names):
+            raise ParameterError(f"heads {names}: give each a name of its own, of letters, digits and _")
+        total = sum(head.outputs for head in self.parts)
+        if total != self.outputs:
+            raise ParameterError(f"heads have {total} outputs and outputs={self.outputs}: make it the sum")
+        self.field.check(self.hidden, self.path_channels, self.depth)
+        if isinstance(self.field, Linear) and (self.first_stage != "own" or self.substeps != 1):
+            raise ParameterError(
+                f"first_stage={self.first_stage!r}, substeps={self.substeps!r}: field 'linear' is stepped exactly; "
+                "leave them at 'own' and 1"
+            )
+
+    @property
+    def parts(self) -> tuple[Head, ...]:
+        """The heads; one without a name where the model has none."""
+        return self.heads or (
+            Head(name="", task=self.task, outputs=self.outputs, labels=self.labels, units=self.units),
+        )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor that belongs to this header."""
-        channels, features = self.path_channels, self.logsig_channels
-        hidden, width = self.hidden, self.field.width
+        channels, hidden = self.path_channels, self.hidden
         shapes: dict[str, tuple[int, ...]] = {
             "x0.shift": (channels,),
             "x0.scale": (channels,),
-            "logsig.scale": (features,),
+            "logsig.scale": (self.logsig_channels,),
             "initial.weight": (hidden, channels),
             "initial.bias": (hidden,),
             "readout.weight": (self.outputs, hidden),
@@ -144,11 +172,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "output.shift": (self.outputs,),
             "output.scale": (self.outputs,),
         }
-        sizes = [hidden] + [width] * self.field.layers + [hidden * features]
-        for i, (size_in, size_out) in enumerate(pairwise(sizes)):
-            shapes[f"field.{i}.weight"] = (size_out, size_in)
-            shapes[f"field.{i}.bias"] = (size_out,)
-        return shapes
+        if self.decay:
+            shapes["decay"] = (hidden,)
+        if self.hidden_range:
+            shapes["range.low"] = shapes["range.high"] = (hidden,)
+        return shapes | self.field.shapes(hidden, channels, self.depth)
 
 
 # What may differ between two models of which one takes over the other's streams.
@@ -165,7 +193,8 @@ def header_differences(old: Header, new: Header) -> list[str]:
 
 
 # Scales multiply float64 log-signatures before these are rounded to the model's dtype, hence their own.
-_FLOAT64 = frozenset({"x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale"})
+_SCALES = frozenset({"x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale"})
+_FLOAT64 = _SCALES | {"range.low", "range.high"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +203,9 @@ class Bundle:
 
     A stream's path is ``(t - t0, x)``. The initial state is ``z0 = initial.weight ((x0 - x0.shift) * x0.scale) +
     initial.bias``; a window's log-signature enters the field as ``l * logsig.scale``; an output leaves as
-    ``activation(readout.weight z + readout.bias)``, for regression times `output.scale` plus `output.shift`.
+    ``activation(readout.weight z + readout.bias)``, for regression times `output.scale` plus `output.shift`. Where the
+    header says so, the state decays by the rates `decay` per second, and was between `range.low` and `range.high` in
+    training.
 
     Raises:
         BundleError: a tensor is missing, superfluous, or has another shape or dtype than the header asks for.
@@ -202,12 +233,18 @@ class Bundle:
                 )
             if not np.isfinite(tensor).all():
                 raise BundleError(f"tensor '{name}' has a value that is not finite: the training diverged; train again")
+        if self.header.decay and (self.tensors["decay"] < 0).any():
+            raise BundleError("tensor 'decay' has a negative rate: the state would grow without end; make it 0")
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what decides a prediction (header without metrics, and tensors), hexadecimal."""
-        header = msgspec.structs.replace(self.header, metrics={}, versions={}, description="")
-        digest = hashlib.sha256(msgspec.json.encode(header, order="deterministic"))
+        header = msgspec.structs.replace(self.header, format=FORMAT, metrics={}, versions={}, description="")
+        # A field at its default is left out, so that a later format's new fields do not change an old model's.
+        told = {
+            f.name: value for f in msgspec.structs.fields(header) if (value := getattr(header, f.name)) != f.default
+        }
+        digest = hashlib.sha256(msgspec.json.encode(told, order="deterministic"))
         for name in sorted(self.tensors):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(self.tensors[name]).tobytes())
@@ -260,9 +297,9 @@ def _parse(data: bytes, policies: Sequence[type[WindowPolicy]]) -> Bundle:
         raise BundleError(f"a safetensors file, but not a streamrde model: its metadata has no '{_KEY}' entry")
     try:
         start = msgspec.json.decode(metadata[_KEY], type=_Start)
-        if start.format != FORMAT:
+        if start.format not in _READABLE:
             raise BundleError(
-                f"format {start.format}, and this streamrde reads format {FORMAT}: install the streamrde that wrote it"
+                f"format {start.format}, and this streamrde reads up to {FORMAT}: install the streamrde that wrote it"
             )
         known = {kind.__struct_config__.tag: kind for kind in policies}
         name = start.windows.get("policy")

@@ -6,7 +6,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from streamrde.inference.bundle import Bundle, Header
+from streamrde.inference.bundle import Bundle, Head, Header
+from streamrde.inference.fields import Linear
 from streamrde.windowing.policies import Count, Every
 
 
@@ -36,11 +37,10 @@ def card(bundle: Bundle, name: str) -> Group:
 
 def _facts(bundle: Bundle) -> list[tuple[str, str]]:
     header, field = bundle.header, bundle.header.field
-    hidden_layers = f"{field.layers} hidden layer{'s' if field.layers > 1 else ''} of {field.width}"
-    labels = ", ".join(_named(label, unit) for label, unit in _outputs(header)) or str(header.outputs)
+    heads = [(head.name or "outputs", f"{head.task}: {_outputs(head)}") for head in header.parts]
     return [
-        ("task", header.task),
-        ("outputs", labels),
+        *heads,
+        ("read out", f"{_POOLED[header.pooling]}, {_EMITTED[header.emit]}"),
         ("windows", _windows(header)),
         ("interpolation", header.interpolation),
         (
@@ -48,21 +48,43 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
             f"depth {header.depth}, {header.path_channels} channels with time, {header.logsig_channels} features",
         ),
         ("hidden state", str(header.hidden)),
-        ("field", f"{field.activation} perceptron, {hidden_layers}, {field.last_activation} before the last layer"),
-        ("solver", f"{header.solver}, first stage from the {header.first_stage} window"),
+        ("field", field.summary(header.hidden)),
+        *([] if isinstance(field, Linear) else [("solver", _solver(header))]),
+        ("decay", _decay(bundle)),
+        ("range in training", _range(bundle)),
         ("parameters", f"{bundle.parameters:,} {header.dtype}"),
         ("made with", ", ".join(f"{package} {version}" for package, version in header.versions.items()) or "-"),
         ("fingerprint", bundle.fingerprint),
     ]
 
 
-def _outputs(header: Header) -> list[tuple[str, str]]:
-    units = header.units or ("",) * header.outputs
-    return list(zip(header.labels, units, strict=True)) if header.labels else []
+_POOLED = {"state": "the state", "mean": "the mean of the states so far"}
+_EMITTED = {"every": "after every window", "last": "when the stream ends"}
 
 
-def _named(label: str, unit: str) -> str:
-    return f"{label} ({unit})" if unit else label
+def _outputs(head: Head) -> str:
+    units = head.units or ("",) * head.outputs
+    if not head.labels:
+        return str(head.outputs)
+    return ", ".join(f"{label} ({unit})" if unit else label for label, unit in zip(head.labels, units, strict=True))
+
+
+def _solver(header: Header) -> str:
+    steps = f"error <= {header.tolerance:g}" if header.substeps == "auto" else f"{header.substeps} a window"
+    return f"{header.solver}, steps: {steps}, first stage from the {header.first_stage} window"
+
+
+def _decay(bundle: Bundle) -> str:
+    if not bundle.header.decay:
+        return "none"
+    rates = bundle.tensors["decay"]
+    return f"{rates.min():.3g} to {rates.max():.3g} per second"
+
+
+def _range(bundle: Bundle) -> str:
+    if not bundle.header.hidden_range:
+        return "not known"
+    return f"{bundle.tensors['range.low'].min():.3g} to {bundle.tensors['range.high'].max():.3g}"
 
 
 def _windows(header: Header) -> str:

@@ -13,6 +13,8 @@ from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, header_differences
 from streamrde.inference.predictions import Closed, prediction_schema
 from streamrde.inference.predictor import check_faults, check_samples, check_time
+from streamrde.inference.states import OnRange, Serving, StateCounts
+from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
 from streamrde.inference.unused import UNUSED, unused_rows
 from streamrde.windowing.order import Order
@@ -42,6 +44,12 @@ class Fleet:
         archive: where `evict` puts the snapshots of streams, and `push` looks for a stream that returns: it then goes
             on with its state and its window numbers (but for a model whose gaps reset the state), in a new segment.
             None: it begins anew.
+        stepper: what steps the model, e.g. a TorchStepper; None: the compiled one, or the one in NumPy.
+        threads: how many to split large batches of windows over; no prediction depends on it.
+        on_range: what to do with a hidden state that is not finite, or out of the range it had in training: ``"keep"``
+            it, or ``"reset"`` it to the initial state of the path where the next window begins. Its prediction is
+            flagged and counted either way (see `state_counts`).
+        step_error: estimate the solver's error in every window (thrice the solver's cost).
     """
 
     def __init__(
@@ -51,16 +59,23 @@ class Fleet:
         faults: OnFault = "error",
         order: Order | None = None,
         archive: MutableMapping[str, bytes] | None = None,
+        stepper: Stepper | None = None,
+        threads: int = 1,
+        on_range: OnRange = "keep",
+        step_error: bool = False,
     ) -> None:
         check_faults(faults)
         self._order = order
-        self._table = StreamTable(bundle, order)
+        if archive is not None and on_range == "reset" and bundle.header.partition.resumes:
+            raise ParameterError("on_range='reset': not with an archive from which states go on; use 'keep'")
+        serving = Serving(stepper=stepper, threads=threads, on_range=on_range, step_error=step_error)
+        self._table = StreamTable(bundle, order, serving)
         self._archive = archive
         self._time = -np.inf
         self._unused: pa.RecordBatch | None = None
         self._slots: dict[str, int] = {}
         self._faults: OnFault = faults
-        self._ended = Counts()
+        self._ended, self._ended_states = Counts(), StateCounts()
         # Since the last checkpoint: streams whose state changed, and streams that ended.
         self._changed: set[str] = set()
         self._gone: set[str] = set()
@@ -99,6 +114,12 @@ class Fleet:
         if stream is not None:
             return self._table.counts(self._find([stream]))
         return self._ended + self._table.counts(self._find(None))
+
+    def state_counts(self, stream: str | None = None) -> StateCounts:
+        """Windows of one live stream, or of all there ever were, after which the state called for a look."""
+        if stream is not None:
+            return self._table.state_counts(self._find([stream]))
+        return self._ended_states + self._table.state_counts(self._find(None))
 
     def push(self, streams: pa.Array | Sequence[str] | NDArray[Any], t: ArrayLike, x: ArrayLike) -> pa.RecordBatch:
         """Take rows of samples; a stream begins with its first row.
@@ -171,6 +192,7 @@ class Fleet:
     def _end(self, slots: Slots, *, keep: bool) -> pa.RecordBatch:
         batch = self._batch(self._table.flush(slots))
         self._ended += self._table.counts(slots)
+        self._ended_states += self._table.state_counts(slots)
         self._table.forget_counts(slots)
         for slot in slots:
             name = self._table.names[slot]
@@ -185,11 +207,14 @@ class Fleet:
         return batch
 
     def peek(self, streams: Iterable[str] | None = None, t: float | None = None) -> pa.RecordBatch:
-        """Provisional predictions of streams (None: all), one each, as Predictor.peek; commits nothing."""
+        """Provisional predictions of streams (None: all), one each, as Predictor.peek; commits nothing.
+
+        The batch has the column `provisional` beside those of `schema`.
+        """
         time = None if t is None else float(check_time(t)[0])
         slots = self._find(streams)
         slots = slots[self._table.last(slots) > -np.inf]
-        return self._batch(Closed.join([self._table.peek(int(slot), time) for slot in slots], self._table.nothing()))
+        return self._table.peek(slots, time).record_batch(self._table.names, self._table.header, provisional=True)
 
     def evict(self, *, idle: float, now: float | None = None) -> pa.RecordBatch:
         """End the streams that were silent for long: close their last windows and free their rows.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamrde.inference.bundle import Header
+from streamrde.inference.bundle import Head, Header
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +24,13 @@ class Prediction:
         t_start, t_end: the window's edges, in the time of the samples, seconds.
         value: class probabilities or regression targets, (outputs,), in the model's dtype.
         labels: names of the outputs; empty where the model has none.
-        label: the most probable class; None for regression.
+        label: the most probable class; None for regression, and for a model with several heads.
+        flag: "out_of_range" where the state left the range it had in training, "not_finite" where it is not finite;
+            None where it is as it should be.
+        step_error: estimate of the solver's error in this window, relative to 1 + the state's size; None where it was
+            not asked for.
+        heads: for a model with several heads, each one's share of `value` and its label, by name.
+        provisional: True of what `peek` gives: the window is still open.
     """
 
     stream: str
@@ -34,6 +40,23 @@ class Prediction:
     value: NDArray[np.floating]
     labels: tuple[str, ...] = ()
     label: str | None = None
+    flag: str | None = None
+    step_error: float | None = None
+    heads: Mapping[str, HeadPrediction] = field(default_factory=dict)
+    provisional: bool = False
+
+
+class HeadPrediction(NamedTuple):
+    """What one of several heads says."""
+
+    value: NDArray[np.floating]
+    """Class probabilities or targets, (outputs of this head,)."""
+    label: str | None
+    """The most probable class; None for regression."""
+
+
+FLAGS = (None, "out_of_range", "not_finite")
+"""What may be said of a state, by number."""
 
 
 class Closed(NamedTuple):
@@ -45,10 +68,14 @@ class Closed(NamedTuple):
     t_end: NDArray[np.float64]
     value: NDArray[np.floating]
     """(windows, outputs)"""
+    flag: NDArray[np.uint8]
+    """Places in FLAGS."""
+    error: NDArray[np.float64]
+    """Estimates of the step's error; NaN: not asked for."""
 
     def take(self, order: NDArray[np.intp]) -> Closed:
         """The windows at the given places."""
-        return Closed(self.slot[order], self.window[order], self.t_start[order], self.t_end[order], self.value[order])
+        return Closed(*(np.asarray(column)[order] for column in self))
 
     @classmethod
     def join(cls, parts: Sequence[Closed], nothing: Closed) -> Closed:
@@ -56,9 +83,9 @@ class Closed(NamedTuple):
         columns = zip(nothing, *parts, strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
-    def predictions(self, names: Sequence[str], header: Header) -> list[Prediction]:
+    def predictions(self, names: Sequence[str], header: Header, *, provisional: bool = False) -> list[Prediction]:
         """One Prediction per window; `names` maps slots to streams."""
-        labels = class_labels(header)
+        labels = () if header.heads else class_labels(header.parts[0])
         return [
             Prediction(
                 names[slot],
@@ -68,13 +95,17 @@ class Closed(NamedTuple):
                 value,
                 header.labels,
                 labels[int(value.argmax())] if labels else None,
+                FLAGS[flag],
+                None if np.isnan(error) else float(error),
+                _by_head(value, header) if header.heads else {},
+                provisional,
             )
-            for slot, window, t_start, t_end, value in zip(*self, strict=True)
+            for slot, window, t_start, t_end, value, flag, error in zip(*self, strict=True)
         ]
 
-    def record_batch(self, names: Sequence[str], header: Header) -> pa.RecordBatch:
+    def record_batch(self, names: Sequence[str], header: Header, *, provisional: bool = False) -> pa.RecordBatch:
         """The same as rows of `prediction_schema`."""
-        schema = prediction_schema(header)
+        schema = prediction_schema(header, provisional=provisional)
         columns = [
             pa.array([names[slot] for slot in self.slot], pa.string()),
             pa.array(self.window),
@@ -82,26 +113,53 @@ class Closed(NamedTuple):
             pa.array(self.t_end),
             pa.FixedSizeListArray.from_arrays(pa.array(self.value.ravel()), header.outputs),
         ]
-        labels = class_labels(header)
-        if labels:
-            columns.append(pa.array([labels[i] for i in self.value.argmax(axis=1)], pa.string()))
+        for head, own in _slices(header):
+            labels = class_labels(head)
+            if labels:
+                columns.append(pa.array([labels[i] for i in self.value[:, own].argmax(axis=1)], pa.string()))
+        columns += [
+            pa.array([FLAGS[flag] for flag in self.flag], pa.string()),
+            pa.array(self.error, pa.float64(), from_pandas=True),
+        ]
+        if provisional:
+            columns.append(pa.array(np.ones(len(self.slot), dtype=bool)))
         return pa.record_batch(columns, schema=schema)
 
 
-def class_labels(header: Header) -> tuple[str, ...]:
+def _slices(header: Header) -> Iterator[tuple[Head, slice]]:
+    """Each head and where its outputs stand."""
+    begin = 0
+    for head in header.parts:
+        yield head, slice(begin, begin := begin + head.outputs)
+
+
+def _by_head(value: NDArray[np.floating], header: Header) -> dict[str, HeadPrediction]:
+    found = {}
+    for head, own in _slices(header):
+        labels, part = class_labels(head), value[own]
+        found[head.name] = HeadPrediction(part, labels[int(part.argmax())] if labels else None)
+    return found
+
+
+def class_labels(head: Head) -> tuple[str, ...]:
     """Names of the classes, "0", "1", ... where the model gives none; empty for regression."""
-    if header.task != "classification":
+    if head.task != "classification":
         return ()
-    return header.labels or tuple(str(i) for i in range(header.outputs))
+    return head.labels or tuple(str(i) for i in range(head.outputs))
 
 
-def prediction_schema(header: Header) -> pa.Schema:
-    """Columns stream, window, t_start, t_end (seconds), value (one number per output); for classification also label.
+def prediction_schema(header: Header, *, provisional: bool = False) -> pa.Schema:
+    """Columns of predictions.
 
-    The metadata of the field `value` names the outputs and their units, as JSON lists under "outputs" and "units".
+    stream, window, t_start, t_end (seconds), value (one number per output); for a classification also label, and with
+    several heads label_NAME for each that classifies; then flag and step_error, null where there is nothing to say (see
+    Prediction); and, of what is not committed, provisional. The metadata of the field `value` name the outputs and
+    their units, as JSON lists under "outputs" and "units", and the heads under "heads".
     """
     dtype = pa.float32() if header.dtype == "float32" else pa.float64()
     metadata = {"outputs": msgspec.json.encode(header.labels), "units": msgspec.json.encode(header.units)}
+    if header.heads:
+        metadata["heads"] = msgspec.json.encode(header.heads)
     fields = [
         pa.field("stream", pa.string(), nullable=False),
         pa.field("window", pa.int64(), nullable=False),
@@ -109,6 +167,11 @@ def prediction_schema(header: Header) -> pa.Schema:
         pa.field("t_end", pa.float64(), nullable=False, metadata={"unit": "s"}),
         pa.field("value", pa.list_(pa.field("item", dtype), header.outputs), nullable=False, metadata=metadata),
     ]
-    if header.task == "classification":
-        fields.append(pa.field("label", pa.string(), nullable=False))
+    for head in header.parts:
+        if head.task == "classification":
+            name = f"label_{head.name}" if head.name else "label"
+            fields.append(pa.field(name, pa.string(), nullable=False))
+    fields += [pa.field("flag", pa.string()), pa.field("step_error", pa.float64())]
+    if provisional:
+        fields.append(pa.field("provisional", pa.bool_(), nullable=False))
     return pa.schema(fields)

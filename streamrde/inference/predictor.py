@@ -11,6 +11,8 @@ from streamrde.errors import ParameterError, SampleError, ShapeError
 from streamrde.floats import as_floats
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed, Prediction
+from streamrde.inference.states import OnRange, Serving, StateCounts
+from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, StreamTable
 from streamrde.windowing.order import Order
 
@@ -26,13 +28,23 @@ class Predictor:
         faults: what to do with a sample that is late, a repeat, or not finite: ``"error"`` raises and leaves the state
             as it was; ``"drop"`` skips and counts it (see `counts`).
         order: what of samples that come late or twice; None: none may come late, and a repeat is a fault.
+        stepper, on_range, step_error: as of Fleet.
     """
 
     def __init__(
-        self, bundle: Bundle, *, stream: str = "", faults: OnFault = "error", order: Order | None = None
+        self,
+        bundle: Bundle,
+        *,
+        stream: str = "",
+        faults: OnFault = "error",
+        order: Order | None = None,
+        stepper: Stepper | None = None,
+        on_range: OnRange = "keep",
+        step_error: bool = False,
     ) -> None:
         check_faults(faults)
-        self._table = StreamTable(bundle, order)
+        serving = Serving(stepper=stepper, on_range=on_range, step_error=step_error)
+        self._table = StreamTable(bundle, order, serving)
         self._table.add(stream)
         self._faults: OnFault = faults
 
@@ -48,6 +60,11 @@ class Predictor:
     def counts(self) -> Counts:
         """What became of the samples since the stream began."""
         return self._table.counts(_SLOT)
+
+    @property
+    def state_counts(self) -> StateCounts:
+        """Windows since the stream began after which the state called for a look."""
+        return self._table.state_counts(_SLOT)
 
     def push(self, t: float, x: ArrayLike) -> list[Prediction]:
         """Take one sample; returns the predictions of the windows it closed, often none.
@@ -95,6 +112,8 @@ class Predictor:
     def peek(self, t: float | None = None) -> Prediction:
         """A provisional prediction from the open window's partial log-signature; commits nothing.
 
+        It sees no sample after the last one pushed. With t the window's end (hold) it is what `advance` will commit.
+
         Args:
             t: time up to which the last value is held (``interpolation="hold"`` only); None: the last sample's.
         Raises:
@@ -102,8 +121,8 @@ class Predictor:
         """
         if not self.counts.samples:
             raise SampleError(f"stream '{self.stream}' has no sample yet: push one before peek", stream=self.stream)
-        closed = self._table.peek(0, None if t is None else float(check_time(t)[0]))
-        return self._predictions(closed)[0]
+        closed = self._table.peek(_SLOT, None if t is None else float(check_time(t)[0]))
+        return closed.predictions(self._table.names, self._table.header, provisional=True)[0]
 
     def snapshot(self) -> bytes:
         """The stream's whole state, as bytes that `restore` reads on any machine."""
@@ -111,14 +130,22 @@ class Predictor:
 
     @classmethod
     def restore(
-        cls, bundle: Bundle, data: bytes, *, faults: OnFault = "error", order: Order | None = None
+        cls,
+        bundle: Bundle,
+        data: bytes,
+        *,
+        faults: OnFault = "error",
+        order: Order | None = None,
+        stepper: Stepper | None = None,
+        on_range: OnRange = "keep",
+        step_error: bool = False,
     ) -> Predictor:
         """The predictor as it was when `snapshot` was called, from a Predictor's or a Fleet's snapshot.
 
         Raises:
             SnapshotError: the bytes are damaged, or belong to another model.
         """
-        predictor = cls(bundle, faults=faults, order=order)
+        predictor = cls(bundle, faults=faults, order=order, stepper=stepper, on_range=on_range, step_error=step_error)
         table = predictor._table
         table.names[0], values = table.read_snapshot(data)
         table.restore(0, values)

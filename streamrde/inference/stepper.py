@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamrde import kernels
-from streamrde.inference.bundle import Bundle
-from streamrde.inference.solvers import TABLEAUX, log_ode_step
+from streamrde.inference.activations import NUMBERS
+from streamrde.inference.bundle import Bundle, Head, Header
+from streamrde.inference.fields import MLP
+from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX, log_ode_step
 
 Array = NDArray[np.floating]
 Floats = NDArray[np.float64]
-
-_erf = np.frompyfunc(math.erf, 1, 1)
-
-# exp overflows to inf in float32 beyond 88; silu and softplus are written so that it does not.
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda v: np.maximum(v, 0),
-    "tanh": np.tanh,
-    "silu": lambda v: v * (0.5 * (1 + np.tanh(0.5 * v))),
-    "softplus": lambda v: np.logaddexp(v, np.zeros_like(v)),
-    "gelu": lambda v: v * (0.5 * (1 + _erf(v * math.sqrt(0.5)).astype(v.dtype))),
-}
-# Numbers of the activations in kernels/stepper.hpp.
-_NUMBERS = {"relu": 1, "tanh": 2, "silu": 3, "softplus": 4, "gelu": 5}
 
 
 class Stepper(Protocol):
@@ -39,50 +26,94 @@ class Stepper(Protocol):
         """Hidden states (n, hidden) of streams whose paths begin at x0, (n, C)."""
 
     def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
-        """Advance z (n, hidden) over a window with log-signatures (n, B).
+        """Advance z (n, hidden) over a window with log-signatures (n, B), unscaled.
 
         Args:
             previous: log-signatures of the windows before, (n, B), which drive the first stage of a model with
                 ``first_stage="previous"``; a stream's first window has its own. None: all are first windows.
         """
 
+    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
+        """As `step`, bit for bit, and an estimate of its error, (n,): see `step_error`."""
+
     def output(self, z: Array) -> Array:
         """What the model predicts in z (n, hidden): probabilities of the classes, or targets, (n, outputs)."""
 
 
 def make_stepper(bundle: Bundle, *, threads: int = 1) -> Stepper:
-    """The fastest stepper there is for a model; the same results for each number of threads."""
-    if kernels.Stepper is None:
+    """The fastest stepper there is for a model; the same results for each number of threads.
+
+    Raises:
+        ParameterError: the model's field is not in its file.
+    """
+    field = bundle.header.field
+    if kernels.Stepper is None or not isinstance(field, MLP) or field.final_activation != "identity":
         return ArrayStepper(bundle)
     return CompiledStepper(bundle, threads=threads)
 
 
-class _BundleStepper:
-    """What the steppers of a bundle have in common: scales on the way in and out."""
+def step_error(coarse: Array, fine: Array) -> Floats:
+    """Root mean square over the state of ``(fine - coarse) / (1 + |fine|)``, (..., hidden) -> (...)."""
+    fine, coarse = fine.astype(np.float64), coarse.astype(np.float64)
+    return np.asarray(np.sqrt((((fine - coarse) / (1 + np.abs(fine))) ** 2).mean(axis=-1)))
+
+
+class Ends:
+    """Where a model's states begin and are read out; what all steppers of a bundle have in common."""
 
     def __init__(self, bundle: Bundle) -> None:
         header, tensors = bundle.header, bundle.tensors
-        self.header = header
+        self.header: Header = header
         self.dtype = np.dtype(header.dtype)
         self._x0 = tensors["x0.shift"], tensors["x0.scale"]
         self._logsig_scale = tensors["logsig.scale"]
         self._output = tensors["output.shift"].astype(self.dtype), tensors["output.scale"].astype(self.dtype)
+        self._initial = tensors["initial.weight"], tensors["initial.bias"]
+        self._readout = tensors["readout.weight"], tensors["readout.bias"]
 
-    def _scaled(self, logsigs: Floats) -> Array:
+    def scaled(self, logsigs: Floats) -> Array:
+        """Log-signatures as they enter the field, (n, B)."""
         return np.ascontiguousarray((logsigs * self._logsig_scale).astype(self.dtype))
 
-    def _scaled_x0(self, x0: Floats) -> Array:
+    def scaled_x0(self, x0: Floats) -> Array:
+        """First samples as they enter the initial layer, (n, C)."""
         shift, scale = self._x0
         return np.ascontiguousarray(((x0 - shift) * scale).astype(self.dtype))
 
+    def initial(self, x0: Floats) -> Array:
+        """See Stepper."""
+        weight, bias = self._initial
+        return self.rows(len(x0), self.header.hidden, [weight @ row + bias for row in self.scaled_x0(x0)])
 
-class ArrayStepper(_BundleStepper):
-    """The step in NumPy: the specification of the compiled one, and what runs where that is not there.
+    def output(self, z: Array) -> Array:
+        """See Stepper."""
+        weight, bias = self._readout
+        return self.predicted(self.rows(len(z), self.header.outputs, [weight @ state + bias for state in z]))
 
-    The field ends in a linear layer, so with h(z) the output of the layer before it
-    ``F(z) l = (sum_j l_j W_j) h(z) + sum_j l_j b_j``. The sums are contracted once per window; every stage of the
-    solver is then a product with a (hidden, width) matrix. One stream at a time, because a matrix product's rounding
-    depends on its shape, and a stream's result must not depend on how many others are stepped with it.
+    def predicted(self, value: Array) -> Array:
+        """Readouts (n, outputs) as probabilities, or in the targets' units."""
+        shift, scale = self._output
+        parts, begin = [], 0
+        for head in self.header.parts:
+            own = slice(begin, begin := begin + head.outputs)
+            part = value[:, own]
+            if head.task == "classification":
+                exponentials = np.exp(part - part.max(axis=1, keepdims=True))
+                parts.append(exponentials / exponentials.sum(axis=1, keepdims=True))
+            else:
+                parts.append(part * scale[own] + shift[own])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def rows(self, count: int, size: int, rows: list[Array]) -> Array:
+        """Rows as one array, (count, size)."""
+        return np.array(rows, dtype=self.dtype).reshape(count, size)
+
+
+class ArrayStepper(Ends):
+    """The step in NumPy: the specification of the compiled one, and what runs for every other family of fields.
+
+    One stream at a time, because a matrix product's rounding depends on its shape, and a stream's result must not
+    depend on how many others are stepped with it.
 
     Args:
         bundle: the model.
@@ -90,65 +121,65 @@ class ArrayStepper(_BundleStepper):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
-        header, tensors = bundle.header, bundle.tensors
-        hidden, features, layers = header.hidden, header.logsig_channels, header.field.layers
-        self._initial = tensors["initial.weight"], tensors["initial.bias"]
-        self._readout = tensors["readout.weight"], tensors["readout.bias"]
-        self._layers = [(tensors[f"field.{i}.weight"], tensors[f"field.{i}.bias"]) for i in range(layers)]
-        self._activations = [ACTIVATIONS[name] for name in header.field.activations]
-        # Rows h*B + j of the last layer, regrouped so that contracting over j is one vector-matrix product; the bias
-        # rides along as one more column.
-        weight = tensors[f"field.{layers}.weight"].reshape(hidden, features, header.field.width)
-        bias = tensors[f"field.{layers}.bias"].reshape(hidden, features, 1)
-        self._last = np.ascontiguousarray(np.concatenate([weight, bias], axis=2).transpose(1, 0, 2)).reshape(
-            features, -1
-        )
-
-    def initial(self, x0: Floats) -> Array:
-        """See Stepper."""
-        weight, bias = self._initial
-        return self._rows(len(x0), self.header.hidden, [weight @ row + bias for row in self._scaled_x0(x0)])
+        header = bundle.header
+        self._field: Any = header.field.build(bundle.tensors, header.hidden, header.path_channels, header.depth)
+        self._decay = bundle.tensors["decay"] if header.decay else None
 
     def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
         """See Stepper."""
-        own = self._scaled(logsigs)
-        before = self._scaled(previous) if previous is not None and self.header.first_stage == "previous" else None
-        moved = []
-        for i, state in enumerate(z):
-            first = None if before is None else self._drift(before[i])
-            moved.append(log_ode_step(state, self._drift(own[i]), self.header.solver, first_drift=first))
-        return self._rows(len(z), self.header.hidden, moved)
+        return self._steps(z, logsigs, previous, estimate=False)[0]
 
-    def output(self, z: Array) -> Array:
+    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
         """See Stepper."""
-        weight, bias = self._readout
-        value = self._rows(len(z), self.header.outputs, [weight @ state + bias for state in z])
-        if self.header.task == "classification":
-            exponentials = np.exp(value - value.max(axis=1, keepdims=True))
-            return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
-        shift, scale = self._output
-        return np.asarray(value * scale + shift)
+        return self._steps(z, logsigs, previous, estimate=True)
 
-    def _drift(self, scaled: Array) -> Callable[[Array], Array]:
-        contracted = (scaled @ self._last).reshape(self.header.hidden, -1)
-        matrix, offset = contracted[:, :-1], contracted[:, -1]
+    def _steps(self, z: Array, logsigs: Floats, previous: Floats | None, *, estimate: bool) -> tuple[Array, Floats]:
+        own = self.scaled(logsigs)
+        before = self.scaled(previous) if previous is not None and self.header.first_stage == "previous" else None
+        moved, errors = [], np.zeros(len(z))
+        for i, state in enumerate(z):
+            first = None if before is None else before[i]
+            if hasattr(self._field, "flow"):
+                fading = None if self._decay is None else self._decay.astype(np.float64) * logsigs[i, 0]
+                moved.append(self._field.flow(state, own[i], fading))
+            else:
+                state, errors[i] = self._solve(state, own[i], first, float(logsigs[i, 0]), estimate=estimate)
+                moved.append(state)
+        return self.rows(len(z), self.header.hidden, moved), errors
 
-        def drift(z: Array) -> Array:
-            for (weight, bias), activation in zip(self._layers, self._activations, strict=True):
-                z = activation(weight @ z + bias)
-            return np.asarray(matrix @ z + offset)
+    def _solve(
+        self, z: Array, own: Array, first: Array | None, seconds: float, *, estimate: bool
+    ) -> tuple[Array, float]:
+        header, decay = self.header, self._decay
+        drift = self._field.drift(own)
+        first_drift = None if first is None else self._field.drift(first)
 
-        return drift
+        def solve(substeps: int) -> Array:
+            fading = None if decay is None else lambda share: np.exp(decay * self.dtype.type(-seconds * share))
+            return np.asarray(
+                log_ode_step(z, drift, header.solver, first_drift=first_drift, substeps=substeps, fading=fading)
+            )
 
-    def _rows(self, count: int, size: int, rows: list[Array]) -> Array:
-        return np.array(rows, dtype=self.dtype).reshape(count, size)
+        power = 2.0 ** TABLEAUX[header.solver].order
+        if header.substeps != "auto":
+            coarse = solve(header.substeps)
+            error = step_error(coarse, solve(2 * header.substeps)) * power / (power - 1) if estimate else 0.0
+            return coarse, float(error)
+        coarse, n = solve(1), 2
+        while True:
+            fine = solve(n)
+            error = step_error(coarse, fine) / (power - 1)
+            # NaN is accepted: more steps would not mend it.
+            if not error > header.tolerance or 2 * n > MOST_SUBSTEPS:
+                return fine, float(error)
+            coarse, n = fine, 2 * n
 
 
-class CompiledStepper(_BundleStepper):
+class CompiledStepper(Ends):
     """The same step in C++, a block of streams at a time; each stream's bits are those it would have alone.
 
     Args:
-        bundle: the model.
+        bundle: the model; its field is an MLP with a final linear layer.
         threads: how many to split large batches over.
     """
 
@@ -157,43 +188,50 @@ class CompiledStepper(_BundleStepper):
         header, field = bundle.header, bundle.header.field
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in bundle.tensors.items()}
         self._threads = threads
+        self._carries = header.first_stage == "previous"
 
         def layer(name: str) -> tuple[Array, Array]:
             return tensors[f"{name}.weight"], tensors[f"{name}.bias"]
 
         tableau = TABLEAUX[header.solver]
         assert kernels.Stepper is not None  # noqa: S101 (make_stepper saw to it)
+        assert isinstance(field, MLP)  # noqa: S101
         self._native = kernels.Stepper(
             self.dtype == np.float64,
-            (*layer("initial"), 0),
-            (*layer("readout"), 0),
-            [(*layer(f"field.{i}"), _NUMBERS[name]) for i, name in enumerate(field.activations)],
+            (*layer("initial"), NUMBERS["identity"]),
+            (*layer("readout"), NUMBERS["identity"]),
+            [(*layer(f"field.{i}"), NUMBERS[name]) for i, name in enumerate(field.activations)],
             layer(f"field.{field.layers}"),
             header.logsig_channels,
-            None,
+            tensors["decay"] if header.decay else None,
             (tableau.order, tableau.parts, tableau.nodes, tableau.stages, tableau.weights),
-            1,
-            1.0,
-            2,
+            0 if header.substeps == "auto" else header.substeps,
+            header.tolerance,
+            MOST_SUBSTEPS,
         )
+        heads: tuple[Head, ...] = header.parts
+        self._one_classifier = len(heads) == 1 and heads[0].task == "classification"
 
     def initial(self, x0: Floats) -> Array:
         """See Stepper."""
-        return np.asarray(self._native.initial(self._scaled_x0(x0)))
+        return np.asarray(self._native.initial(self.scaled_x0(x0)))
 
     def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
         """See Stepper."""
-        before = None
-        if previous is not None and self.header.first_stage == "previous":
-            before = self._scaled(previous)
-        return np.asarray(
-            self._native.step(np.ascontiguousarray(z), self._scaled(logsigs), before, None, False, self._threads)
-        )
+        return self._step(z, logsigs, previous, False)  # type: ignore[no-any-return]
+
+    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
+        """See Stepper."""
+        return self._step(z, logsigs, previous, True)  # type: ignore[no-any-return]
 
     def output(self, z: Array) -> Array:
         """See Stepper."""
-        z = np.ascontiguousarray(z)
-        if self.header.task == "classification":
-            return np.asarray(self._native.output(z, True))
-        shift, scale = self._output
-        return np.asarray(self._native.output(z, False) * scale + shift)
+        value = np.asarray(self._native.output(np.ascontiguousarray(z), self._one_classifier))
+        return value if self._one_classifier else self.predicted(value)
+
+    def _step(self, z: Array, logsigs: Floats, previous: Floats | None, estimate: bool) -> Any:
+        before = self.scaled(previous) if self._carries and previous is not None else None
+        seconds = np.ascontiguousarray(logsigs[:, 0]) if self.header.decay else None
+        return self._native.step(
+            np.ascontiguousarray(z), self.scaled(logsigs), before, seconds, estimate, self._threads
+        )

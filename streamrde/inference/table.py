@@ -1,16 +1,13 @@
 """The live state of streams: one row of float64 each, and all that can happen to it.
 
-    (see windowing.rows) | z | previous
+    (see windowing.rows) | (see states)
 
-z: hidden state, (hidden,). previous: the last closed window's log-signature, (B,), only for models with
-``first_stage="previous"``. A Fleet is a table of such rows, a Predictor is a table with one, a snapshot is the bytes of
+A Fleet is a table of such rows, a Predictor is a table with one, a snapshot is the bytes of
 one and of the samples that are held beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -21,7 +18,7 @@ from streamrde import snapshots
 from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed
-from streamrde.inference.stepper import make_stepper
+from streamrde.inference.states import Serving, StateCounts, States
 from streamrde.kernels import Loop, fold
 from streamrde.windowing.compiled import compiled_loop
 from streamrde.windowing.logsigs import explain_unusable
@@ -73,22 +70,19 @@ class SnapshotHeader(msgspec.Struct, frozen=True, tag="stream", tag_field="kind"
 class StreamTable:
     """Rows of live streams of one model, addressed by slot."""
 
-    def __init__(self, bundle: Bundle, order: Order | None = None) -> None:
+    def __init__(self, bundle: Bundle, order: Order | None = None, serving: Serving | None = None) -> None:
         header = bundle.header
         self.bundle = bundle
         self.header = header
-        self.stepper = make_stepper(bundle)
         layout = Layout(header.partition)
-        previous = header.logsig_channels if header.first_stage == "previous" else 0
-        stops = np.cumsum([layout.width, header.hidden, previous])
-        self._x, self._signature = layout.x, layout.signature
-        self._z, self._previous = (slice(a, b) for a, b in pairwise(stops))
-        self._blank = np.zeros(stops[-1])
+        self.states = States(bundle, serving or Serving(), layout.width)
+        self._signature = layout.signature
+        self._blank = np.zeros(self.states.stop)
         self._blank[: layout.width] = layout.blank
         self._entry = layout.entry
         order = order or Order()
-        self.loop = compiled_loop(Loop, layout, int(stops[-1]), order) or ReferenceLoop(layout, order)
-        self.rows = np.empty((0, stops[-1]))
+        self.loop = compiled_loop(Loop, layout, self.states.stop, order) or ReferenceLoop(layout, order)
+        self.rows = np.empty((0, self.states.stop))
         self.names: list[str] = []
         self.unused = Unused(np.empty(0, np.intp), np.empty(0, np.int64))
         """Of the last push."""
@@ -119,9 +113,14 @@ class StreamTable:
         """Sum over streams of their rows' fates."""
         return Counts(*(int(n) for n in self.rows[slots, COUNTS].sum(axis=0)))
 
+    def state_counts(self, slots: Slots) -> StateCounts:
+        """Sum over streams of the windows that call for a look."""
+        return self.states.counts(self.rows, slots)
+
     def forget_counts(self, slots: Slots) -> None:
         """Begin to count anew."""
         self.rows[slots, COUNTS] = 0
+        self.states.forget_counts(self.rows, slots)
 
     def last(self, slots: Slots) -> Floats:
         """Latest time of each stream's samples; -inf where there is none."""
@@ -144,15 +143,19 @@ class StreamTable:
             raise self._refused(Refusal(*taken), slots, t, x)
         taken = Taken(*taken)
         self.unused = Unused(taken.unused, taken.fault)
-        return self._take(taken)
+        return self._tell(self._take(taken))
 
     def advance(self, slots: Slots, t: Floats) -> Closed:
         """Time t, (slots,), has come: close the windows that end by then, as far as lateness allows."""
-        return self._take(Taken(*self.loop.advance(self.rows, slots, t)))
+        return self._tell(self._take(Taken(*self.loop.advance(self.rows, slots, t))))
 
     def flush(self, slots: Slots) -> Closed:
-        """Close the open windows as the ends of their streams; a window in which nothing happened is none."""
-        return self._take(Taken(*self.loop.flush(self.rows, slots)))
+        """Close the open windows as the ends of their streams; a window in which nothing happened is none.
+
+        Of a model that emits last, the one prediction of each stream, of all its windows.
+        """
+        closed = self._take(Taken(*self.loop.flush(self.rows, slots)))
+        return closed if self.header.emit == "every" else self._last(slots, closed)
 
     def reset(self, slots: Slots) -> None:
         """Make streams as new; what they counted is forgotten too."""
@@ -160,25 +163,31 @@ class StreamTable:
         for slot in slots.tolist():
             self.loop.hold(slot, np.empty((0, self._entry)), 0)
 
-    def peek(self, slot: int, t: float | None) -> Closed:
-        """What the open window would predict if it ended at time t, or at the last sample; nothing is committed."""
-        before = self.rows[slot].copy()
-        slots = np.array([slot])
+    def peek(self, slots: Slots, t: float | None) -> Closed:
+        """What each open window would predict if it ended at time t, or at the last sample; nothing is committed.
+
+        Where t is the window's end under hold, this is the prediction that `advance` will commit, bit for bit.
+        """
+        before = self.rows[slots]
         try:
-            end = before[Column.LAST]
+            end, committed = before[:, Column.LAST].copy(), self.nothing()
             if t is not None and self.header.interpolation == "hold":
-                self._take(Taken(*self.loop.pass_time(self.rows, slots, np.array([t]))))
-                end = max(t, before[Column.LAST])
-                self._move_time(slot, end)
-            if self.rows[slot, Column.FILLED]:
-                closed = self._take(Taken(*self.loop.close(self.rows, slots)))
-                return closed._replace(t_end=np.array([end]))
-            row = self.rows[slot]
-            value = self.stepper.output(self.rows[slots, self._z].astype(self.stepper.dtype))
-            start = row[[Column.START]]
-            return Closed(slots, row[[Column.WINDOW]].astype(np.int64), start, start, value)
+                committed = self._take(Taken(*self.loop.pass_time(self.rows, slots, np.full(len(slots), t))))
+                end = np.maximum(t, end)
+                self._move_time(slots, end)
+            filled = self.rows[slots, Column.FILLED] > 0
+            closed = self._take(Taken(*self.loop.close(self.rows, slots[filled])))
+            closed = closed._replace(t_end=end[self._places(slots, closed.slot)])
+            if self.header.emit == "last":
+                return self._last(slots, closed)
+            # A window that ends just now is told as it will be; one that has only begun, as the state stands.
+            just_now = committed.take(np.flatnonzero(committed.t_end == end[self._places(slots, committed.slot)]))
+            rest = slots[~filled & ~np.isin(slots, just_now.slot)]
+            just_now = just_now.take(np.flatnonzero(~np.isin(just_now.slot, closed.slot)))
+            found = Closed.join([closed, just_now, self._standing(rest)], self.nothing())
+            return found.take(np.argsort(self._places(slots, found.slot), kind="stable"))
         finally:
-            self.rows[slot] = before
+            self.rows[slots] = before
 
     def snapshot(self, slot: int) -> bytes:
         """The stream's row and held samples with a header that says what they belong to."""
@@ -213,8 +222,8 @@ class StreamTable:
         if len(taken.began) and len(taken.slot) and (taken.begins > 1).any():
             return self._take_in_turn(taken)
         self._begin(taken.began, taken.first)
-        value = self._step(taken.slot, taken.since, taken.logsigs)
-        return Closed(taken.slot, taken.window, taken.start, taken.end, value)
+        stepped = self.states.step(self.rows, taken.slot, taken.since, taken.logsigs)
+        return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
 
     def _take_in_turn(self, taken: Taken) -> Closed:
         """`_take` where a stream's state begins between two of its windows: one state after the other."""
@@ -225,47 +234,56 @@ class StreamTable:
         turn = np.arange(states.shape[1]) - np.repeat(leads, np.diff(np.append(leads, states.shape[1])))
         turn = turn[place.ravel()]
         of_window, of_beginning = turn[: len(taken.slot)], turn[len(taken.slot) :]
-        value = np.empty((len(taken.slot), self.header.outputs), dtype=self.stepper.dtype)
+        stepped = self.states.nothing(len(taken.slot))
         for now in range(int(turn.max()) + 1):
             begin, step = of_beginning == now, of_window == now
             self._begin(taken.began[begin], taken.first[begin])
-            value[step] = self._step(taken.slot[step], taken.since[step], taken.logsigs[step])
-        return Closed(taken.slot, taken.window, taken.start, taken.end, value)
+            part = self.states.step(self.rows, taken.slot[step], taken.since[step], taken.logsigs[step])
+            stepped.value[step], stepped.flag[step], stepped.error[step] = part
+        return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
 
     def _begin(self, slots: Slots, first: Floats) -> None:
         """Give streams their initial states."""
         if len(slots):
-            self.rows[slots, self._z] = self.stepper.initial(np.insert(first, 0, 0.0, axis=1))
+            self.states.begin(self.rows, slots, first)
 
-    def _step(self, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> NDArray[np.floating]:
-        """Step streams over closed windows, in order, and read out; a slot stands once per window."""
-        stepper = self.stepper
-        values = np.empty((len(slots), self.header.outputs), dtype=stepper.dtype)
-        for places in _rounds(slots):
-            of, own = slots[places], logsigs[places]
-            z = self.rows[of, self._z].astype(stepper.dtype)
-            if self._previous.stop > self._previous.start:
-                previous = np.where(windows[places, None] > 0, self.rows[of, self._previous], own)
-                self.rows[of, self._previous] = own
-                z = stepper.step(z, own, previous)
-            else:
-                z = stepper.step(z, own)
-            self.rows[of, self._z] = z
-            values[places] = stepper.output(z)
-        return values
+    def _tell(self, closed: Closed) -> Closed:
+        """What of closed windows is told while a stream goes on."""
+        return closed if self.header.emit == "every" else self.nothing()
 
-    def _move_time(self, slot: int, end: float) -> None:
-        """Hold the last value from where the path ends to time `end`, in the open window."""
-        row = self.rows[slot]
-        increments = np.zeros((1, self.header.path_channels))
-        increments[0, 0] = end - row[Column.T0] - row[Column.CURSOR]
+    def _last(self, slots: Slots, closed: Closed) -> Closed:
+        """The predictions of streams whose last windows closed, some of them just now."""
+        slots = slots[self.rows[slots, Column.WINDOW] > 0]
+        row, error, end = self.rows[slots], np.full(len(slots), np.nan), self.rows[slots, Column.START]
+        just_now = self._places(slots, closed.slot)
+        error[just_now], end[just_now] = closed.error, closed.t_end
+        seen = self.states.look(self.rows, slots)._replace(error=error)
+        return Closed(slots, row[:, Column.WINDOW].astype(np.int64) - 1, row[:, Column.T0], end, *seen)
+
+    def _standing(self, slots: Slots) -> Closed:
+        """Predictions of streams whose open windows are still empty."""
+        row = self.rows[slots]
+        start, window = row[:, Column.START], row[:, Column.WINDOW].astype(np.int64)
+        return Closed(slots, window, start, start, *self.states.look(self.rows, slots))
+
+    @staticmethod
+    def _places(slots: Slots, wanted: Slots) -> Slots:
+        """Where the wanted ones stand among distinct slots."""
+        order = np.argsort(slots)
+        return np.asarray(order[np.searchsorted(slots, wanted, sorter=order)], dtype=np.intp)
+
+    def _move_time(self, slots: Slots, end: Floats) -> None:
+        """Hold the last values from where the paths end to times `end`, in the open windows."""
+        passed = end - self.rows[slots, Column.T0] - self.rows[slots, Column.CURSOR]
+        slots, passed = slots[passed > 0], passed[passed > 0]
+        increments = np.zeros((len(slots), self.header.path_channels))
+        increments[:, 0] = passed
         if self.header.missing.elapsed:
-            increments[0, -len(self.header.channels) :] = increments[0, 0]
-        if increments[0, 0] > 0:
-            signature = row[self._signature][None].copy()
-            fold(signature, increments, np.zeros(1, np.intp), np.ones(1, np.intp), self.header.depth)
-            row[self._signature] = signature[0]
-            row[Column.FILLED] += 1
+            increments[:, -len(self.header.channels) :] = passed[:, None]
+        signature = self.rows[slots, self._signature]
+        fold(signature, increments, np.arange(len(slots)), np.ones(len(slots), np.intp), self.header.depth)
+        self.rows[slots, self._signature] = signature
+        self.rows[slots, Column.FILLED] += 1
 
     def _refused(self, refusal: Refusal, slots: Slots, t: Floats, x: Floats) -> SampleError:
         row, bound = refusal.row, refusal.bound
@@ -282,18 +300,4 @@ class StreamTable:
     def nothing(self) -> Closed:
         """No window closed."""
         empty = np.empty(0)
-        value = np.empty((0, self.header.outputs), dtype=self.stepper.dtype)
-        return Closed(empty.astype(np.intp), empty.astype(np.int64), empty, empty, value)
-
-
-def _rounds(slots: Slots) -> Iterator[NDArray[np.intp]]:
-    """Places of the windows that can be stepped together: each stream's first, then each one's second, and so on."""
-    if len(slots) < 2:
-        yield from [np.zeros(1, np.intp)] * len(slots)
-        return
-    order = np.argsort(slots, kind="stable")
-    leads = np.flatnonzero(np.diff(slots[order], prepend=-1))
-    turn = np.empty(len(slots), dtype=np.intp)
-    turn[order] = np.arange(len(slots)) - np.repeat(leads, np.diff(leads, append=len(slots)))
-    by_turn = np.argsort(turn, kind="stable")
-    yield from np.split(by_turn, np.cumsum(np.bincount(turn))[:-1])
+        return Closed(empty.astype(np.intp), empty.astype(np.int64), empty, empty, *self.states.nothing(0))

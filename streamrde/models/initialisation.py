@@ -3,8 +3,37 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
+from streamrde.errors import ParameterError
+from streamrde.inference.fields import MLP
+from streamrde.models.fields import LinearField, LogNCDEField, MLPField
 from streamrde.models.neural_rde import NeuralRDE
+
+
+@torch.no_grad()
+def shrink_field(model: NeuralRDE, gain: float) -> None:
+    """Multiply the field by `gain`, where it is a last layer of weights."""
+    weights = [model.field.weight] if isinstance(model.field, LinearField) else list(last_layer(model).parameters())
+    for weight in weights:
+        weight.mul_(gain)
+
+
+def carries_samples(model: NeuralRDE) -> bool:
+    """Whether `carry_sample` works for the model's field."""
+    spec = model.header.field
+    return isinstance(spec, MLP) and spec.final_activation == "identity"
+
+
+def last_layer(model: NeuralRDE) -> nn.Linear:
+    """The field's final linear layer.
+
+    Raises:
+        ParameterError: it has none.
+    """
+    if not isinstance(model.field, (MLPField, LogNCDEField)):
+        raise ParameterError(f"field {model.header.field}: it has no last layer; use start='random'")
+    return model.field.last
 
 
 @torch.no_grad()
@@ -19,7 +48,7 @@ def carry_sample(model: NeuralRDE) -> None:
     features = model.header.logsig_channels
     # Channels that count observations grow without end, as time does, and are not carried either.
     carried = range(min(1 + len(model.header.channels), model.header.hidden))
-    last = model.field.last
+    last = last_layer(model)
     weight = last.weight.view(model.header.hidden, features, -1)
     bias = last.bias.view(model.header.hidden, features)
     # Time grows without end and is no sample to carry: component 0 stays as it was drawn.

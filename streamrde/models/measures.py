@@ -26,6 +26,23 @@ def predict(model: NeuralRDE, examples: Sequence[Example], *, batch_size: int, d
     return outputs
 
 
+@torch.no_grad()
+def state_range(
+    model: NeuralRDE, examples: Sequence[Example], *, batch_size: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Least and greatest value of each component of the state over all windows, (hidden,) each."""
+    low, high = [], []
+    for start in range(0, len(examples), batch_size):
+        part = examples[start : start + batch_size]
+        batch = collate(part, device)
+        states = model.hidden_states(batch.x0, batch.logsigs).double()
+        for own, example in zip(states, part, strict=True):
+            real = own[: len(example.logsigs) + 1]
+            low.append(real.amin(dim=0))
+            high.append(real.amax(dim=0))
+    return torch.stack(low).amin(dim=0), torch.stack(high).amax(dim=0)
+
+
 def measure(
     examples: Sequence[Example], outputs: Sequence[Array], *, seconds: Sequence[float] = ()
 ) -> dict[str, float]:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 import streamrde
 from streamrde.errors import ParameterError, ShapeError
-from streamrde.inference.bundle import MLP, Bundle, Channel, Header, Task
-from streamrde.inference.solvers import FirstStage, Solver, log_ode_step
-from streamrde.models.fields import MLPField
+from streamrde.inference.bundle import Bundle, Channel, Emit, Head, Header, Pooling, Task
+from streamrde.inference.fields import MLP, External, Linear, LogNCDE
+from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX, FirstStage, Solver, Substeps, log_ode_step
+from streamrde.models.fields import AnyField, LinearField, ModuleField, make_field
 from streamrde.models.scaling import Scaling
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
@@ -23,6 +24,7 @@ from streamrde.windowing.policies import Every, Interpolation, Windows
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _SCALES = Scaling._fields
 _MLP, _WINDOWS, _MISSING = MLP(), Every(1.0), Missing()
+_FLOAT64 = {*_SCALES, "range_low", "range_high"}
 
 
 class NeuralRDE(nn.Module):
@@ -37,10 +39,15 @@ class NeuralRDE(nn.Module):
         depth: depth of the log-signatures.
         hidden: size of the state z.
         outputs: number of outputs: classes or targets.
-        field: the vector field F.
+        field: the vector field F: a spec (`MLP`, `LogNCDE`, `Linear`), or a torch module that maps z (N, hidden) to
+            (N, hidden, B), which is served by a `TorchStepper` or as ONNX.
         solver: "euler", "midpoint" or "rk4" (torchdiffeq's, the 3/8 rule); one step per window.
         first_stage: "own", the textbook step, or "previous": the first stage sees the window before, as
             torchcde.cdeint does by default.
+        substeps: steps of the solver per window, or "auto": doubled until the estimated error is within `tolerance`.
+        tolerance: what the error of a step, relative to 1 + the state's size, should not exceed.
+        decay: where > 0, the state decays, ``dz/ds = F(z) l - decay z * duration``; this is the rate per second that
+            training starts from. It is learned for each component, stays >= 0, and keeps an endless stream bounded.
         windows: how time is cut into windows; stored with the model, so that it is served as it was trained.
         interpolation: the path between samples, "linear" or "hold".
         missing: what the path makes of channels that were not observed; it may add channels.
@@ -51,6 +58,10 @@ class NeuralRDE(nn.Module):
         task: "regression" or "classification" (the outputs are then logits).
         labels: names of the outputs.
         target_units: units of the outputs.
+        heads: several predictions from one state; their outputs, one after the other, are `outputs`. `task`, `labels`
+            and `target_units` are then theirs.
+        pooling: what is read out: "state", or "mean" of the states after all windows so far.
+        emit: "every" window's prediction is served, or only the "last" one, when the stream ends.
         description: free text that is stored with the model.
         dtype: torch.float32 or torch.float64.
     Raises:
@@ -63,6 +74,8 @@ class NeuralRDE(nn.Module):
     logsig_scale: Tensor
     output_shift: Tensor
     output_scale: Tensor
+    range_low: Tensor
+    range_high: Tensor
 
     def __init__(
         self,
@@ -71,9 +84,12 @@ class NeuralRDE(nn.Module):
         hidden: int,
         outputs: int,
         *,
-        field: MLP = _MLP,
+        field: MLP | LogNCDE | Linear | nn.Module = _MLP,
         solver: Solver = "rk4",
         first_stage: FirstStage = "own",
+        substeps: Substeps = 1,
+        tolerance: float = 1e-3,
+        decay: float = 0.0,
         windows: Windows = _WINDOWS,
         interpolation: Interpolation = "linear",
         missing: Missing = _MISSING,
@@ -84,21 +100,30 @@ class NeuralRDE(nn.Module):
         task: Task = "regression",
         labels: Sequence[str] = (),
         target_units: Sequence[str] = (),
+        heads: Sequence[Head] = (),
+        pooling: Pooling = "state",
+        emit: Emit = "every",
         description: str = "",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         if dtype not in _DTYPES:
             raise ParameterError(f"dtype={dtype}: use torch.float32 or torch.float64")
+        if not decay >= 0:
+            raise ParameterError(f"decay={decay}: a rate per second, at least 0")
+        module = field if isinstance(field, nn.Module) else None
         self.header = _checked(
             Header(
                 channels=_channels(channels, names, units, fills),
                 depth=depth,
                 hidden=hidden,
                 outputs=outputs,
-                field=field,
+                field=External() if isinstance(field, nn.Module) else field,
                 solver=solver,
                 first_stage=first_stage,
+                substeps=substeps,
+                tolerance=tolerance,
+                decay=decay > 0,
                 windows=windows,
                 interpolation=interpolation,
                 missing=missing,
@@ -106,24 +131,37 @@ class NeuralRDE(nn.Module):
                 task=task,
                 labels=tuple(labels),
                 units=tuple(target_units),
+                heads=tuple(heads),
+                pooling=pooling,
+                emit=emit,
                 description=description,
                 dtype=_DTYPES[dtype],  # type: ignore[arg-type]
             )
         )
         channels, features = self.header.path_channels, self.header.logsig_channels
         self.initial = nn.Linear(channels, hidden, dtype=dtype)
-        self.field = MLPField(field, hidden=hidden, features=features, dtype=dtype)
+        self.field: AnyField = make_field(self.header, dtype=dtype, module=module)
         self.readout = nn.Linear(hidden, outputs, dtype=dtype)
         sizes = dict(zip(_SCALES, (channels, channels, features, outputs, outputs), strict=True))
         for name, size in sizes.items():
             start = torch.zeros if name.endswith("shift") else torch.ones
             self.register_buffer(name, start(size, dtype=torch.float64))
+        self.register_buffer("range_low", torch.full((hidden,), -torch.inf, dtype=torch.float64))
+        self.register_buffer("range_high", torch.full((hidden,), torch.inf, dtype=torch.float64))
+        # Its magnitude is the rate, so that no step of the optimiser can make it negative.
+        self.decay = nn.Parameter(torch.full((hidden,), decay, dtype=dtype)) if decay else None
 
     def set_scaling(self, scaling: Scaling) -> None:
         """Store the scaling of inputs and outputs."""
         with torch.no_grad():
             for name, value in scaling._asdict().items():
                 getattr(self, name).copy_(torch.as_tensor(value))
+
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """Store between what the states were in training, (hidden,) each."""
+        with torch.no_grad():
+            self.range_low.copy_(low)
+            self.range_high.copy_(high)
 
     def forward(self, x0: Tensor, logsigs: Tensor, *, precontract: bool = True) -> Tensor:
         """Outputs after every window.
@@ -134,11 +172,19 @@ class NeuralRDE(nn.Module):
             precontract: contract the field's last layer with each log-signature once per window instead of once per
                 stage: the same result for a fraction of the work.
         Returns:
-            (N, K, outputs): logits (classification) or values in the targets' units (regression).
+            (N, K, outputs): logits (classification) or values in the targets' units (regression), of every window also
+            where only the last is served.
         Raises:
             ShapeError: another number of channels, of log-signature coefficients, or of streams.
         """
-        return self.outputs(self.hidden_states(x0, logsigs, precontract=precontract)[:, 1:])
+        return self.outputs(self.pooled(self.hidden_states(x0, logsigs, precontract=precontract)[:, 1:]))
+
+    def pooled(self, states: Tensor) -> Tensor:
+        """What of the states after each window, (N, K, hidden), is read out: themselves, or their running mean."""
+        if self.header.pooling == "state":
+            return states
+        counts = torch.arange(1, states.shape[1] + 1, dtype=states.dtype, device=states.device)
+        return states.cumsum(dim=1) / counts[:, None]
 
     def hidden_states(
         self, x0: Tensor, logsigs: Tensor, *, precontract: bool = True, mask: Tensor | None = None
@@ -155,39 +201,95 @@ class NeuralRDE(nn.Module):
             raise ShapeError(f"logsigs has shape {tuple(logsigs.shape)}; expected ({x0.shape[0]}, K, {features})")
         dtype = self.initial.weight.dtype
         z = self.initial(((x0 - self.x0_shift) * self.x0_scale).to(dtype))
-        contract = self.field.contracted if precontract else self.field.plain
         states, previous = [z], None
-        for logsig in (logsigs * self.logsig_scale).to(dtype).unbind(1):
-            drift = contract(logsig, mask=mask)
-            z = log_ode_step(z, drift, self.header.solver, first_drift=previous)
+        scaled, seconds = (logsigs * self.logsig_scale).to(dtype), logsigs[..., :1].to(dtype)
+        for k, logsig in enumerate(scaled.unbind(1)):
+            z = self.step(z, logsig, previous, seconds[:, k], mask=mask, precontract=precontract)
             states.append(z)
             if self.header.first_stage == "previous":
-                previous = drift
+                previous = logsig
         return torch.stack(states, dim=1)
+
+    def step(
+        self,
+        z: Tensor,
+        logsig: Tensor,
+        previous: Tensor | None,
+        seconds: Tensor,
+        *,
+        mask: Tensor | None = None,
+        precontract: bool = True,
+    ) -> Tensor:
+        """z (N, hidden) after one window.
+
+        Args:
+            logsig: its log-signature, scaled, (N, B).
+            previous: that of the window before, for the first stage; None: its own.
+            seconds: its duration, (N, 1); read only where the state decays.
+            mask, precontract: as for `hidden_states`.
+        """
+        header, decay = self.header, None if self.decay is None else self.decay.abs()
+        if isinstance(self.field, LinearField):
+            return self.field.flow(z, logsig, None if decay is None else decay * seconds)
+        drift = self.field.drift(logsig, mask=mask, precontract=precontract)
+        first = None if previous is None else self.field.drift(previous, mask=mask, precontract=precontract)
+
+        def solve(substeps: int) -> Tensor:
+            fading = None if decay is None else lambda share: torch.exp(-decay * seconds * share)
+            return log_ode_step(z, drift, header.solver, first_drift=first, substeps=substeps, fading=fading)  # type: ignore[no-any-return]
+
+        if header.substeps != "auto":
+            return solve(header.substeps)
+        coarse, n, done = solve(1), 2, torch.zeros(len(z), 1, dtype=torch.bool, device=z.device)
+        accepted = coarse
+        while True:
+            fine = solve(n)
+            error = (((fine - coarse) / (1 + fine.abs())) ** 2).mean(dim=1, keepdim=True).sqrt()
+            accepted = torch.where(done, accepted, fine)
+            done = done | ~(error / (2 ** TABLEAUX[header.solver].order - 1) > header.tolerance)
+            if bool(done.all()) or 2 * n > MOST_SUBSTEPS:
+                return accepted
+            coarse, n = fine, 2 * n
 
     def outputs(self, z: Tensor) -> Tensor:
         """The readout of hidden states, (..., hidden) -> (..., outputs)."""
         y = self.readout(z)
-        if self.header.task == "classification":
+        if all(head.task == "classification" for head in self.header.parts):
             return y  # type: ignore[no-any-return]
         return y * self.output_scale.to(y.dtype) + self.output_shift.to(y.dtype)  # type: ignore[no-any-return]
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle) -> NeuralRDE:
-        """The torch model of a bundle, for training further or for gradients."""
+    def from_bundle(cls, bundle: Bundle, *, field: nn.Module | None = None) -> NeuralRDE:
+        """The torch model of a bundle, for training further or for gradients.
+
+        Args:
+            field: the module, of a bundle whose field is not in its file.
+        Raises:
+            ParameterError: there is none, or it has other weights than the bundle's had.
+        """
         header = bundle.header
+        if isinstance(header.field, External) and field is None:
+            make_field(header, dtype=getattr(torch, header.dtype))
         model = cls(
             header.path_channels,
             header.depth,
             header.hidden,
             header.outputs,
-            field=header.field,
+            field=field or header.field,  # type: ignore[arg-type]
+            decay=1.0 if header.decay else 0.0,
+            heads=header.heads,
             dtype=getattr(torch, header.dtype),
         )
+        if isinstance(model.field, ModuleField) and model.field.spec() != header.field:
+            raise ParameterError(
+                "this module has other weights, or another class, than the one the bundle was made with"
+            )
         model.header = header
-        names = {_tensor_name(name): name for name in model.state_dict()}
+        own = model.state_dict()
+        names = {_tensor_name(name): name for name in own if _tensor_name(name) in bundle.tensors}
         # A copy: the bundle's arrays may be read-only, and must not train along.
-        model.load_state_dict({names[name]: torch.tensor(tensor) for name, tensor in bundle.tensors.items()})
+        loaded = {names[name]: torch.tensor(tensor) for name, tensor in bundle.tensors.items()}
+        model.load_state_dict(own | loaded)
         return model
 
 
@@ -199,11 +301,17 @@ def to_bundle(model: NeuralRDE) -> Bundle:
     """
     versions = {"streamrde": streamrde.__version__, "numpy": np.__version__, "torch": str(torch.__version__)}
     dtype = _DTYPES[model.initial.weight.dtype]
-    header = msgspec.structs.replace(model.header, dtype=dtype, versions=versions)
-    tensors = {}
+    ranged = bool(torch.isfinite(model.range_low).all() and torch.isfinite(model.range_high).all())
+    header = msgspec.structs.replace(model.header, dtype=dtype, versions=versions, hidden_range=ranged)
+    if isinstance(model.field, ModuleField):
+        header = msgspec.structs.replace(header, field=model.field.spec())
+    tensors, shapes = {}, header.shapes()
     for name, tensor in model.state_dict().items():
-        array = tensor.detach().cpu().numpy()
-        tensors[_tensor_name(name)] = array.astype(np.float64 if name in _SCALES else dtype)
+        if _tensor_name(name) in shapes:
+            array = tensor.detach().cpu().numpy()
+            tensors[_tensor_name(name)] = array.astype(np.float64 if name in _FLOAT64 else dtype)
+    if model.decay is not None:
+        tensors["decay"] = np.abs(tensors["decay"])
     return Bundle(header, tensors)
 
 
@@ -219,7 +327,7 @@ def save(model: NeuralRDE | Bundle, path: str | os.PathLike[str]) -> None:
 
 
 def _tensor_name(name: str) -> str:
-    return name.replace("_", ".") if name in _SCALES else name
+    return name.replace("_", ".") if name in _FLOAT64 else name
 
 
 def _channels(

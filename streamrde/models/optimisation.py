@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from streamrde.errors import ParameterError
+from streamrde.inference.fields import MLP
 from streamrde.models.examples import Batch, Example, collate
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.progress import Reporter
@@ -88,14 +89,15 @@ def optimise(
 def batch_loss(model: NeuralRDE, batch: Batch, *, label_smoothing: float = 0.0, dropout: float = 0.0) -> Tensor:
     """Mean over streams of the mean over their windows of the cross entropy, or of the squared scaled error.
 
-    Every window counts, so that the answer is right early and stays right.
+    Every window counts, so that the answer is right early and stays right; of a model that speaks only when a stream
+    ends, the last one.
     """
     mask = None
-    if dropout:
+    if dropout and isinstance(model.header.field, MLP):
         # One mask per stream for all windows: fresh ones would be noise that the state sums up.
         keep = model.readout.weight.new_full((len(batch.x0), model.header.field.width), 1 - dropout)
         mask = torch.bernoulli(keep) / keep
-    y = model.outputs(model.hidden_states(batch.x0, batch.logsigs, mask=mask)[:, 1:])
+    y = model.outputs(model.pooled(model.hidden_states(batch.x0, batch.logsigs, mask=mask)[:, 1:]))
     if model.header.task == "classification":
         losses = nn.functional.cross_entropy(
             y.flatten(0, 1), batch.target.flatten(), reduction="none", label_smoothing=label_smoothing
@@ -103,6 +105,9 @@ def batch_loss(model: NeuralRDE, batch: Batch, *, label_smoothing: float = 0.0, 
     else:
         losses = ((y - batch.target.to(y.dtype)) / model.output_scale.to(y.dtype)) ** 2
     weight = batch.weight.to(losses.dtype)
+    if model.header.emit == "last":
+        # Only the last window that has a target is served.
+        weight = weight * (weight.flip(1).cumsum(1).flip(1) == weight)
     # A batch may have no target at all; its loss is then 0.
     loss: Tensor = (losses * weight).sum() / weight.sum().clamp(min=1e-12)
     return loss

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamrde.errors import ParameterError
+from streamrde.signature.words import logsignature_channels, lyndon_words
 
 Array = NDArray[np.float64]
 
@@ -69,6 +70,15 @@ def fit_inputs(
     shift, scale = np.zeros(channels), np.ones(channels)
     shift[1 : len(names) + 1], scale[1 : len(names) + 1] = mean, 1 / deviation
     return shift, scale, 1 / (rms * np.sqrt(windows.shape[1]))
+
+
+def along_words(scale: Array, depth: int) -> Array:
+    """The letters' scales multiplied along each Lyndon word, (B,): what scaling the path itself would do.
+
+    A field whose higher terms are brackets of its own needs this; `scale`'s entries of longer words are not used.
+    """
+    channels = next(c for c in range(1, len(scale) + 1) if logsignature_channels(c, depth) == len(scale))
+    return np.array([np.prod(scale[list(word)]) for word in lyndon_words(channels, depth)])
 
 
 def fit_targets(targets: Sequence[Array], names: Sequence[str]) -> tuple[Array, Array]:

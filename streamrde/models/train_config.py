@@ -10,8 +10,10 @@ import msgspec
 
 from streamrde.disk import read_toml
 from streamrde.errors import ConfigError
-from streamrde.inference.bundle import MLP, Depth, Positive, Task
-from streamrde.inference.solvers import FirstStage, Solver
+from streamrde.inference.bundle import Depth, Emit, Pooling, Task
+from streamrde.inference.fields import MLP, Linear, LogNCDE
+from streamrde.inference.fields.motion import Positive
+from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.order import Order
@@ -69,9 +71,15 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     depth: Depth = 2
     hidden: Positive = 32
-    field: MLP = MLP()
+    field: MLP | LogNCDE | Linear = MLP()
     solver: Solver = "rk4"
     first_stage: FirstStage = "own"
+    substeps: Substeps = 1
+    tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-3
+    decay: NotNegative = 0.0
+    """Rate per second at which the state decays when training starts; learned from there; 0: no decay."""
+    pooling: Pooling = "state"
+    emit: Emit = "every"
     interpolation: Interpolation = "linear"
     dtype: Literal["float32", "float64"] = "float32"
     description: str = ""
@@ -118,7 +126,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     gradient_norm: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     """Gradients longer than this are shortened to it."""
     start: Literal["sample", "random"] = "sample"
-    """Weights to begin with; "sample": the state's first components carry the current sample (see `carry_sample`)."""
+    """Weights to begin with; "sample": the state's first components carry the current sample (see `carry_sample`),
+    where the field is a perceptron with nothing after its last layer; other fields begin at random."""
     field_gain: Annotated[float, msgspec.Meta(gt=0)] = 0.3
     """Factor on the field's random last layer; the smaller, the gentler the dynamics that training starts from."""
     averaging: Share = 0.0
@@ -177,6 +186,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             for name in (name for members in getattr(self.augment, key) for name in members):
                 if name not in names:
                     raise ConfigError(f"augment.{key} names '{name}', which is not in data.channels {names}")
+        if self.training.dropout and not isinstance(self.model.field, MLP):
+            raise ConfigError(
+                f"training.dropout={self.training.dropout}: only field 'mlp' has features to drop; set it to 0"
+            )
         listed = [isinstance(part, tuple) and bool(part) for part in (self.split.validation, self.split.test)]
         if any(listed) and not self.split.column:
             raise ConfigError("split.validation and split.test list values: set split.column to the column they are of")

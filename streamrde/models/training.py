@@ -16,14 +16,15 @@ from rich.console import Console
 from streamrde.disk import replace_file
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.fields import LogNCDE
 from streamrde.models.dataset import Recording, Split, read_recordings, split
 from streamrde.models.examples import Example, Variation, prepare
-from streamrde.models.initialisation import carry_sample
-from streamrde.models.measures import measure, predict
+from streamrde.models.initialisation import carries_samples, carry_sample, shrink_field
+from streamrde.models.measures import measure, predict, state_range
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.optimisation import optimise
 from streamrde.models.progress import print_metrics
-from streamrde.models.scaling import Scaling, fit_inputs, fit_targets
+from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets
 from streamrde.models.train_config import TrainConfig, as_train_config, load_train_config
 
 Array = NDArray[np.float64]
@@ -81,17 +82,17 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Bundle:
         raise ConfigError("no training stream has a window: shorten windows, or use longer recordings")
 
     model = _model(config, fills, classes)
-    inputs = fit_inputs(
+    shift, scale, logsig_scale = fit_inputs(
         [r.x for r in parts.train], [e.logsigs for e in examples["train"]], names, channels=model.header.path_channels
     )
+    if isinstance(config.model.field, LogNCDE):
+        logsig_scale = along_words(logsig_scale, config.model.depth)
     outputs = (np.zeros(len(classes)), np.ones(len(classes)))
     if not classes:
         outputs = fit_targets([example.target for example in examples["train"]], config.data.targets)
-    model.set_scaling(Scaling(*inputs, *outputs))
-    with torch.no_grad():
-        model.field.last.weight.mul_(config.training.field_gain)
-        model.field.last.bias.mul_(config.training.field_gain)
-    if config.training.start == "sample":
+    model.set_scaling(Scaling(shift, scale, logsig_scale, *outputs))
+    shrink_field(model, config.training.field_gain)
+    if config.training.start == "sample" and carries_samples(model):
         carry_sample(model)
     device = torch.device(config.training.device)
     model.to(device)
@@ -111,6 +112,7 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Bundle:
             metrics[f"{part}_{name}"] = value
         metrics[f"{part}_streams_too_short"] = float(len(getattr(parts, part)) - len(members))
     print_metrics(console, metrics)
+    model.set_range(*state_range(model, examples["train"], batch_size=config.training.batch_size, device=device))
     bundle = to_bundle(model)
     return Bundle(msgspec.structs.replace(bundle.header, metrics=metrics), bundle.tensors)
 
@@ -126,6 +128,11 @@ def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralR
         field=model.field,
         solver=model.solver,
         first_stage=model.first_stage,
+        substeps=model.substeps,
+        tolerance=model.tolerance,
+        decay=model.decay,
+        pooling=model.pooling,
+        emit=model.emit,
         windows=config.windows,
         interpolation=model.interpolation,
         missing=config.missing,

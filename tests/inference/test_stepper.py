@@ -2,14 +2,19 @@
 
 import math
 
+import naive
 import numpy as np
 import pytest
 from bundles import make_bundle
 from oracles import cases
 from tolerances import LAW, ORACLE, STEPPER32
 
-from streamrde import MLP, Bundle, Channel, kernels
-from streamrde.inference.stepper import ACTIVATIONS, ArrayStepper, make_stepper
+from streamrde import MLP, Bundle, Channel, Linear, kernels
+from streamrde.errors import ParameterError
+from streamrde.inference.activations import ACTIVATIONS, DERIVATIVES
+from streamrde.inference.fields import External
+from streamrde.inference.fields.linear import exponential
+from streamrde.inference.stepper import ArrayStepper, make_stepper, step_error
 
 STEPPERS = pytest.mark.parametrize("make", [ArrayStepper, make_stepper])
 
@@ -47,7 +52,7 @@ def test_states_equal_torchcde(case, make):
 @pytest.mark.skipif(kernels.Stepper is None, reason="there are no compiled kernels")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("hidden", "width", "layers"), [(8, 16, 1), (7, 13, 3), (33, 20, 2), (1, 1, 1)])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS.keys() - {"identity"}))
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
 def test_the_compiled_step_is_the_one_in_numpy(solver, activation, hidden, width, layers, dtype):
     field = MLP(width=width, layers=layers, activation=activation, last_activation=activation)
@@ -104,6 +109,7 @@ def test_activations_neither_overflow_nor_change_dtype(name, dtype):
     assert out.dtype == dtype
     assert np.isfinite(out).all()
     expected = {
+        "identity": lambda v: v,
         "relu": lambda v: max(v, 0.0),
         "tanh": np.tanh,
         "silu": lambda v: v / (1 + np.exp(-v)) if v > -700 else 0.0,
@@ -119,3 +125,111 @@ def test_probabilities_survive_large_logits(make):
     p = make(bundle).output(np.full((1, 8), 1e4, np.float32))
     assert np.isfinite(p).all()
     assert p.sum() == pytest.approx(1.0)
+
+
+@STEPPERS
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
+def test_decay_alone_is_exact_in_every_solver(make, solver):
+    bundle = make_bundle(decay=True, solver=solver, substeps=2, dtype="float64")
+    still = {name: np.zeros_like(tensor) for name, tensor in bundle.tensors.items() if name.startswith("field.2")}
+    stepper = make(Bundle(bundle.header, bundle.tensors | still))
+    z, logsigs = np.random.default_rng(0).normal(size=(3, 8)), np.zeros((3, bundle.header.logsig_channels))
+    logsigs[:, 0] = [0.1, 3.0, 50.0]
+    expected = z * np.exp(-bundle.tensors["decay"] * logsigs[:, :1])
+    np.testing.assert_allclose(stepper.step(z, logsigs), expected, rtol=1e-13, atol=0)
+
+
+@STEPPERS
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
+def test_substeps_converge_at_the_solvers_order_with_decay(make, solver, order):
+    rng = np.random.default_rng(2)
+    field = MLP(width=16, layers=2, activation="tanh")
+    errors, z, logsigs = [], rng.normal(size=(2, 8)), rng.normal(size=(2, 14)) * 0.3
+    for solver_used, substeps in (("rk4", 512), (solver, 8), (solver, 16)):
+        bundle = make_bundle(decay=True, dtype="float64", solver=solver_used, substeps=substeps, field=field)
+        errors.append(make(bundle).step(z, logsigs))
+    exact, coarse, fine = errors
+    assert np.abs(coarse - exact).max() / np.abs(fine - exact).max() == pytest.approx(2**order, rel=0.15)
+
+
+@STEPPERS
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
+def test_the_estimated_error_is_near_the_real_one(make, solver):
+    rng = np.random.default_rng(3)
+    z, logsigs = rng.normal(size=(6, 8)), rng.normal(size=(6, 14)) * 0.15
+    field = MLP(width=16, layers=2, activation="tanh")
+    bundle = make_bundle(dtype="float64", solver=solver, substeps=2, decay=True, field=field)
+    moved, errors = make(bundle).step_with_error(z, logsigs)
+    assert moved.tobytes() == make(bundle).step(z, logsigs).tobytes()
+    fine = make_bundle(dtype="float64", solver="rk4", substeps=256, decay=True, field=field)
+    real = step_error(moved, make(fine).step(z, logsigs))
+    assert ((real / 3 < errors) & (errors < real * 3)).all()
+
+
+@STEPPERS
+def test_automatic_substeps_keep_the_error_within_the_tolerance(make):
+    rng = np.random.default_rng(4)
+    z, logsigs = rng.normal(size=(8, 8)), rng.normal(size=(8, 14)) * np.geomspace(0.05, 0.7, 8)[:, None]
+    field = MLP(width=16, layers=2, activation="tanh")
+    bundle = make_bundle(dtype="float64", solver="midpoint", substeps="auto", tolerance=1e-4, field=field)
+    moved, errors = make(bundle).step_with_error(z, logsigs)
+    assert (errors <= 1e-4).all()
+    exact = make(make_bundle(dtype="float64", substeps=512, field=field)).step(z, logsigs)
+    assert (step_error(moved, exact) <= 2e-4).all()
+    alone = np.concatenate([make(bundle).step(z[i : i + 1], logsigs[i : i + 1]) for i in range(8)])
+    assert alone.tobytes() == moved.tobytes()
+
+
+@pytest.mark.skipif(kernels.Stepper is None, reason="there are no compiled kernels")
+@pytest.mark.parametrize("substeps", [1, 3, "auto"])
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
+def test_the_compiled_step_decays_and_divides_like_the_one_in_numpy(solver, substeps):
+    bundle = make_bundle(dtype="float64", solver=solver, substeps=substeps, decay=True, first_stage="previous")
+    rng = np.random.default_rng(5)
+    z, (logsigs, previous) = rng.normal(size=(7, 8)), np.abs(rng.normal(size=(2, 7, 14))) * 0.3
+    for a, b in zip(
+        ArrayStepper(bundle).step_with_error(z, logsigs, previous),
+        make_stepper(bundle).step_with_error(z, logsigs, previous),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=LAW, atol=LAW)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_derivatives_are_those_of_the_activations(name):
+    v, h = np.array([-3.0, -0.7, 0.2, 1.9, 30.0]), 1e-6
+    slope = (ACTIVATIONS[name](v + h) - ACTIVATIONS[name](v - h)) / (2 * h)
+    np.testing.assert_allclose(DERIVATIVES[name](v), slope, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 0.3, 5.0, 60.0])
+def test_the_matrix_exponential_is_taylors(scale):
+    matrices = np.random.default_rng(6).normal(size=(4, 7, 7)) * scale / 7
+    expected = [naive.matrix_exponential(matrix) for matrix in matrices]
+    size = np.abs(expected).max()
+    np.testing.assert_allclose(exponential(matrices) / size, np.array(expected) / size, rtol=0, atol=LAW)
+    matrices[1, 2, 3] = np.inf
+    got = exponential(matrices)
+    assert np.isnan(got[1]).all()
+    assert np.isfinite(got[[0, 2, 3]]).all()
+
+
+@pytest.mark.parametrize("block", [0, 4, 1])
+def test_a_linear_fields_step_is_its_exponential(block):
+    bundle = make_bundle(field=Linear(block=block), decay=True, dtype="float64")
+    rng = np.random.default_rng(7)
+    z, logsigs = rng.normal(size=(3, 8)), np.abs(rng.normal(size=(3, 14))) * 0.3
+    moved = make_stepper(bundle).step(z, logsigs)
+    for state, logsig, got in zip(z, logsigs, moved, strict=True):
+        generator = -np.diag(bundle.tensors["decay"] * logsig[0])
+        scaled = logsig * bundle.tensors["logsig.scale"]
+        for value, matrices in zip(scaled, bundle.tensors["field.weight"], strict=True):
+            for i, part in enumerate(matrices):
+                own = slice(i * len(part), (i + 1) * len(part))
+                generator[own, own] += value * part
+        np.testing.assert_allclose(got, naive.matrix_exponential(generator) @ state, rtol=0, atol=ORACLE)
+
+
+def test_a_field_that_is_elsewhere_says_how_to_serve_it():
+    with pytest.raises(ParameterError, match=r"TorchStepper\(model\)"):
+        make_stepper(make_bundle(field=External(name="Mine")))

@@ -18,10 +18,16 @@ class _Prediction(msgspec.Struct, omit_defaults=True):
     t_end: float
     value: list[float | None]
     label: str | None = None
+    labels: dict[str, str] = {}
+    flag: str | None = None
+    step_error: float | None = None
+    provisional: bool = False
 
 
 def encode_prediction(row: Mapping[str, Any]) -> bytes:
     """One prediction as JSON: stream, window, t_start, t_end, value and, for a classification, label.
+
+    Where there is something to say, also labels (by head), flag, step_error, and provisional: true.
 
     Args:
         row: a row of the prediction record batch, as `RecordBatch.to_pylist` gives it.
@@ -30,7 +36,18 @@ def encode_prediction(row: Mapping[str, Any]) -> bytes:
 
 
 def _prediction(row: Mapping[str, Any]) -> _Prediction:
-    return _Prediction(row["stream"], row["window"], row["t_start"], row["t_end"], row["value"], row.get("label"))
+    return _Prediction(
+        row["stream"],
+        row["window"],
+        row["t_start"],
+        row["t_end"],
+        row["value"],
+        row.get("label"),
+        {name.removeprefix("label_"): row[name] for name in row if name.startswith("label_")},
+        row.get("flag"),
+        row.get("step_error"),
+        row.get("provisional", False),
+    )
 
 
 def _encode_cbor(row: Mapping[str, Any]) -> bytes:

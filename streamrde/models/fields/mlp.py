@@ -1,7 +1,8 @@
-"""Vector fields in torch: F(z), an (hidden, B) matrix whose product with a window's log-signature drives the state."""
+"""The vector field of the original Neural RDE in torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import cast
@@ -9,14 +10,26 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from streamrde.inference.bundle import MLP
+from streamrde.inference.fields import MLP
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda v: v,
     "relu": torch.relu,
     "tanh": torch.tanh,
     "silu": nn.functional.silu,
-    "softplus": nn.functional.softplus,
+    # Beyond its threshold torch's softplus drops a term of exp(-threshold): 2e-9 at the default of 20.
+    "softplus": lambda v: nn.functional.softplus(v, threshold=40.0),
     "gelu": nn.functional.gelu,
+}
+
+
+DERIVATIVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": torch.ones_like,
+    "relu": lambda v: (v > 0).to(v.dtype),
+    "tanh": lambda v: 1 - torch.tanh(v) ** 2,
+    "silu": lambda v: torch.sigmoid(v) * (1 + v * (1 - torch.sigmoid(v))),
+    "softplus": torch.sigmoid,
+    "gelu": lambda v: torch.special.ndtr(v) + v * torch.exp(-0.5 * v * v) * (1 / math.sqrt(2 * math.pi)),
 }
 
 
@@ -24,8 +37,8 @@ class MLPField(nn.ModuleList):
     """The vector field of the original Neural RDE: a multilayer perceptron that ends in a linear layer.
 
     ``F(z) = reshape(W h(z) + b, (hidden, B))`` with h the hidden layers. As F is linear in h,
-    ``F(z) l = (sum_j l_j W_j) h(z) + sum_j l_j b_j``: `contracted` takes both sums once per window, and every stage of
-    the solver is then a small product.
+    ``F(z) l = (sum_j l_j W_j) h(z) + sum_j l_j b_j``: both sums are taken once per window, and every stage of the
+    solver is then a small product.
 
     Args:
         spec: width, layers and activations.
@@ -40,7 +53,9 @@ class MLPField(nn.ModuleList):
         super().__init__(nn.Linear(a, b, dtype=dtype) for a, b in pairwise(sizes))
         self.append(nn.Linear(spec.width, hidden * features, dtype=dtype))
         self._shape = (hidden, features)
-        self._activations = [_ACTIVATIONS[name] for name in spec.activations]
+        self._final = ACTIVATIONS[spec.final_activation]
+        self._contracts = spec.final_activation == "identity"
+        self._activations = [ACTIVATIONS[name] for name in spec.activations]
 
     @property
     def last(self) -> nn.Linear:
@@ -53,22 +68,27 @@ class MLPField(nn.ModuleList):
             z = activation(layer(z))
         return z if mask is None else z * mask
 
-    def plain(self, logsig: Tensor, *, mask: Tensor | None = None) -> Callable[[Tensor], Tensor]:
-        """z -> F(z) l for one window, by forming F(z).
+    def drift(
+        self, logsig: Tensor, *, mask: Tensor | None = None, precontract: bool = True
+    ) -> Callable[[Tensor], Tensor]:
+        """z -> F(z) l for one window.
 
         Args:
             logsig: scaled log-signature, (N, B).
             mask: factors on h(z), (N, width); None = 1.
+            precontract: contract the last layer with l once, instead of forming F(z) in every stage; only where nothing
+                follows that layer.
         """
+        if precontract and self._contracts:
+            return self._contracted(logsig, mask)
 
         def drift(z: Tensor) -> Tensor:
-            matrix = self.last(self.features(z, mask)).reshape(-1, *self._shape)  # (N, hidden, B)
+            matrix = self._final(self.last(self.features(z, mask))).reshape(-1, *self._shape)  # (N, hidden, B)
             return torch.bmm(matrix, logsig.unsqueeze(-1)).squeeze(-1)
 
         return drift
 
-    def contracted(self, logsig: Tensor, *, mask: Tensor | None = None) -> Callable[[Tensor], Tensor]:
-        """z -> F(z) l for one window, with the last layer contracted with l once; arguments as for `plain`."""
+    def _contracted(self, logsig: Tensor, mask: Tensor | None) -> Callable[[Tensor], Tensor]:
         weight = torch.einsum("nb,hbw->nhw", logsig, self.last.weight.reshape(*self._shape, -1))
         bias = logsig @ self.last.bias.reshape(self._shape).T
 

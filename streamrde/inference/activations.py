@@ -1,0 +1,48 @@
+"""Activations and their derivatives, elementwise, in the dtype they are given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+Activation: TypeAlias = Literal["relu", "tanh", "silu", "softplus", "gelu"]
+FinalActivation: TypeAlias = Literal["identity", "relu", "tanh", "silu", "softplus", "gelu"]
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def _sigmoid(v: Array) -> Array:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * v)))
+
+
+def _normal_share(v: Array) -> Array:
+    """Phi(v), the standard normal distribution's function."""
+    return np.asarray(0.5 * (1 + _erf(v * math.sqrt(0.5)).astype(v.dtype)))
+
+
+# exp overflows to inf in float32 beyond 88; silu and softplus are written so that it does not.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda v: v,
+    "relu": lambda v: np.maximum(v, 0),
+    "tanh": np.tanh,
+    "silu": lambda v: v * _sigmoid(v),
+    "softplus": lambda v: np.logaddexp(v, np.zeros_like(v)),
+    "gelu": lambda v: v * _normal_share(v),
+}
+
+DERIVATIVES: dict[str, Callable[[Array], Array]] = {
+    "identity": np.ones_like,
+    "relu": lambda v: (v > 0).astype(v.dtype),
+    "tanh": lambda v: 1 - np.tanh(v) ** 2,
+    "silu": lambda v: _sigmoid(v) * (1 + v * (1 - _sigmoid(v))),
+    "softplus": _sigmoid,
+    "gelu": lambda v: _normal_share(v) + v * (np.exp(-0.5 * v * v) * (1 / math.sqrt(2 * math.pi))),
+}
+
+# Numbers of the activations in kernels/stepper.hpp.
+NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}

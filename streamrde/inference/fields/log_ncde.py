@@ -1,0 +1,94 @@
+"""The vector field of Log-NCDEs: Lie brackets of a field of the path's channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from streamrde.errors import ParameterError
+from streamrde.inference.activations import ACTIVATIONS, DERIVATIVES, Activation, FinalActivation
+from streamrde.inference.fields.mlp import Perceptron, layer_shapes
+from streamrde.inference.fields.motion import Array, Driven, Positive, Shapes, Tensors
+
+
+class LogNCDE(msgspec.Struct, frozen=True, kw_only=True, tag="log_ncde", tag_field="field", forbid_unknown_fields=True):
+    """A perceptron with one vector field V_i per channel of the path, and their Lie brackets for depth 2.
+
+    ``dz/ds = sum_i l_i V_i(z) + sum_{i<j} l_ij [V_i, V_j](z)`` with ``[V_i, V_j] = DV_j V_i - DV_i V_j``. All brackets
+    together are ``sum_j DV_j U_j``, ``U_j = sum_i Omega_ij V_i``, Omega antisymmetric with l_ij above its diagonal: one
+    Jacobian-vector product per channel. The scales of the log-signature must be those of the channels, multiplied
+    along each word; else these would not be brackets of one field. Layers as of `MLP`, the last with hidden * C
+    outputs.
+
+    Reference: Walker et al. 2024, "Log neural controlled differential equations: the Lie brackets make a difference".
+    """
+
+    width: Positive = 64
+    layers: Positive = 2
+    activation: Activation = "silu"
+    last_activation: Activation = "silu"
+    final_activation: FinalActivation = "tanh"
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The activation after each hidden layer."""
+        return (self.activation,) * (self.layers - 1) + (self.last_activation,)
+
+    def check(self, hidden: int, channels: int, depth: int) -> None:
+        """Raise ParameterError beyond depth 2."""
+        if depth > 2:
+            raise ParameterError(f"depth={depth}: field 'log_ncde' has brackets up to depth 2; set depth to 1 or 2")
+
+    def shapes(self, hidden: int, channels: int, depth: int) -> Shapes:
+        """Tensors ``field.i.weight`` and ``field.i.bias`` of each layer."""
+        return layer_shapes(hidden, self.width, self.layers, hidden * channels)
+
+    def summary(self, hidden: int) -> str:
+        """A phrase for people."""
+        layers = f"{self.layers} hidden layer{'s' if self.layers > 1 else ''} of {self.width}"
+        return f"Lie brackets of a {self.activation} perceptron, {layers}, {self.final_activation} at its end"
+
+    def build(self, tensors: Tensors, hidden: int, channels: int, depth: int) -> Driven:
+        """The field on arrays."""
+        return _Brackets(self, tensors, hidden, channels, depth)
+
+
+class _Brackets:
+    def __init__(self, spec: LogNCDE, tensors: Tensors, hidden: int, channels: int, depth: int) -> None:
+        self._channels, self._depth = channels, depth
+        self._layers = Perceptron(tensors, spec.activations).layers
+        self._names = spec.activations
+        self._weight = tensors[f"field.{spec.layers}.weight"].reshape(hidden, channels, spec.width)
+        self._bias = tensors[f"field.{spec.layers}.bias"].reshape(hidden, channels)
+        self._final = spec.final_activation
+
+    def drift(self, logsig: Array) -> Callable[[Array], Array]:
+        """See Driven."""
+        channels = self._channels
+        own = logsig[:channels]
+        omega = np.zeros((channels, channels), logsig.dtype)
+        if self._depth > 1:
+            # Words of two letters come in the order of the upper triangle's rows.
+            omega[np.triu_indices(channels, 1)] = logsig[channels:]
+            omega -= omega.T
+
+        def drift(z: Array) -> Array:
+            h, slopes = z, []
+            for (weight, bias), name in zip(self._layers, self._names, strict=True):
+                before = weight @ h + bias
+                h = ACTIVATIONS[name](before)
+                slopes.append(DERIVATIVES[name](before))
+            last = self._weight @ h + self._bias  # (hidden, C)
+            fields = ACTIVATIONS[self._final](last)
+            moved = fields @ own
+            if self._depth == 1:
+                return np.asarray(moved)
+            tangents = fields @ omega  # U, (hidden, C): one direction per channel
+            for (weight, _), slope in zip(self._layers, slopes, strict=True):
+                tangents = slope[:, None] * (weight @ tangents)
+            brackets = np.einsum("hcw,wc->hc", self._weight, tangents)
+            return np.asarray(moved + (DERIVATIVES[self._final](last) * brackets).sum(axis=1))
+
+        return drift

@@ -1,0 +1,120 @@
+"""The vector field of the original Neural RDE: a multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+
+from streamrde.inference.activations import ACTIVATIONS, Activation, FinalActivation
+from streamrde.inference.fields.motion import Array, Driven, Positive, Shapes, Tensors
+from streamrde.signature.words import logsignature_channels
+
+
+class MLP(msgspec.Struct, frozen=True, kw_only=True, tag="mlp", tag_field="field", forbid_unknown_fields=True):
+    """The vector field of the original Neural RDE: a multilayer perceptron with a final linear layer.
+
+    ``Linear(hidden, width) -> [activation, Linear(width, width)] * (layers - 1) -> last_activation
+    -> Linear(width, hidden * B) -> final_activation``, read as an (hidden, B) matrix F(z). The hidden layers have
+    weights of their own. With ``final_activation="identity"`` F(z) l is contracted with l once per window, which is
+    several times faster; any other is served by the plain product.
+
+    Reference: Morrill et al. 2021, appendix C.
+    """
+
+    width: Positive = 64
+    layers: Positive = 2
+    activation: Activation = "relu"
+    last_activation: Activation = "tanh"
+    final_activation: FinalActivation = "identity"
+
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The activation after each hidden layer."""
+        return (self.activation,) * (self.layers - 1) + (self.last_activation,)
+
+    def check(self, hidden: int, channels: int, depth: int) -> None:
+        """Every size works."""
+
+    def shapes(self, hidden: int, channels: int, depth: int) -> Shapes:
+        """Tensors ``field.i.weight`` and ``field.i.bias`` of each layer."""
+        return layer_shapes(hidden, self.width, self.layers, hidden * logsignature_channels(channels, depth))
+
+    def summary(self, hidden: int) -> str:
+        """A phrase for people."""
+        layers = f"{self.layers} hidden layer{'s' if self.layers > 1 else ''} of {self.width}"
+        final = "" if self.final_activation == "identity" else f" and {self.final_activation} after it"
+        return f"{self.activation} perceptron, {layers}, {self.last_activation} before the last layer{final}"
+
+    def build(self, tensors: Tensors, hidden: int, channels: int, depth: int) -> Driven:
+        """The field on arrays."""
+        features = logsignature_channels(channels, depth)
+        return (
+            _Contracted(self, tensors, hidden, features)
+            if self.final_activation == "identity"
+            else _Plain(self, tensors, hidden, features)
+        )
+
+
+def layer_shapes(hidden: int, width: int, layers: int, outputs: int) -> Shapes:
+    """Tensors of a perceptron from `hidden` through `layers` of `width` to `outputs`."""
+    shapes: Shapes = {}
+    for i, (size_in, size_out) in enumerate(pairwise([hidden] + [width] * layers + [outputs])):
+        shapes[f"field.{i}.weight"] = (size_out, size_in)
+        shapes[f"field.{i}.bias"] = (size_out,)
+    return shapes
+
+
+class Perceptron:
+    """The hidden layers."""
+
+    def __init__(self, tensors: Tensors, activations: tuple[Activation, ...]) -> None:
+        self.layers = [(tensors[f"field.{i}.weight"], tensors[f"field.{i}.bias"]) for i in range(len(activations))]
+        self.activations = [ACTIVATIONS[name] for name in activations]
+
+    def __call__(self, z: Array) -> Array:
+        """h(z), the output of the last hidden layer, (width,)."""
+        for (weight, bias), activation in zip(self.layers, self.activations, strict=True):
+            z = activation(weight @ z + bias)
+        return z
+
+
+class _Contracted:
+    """``F(z) l = (sum_j l_j W_j) h(z) + sum_j l_j b_j``: both sums once per window, then small products."""
+
+    def __init__(self, spec: MLP, tensors: Tensors, hidden: int, features: int) -> None:
+        self._hidden = hidden
+        self._perceptron = Perceptron(tensors, spec.activations)
+        # Rows h*B + j of the last layer, regrouped so that contracting over j is one vector-matrix product; the bias
+        # rides along as one more column.
+        weight = tensors[f"field.{spec.layers}.weight"].reshape(hidden, features, spec.width)
+        bias = tensors[f"field.{spec.layers}.bias"].reshape(hidden, features, 1)
+        joined = np.concatenate([weight, bias], axis=2).transpose(1, 0, 2)
+        self._last = np.ascontiguousarray(joined).reshape(features, -1)
+
+    def drift(self, logsig: Array) -> Callable[[Array], Array]:
+        """See Driven."""
+        contracted = (logsig @ self._last).reshape(self._hidden, -1)
+        matrix, offset = contracted[:, :-1], contracted[:, -1]
+        return lambda z: np.asarray(matrix @ self._perceptron(z) + offset)
+
+
+class _Plain:
+    """F(z) in full, because something follows the last layer."""
+
+    def __init__(self, spec: MLP, tensors: Tensors, hidden: int, features: int) -> None:
+        self._shape = hidden, features
+        self._perceptron = Perceptron(tensors, spec.activations)
+        self._weight, self._bias = tensors[f"field.{spec.layers}.weight"], tensors[f"field.{spec.layers}.bias"]
+        self._final = ACTIVATIONS[spec.final_activation]
+
+    def drift(self, logsig: Array) -> Callable[[Array], Array]:
+        """See Driven."""
+
+        def drift(z: Array) -> Array:
+            matrix = self._final(self._weight @ self._perceptron(z) + self._bias).reshape(self._shape)
+            return np.asarray(matrix @ logsig)
+
+        return drift

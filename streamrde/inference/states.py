@@ -1,0 +1,209 @@
+"""The hidden states in the rows of live streams: where they begin, move, are read out and watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.errors import ParameterError
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.stepper import Stepper, make_stepper
+
+Floats = NDArray[np.float64]
+Slots = NDArray[np.intp]
+OnRange: TypeAlias = Literal["keep", "reset"]
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model is stepped; none of it changes a prediction, but for `on_range`."""
+
+    stepper: Any = None
+    """A Stepper; None: the fastest there is for the model."""
+    threads: int = 1
+    """How many to split large batches of windows over."""
+    on_range: OnRange = "keep"
+    """What to do with a state that is not finite, or out of the range it had in training: "keep" it, or "reset" it to
+    the initial state of the path where the next window begins."""
+    step_error: bool = False
+    """Estimate the solver's error in every window, at thrice the solver's cost."""
+
+    def __post_init__(self) -> None:
+        if self.on_range not in ("keep", "reset"):
+            raise ParameterError(f"on_range={self.on_range!r}: use 'keep' or 'reset'")
+        if not (isinstance(self.threads, int) and self.threads >= 1):
+            raise ParameterError(f"threads={self.threads!r}: use a whole number, at least 1")
+
+
+class StateCounts(NamedTuple):
+    """Windows that call for a look."""
+
+    out_of_range: int = 0
+    """After them the hidden state was not where it was in training."""
+    not_finite: int = 0
+    """After them the hidden state was not finite."""
+    inexact: int = 0
+    """The estimated error of their step was above the model's tolerance."""
+
+    def __add__(self, other: StateCounts) -> StateCounts:  # type: ignore[override]
+        return StateCounts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Stepped(NamedTuple):
+    """What is known of states, one entry each; see predictions.Closed."""
+
+    value: NDArray[np.floating]
+    flag: NDArray[np.uint8]
+    error: Floats
+
+
+class States:
+    """The columns of a stream's row that hold its state, from `start` on.
+
+        z | counts | base | mean | previous
+
+    z: hidden state, (hidden,). counts: StateCounts. base: the path's value where the open window begins, without time,
+    (C - 1,). mean: of the states after each window, and their number, (hidden + 1,), only for models with
+    ``pooling="mean"``. previous: the last
+    closed window's log-signature, (B,), only for models with ``first_stage="previous"``.
+
+    Args:
+        bundle: the model.
+        serving: how to step it.
+        start: the first column.
+    """
+
+    def __init__(self, bundle: Bundle, serving: Serving, start: int) -> None:
+        header = bundle.header
+        self.header = header
+        self.stepper: Stepper = serving.stepper or make_stepper(bundle, threads=serving.threads)
+        self.estimates = serving.step_error or header.substeps == "auto"
+        self._resets = serving.on_range == "reset"
+        if self._resets and header.partition.carry:
+            raise ParameterError("on_range='reset': not with gap.state='carry', whose windows do not join; use 'keep'")
+        self._low, self._high = _allowed(bundle)
+        self._averages, self._carries = header.pooling == "mean", header.first_stage == "previous"
+        sizes = [
+            header.hidden,
+            len(StateCounts._fields),
+            header.path_channels - 1,
+            header.hidden + 1 if self._averages else 0,
+            header.logsig_channels if self._carries else 0,
+        ]
+        stops = np.cumsum([start, *sizes])
+        self._z, self._counts, self._base, self._mean, self._previous = (slice(a, b) for a, b in pairwise(stops))
+        self.stop = int(stops[-1])
+        """The column after the last."""
+
+    def begin(self, rows: Floats, slots: Slots, x: Floats) -> None:
+        """Give streams whose path begins at x, (n, C - 1), without time, their initial states."""
+        rows[slots, self._z] = self._initial(x)
+        rows[slots, self._base] = x
+        rows[slots, self._mean] = 0.0
+
+    def counts(self, rows: Floats, slots: Slots) -> StateCounts:
+        """Sum over streams."""
+        return StateCounts(*(int(n) for n in rows[slots, self._counts].sum(axis=0)))
+
+    def forget_counts(self, rows: Floats, slots: Slots) -> None:
+        """Begin to count anew."""
+        rows[slots, self._counts] = 0
+
+    def step(self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> Stepped:
+        """Step streams over closed windows, in order, and read out; a slot stands once per window."""
+        stepped, channels = self.nothing(len(slots)), self.header.path_channels
+        for places in _rounds(slots):
+            of, own = slots[places], logsigs[places]
+            z, previous = self._states(rows, of), None
+            if self._carries:
+                previous = np.where(windows[places, None] > 0, rows[of, self._previous], own)
+                rows[of, self._previous] = own
+            if self.estimates:
+                z, stepped.error[places] = self.stepper.step_with_error(z, own, previous)
+            else:
+                z = self.stepper.step(z, own, previous)
+            rows[of, self._z] = z
+            rows[of, self._base] += own[:, 1:channels]
+            if self._averages:
+                self._average(rows, of, z)
+            stepped.value[places], flag = self._read_out(rows, of, z), self._judge(z)
+            stepped.flag[places] = flag
+            if flag.any():
+                self._alarm(rows, of, flag)
+            if self.estimates:
+                rows[of, self._counts.start + 2] += ~(stepped.error[places] <= self.header.tolerance)
+        return stepped
+
+    def _alarm(self, rows: Floats, slots: Slots, flag: NDArray[np.uint8]) -> None:
+        """Count states that are not as they should be, and begin them anew where that is asked for."""
+        rows[slots, self._counts.start] += flag == 1
+        rows[slots, self._counts.start + 1] += flag == 2
+        if self._resets:
+            flagged = slots[flag > 0]
+            base = rows[flagged, self._base]
+            base[:, len(self.header.channels) :] = 0.0  # what counts observations begins anew too
+            rows[flagged, self._z] = self._initial(base)
+
+    def look(self, rows: Floats, slots: Slots) -> Stepped:
+        """Outputs of streams as they stand."""
+        z = self._states(rows, slots)
+        return self.nothing(len(slots))._replace(value=self._read_out(rows, slots, z), flag=self._judge(z))
+
+    def nothing(self, count: int) -> Stepped:
+        """Entries that are yet to be filled."""
+        value = np.empty((count, self.header.outputs), dtype=self.stepper.dtype)
+        return Stepped(value, np.zeros(count, dtype=np.uint8), np.full(count, np.nan))
+
+    def _states(self, rows: Floats, slots: Slots) -> NDArray[np.floating]:
+        return rows[slots, self._z].astype(self.stepper.dtype)
+
+    def _initial(self, x: Floats) -> NDArray[np.floating]:
+        return self.stepper.initial(np.insert(x, 0, 0.0, axis=1))
+
+    def _average(self, rows: Floats, slots: Slots, z: NDArray[np.floating]) -> None:
+        """Take states into the running mean; one that is not finite would spoil it for ever."""
+        finite = np.isfinite(z).all(axis=1)
+        slots, z = slots[finite], z[finite]
+        mean = rows[slots, self._mean]
+        mean[:, -1] += 1
+        mean[:, :-1] += (z - mean[:, :-1]) / mean[:, -1:]
+        rows[slots, self._mean] = mean
+
+    def _read_out(self, rows: Floats, slots: Slots, z: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Outputs of streams in states z, or of their running means."""
+        if self._averages:
+            mean = rows[slots, self._mean]
+            z = np.where(mean[:, -1:] > 0, mean[:, :-1], z).astype(self.stepper.dtype)
+        return self.stepper.output(z)
+
+    def _judge(self, z: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Places in predictions.FLAGS of states (n, hidden)."""
+        flag: NDArray[np.uint8] = np.asarray(((z < self._low) | (z > self._high)).any(axis=1), dtype=np.uint8)
+        flag[~np.isfinite(z).all(axis=1)] = 2
+        return flag
+
+
+def _allowed(bundle: Bundle) -> tuple[Floats | float, Floats | float]:
+    """Between what the hidden state should stay, (hidden,) each."""
+    if not bundle.header.hidden_range:
+        return -np.inf, np.inf
+    low, high = bundle.tensors["range.low"], bundle.tensors["range.high"]
+    margin = bundle.header.range_margin * (high - low)
+    return low - margin, high + margin
+
+
+def _rounds(slots: Slots) -> Iterator[NDArray[np.intp]]:
+    """Places of the windows that can be stepped together: each stream's first, then each one's second, and so on."""
+    if len(slots) < 2:
+        yield from [np.zeros(1, np.intp)] * len(slots)
+        return
+    order = np.argsort(slots, kind="stable")
+    leads = np.flatnonzero(np.diff(slots[order], prepend=-1))
+    turn = np.empty(len(slots), dtype=np.intp)
+    turn[order] = np.arange(len(slots)) - np.repeat(leads, np.diff(leads, append=len(slots)))
+    by_turn = np.argsort(turn, kind="stable")
+    yield from np.split(by_turn, np.cumsum(np.bincount(turn))[:-1])

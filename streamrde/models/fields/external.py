@@ -1,0 +1,50 @@
+"""Any torch module as a vector field."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from streamrde.errors import ShapeError
+from streamrde.inference.fields import External
+
+
+class ModuleField(nn.Module):
+    """A module z (N, hidden) -> F(z), (N, hidden, B) or (N, hidden * B).
+
+    Args:
+        module: the module; a torchcde field f(t, z) has its time left out first, as in ``lambda z: f(None, z)``.
+        hidden: size of the state z.
+        features: B, size of a window's log-signature.
+    """
+
+    def __init__(self, module: nn.Module, *, hidden: int, features: int) -> None:
+        super().__init__()
+        self.module = module
+        self._shape = hidden, features
+
+    def drift(
+        self, logsig: Tensor, *, mask: Tensor | None = None, precontract: bool = True
+    ) -> Callable[[Tensor], Tensor]:
+        """z -> F(z) l for one window with scaled log-signature (N, B)."""
+
+        def drift(z: Tensor) -> Tensor:
+            matrix = self.module(z)
+            if matrix.shape not in ((len(z), *self._shape), (len(z), self._shape[0] * self._shape[1])):
+                wanted = (len(z), *self._shape)
+                raise ShapeError(f"the field returned {tuple(matrix.shape)} for z {tuple(z.shape)}; expected {wanted}")
+            return torch.bmm(matrix.reshape(len(z), *self._shape), logsig.unsqueeze(-1)).squeeze(-1)
+
+        return drift
+
+    def spec(self) -> External:
+        """What a model file says of it: its class, and a digest of class and weights."""
+        name = type(self.module).__qualname__
+        digest = hashlib.sha256(f"{type(self.module).__module__}.{name}".encode())
+        for key, tensor in sorted(self.module.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return External(name=name, digest=digest.hexdigest())

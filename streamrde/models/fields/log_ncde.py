@@ -1,0 +1,82 @@
+"""The vector field of Log-NCDEs in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from streamrde.inference.fields import LogNCDE
+from streamrde.models.fields.mlp import ACTIVATIONS, DERIVATIVES
+
+
+class LogNCDEField(nn.ModuleList):
+    """A perceptron z -> V (N, hidden, C), one vector field per channel, and the Lie brackets between them.
+
+    See `streamrde.inference.fields.LogNCDE`. The Jacobian-vector products of all channels go through the layers
+    together, beside the state, so that gradients need no second derivative mode.
+
+    Args:
+        spec: width, layers and activations.
+        hidden: size of the state z.
+        channels: C, channels of the path.
+        depth: 1 or 2.
+        dtype: dtype of the weights.
+    Reference: Walker et al. 2024.
+    """
+
+    def __init__(self, spec: LogNCDE, *, hidden: int, channels: int, depth: int, dtype: torch.dtype) -> None:
+        sizes = [hidden] + [spec.width] * spec.layers
+        super().__init__(nn.Linear(a, b, dtype=dtype) for a, b in pairwise(sizes))
+        self.append(nn.Linear(spec.width, hidden * channels, dtype=dtype))
+        self._hidden, self._channels, self._depth = hidden, channels, depth
+        self._activations = [ACTIVATIONS[name] for name in spec.activations]
+        self._final, self._final_slope = ACTIVATIONS[spec.final_activation], DERIVATIVES[spec.final_activation]
+        self._slopes = [DERIVATIVES[name] for name in spec.activations]
+
+    @property
+    def last(self) -> nn.Linear:
+        """The final linear layer."""
+        return cast(nn.Linear, self[-1])
+
+    def fields(self, z: Tensor) -> Tensor:
+        """V(z), (..., hidden) -> (..., hidden, C)."""
+        for layer, activation in zip(self, self._activations, strict=False):
+            z = activation(layer(z))
+        fields = self._final(self.last(z))
+        return fields.reshape(*fields.shape[:-1], self._hidden, self._channels)
+
+    def drift(
+        self, logsig: Tensor, *, mask: Tensor | None = None, precontract: bool = True
+    ) -> Callable[[Tensor], Tensor]:
+        """z -> sum of fields and brackets for one window with scaled log-signature (N, B); no mask, no contraction."""
+        channels = self._channels
+        own = logsig[:, :channels, None]
+        if self._depth == 1:
+            return lambda z: (self.fields(z) @ own).squeeze(-1)
+        omega = logsig.new_zeros(len(logsig), channels, channels)
+        upper = torch.triu_indices(channels, channels, 1, device=logsig.device)
+        row = torch.arange(len(logsig), device=logsig.device)[:, None]
+        omega = omega.index_put((row, upper[:1], upper[1:]), logsig[:, channels:])
+        omega = omega - omega.transpose(1, 2)
+
+        def drift(z: Tensor) -> Tensor:
+            slopes = []
+            for layer, activation, slope in zip(self, self._activations, self._slopes, strict=False):
+                before = layer(z)
+                z = activation(before)
+                slopes.append(slope(before))
+            last = self.last(z).reshape(-1, self._hidden, channels)
+            fields = self._final(last)
+            tangents = fields @ omega  # U, (N, hidden, C): one direction per channel
+            for layer, along in zip(self, slopes, strict=False):
+                tangents = along.unsqueeze(-1) * (cast(nn.Linear, layer).weight @ tangents)
+            weight = self.last.weight.reshape(self._hidden, channels, -1)
+            brackets = self._final_slope(last) * torch.einsum("hcw,nwc->nhc", weight, tangents)
+            moved: Tensor = (fields @ own).squeeze(-1) + brackets.sum(-1)
+            return moved
+
+        return drift
