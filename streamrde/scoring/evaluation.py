@@ -32,7 +32,7 @@ class ClassificationEvaluation:
         if len(truth) != 1:
             raise ConfigError(f"truth {list(truth)}: a classification has one column with the class")
         self._column = f"true_{truth[0]}"
-        self.labels = class_labels(header)
+        self.labels = class_labels(header.parts[0])
         self.confusion: NDArray[np.int64] = np.zeros((len(self.labels),) * 2, dtype=np.int64)
         """Windows by true class (rows) and predicted class (columns)."""
         self.unknown = 0
@@ -127,6 +127,12 @@ class RegressionEvaluation:
 
 
 def make_evaluation(header: Header, truth: tuple[str, ...]) -> ClassificationEvaluation | RegressionEvaluation:
-    """What compares this model's predictions with the truth."""
+    """What compares this model's predictions with the truth.
+
+    Raises:
+        ConfigError: the model has several heads.
+    """
+    if header.heads:
+        raise ConfigError("truth: a model with several heads is scored without; compare its columns yourself")
     kind = ClassificationEvaluation if header.task == "classification" else RegressionEvaluation
     return kind(header, truth)
