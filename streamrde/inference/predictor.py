@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -47,6 +49,9 @@ class Predictor:
         self._table = StreamTable(bundle, order, serving)
         self._table.add(stream)
         self._faults: OnFault = faults
+        self._drops = faults == "drop"
+        # One call instead of arrays of one row; it answers None where nothing closed, False to what it cannot read.
+        self._push_one: Callable[..., Any] | None = getattr(self._table.loop, "push_one", None)
 
     def __repr__(self) -> str:
         return f"Predictor(stream={self.stream!r}, samples={self.counts.samples})"
@@ -77,6 +82,13 @@ class Predictor:
             SampleError: t is not finite, or x infinite.
             OrderError: t is not after the last sample, or before an edge that `advance` passed.
         """
+        if self._push_one is not None:
+            taken = self._push_one(self._table.rows, 0, t, x, self._drops)
+            if taken is None:
+                return []
+            if taken is not False:
+                times, sample = np.array([t]), np.array([x], dtype=np.float64)
+                return self._predictions(self._table.told(taken, _SLOT, times, sample))
         sample = as_floats("x", x)
         if sample.shape != (len(self._table.header.channels),):
             raise ShapeError(f"x has shape {sample.shape}: {_wanted(self._table)}")

@@ -8,7 +8,7 @@ one and of the samples that are held beside it.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -139,6 +139,10 @@ class StreamTable:
                 such rows and goes on.
         """
         taken = self.loop.push(self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop")
+        return self.told(taken, slots, t, x)
+
+    def told(self, taken: tuple[Any, ...], slots: Slots, t: Floats, x: Floats) -> Closed:
+        """What the loop's answer to pushed rows means: predictions, or the error that it refuses them with."""
         if len(taken) == len(Refusal._fields):
             raise self._refused(Refusal(*taken), slots, t, x)
         taken = Taken(*taken)

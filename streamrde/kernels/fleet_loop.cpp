@@ -155,6 +155,11 @@ PyObject* as_taken(const Closed& closed, const Loop& loop) {
     return result;
 }
 
+PyObject* as_refusal(const Refusal& refusal) {
+    return Py_BuildValue("(inid)", static_cast<int>(refusal.fault), static_cast<Py_ssize_t>(refusal.row), refusal.column,
+                         refusal.bound);
+}
+
 // Runs `work` on a table without the GIL and returns what closed.
 template <typename Work>
 PyObject* without_gil(const Table& table, Work work) {
@@ -197,8 +202,65 @@ PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t giv
     });
     if (!taken || refusal.fault == Fault::none) return taken;
     Py_DECREF(taken);
-    return Py_BuildValue("(inid)", static_cast<int>(refusal.fault), static_cast<Py_ssize_t>(refusal.row), refusal.column,
-                         refusal.bound);
+    return as_refusal(refusal);
+}
+
+// A sample's values where they can be read without a conversion: of a float64 array, a list or a tuple of floats.
+bool read_sample(PyObject* x, int channels, double* sample) {
+    if (PyArray_Check(x)) {
+        auto* array = reinterpret_cast<PyArrayObject*>(x);
+        if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != channels || PyArray_TYPE(array) != NPY_DOUBLE ||
+            PyArray_ISBYTESWAPPED(array))
+            return false;
+        for (int i = 0; i < channels; ++i)
+            std::memcpy(sample + i, PyArray_BYTES(array) + i * PyArray_STRIDE(array, 0), sizeof(double));
+        return true;
+    }
+    if ((!PyList_Check(x) && !PyTuple_Check(x)) || PySequence_Fast_GET_SIZE(x) != channels) return false;
+    for (int i = 0; i < channels; ++i) {
+        PyObject* item = PySequence_Fast_GET_ITEM(x, i);
+        if (!PyFloat_Check(item)) return false;
+        sample[i] = PyFloat_AS_DOUBLE(item);
+    }
+    return true;
+}
+
+// push_one(rows, slot, t, x, drop): push of one row without arrays around it -> None where it closed and began nothing,
+// False where it has to be pushed the other way, else as push.
+PyObject* loop_push_one(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
+    Loop* loop = reinterpret_cast<LoopObject*>(object)->loop;
+    if (!loop) return PyErr_Format(PyExc_RuntimeError, "the loop was not initialised");
+    if (given != 5) return PyErr_Format(PyExc_TypeError, "push_one takes 5 arguments");
+    constexpr int most_channels = 64;
+    double sample[most_channels];
+    const int channels = loop->layout().channels;
+    if (channels > most_channels || !PyFloat_Check(arguments[2]) || !read_sample(arguments[3], channels, sample))
+        Py_RETURN_FALSE;
+    PyArrayObject* table = checked(arguments[0], NPY_DOUBLE, 2, "rows");
+    if (!table) return nullptr;
+    const std::int64_t slot = PyLong_AsLongLong(arguments[1]);
+    if (slot == -1 && PyErr_Occurred()) return nullptr;
+    if (PyArray_DIM(table, 1) != loop->layout().width || !PyArray_ISWRITEABLE(table) || slot < 0 ||
+        slot >= PyArray_DIM(table, 0)) {
+        Table::unfit();
+        return nullptr;
+    }
+    auto* rows = static_cast<double*>(PyArray_DATA(table));
+    const double t = PyFloat_AS_DOUBLE(arguments[2]);
+    const bool drop = arguments[4] == Py_True;
+    // A refused row may then have moved held samples on, and they would have to be put back.
+    if (!drop && loop->holds(rows, &slot, 1)) Py_RETURN_FALSE;
+    Closed closed;
+    Refusal refusal;
+    try {
+        loop->reserve(static_cast<std::size_t>(PyArray_DIM(table, 0)));
+        refusal = loop->push(rows, &slot, &t, sample, nullptr, 1, drop, closed);
+    } catch (const std::bad_alloc&) {
+        return PyErr_NoMemory();
+    }
+    if (refusal.fault != Fault::none) return as_refusal(refusal);
+    if (closed.began.empty() && closed.slot.empty() && closed.unused.empty()) Py_RETURN_NONE;
+    return as_taken(closed, *loop);
 }
 
 template <void (Loop::*method)(double*, const std::int64_t*, const double*, std::ptrdiff_t, Closed&)>
@@ -270,6 +332,7 @@ PyObject* loop_hold(PyObject* object, PyObject* const* arguments, Py_ssize_t giv
 
 PyMethodDef loop_methods[] = {
     {"push", cast(loop_push), METH_FASTCALL, nullptr},
+    {"push_one", cast(loop_push_one), METH_FASTCALL, nullptr},
     {"advance", cast(loop_with_times<&Loop::advance>), METH_FASTCALL, nullptr},
     {"pass_time", cast(loop_with_times<&Loop::pass_time>), METH_FASTCALL, nullptr},
     {"flush", cast(loop_of_slots<&Loop::flush>), METH_FASTCALL, nullptr},

@@ -412,3 +412,43 @@ def test_float64_streams_at_unix_times_equal_those_at_zero():
     a, b = here.push_many(t, x) + here.flush(), there.push_many(t + 1.7e9, x) + there.flush()
     assert [p.value.tobytes() for p in a] == [p.value.tobytes() for p in b]
     assert [p.t_end + 1.7e9 for p in a] == [p.t_end for p in b]
+
+
+@pytest.mark.parametrize("faults", ["error", "drop"])
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+def test_a_sample_may_come_in_any_type(interpolation, faults):
+    """Floats in a list, a tuple or an array are read where they are, all else is converted: the same bits."""
+    bundle = make_bundle(interpolation=interpolation)
+    t, x = make_recording(15, 40, missing=0.2)
+    x[0] = 0.5
+    ways = {
+        "list": lambda row: row.tolist(),
+        "tuple": lambda row: tuple(row.tolist()),
+        "array": lambda row: row,
+        "strided": lambda row: np.repeat(row, 2)[::2],
+        "swapped": lambda row: row.astype(">f8"),
+        "objects": lambda row: [np.float64(v) for v in row],
+        "series": lambda row: pa.array(row),
+    }
+    told = {}
+    for name, way in ways.items():
+        predictor = sr.Predictor(bundle, faults=faults)
+        told[name] = rows_of([p for time, row in zip(t, x, strict=True) for p in predictor.push(time, way(row))])
+        told[name].append(predictor.snapshot())
+    assert all(rows == told["list"] for rows in told.values())
+    whole = sr.Predictor(bundle, faults=faults)
+    assert rows_of(whole.push_many(t, x)) == told["list"][:-1]
+    late = sr.Predictor(bundle, faults=faults)
+    late.push_many(t[:5], x[:5])
+    before = late.snapshot()
+    if faults == "drop":
+        assert late.push(float(t[2]), [1.0, 2.0]) == []
+        assert late.counts.late == 1
+    else:
+        with pytest.raises(OrderError, match=r"row 0: .* is not after"):
+            late.push(float(t[2]), [1.0, 2.0])
+        with pytest.raises(SampleError, match="channel 1: its value is inf"):
+            late.push(100.0, [1.0, np.inf])
+        assert late.snapshot() == before
+    with pytest.raises(ShapeError, match="the channels a, b, without time"):
+        late.push(100.0, [1.0])
