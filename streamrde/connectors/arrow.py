@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamrde.connectors.filters import Filter, check_filters, expression, select
 from streamrde.connectors.predictions import PredictionWriter
 from streamrde.connectors.record_batches import check_columns, read_batches, schema_of
-from streamrde.connectors.recordings import PathLike, Recording, find_recordings
+from streamrde.connectors.recordings import CSV, PathLike, Recording, find_recordings, suffix_of
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.connectors.timestamps import arrow_seconds
 from streamrde.connectors.units import Conversion
@@ -145,23 +145,19 @@ class SampleReader:
             first += batch.num_rows
 
     def check(self, recording: Recording) -> pa.Schema:
-        """Look at the file's columns and their types, and at no row but the first; the schema is the file's own.
+        """Look at the file's columns and their types, and at no row; the schema is the file's own.
 
         Raises:
             DataError: a column is missing or of a type that cannot be used.
         """
-        batches = read_batches(
-            recording,
-            self.wanted,
-            texts=self._texts,
-            numbers=self.columns.channels,
-            batch_rows=64,
-            remedy=self._remedy,
-            stop=1,
-        )
-        for first, batch in batches:
-            self.convert(batch, SampleFile(str(recording.path)), first, recording.stream, None, recording.partitions)
-        return schema_of(recording)
+        schema, path = schema_of(recording), str(recording.path)
+        wanted = [name for name in self.wanted if name in schema.names or name not in recording.partitions]
+        check_columns(path, schema.names, wanted, self._remedy)
+        if suffix_of(recording.path) not in CSV:  # what is guessed from a first block is no type to rely on
+            fields = [schema.field(name) if name in wanted else pa.field(name, pa.string()) for name in self.wanted]
+            empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in fields], names=self.wanted)
+            self.convert(empty, SampleFile(path), 0, recording.stream, None, recording.partitions)
+        return schema
 
     def convert(
         self,
@@ -288,12 +284,15 @@ class SampleFile:
             raise self.error(column, "the time is not finite; correct it or drop the row", ~finite)
         return t
 
-    def numbers(self, batch: pa.RecordBatch, column: str) -> NDArray[np.float64]:
+    def numbers(self, batch: pa.RecordBatch, column: str) -> NDArray[np.floating]:
         values = _plain(batch.column(column))
         kind = values.type
         numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
         if not (numeric or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
             raise self.error(column, f"a channel cannot be {kind}; store numbers, or choose another column")
+        if pa.types.is_floating(kind) and not values.null_count and not pa.types.is_float16(kind):
+            plain: NDArray[np.floating] = values.to_numpy()  # the caller's array converts it
+            return plain
         numbers: NDArray[np.float64] = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return numbers
 

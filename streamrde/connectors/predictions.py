@@ -34,14 +34,21 @@ class PredictionWriter:
             Dictionaries become plain text where the format cannot let them grow: Arrow IPC file and CSV.
         schema: of the record batches: stream, window, t_start, t_end, value, and label for a classification.
         metadata: kept in the schema's metadata, e.g. the model's fingerprint; CSV has no place for it.
+        sync: survive a power cut too, not only a killed process.
     Raises:
         ParameterError: the extension is not one of these.
         DataError: the folder cannot be written to, or the disk is full.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], schema: pa.Schema, *, metadata: Mapping[str, str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        schema: pa.Schema,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        sync: bool = True,
     ) -> None:
+        self._sync = sync
         self.path = Path(path)
         if (suffix := self.path.suffix.lower()) not in _WRITABLE:
             raise ParameterError(
@@ -97,10 +104,12 @@ class PredictionWriter:
         try:
             self._writer.close()
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if self._sync:
+                os.fsync(self._file.fileno())
             self._file.close()
             self._temporary.replace(self.path)
-            _sync_folder(self.path.parent)
+            if self._sync:
+                _sync_folder(self.path.parent)
         except OSError as failure:
             self._discard()
             raise self._error(failure) from None

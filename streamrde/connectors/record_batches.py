@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +93,7 @@ def schema_of(recording: Recording) -> pa.Schema:
             raise DataError(f"{path}: has no rows (0 bytes); leave it out or record it again", path=str(path))
         suffix = suffix_of(path)
         if suffix in PARQUET:
-            return pa.parquet.read_schema(path)
+            return _footer(path).schema.to_arrow_schema()
         if suffix in IPC:
             with pa.OSFile(str(path)) as file, _open_ipc(file) as reader:
                 return reader.schema
@@ -105,9 +106,19 @@ def row_groups(path: Path) -> NDArray[np.int64]:
     if suffix_of(path) not in PARQUET:
         return np.zeros(1, np.int64)
     with mapped_errors(path):
-        metadata = pa.parquet.read_metadata(path)
+        metadata = _footer(path)
         rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     return np.cumsum([0, *rows[:-1]], dtype=np.int64)
+
+
+def _footer(path: Path) -> pa.parquet.FileMetaData:
+    stat = path.stat()
+    return _read_footer(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)  # a footer is looked at several times in a row, by those who plan and who read
+def _read_footer(path: Path, size: int, modified: int) -> pa.parquet.FileMetaData:
+    return pa.parquet.read_metadata(path)
 
 
 class _Columns:
@@ -175,7 +186,7 @@ def check_columns(path: str, has: Sequence[str], columns: Sequence[str], remedy:
 def _parquet(
     file: _Columns, texts: Sequence[str], batch_rows: int, start: int, where: pc.Expression | None
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    metadata = pa.parquet.read_metadata(file.path)
+    metadata = _footer(file.path)
     schema = metadata.schema.to_arrow_schema()
     columns = file.check(schema.names)
     starts = np.cumsum([0, *(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))])

@@ -141,7 +141,8 @@ class Fleet:
             raise ShapeError(f"streams has {len(names)} rows and t {len(times)}: give one stream per row")
         began: list[str] = []
         # A dictionary may hold streams that no row names: a slice of a longer column does.
-        used, row = np.unique(names.indices.to_numpy(), return_inverse=True)
+        codes = names.indices.to_numpy()
+        used = _distinct(codes, len(names.dictionary))
         slots = np.empty(len(used), dtype=np.intp)
         for i, name in enumerate(names.dictionary.take(pa.array(used)).to_pylist()):
             slot = self._slots.get(name)
@@ -152,7 +153,7 @@ class Fleet:
             self._changed.add(name)
         self._unused = None
         try:
-            closed = self._table.push(slots[row], times, samples, faults=self._faults)
+            closed = self._table.push(_looked_up(used, slots, codes), times, samples, faults=self._faults)
         except BaseException:
             for name in began:
                 self._table.release(self._slots.pop(name))
@@ -302,6 +303,22 @@ class Fleet:
 
     def _batch(self, closed: Closed) -> pa.RecordBatch:
         return closed.record_batch(self._table.names, self._table.header)
+
+
+def _distinct(codes: NDArray[np.int32], size: int) -> NDArray[np.intp]:
+    """The codes that occur, ascending; counting is linear, and pays unless there are many more codes than rows."""
+    if size <= 4 * len(codes):
+        return np.flatnonzero(np.bincount(codes, minlength=size))
+    return np.unique(codes).astype(np.intp)
+
+
+def _looked_up(used: NDArray[np.intp], slots: Slots, codes: NDArray[np.int32]) -> Slots:
+    """The slot of each row, from that of each code in use."""
+    if len(used) and used[-1] <= 4 * len(codes):
+        table = np.zeros(used[-1] + 1, dtype=np.intp)
+        table[used] = slots
+        return table[codes]
+    return slots[np.searchsorted(used, codes)]
 
 
 def _stream_names(streams: pa.Array | Sequence[str] | NDArray[Any]) -> pa.DictionaryArray:

@@ -7,8 +7,8 @@
     00012.0003.live.arrow   snapshots of the part's streams at that commit, to go on from
     00012.0003.kept.arrow   snapshots of streams that ended, for the store that the job leaves behind
 
-A file is written under a temporary name, synced and renamed. The predictions of a commit come last: where they are,
-all of the commit is.
+A file is written under a temporary name and renamed. The predictions of a commit come last: where they are, all of the
+commit is. Nothing here is synced: it survives a killed process, and a commit that a power cut damaged is done again.
 """
 
 from __future__ import annotations
@@ -202,8 +202,11 @@ class JobFolder:
             file = self._file(part, number, "")
             if not file.exists():
                 break
-            with mapped_errors(file), pa.OSFile(str(file)) as handle, pa.ipc.open_file(handle) as reader:
-                progress = msgspec.json.decode(reader.schema.metadata[_PROGRESS], type=Progress)
+            try:
+                with pa.OSFile(str(file)) as handle, pa.ipc.open_file(handle) as reader:
+                    progress = msgspec.json.decode(reader.schema.metadata[_PROGRESS], type=Progress)
+            except (pa.ArrowInvalid, OSError, KeyError, TypeError, msgspec.MsgspecError):
+                break
             found.append(Commit(number, file, progress))
         return found
 
@@ -278,7 +281,7 @@ class JobFolder:
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         batches = list(batches)
-        with PredictionWriter(file, schema or batches[0].schema, metadata=metadata) as writer:
+        with PredictionWriter(file, schema or batches[0].schema, metadata=metadata, sync=False) as writer:
             for batch in batches:
                 writer.write(batch)
 
