@@ -151,3 +151,25 @@ def test_replay_needs_to_know_the_columns(monkeypatch, capsys):
     status, _, errors = call(monkeypatch, capsys, "replay", "x.parquet", "--to", "mqtt://127.0.0.1:1")
     assert status == 1
     assert "--channels ax,ay,az or --model" in errors
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_measures_are_shown_as_tables(monkeypatch, capsys, tmp_path, heads):
+    from streamrde.inference.bundle import Head
+
+    two = (
+        Head(name="kind", task="classification", outputs=2, labels=("x", "y")),
+        Head(name="size", outputs=1, units=("mm",)),
+    )
+    changes = (
+        {"heads": two, "task": "regression", "labels": ()} if heads else {"task": "regression", "units": ("mm",) * 3}
+    )
+    make_bundle(**changes).save(tmp_path / "m.safetensors")
+    csv = "stream_id,t,a,b,k,u,v\n" + "".join(f"s,{i / 4},{i},1,x,0.5,{i}\n" for i in range(20))
+    truth = "k,u" if heads else "u,u2,v"
+    csv = csv if heads else csv.replace(",k,", ",u2,").replace(",x,", ",1.5,")
+    monkeypatch.setenv("COLUMNS", "140")
+    status, out, _ = score(monkeypatch, capsys, tmp_path, tmp_path / "m.safetensors", csv, "--evaluate", truth)
+    assert status == 0
+    for text in ("rmse", "99 % of |error|", "(mm)", *(("kind: Windows by class", "size: Errors") if heads else ())):
+        assert text in out

@@ -13,8 +13,13 @@ def tables(evaluation: dict[str, Any]) -> Iterator[Table]:
     if "confusion" in evaluation:
         yield _accuracy(evaluation)
         yield _confusion(evaluation)
-    else:
+    elif all("unit" in values for values in evaluation.values()):
         yield _errors(evaluation)
+    else:
+        for head, own in evaluation.items():
+            for table in tables(own):
+                table.title = f"{head}: {table.title}"
+                yield table
 
 
 def _accuracy(evaluation: dict[str, Any]) -> Table:

@@ -61,6 +61,10 @@ def score(
             "--evaluate", help="Columns with the truth, comma-separated: carried along, and measured against."
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option("--features", help="What else to write of each window, comma-separated: state, logsignature."),
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option("--sort", help="Rows out of order: auto sorts them on disk if any, always, never [auto]."),
@@ -105,6 +109,7 @@ def score(
             "out": out,
             "filters": None if where is None else tuple(map(parse_filter, where)),
             "truth": None if evaluate is None else split(evaluate),
+            "features": None if features is None else split(features),
             "sort": sort,
             "faults": "drop" if skip_faults else None,
             "on_error": on_error,

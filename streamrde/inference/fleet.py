@@ -13,7 +13,7 @@ from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, header_differences
 from streamrde.inference.predictions import Closed, prediction_schema
 from streamrde.inference.predictor import check_faults, check_samples, check_time
-from streamrde.inference.states import OnRange, Serving, StateCounts
+from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
 from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
 from streamrde.inference.unused import UNUSED, unused_rows
@@ -50,6 +50,8 @@ class Fleet:
             it, or ``"reset"`` it to the initial state of the path where the next window begins. Its prediction is
             flagged and counted either way (see `state_counts`).
         step_error: estimate the solver's error in every window (thrice the solver's cost).
+        features: what else to put out of every window, as columns of the record batches: its ``"state"``, the hidden
+            state after it, and its ``"logsignature"``.
     """
 
     def __init__(
@@ -63,12 +65,16 @@ class Fleet:
         threads: int = 1,
         on_range: OnRange = "keep",
         step_error: bool = False,
+        features: Sequence[Feature] = (),
     ) -> None:
         check_faults(faults)
         self._order = order
         if archive is not None and on_range == "reset" and bundle.header.partition.resumes:
             raise ParameterError("on_range='reset': not with an archive from which states go on; use 'keep'")
-        serving = Serving(stepper=stepper, threads=threads, on_range=on_range, step_error=step_error)
+        serving = Serving(
+            stepper=stepper, threads=threads, on_range=on_range, step_error=step_error, features=tuple(features)
+        )
+        self._features = serving.features
         self._table = StreamTable(bundle, order, serving)
         self._archive = archive
         self._time = -np.inf
@@ -79,7 +85,7 @@ class Fleet:
         # Since the last checkpoint: streams whose state changed, and streams that ended.
         self._changed: set[str] = set()
         self._gone: set[str] = set()
-        self.schema: pa.Schema = prediction_schema(bundle.header)
+        self.schema: pa.Schema = prediction_schema(bundle.header, features=self._features)
         """Schema of the record batches that come out."""
 
     def __len__(self) -> int:
@@ -215,7 +221,8 @@ class Fleet:
         time = None if t is None else float(check_time(t)[0])
         slots = self._find(streams)
         slots = slots[self._table.last(slots) > -np.inf]
-        return self._table.peek(slots, time).record_batch(self._table.names, self._table.header, provisional=True)
+        closed = self._table.peek(slots, time)
+        return closed.record_batch(self._table.names, self._table.header, provisional=True, features=self._features)
 
     def evict(self, *, idle: float, now: float | None = None) -> pa.RecordBatch:
         """End the streams that were silent for long: close their last windows and free their rows.
@@ -302,7 +309,7 @@ class Fleet:
         return np.fromiter((self._slots[name] for name in names), dtype=np.intp, count=len(names))
 
     def _batch(self, closed: Closed) -> pa.RecordBatch:
-        return closed.record_batch(self._table.names, self._table.header)
+        return closed.record_batch(self._table.names, self._table.header, features=self._features)
 
 
 def _distinct(codes: NDArray[np.int32], size: int) -> NDArray[np.intp]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamrde.inference.bundle import Head, Header
+from streamrde.inference.states import Feature
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +73,10 @@ class Closed(NamedTuple):
     """Places in FLAGS."""
     error: NDArray[np.float64]
     """Estimates of the step's error; NaN: not asked for."""
+    state: NDArray[np.float64]
+    """Hidden states after the windows, (windows, hidden); (windows, 0): not asked for."""
+    logsignature: NDArray[np.float64]
+    """Log-signatures of the windows, (windows, B); (windows, 0): not asked for; NaN: of no single window."""
 
     def take(self, order: NDArray[np.intp]) -> Closed:
         """The windows at the given places."""
@@ -100,12 +105,14 @@ class Closed(NamedTuple):
                 _by_head(value, header) if header.heads else {},
                 provisional,
             )
-            for slot, window, t_start, t_end, value, flag, error in zip(*self, strict=True)
+            for slot, window, t_start, t_end, value, flag, error in zip(*self[:7], strict=True)
         ]
 
-    def record_batch(self, names: Sequence[str], header: Header, *, provisional: bool = False) -> pa.RecordBatch:
+    def record_batch(
+        self, names: Sequence[str], header: Header, *, provisional: bool = False, features: Sequence[Feature] = ()
+    ) -> pa.RecordBatch:
         """The same as rows of `prediction_schema`."""
-        schema = prediction_schema(header, provisional=provisional)
+        schema = prediction_schema(header, provisional=provisional, features=features)
         columns = [
             pa.array([names[slot] for slot in self.slot], pa.string()),
             pa.array(self.window),
@@ -121,6 +128,10 @@ class Closed(NamedTuple):
             pa.array([FLAGS[flag] for flag in self.flag], pa.string()),
             pa.array(self.error, pa.float64(), from_pandas=True),
         ]
+        for name in features:
+            values = np.asarray(getattr(self, name))
+            flat = pa.array(values.ravel()).cast(schema.field(name).type.value_type)
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, values.shape[1]))
         if provisional:
             columns.append(pa.array(np.ones(len(self.slot), dtype=bool)))
         return pa.record_batch(columns, schema=schema)
@@ -148,12 +159,13 @@ def class_labels(head: Head) -> tuple[str, ...]:
     return head.labels or tuple(str(i) for i in range(head.outputs))
 
 
-def prediction_schema(header: Header, *, provisional: bool = False) -> pa.Schema:
+def prediction_schema(header: Header, *, provisional: bool = False, features: Sequence[Feature] = ()) -> pa.Schema:
     """Columns of predictions.
 
     stream, window, t_start, t_end (seconds), value (one number per output); for a classification also label, and with
     several heads label_NAME for each that classifies; then flag and step_error, null where there is nothing to say (see
-    Prediction); and, of what is not committed, provisional. The metadata of the field `value` name the outputs and
+    Prediction); the features asked for: state, in the model's dtype, logsignature, float64, unscaled; and, of what is
+    not committed, provisional. The metadata of the field `value` name the outputs and
     their units, as JSON lists under "outputs" and "units", and the heads under "heads".
     """
     dtype = pa.float32() if header.dtype == "float32" else pa.float64()
@@ -172,6 +184,9 @@ def prediction_schema(header: Header, *, provisional: bool = False) -> pa.Schema
             name = f"label_{head.name}" if head.name else "label"
             fields.append(pa.field(name, pa.string(), nullable=False))
     fields += [pa.field("flag", pa.string()), pa.field("step_error", pa.float64())]
+    for name in features:
+        size, kind = (header.hidden, dtype) if name == "state" else (header.logsig_channels, pa.float64())
+        fields.append(pa.field(name, pa.list_(pa.field("item", kind), size), nullable=False))
     if provisional:
         fields.append(pa.field("provisional", pa.bool_(), nullable=False))
     return pa.schema(fields)

@@ -17,6 +17,8 @@ from streamrde.inference.stepper import Stepper, make_stepper
 Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
 OnRange: TypeAlias = Literal["keep", "reset"]
+Feature: TypeAlias = Literal["state", "logsignature"]
+"""What can be told of a window besides its prediction: the hidden state after it, its log-signature (unscaled)."""
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,12 +33,16 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     the initial state of the path where the next window begins."""
     step_error: bool = False
     """Estimate the solver's error in every window, at thrice the solver's cost."""
+    features: tuple[Feature, ...] = ()
+    """What else to tell of every window."""
 
     def __post_init__(self) -> None:
         if self.on_range not in ("keep", "reset"):
             raise ParameterError(f"on_range={self.on_range!r}: use 'keep' or 'reset'")
         if not (isinstance(self.threads, int) and self.threads >= 1):
             raise ParameterError(f"threads={self.threads!r}: use a whole number, at least 1")
+        if set(self.features) - {"state", "logsignature"} or len(set(self.features)) < len(self.features):
+            raise ParameterError(f"features={self.features!r}: use 'state', 'logsignature', both, or none")
 
 
 class StateCounts(NamedTuple):
@@ -59,6 +65,13 @@ class Stepped(NamedTuple):
     value: NDArray[np.floating]
     flag: NDArray[np.uint8]
     error: Floats
+    state: Floats
+    logsignature: Floats
+
+    def put(self, places: NDArray[np.bool_], part: Stepped) -> None:
+        """Fill in the entries at some places."""
+        self.value[places], self.flag[places], self.error[places] = part.value, part.flag, part.error
+        self.state[places], self.logsignature[places] = part.state, part.logsignature
 
 
 class States:
@@ -86,6 +99,8 @@ class States:
         if self._resets and header.partition.carry:
             raise ParameterError("on_range='reset': not with gap.state='carry', whose windows do not join; use 'keep'")
         self._low, self._high = _allowed(bundle)
+        self._hidden = header.hidden if "state" in serving.features else 0
+        self._logsig = header.logsig_channels if "logsignature" in serving.features else 0
         self._averages, self._carries = header.pooling == "mean", header.first_stage == "previous"
         sizes = [
             header.hidden,
@@ -132,6 +147,8 @@ class States:
                 self._average(rows, of, z)
             stepped.value[places], flag = self._read_out(rows, of, z), self._judge(z)
             stepped.flag[places] = flag
+            stepped.state[places] = z[:, : self._hidden]
+            stepped.logsignature[places] = own[:, : self._logsig]
             if flag.any():
                 self._alarm(rows, of, flag)
             if self.estimates:
@@ -151,12 +168,14 @@ class States:
     def look(self, rows: Floats, slots: Slots) -> Stepped:
         """Outputs of streams as they stand."""
         z = self._states(rows, slots)
-        return self.nothing(len(slots))._replace(value=self._read_out(rows, slots, z), flag=self._judge(z))
+        value, flag = self._read_out(rows, slots, z), self._judge(z)
+        return self.nothing(len(slots))._replace(value=value, flag=flag, state=z[:, : self._hidden].astype(np.float64))
 
     def nothing(self, count: int) -> Stepped:
         """Entries that are yet to be filled."""
         value = np.empty((count, self.header.outputs), dtype=self.stepper.dtype)
-        return Stepped(value, np.zeros(count, dtype=np.uint8), np.full(count, np.nan))
+        flag, error = np.zeros(count, dtype=np.uint8), np.full(count, np.nan)
+        return Stepped(value, flag, error, np.empty((count, self._hidden)), np.full((count, self._logsig), np.nan))
 
     def _states(self, rows: Floats, slots: Slots) -> NDArray[np.floating]:
         return rows[slots, self._z].astype(self.stepper.dtype)

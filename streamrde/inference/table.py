@@ -243,7 +243,7 @@ class StreamTable:
             begin, step = of_beginning == now, of_window == now
             self._begin(taken.began[begin], taken.first[begin])
             part = self.states.step(self.rows, taken.slot[step], taken.since[step], taken.logsigs[step])
-            stepped.value[step], stepped.flag[step], stepped.error[step] = part
+            stepped.put(step, part)
         return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
 
     def _begin(self, slots: Slots, first: Floats) -> None:

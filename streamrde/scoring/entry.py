@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamrde.connectors.filters import Filter
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle, load
+from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.job import ColumnsConfig, Job, OnError, Sort
 from streamrde.scoring.lazily import ArrowStream, predictions_of
@@ -22,9 +23,9 @@ Source: TypeAlias = Path | Sequence[Path] | ArrowStream
 
 
 @overload
-def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Literal["local", "ray"] = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
+def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Literal["local", "ray"] = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
 @overload
-def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Literal["local", "ray"] = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
+def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Literal["local", "ray"] = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
 def score(
     source: Source,
     model: Path | Bundle,
@@ -39,6 +40,7 @@ def score(
     offset: Mapping[str, float] | None = None,
     filters: Sequence[Filter] = (),
     truth: Sequence[str] = (),
+    features: Sequence[Feature] = (),
     sort: Sort = "auto",
     faults: OnFault = "error",
     on_error: OnError = "stop",
@@ -55,7 +57,7 @@ def score(
     """Predict from recorded samples: into a file, or as an Arrow stream that is computed as it is read.
 
     Without `out` the result is a RecordBatchReader with the rows of `Fleet.push`, in constant memory, by one process;
-    `sort = "auto"` is "never" there, and engine, jobs, groups, resume and on_error have no effect. With `out` it is a
+    `sort = "auto"` is "never" there, and engine, groups, resume and on_error have no effect. With `out` it is a
     job: divided into parts that share no stream, scored by as many processes as asked for, committed part by part, and
     written in an order that depends on the files and settings alone.
 
@@ -71,7 +73,9 @@ def score(
         scale, offset: ``x * scale + offset`` is in the model's unit, by column.
         filters: comparisons that all must hold for a row, ``("site", "==", "A")``.
         truth: columns with what was to be predicted, carried into the output as ``true_...``; a job measures the
-            predictions against them.
+            predictions against them. For each head of the model in turn: one for a classification, one per output for
+            a regression.
+        features: what else of each window is put out: its "state" (hidden) and its "logsignature".
         sort: "auto" sorts what turns out not to be in order of time, on disk; "always" sorts; "never" treats such rows
             as `faults` says.
         faults: rows that cannot be used: "error" stops, "drop" counts and skips them.
@@ -79,7 +83,7 @@ def score(
         state_in: state store from which streams go on; a live service leaves one.
         state_out: state store into which streams' states are put; their last windows then stay open.
         engine, ray_address: "local" processes, or "ray", at an address or started here.
-        jobs: processes, or Ray tasks at the same time.
+        jobs: processes, or Ray tasks at the same time; threads where there is nothing to divide.
         groups: into how many parts, at most, streams are divided that are interleaved throughout the files; each part
             reads the files anew.
         batch_rows: rows read at a time; it bounds the memory, not the result.
@@ -106,6 +110,7 @@ def score(
         ),
         filters=tuple(filters),
         truth=tuple(truth),
+        features=tuple(features),
         sort=sort,
         faults=faults,
         on_error=on_error,

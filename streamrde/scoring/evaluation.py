@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streamrde.errors import ConfigError
-from streamrde.inference.bundle import Header
+from streamrde.inference.bundle import Head, Header
 from streamrde.inference.predictions import class_labels
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -23,16 +24,16 @@ class ClassificationEvaluation:
     """Accuracy over all windows and at the streams' ends, mean log loss, F1 per class, confusion matrix.
 
     Args:
-        header: of the model.
+        head: of the model.
+        outputs: where its outputs stand in `value`.
         truth: the one column that holds the class; it is compared with the model's labels as text. Windows whose class
             the model does not know, or that have none, are counted apart.
     """
 
-    def __init__(self, header: Header, truth: tuple[str, ...]) -> None:
-        if len(truth) != 1:
-            raise ConfigError(f"truth {list(truth)}: a classification has one column with the class")
+    def __init__(self, head: Head, outputs: slice, truth: tuple[str, ...]) -> None:
+        self._outputs = outputs
         self._column = f"true_{truth[0]}"
-        self.labels = class_labels(header.parts[0])
+        self.labels = class_labels(head)
         self.confusion: NDArray[np.int64] = np.zeros((len(self.labels),) * 2, dtype=np.int64)
         """Windows by true class (rows) and predicted class (columns)."""
         self.unknown = 0
@@ -41,12 +42,10 @@ class ClassificationEvaluation:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take predictions with their truth."""
-        import pyarrow.compute as pc
-
         places = pc.index_in(batch[self._column], pa.array(self.labels))
         known = places.is_valid().to_numpy(zero_copy_only=False)
         true = places.fill_null(0).to_numpy()[known]
-        value = batch["value"].flatten().to_numpy().reshape(batch.num_rows, -1)[known]
+        value = _values(batch)[known, self._outputs]
         predicted = value.argmax(axis=1)
         np.add.at(self.confusion, (true, predicted), 1)
         self.unknown += int((~known).sum())
@@ -77,25 +76,22 @@ class RegressionEvaluation:
     """Root mean square, mean absolute and mean error of each output, and quantiles of the absolute error to 1 %.
 
     Args:
-        header: of the model.
+        head: of the model.
+        outputs: where its outputs stand in `value`.
         truth: the columns with the targets, one per output, in their order. A window without a target is not counted.
     """
 
-    def __init__(self, header: Header, truth: tuple[str, ...]) -> None:
-        if len(truth) != header.outputs:
-            raise ConfigError(
-                f"truth {list(truth)} has {len(truth)} columns, and the model {header.outputs} outputs: "
-                f"give one per output"
-            )
+    def __init__(self, head: Head, outputs: slice, truth: tuple[str, ...]) -> None:
+        self._outputs = outputs
         self._columns = [f"true_{name}" for name in truth]
-        self.names = header.labels or truth
-        self._units = header.units or ("",) * header.outputs
-        self._sums = np.zeros((4, header.outputs))
-        self._buckets = np.zeros((header.outputs, _BUCKETS), np.int64)
+        self.names = head.labels or truth
+        self._units = head.units or ("",) * head.outputs
+        self._sums = np.zeros((4, head.outputs))
+        self._buckets = np.zeros((head.outputs, _BUCKETS), np.int64)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take predictions with their truth."""
-        value = batch["value"].flatten().to_numpy().reshape(batch.num_rows, -1)
+        value = _values(batch)[:, self._outputs]
         for i, column in enumerate(self._columns):
             error = value[:, i].astype(np.float64) - batch[column].to_numpy(zero_copy_only=False)
             error = error[np.isfinite(error)]
@@ -126,13 +122,57 @@ class RegressionEvaluation:
         return result
 
 
-def make_evaluation(header: Header, truth: tuple[str, ...]) -> ClassificationEvaluation | RegressionEvaluation:
-    """What compares this model's predictions with the truth.
+class Evaluation:
+    """The measures of a model: of its one task, or of each of its heads by name.
+
+    Args:
+        header: of the model.
+        truth: for each head in turn one column for a classification, one per output for a regression.
+    Raises:
+        ConfigError: other columns than that.
+    """
+
+    def __init__(self, header: Header, truth: tuple[str, ...]) -> None:
+        truth_schema(header, truth)
+        self._heads: dict[str, ClassificationEvaluation | RegressionEvaluation] = {}
+        column = output = 0
+        for head in header.parts:
+            kind = ClassificationEvaluation if head.task == "classification" else RegressionEvaluation
+            width = 1 if head.task == "classification" else head.outputs
+            outputs = slice(output, output + head.outputs)
+            self._heads[head.name] = kind(head, outputs, truth[column : column + width])
+            column, output = column + width, output + head.outputs
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take predictions with their truth."""
+        for head in self._heads.values():
+            head.add(batch)
+
+    def summary(self) -> dict[str, Any]:
+        """The measures as plain numbers; by head, where the model has heads."""
+        summaries = {name: head.summary() for name, head in self._heads.items()}
+        return summaries.get("", summaries)
+
+
+def truth_schema(header: Header, truth: tuple[str, ...]) -> pa.Schema:
+    """Columns of truth as they are read: text for classes, float64 for numbers.
 
     Raises:
-        ConfigError: the model has several heads.
+        ConfigError: not one column for each classification and for each output of a regression.
     """
-    if header.heads:
-        raise ConfigError("truth: a model with several heads is scored without; compare its columns yourself")
-    kind = ClassificationEvaluation if header.task == "classification" else RegressionEvaluation
-    return kind(header, truth)
+    kinds = [
+        kind
+        for head in header.parts
+        for kind in ([pa.string()] if head.task == "classification" else [pa.float64()] * head.outputs)
+    ]
+    if len(truth) != len(kinds):
+        raise ConfigError(
+            f"truth {list(truth)} has {len(truth)} columns, and the model needs {len(kinds)}: one with the class of "
+            f"a classification, one per output of a regression"
+        )
+    return pa.schema([pa.field(name, kind) for name, kind in zip(truth, kinds, strict=True)])
+
+
+def _values(batch: pa.RecordBatch) -> NDArray[np.floating]:
+    values: NDArray[np.floating] = batch["value"].flatten().to_numpy().reshape(batch.num_rows, -1)
+    return values

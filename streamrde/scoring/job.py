@@ -13,7 +13,9 @@ from streamrde.connectors.samples import Columns
 from streamrde.connectors.units import Conversion, conversion
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Header
+from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
+from streamrde.scoring.evaluation import truth_schema
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Sort: TypeAlias = Literal["auto", "always", "never"]
@@ -67,6 +69,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     filters: tuple[Filter, ...] = ()
     truth: tuple[str, ...] = ()
     """Columns with what was to be predicted; they are carried into the output."""
+    features: tuple[Feature, ...] = ()
+    """What else of each window is written: the hidden state after it, its log-signature."""
     sort: Sort = "auto"
     faults: OnFault = "error"
     on_error: OnError = "stop"
@@ -84,8 +88,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def __post_init__(self) -> None:
         check_filters(self.filters)
-        if len(set(self.truth)) < len(self.truth):
-            raise ConfigError(f"truth {list(self.truth)} has a name twice: name each once")
+        for name in ("truth", "features"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ConfigError(f"{name} {list(getattr(self, name))} has a name twice: name each once")
 
     def checked(self) -> Job:
         """The same; raise ConfigError where a value has another type or is out of its range."""
@@ -121,11 +126,3 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             conversion=self.columns.conversion(header),
             batch_rows=self.batch_rows,
         )
-
-
-def truth_schema(header: Header, truth: tuple[str, ...]) -> Any:
-    """Types in which columns of truth are read: text for classes, float64 for numbers."""
-    import pyarrow as pa
-
-    kind = pa.string() if header.task == "classification" else pa.float64()
-    return pa.schema([pa.field(name, kind) for name in truth])

@@ -35,7 +35,7 @@ def predictions_of(source: ArrowStream | None, job: Job, bundle: Bundle) -> pa.R
     Raises:
         DataError: when a batch is read: a missing column, a wrong type, rows out of order.
     """
-    scorer = Scorer(bundle, truth=job.truth)
+    scorer = Scorer(bundle, truth=job.truth, features=job.features)
     return pa.RecordBatchReader.from_batches(scorer.schema, _batches(source, job, bundle))
 
 
@@ -45,7 +45,15 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
         if job.state_in:
             before = stack.enter_context(opened(job.state_in, bundle.fingerprint, must_exist=True))
             load = before.read
-        scorer = Scorer(bundle, faults=job.faults, truth=job.truth, load=load, keep=bool(job.state_out))
+        scorer = Scorer(
+            bundle,
+            faults=job.faults,
+            truth=job.truth,
+            features=job.features,
+            threads=job.jobs,
+            load=load,
+            keep=bool(job.state_out),
+        )
         samples = _files(job, bundle) if source is None else _arrow(source, job, bundle)
         if job.sort == "always":
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamrde-")))

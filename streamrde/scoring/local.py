@@ -34,14 +34,21 @@ class Engine(Protocol):
 
 
 class InProcessEngine:
-    """One part after the other, here."""
+    """One part after the other, here.
+
+    Args:
+        threads: of the fleet.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
 
     def run(
         self, folder: JobFolder, parts: Sequence[int], on_rows: Callable[[int], None]
     ) -> Generator[tuple[int, Done | Failure], None, None]:
         """See Engine."""
         for part in parts:
-            yield part, perform(Task(str(folder.path), part), on_rows)
+            yield part, perform(Task(str(folder.path), part, self._threads), on_rows)
 
 
 class ProcessEngine:

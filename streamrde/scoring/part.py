@@ -36,10 +36,13 @@ class _OutOfOrderError(Exception):
     """A stream's rows are not in order of time."""
 
 
-def score_part(folder: JobFolder, plan: Plan, part: int, bundle: Bundle, *, on_rows: OnRows) -> Progress:
+def score_part(
+    folder: JobFolder, plan: Plan, part: int, bundle: Bundle, *, threads: int = 1, on_rows: OnRows
+) -> Progress:
     """Score a part and commit its predictions; a part that was begun goes on from its last commit.
 
     Args:
+        threads: of the fleet; no prediction depends on it.
         on_rows: called with the number of samples taken since the last call.
     Raises:
         DataError: a file of the part cannot be used, the disk is full; the commits stay.
@@ -48,7 +51,7 @@ def score_part(folder: JobFolder, plan: Plan, part: int, bundle: Bundle, *, on_r
     commits = folder.commits(part)
     if commits and commits[-1].progress.done:
         return commits[-1].progress
-    worker = _PartWorker(folder, plan, part, bundle, on_rows)
+    worker = _PartWorker(folder, plan, part, bundle, threads, on_rows)
     sort = plan.job.sort == "always" or bool(commits and commits[-1].progress.sorted)
     if not sort:
         try:
@@ -59,12 +62,13 @@ def score_part(folder: JobFolder, plan: Plan, part: int, bundle: Bundle, *, on_r
 
 
 class _PartWorker:
-    def __init__(self, folder: JobFolder, plan: Plan, part: int, bundle: Bundle, on_rows: OnRows) -> None:
+    def __init__(self, folder: JobFolder, plan: Plan, part: int, bundle: Bundle, threads: int, on_rows: OnRows) -> None:
         self.folder = folder
         self.plan = plan
         self.number = part
         self.part: Part = plan.part(part)
         self.bundle = bundle
+        self.threads = threads
         self.on_rows = on_rows
         self.reader = plan.job.reader(bundle.header)
         self.seconds = {"reading": 0.0, "fleet": 0.0, "writing": 0.0}
@@ -76,6 +80,8 @@ class _PartWorker:
             self.bundle,
             faults=job.faults,
             truth=job.truth,
+            features=job.features,
+            threads=self.threads,
             load=None if start is None else lambda names: {name: start[name] for name in names if name in start},
             keep=bool(job.state_out),
         )

@@ -17,7 +17,7 @@ from streamrde.connectors.recordings import find_recordings
 from streamrde.errors import ConfigError, DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.table import Counts
-from streamrde.scoring.evaluation import make_evaluation
+from streamrde.scoring.evaluation import Evaluation
 from streamrde.scoring.folder import FORMAT, File, JobFolder, Plan, Progress
 from streamrde.scoring.job import Job
 from streamrde.scoring.local import Engine, InProcessEngine, ProcessEngine
@@ -56,8 +56,8 @@ class _Run:
         self.job = job
         self.on_status = on_status
         self.bundle: Bundle = load(job.model)
-        self.evaluation = make_evaluation(self.bundle.header, job.truth) if job.truth else None
-        self.schema = Scorer(self.bundle, truth=job.truth).schema
+        self.evaluation = Evaluation(self.bundle.header, job.truth) if job.truth else None
+        self.schema = Scorer(self.bundle, truth=job.truth, features=job.features).schema
         self.reader = job.reader(self.bundle.header)
         if not is_folder(job.out):
             PredictionWriter(job.out, self.schema)  # refuses what it cannot write
@@ -152,7 +152,9 @@ class _Run:
             open_parts.sort(key=lambda i: -(8 * plan.parts[i].rows // max(largest, 1)))
             bad: dict[str, str] = {}
             done = len(plan.live_parts()) - len(open_parts)
-            with closing(self._engine(lock).run(self.folder, open_parts, self._on_rows(plan))) as results:
+            with closing(
+                self._engine(lock, len(open_parts)).run(self.folder, open_parts, self._on_rows(plan))
+            ) as results:
                 for _, result in results:
                     if isinstance(result, Failure):
                         if not result.path or self.job.on_error == "stop":
@@ -169,10 +171,12 @@ class _Run:
                     raise DataError("no file can be used: " + "; ".join(bad.values()), path=next(iter(bad)))
         return plan
 
-    def _engine(self, lock: int) -> Engine:
+    def _engine(self, lock: int, parts: int) -> Engine:
         if self.job.engine == "ray":
             return RayEngine(self.job.jobs, address=self.job.ray_address)
-        return InProcessEngine() if self.job.jobs == 1 else ProcessEngine(self.job.jobs, lock=lock)
+        if self.job.jobs == 1 or parts == 1:
+            return InProcessEngine(threads=self.job.jobs)
+        return ProcessEngine(self.job.jobs, lock=lock)
 
     def _on_rows(self, plan: Plan) -> Callable[[int], None]:
         def take(rows: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,8 +13,9 @@ from streamrde.connectors.samples import Samples
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
+from streamrde.inference.states import Feature
 from streamrde.inference.table import Counts, OnFault
-from streamrde.scoring.job import truth_schema
+from streamrde.scoring.evaluation import truth_schema
 
 Load: TypeAlias = Callable[[Collection[str]], Mapping[str, bytes]]
 """Snapshots of those of the streams that have one."""
@@ -27,7 +28,7 @@ class Scorer:
 
     Args:
         bundle: the model.
-        faults: as of Fleet.
+        faults, features, threads: as of Fleet.
         truth: names of the columns in ``Samples.extra``.
         load: streams go on from the snapshots that it gives.
         keep: a stream that ends leaves its snapshot and its open window, instead of closing it.
@@ -39,10 +40,12 @@ class Scorer:
         *,
         faults: OnFault = "error",
         truth: tuple[str, ...] = (),
+        features: Sequence[Feature] = (),
+        threads: int = 1,
         load: Load | None = None,
         keep: bool = False,
     ) -> None:
-        self.fleet = Fleet(bundle, faults=faults)
+        self.fleet = Fleet(bundle, faults=faults, features=features, threads=threads)
         self._truth = truth
         self._latest: dict[str, tuple[Any, ...]] = {}
         self._before = Counts()  # rows counted before: what loaded snapshots bring along, less what ended

@@ -28,6 +28,8 @@ class Task(msgspec.Struct, frozen=True):
 
     folder: str
     part: int
+    threads: int = 1
+    """Of the fleet: a job that cannot be divided among processes is among threads."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ def perform(task: Task, on_rows: Callable[[int], None]) -> Done | Failure:
     try:
         folder = JobFolder(task.folder)
         plan, bundle = _open(task.folder, (folder.path / "plan.json").stat().st_mtime_ns)
-        return Done(score_part(folder, plan, task.part, bundle, on_rows=on_rows))
+        return Done(score_part(folder, plan, task.part, bundle, threads=task.threads, on_rows=on_rows))
     except StreamRDEError as error:
         files = {file.path for file in plan.files} if isinstance(error, DataError) else set()
         path = error.path if isinstance(error, DataError) and error.path in files else ""

@@ -8,7 +8,8 @@ from scoring_data import by_key, make_model, make_table, predict, write
 
 import streamrde as sr
 from streamrde.errors import ConfigError
-from streamrde.scoring.evaluation import ClassificationEvaluation, RegressionEvaluation
+from streamrde.inference.bundle import Head
+from streamrde.scoring.evaluation import Evaluation
 
 
 def test_a_classification_is_measured_over_windows_and_at_the_ends(tmp_path, model):
@@ -66,9 +67,27 @@ def test_the_truth_of_a_window_is_that_of_its_last_sample(tmp_path):
     assert found["u"]["unit"] == "bpm"
 
 
-def test_the_truth_must_fit_the_task():
-    regression = make_bundle(task="regression", labels=("u", "v", "w")).header
-    with pytest.raises(ConfigError, match="1 columns, and the model 3 outputs"):
-        RegressionEvaluation(regression, ("u",))
-    with pytest.raises(ConfigError, match="one column with the class"):
-        ClassificationEvaluation(make_bundle().header, ("a", "b"))
+def test_heads_are_measured_one_by_one(tmp_path):
+    heads = (
+        Head(name="kind", task="classification", outputs=2, labels=("x", "y")),
+        Head(name="size", outputs=1, units=("m",)),
+    )
+    model = make_model(tmp_path, heads=heads, task="regression", labels=(), outputs=3)
+    table = make_table(4).append_column("size", pa.array(np.ones(240)))
+    found = sr.score(
+        write(table, tmp_path / "in" / "a.parquet"), model, out=tmp_path / "out.parquet", truth=["kind", "size"]
+    ).evaluation
+    written = pa.parquet.read_table(tmp_path / "out.parquet")
+    right = [row["label_kind"] == row["true_kind"] for row in written.to_pylist() if row["true_kind"] != "z"]
+    assert found["kind"]["accuracy"] == pytest.approx(np.mean(right))
+    errors = [row["value"][2] - 1 for row in written.to_pylist()]
+    assert found["size"]["size"]["mae"] == pytest.approx(np.mean(np.abs(errors)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "truth"),
+    [({"task": "regression", "labels": ("u", "v", "w")}, ("u",)), ({}, ("kind", "other"))],
+)
+def test_the_truth_must_fit_the_task(changes, truth):
+    with pytest.raises(ConfigError, match="one with the class of a classification, one per output of a regression"):
+        Evaluation(make_bundle(**changes).header, truth)

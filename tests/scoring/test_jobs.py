@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -125,6 +126,29 @@ def test_rows_out_of_order_are_sorted(tmp_path, model, memory, monkeypatch):
         sr.score(source, model, out=tmp_path / "b.parquet", sort="never")
     lazily = sr.score(source, model, sort="always").read_all()
     assert by_key(lazily) == predict(model, table)
+
+
+def test_features_of_windows_are_written(tmp_path, model):
+    table = make_table(3)
+    sr.score(
+        write(table, tmp_path / "in/a.parquet"), model, out=tmp_path / "o.parquet", features=["state", "logsignature"]
+    )
+    found = by_key(read(tmp_path / "o.parquet"))
+    bundle = sr.load(model)
+    for stream in ("s0", "s1", "s2"):
+        own = table.filter(pa.compute.field("stream_id") == stream)
+        t, x = own["t"].to_numpy(), np.stack([own["a"].to_numpy(), own["b"].to_numpy()], axis=1)
+        path = np.concatenate([(t - t[0])[:, None], x], axis=1)
+        _, logsigs = sr.logsig_windows(t - t[0], path, 3, bundle.header.windows)
+        rows = [found[stream, k] for k in range(len(logsigs))]
+        np.testing.assert_allclose([row["logsignature"] for row in rows], logsigs, rtol=1e-9, atol=1e-12)
+        # The readout of the state is the prediction.
+        logits = (
+            np.array([row["state"] for row in rows]) @ bundle.tensors["readout.weight"].T
+            + bundle.tensors["readout.bias"]
+        )
+        chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose([row["value"] for row in rows], chances, rtol=1e-4, atol=1e-6)
 
 
 def test_rows_in_order_of_their_streams_are_not_sorted(tmp_path, model):
