@@ -30,6 +30,8 @@ FOREIGN = {
     "torch": {"models", "bench"},
     "torchcde": {"models"},
     "pysiglib": {"models", "bench"},
+    "onnx": {"models"},
+    "onnxruntime": {"inference"},
     "aiomqtt": {"connectors"},
     "amqtt": {"connectors"},
     "ray": {"scoring"},

@@ -3,6 +3,7 @@
 from streamrde.inference.bundle import Bundle, Channel, Head, Header, load
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fleet import Fleet
+from streamrde.inference.onnx_stepper import OnnxStepper
 from streamrde.inference.predictions import Prediction
 from streamrde.inference.predictor import Predictor
 
@@ -15,6 +16,7 @@ __all__ = [
     "Header",
     "Linear",
     "LogNCDE",
+    "OnnxStepper",
     "Prediction",
     "Predictor",
     "load",

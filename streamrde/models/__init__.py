@@ -9,14 +9,27 @@ from streamrde.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from streamrde.models.neural_rde import NeuralRDE, save, to_bundle
+    from streamrde.models.onnx_export import export_onnx
+    from streamrde.models.torch_stepper import TorchStepper
     from streamrde.models.train_config import TrainConfig, load_train_config
     from streamrde.models.training import train
 
-__all__ = ["NeuralRDE", "TrainConfig", "load_train_config", "save", "to_bundle", "train"]
+__all__ = [
+    "NeuralRDE",
+    "TorchStepper",
+    "TrainConfig",
+    "export_onnx",
+    "load_train_config",
+    "save",
+    "to_bundle",
+    "train",
+]
 
 _HOMES = {
     "NeuralRDE": "neural_rde",
+    "TorchStepper": "torch_stepper",
     "TrainConfig": "train_config",
+    "export_onnx": "onnx_export",
     "load_train_config": "train_config",
     "save": "neural_rde",
     "to_bundle": "neural_rde",

@@ -228,9 +228,30 @@ class NeuralRDE(nn.Module):
             seconds: its duration, (N, 1); read only where the state decays.
             mask, precontract: as for `hidden_states`.
         """
+        return self.step_with_error(
+            z, logsig, previous, seconds, mask=mask, precontract=precontract, estimate=self.header.substeps == "auto"
+        )[0]
+
+    def step_with_error(
+        self,
+        z: Tensor,
+        logsig: Tensor,
+        previous: Tensor | None,
+        seconds: Tensor,
+        *,
+        mask: Tensor | None = None,
+        precontract: bool = True,
+        estimate: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """As `step`, and an estimate of its error by halving the step, (N,), relative to 1 + the state's size.
+
+        Args:
+            estimate: False leaves the error at 0, unless the substeps depend on it.
+        """
         header, decay = self.header, None if self.decay is None else self.decay.abs()
         if isinstance(self.field, LinearField):
-            return self.field.flow(z, logsig, None if decay is None else decay * seconds)
+            moved = self.field.flow(z, logsig, None if decay is None else decay * seconds)
+            return moved, torch.zeros_like(moved[:, 0])
         drift = self.field.drift(logsig, mask=mask, precontract=precontract)
         first = None if previous is None else self.field.drift(previous, mask=mask, precontract=precontract)
 
@@ -238,17 +259,22 @@ class NeuralRDE(nn.Module):
             fading = None if decay is None else lambda share: torch.exp(-decay * seconds * share)
             return log_ode_step(z, drift, header.solver, first_drift=first, substeps=substeps, fading=fading)  # type: ignore[no-any-return]
 
+        power = 2 ** TABLEAUX[header.solver].order
         if header.substeps != "auto":
-            return solve(header.substeps)
-        coarse, n, done = solve(1), 2, torch.zeros(len(z), 1, dtype=torch.bool, device=z.device)
-        accepted = coarse
+            coarse = solve(header.substeps)
+            if not estimate:
+                return coarse, torch.zeros_like(coarse[:, 0])
+            return coarse, _distance(coarse, solve(2 * header.substeps)) * power / (power - 1)
+        coarse, n = solve(1), 2
+        accepted, error = coarse, torch.full_like(coarse[:, 0], torch.inf)
+        done = torch.zeros(len(z), dtype=torch.bool, device=z.device)
         while True:
             fine = solve(n)
-            error = (((fine - coarse) / (1 + fine.abs())) ** 2).mean(dim=1, keepdim=True).sqrt()
-            accepted = torch.where(done, accepted, fine)
-            done = done | ~(error / (2 ** TABLEAUX[header.solver].order - 1) > header.tolerance)
+            accepted = torch.where(done[:, None], accepted, fine)
+            error = torch.where(done, error, _distance(coarse, fine) / (power - 1))
+            done = ~(error > header.tolerance)
             if bool(done.all()) or 2 * n > MOST_SUBSTEPS:
-                return accepted
+                return accepted, error
             coarse, n = fine, 2 * n
 
     def outputs(self, z: Tensor) -> Tensor:
@@ -324,6 +350,11 @@ def save(model: NeuralRDE | Bundle, path: str | os.PathLike[str]) -> None:
         BundleError: a weight is not finite.
     """
     (model if isinstance(model, Bundle) else to_bundle(model)).save(path)
+
+
+def _distance(coarse: Tensor, fine: Tensor) -> Tensor:
+    """See inference.stepper.step_error."""
+    return (((fine - coarse) / (1 + fine.abs())) ** 2).mean(dim=1).sqrt()
 
 
 def _tensor_name(name: str) -> str:

@@ -33,10 +33,10 @@ class ModuleField(nn.Module):
 
         def drift(z: Tensor) -> Tensor:
             matrix = self.module(z)
-            if matrix.shape not in ((len(z), *self._shape), (len(z), self._shape[0] * self._shape[1])):
-                wanted = (len(z), *self._shape)
+            if tuple(matrix.shape[1:]) not in (self._shape, (self._shape[0] * self._shape[1],)):
+                wanted = (z.shape[0], *self._shape)
                 raise ShapeError(f"the field returned {tuple(matrix.shape)} for z {tuple(z.shape)}; expected {wanted}")
-            return torch.bmm(matrix.reshape(len(z), *self._shape), logsig.unsqueeze(-1)).squeeze(-1)
+            return torch.bmm(matrix.reshape(-1, *self._shape), logsig.unsqueeze(-1)).squeeze(-1)
 
         return drift
 

@@ -57,11 +57,11 @@ class LogNCDEField(nn.ModuleList):
         own = logsig[:, :channels, None]
         if self._depth == 1:
             return lambda z: (self.fields(z) @ own).squeeze(-1)
-        omega = logsig.new_zeros(len(logsig), channels, channels)
-        upper = torch.triu_indices(channels, channels, 1, device=logsig.device)
-        row = torch.arange(len(logsig), device=logsig.device)[:, None]
-        omega = omega.index_put((row, upper[:1], upper[1:]), logsig[:, channels:])
-        omega = omega - omega.transpose(1, 2)
+        # Where each of the upper triangle's entries stands, row by row: a product, as its gradient is a product too.
+        first, second = torch.triu_indices(channels, channels, 1, device=logsig.device)
+        place = logsig.new_zeros(len(first), channels, channels)
+        place[torch.arange(len(first), device=logsig.device), first, second] = 1.0
+        omega = torch.einsum("np,pij->nij", logsig[:, channels:], place - place.transpose(1, 2))
 
         def drift(z: Tensor) -> Tensor:
             slopes = []

@@ -1,0 +1,71 @@
+"""Serving a model by torch: any module as a field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamrde.errors import ParameterError
+from streamrde.inference.stepper import Ends
+from streamrde.models.neural_rde import NeuralRDE, to_bundle
+
+Array = NDArray[np.floating]
+Floats = NDArray[np.float64]
+
+
+class TorchStepper(Ends):
+    """Steps states by a model's own torch code, in inference mode, in micro-batches.
+
+    For models whose field is a module of your own; `Predictor(bundle, stepper=TorchStepper(model))` with the `bundle`
+    of `to_bundle(model)`. A stream's result may depend on its batch mates in the last place, as torch's products do.
+
+    Args:
+        model: the model; it is put into evaluation mode.
+        batch: streams that are stepped at once, at most.
+        compile: run the step through torch.compile; batches are then filled up to `batch`, so that it compiles once.
+    Raises:
+        ParameterError: `batch` is less than 1.
+    """
+
+    def __init__(self, model: NeuralRDE, *, batch: int = 256, compile: bool = False) -> None:
+        if batch < 1:
+            raise ParameterError(f"batch={batch}: a number of streams, at least 1")
+        self.bundle = to_bundle(model.eval())
+        super().__init__(self.bundle)
+        self._batch, self._fills = batch, compile
+        self._device = model.initial.weight.device
+        self._step: Callable[..., Tensor] = torch.compile(model.step) if compile else model.step
+        self._with_error = model.step_with_error
+        self._carries = model.header.first_stage == "previous"
+
+    def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
+        """See streamrde.inference.stepper.Stepper."""
+        parts = [self._step(*part)[:count].cpu().numpy() for count, part in self._parts(z, logsigs, previous)]
+        return np.concatenate(parts) if parts else z.copy()
+
+    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
+        """See streamrde.inference.stepper.Stepper."""
+        moved, errors = [], []
+        for count, part in self._parts(z, logsigs, previous):
+            state, error = self._with_error(*part)
+            moved.append(state[:count].cpu().numpy())
+            errors.append(error[:count].double().cpu().numpy())
+        return (np.concatenate(moved), np.concatenate(errors)) if moved else (z.copy(), np.zeros(0))
+
+    def _parts(self, z: Array, logsigs: Floats, previous: Floats | None) -> Any:
+        """Micro-batches: how many of their rows are real, and the arguments of a step."""
+        own, seconds = self.scaled(logsigs), logsigs[:, :1].astype(self.dtype)
+        before = self.scaled(previous) if previous is not None and self._carries else None
+        with torch.inference_mode():
+            for begin in range(0, len(z), self._batch):
+                rows = np.arange(begin, min(begin + self._batch, len(z)))
+                count = len(rows)
+                if self._fills:
+                    rows = np.append(rows, np.full(self._batch - count, rows[-1]))
+                arrays = (z, own, before, seconds)
+                yield count, [a if a is None else torch.from_numpy(a[rows]).to(self._device) for a in arrays]
