@@ -1,9 +1,12 @@
 // The fleet's loop as a Python object.
+#include <algorithm>
 #include <cstring>
 #include <new>
+#include <vector>
 
 #include "arrays.hpp"
 #include "loop.hpp"
+#include "shares.hpp"
 
 namespace streamrde {
 namespace {
@@ -176,10 +179,10 @@ PyObject* without_gil(const Table& table, Work work) {
     return memory ? as_taken(closed, *table.loop) : PyErr_NoMemory();
 }
 
-// push(rows, slots, t, x, drop) -> a Taken's or a Refusal's tuple
+// push(rows, slots, t, x, drop, threads = 1) -> a Taken's or a Refusal's tuple
 PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
     Table table;
-    if (!table.read(object, arguments, given, 5)) return nullptr;
+    if (!table.read(object, arguments, std::min<Py_ssize_t>(given, 5), 5)) return nullptr;
     const double* times = table.times(arguments[2]);
     PyArrayObject* x = times ? checked(arguments[3], NPY_DOUBLE, 2, "x") : nullptr;
     if (!x) return nullptr;
@@ -188,17 +191,22 @@ PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t giv
         return nullptr;
     }
     const int drop = PyObject_IsTrue(arguments[4]);
-    if (drop < 0) return nullptr;
+    const long threads = drop < 0 ? -1 : given > 5 ? PyLong_AsLong(arguments[5]) : 1;
+    if (threads == -1 && PyErr_Occurred()) return nullptr;
     const auto* data = static_cast<const double*>(PyArray_DATA(x));
     Refusal refusal;
     PyObject* taken = without_gil(table, [&](Closed& closed) {
-        std::vector<Loop::Saved> saved;
-        const bool undo = !drop && table.loop->holds(table.rows, table.slot, table.count);
-        if (undo) saved = table.loop->save(table.rows, table.slot, table.count);
-        else if (!drop) refusal = table.loop->check(table.rows, table.slot, times, data, table.count);
-        if (refusal.fault != Fault::none) return;
-        refusal = table.loop->push(table.rows, table.slot, times, data, nullptr, table.count, drop != 0, closed);
-        if (undo && refusal.fault != Fault::none) table.loop->put_back(table.rows, saved);
+        if (!drop && table.loop->holds(table.rows, table.slot, table.count)) {
+            // The first refusal in order of arrival shows only when the rows before it have been taken, in this order.
+            std::vector<Loop::Saved> saved = table.loop->save(table.rows, table.slot, table.count);
+            refusal = table.loop->push(table.rows, table.slot, times, data, nullptr, table.count, false, closed);
+            if (refusal.fault != Fault::none) table.loop->put_back(table.rows, saved);
+            return;
+        }
+        if (!drop) refusal = table.loop->check(table.rows, table.slot, times, data, table.count);
+        if (refusal.fault == Fault::none)
+            push_streams(*table.loop, {table.rows, table.slots_in_table, table.slot, times, data, table.count},
+                         static_cast<int>(threads), closed);
     });
     if (!taken || refusal.fault == Fault::none) return taken;
     Py_DECREF(taken);

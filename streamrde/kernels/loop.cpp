@@ -7,6 +7,12 @@
 #include <utility>
 
 namespace streamrde {
+namespace {
+
+// Pieces that wait at most; the kernels cut longer runs too.
+constexpr int longest_run = 32;
+
+}  // namespace
 
 Loop::Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordTable words,
            std::vector<double> limits, std::vector<double> fills)
@@ -24,7 +30,8 @@ Loop::Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordT
 
 Loop::Scratch Loop::scratch() const {
     // settle: a sample and its flags; extend: a piece, values left, right, next; large: a log-signature.
-    return {std::vector<double>(2 * layout_.channels + layout_.path() + 3 * layout_.values() + words_.size()), {}};
+    const std::size_t work = 2 * layout_.channels + layout_.path() + 3 * layout_.values() + words_.size();
+    return {std::vector<double>(work), {}, {std::vector<double>(longest_run * layout_.path())}};
 }
 
 Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, const double* x,
@@ -32,11 +39,12 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
     Scratch scratch = this->scratch();
     for (std::ptrdiff_t k = 0; k < count; ++k) {
         const std::ptrdiff_t i = indices ? indices[k] : k;
-        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges};
+        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
         Refusal refusal = take(stream, t[i], x + i * layout_.channels);
         if (refusal.fault == Fault::none) continue;
         if (!drop && !(refusal.fault == Fault::duplicate && order_.duplicates != Duplicates::error)) {
             refusal.row = i;
+            fold_run(scratch.run);
             return refusal;
         }
         const Column counter = refusal.fault == Fault::rejected ? rejected
@@ -46,6 +54,7 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
         closed.unused.push_back(i);
         closed.fault.push_back(static_cast<std::int64_t>(refusal.fault));
     }
+    fold_run(scratch.run);
     return {};
 }
 
@@ -54,39 +63,43 @@ void Loop::advance(double* rows, const std::int64_t* slots, const double* t, std
     for (std::ptrdiff_t i = 0; i < count; ++i) {
         double* row = rows + slots[i] * layout_.width;
         if (row[top] == -std::numeric_limits<double>::infinity() || row[paused] != 0) continue;
-        Stream stream{row, slots[i], i, closed, scratch.work.data(), scratch.edges};
+        Stream stream{row, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
         if (held_[slots[i]]) release(stream, *held_[slots[i]], t[i]);
         if (order_.lateness_samples == 0) pass(stream, (row[top] > t[i] ? row[top] : t[i]) - order_.lateness);
     }
+    fold_run(scratch.run);
 }
 
 void Loop::flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed) {
     Scratch scratch = this->scratch();
     for (std::ptrdiff_t i = 0; i < count; ++i) {
         double* row = rows + slots[i] * layout_.width;
-        Stream stream{row, slots[i], i, closed, scratch.work.data(), scratch.edges};
+        Stream stream{row, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
         if (held_[slots[i]]) end_intake(stream, *held_[slots[i]]);
         if (row[started] != 0 && row[paused] == 0) {
             end(stream);
             row[paused] = 1;
         }
     }
+    fold_run(scratch.run);
 }
 
 void Loop::pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed) {
     Scratch scratch = this->scratch();
     for (std::ptrdiff_t i = 0; i < count; ++i) {
-        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges};
+        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
         pass(stream, t[i]);
     }
+    fold_run(scratch.run);
 }
 
 void Loop::close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed) {
     Scratch scratch = this->scratch();
     for (std::ptrdiff_t i = 0; i < count; ++i) {
-        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges};
+        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
         end(stream);
     }
+    fold_run(scratch.run);
 }
 
 void Loop::walk(Stream& stream, double t, const double* data, const double* observed, bool breaks) const {
@@ -141,6 +154,7 @@ void Loop::begin(Stream& stream, double t, const double* data, const double* obs
     row[begins] += 1;
     Closed& closed = stream.closed;
     closed.began.push_back(stream.slot);
+    closed.began_row.push_back(stream.cause);
     closed.begins.push_back(static_cast<std::int64_t>(row[begins]));
     closed.first.insert(closed.first.end(), x, x + layout_.values());
 }
@@ -150,7 +164,6 @@ void Loop::extend(Stream& stream, double t, const double* data, const double* ob
     const int channels = layout_.channels, values = layout_.values(), clocks = layout_.elapsed ? channels : 0;
     const int plain = values - clocks;
     double* x = row + layout_.x;
-    double* signature = row + layout_.signature;
     double* dx = stream.work + 2 * channels;  // one piece, time first
     double* left = dx + layout_.path();       // linear: the path's values where the piece begins
     double* right = left + values;            // and at the sample
@@ -175,7 +188,7 @@ void Loop::extend(Stream& stream, double t, const double* data, const double* ob
         dx[0] = 0.0;
         for (int i = 0; i < plain; ++i) dx[1 + i] = next[i] - x[i];
         for (int i = plain; i < values; ++i) dx[1 + i] = (u - next[i]) - (u - x[i]);
-        kernel_.fold(layout_.path(), layout_.depth, signature, dx, 1);
+        fold(stream, dx);
         if (counts_pieces) row[filled] += 1;
     } else {
         for (int i = 0; i < plain; ++i) {
@@ -200,7 +213,7 @@ void Loop::extend(Stream& stream, double t, const double* data, const double* ob
                     left[i] = at;
                 }
             }
-            kernel_.fold(layout_.path(), layout_.depth, signature, dx, 1);
+            fold(stream, dx);
             if (counts_pieces) row[filled] += 1;
             row[cursor] = to;
             if (j < edges.size()) close_window(stream, edge_time(row, edges[j]));
@@ -214,7 +227,7 @@ void Loop::extend(Stream& stream, double t, const double* data, const double* ob
         if (row[filled] == static_cast<double>(partition_.n)) close_window(stream, t);
     } else if (partition_.policy == Policy::adaptive) {
         if (partition_.hold || !on_edge) row[taken] += 1;
-        if (row[filled] != 0 && large(row, dx + layout_.path() + 3 * values)) close_window(stream, t);
+        if (row[filled] != 0 && large(stream, dx + layout_.path() + 3 * values)) close_window(stream, t);
     }
 }
 
@@ -274,14 +287,30 @@ void Loop::move(Stream& stream, double to, double* dx) const {
     dx[0] = to - row[cursor];
     for (int i = 0; i < plain; ++i) dx[1 + i] = 0.0;
     for (int i = plain; i < values; ++i) dx[1 + i] = dx[0];
-    kernel_.fold(layout_.path(), layout_.depth, row + layout_.signature, dx, 1);
+    fold(stream, dx);
     if (partition_.policy != Policy::count) row[filled] += 1;
     row[cursor] = to;
 }
 
+void Loop::fold(Stream& stream, const double* dx) const {
+    Run& run = stream.run;
+    double* signature = stream.row + layout_.signature;
+    if (run.signature != signature || run.count == longest_run) fold_run(run);
+    run.signature = signature;
+    std::memcpy(run.pieces.data() + run.count * layout_.path(), dx, layout_.path() * sizeof(double));
+    ++run.count;
+}
+
+void Loop::fold_run(Run& run) const {
+    if (run.count) kernel_.fold(layout_.path(), layout_.depth, run.signature, run.pieces.data(), run.count);
+    run.count = 0;
+}
+
 // See windowing/norms.py.
-bool Loop::large(const double* row, double* log) const {
+bool Loop::large(Stream& stream, double* log) const {
+    const double* row = stream.row;
     if (row[cursor] - (row[start] - row[t0]) < partition_.min_seconds) return false;
+    fold_run(stream.run);
     kernel_.log(layout_.path(), layout_.depth, row + layout_.signature, words_.words(), log);
     for (std::size_t i = 0; i < words_.size(); ++i)
         if (std::fabs(log[i]) > limits_[i]) return true;
@@ -300,6 +329,7 @@ void Loop::close_window(Stream& stream, double end) const {
     closed.end.push_back(end);
     closed.row.push_back(stream.cause);
     closed.logsigs.resize(closed.logsigs.size() + words_.size());
+    fold_run(stream.run);
     double* logsig = closed.logsigs.data() + closed.logsigs.size() - words_.size();
     kernel_.log(layout_.path(), layout_.depth, signature, words_.words(), logsig);
     std::memset(signature, 0, signature_size_ * sizeof(double));

@@ -70,9 +70,9 @@ struct Refusal {
     double bound = 0.0;  // late, duplicate: the time that the row had to be after
 };
 
-// What came of a call; see windowing/loop.py.
+// What came of a call; see windowing/loop.py. began_row: the row that began the stream.
 struct Closed {
-    std::vector<std::int64_t> began, begins;
+    std::vector<std::int64_t> began, begins, began_row;
     std::vector<double> first;
     std::vector<std::int64_t> slot, window, since, of;
     std::vector<double> start, end, logsigs;
@@ -136,6 +136,12 @@ public:
     void put_back(double* rows, std::vector<Saved>& saved);
 
 private:
+    // Pieces of one stream that wait to be folded as a run, which costs a fraction of folding them one by one.
+    struct Run {
+        std::vector<double> pieces;
+        int count = 0;
+        double* signature = nullptr;
+    };
     // One stream during one call: its row, and where results go.
     struct Stream {
         double* row;
@@ -143,10 +149,12 @@ private:
         Closed& closed;
         double* work;
         std::vector<double>& edges;
+        Run& run;
     };
     // Memory that one call uses over and over.
     struct Scratch {
         std::vector<double> work, edges;
+        Run run;
     };
     Scratch scratch() const;
 
@@ -173,7 +181,9 @@ private:
     bool find_edges(const double* row, double t, double& u, std::vector<double>& edges) const;
     double edge_time(const double* row, double at) const;
     void move(Stream& stream, double to, double* dx) const;
-    bool large(const double* row, double* log) const;
+    bool large(Stream& stream, double* log) const;
+    void fold(Stream& stream, const double* dx) const;
+    void fold_run(Run& run) const;
     void close_window(Stream& stream, double end) const;
     double edge_tolerance(double origin, double t) const;
     double anchor(double origin) const;

@@ -81,13 +81,16 @@ class ReferenceLoop:
         self._settling = Settling(layout)
         self._held: dict[int, Held] = {}
 
-    def push(self, rows: Floats, slots: Slots, t: Floats, x: Floats, drop: bool) -> Taken | Refusal:
+    def push(
+        self, rows: Floats, slots: Slots, t: Floats, x: Floats, drop: bool, threads: int = 1
+    ) -> Taken | Refusal:
         """Take samples in order of arrival.
 
         Args:
             rows: the table, (slots, width) or wider; changed in place.
             slots, t, x: (n,), (n,), (n, channels).
             drop: count and skip rows that cannot be used; else the first is returned and nothing changes.
+            threads: how many the compiled twin may split the streams over; the results are the same.
         """
         walk = Walk(self._layout)
         before = None if drop else self._save(rows, slots)

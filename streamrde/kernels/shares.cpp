@@ -1,0 +1,124 @@
+#include "shares.hpp"
+
+#include <algorithm>
+#include <new>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+namespace streamrde {
+namespace {
+
+// Rows in order of stream, each stream's in order of arrival, and where each thread's part of them begins.
+struct Shares {
+    std::vector<std::ptrdiff_t> order, begin;
+};
+
+// A thread is worth its start from about so many rows on.
+constexpr std::ptrdiff_t rows_per_thread = 2048;
+
+Shares share_out(const Rows& rows, int threads) {
+    Shares shares;
+    const std::ptrdiff_t count = rows.count;
+    shares.order.resize(count);
+    std::iota(shares.order.begin(), shares.order.end(), std::ptrdiff_t{0});
+    const std::int64_t* slot = rows.slots;
+    if (!std::is_sorted(slot, slot + count)) {
+        if (count >= rows.slots_in_table / 4) {
+            std::vector<std::ptrdiff_t> place(rows.slots_in_table + 1);
+            for (std::ptrdiff_t i = 0; i < count; ++i) ++place[slot[i] + 1];
+            std::partial_sum(place.begin(), place.end(), place.begin());
+            for (std::ptrdiff_t i = 0; i < count; ++i) shares.order[place[slot[i]]++] = i;
+        } else {
+            std::stable_sort(shares.order.begin(), shares.order.end(),
+                             [slot](std::ptrdiff_t a, std::ptrdiff_t b) { return slot[a] < slot[b]; });
+        }
+    }
+    const std::ptrdiff_t parts = std::max<std::ptrdiff_t>(1, std::min<std::ptrdiff_t>(threads, count / rows_per_thread));
+    shares.begin.push_back(0);
+    for (std::ptrdiff_t part = 1; part < parts; ++part) {
+        std::ptrdiff_t cut = std::max(shares.begin.back(), part * count / parts);
+        while (cut > shares.begin.back() && cut < count && slot[shares.order[cut]] == slot[shares.order[cut - 1]]) ++cut;
+        shares.begin.push_back(cut);
+    }
+    shares.begin.push_back(count);
+    return shares;
+}
+
+template <typename T>
+void append_rows(std::vector<T>& to, const std::vector<T>& from, std::ptrdiff_t row, std::ptrdiff_t width) {
+    to.insert(to.end(), from.begin() + row * width, from.begin() + (row + 1) * width);
+}
+
+// What the parts' streams gave, in the order of the rows that caused it.
+Closed join(const std::vector<Closed>& parts, const Loop& loop) {
+    Closed all;
+    const auto merge = [&parts](auto rows_of, auto append) {
+        struct From {
+            std::int64_t row;
+            std::size_t part;
+            std::ptrdiff_t place;
+        };
+        std::vector<From> order;
+        for (std::size_t p = 0; p < parts.size(); ++p) {
+            const std::vector<std::int64_t>& rows = rows_of(parts[p]);
+            for (std::size_t i = 0; i < rows.size(); ++i) order.push_back({rows[i], p, static_cast<std::ptrdiff_t>(i)});
+        }
+        std::stable_sort(order.begin(), order.end(), [](const From& a, const From& b) { return a.row < b.row; });
+        for (const From& from : order) append(parts[from.part], from.place);
+    };
+    merge([](const Closed& part) -> const auto& { return part.row; },
+          [&](const Closed& part, std::ptrdiff_t i) {
+              all.slot.push_back(part.slot[i]);
+              all.window.push_back(part.window[i]);
+              all.since.push_back(part.since[i]);
+              all.of.push_back(part.of[i]);
+              all.start.push_back(part.start[i]);
+              all.end.push_back(part.end[i]);
+              all.row.push_back(part.row[i]);
+              append_rows(all.logsigs, part.logsigs, i, loop.words());
+          });
+    merge([](const Closed& part) -> const auto& { return part.unused; },
+          [&](const Closed& part, std::ptrdiff_t i) {
+              all.unused.push_back(part.unused[i]);
+              all.fault.push_back(part.fault[i]);
+          });
+    merge([](const Closed& part) -> const auto& { return part.began_row; },
+          [&](const Closed& part, std::ptrdiff_t i) {
+              all.began.push_back(part.began[i]);
+              all.begins.push_back(part.begins[i]);
+              append_rows(all.first, part.first, i, loop.layout().values());
+          });
+    return all;
+}
+
+}  // namespace
+
+void push_streams(Loop& loop, const Rows& rows, int threads, Closed& closed) {
+    const Shares shares = share_out(rows, threads);
+    const std::size_t count = shares.begin.size() - 1;
+    std::vector<Closed> parts(count);
+    std::vector<char> failed(count, 0);
+    const auto run = [&](std::size_t part) {
+        try {
+            loop.push(rows.table, rows.slots, rows.t, rows.x, shares.order.data() + shares.begin[part],
+                      shares.begin[part + 1] - shares.begin[part], true, parts[part]);
+        } catch (const std::bad_alloc&) {
+            failed[part] = 1;
+        }
+    };
+    std::vector<std::thread> others;
+    std::size_t part = 1;
+    try {
+        others.reserve(count);
+        for (; part < count; ++part) others.emplace_back(run, part);
+    } catch (const std::exception&) {  // no more threads: this one does their parts
+        for (; part < count; ++part) run(part);
+    }
+    run(0);
+    for (std::thread& other : others) other.join();
+    if (std::find(failed.begin(), failed.end(), 1) != failed.end()) throw std::bad_alloc();
+    closed = join(parts, loop);
+}
+
+}  // namespace streamrde

@@ -1,0 +1,24 @@
+// Rows of many streams, taken stream by stream on several threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "loop.hpp"
+
+namespace streamrde {
+
+struct Rows {
+    double* table;
+    std::ptrdiff_t slots_in_table;
+    const std::int64_t* slots;
+    const double *t, *x;
+    std::ptrdiff_t count;
+};
+
+// Loop::push that drops what cannot be used. A stream's rows are taken one after the other, which lets its pieces be
+// folded as runs and its row stay in the cache; streams are split over threads. What comes of it, and its order, which is
+// that of the rows that caused it, depend on neither.
+void push_streams(Loop& loop, const Rows& rows, int threads, Closed& closed);
+
+}  // namespace streamrde
