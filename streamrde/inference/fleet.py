@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, header_differences
+from streamrde.inference.names import stream_column
 from streamrde.inference.predictions import Closed, prediction_schema
 from streamrde.inference.predictor import check_faults, check_samples, check_time
 from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
@@ -45,7 +47,7 @@ class Fleet:
             on with its state and its window numbers (but for a model whose gaps reset the state), in a new segment.
             None: it begins anew.
         stepper: what steps the model, e.g. a TorchStepper; None: the compiled one, or the one in NumPy.
-        threads: how many to split large batches of windows over; no prediction depends on it.
+        threads: how many to split the streams of large calls over; no prediction depends on it.
         on_range: what to do with a hidden state that is not finite, or out of the range it had in training: ``"keep"``
             it, or ``"reset"`` it to the initial state of the path where the next window begins. Its prediction is
             flagged and counted either way (see `state_counts`).
@@ -71,28 +73,26 @@ class Fleet:
         self._order = order
         if archive is not None and on_range == "reset" and bundle.header.partition.resumes:
             raise ParameterError("on_range='reset': not with an archive from which states go on; use 'keep'")
-        serving = Serving(
+        self._serving = Serving(
             stepper=stepper, threads=threads, on_range=on_range, step_error=step_error, features=tuple(features)
         )
-        self._features = serving.features
-        self._table = StreamTable(bundle, order, serving)
+        self._features = self._serving.features
+        self._table = StreamTable(bundle, order, self._serving)
         self._archive = archive
         self._time = -np.inf
         self._unused: pa.RecordBatch | None = None
-        self._slots: dict[str, int] = {}
         self._faults: OnFault = faults
         self._ended, self._ended_states = Counts(), StateCounts()
-        # Since the last checkpoint: streams whose state changed, and streams that ended.
-        self._changed: set[str] = set()
+        # Streams that ended since the last checkpoint.
         self._gone: set[str] = set()
         self.schema: pa.Schema = prediction_schema(bundle.header, features=self._features)
         """Schema of the record batches that come out."""
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._table.names)
 
     def __contains__(self, stream: object) -> bool:
-        return stream in self._slots
+        return stream in self._table.names
 
     def __repr__(self) -> str:
         return f"Fleet(streams={len(self)})"
@@ -100,7 +100,7 @@ class Fleet:
     @property
     def streams(self) -> list[str]:
         """Names of the live streams, in the order in which they began."""
-        return list(self._slots)
+        return self._names(self._find(None))
 
     @property
     def event_time(self) -> float:
@@ -142,40 +142,31 @@ class Fleet:
             SampleError, OrderError: with ``faults="error"``, as Predictor.push.
         """
         times, samples = check_samples(self._table, t, x)
-        names = _stream_names(streams)
+        names = stream_column(streams)
         if len(names) != len(times):
             raise ShapeError(f"streams has {len(names)} rows and t {len(times)}: give one stream per row")
-        began: list[str] = []
-        # A dictionary may hold streams that no row names: a slice of a longer column does.
-        codes = names.indices.to_numpy()
-        used = _distinct(codes, len(names.dictionary))
-        slots = np.empty(len(used), dtype=np.intp)
-        for i, name in enumerate(names.dictionary.take(pa.array(used)).to_pylist()):
-            slot = self._slots.get(name)
-            if slot is None:
-                slot = self._slots[name] = self._add(name)
-                began.append(name)
-            slots[i] = slot
-            self._changed.add(name)
+        slots, began = self._table.add(names)
         self._unused = None
         try:
-            closed = self._table.push(_looked_up(used, slots, codes), times, samples, faults=self._faults)
+            if self._archive is not None:
+                self._return(began, self._archive)
+            closed = self._table.push(slots, times, samples, faults=self._faults)
         except BaseException:
-            for name in began:
-                self._table.release(self._slots.pop(name))
-                self._changed.discard(name)
+            self._table.release(began)
             raise
-        self._time = max(self._time, self._table.last(slots).max(initial=-np.inf))
+        self._table.changed[slots] = True
+        used = times
         if len(self._table.unused.row):
             self._unused = unused_rows(*self._table.unused, names, times, samples)
+            used = np.delete(times, self._table.unused.row)
+        self._time = max(self._time, used.max(initial=-np.inf))
         return self._batch(closed)
 
-    def _add(self, name: str) -> int:
-        """Slot of a stream that begins, or returns."""
-        slot = self._table.add(name)
-        if self._archive is not None and (data := self._archive.get(name)) is not None:
-            self._table.restore(slot, self._table.read_snapshot(data)[1])
-        return slot
+    def _return(self, slots: Slots, archive: MutableMapping[str, bytes]) -> None:
+        """Let streams that were archived go on."""
+        for slot, name in zip(slots.tolist(), self._names(slots), strict=True):
+            if (data := archive.get(name)) is not None:
+                self._table.restore(slot, self._table.read_snapshot(data)[1])
 
     def advance(self, t: float, streams: Iterable[str] | None = None) -> pa.RecordBatch:
         """Time t has been reached: close the windows that end by then, as Predictor.advance, in all or some streams.
@@ -186,7 +177,7 @@ class Fleet:
         before = self._table.progress(slots)
         closed = self._table.advance(slots, np.repeat(check_time(t), len(slots)))
         moved = (before != self._table.progress(slots)).any(axis=1)
-        self._changed.update(self._table.names[slot] for slot in slots[moved])
+        self._table.changed[slots[moved]] = True
         return self._batch(closed)
 
     def flush(self, streams: Iterable[str] | None = None) -> pa.RecordBatch:
@@ -201,16 +192,15 @@ class Fleet:
         self._ended += self._table.counts(slots)
         self._ended_states += self._table.state_counts(slots)
         self._table.forget_counts(slots)
-        for slot in slots:
-            name = self._table.names[slot]
-            if keep and self._archive is not None:
-                self._archive[name] = self._table.snapshot(slot)
-            elif self._archive is not None:
-                self._archive.pop(name, None)
-            del self._slots[name]
-            self._changed.discard(name)
-            self._gone.add(name)
-            self._table.release(int(slot))
+        names = self._names(slots)
+        if self._archive is not None:
+            for slot, name in zip(slots.tolist(), names, strict=True):
+                if keep:
+                    self._archive[name] = self._table.snapshot(slot)
+                else:
+                    self._archive.pop(name, None)
+        self._gone.update(names)
+        self._table.release(slots)
         return batch
 
     def peek(self, streams: Iterable[str] | None = None, t: float | None = None) -> pa.RecordBatch:
@@ -239,7 +229,10 @@ class Fleet:
 
     def snapshot(self, streams: Iterable[str] | None = None) -> dict[str, bytes]:
         """The whole state of each stream (None: all), by name; Predictor.restore reads one too."""
-        return {self._table.names[slot]: self._table.snapshot(slot) for slot in self._find(streams)}
+        return self._snapshots(self._find(streams))
+
+    def _snapshots(self, slots: Slots) -> dict[str, bytes]:
+        return {name: self._table.snapshot(slot) for slot, name in zip(slots.tolist(), self._names(slots), strict=True)}
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Put streams back to where they were when `snapshot` was called, beside those that are live.
@@ -250,10 +243,9 @@ class Fleet:
             SnapshotError: one is damaged, or belongs to another model; then none is restored.
         """
         states = {name: self._table.read_snapshot(data)[1] for name, data in snapshots.items()}
-        for name, values in states.items():
-            if name not in self._slots:
-                self._slots[name] = self._table.add(name)
-            self._table.restore(self._slots[name], values)
+        slots, _ = self._table.add(pa.array(list(states), pa.string()))
+        for slot, values in zip(slots.tolist(), states.values(), strict=True):
+            self._table.restore(slot, values)
             self._time = max(self._time, values[Column.TOP])
 
     def checkpoint(self) -> Changes:
@@ -262,9 +254,12 @@ class Fleet:
         A stream that ended and began anew counts as changed only. To save a fleet for good, save this every so often;
         `restore` of the latest snapshot of every stream that has not ended brings the fleet back.
         """
-        changes = Changes(self.snapshot(self._changed), tuple(self._gone - self._slots.keys()))
-        self._changed, self._gone = set(), set()
-        return changes
+        live = self._find(None)
+        changed = self._snapshots(live[self._table.changed[live]])
+        ended = tuple(name for name in self._gone if name not in self._table.names)
+        self._table.changed[:] = False
+        self._gone = set()
+        return Changes(changed, ended)
 
     @property
     def fingerprint(self) -> str:
@@ -291,57 +286,22 @@ class Fleet:
                 f"the model cannot take over the state of the one before: {'; '.join(differences)}; keep these as they "
                 "were, or start anew with an empty state store"
             )
-        saved, table = self.snapshot(), StreamTable(new, self._order)
+        serving = msgspec.structs.replace(self._serving, stepper=None)
+        saved, table = self.snapshot(), StreamTable(new, self._order, serving)
         table.predecessors = {*self._table.predecessors, old.fingerprint} - {new.fingerprint}
-        self._table, self._slots = table, {}
+        self._table = table
         self.restore(saved)
-        self._changed.update(self._slots)
+        self._table.changed[self._find(None)] = True
 
     def accept(self, predecessors: Iterable[str]) -> None:
         """Restore snapshots of these models too, by fingerprint: models that were swapped for this one."""
         self._table.predecessors |= set(predecessors) - {self.fingerprint}
 
     def _find(self, streams: Iterable[str] | None) -> Slots:
-        names = self._slots if streams is None else dict.fromkeys([streams] if isinstance(streams, str) else streams)
-        unknown = [name for name in names if name not in self._slots]
-        if unknown:
-            raise ParameterError(f"stream {unknown[0]!r} is not live; {len(self)} are, see Fleet.streams")
-        return np.fromiter((self._slots[name] for name in names), dtype=np.intp, count=len(names))
+        return self._table.names.find(streams)
+
+    def _names(self, slots: Slots) -> list[str]:
+        return self._table.names.of(slots).to_pylist()  # type: ignore[no-any-return]
 
     def _batch(self, closed: Closed) -> pa.RecordBatch:
         return closed.record_batch(self._table.names, self._table.header, features=self._features)
-
-
-def _distinct(codes: NDArray[np.int32], size: int) -> NDArray[np.intp]:
-    """The codes that occur, ascending; counting is linear, and pays unless there are many more codes than rows."""
-    if size <= 4 * len(codes):
-        return np.flatnonzero(np.bincount(codes, minlength=size))
-    return np.unique(codes).astype(np.intp)
-
-
-def _looked_up(used: NDArray[np.intp], slots: Slots, codes: NDArray[np.int32]) -> Slots:
-    """The slot of each row, from that of each code in use."""
-    if len(used) and used[-1] <= 4 * len(codes):
-        table = np.zeros(used[-1] + 1, dtype=np.intp)
-        table[used] = slots
-        return table[codes]
-    return slots[np.searchsorted(used, codes)]
-
-
-def _stream_names(streams: pa.Array | Sequence[str] | NDArray[Any]) -> pa.DictionaryArray:
-    """Names of the rows' streams, dictionary-encoded; raise ShapeError where they are no names."""
-    if isinstance(streams, pa.ChunkedArray):
-        streams = streams.combine_chunks()
-    try:
-        array = streams if isinstance(streams, pa.Array) else pa.array(streams, from_pandas=True)
-        if pa.types.is_dictionary(array.type):
-            array = array.cast(pa.dictionary(pa.int32(), pa.string()))
-        else:
-            if pa.types.is_floating(array.type):
-                raise pa.ArrowTypeError(f"they are {array.type}")
-            array = array.cast(pa.string()).dictionary_encode()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise ShapeError(f"streams are not names ({error}): give one string or integer per row") from None
-    if array.null_count:
-        raise ShapeError("streams has a null: every row needs the name of its stream")
-    return array

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamrde.inference.bundle import Head, Header
+from streamrde.inference.names import StreamNames
 from streamrde.inference.states import Feature
 
 
@@ -88,12 +89,12 @@ class Closed(NamedTuple):
         columns = zip(nothing, *parts, strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
-    def predictions(self, names: Sequence[str], header: Header, *, provisional: bool = False) -> list[Prediction]:
-        """One Prediction per window; `names` maps slots to streams."""
+    def predictions(self, names: StreamNames, header: Header, *, provisional: bool = False) -> list[Prediction]:
+        """One Prediction per window."""
         labels = () if header.heads else class_labels(header.parts[0])
         return [
             Prediction(
-                names[slot],
+                name,
                 int(window),
                 float(t_start),
                 float(t_end),
@@ -105,16 +106,18 @@ class Closed(NamedTuple):
                 _by_head(value, header) if header.heads else {},
                 provisional,
             )
-            for slot, window, t_start, t_end, value, flag, error in zip(*self[:7], strict=True)
+            for name, window, t_start, t_end, value, flag, error in zip(
+                names.of(self.slot).to_pylist(), *self[1:7], strict=True
+            )
         ]
 
     def record_batch(
-        self, names: Sequence[str], header: Header, *, provisional: bool = False, features: Sequence[Feature] = ()
+        self, names: StreamNames, header: Header, *, provisional: bool = False, features: Sequence[Feature] = ()
     ) -> pa.RecordBatch:
         """The same as rows of `prediction_schema`."""
         schema = prediction_schema(header, provisional=provisional, features=features)
         columns = [
-            pa.array([names[slot] for slot in self.slot], pa.string()),
+            names.of(self.slot),
             pa.array(self.window),
             pa.array(self.t_start),
             pa.array(self.t_end),

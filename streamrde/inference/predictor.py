@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from streamrde.errors import ParameterError, SampleError, ShapeError
@@ -47,7 +48,7 @@ class Predictor:
         check_faults(faults)
         serving = Serving(stepper=stepper, on_range=on_range, step_error=step_error)
         self._table = StreamTable(bundle, order, serving)
-        self._table.add(stream)
+        self._table.add(pa.array([stream], pa.string()))
         self._faults: OnFault = faults
         self._drops = faults == "drop"
         # One call instead of arrays of one row; it answers None where nothing closed, False to what it cannot read.
@@ -159,7 +160,9 @@ class Predictor:
         """
         predictor = cls(bundle, faults=faults, order=order, stepper=stepper, on_range=on_range, step_error=step_error)
         table = predictor._table
-        table.names[0], values = table.read_snapshot(data)
+        name, values = table.read_snapshot(data)
+        table.release(_SLOT)
+        table.add(pa.array([name], pa.string()))
         table.restore(0, values)
         return predictor
 

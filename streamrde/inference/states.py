@@ -27,7 +27,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     stepper: Any = None
     """A Stepper; None: the fastest there is for the model."""
     threads: int = 1
-    """How many to split large batches of windows over."""
+    """How many to split the streams of large calls over."""
     on_range: OnRange = "keep"
     """What to do with a state that is not finite, or out of the range it had in training: "keep" it, or "reset" it to
     the initial state of the path where the next window begins."""

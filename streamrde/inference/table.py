@@ -12,11 +12,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamrde import snapshots
 from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.names import StreamNames
 from streamrde.inference.predictions import Closed
 from streamrde.inference.states import Serving, StateCounts, States
 from streamrde.kernels import Loop, fold
@@ -75,7 +77,9 @@ class StreamTable:
         self.bundle = bundle
         self.header = header
         layout = Layout(header.partition)
-        self.states = States(bundle, serving or Serving(), layout.width)
+        serving = serving or Serving()
+        self.states = States(bundle, serving, layout.width)
+        self._threads = serving.threads
         self._signature = layout.signature
         self._blank = np.zeros(self.states.stop)
         self._blank[: layout.width] = layout.blank
@@ -83,31 +87,41 @@ class StreamTable:
         order = order or Order()
         self.loop = compiled_loop(Loop, layout, self.states.stop, order) or ReferenceLoop(layout, order)
         self.rows = np.empty((0, self.states.stop))
-        self.names: list[str] = []
+        self.changed = np.zeros(0, dtype=bool)
+        """By slot: whether a stream's state changed since it was last saved."""
+        self.names = StreamNames()
         self.unused = Unused(np.empty(0, np.intp), np.empty(0, np.int64))
         """Of the last push."""
         self.predecessors: set[str] = set()
         """Fingerprints of models whose snapshots this one goes on with; see `Fleet.swap`."""
-        self._free: list[int] = []
 
-    def add(self, name: str) -> int:
-        """Slot of a new stream that has no sample yet."""
-        if not self._free:
-            used = len(self.names)
-            grown = np.empty((max(1, 2 * used), self.rows.shape[1]))
+    def add(self, streams: pa.Array) -> tuple[Slots, Slots]:
+        """Slots of the rows' streams, and those of them that are new and have no sample yet.
+
+        Args:
+            streams: names, as `stream_column` gives them.
+        """
+        slots, added = self.names.add(streams)
+        if len(added):
+            self._make_room(int(added.max()) + 1)
+            self.rows[added] = self._blank
+        return slots, added
+
+    def _make_room(self, slots: int) -> None:
+        used = len(self.rows)
+        if slots > used:
+            # Twice as much: memory that no stream has touched yet is not taken from the system.
+            grown = np.empty((max(slots, 2 * used), self.rows.shape[1]))
             grown[:used] = self.rows
             self.rows = grown
-            self.names += [""] * (len(grown) - used)
-            self._free = list(range(len(grown) - 1, used - 1, -1))
-        slot = self._free.pop()
-        self.names[slot] = name
-        self.reset(np.array([slot]))
-        return slot
+            self.changed = np.append(self.changed, np.zeros(len(grown) - used, dtype=bool))
 
-    def release(self, slot: int) -> None:
-        """Forget a stream."""
-        self.names[slot] = ""
-        self._free.append(slot)
+    def release(self, slots: Slots) -> None:
+        """Forget streams."""
+        for slot in slots[self.rows[slots, Column.HELD] > 0].tolist():
+            self.loop.hold(slot, np.empty((0, self._entry)), 0)
+        self.changed[slots] = False
+        self.names.release(slots)
 
     def counts(self, slots: Slots) -> Counts:
         """Sum over streams of their rows' fates."""
@@ -138,7 +152,9 @@ class StreamTable:
             faults: "error" raises at the first row that cannot be used and leaves the table as it was; "drop" counts
                 such rows and goes on.
         """
-        taken = self.loop.push(self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop")
+        taken = self.loop.push(
+            self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop", self._threads
+        )
         return self.told(taken, slots, t, x)
 
     def told(self, taken: tuple[Any, ...], slots: Slots, t: Floats, x: Floats) -> Closed:
@@ -291,7 +307,7 @@ class StreamTable:
 
     def _refused(self, refusal: Refusal, slots: Slots, t: Floats, x: Floats) -> SampleError:
         row, bound = refusal.row, refusal.bound
-        name, time = self.names[slots[row]], float(t[row])
+        name, time = self.names[int(slots[row])], float(t[row])
         if refusal.fault == Fault.REJECTED:
             message = f"stream '{name}': {explain_unusable(row, refusal.column, t, x)}"
             return SampleError(message, stream=name, row=row)

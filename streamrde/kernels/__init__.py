@@ -49,20 +49,21 @@ def _choose() -> Implementation:
 IMPLEMENTATION = _choose()
 
 if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
-    from streamrde.kernels.reference import Accumulator, fold, log_words, take_paths
+    from streamrde.kernels.reference import Accumulator, Names, fold, log_words, take_paths
 
     Loop: type[Any] | None = None
     """The compiled twin of windowing.cutting and windowing.order; None: these run."""
     Stepper: type[Any] | None = None
     """The compiled twin of inference.stepper; None: that runs."""
 else:
-    from streamrde.kernels._native import Accumulator, Loop, Stepper, fold, log_words, take_paths
+    from streamrde.kernels._native import Accumulator, Loop, Names, Stepper, fold, log_words, take_paths
 
 __all__ = [
     "IMPLEMENTATION",
     "Accumulator",
     "Implementation",
     "Loop",
+    "Names",
     "Stepper",
     "chen",
     "fold",

@@ -2,6 +2,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamrde.kernels.reference import Accumulator as Accumulator
+from streamrde.kernels.reference import Names as Names
 
 def choose(variant: str | None) -> str: ...
 def fold(

@@ -43,6 +43,7 @@ PyCFunction cast(F* function) {
 extern PyMethodDef path_functions[];
 extern PyType_Spec accumulator_spec;
 extern PyType_Spec loop_spec;
+extern PyType_Spec names_spec;
 extern PyType_Spec stepper_spec;
 
 }  // namespace streamrde

@@ -15,6 +15,16 @@ npy_intp row_size(int channels, int depth) {
     return size;
 }
 
+static const char* name_of(int type) {
+    switch (type) {
+        case NPY_DOUBLE: return "float64";
+        case NPY_FLOAT: return "float32";
+        case NPY_INT32: return "int32";
+        case NPY_UINT8: return "uint8";
+        default: return "intp";
+    }
+}
+
 // A C-contiguous, aligned array of the given type and number of axes, or null with TypeError set.
 PyArrayObject* checked(PyObject* object, int type, int axes, const char* name) {
     if (!PyArray_Check(object)) {
@@ -25,7 +35,7 @@ PyArrayObject* checked(PyObject* object, int type, int axes, const char* name) {
     if (PyArray_TYPE(array) != type || PyArray_NDIM(array) != axes || !PyArray_IS_C_CONTIGUOUS(array) ||
         !PyArray_ISALIGNED(array) || PyArray_ISBYTESWAPPED(array)) {
         PyErr_Format(PyExc_TypeError, "%s must be C-contiguous, with %d axes, of %s", name, axes,
-                     type == NPY_DOUBLE ? "float64" : type == NPY_FLOAT ? "float32" : "intp");
+                     name_of(type));
         return nullptr;
     }
     return array;
@@ -95,7 +105,7 @@ PyObject* make_module() {
         return nullptr;
     }
     const std::pair<const char*, PyType_Spec*> types[] = {
-        {"Accumulator", &accumulator_spec}, {"Loop", &loop_spec}, {"Stepper", &stepper_spec}};
+        {"Accumulator", &accumulator_spec}, {"Loop", &loop_spec}, {"Names", &names_spec}, {"Stepper", &stepper_spec}};
     for (const auto& [name, spec] : types) {
         PyObject* type = PyType_FromSpec(spec);
         if (!type || PyModule_AddObject(module, name, type) < 0) {

@@ -140,6 +140,58 @@ def take_paths(points: Floats, depth: int, places: NDArray[np.intp] | None) -> t
     return True, signatures if places is None else log_words(signatures, channels, depth, places)
 
 
+class Names:
+    """Names of live streams and the slots they have; free slots are used again.
+
+    Names come and go as Arrow's strings: name i is the bytes offsets[i] to offsets[i + 1], UTF-8.
+    """
+
+    __slots__ = ("_free", "_names", "_slots")
+
+    def __init__(self) -> None:
+        self._slots: dict[bytes, int] = {}
+        self._names: list[bytes] = []
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def find(self, offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> NDArray[np.intp]:
+        """Slots of names, -1 where there is none."""
+        return np.array([self._slots.get(name, -1) for name in _split(offsets, data)], dtype=np.intp)
+
+    def add(self, offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Slots of names, a free one for each that had none; and those new ones, in order of their first row."""
+        slots, added = [], []
+        for name in _split(offsets, data):
+            slot = self._slots.get(name)
+            if slot is None:
+                slot = self._free.pop() if self._free else len(self._names)
+                self._names[slot : slot + 1] = [name]
+                self._slots[name] = slot
+                added.append(slot)
+            slots.append(slot)
+        return np.array(slots, dtype=np.intp), np.array(added, dtype=np.intp)
+
+    def names(self, slots: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """Names of live slots."""
+        names = [self._names[slot] for slot in slots]
+        return (
+            np.cumsum([0, *map(len, names)], dtype=np.int32),
+            np.frombuffer(b"".join(names), dtype=np.uint8),
+        )
+
+    def release(self, slots: NDArray[np.intp]) -> None:
+        """Make slots free."""
+        for slot in dict.fromkeys(slots.tolist()):
+            del self._slots[self._names[slot]]
+            self._free.append(slot)
+
+    def live(self) -> NDArray[np.intp]:
+        """Slots that have a name, in the order in which they got it."""
+        return np.array(list(self._slots.values()), dtype=np.intp)
+
+
 class Accumulator:
     """The signature of a path that grows: what LogSignature is made of.
 
@@ -224,3 +276,9 @@ class Accumulator:
 def _outer(a: Floats, b: Floats) -> Floats:
     """``a (x) b`` of one level each, the first letter running fastest."""
     return (b[:, :, None] * a[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1])
+
+
+def _split(offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> list[bytes]:
+    """Strings of their offsets and bytes."""
+    text = data.tobytes()
+    return [text[a:b] for a, b in pairwise(offsets.tolist())]

@@ -81,9 +81,7 @@ class ReferenceLoop:
         self._settling = Settling(layout)
         self._held: dict[int, Held] = {}
 
-    def push(
-        self, rows: Floats, slots: Slots, t: Floats, x: Floats, drop: bool, threads: int = 1
-    ) -> Taken | Refusal:
+    def push(self, rows: Floats, slots: Slots, t: Floats, x: Floats, drop: bool, threads: int = 1) -> Taken | Refusal:
         """Take samples in order of arrival.
 
         Args:

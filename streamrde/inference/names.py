@@ -1,0 +1,101 @@
+"""Names of a fleet's streams, from rows of Arrow arrays to slots and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamrde.errors import ParameterError, ShapeError
+from streamrde.kernels import Names
+
+Slots = NDArray[np.intp]
+
+
+class StreamNames:
+    """Which stream has which slot of a table. Some 50 bytes a stream, names included."""
+
+    def __init__(self) -> None:
+        self._names = Names()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._names.find(*_buffers(pa.array([name])))[0] >= 0
+
+    def __getitem__(self, slot: int) -> str:
+        return self.of(np.array([slot], dtype=np.intp))[0].as_py()  # type: ignore[no-any-return]
+
+    def add(self, names: pa.Array) -> tuple[Slots, Slots]:
+        """Slots of the rows' streams, and those of the streams that had none, in order of their first row.
+
+        Args:
+            names: strings, or a dictionary of strings, without nulls.
+        """
+        if not pa.types.is_dictionary(names.type):
+            return self._names.add(*_buffers(names))
+        indices = names.indices.to_numpy()
+        # A dictionary may hold streams that no row names: a slice of a longer column does.
+        used = np.zeros(len(names.dictionary), dtype=bool)
+        used[indices] = True
+        entries = np.flatnonzero(used)
+        named = names.dictionary if len(entries) == len(used) else names.dictionary.take(pa.array(entries))
+        slots = np.empty(len(used), dtype=np.intp)
+        slots[entries], added = self._names.add(*_buffers(named))
+        return slots[indices], added
+
+    def find(self, streams: Iterable[str] | None) -> Slots:
+        """Slots of streams, each once; None: of all, in the order in which they began.
+
+        Raises:
+            ParameterError: one is not live.
+        """
+        if streams is None:
+            return self._names.live()
+        names = list(dict.fromkeys([streams] if isinstance(streams, str) else streams))
+        slots = self._names.find(*_buffers(pa.array(names, pa.string())))
+        if (slots < 0).any():
+            unknown = names[int(np.flatnonzero(slots < 0)[0])]
+            raise ParameterError(f"stream {unknown!r} is not live; {len(self)} are, see Fleet.streams")
+        return slots
+
+    def release(self, slots: Slots) -> None:
+        """Make slots free for other streams."""
+        self._names.release(slots)
+
+    def of(self, slots: Slots) -> pa.StringArray:
+        """Names of the streams that have these slots."""
+        offsets, data = self._names.names(np.ascontiguousarray(slots, dtype=np.intp))
+        return pa.StringArray.from_buffers(len(slots), pa.py_buffer(offsets), pa.py_buffer(data))
+
+
+def stream_column(streams: pa.Array | Sequence[str] | NDArray[Any]) -> pa.Array:
+    """Names of the rows' streams, strings or a dictionary of them; raise ShapeError where they are no names."""
+    if isinstance(streams, pa.ChunkedArray):
+        streams = streams.combine_chunks()
+    try:
+        array = streams if isinstance(streams, pa.Array) else pa.array(streams, from_pandas=True)
+        if pa.types.is_dictionary(array.type):
+            array = array.cast(pa.dictionary(pa.int32(), pa.string()))
+        elif pa.types.is_floating(array.type):
+            raise pa.ArrowTypeError(f"they are {array.type}")
+        else:
+            array = array.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise ShapeError(f"streams are not names ({error}): give one string or integer per row") from None
+    if array.null_count or (pa.types.is_dictionary(array.type) and array.dictionary.null_count):
+        raise ShapeError("streams has a null: every row needs the name of its stream")
+    return array
+
+
+def _buffers(names: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Offsets and bytes of strings."""
+    _, offsets, data = names.buffers()
+    if offsets is None or not len(names):
+        return np.zeros(1, dtype=np.int32), np.empty(0, dtype=np.uint8)
+    ends = np.frombuffer(offsets, dtype=np.int32)[names.offset : names.offset + len(names) + 1]
+    return ends, np.empty(0, dtype=np.uint8) if data is None else np.frombuffer(data, dtype=np.uint8)
