@@ -262,10 +262,11 @@ def test_training_sees_messy_data_as_serving_does(tmp_path) -> None:
     examples = prepare(recordings, config, fills=fills, classes=("u", "v"))
     fleet = sr.Fleet(bundle, order=config.order)
     stepped = []
-    step, begin = fleet._table._step, fleet._table._begin
-    fleet._table._step = lambda slots, since, logsigs: stepped.extend(logsigs) or step(slots, since, logsigs)
+    states = fleet._table.states
+    step, begin = states.step, states.begin
+    states.step = lambda rows, slots, since, logsigs: stepped.extend(logsigs) or step(rows, slots, since, logsigs)
     first = []
-    fleet._table._begin = lambda slots, values: first.extend(values) or begin(slots, values)
+    states.begin = lambda rows, slots, values: first.extend(values) or begin(rows, slots, values)
     for part in np.array_split(order, 9):
         fleet.push(names[part], t[part], x[part])
     fleet.flush()
