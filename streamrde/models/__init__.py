@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from streamrde.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from streamrde.models.importers import Imported, from_neural_rdes, from_torchcde
     from streamrde.models.neural_rde import NeuralRDE, save, to_bundle
     from streamrde.models.onnx_export import export_onnx
     from streamrde.models.torch_stepper import TorchStepper
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
     from streamrde.models.training import train
 
 __all__ = [
+    "Imported",
     "NeuralRDE",
     "TorchStepper",
     "TrainConfig",
     "export_onnx",
+    "from_neural_rdes",
+    "from_torchcde",
     "load_train_config",
     "save",
     "to_bundle",
@@ -26,10 +30,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Imported": "importers",
     "NeuralRDE": "neural_rde",
     "TorchStepper": "torch_stepper",
     "TrainConfig": "train_config",
     "export_onnx": "onnx_export",
+    "from_neural_rdes": "importers",
+    "from_torchcde": "importers",
     "load_train_config": "train_config",
     "save": "neural_rde",
     "to_bundle": "neural_rde",
