@@ -54,7 +54,7 @@ def test_the_configs_are_read_and_every_key_is_commented(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     tables = [config, config.source, config.sink]
     if path.name == "mqtt.toml":
-        tables += [StateConfig(path="x"), FileDeadLettersConfig(path="x"), config.service]
+        tables += [StateConfig(path="x"), FileDeadLettersConfig(path="x"), config.service, config.silence]
     for table in tables:
         for field in msgspec.structs.fields(table):
             if path.name != "mqtt.toml" and field.name in (
@@ -62,8 +62,7 @@ def test_the_configs_are_read_and_every_key_is_commented(path):
                 "dead_letters",
                 "service",
                 "order",
-                "advance",
-                "idle",
+                "silence",
             ):
                 continue  # for live sources
             shown = rf"(# )?(\[{field.name}\]|{field.encode_name} = )"

@@ -10,9 +10,10 @@ from streamrde.config.files import ArrowSinkConfig, ArrowSourceConfig, PartsSink
 from streamrde.config.mqtt import MqttDeadLettersConfig, MqttSinkConfig, MqttSourceConfig
 from streamrde.config.service import FileDeadLettersConfig, ServiceConfig, StateConfig
 from streamrde.errors import ConfigError
-from streamrde.inference.bundle import Bundle, Positive
+from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.table import OnFault
+from streamrde.runtime.silence import Silence
 from streamrde.windowing.order import Order
 
 if TYPE_CHECKING:
@@ -34,10 +35,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A late, repeated or unusable sample: "drop" counts and skips it, "error" stops the run."""
     order: Order = Order()
     """What of samples that come late or twice."""
-    advance: bool = False
-    """Close windows when the clock passes their ends, sample or not; times are then seconds since 1970."""
-    idle: Positive | None = None
-    """Streams whose last sample is more than so many seconds of their time behind the latest of all end."""
+    silence: Silence = Silence()
+    """What of streams from which nothing comes."""
     flush: bool | None = None
     """When the source ends or the run is stopped, close the open windows and publish their predictions. By default only
     without [state]: with it the next run goes on with them."""
@@ -64,8 +63,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 "[state] without source.session: the broker would forget what comes while this is away; "
                 "set source.client_id and session = true, or qos = 0 if that may be"
             )
-        if self.advance and not self.live:
-            raise ConfigError("advance = true is for a live source: recorded time does not pass by itself")
+        if self.silence.returning == "state" and self.state is None:
+            raise ConfigError(
+                'silence.returning = "state" needs [state]: that is where the state of ended streams waits'
+            )
+        if self.silence.active and not self.live:
+            raise ConfigError("[silence] is for a live source: recorded time does not pass by itself")
         if self.faults == "error" and self.state:
             raise ConfigError(
                 'faults = "error" with [state]: what the broker sends twice would stop the run; use "drop"'
@@ -86,26 +89,27 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             ConfigError, ParameterError: sections contradict each other, or a value cannot work.
             StateError: the store is another run's, in use or damaged.
         """
+        from streamrde.runtime.archive import StoreArchive
         from streamrde.runtime.pipeline import Pipeline
 
         self.check()
         source, sink = self.source.build(bundle.header), self.sink.build(bundle)
         dead_letters = None if self.dead_letters is None else self.dead_letters.build()
-        store, policy, state = None, None, self.state
+        store, policy, archive, state = None, None, None, self.state
         if state is not None and isinstance(self.source, MqttSourceConfig):
             policy = state.policy(self.source.inflight)
             store = state.build()
             store.open(self.identity(bundle.fingerprint))
+            archive = StoreArchive(store) if self.silence.returning == "state" else None
         return Pipeline(
             source,
-            Fleet(bundle, faults=self.faults, order=self.order),
+            Fleet(bundle, faults=self.faults, order=self.order, archive=archive),
             sink,
             store=store,
             policy=policy,
             lazily=state is not None and state.restore == "lazy",
             flush=self.flush,
             dead_letters=dead_letters,
-            idle=self.idle,
-            advance=self.advance,
+            silence=self.silence,
             **hooks,
         )

@@ -27,7 +27,7 @@ class Changes(NamedTuple):
     """What a checkpoint has to save."""
 
     snapshots: dict[str, bytes]
-    """Of the streams that changed, by name."""
+    """Of the streams that changed, or went into the archive, by name."""
     ended: tuple[str, ...]
     """Names of the streams that ended."""
 
@@ -85,6 +85,7 @@ class Fleet:
         self._ended, self._ended_states = Counts(), StateCounts()
         # Streams that ended since the last checkpoint.
         self._gone: set[str] = set()
+        self._archived: dict[str, bytes] = {}
         self.schema: pa.Schema = prediction_schema(bundle.header, features=self._features)
         """Schema of the record batches that come out."""
 
@@ -101,6 +102,11 @@ class Fleet:
     def streams(self) -> list[str]:
         """Names of the live streams, in the order in which they began."""
         return self._names(self._find(None))
+
+    @property
+    def archive(self) -> MutableMapping[str, bytes] | None:
+        """Where the streams are that `evict` ended."""
+        return self._archive
 
     @property
     def event_time(self) -> float:
@@ -193,13 +199,13 @@ class Fleet:
         self._ended_states += self._table.state_counts(slots)
         self._table.forget_counts(slots)
         names = self._names(slots)
-        if self._archive is not None:
+        if keep and self._archive is not None:
             for slot, name in zip(slots.tolist(), names, strict=True):
-                if keep:
-                    self._archive[name] = self._table.snapshot(slot)
-                else:
-                    self._archive.pop(name, None)
-        self._gone.update(names)
+                self._archive[name] = self._archived[name] = self._table.snapshot(slot)
+        else:
+            self._gone.update(names)
+            for name in names if self._archive is not None else ():
+                self._archive.pop(name, None)
         self._table.release(slots)
         return batch
 
@@ -256,10 +262,11 @@ class Fleet:
         """
         live = self._find(None)
         changed = self._snapshots(live[self._table.changed[live]])
+        archived = {name: data for name, data in self._archived.items() if name not in self._table.names}
         ended = tuple(name for name in self._gone if name not in self._table.names)
         self._table.changed[:] = False
-        self._gone = set()
-        return Changes(changed, ended)
+        self._gone, self._archived = set(), {}
+        return Changes(changed | archived, ended)
 
     @property
     def fingerprint(self) -> str:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from streamrde.errors import ParameterError, StateFullError
 from streamrde.inference.fleet import Fleet
+from streamrde.runtime.archive import StoreArchive
 from streamrde.runtime.metrics import Metrics
 from streamrde.state import Checkpoint, StateStore
 
@@ -99,6 +100,7 @@ class Checkpointer(Generic[B]):
         self._fleet = fleet
         self._sink = sink if isinstance(sink, StagingSink) else None
         self._store = store
+        self._archive = fleet.archive if isinstance(fleet.archive, StoreArchive) else None
         self._policy = policy
         self._metrics = metrics
         self._batches: list[B] = []
@@ -131,7 +133,11 @@ class Checkpointer(Generic[B]):
 
     def fetch(self, streams: Collection[str]) -> None:
         """Restore those of the streams that are in the store and not live."""
-        if self._store is not None and (absent := [name for name in streams if name not in self._fleet]):
+        if self._store is None:
+            return
+        # What ended since the last checkpoint the store has in an older state; the fleet finds it in its archive.
+        unsaved = self._archive.unsaved if self._archive is not None else ()
+        if absent := [name for name in streams if name not in self._fleet and name not in unsaved]:
             self._fleet.restore(self._store.read(absent))
 
     async def took(self, batch: B, messages: int, predictions: pa.RecordBatch) -> None:
@@ -196,6 +202,8 @@ class Checkpointer(Generic[B]):
                 await self._write(self._store, checkpoint)
                 self._metrics.checkpoint_time.add(time.perf_counter() - began)
                 self._metrics.checkpoints += 1
+                if self._archive is not None:
+                    self._archive.saved(checkpoint.snapshots)
                 self._metrics.checkpoint_bytes += checkpoint.size
                 self._metrics.last_checkpoint = time.time()
                 if self._sink is not None:

@@ -50,6 +50,11 @@ class ManualClock:
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._turns = itertools.count()
 
+    @property
+    def sleepers(self) -> int:
+        """How many wait for it to be advanced."""
+        return sum(not sleeper.done() for _, _, sleeper in self._sleepers)
+
     def now(self) -> float:
         """What it was advanced to."""
         return self._now

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -19,14 +19,14 @@ from streamrde.errors import BundleError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
 from streamrde.runtime.checkpoints import Checkpointer, CheckpointPolicy, not_finite, streams_of
+from streamrde.runtime.clock import Clock, SystemClock
 from streamrde.runtime.metrics import Metrics
+from streamrde.runtime.silence import Silence, Timekeeper
 from streamrde.state import StateStore
 
 logger = logging.getLogger(__name__)
 # A fleet's counts are summed over its streams: too much for every micro-batch, and often enough to be looked at.
 _COUNT_EVERY = 0.5
-# How often time is told to streams that nobody sends a sample, in seconds.
-_TICK = 1.0
 # A source whose latest samples are so many seconds old has a backlog, and the clock is ahead of it.
 _OLD = 5.0
 
@@ -83,9 +83,8 @@ class Pipeline(Generic[B]):
         flush: at the end close the streams' open windows and write their predictions too; None: only without a store,
             where nobody could go on with them.
         dead_letters: where messages go that cannot be used; None: they are counted only.
-        idle: streams whose last sample is more than so many seconds of their own time before the latest of all end.
-        advance: tell the streams the time of `clock` every second: windows close when it passes their ends. Not while
-            the broker is away or the samples that come are old: what waited there would then be late.
+        silence: what becomes of streams from which nothing comes. While the broker is away, or right after it was, or
+            while the samples that come are old, the clock tells the streams no time: what waited there would be late.
         clock: seconds since 1970.
         metrics: counters to go on with.
         on_start: called when both ends are connected and the streams are restored.
@@ -103,9 +102,8 @@ class Pipeline(Generic[B]):
         lazily: bool = False,
         flush: bool | None = None,
         dead_letters: DeadLetterSink | None = None,
-        idle: float | None = None,
-        advance: bool = False,
-        clock: Callable[[], float] = time.time,
+        silence: Silence | None = None,
+        clock: Clock | None = None,
         metrics: Metrics | None = None,
         on_start: Callable[[], None] | None = None,
         on_batch: Callable[[Metrics], None] | None = None,
@@ -118,9 +116,9 @@ class Pipeline(Generic[B]):
         self._lazily = lazily
         self._flush = store is None if flush is None else flush
         self._dead_letters = dead_letters
-        self._idle = idle
-        self._advance = advance
-        self._clock = clock
+        self._silence = silence or Silence()
+        self._clock = clock or SystemClock()
+        self._keeper = Timekeeper(fleet, self._silence, self._clock)
         self._on_start = on_start
         self._on_batch = on_batch
         self._next_count = 0.0
@@ -145,7 +143,7 @@ class Pipeline(Generic[B]):
             if self._on_start is not None:
                 self._on_start()
             tasks = [asyncio.create_task(self._checkpoints.run())]
-            if self._advance or self._idle is not None:
+            if self._silence.active:
                 tasks.append(asyncio.create_task(self._pass_time()))
             for task in tasks:
                 # Where one fails, the loop may be waiting for a message that never comes.
@@ -219,6 +217,7 @@ class Pipeline(Generic[B]):
                 metrics.latency.add(now - batch.arrivals)
         if len(samples.t):
             self._latest = max(float(samples.t.max()), -np.inf if self._latest is None else self._latest)
+            self._keeper.observe(samples.t)
         metrics.push_time.add(pushed - began)
         metrics.batch_rows.add(max(len(samples.t), 1))
         metrics.batches += 1
@@ -231,19 +230,20 @@ class Pipeline(Generic[B]):
             self._count()
 
     async def _pass_time(self) -> None:
-        """Advance the streams by the clock, and end idle ones, once a second."""
+        """Tell the streams the time, and end idle ones, every so often."""
         while not self._ending.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), _TICK)
+            ending = asyncio.create_task(self._ending.wait())
+            passing = asyncio.create_task(self._clock.sleep(self._silence.every))
+            await asyncio.wait((ending, passing), return_when=asyncio.FIRST_COMPLETED)
+            for task in (ending, passing):
+                task.cancel()
             async with self._checkpoints.barrier:
-                now = self._clock()
-                closed = [self.fleet.advance(now)] if self._advance and self._is_caught_up(now) else []
-                closed += [self.fleet.evict(idle=self._idle)] if self._idle is not None else []
-                for predictions in closed:
-                    if predictions.num_rows:
-                        await self.sink.write(predictions)
-                        self._checkpoints.confirmed(predictions)
-                        self.metrics.predictions += predictions.num_rows
+                caught_up = self._is_caught_up(self._clock.now())
+                predictions = self._keeper.tick(trust_clock=caught_up)
+                if predictions is not None and predictions.num_rows:
+                    await self.sink.write(predictions)
+                    self._checkpoints.confirmed(predictions)
+                    self.metrics.predictions += predictions.num_rows
                 self.metrics.streams = len(self.fleet)
 
     def _is_caught_up(self, now: float) -> bool:

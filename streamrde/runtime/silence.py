@@ -84,9 +84,14 @@ class Timekeeper:
         now = self._clock.now()
         return now >= self._next or now < self._next - self._silence.every
 
-    def tick(self) -> pa.RecordBatch | None:
-        """Where it is due: close the windows that have ended by now, end idle streams; the predictions, or None."""
-        if not (self._silence.active and self.due):
+    def tick(self, *, trust_clock: bool = True) -> pa.RecordBatch | None:
+        """Where it is due: close the windows that have ended by now, end idle streams; the predictions, or None.
+
+        Args:
+            trust_clock: False where samples may be on their way that are older than the clock says; nothing is done
+                then by the clock.
+        """
+        if not (self._silence.active and self.due) or (self._silence.advance == "clock" and not trust_clock):
             return None
         self._next = self._clock.now() + self._silence.every
         time = self.time

@@ -1,14 +1,21 @@
 """Time that passes without data, on a clock that is advanced by hand."""
 
 import asyncio
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from bundles import make_bundle
 
 import streamrde as sr
+from streamrde.connectors.samples import Samples
 from streamrde.errors import ParameterError
 from streamrde.runtime import ManualClock, Silence, SystemClock, Timekeeper
+from streamrde.runtime.archive import StoreArchive
+from streamrde.runtime.checkpoints import CheckpointPolicy
+from streamrde.runtime.pipeline import Pipeline
+from streamrde.state import MemoryStore
 
 
 def make_fleet(**options):
@@ -144,3 +151,103 @@ def test_the_system_clock_goes():
     before = clock.now()
     asyncio.run(clock.sleep(0.0))
     assert clock.now() >= before > 1.6e9
+
+
+class Script:
+    """A source that delivers what it is handed, and a sink that keeps what it gets."""
+
+    def __init__(self):
+        self.queue, self.acknowledged, self.rows = asyncio.Queue(), 0, []
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        return None
+
+    async def __aiter__(self):
+        while (batch := await self.queue.get()) is not None:
+            yield batch
+
+    def send(self, streams, t):
+        samples = Samples(pa.array(streams), np.array(t), np.ones((len(t), 2)))
+        self.queue.put_nowait(SimpleNamespace(samples=samples, arrivals=None))
+
+    async def acknowledge(self, batch):
+        self.acknowledged += 1
+
+    def stop(self):
+        self.queue.put_nowait(None)
+
+    async def write(self, batch):
+        self.rows += [(r["stream"], r["window"], r["t_end"]) for r in batch.to_pylist()]
+
+
+async def until(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it does not happen")
+
+
+def test_a_run_closes_windows_and_ends_streams_while_nothing_comes():
+    async def go():
+        clock, script = ManualClock(1000.0), Script()
+        fleet = make_fleet()
+        silence = Silence(advance="clock", every=0.5, idle=10.0)
+        pipeline = Pipeline(script, fleet, script, silence=silence, clock=clock)
+        task = asyncio.create_task(pipeline.run())
+        script.send(["a", "a"], [1000.0, 1000.2])
+        await until(lambda: script.acknowledged == 1)
+        assert script.rows == []
+        for _ in range(3):
+            await until(lambda: clock.sleepers)
+            clock.advance(0.5)
+        await until(lambda: script.rows == [("a", 0, 1001.0)])
+        await until(lambda: clock.sleepers)
+        clock.advance(20.0)
+        await until(lambda: len(fleet) == 0)
+        pipeline.stop()
+        await task
+        assert script.rows[-1] == ("a", 20, 1021.0)
+        assert pipeline.metrics.predictions == len(script.rows) == 21
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_stream_that_silence_ended_returns_with_its_state(saved, lazily):
+    async def go():
+        clock, script, store = ManualClock(), Script(), MemoryStore()
+        store.open({})
+        fleet = make_fleet(archive=StoreArchive(store))
+        pipeline = Pipeline(
+            script,
+            fleet,
+            script,
+            store=store,
+            policy=CheckpointPolicy(seconds=3600.0, messages=1 if saved else 100),
+            lazily=lazily,
+            silence=Silence(advance="watermark", idle=5.0, returning="state"),
+            clock=clock,
+        )
+        task = asyncio.create_task(pipeline.run())
+        script.send(["a", "a"], [0.0, 1.5])
+        script.send(["b"], [9.0])
+        await until(lambda: "b" in fleet)
+        await until(lambda: clock.sleepers)
+        clock.advance(1.0)
+        await until(lambda: "a" not in fleet)
+        if saved:
+            script.send(["b"], [9.1])  # its message makes a checkpoint due
+            await until(lambda: not fleet.archive.unsaved)
+        windows = [window for stream, window, _ in script.rows if stream == "a"]
+        script.send(["a", "a"], [20.0, 21.0])
+        await until(lambda: script.rows[-1][2] == 21.0)
+        assert script.rows[-1] == ("a", windows[-1] + 1, 21.0)
+        pipeline.stop()
+        await task
+
+    asyncio.run(go())
