@@ -204,8 +204,9 @@ class Fleet:
                 self._archive[name] = self._archived[name] = self._table.snapshot(slot)
         else:
             self._gone.update(names)
-            for name in names if self._archive is not None else ():
-                self._archive.pop(name, None)
+            if self._archive is not None:
+                for name in names:
+                    self._archive.pop(name, None)
         self._table.release(slots)
         return batch
 

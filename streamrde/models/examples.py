@@ -19,8 +19,9 @@ Array = NDArray[np.float64]
 
 
 class Example(NamedTuple):
-    """One stream."""
+    """A stream, or the part of one that a state of the model lives through."""
 
+    stream: str
     x0: Array
     """First sample with time, (C,)."""
     ends: Array
@@ -80,7 +81,9 @@ def prepare(
         if len(windowed.logsigs):
             recording, start, end = recordings[windowed.stream], windowed.start, windowed.end
             target = np.array(classes.index(recording.label)) if classes else targets_at(recording, start, end)
-            examples.append(Example(np.append(0.0, windowed.first), end - start[0], windowed.logsigs, target))
+            examples.append(
+                Example(recording.stream, np.append(0.0, windowed.first), end - start[0], windowed.logsigs, target)
+            )
     return examples
 
 

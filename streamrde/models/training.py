@@ -75,7 +75,7 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Bundle:
         part: prepare(recordings, config, fills=fills, classes=classes) for part, recordings in parts._asdict().items()
     }
     for part, recordings in parts._asdict().items():
-        short = len(recordings) - len(examples[part])
+        short = _without_window(recordings, examples[part])
         if short:
             console.print(f"{part}: {short} of {len(recordings)} streams are too short for a window and left out")
     if not examples["train"]:
@@ -110,7 +110,7 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Bundle:
         predictions = predict(model, members, batch_size=config.training.batch_size, device=device)
         for name, value in measure(members, predictions, seconds=config.output.seconds).items():
             metrics[f"{part}_{name}"] = value
-        metrics[f"{part}_streams_too_short"] = float(len(getattr(parts, part)) - len(members))
+        metrics[f"{part}_streams_too_short"] = float(_without_window(getattr(parts, part), members))
     print_metrics(console, metrics)
     model.set_range(*state_range(model, examples["train"], batch_size=config.training.batch_size, device=device))
     bundle = to_bundle(model)
@@ -146,6 +146,11 @@ def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralR
         description=model.description,
         dtype=getattr(torch, model.dtype),
     )
+
+
+def _without_window(recordings: Sequence[Recording], examples: Sequence[Example]) -> int:
+    """How many streams are too short for a window."""
+    return len(recordings) - len({example.stream for example in examples})
 
 
 def _moments(recordings: Sequence[Recording]) -> tuple[Array, Array]:
