@@ -76,8 +76,12 @@ def score(
         str | None,
         typer.Option("--on-error", help="A file that cannot be used: stop, or skip it (exit status 3) [stop]."),
     ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes, or Ray tasks [1].")] = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="local processes, or ray [local].")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Threads, processes, or Ray tasks [1].")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="threads, processes, local (by the size), or ray [local].")
+    ] = None,
     ray_address: Annotated[str | None, typer.Option("--ray-address", help="Ray cluster [one on this machine].")] = None,
     groups: Annotated[
         int | None,

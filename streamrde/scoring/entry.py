@@ -13,7 +13,7 @@ from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
-from streamrde.scoring.job import ColumnsConfig, Job, OnError, Sort
+from streamrde.scoring.job import ColumnsConfig, Engine, Job, OnError, Sort
 from streamrde.scoring.lazily import ArrowStream, predictions_of
 from streamrde.scoring.run import run_job
 from streamrde.scoring.status import Status, Summary
@@ -23,9 +23,9 @@ Source: TypeAlias = Path | Sequence[Path] | ArrowStream
 
 
 @overload
-def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Literal["local", "ray"] = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
+def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
 @overload
-def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Literal["local", "ray"] = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
+def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
 def score(
     source: Source,
     model: Path | Bundle,
@@ -46,7 +46,7 @@ def score(
     on_error: OnError = "stop",
     state_in: Path = "",
     state_out: Path = "",
-    engine: Literal["local", "ray"] = "local",
+    engine: Engine = "local",
     ray_address: str = "",
     jobs: int = 1,
     groups: int = 1,
@@ -82,8 +82,9 @@ def score(
         on_error: files that cannot be used: "stop", or "skip", as if they were not there.
         state_in: state store from which streams go on; a live service leaves one.
         state_out: state store into which streams' states are put; their last windows then stay open.
-        engine, ray_address: "local" processes, or "ray", at an address or started here.
-        jobs: processes, or Ray tasks at the same time; threads where there is nothing to divide.
+        engine, ray_address: "threads" or "processes", or "local" to choose by the job's size; or "ray", at an address
+            or started here.
+        jobs: threads, processes, or Ray tasks at the same time.
         groups: into how many parts, at most, streams are divided that are interleaved throughout the files; each part
             reads the files anew.
         batch_rows: rows read at a time; it bounds the memory, not the result.

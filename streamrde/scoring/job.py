@@ -19,6 +19,7 @@ from streamrde.scoring.evaluation import truth_schema
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Sort: TypeAlias = Literal["auto", "always", "never"]
+Engine: TypeAlias = Literal["local", "threads", "processes", "ray"]
 OnError: TypeAlias = Literal["stop", "skip"]
 
 
@@ -76,7 +77,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     on_error: OnError = "stop"
     state_in: str = ""
     state_out: str = ""
-    engine: Literal["local", "ray"] = "local"
+    engine: Engine = "local"
     ray_address: str = ""
     jobs: Positive = 1
     groups: Positive = 1

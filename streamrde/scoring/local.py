@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from typing import Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from streamrde.scoring.worker import Done, Failure, Rows, Task, answer, perform
 
 # A part whose worker died is tried again so often: what killed it once (no memory, a signal) may not come again.
 RETRIES = 2
+_TELL_SECONDS = 0.1
 
 
 class Engine(Protocol):
@@ -49,6 +51,49 @@ class InProcessEngine:
         """See Engine."""
         for part in parts:
             yield part, perform(Task(str(folder.path), part, self._threads), on_rows)
+
+
+class ThreadEngine:
+    """Parts in threads: reading, windows and steps run outside Python's lock, and nothing has to start.
+
+    Args:
+        jobs: threads.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+
+    def run(
+        self, folder: JobFolder, parts: Sequence[int], on_rows: Callable[[int], None]
+    ) -> Generator[tuple[int, Done | Failure], None, None]:
+        """See Engine."""
+        stopped, rows = threading.Event(), 0
+        counting = threading.Lock()
+
+        def score(part: int) -> Done | Failure:
+            return perform(Task(str(folder.path), part), count)
+
+        def count(more: int) -> None:
+            nonlocal rows
+            if stopped.is_set():
+                raise CancelledError
+            with counting:
+                rows += more
+
+        told = 0
+        with ThreadPoolExecutor(self._jobs, thread_name_prefix="score") as pool:
+            waiting = {pool.submit(score, part): part for part in parts}
+            try:
+                while waiting:
+                    done, _ = wait(waiting, timeout=_TELL_SECONDS, return_when=FIRST_COMPLETED)
+                    if rows > told:
+                        told, new = rows, rows - told
+                        on_rows(new)
+                    for future in done:
+                        yield waiting.pop(future), future.result()
+            finally:
+                stopped.set()
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
 class ProcessEngine:

@@ -20,7 +20,7 @@ from streamrde.inference.table import Counts
 from streamrde.scoring.evaluation import Evaluation
 from streamrde.scoring.folder import FORMAT, File, JobFolder, Plan, Progress
 from streamrde.scoring.job import Job
-from streamrde.scoring.local import Engine, InProcessEngine, ProcessEngine
+from streamrde.scoring.local import Engine, InProcessEngine, ProcessEngine, ThreadEngine
 from streamrde.scoring.output import check_output, is_folder, provenance, write_file, write_folder
 from streamrde.scoring.plan import make_plan
 from streamrde.scoring.ray import RayEngine
@@ -29,6 +29,9 @@ from streamrde.scoring.scorer import Scorer
 from streamrde.scoring.states import leave, opened
 from streamrde.scoring.status import Status, Summary
 from streamrde.scoring.worker import Done, Failure
+
+# A process takes half a second to start, as long as two million rows take; but it does not share Python's lock.
+_PROCESS_ROWS = 20_000_000
 
 OnStatus: TypeAlias = Callable[[Status], None]
 
@@ -153,7 +156,7 @@ class _Run:
             bad: dict[str, str] = {}
             done = len(plan.live_parts()) - len(open_parts)
             with closing(
-                self._engine(lock, len(open_parts)).run(self.folder, open_parts, self._on_rows(plan))
+                self._engine(plan, lock, len(open_parts)).run(self.folder, open_parts, self._on_rows(plan))
             ) as results:
                 for _, result in results:
                     if isinstance(result, Failure):
@@ -171,11 +174,15 @@ class _Run:
                     raise DataError("no file can be used: " + "; ".join(bad.values()), path=next(iter(bad)))
         return plan
 
-    def _engine(self, lock: int, parts: int) -> Engine:
+    def _engine(self, plan: Plan, lock: int, parts: int) -> Engine:
         if self.job.engine == "ray":
             return RayEngine(self.job.jobs, address=self.job.ray_address)
+        if self.job.engine == "processes":
+            return ProcessEngine(self.job.jobs, lock=lock)
         if self.job.jobs == 1 or parts == 1:
             return InProcessEngine(threads=self.job.jobs)
+        if self.job.engine == "threads" or sum(part.rows for part in plan.parts) < _PROCESS_ROWS:
+            return ThreadEngine(self.job.jobs)
         return ProcessEngine(self.job.jobs, lock=lock)
 
     def _on_rows(self, plan: Plan) -> Callable[[int], None]:

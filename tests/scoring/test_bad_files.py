@@ -62,11 +62,12 @@ BAD = {
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("engine", ["one", "threads", "processes"])
 @pytest.mark.parametrize("make", BAD)
-def test_a_bad_file_stops_the_job_or_is_left_out(tmp_path, model, make, jobs):
-    if jobs == 2 and make not in (damaged_page, null_time):
+def test_a_bad_file_stops_the_job_or_is_left_out(tmp_path, model, make, engine):
+    if engine != "one" and make not in (damaged_page, null_time):
         pytest.skip("found before any worker starts")
+    how = {} if engine == "one" else {"engine": engine, "jobs": 2}
     table = make_table()
     for i in range(3):
         write(table.slice(i * 240, 240), tmp_path / "in" / f"{2 * i}.parquet")
@@ -74,11 +75,11 @@ def test_a_bad_file_stops_the_job_or_is_left_out(tmp_path, model, make, jobs):
     make(bad)
     match, column = BAD[make]
     with pytest.raises(DataError, match=rf"3\.parquet.*{match}") as caught:
-        sr.score(tmp_path / "in", model, out=tmp_path / "out.parquet", jobs=jobs)
+        sr.score(tmp_path / "in", model, out=tmp_path / "out.parquet", **how)
     assert caught.value.path == str(bad)
     assert caught.value.column in (column, None)
     assert not (tmp_path / "out.parquet").exists()
-    summary = sr.score(tmp_path / "in", model, out=tmp_path / "out.parquet", on_error="skip", jobs=jobs)
+    summary = sr.score(tmp_path / "in", model, out=tmp_path / "out.parquet", on_error="skip", **how)
     assert list(summary.skipped) == [str(bad)]
     assert summary.files == 3
     bad.unlink()

@@ -39,8 +39,9 @@ def test_bytes_of_the_output_depend_on_neither_jobs_nor_batches_nor_commits(tmp_
     source = split(make_table(), tmp_path / "in", files=7)
     sr.score(source, model, out=tmp_path / "1.parquet")
     expected = (tmp_path / "1.parquet").read_bytes()
-    sr.score(source, model, out=tmp_path / "2.parquet", jobs=2, batch_rows=17)
-    assert (tmp_path / "2.parquet").read_bytes() == expected
+    for engine in ("threads", "processes"):
+        sr.score(source, model, out=tmp_path / "2.parquet", jobs=2, batch_rows=17, engine=engine)
+        assert (tmp_path / "2.parquet").read_bytes() == expected
     sr.score(source, model, out=tmp_path / "parts", jobs=2)
     assert read(tmp_path / "parts").equals(read(tmp_path / "1.parquet"))
     assert len(list((tmp_path / "parts").iterdir())) > 3

@@ -82,16 +82,17 @@ def test_two_jobs_do_not_share_an_output(tmp_path, model, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills processes")
-def test_a_job_killed_at_random_moments_and_resumed_gives_the_same(tmp_path, model):
+@pytest.mark.parametrize("engine", ["threads", "processes"])
+def test_a_job_killed_at_random_moments_and_resumed_gives_the_same(tmp_path, model, engine):
     table = make_table(20, 2000)
     source = split(table, tmp_path / "in", files=4)
     config = tmp_path / "job.toml"
     config.write_text("commit_seconds = 0.0\nbatch_rows = 1000\n")
     out = tmp_path / "out.parquet"
     command = [sys.executable, "-m", "streamrde", "score", str(source), "--config", str(config), "-m", str(model)]
-    command += ["-o", str(out), "--jobs", "2", "--resume"]
+    command += ["-o", str(out), "--jobs", "2", "--resume", "--engine", engine]
     rng, kills = random.Random(0), 0
-    for limit in (*(0.7 + 1.3 * rng.random() for _ in range(3)), 60):
+    for limit in (*(0.7 + 1.3 * rng.random() for _ in range(2)), 60):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             process.wait(limit)
@@ -109,13 +110,14 @@ def test_a_job_killed_at_random_moments_and_resumed_gives_the_same(tmp_path, mod
 @pytest.mark.parametrize("kills", [1, 3])
 def test_a_worker_that_is_killed_is_replaced_but_not_for_ever(tmp_path, model, kills):
     source = split(make_table(20, 1000), tmp_path / "in", files=4)
-    job = job_of(tmp_path, source, model, jobs=2, commit_seconds=0.0, batch_rows=1000)
+    job = job_of(tmp_path, source, model, jobs=2, engine="processes", commit_seconds=0.0, batch_rows=1000)
     killed = []
 
     def kill(status):
-        if status.stage == "scoring" and status.done > 2000 and len(killed) < kills:
-            killed.append(workers_of(os.getpid())[0])
-            os.kill(killed[-1], signal.SIGKILL)
+        workers = workers_of(os.getpid()) if status.stage == "scoring" and len(killed) < kills else []
+        if workers and status.done > 2000:
+            killed.append(workers[0])
+            os.kill(workers[0], signal.SIGKILL)
 
     if kills > RETRIES:
         with pytest.raises(WorkerError, match="died 3 times, last with status -9"):
