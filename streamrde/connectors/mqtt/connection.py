@@ -124,6 +124,7 @@ class MqttConnection:
         self._paused = False
         self._received_messages = 0
         self._session_present = False
+        self._socket = 0
         self._held: dict[int, Receipt] = {}
         self._orphans: dict[int, Receipt] = {}
         self._unconfirmed: dict[int, Outgoing] = {}
@@ -196,10 +197,9 @@ class MqttConnection:
     def acknowledge(self, receipt: Receipt) -> None:
         """Acknowledge a message of QoS 1; one whose socket is gone when it comes again."""
         receipt.done = True
-        if receipt.socket == self.counts.connects and self.counts.connected:
+        # A socket that has just broken is met by its reader, which ends the connection.
+        if receipt.socket == self._socket and self.counts.connected and not self._paho.ack(receipt.message.mid, 1):
             self._held.pop(receipt.message.mid, None)
-            # A socket that just broke is met by its reader, which ends the connection.
-            self._paho.ack(receipt.message.mid, 1)
 
     def pause(self) -> None:
         """Leave what the broker sends in the socket; when that is full, TCP slows the broker down."""
@@ -269,7 +269,7 @@ class MqttConnection:
         self._paused = False
         self._orphans |= self._held
         self._held = {}
-        self.counts.connects += 1
+        self._socket += 1
         with self._mapped_errors("cannot connect"):
             try:
                 await client.__aenter__()
@@ -278,9 +278,12 @@ class MqttConnection:
                 paho.disconnect()
                 paho.loop_misc()
                 paho._sock_close()
+                if self._tls_context is not None:
+                    self._tls_context.close()
                 raise
         client._disconnected.add_done_callback(self._on_disconnected)
         self.counts.connected = True
+        self.counts.connects += 1
         self._connected_at = self._heard = time.monotonic()
         try:
             await self._begin()
@@ -374,6 +377,7 @@ class MqttConnection:
 
     def _abort(self) -> None:
         """Leave a connection that stands and does not answer."""
+        self.counts.connected = False
         self._paho._sock_close()
         if not self._client._disconnected.done():
             self._client._disconnected.set_exception(aiomqtt.MqttError("it does not answer"))
@@ -397,13 +401,14 @@ class MqttConnection:
 
     def _received(self, client: Any, userdata: Any, message: MQTTMessage) -> None:
         self._received_messages += 1
+        self.changed.set()
         receipt = None
         if message.qos:
             receipt = self._orphans.pop(message.mid, None) if message.dup else None
             again = receipt is not None and _same(receipt.message, message)
             if receipt is None or not again:
-                receipt = Receipt(message, self.counts.connects)
-            receipt.socket = self.counts.connects
+                receipt = Receipt(message, self._socket)
+            receipt.socket = self._socket
             self._held[message.mid] = receipt
             if again:
                 self.counts.redelivered += 1
@@ -413,7 +418,6 @@ class MqttConnection:
                 return
         if self._on_message is not None:
             self._on_message(message, receipt)
-        self.changed.set()
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, *_: Any) -> None:
         self._heard = time.monotonic()

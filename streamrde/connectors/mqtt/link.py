@@ -5,11 +5,27 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from streamrde.errors import ParameterError
 
 Version: TypeAlias = Literal["3.1.1", "5"]
+
+
+class ClosingContext(ssl.SSLContext):
+    """A context that closes the socket it wrapped last: paho leaves one open when a handshake fails."""
+
+    _wrapped: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        """See `ssl.SSLContext.wrap_socket`."""
+        self._wrapped = super().wrap_socket(*arguments, **options)
+        return self._wrapped
+
+    def close(self) -> None:
+        """Close the socket wrapped last."""
+        if self._wrapped is not None:
+            self._wrapped.close()
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,7 @@ class Tls:
     key: str | None = None
     key_password: str | None = field(default=None, repr=False)
 
-    def context(self) -> ssl.SSLContext:
+    def context(self) -> ClosingContext:
         """The TLS context: version 1.2 or later.
 
         Raises:
@@ -36,7 +52,11 @@ class Tls:
         if self.key and not self.certificate:
             raise ParameterError("tls has a key without a certificate: give both")
         try:
-            context = ssl.create_default_context(cafile=self.ca)
+            context = ClosingContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
+            if self.ca is None:
+                context.load_default_certs()
+            else:
+                context.load_verify_locations(self.ca)
         except (OSError, ssl.SSLError) as error:
             raise ParameterError(f"tls: ca = {self.ca!r} cannot be read ({error}): give a PEM file") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
