@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -27,13 +28,13 @@ def multiply(a, b, depth):
     for u, p in a.items():
         for v, q in b.items():
             if len(u) + len(v) <= depth:
-                product[u + v] = product.get(u + v, 0.0) + p * q
+                product[u + v] = product.get(u + v, 0) + p * q
     return product
 
 
 def exp(increment, depth):
     """Signature of a straight piece: at a word the product of its increments, over its length's factorial."""
-    tensor = {(): 1.0}
+    tensor = {(): 1}
     for w in words(len(increment), depth):
         tensor[w] = math.prod(increment[i] for i in w) / math.factorial(len(w))
     return tensor
@@ -41,8 +42,9 @@ def exp(increment, depth):
 
 def signature(path, depth):
     """Chen's identity, piece by piece."""
-    tensor = {(): 1.0}
-    for increment in np.diff(np.asarray(path, dtype=float), axis=0):
+    path = np.asarray(path)
+    tensor = {(): 1}
+    for increment in np.diff(path if path.dtype == object else path.astype(float), axis=0):
         tensor = multiply(tensor, exp(increment, depth), depth)
     return tensor
 
@@ -50,18 +52,23 @@ def signature(path, depth):
 def log(tensor, depth):
     """log(1 + X) = X - X^2/2 + X^3/3 - ..."""
     x = {w: c for w, c in tensor.items() if w}
-    power, total = {(): 1.0}, {}
+    power, total = {(): 1}, {}
     for n in range(1, depth + 1):
         power = multiply(power, x, depth)
         for w, c in power.items():
-            total[w] = total.get(w, 0.0) + (-1) ** (n + 1) * c / n
+            total[w] = total.get(w, 0) + (-1) ** (n + 1) * c / n
     return total
 
 
 def logsignature(path, depth):
-    """Coefficients of the tensor logarithm at the Lyndon words."""
+    """Coefficients of the tensor logarithm at the Lyndon words; of a path of Fractions exactly."""
     tensor = log(signature(path, depth), depth)
-    return np.array([tensor.get(w, 0.0) for w in lyndon_words(np.shape(path)[1], depth)])
+    return np.array([tensor.get(w, 0) for w in lyndon_words(np.shape(path)[1], depth)])
+
+
+def exact(path):
+    """The points as Fractions, which every float is."""
+    return np.array([[Fraction(float(v)) for v in point] for point in path], dtype=object)
 
 
 def window_paths(t, x, *, every=None, count=None, align="first", interpolation="linear", fill=None):

@@ -96,7 +96,7 @@ def _fleet(channels: int, depth: int, streams: int) -> Case:
     rows = max(_FLEET_ROWS, streams)
     path = _path(_FLEET_ROWS, channels)
     alone = [window.copy() for window in path.reshape(-1, _FLEET_WINDOW, channels)]
-    fleet = Fleet(_smallest_model(channels, depth))
+    fleet = Fleet(smallest_model(channels, depth))
     names = pa.array([f"stream-{i}" for i in range(streams)])
     turn = np.arange(rows) % streams
     order = pa.DictionaryArray.from_arrays(pa.array(turn, pa.int32()), names)
@@ -129,8 +129,8 @@ def _each(compute: peers.Compute, windows: list[Any]) -> None:
         compute(window)
 
 
-def _smallest_model(channels: int, depth: int) -> Bundle:
-    """What is measured is everything but its step."""
+def smallest_model(channels: int, depth: int) -> Bundle:
+    """A model whose step costs next to nothing, so that all the rest is measured."""
     header = Header(
         channels=tuple(Channel(name=f"x{i}") for i in range(1, channels)),
         depth=depth,

@@ -203,10 +203,8 @@ PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t giv
             if (refusal.fault != Fault::none) table.loop->put_back(table.rows, saved);
             return;
         }
-        if (!drop) refusal = table.loop->check(table.rows, table.slot, times, data, table.count);
-        if (refusal.fault == Fault::none)
-            push_streams(*table.loop, {table.rows, table.slots_in_table, table.slot, times, data, table.count},
-                         static_cast<int>(threads), closed);
+        refusal = push_streams(*table.loop, {table.rows, table.slots_in_table, table.slot, times, data, table.count},
+                               drop != 0, static_cast<int>(threads), closed);
     });
     if (!taken || refusal.fault == Fault::none) return taken;
     Py_DECREF(taken);

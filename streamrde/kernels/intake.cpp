@@ -78,7 +78,13 @@ bool Loop::holds(const double* rows, const std::int64_t* slots, std::ptrdiff_t c
     return false;
 }
 
-Refusal Loop::judge(const double* row, double t, const double* x) const {
+double Loop::reached_edge(const double* row) const {
+    if (row[started] == 0) return -std::numeric_limits<double>::infinity();
+    const double reached = row[t0] + row[cursor];
+    return reached - edge_tolerance(row[t0], reached);
+}
+
+Refusal Loop::judge(double newest, double edge, double t, const double* x) const {
     Refusal refusal;
     if (!std::isfinite(t)) {
         refusal.fault = Fault::rejected;
@@ -91,40 +97,53 @@ Refusal Loop::judge(const double* row, double t, const double* x) const {
             return refusal;
         }
     }
-    double edge = -std::numeric_limits<double>::infinity();
-    if (row[started] != 0) {
-        const double reached = row[t0] + row[cursor];
-        edge = reached - edge_tolerance(row[t0], reached);
-    }
-    refusal.bound = row[ordered] > edge ? row[ordered] : edge;
-    if (t == row[ordered]) refusal.fault = Fault::duplicate;
-    else if (t < row[ordered] || t < edge) refusal.fault = Fault::late;
+    refusal.bound = newest > edge ? newest : edge;
+    if (t == newest) refusal.fault = Fault::duplicate;
+    else if (t < newest || t < edge) refusal.fault = Fault::late;
     return refusal;
 }
 
-Refusal Loop::check(double* rows, const std::int64_t* slots, const double* t, const double* x,
-                    std::ptrdiff_t count) const {
-    // Later rows are judged by earlier ones: move each stream on as far as judging needs, then put all back.
-    std::vector<std::pair<double*, double>> moved;
-    moved.reserve(count);
-    Refusal refusal;
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-        double* row = rows + slots[i] * layout_.width;
-        refusal = judge(row, t[i], x + i * layout_.channels);
-        if (refusal.fault == Fault::duplicate && order_.duplicates != Duplicates::error) refusal.fault = Fault::none;
-        if (refusal.fault != Fault::none) {
-            refusal.row = i;
-            break;
+Refusal Loop::check(const double* rows, const std::int64_t* slots, const double* t, const double* x,
+                    const std::ptrdiff_t* indices, std::ptrdiff_t count) const {
+    // A row is judged by its stream's rows before it: of these only the latest time counts.
+    Refusal earliest;
+    std::int64_t slot = -1;
+    double newest = 0.0, edge = 0.0;
+    bool refused = false;
+    for (std::ptrdiff_t k = 0; k < count; ++k) {
+        const std::ptrdiff_t i = indices[k];
+        if (slots[i] != slot) {
+            slot = slots[i];
+            const double* row = rows + slot * layout_.width;
+            newest = row[ordered];
+            edge = reached_edge(row);
+            refused = false;
         }
-        moved.emplace_back(row, row[ordered]);
-        row[ordered] = t[i];
+        if (refused) continue;  // the first of a stream is its earliest
+        if (k + ahead < count) {
+            __builtin_prefetch(t + indices[k + ahead]);
+            __builtin_prefetch(x + indices[k + ahead] * layout_.channels);
+        }
+        double finite = 0.0;
+        for (int c = 0; c < layout_.channels; ++c) finite += 0.0 * x[i * layout_.channels + c];
+        if (t[i] > newest && t[i] >= edge && std::isfinite(t[i]) && finite == 0.0) {
+            newest = t[i];
+            continue;
+        }
+        Refusal refusal = judge(newest, edge, t[i], x + i * layout_.channels);
+        if (refusal.fault == Fault::duplicate && order_.duplicates != Duplicates::error) continue;
+        newest = t[i];
+        refused = refusal.fault != Fault::none;
+        if (refused && (earliest.fault == Fault::none || i < earliest.row)) {
+            earliest = refusal;
+            earliest.row = i;
+        }
     }
-    for (std::size_t i = moved.size(); i-- > 0;) moved[i].first[ordered] = moved[i].second;
-    return refusal;
+    return earliest;
 }
 
 Refusal Loop::take(Stream& stream, double t, const double* x) {
-    const Refusal refusal = judge(stream.row, t, x);
+    const Refusal refusal = judge(stream.row[ordered], reached_edge(stream.row), t, x);
     if (refusal.fault != Fault::none) return refusal;
     if (order_.holds() || stream.row[held] > stream.row[ripe]) return insert(stream, t, x);
     stream.row[samples] += 1;

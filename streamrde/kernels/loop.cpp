@@ -7,13 +7,6 @@
 #include <utility>
 
 namespace streamrde {
-namespace {
-
-// Pieces that wait at most; the kernels cut longer runs too.
-constexpr int longest_run = 32;
-
-}  // namespace
-
 Loop::Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordTable words,
            std::vector<double> limits, std::vector<double> fills)
     : layout_(layout),
@@ -23,7 +16,8 @@ Loop::Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordT
       words_(std::move(words)),
       limits_(std::move(limits)),
       fills_(std::move(fills)),
-      signature_size_(0) {
+      signature_size_(0),
+      simple_(!order_.holds() && !layout.counts && !layout.elapsed && partition.policy != Policy::adaptive) {
     std::ptrdiff_t power = 1;
     for (int k = 0; k < layout.depth; ++k) signature_size_ += (power *= layout.path());
 }
@@ -37,9 +31,20 @@ Loop::Scratch Loop::scratch() const {
 Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, const double* x,
                    const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, Closed& closed) {
     Scratch scratch = this->scratch();
+    std::ptrdiff_t stop = 0;  // where the stream's rows end
     for (std::ptrdiff_t k = 0; k < count; ++k) {
-        const std::ptrdiff_t i = indices ? indices[k] : k;
+        std::ptrdiff_t i = indices ? indices[k] : k;
         Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
+        if (indices) {
+            if (k >= stop)
+                for (stop = k + 1; stop < count && slots[indices[stop]] == stream.slot;) ++stop;
+            k += push_plain(stream, t, x, indices + k, stop - k);
+            if (k == stop) {
+                --k;
+                continue;
+            }
+            i = stream.cause = indices[k];
+        }
         Refusal refusal = take(stream, t[i], x + i * layout_.channels);
         if (refusal.fault == Fault::none) continue;
         if (!drop && !(refusal.fault == Fault::duplicate && order_.duplicates != Duplicates::error)) {

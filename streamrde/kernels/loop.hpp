@@ -22,6 +22,12 @@ enum Column {
     samples, late, duplicate, rejected, merged, columns
 };
 
+// Pieces that wait to be folded, at most; the kernels cut longer runs too.
+constexpr int longest_run = 32;
+
+// Rows in order of stream lie apart in memory: they are fetched so many rows before their turn.
+constexpr std::ptrdiff_t ahead = 8;
+
 // Where the rest stands.
 struct Layout {
     std::ptrdiff_t width, x, seen, signature;
@@ -115,8 +121,10 @@ public:
     // row and skipped; without `drop` the first such is returned at once, and what came before it is done.
     Refusal push(double* rows, const std::int64_t* slots, const double* t, const double* x,
                  const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, Closed& closed);
-    // The same refusal without taking anything; only where no sample is held, which `holds` tells.
-    Refusal check(double* rows, const std::int64_t* slots, const double* t, const double* x, std::ptrdiff_t count) const;
+    // The same refusal without taking anything; only where no sample is held, which `holds` tells. Indices are in order of
+    // stream.
+    Refusal check(const double* rows, const std::int64_t* slots, const double* t, const double* x,
+                  const std::ptrdiff_t* indices, std::ptrdiff_t count) const;
     bool holds(const double* rows, const std::int64_t* slots, std::ptrdiff_t count) const;
 
     void advance(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed);
@@ -158,8 +166,16 @@ private:
     };
     Scratch scratch() const;
 
+    // plain.cpp
+    bool plain(const double* row) const;
+    // Takes rows of one stream as long as they are of the usual kind; how many.
+    std::ptrdiff_t push_plain(Stream& stream, const double* t, const double* x, const std::ptrdiff_t* indices,
+                              std::ptrdiff_t count) const;
+
     // intake.cpp
-    Refusal judge(const double* row, double t, const double* x) const;
+    // The time, less what rounding may take, up to which a stream's path is built.
+    double reached_edge(const double* row) const;
+    Refusal judge(double newest, double edge, double t, const double* x) const;
     Refusal take(Stream& stream, double t, const double* x);
     Refusal insert(Stream& stream, double t, const double* x);
     Refusal repeat(double* row, double* entry, const double* x) const;
@@ -195,6 +211,7 @@ private:
     WordTable words_;
     std::vector<double> limits_, fills_;
     std::ptrdiff_t signature_size_;
+    bool simple_;  // whether rows of the usual kind can be told: see plain.cpp
     std::vector<std::unique_ptr<Held>> held_;
 };
 

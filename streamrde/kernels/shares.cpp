@@ -94,8 +94,12 @@ Closed join(const std::vector<Closed>& parts, const Loop& loop) {
 
 }  // namespace
 
-void push_streams(Loop& loop, const Rows& rows, int threads, Closed& closed) {
+Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, Closed& closed) {
     const Shares shares = share_out(rows, threads);
+    if (!drop) {
+        const Refusal refusal = loop.check(rows.table, rows.slots, rows.t, rows.x, shares.order.data(), rows.count);
+        if (refusal.fault != Fault::none) return refusal;
+    }
     const std::size_t count = shares.begin.size() - 1;
     std::vector<Closed> parts(count);
     std::vector<char> failed(count, 0);
@@ -119,6 +123,7 @@ void push_streams(Loop& loop, const Rows& rows, int threads, Closed& closed) {
     for (std::thread& other : others) other.join();
     if (std::find(failed.begin(), failed.end(), 1) != failed.end()) throw std::bad_alloc();
     closed = join(parts, loop);
+    return {};
 }
 
 }  // namespace streamrde

@@ -16,9 +16,9 @@ struct Rows {
     std::ptrdiff_t count;
 };
 
-// Loop::push that drops what cannot be used. A stream's rows are taken one after the other, which lets its pieces be
-// folded as runs and its row stay in the cache; streams are split over threads. What comes of it, and its order, which is
-// that of the rows that caused it, depend on neither.
-void push_streams(Loop& loop, const Rows& rows, int threads, Closed& closed);
+// Loop::push, or without `drop` Loop::check before it. A stream's rows are taken one after the other, which lets its pieces
+// be folded as runs and its row stay in the cache; streams are split over threads. What comes of it, and its order, which
+// is that of the rows that caused it, depend on neither.
+Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, Closed& closed);
 
 }  // namespace streamrde

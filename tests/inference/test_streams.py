@@ -452,3 +452,34 @@ def test_a_sample_may_come_in_any_type(interpolation, faults):
         assert late.snapshot() == before
     with pytest.raises(ShapeError, match="the channels a, b, without time"):
         late.push(100.0, [1.0])
+
+
+@pytest.mark.parametrize("faults", ["drop", "error"])
+def test_threads_change_no_bit_and_no_order(faults):
+    rng, streams, rows = np.random.default_rng(0), 300, 9_000
+    names = [f"s{i}" for i in rng.integers(0, streams, rows)]
+    t = np.sort(rng.uniform(0, 40, rows))
+    x = rng.normal(size=(rows, 2))
+    if faults == "drop":
+        t[rng.integers(0, rows, 300)] -= 5.0
+        x[rng.integers(0, rows, 300), 0] = np.inf
+    fleets = [sr.Fleet(make_bundle(), faults=faults, threads=threads) for threads in (1, 2, 4)]
+    for part in np.array_split(np.arange(rows), 1 if faults == "drop" else 2):
+        of_one, *others = [fleet.push([names[i] for i in part], t[part], x[part]) for fleet in fleets]
+        assert len(of_one) > 1000
+        assert all(batch.equals(of_one) for batch in others)
+    assert all(fleet.snapshot() == fleets[0].snapshot() for fleet in fleets)
+    assert all(fleet.unused.equals(fleets[0].unused) for fleet in fleets)
+
+
+def test_the_first_refused_row_in_order_of_arrival_is_named_whatever_its_stream():
+    fleet = sr.Fleet(make_bundle(), threads=2)
+    names, t = ["z", "a", "z", "a"] * 3, np.repeat(np.arange(6.0), 2)
+    t[[7, 10]] = -1.0  # row 7 is of stream a, row 10 of z
+    before = fleet.push(["z", "a"], [-2.0, -2.0], np.zeros((2, 2)))
+    state = fleet.snapshot()
+    with pytest.raises(sr.errors.OrderError, match=r"row 7.*stream 'a'") as caught:
+        fleet.push(names, t, np.zeros((12, 2)))
+    assert caught.value.row == 7
+    assert fleet.snapshot() == state
+    assert len(before) == 0

@@ -4,11 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import cases
-from tolerances import LAW, ORACLE
+from tolerances import EXACT, LAW, ORACLE
 
 import streamrde as sr
 from streamrde.errors import ParameterError, SampleError, ShapeError, SnapshotError
+from streamrde.kernels import reference
 from streamrde.signature import lyndon_words
+from streamrde.signature.words import word_indices
 
 
 @pytest.mark.parametrize("case", cases("logsignatures"), ids=lambda c: f"{c['path'].shape}x{c['depth']}")
@@ -142,3 +144,40 @@ def test_long_paths_cut_in_time_equal_the_incremental_ones(rows, length):
         acc.push_many(path)
         expected = acc.value()
         np.testing.assert_allclose(logsig, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+def test_a_long_stream_loses_no_digit_to_exact_arithmetic():
+    rng, acc, window = np.random.default_rng(0), sr.LogSignature(3, 3), 40
+    points = rng.normal(size=(200_000, 3)).cumsum(axis=0) * 0.1
+    acc.push(points[0])
+    for begin in range(0, len(points) - window, window):
+        acc.push_many(points[begin + 1 : begin + 1 + window])
+        value = acc.value()
+        acc.reset()
+        if begin % 40_000 == 0:
+            exact = naive.logsignature(naive.exact(points[begin : begin + 1 + window]), 3)
+            error = [abs(naive.Fraction(float(a)) - b) for a, b in zip(value, exact, strict=True)]
+            assert max(error) <= EXACT * max(abs(b) for b in exact)
+
+
+@given(st.lists(st.sampled_from(["push", "push_many", "value", "reset", "snapshot"]), max_size=120), st.integers(0, 99))
+def test_samples_that_wait_to_be_folded_are_never_seen_to_wait(steps, seed):
+    rng = np.random.default_rng(seed)
+    acc, plain = sr.LogSignature(3, 3), reference.Accumulator(3, 3, word_indices(3, 3), False)
+    for step in [*steps, "value"]:
+        if step == "push":
+            x = rng.normal(size=3)
+            acc.push(x)
+            plain.push(x)
+        elif step == "push_many":
+            X = rng.normal(size=(rng.integers(0, 40), 3))
+            acc.push_many(X)
+            plain.push_many(X)
+        elif step == "reset":
+            acc.reset()
+            plain.reset()
+        elif step == "snapshot":
+            acc = sr.LogSignature.restore(acc.snapshot())
+        else:
+            expected = plain.value()
+            np.testing.assert_allclose(acc.value(), expected, rtol=0, atol=LAW * max(1, np.abs(expected).max()))
