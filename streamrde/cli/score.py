@@ -90,10 +90,16 @@ def score(
         ),
     ] = None,
     state_in: Annotated[
-        str | None, typer.Option("--state-in", help="State store from which the streams go on.")
+        str | None,
+        typer.Option(
+            "--state-in", help="State store from which the streams go on, or the TOML file of the run that has it."
+        ),
     ] = None,
     state_out: Annotated[
-        str | None, typer.Option("--state-out", help="State store for where the streams stand; leaves windows open.")
+        str | None,
+        typer.Option(
+            "--state-out", help="State store for where the streams stand, or a run's TOML file; leaves windows open."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a job that was stopped.")] = False,
     json: Json = False,
@@ -132,6 +138,7 @@ def score(
             "units": None if unit is None else dict(map(_unit, unit)),
         },
     )
+    job = _with_stores_of_runs(job)
     if "-" in (job.out, *job.patterns):
         _pipe(job)
         return
@@ -162,6 +169,27 @@ def _job(config: Path | None, settings: dict[str, Any], columns: dict[str, Any])
     for name, option in (("files", "FILES"), ("model", "--model MODEL"), ("out", "--out OUT")):
         if not getattr(job, name):
             raise ConfigError(f"{name} is missing: give {option}, or a --config that has it")
+    return job
+
+
+def _with_stores_of_runs(job: Job) -> Job:
+    """The job with state stores where it names the configurations of live runs."""
+    from msgspec.structs import replace
+
+    from streamrde.config import RunConfig
+    from streamrde.disk import read_toml
+    from streamrde.inference.bundle import load
+
+    for name in ("state_in", "state_out"):
+        path = getattr(job, name)
+        if path.endswith(".toml"):
+            run = read_toml(path, RunConfig)
+            if run.state is None:
+                raise ConfigError(f"{path}: the run has no [state], and so no store; give it one")
+            identity = run.identity(load(job.model).fingerprint)
+            if job.state_identity not in ({}, identity):
+                raise ConfigError("state_in and state_out belong to runs of other settings: give one of the two")
+            job = replace(job, **{name: run.state.path}, state_identity=identity, order=job.order or run.order)
     return job
 
 

@@ -16,6 +16,7 @@ from streamrde.inference.bundle import Header
 from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.evaluation import truth_schema
+from streamrde.windowing.order import Order
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Sort: TypeAlias = Literal["auto", "always", "never"]
@@ -77,6 +78,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     on_error: OnError = "stop"
     state_in: str = ""
     state_out: str = ""
+    state_identity: dict[str, str] = {}
+    """What the stores belong to besides the model, as a live run says it; empty: what an existing store says."""
+    order: Order | None = None
+    """What of samples that come late or twice; of a live run whose states are taken up or left."""
     engine: Engine = "local"
     ray_address: str = ""
     jobs: Positive = 1

@@ -43,11 +43,14 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
     with ExitStack() as stack:
         load = None
         if job.state_in:
-            before = stack.enter_context(opened(job.state_in, bundle.fingerprint, must_exist=True))
+            before = stack.enter_context(
+                opened(job.state_in, bundle.fingerprint, identity=job.state_identity or None, must_exist=True)
+            )
             load = before.read
         scorer = Scorer(
             bundle,
             faults=job.faults,
+            order=job.order,
             truth=job.truth,
             features=job.features,
             threads=job.jobs,
@@ -72,7 +75,7 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
             yield last
         if job.state_out:
             stack.close()  # it may be the same store
-            with opened(job.state_out, bundle.fingerprint) as store:
+            with opened(job.state_out, bundle.fingerprint, identity=job.state_identity or None) as store:
                 leave(store, [scorer.kept])
 
 

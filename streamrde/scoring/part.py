@@ -79,6 +79,7 @@ class _PartWorker:
         scorer = Scorer(
             self.bundle,
             faults=job.faults,
+            order=job.order,
             truth=job.truth,
             features=job.features,
             threads=self.threads,

@@ -111,8 +111,9 @@ class _Run:
             )
         plan = Plan(FORMAT, fingerprint, self.bundle.fingerprint, self.job, tuple(kept), tuple(parts), skipped)
         self.folder.save(plan)
+        model = self.bundle.fingerprint
         if self.job.state_in:
-            with opened(self.job.state_in, self.bundle.fingerprint, must_exist=True) as store:
+            with opened(self.job.state_in, model, identity=self.job.state_identity or None, must_exist=True) as store:
                 for number, part in enumerate(parts):
                     self.folder.put_start(number, store.read(part.streams))
         return plan
@@ -205,7 +206,7 @@ class _Run:
         self.on_status(Status("writing", rows, rows, len(done), len(done)))
         states = 0
         if self.job.state_out:
-            with opened(self.job.state_out, self.bundle.fingerprint) as store:
+            with opened(self.job.state_out, self.bundle.fingerprint, identity=self.job.state_identity or None) as store:
                 states = leave(store, (some for part in sorted(done) for some in self.folder.kept(part)))
         metadata = provenance(self.job, self.bundle)
         parts = (self._evaluated(self._predictions(part)) for part in sorted(done))

@@ -16,6 +16,7 @@ from streamrde.inference.fleet import Fleet
 from streamrde.inference.states import Feature
 from streamrde.inference.table import Counts, OnFault
 from streamrde.scoring.evaluation import truth_schema
+from streamrde.windowing.order import Order
 
 Load: TypeAlias = Callable[[Collection[str]], Mapping[str, bytes]]
 """Snapshots of those of the streams that have one."""
@@ -28,7 +29,7 @@ class Scorer:
 
     Args:
         bundle: the model.
-        faults, features, threads: as of Fleet.
+        faults, order, features, threads: as of Fleet.
         truth: names of the columns in ``Samples.extra``.
         load: streams go on from the snapshots that it gives.
         keep: a stream that ends leaves its snapshot and its open window, instead of closing it.
@@ -39,13 +40,14 @@ class Scorer:
         bundle: Bundle,
         *,
         faults: OnFault = "error",
+        order: Order | None = None,
         truth: tuple[str, ...] = (),
         features: Sequence[Feature] = (),
         threads: int = 1,
         load: Load | None = None,
         keep: bool = False,
     ) -> None:
-        self.fleet = Fleet(bundle, faults=faults, features=features, threads=threads)
+        self.fleet = Fleet(bundle, faults=faults, order=order, features=features, threads=threads)
         self._truth = truth
         self._latest: dict[str, tuple[Any, ...]] = {}
         self._before = Counts()  # rows counted before: what loaded snapshots bring along, less what ended

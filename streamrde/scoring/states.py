@@ -12,9 +12,15 @@ from streamrde.state import Checkpoint, SqliteStore, StateStore
 
 
 @contextmanager
-def opened(path: str, model: str, *, must_exist: bool = False) -> Iterator[StateStore]:
+def opened(
+    path: str, model: str, *, identity: Mapping[str, str] | None = None, must_exist: bool = False
+) -> Iterator[StateStore]:
     """A state store, open and of this model.
 
+    Args:
+        model: the model's fingerprint.
+        identity: what the store belongs to besides the model; None: whatever an existing store says.
+        must_exist: do not make a new one.
     Raises:
         ConfigError: it does not exist, and must.
         StateError: it is damaged, in use, or of another model.
@@ -22,7 +28,8 @@ def opened(path: str, model: str, *, must_exist: bool = False) -> Iterator[State
     if must_exist and not Path(path).exists():
         raise ConfigError(f"{path}: there is no such state store; give one that a run or a job has left, or none")
     store = SqliteStore(path)
-    store.open({"model": model})
+    own = (SqliteStore.identity_of(path) or {}) if identity is None else identity
+    store.open({**own, "model": model})
     try:
         yield store
     finally:

@@ -84,6 +84,17 @@ class SqliteStore:
                 self.close()
                 raise
 
+    @staticmethod
+    def identity_of(path: str | os.PathLike[str]) -> dict[str, str] | None:
+        """What a store belongs to; None: there is none, or it is none of ours, which opening it will say."""
+        if not Path(path).exists():
+            return None
+        with contextlib.suppress(sqlite3.Error, msgspec.DecodeError, TypeError):
+            with contextlib.closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)) as database:
+                (text,) = database.execute("SELECT value FROM store WHERE key = 'identity'").fetchone()
+            return msgspec.json.decode(text, type=dict[str, str])
+        return None
+
     def close(self) -> None:
         """See `StateStore.close`."""
         with self._lock:

@@ -1,10 +1,16 @@
 """States in and out: a recording goes on in another one, and in a live predictor, without a seam."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pyarrow as pa
 import pytest
 from scoring_data import by_key, make_table, predict, read, write
 
 import streamrde as sr
+from streamrde.config import RunConfig
+from streamrde.disk import read_toml
 from streamrde.errors import ConfigError, StateError
 from streamrde.state import SqliteStore
 
@@ -61,3 +67,49 @@ def test_a_state_of_another_model_or_none_is_refused(tmp_path, model):
     store.close()
     with pytest.raises(StateError, match="another"):
         sr.score(source, model, out=tmp_path / "out.parquet", state_in=tmp_path / "other.db")
+
+
+RUN = """
+model = "{model}"
+order = {{ lateness = 0.5 }}
+[source]
+kind = "mqtt"
+url = "mqtt://127.0.0.1:1"
+topic = "sensors/{{stream}}"
+client_id = "c"
+session = true
+[sink]
+kind = "parts"
+folder = "{folder}/parts"
+[state]
+path = "{folder}/live.db"
+"""
+
+
+def test_a_recording_warms_up_a_live_run(tmp_path, model):
+    """Its state store is one that the run opens, with samples held that may yet come before others."""
+    config = tmp_path / "run.toml"
+    config.write_text(RUN.format(model=model, folder=tmp_path))
+    table = make_table(4, interleaved=True)
+    half = table.num_rows // 2
+    write(table.slice(0, half), tmp_path / "1.parquet")
+    command = [sys.executable, "-m", "streamrde", "score", tmp_path / "1.parquet", "-m", model]
+    subprocess.run([*command, "-o", tmp_path / "out.parquet", "--state-out", config], check=True)
+    run = read_toml(config, RunConfig)
+    bundle = sr.load(model)
+    store = SqliteStore(run.state.path)
+    store.open(run.identity(bundle.fingerprint))
+    fleet = sr.Fleet(bundle, order=run.order)
+    fleet.restore(store.read(["s0", "s1", "s2", "s3"]))
+    store.close()
+    rest = table.slice(half)
+    x = np.stack([rest["a"].to_numpy(), rest["b"].to_numpy()], axis=1)
+    live = [fleet.push(rest["stream_id"], rest["t"].to_numpy(), x), fleet.flush()]
+    both = pa.concat_tables([read(tmp_path / "out.parquet"), pa.Table.from_batches(live)])
+    assert by_key(both) == predict(model, table)
+    # And the other way: a job goes on from the store as the run left it.
+    write(rest, tmp_path / "2.parquet")
+    command[4] = tmp_path / "2.parquet"
+    subprocess.run([*command, "-o", tmp_path / "rest.parquet", "--state-in", run.state.path], check=True)
+    both = pa.concat_tables([read(tmp_path / "out.parquet"), read(tmp_path / "rest.parquet")])
+    assert by_key(both) == predict(model, table)
