@@ -19,7 +19,7 @@ ARROWS = {
     "connectors": set(),
     "state": set(),
     "runtime": {"inference", "connectors", "state"},
-    "scoring": {"inference", "connectors", "state"},
+    "scoring": {"inference", "connectors", "state", "windowing"},
     "models": {"inference", "signature", "windowing", "kernels", "connectors"},
     "config": {"runtime", "inference", "connectors", "state", "windowing"},
     "demo": {"runtime", "inference", "connectors"},
