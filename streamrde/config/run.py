@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from streamrde.config.durations import seconds_of
 from streamrde.config.files import ArrowSinkConfig, ArrowSourceConfig, PartsSinkConfig
 from streamrde.config.mqtt import MqttDeadLettersConfig, MqttSinkConfig, MqttSourceConfig
 from streamrde.config.service import FileDeadLettersConfig, ServiceConfig, StateConfig
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
+from streamrde.inference.states import OnRange
 from streamrde.inference.table import OnFault
 from streamrde.runtime.silence import Silence
 from streamrde.windowing.order import Order
@@ -37,6 +39,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What of samples that come late or twice."""
     silence: Silence = Silence()
     """What of streams from which nothing comes."""
+    on_range: OnRange = "keep"
+    """A hidden state that is not finite, or out of the range it had in training: "keep" it, or "reset" it."""
+    step_error: bool = False
+    """Estimate the solver's error in every window and put it on the prediction."""
+    provisional: str | None = None
+    """Publish what the open windows predict, every so often: "200ms"."""
     flush: bool | None = None
     """When the source ends or the run is stopped, close the open windows and publish their predictions. By default only
     without [state]: with it the next run goes on with them."""
@@ -69,6 +77,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
         if self.silence.active and not self.live:
             raise ConfigError("[silence] is for a live source: recorded time does not pass by itself")
+        if self.provisional is not None:
+            seconds_of("provisional", self.provisional)
+            if not isinstance(self.sink, MqttSinkConfig):
+                raise ConfigError("provisional is for a sink that tells it apart at once: MQTT")
         if self.faults == "error" and self.state:
             raise ConfigError(
                 'faults = "error" with [state]: what the broker sends twice would stop the run; use "drop"'
@@ -103,7 +115,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             archive = StoreArchive(store) if self.silence.returning == "state" else None
         return Pipeline(
             source,
-            Fleet(bundle, faults=self.faults, order=self.order, archive=archive),
+            Fleet(
+                bundle,
+                faults=self.faults,
+                order=self.order,
+                archive=archive,
+                on_range=self.on_range,
+                step_error=self.step_error,
+            ),
             sink,
             store=store,
             policy=policy,
@@ -111,5 +130,6 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             flush=self.flush,
             dead_letters=dead_letters,
             silence=self.silence,
+            provisional=None if self.provisional is None else seconds_of("provisional", self.provisional),
             **hooks,
         )

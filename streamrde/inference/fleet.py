@@ -99,6 +99,11 @@ class Fleet:
         return f"Fleet(streams={len(self)})"
 
     @property
+    def on_range(self) -> OnRange:
+        """What is done with a hidden state that is not as it should be."""
+        return self._serving.on_range
+
+    @property
     def streams(self) -> list[str]:
         """Names of the live streams, in the order in which they began."""
         return self._names(self._find(None))

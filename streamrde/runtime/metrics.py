@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
 
 # Buckets 4 % wide; from a microsecond to a day these are 643.
@@ -65,6 +66,10 @@ class Metrics:
     """Messages that a full queue pushed out (QoS 0)."""
     quarantined: int = 0
     """Messages of streams that are set aside."""
+    provisional: int = 0
+    """Predictions of windows that were still open."""
+    states: StateCounts = field(default_factory=StateCounts)
+    """Windows after which the hidden state, or the solver's error, called for a look."""
     not_finite: int = 0
     """Predictions that are no numbers; published all the same, and their streams set aside."""
     batches: int = 0
@@ -96,6 +101,21 @@ class Metrics:
     ended: float | None = None
 
     @property
+    def out_of_range(self) -> int:
+        """Windows after which the hidden state was not where it was in training."""
+        return self.states.out_of_range
+
+    @property
+    def states_not_finite(self) -> int:
+        """Windows after which the hidden state was not finite."""
+        return self.states.not_finite
+
+    @property
+    def inexact(self) -> int:
+        """Windows whose step's estimated error was above the model's tolerance."""
+        return self.states.inexact
+
+    @property
     def seconds(self) -> float:
         """How long the run has lasted."""
         return (self.ended or time.perf_counter()) - self.began
@@ -110,6 +130,8 @@ class Metrics:
             "dropped": self.dropped,
             "quarantined": self.quarantined,
             "predictions": self.predictions,
+            "provisional": self.provisional,
+            **{f"states_{name}": count for name, count in self.states._asdict().items()},
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.rows / max(self.seconds, 1e-9)),
         }

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from streamrde.inference.fleet import Fleet
 from streamrde.runtime.checkpoints import Checkpointer, CheckpointPolicy, not_finite, streams_of
 from streamrde.runtime.clock import Clock, SystemClock
 from streamrde.runtime.metrics import Metrics
+from streamrde.runtime.provisional import Provisional
 from streamrde.runtime.silence import Silence, Timekeeper
 from streamrde.state import StateStore
 
@@ -85,6 +86,8 @@ class Pipeline(Generic[B]):
         dead_letters: where messages go that cannot be used; None: they are counted only.
         silence: what becomes of streams from which nothing comes. While the broker is away, or right after it was, or
             while the samples that come are old, the clock tells the streams no time: what waited there would be late.
+        provisional: publish what the open windows predict, every so many seconds; marked as such. Needs a sink that
+            takes the column.
         clock: seconds since 1970.
         metrics: counters to go on with.
         on_start: called when both ends are connected and the streams are restored.
@@ -103,6 +106,7 @@ class Pipeline(Generic[B]):
         flush: bool | None = None,
         dead_letters: DeadLetterSink | None = None,
         silence: Silence | None = None,
+        provisional: float | None = None,
         clock: Clock | None = None,
         metrics: Metrics | None = None,
         on_start: Callable[[], None] | None = None,
@@ -116,6 +120,7 @@ class Pipeline(Generic[B]):
         self._lazily = lazily
         self._flush = store is None if flush is None else flush
         self._dead_letters = dead_letters
+        self._provisional = None if provisional is None else Provisional(fleet, provisional)
         self._silence = silence or Silence()
         self._clock = clock or SystemClock()
         self._keeper = Timekeeper(fleet, self._silence, self._clock)
@@ -145,6 +150,8 @@ class Pipeline(Generic[B]):
             tasks = [asyncio.create_task(self._checkpoints.run())]
             if self._silence.active:
                 tasks.append(asyncio.create_task(self._pass_time()))
+            if self._provisional is not None:
+                tasks.append(asyncio.create_task(self._peek(self._provisional)))
             for task in tasks:
                 # Where one fails, the loop may be waiting for a message that never comes.
                 task.add_done_callback(lambda _: self.source.stop())
@@ -203,6 +210,8 @@ class Pipeline(Generic[B]):
         began = time.perf_counter()
         predictions = self.fleet.push(samples.streams, samples.t, samples.x)
         pushed = time.perf_counter()
+        if self._provisional is not None:
+            self._provisional.saw(streams_of(samples.streams))
         if predictions.num_rows:
             self._set_aside(not_finite(predictions), predictions)
             await self.sink.write(predictions)
@@ -228,6 +237,16 @@ class Pipeline(Generic[B]):
         if now >= self._next_count:
             self._next_count = now + _COUNT_EVERY
             self._count()
+
+    async def _peek(self, provisional: Provisional) -> None:
+        """Publish what the open windows predict; nothing waits for it, and nothing of it is saved."""
+        while not self._ending.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), provisional.seconds)
+            async with self._checkpoints.barrier:
+                if (predictions := provisional.take()) is not None and not self._ending.is_set():
+                    await self.sink.write(predictions)
+                    self.metrics.provisional += predictions.num_rows
 
     async def _pass_time(self) -> None:
         """Tell the streams the time, and end idle ones, every so often."""
@@ -257,7 +276,7 @@ class Pipeline(Generic[B]):
 
     def _set_aside(self, streams: list[str], predictions: pa.RecordBatch) -> None:
         """A hidden state that is not finite never becomes so again: no sample of that stream can help."""
-        if not streams:
+        if not streams or self.fleet.on_range == "reset":
             return
         self.metrics.not_finite += len(streams)
         quarantine = getattr(self.source, "quarantine", None)
@@ -281,7 +300,7 @@ class Pipeline(Generic[B]):
 
     def _count(self) -> None:
         metrics, counts = self.metrics, getattr(self.source, "counts", None)
-        metrics.counts = self.fleet.counts()
+        metrics.counts, metrics.states = self.fleet.counts(), self.fleet.state_counts()
         if counts is not None:
             metrics.malformed, metrics.dropped = counts.malformed, counts.dropped
             metrics.quarantined = counts.quarantined

@@ -1,0 +1,90 @@
+"""Predictions of open windows in a running pipeline."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from bundles import make_bundle
+
+import streamrde as sr
+from streamrde.config.durations import seconds_of
+from streamrde.connectors.codecs import decode_prediction, encode_prediction
+from streamrde.connectors.samples import Samples
+from streamrde.errors import ConfigError
+from streamrde.runtime.pipeline import Pipeline
+from streamrde.runtime.provisional import Provisional
+
+
+class Batch:
+    arrivals = None
+
+    def __init__(self, streams, t):
+        self.samples = Samples(streams, np.array(t), np.ones((len(t), 2)) * np.array(t)[:, None])
+
+
+class Ends:
+    """Source and sink in one: samples, then silence until something provisional has come out."""
+
+    def __init__(self, batches):
+        self.batches, self.written = batches, []
+        self.spoken = asyncio.Event()
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        return None
+
+    async def __aiter__(self):
+        for batch in self.batches:
+            yield batch
+            await asyncio.wait_for(self.spoken.wait(), 30)
+            self.spoken.clear()
+
+    async def acknowledge(self, batch):
+        return None
+
+    def stop(self):
+        return None
+
+    async def write(self, batch):
+        self.written += batch.to_pylist()
+        if "provisional" in batch.schema.names:
+            self.spoken.set()
+
+
+def test_open_windows_are_told_between_their_ends_and_marked():
+    async def run():
+        ends = Ends([Batch(["a", "b"], [0.0, 0.0]), Batch(["a"], [0.6]), Batch(["a"], [1.5])])
+        pipeline = Pipeline(ends, sr.Fleet(make_bundle()), ends, provisional=0.01, flush=False)
+        return ends, await pipeline.run()
+
+    ends, metrics = asyncio.run(run())
+    told = [(row["stream"], row["window"], row["t_end"], row.get("provisional", False)) for row in ends.written]
+    # Only streams that had samples since; the committed one among them, without the mark.
+    assert told[2:] == [("a", 0, 0.6, True), ("a", 0, 1.0, False), ("a", 1, 1.5, True)]
+    assert sorted(told[:2]) == [("a", 0, 0.0, True), ("b", 0, 0.0, True)]
+    assert (metrics.predictions, metrics.provisional) == (1, 4)
+    assert metrics.summary()["provisional"] == 4
+    payloads = [decode_prediction(encode_prediction(row)) for row in ends.written]
+    assert [payload.get("provisional", False) for payload in payloads] == [row[3] for row in told]
+
+
+def test_nothing_is_told_twice_nor_of_streams_that_ended():
+    fleet = sr.Fleet(make_bundle())
+    provisional = Provisional(fleet, 1.0)
+    assert provisional.take() is None
+    fleet.push(["a", "b"], [0.0, 0.0], np.ones((2, 2)))
+    provisional.saw(["a", "b"])
+    fleet.flush(["b"])
+    before = fleet.snapshot()
+    assert provisional.take()["stream"].to_pylist() == ["a"]
+    assert fleet.snapshot() == before
+    assert provisional.take() is None
+
+
+def test_durations_have_units():
+    assert [seconds_of("x", text) for text in ("200ms", "2 s", "1.5min", "4us")] == [0.2, 2.0, 90.0, 4e-6]
+    for text in ("200", "0s", "-1s", "fast"):
+        with pytest.raises(ConfigError, match=r'x = ".*": write a number and a unit'):
+            seconds_of("x", text)
