@@ -95,12 +95,13 @@ def _cut(where: _Rows, offsets: Rows, starts: Rows, streams: int, groups: int) -
     begins, ends, counts = begins[order], ends[order], rows[order]
     decoded_from = starts[np.searchsorted(starts, begins, side="right") - 1]
     ends_before = np.maximum.accumulate(ends)
+    left = counts[::-1].cumsum()[::-1]
     target = int(np.clip(rows.sum() // _PARTS, _LEAST_ROWS, _MOST_ROWS))
     part = np.zeros(streams, np.int64)
     held, current, begin = 0, 0, 0
     for i in range(streams):
         twice = ends_before[i - 1] - decoded_from[i] if i else 0
-        if held >= target and twice <= held:
+        if held >= target and twice <= min(held, left[i]):
             current, begin, held = _divide(part, begin, i, current, held, target, counts, groups), i, 0
         part[i] = current
         held += counts[i]

@@ -17,8 +17,8 @@ class RayEngine:
     """Parts as Ray tasks.
 
     Workers read the recorded files and write the job's folder themselves, so that both must be at the same paths
-    everywhere. Nothing but a part's number and its counts travels through Ray. A task whose worker is killed is run
-    again, and goes on from the part's last commit.
+    everywhere, and streamrde installed. Nothing but a part's number and its counts travels through Ray. A task whose
+    worker is killed is run again, and goes on from the part's last commit.
 
     Args:
         jobs: tasks at the same time.
@@ -68,7 +68,8 @@ class RayEngine:
         if self._address:
             settings["address"] = self._address
         else:
-            settings |= {"num_cpus": self._jobs, "include_dashboard": False}
+            # Nothing is kept in the object store; by default it would claim a third of the memory.
+            settings |= {"num_cpus": self._jobs, "include_dashboard": False, "object_store_memory": 100 << 20}
         try:
             ray.init(**settings)
         except (ConnectionError, ValueError, RuntimeError) as error:

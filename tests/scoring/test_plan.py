@@ -57,6 +57,13 @@ def test_streams_that_follow_each_other_are_cut_at_row_groups(monkeypatch):
         assert piece.start - piece.start // 150 * 150 <= part.rows
 
 
+def test_a_rest_that_costs_more_to_reach_than_to_score_is_not_cut_off(monkeypatch):
+    monkeypatch.setattr(plan, "_LEAST_ROWS", 200)
+    names = np.repeat([f"s{i}" for i in range(8)], 30)
+    assert len(make_plan([scan_of(names)])) == 1
+    assert len(make_plan([scan_of(names), scan_of(np.repeat(["a", "b"], 30))])) == 2
+
+
 def test_interleaved_streams_stay_in_one_part_unless_asked(monkeypatch):
     monkeypatch.setattr(plan, "_LEAST_ROWS", 10)
     scans = [scan_of([f"s{i % 10}" for i in range(200)])]
