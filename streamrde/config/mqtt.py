@@ -151,6 +151,8 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
     qos: QoS = 1
     session: bool = False
     """The broker keeps what was not acknowledged while this client is away; needs client_id."""
+    time_zero: str = ""
+    """Moment from which the times of payloads are counted, ISO 8601; "": 1970, or any other that nothing asks for."""
     retained: Literal["use", "skip"] = "use"
     inflight: Positive = 20
     """Messages that the broker sends before the first is acknowledged: mosquitto's max_inflight_messages."""
@@ -185,12 +187,13 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
             for name in ("topic", "time_unit"):
                 found[f"{place}.{name}"] = getattr(payload, name)
             found[f"{place}.channels"] = ", ".join(payload.channels)
-        return found
+        return found | ({"source.time_zero": self.time_zero} if self.time_zero else {})
 
     def build(self, header: Header) -> MqttSource:
         """The source, not yet connected."""
         from streamrde.connectors.mqtt import MqttSource, Subscription, TopicTemplate
         from streamrde.connectors.quarantine import Quarantine
+        from streamrde.connectors.timestamps import zero_seconds
 
         return MqttSource(
             self.address(),
@@ -202,6 +205,7 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
             qos=self.qos,
             client_id=self.client_id,
             session=self.session,
+            time_zero=zero_seconds(self.time_zero) if self.time_zero else 0.0,
             retained=self.retained,
             queue_messages=self.queue_messages,
             max_bytes=self.max_bytes,

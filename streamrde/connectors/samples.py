@@ -32,6 +32,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     channels: tuple[str, ...]
     """Columns of the data channels, in the model's order."""
     time: str = "t"
+    """"": a message has none, and its sample gets the time at which it arrives, seconds since 1970."""
     time_unit: str = "s"
     """Unit of a numeric time column: s, ms, us or ns. Arrow timestamps and durations carry their own."""
     stream: str | None = "stream_id"

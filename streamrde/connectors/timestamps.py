@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from streamrde.errors import ParameterError
 
 TICKS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -31,6 +35,22 @@ def to_seconds(ticks: NDArray[np.generic], unit: str) -> NDArray[np.float64]:
             whole, rest = np.divmod(ticks[large], rate)
             seconds[large] = whole.astype(np.float64) + rest.astype(np.float64) / rate
     return seconds
+
+
+def zero_seconds(zero: str) -> float:
+    """The moment from which times are counted, ISO 8601, in seconds since 1970; UTC where it names no zone.
+
+    >>> zero_seconds("2000-01-01T00:00:00Z")
+    946684800.0
+
+    Raises:
+        ParameterError: it is no such moment.
+    """
+    try:
+        moment = datetime.fromisoformat(zero)
+    except ValueError:
+        raise ParameterError(f"time_zero = {zero!r}: give a date and time, such as '2000-01-01T00:00:00Z'") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def arrow_seconds(times: pa.Array, unit: str) -> NDArray[np.float64]:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamrde.connectors.codecs import JsonCodec, decode_prediction, encode_prediction
+from streamrde.connectors.codecs import ArrowCodec, JsonCodec, PackedCodec, decode_prediction, encode_prediction
 from streamrde.connectors.samples import Columns
+from streamrde.connectors.timestamps import zero_seconds
 from streamrde.errors import ParameterError, PayloadError, SampleError
 
 CHANNELS = ("ax", "heart rate", "class")
@@ -175,3 +176,24 @@ def test_a_prediction_comes_back_as_it_was() -> None:
 def test_columns_that_cannot_work_are_refused(columns: dict[str, object]) -> None:
     with pytest.raises(ParameterError):
         Columns(**columns)
+
+
+def test_a_payload_without_a_time_is_one_sample() -> None:
+    codec = JsonCodec(Columns(channels=("a", "b"), time=""))
+    t, x = codec.decode(b'{"a": 1.5, "t": 3}')
+    assert np.isnan(t).tolist() == [True]
+    np.testing.assert_array_equal(x, [[1.5, np.nan]])
+    assert codec.decode(codec.encode_samples([7.0], [[1.0, 2.0]]))[1].tolist() == [[1.0, 2.0]]
+    for payload in (b'[{"a": 1}, {"a": 2}]', b'{"a": [1, 2]}', b"[]"):
+        with pytest.raises(PayloadError, match=r"without a time|is a list"):
+            codec.decode(payload)
+    for kind in (lambda c: PackedCodec(c, layout="<2d"), ArrowCodec):
+        with pytest.raises(ParameterError, match=r"name it in columns\.time"):
+            kind(Columns(channels=("a", "b"), time=""))
+
+
+def test_the_zero_of_a_clock_is_a_moment() -> None:
+    assert zero_seconds("1970-01-01") == 0.0
+    assert zero_seconds("2000-01-01T01:00:00+01:00") == 946684800.0
+    with pytest.raises(ParameterError, match="give a date and time"):
+        zero_seconds("the epoch")

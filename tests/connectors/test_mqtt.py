@@ -96,6 +96,26 @@ def test_every_sample_arrives_once_and_in_order(broker: str, qos: int, per_messa
     run(main())
 
 
+def test_times_are_of_the_payload_from_its_zero_or_of_the_arrival(broker: str) -> None:
+    async def main() -> None:
+        address = MqttAddress.parse(broker)
+        for columns, zero in ((COLUMNS, 946684800.0), (Columns(channels=("a", "b"), time=""), 0.0)):
+            topic, before = new_topic(), time.time()
+            async with (
+                MqttSource(broker, topic=topic, columns=columns, time_zero=zero) as source,
+                aiomqtt.Client(address.host, address.port) as client,
+            ):
+                for i in range(3):
+                    await client.publish(topic.format(stream="s"), b'{"t": %d, "a": 2}' % i, qos=1)
+                t = joined(await collect(source, 3)).t
+            if zero:
+                assert t.tolist() == [zero, zero + 1, zero + 2]
+            else:
+                assert before - 1e-3 <= t[0] <= t[1] <= t[2] <= time.time() + 1e-3
+
+    run(main())
+
+
 def test_malformed_messages_are_counted_acknowledged_and_skipped(broker: str, caplog: pytest.LogCaptureFixture) -> None:
     topic = new_topic()
     address = MqttAddress.parse(broker)

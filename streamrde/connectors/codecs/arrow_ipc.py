@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamrde.connectors.codecs.codec import MAX_BYTES, check_size, check_times
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.timestamps import TICKS_PER_SECOND, arrow_seconds
-from streamrde.errors import PayloadError
+from streamrde.errors import ParameterError, PayloadError
 
 # Positions in the Message and RecordBatch tables of Arrow's Message.fbs.
 _HEADER, _COMPRESSION = 2, 3
@@ -29,6 +29,8 @@ class ArrowCodec:
     """
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
+        if not columns.time:
+            raise ParameterError("Arrow batches have a column of times: name it in columns.time")
         self.columns = columns
         self.max_bytes = max_bytes
 

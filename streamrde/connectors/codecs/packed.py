@@ -36,6 +36,8 @@ class PackedCodec:
     """
 
     def __init__(self, columns: Columns, *, layout: str, max_bytes: int = MAX_BYTES) -> None:
+        if not columns.time:
+            raise ParameterError("packed records have a time: name it in columns.time")
         self.columns = columns
         self.max_bytes = max_bytes
         self._rate = TICKS_PER_SECOND[columns.time_unit]

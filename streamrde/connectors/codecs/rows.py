@@ -25,7 +25,8 @@ class _RowCodec:
     null was not observed (NaN). Fields that `columns` does not name are ignored.
 
     Args:
-        columns: names of the time and channel fields; the stream comes from the topic.
+        columns: names of the time and channel fields; the stream comes from the topic. Without a time field a payload
+            is one sample, whose time is NaN.
         max_bytes: longer payloads are refused before parsing.
     """
 
@@ -39,7 +40,8 @@ class _RowCodec:
         # that are no identifiers, hence the renaming.
         names = {"t": columns.time} | {f"x{i}": channel for i, channel in enumerate(columns.channels)}
         values: Any = float | list[float | None] | None
-        fields = [("t", int | float | list[int | float])] + [(field, values, None) for field in list(names)[1:]]
+        time: Any = ("t", int | float | list[int | float]) if columns.time else ("t", None, None)
+        fields = [time] + [(field, values, None) for field in list(names)[1:]]
         row = msgspec.defstruct("Row", fields, rename=names, gc=False)
         self._parse = self._parser(row | list[row])  # type: ignore[valid-type]
 
@@ -66,7 +68,10 @@ class _RowCodec:
             raise PayloadError(f"not a sample: {error}") from None
         except OverflowError:
             raise PayloadError("a number is too large for float64") from None
-        check_times(t)
+        if self.columns.time:
+            check_times(t)
+        elif len(t) != 1:
+            raise PayloadError(f"{len(t)} samples without a time: send them one by one, or each with its time")
         return t, x
 
     def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -77,7 +82,7 @@ class _RowCodec:
             if list in map(type, row):
                 name = (self.columns.time, *self.columns.channels)[list(map(type, row)).index(list)]
                 raise PayloadError(f"field {name!r} is a list and others are not; send lists in all fields, or in none")
-            t[i] = row[0] / rate
+            t[i] = math.nan if row[0] is None else row[0] / rate
             x[i] = row[1:]  # None becomes NaN
         return t, x
 
@@ -104,11 +109,13 @@ class _RowCodec:
             SampleError: a value that JSON cannot carry.
         """
         times, values = np.asarray(t, dtype=np.float64), np.asarray(x, dtype=np.float64)
-        if not np.isfinite(times).all() or np.isinf(values).any():
+        if (self.columns.time and not np.isfinite(times).all()) or np.isinf(values).any():
             raise SampleError(
                 "a payload carries finite numbers only; drop the sample, or send NaN for a channel not observed"
             )
-        fields: dict[str, Any] = {self.columns.time: [to_ticks(time, self._rate) for time in times.tolist()]}
+        fields: dict[str, Any] = {}
+        if self.columns.time:
+            fields[self.columns.time] = [to_ticks(time, self._rate) for time in times.tolist()]
         # null rather than NaN: JSON has no NaN, and what is not observed has one spelling in all formats.
         columns = [[None if math.isnan(v) else v for v in column] for column in values.T.tolist()]
         fields.update(zip(self.columns.channels, columns, strict=True))

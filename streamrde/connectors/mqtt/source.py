@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -104,6 +105,7 @@ class MqttSource:
         client_id: the client's name at the broker; needed for a session.
         session: the broker keeps the subscription and unacknowledged messages while the client is away.
         codec: how payloads of `topic` are read; JSON with `columns` by default.
+        time_zero: moment from which the times of payloads are counted, seconds since 1970; it is added to them.
         retained: "use" or "skip" messages that the broker kept from before this subscription.
         batch_messages: messages in a micro-batch, at most.
         queue_messages: messages that wait here; beyond it, QoS 1 leaves them in the socket, QoS 0 drops the oldest.
@@ -126,6 +128,7 @@ class MqttSource:
         client_id: str | None = None,
         session: bool = False,
         codec: Codec | None = None,
+        time_zero: float = 0.0,
         retained: Literal["use", "skip"] = "use",
         batch_messages: int = 1000,
         queue_messages: int = 10_000,
@@ -147,6 +150,7 @@ class MqttSource:
         own = [] if topic is None else [Subscription(TopicTemplate(topic), codec or JsonCodec(columns))]
         self._subscriptions = (*own, *subscriptions)
         self._places: dict[bytes, tuple[Place, Codec]] = {}
+        self._time_zero = time_zero
         self._skip_retained = retained == "skip"
         self._max_bytes = max_bytes
         self._batch_messages = batch_messages
@@ -251,6 +255,10 @@ class MqttSource:
             except PayloadError as error:
                 letters.append(self._dead(message, error, arrival))
                 continue
+            if len(t) == 1 and math.isnan(t[0]):  # the payload has no time
+                t[0] = time.time() - (time.perf_counter() - arrival)
+            elif self._time_zero:
+                t = t + self._time_zero
             streams.append(place.stream)
             arrivals.append(arrival)
             rows.append(len(t))
