@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from streamrde.connectors.codecs.codec import MAX_BYTES, check_size, check_times
+from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.timestamps import TICKS_PER_SECOND, arrow_seconds
 from streamrde.errors import ParameterError, PayloadError
@@ -58,11 +58,11 @@ class ArrowCodec:
         if time.null_count:
             raise PayloadError(f"column {self.columns.time!r} has a null")
         t = arrow_seconds(time, self.columns.time_unit)
-        check_times(t)
         x = np.full((len(t), len(self.columns.channels)), np.nan)
         for i, name in enumerate(self.columns.channels):
             if name in table.column_names:
                 x[:, i] = _one_chunk(table[name]).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        check_samples(t, x)
         return t, x
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:

@@ -17,7 +17,7 @@ class Codec(Protocol):
     """Samples of one stream as the payload of a message."""
 
     def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The samples of a payload: t in seconds, (n,), finite, and x, (n, channels), n >= 1; NaN = not observed.
+        """The samples of a payload: t in seconds, (n,), finite, and x, (n, channels), n >= 1, finite or NaN = not observed.
 
         Raises:
             PayloadError: whatever else the payload is; nothing else is ever raised.
@@ -40,12 +40,14 @@ def check_size(payload: bytes, max_bytes: int) -> None:
         raise PayloadError(f"payload of {len(payload)} bytes, more than max_bytes = {max_bytes}; send smaller batches")
 
 
-def check_times(t: NDArray[np.float64]) -> None:
-    """Raise PayloadError where there is no time, or one that is not finite."""
+def check_samples(t: NDArray[np.float64], x: NDArray[np.float64], *, timed: bool = True) -> None:
+    """Raise PayloadError where there is no sample, a time is not finite, or a value infinite; `timed`: samples have times."""
     if not len(t):
         raise PayloadError("no sample in it: send at least one")
-    if not np.isfinite(t).all():
+    if timed and not np.isfinite(t).all():
         raise PayloadError("a time is not finite")
+    if np.isinf(x).any():
+        raise PayloadError("a value is infinite")
 
 
 def to_ticks(seconds: float, rate: int) -> int | float:

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamrde.connectors.codecs.codec import MAX_BYTES, check_size, check_times, to_ticks
+from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size, to_ticks
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.timestamps import TICKS_PER_SECOND, to_seconds
 from streamrde.errors import ParameterError, PayloadError, SampleError
@@ -77,10 +77,11 @@ class PackedCodec:
         records = np.frombuffer(payload, self._record)
         time, *channels = (records[name] for name in self._record.names or ())
         t = to_seconds(time, self.columns.time_unit)
-        check_times(t)
         # A signalling NaN of another width makes NumPy warn; it is a NaN all the same.
         with np.errstate(invalid="ignore"):
-            return t, np.stack([channel.astype(np.float64) for channel in channels], axis=1)
+            x = np.stack([channel.astype(np.float64) for channel in channels], axis=1)
+        check_samples(t, x)
+        return t, x
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """See `Codec.encode_samples`."""

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamrde.connectors.codecs.codec import MAX_BYTES, check_size, check_times, to_ticks
+from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size, to_ticks
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.timestamps import TICKS_PER_SECOND
 from streamrde.errors import MissingExtraError, PayloadError, SampleError
@@ -68,10 +68,9 @@ class _RowCodec:
             raise PayloadError(f"not a sample: {error}") from None
         except OverflowError:
             raise PayloadError("a number is too large for float64") from None
-        if self.columns.time:
-            check_times(t)
-        elif len(t) != 1:
+        if not self.columns.time and len(t) != 1:
             raise PayloadError(f"{len(t)} samples without a time: send them one by one, or each with its time")
+        check_samples(t, x, timed=bool(self.columns.time))
         return t, x
 
     def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
