@@ -162,8 +162,9 @@ class Checkpointer(Generic[B]):
             self._windows |= dict(zip(last["stream"].to_pylist(), last["window_max"].to_pylist(), strict=True))
 
     async def room(self) -> None:
-        """Wait while more is unsaved than two checkpoints may hold."""
-        await self._room.wait()
+        """Wait while more is unsaved than two checkpoints may hold; not after `stop`."""
+        if not self._stopping:
+            await self._room.wait()
 
     def renew(self, identity: dict[str, str]) -> None:
         """The store belongs to this identity from the next checkpoint on."""
@@ -172,8 +173,10 @@ class Checkpointer(Generic[B]):
     async def run(self) -> None:
         """Make checkpoints when they are due, until `stop`."""
         while not self._stopping:
+            # asyncio.wait_for of Python 3.11 swallows a cancellation that comes together with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), self._policy.seconds)
+                async with asyncio.timeout(self._policy.seconds):
+                    await self._due.wait()
             self._due.clear()
             await self.save()
             if time.monotonic() >= self._next_prune:
@@ -183,6 +186,7 @@ class Checkpointer(Generic[B]):
         """Let `run` end after a last checkpoint."""
         self._stopping = True
         self._due.set()
+        self._room.set()
 
     async def save(self) -> None:
         """Make a checkpoint now.

@@ -153,8 +153,7 @@ class Pipeline(Generic[B]):
             if self._provisional is not None:
                 tasks.append(asyncio.create_task(self._peek(self._provisional)))
             for task in tasks:
-                # Where one fails, the loop may be waiting for a message that never comes.
-                task.add_done_callback(lambda _: self.source.stop())
+                task.add_done_callback(self._give_up)
             try:
                 async for batch in self.source:
                     async with self._checkpoints.barrier:
@@ -175,6 +174,11 @@ class Pipeline(Generic[B]):
             await self._end()
         self.metrics.ended = time.perf_counter()
         return self.metrics
+
+    def _give_up(self, _: asyncio.Task[None]) -> None:
+        """Free the loop where a task beside it failed: it may wait for a message or a checkpoint that never comes."""
+        self._checkpoints.stop()
+        self.source.stop()
 
     def stop(self, *, patience: float | None = None) -> None:
         """End after what has arrived by now; give up on a full disk after `patience` seconds."""

@@ -131,7 +131,8 @@ async def _swap_models(
     seen, fingerprint = _signature(path), pipeline.fleet.fingerprint
     while True:
         with suppress(TimeoutError):
-            await asyncio.wait_for(reload.wait(), _LOOK_EVERY)
+            async with asyncio.timeout(_LOOK_EVERY):
+                await reload.wait()
         if not reload.is_set() and (not watch or _signature(path) == seen):
             continue
         reload.clear()

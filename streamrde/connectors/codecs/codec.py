@@ -17,7 +17,9 @@ class Codec(Protocol):
     """Samples of one stream as the payload of a message."""
 
     def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The samples of a payload: t in seconds, (n,), finite, and x, (n, channels), n >= 1, finite or NaN = not observed.
+        """The samples of a payload: t in seconds, (n,), finite, and x, (n, channels), finite or NaN = not observed.
+
+        There is at least one.
 
         Raises:
             PayloadError: whatever else the payload is; nothing else is ever raised.

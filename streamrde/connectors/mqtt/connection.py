@@ -167,7 +167,8 @@ class MqttConnection:
         """Sleep until something has changed, at most `timeout` seconds."""
         self.check()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.changed.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self.changed.wait()
         self.changed.clear()
         self.check()
 
