@@ -63,19 +63,28 @@ class Exposition(Collector):
         metrics: of the run.
         connections: by the name of the end, `ConnectionCounts` of source and sink, or None where it has none.
         waiting: messages that have arrived and were not taken yet.
+        refresh: brings `metrics` up to date; called before they are read.
     """
 
     def __init__(
-        self, metrics: Metrics, *, connections: dict[str, Any], waiting: Callable[[], int] | None = None
+        self,
+        metrics: Metrics,
+        *,
+        connections: dict[str, Any],
+        waiting: Callable[[], int] | None = None,
+        refresh: Callable[[], None] | None = None,
     ) -> None:
         self._metrics = metrics
         self._connections = {end: counts for end, counts in connections.items() if counts is not None}
         self._waiting = waiting
+        self._refresh = refresh
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
     def text(self) -> bytes:
         """The metrics in Prometheus' text format."""
+        if self._refresh is not None:
+            self._refresh()
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Any]:

@@ -240,7 +240,7 @@ class Pipeline(Generic[B]):
         metrics.last_batch = time.time()
         if now >= self._next_count:
             self._next_count = now + _COUNT_EVERY
-            self._count()
+            self.count()
 
     async def _peek(self, provisional: Provisional) -> None:
         """Publish what the open windows predict; nothing waits for it, and nothing of it is saved."""
@@ -290,7 +290,7 @@ class Pipeline(Generic[B]):
                 quarantine.set_aside(stream, time.monotonic())
 
     async def _end(self) -> None:
-        self._count()
+        self.count()
         if self._flush:
             predictions = self.fleet.flush()
             if predictions.num_rows:
@@ -302,7 +302,8 @@ class Pipeline(Generic[B]):
             finish()
         await self._checkpoints.save()
 
-    def _count(self) -> None:
+    def count(self) -> None:
+        """Bring those of the metrics up to date that are sums over streams, or the source's."""
         metrics, counts = self.metrics, getattr(self.source, "counts", None)
         metrics.counts, metrics.states = self.fleet.counts(), self.fleet.state_counts()
         if counts is not None:

@@ -59,6 +59,7 @@ async def serve(
     """
     exposition = Exposition(
         pipeline.metrics,
+        refresh=pipeline.count,
         connections={end: getattr(getattr(pipeline, end), "connection", None) for end in ("source", "sink")},
         waiting=(lambda: pipeline.source.waiting) if hasattr(pipeline.source, "waiting") else None,  # type: ignore[attr-defined]
     )

@@ -144,7 +144,7 @@ class MqttSource:
         if (topic is None) == (not subscriptions):
             raise ParameterError("give one topic, or several subscriptions")
         self.counts = SourceCounts()
-        self.quarantine = quarantine or Quarantine(faults=0)
+        self.quarantine = Quarantine(faults=0) if quarantine is None else quarantine
         self._qos = checked_qos(qos)
         self._channels = {name: i for i, name in enumerate(columns.channels)}
         own = [] if topic is None else [Subscription(TopicTemplate(topic), codec or JsonCodec(columns))]
