@@ -306,6 +306,7 @@ class Pipeline(Generic[B]):
         """Bring those of the metrics up to date that are sums over streams, or the source's."""
         metrics, counts = self.metrics, getattr(self.source, "counts", None)
         metrics.counts, metrics.states = self.fleet.counts(), self.fleet.state_counts()
+        metrics.streams = len(self.fleet)
         if counts is not None:
             metrics.malformed, metrics.dropped = counts.malformed, counts.dropped
             metrics.quarantined = counts.quarantined

@@ -111,9 +111,15 @@ def test_a_service_from_start_to_end(tmp_path):
             assert get(port, "/nothing")[0] == 404
             bad = [("a/bad", b"\xff\x00 no sample")] * 5
             publish(url, *[("a/x", row(t / 2)) for t in range(8)], *bad, ("a/bad", row(1.0)), ("a/y", row(0.0)))
-            found = eventually(
-                lambda: (m := samples(get(port, "/metrics")[1])).get("streamrde_samples_total/used") == 9 and m, process
-            )
+            wanted = {"streamrde_samples_total/used": 9, "streamrde_predictions_total": 3}
+
+            def counted() -> dict[str, float] | None:
+                now = samples(get(port, "/metrics")[1])
+                done = all(now.get(name, 0) >= number for name, number in wanted.items())
+                return now if done and now["streamrde_unsaved_messages"] == 0 else None
+
+            found = eventually(counted, process)
+            assert found["streamrde_samples_total/used"] == 9
             assert found["streamrde_malformed_total"] == 3
             assert found["streamrde_quarantined_total"] == 3
             assert found["streamrde_predictions_total"] == 3
