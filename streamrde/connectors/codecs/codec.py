@@ -43,7 +43,7 @@ def check_size(payload: bytes, max_bytes: int) -> None:
 
 
 def check_samples(t: NDArray[np.float64], x: NDArray[np.float64], *, timed: bool = True) -> None:
-    """Raise PayloadError where there is no sample, a time is not finite, or a value infinite; `timed`: samples have times."""
+    """Raise PayloadError where there is no sample, a time is not finite (where `timed`), or a value infinite."""
     if not len(t):
         raise PayloadError("no sample in it: send at least one")
     if timed and not np.isfinite(t).all():
