@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from streamrde import bench, logsignature
-from streamrde.bench import kernels, peers
+from streamrde.bench import kernels, peers, steps
 from streamrde.errors import MissingExtraError
 
 
@@ -15,6 +15,8 @@ def small(monkeypatch):
     monkeypatch.setattr(kernels, "BATCHES", ((3, 8, 2, 2),))
     monkeypatch.setattr(kernels, "_SAMPLES", 320)
     monkeypatch.setattr(kernels, "_FLEET_ROWS", 640)
+    monkeypatch.setattr(steps, "SIZES", ((3, 2),))
+    monkeypatch.setattr(steps, "_SAMPLES", 100)
 
 
 @pytest.fixture

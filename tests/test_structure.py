@@ -23,12 +23,12 @@ ARROWS = {
     "models": {"inference", "signature", "windowing", "kernels", "connectors"},
     "config": {"runtime", "inference", "connectors", "state", "windowing"},
     "demo": {"runtime", "inference", "connectors"},
-    "bench": {"inference", "signature", "windowing", "kernels"},
+    "bench": {"models", "inference", "signature", "windowing", "kernels"},
     "cli": {"bench", "kernels", "config", "runtime", "inference", "connectors", "models", "demo", "scoring"},
 }
 FOREIGN = {
     "torch": {"models", "bench"},
-    "torchcde": {"models"},
+    "torchcde": {"models", "bench"},
     "pysiglib": {"models", "bench"},
     "onnx": {"models"},
     "onnxruntime": {"inference"},

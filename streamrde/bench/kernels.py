@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from streamrde.bench import peers
 from streamrde.bench.measuring import Case
+from streamrde.bench.steps import pushes, steps
 from streamrde.inference.bundle import Bundle, Channel, Header
 from streamrde.inference.fields import MLP
 from streamrde.inference.fleet import Fleet
 from streamrde.signature import LogSignature, logsignature, logsignature_channels
 from streamrde.windowing.policies import Count
 
-GROUPS = ("one by one", "windows of 32", "batch", "fleet")
+GROUPS = ("one by one", "windows of 32", "batch", "fleet", "push", "step")
 # (channels, depth) and (batch, length, channels, depth) that all published comparisons of these libraries lie between.
 SIZES = ((2, 2), (4, 3), (8, 3), (3, 5))
 BATCHES = (
@@ -54,6 +55,10 @@ def cases(groups: Sequence[str] = GROUPS, *, streams: Sequence[int] = STREAMS) -
     if "fleet" in groups:
         for count in streams:
             yield _fleet(4, 3, count)
+    if "push" in groups:
+        yield pushes()
+    if "step" in groups:
+        yield from steps()
 
 
 def _incremental(channels: int, depth: int) -> Case:

@@ -23,6 +23,9 @@ DISTRIBUTIONS = {
     "sig_rust": "sig-rust",
     "signatory": "signatory",
     "roughpy": "roughpy",
+    "torch": "torch",
+    "torchcde": "torchcde",
+    "onnxruntime": "onnxruntime",
 }
 """Module and distribution of every peer that is known."""
 

@@ -16,7 +16,10 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="How often every engine runs; the medians are over these.")] = 15,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Measure this group only: 'one by one', 'windows of 32', 'batch', 'fleet'. May be repeated."),
+        typer.Option(
+            help="Measure this group only: 'one by one', 'windows of 32', 'batch', 'fleet', 'push' or 'step'. "
+            "May be repeated."
+        ),
     ] = None,
     streams: Annotated[
         list[int] | None, typer.Option(min=1, help="Size of a fleet; may be repeated. A million takes 2 GB.")
