@@ -16,6 +16,9 @@ from streamrde.bench.measuring import Figure
 from streamrde.errors import MissingExtraError
 from streamrde.kernels import IMPLEMENTATION
 
+# Okabe and Ito's colours, which also those tell apart who see few; ours first.
+_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+
 
 def machine() -> dict[str, str]:
     """Where and with what the figures were measured."""
@@ -63,7 +66,7 @@ def duration(seconds: float) -> str:
 
 
 def chart(figures: list[Figure]) -> bytes:
-    """A bar per engine and case, time on a logarithmic axis, a panel per group; an SVG file.
+    """A dot per engine, a row per case, a panel per group that has peers, time on a logarithmic axis; an SVG file.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -71,33 +74,40 @@ def chart(figures: list[Figure]) -> bytes:
     try:
         import matplotlib
         from matplotlib.figure import Figure as Canvas
+        from matplotlib.lines import Line2D
     except ImportError:
         raise MissingExtraError("a chart", "bench") from None
-    panels = [(group, list(members)) for group, members in groupby(figures, key=lambda figure: figure.group)]
-    names = list(dict.fromkeys(_library(figure) for figure in figures))
-    colours = {name: "#c2410c" if name == "streamrde" else shade for name, shade in zip(names, _greys(), strict=False)}
+    groups = [(group, list(members)) for group, members in groupby(figures, key=lambda figure: figure.group)]
+    panels = [panel for panel in groups if len({_library(figure) for figure in panel[1]}) > 1] or groups
+    names = list(dict.fromkeys(_library(figure) for _, members in panels for figure in members))
+    colours = dict(zip(names, _COLOURS, strict=False))
     heights = [len({figure.case for figure in members}) for _, members in panels]
     with matplotlib.rc_context({"svg.hashsalt": "streamrde", "svg.fonttype": "none", "font.size": 9}):
-        canvas = Canvas(figsize=(8, 0.9 * sum(heights) + 1.2), layout="constrained")
+        canvas = Canvas(figsize=(8, 0.32 * sum(heights) + 0.9 * len(panels)), layout="constrained")
         axes = canvas.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
         for axis, (group, members) in zip(axes, panels, strict=True):
-            cases = list(dict.fromkeys(figure.case for figure in members))
-            for i, case in enumerate(cases):
-                engines = [figure for figure in members if figure.case == case]
-                step = 0.8 / len(engines)
-                for k, figure in enumerate(engines):
-                    y = i + (k + 0.5) * step - 0.4
-                    colour = colours[_library(figure)] if k == 0 or _library(figure) != "streamrde" else "#fdba74"
-                    axis.barh(y, figure.median, height=step * 0.92, color=colour)
-                    axis.text(figure.median * 1.05, y, duration(figure.median), va="center", fontsize=7)
-            axis.set_yticks(range(len(cases)), [case.split(" (")[0] for case in cases])
+            rows = {case: list(engines) for case, engines in groupby(members, key=lambda figure: figure.case)}
+            for y, engines in enumerate(rows.values()):
+                times = [figure.median for figure in engines]
+                axis.plot([min(times), max(times)], [y, y], color="#d1d5db", linewidth=1, zorder=1)
+                for figure in engines[1:]:
+                    axis.plot(figure.median, y, "o", color=colours[_library(figure)], markersize=6)
+                axis.plot(times[0], y, "D", color=colours[_library(engines[0])], markersize=7)
+                axis.annotate(
+                    duration(times[0]), (times[0], y), (-8, 0), textcoords="offset points", ha="right", va="center"
+                )
+            axis.set_yticks(range(len(rows)), [case.split(" (")[0] for case in rows])
             axis.set_xscale("log")
-            axis.set_xlim(right=4 * max(figure.median for figure in members))
-            axis.invert_yaxis()
-            axis.set_title(f"{group}: seconds per {members[0].unit}", loc="left")
-            axis.spines[["top", "right"]].set_visible(False)
-        handles = [matplotlib.patches.Patch(color=colours[name], label=name) for name in names]
-        canvas.legend(handles=handles, loc="outside lower center", ncols=len(names), frameon=False)
+            axis.set_xlim(left=min(figure.median for figure in members) / 3)
+            axis.set_ylim(len(rows) - 0.5, -0.5)
+            axis.set_title(f"{group}: seconds per {members[0].unit}", loc="left", fontsize=9, fontweight="bold")
+            axis.spines[["top", "right", "left"]].set_visible(False)
+            axis.tick_params(left=False)
+        marks = [
+            Line2D([], [], linestyle="", marker="D" if i == 0 else "o", color=colours[name], label=name)
+            for i, name in enumerate(names)
+        ]
+        canvas.legend(handles=marks, loc="outside upper center", ncols=len(names), frameon=False)
         file = io.BytesIO()
         canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return file.getvalue()
@@ -105,7 +115,3 @@ def chart(figures: list[Figure]) -> bytes:
 
 def _library(figure: Figure) -> str:
     return figure.engine.split()[0].rstrip(",")
-
-
-def _greys() -> list[str]:
-    return ["#c2410c", "#1f2937", "#4b5563", "#6b7280", "#9ca3af", "#cbd5e1"]

@@ -122,7 +122,13 @@ def test_whatever_comes_is_an_error_or_right_never_a_crash(values, number):
         for call in (acc.push, acc.push_many, acc._take, acc.value, lambda v: acc.set_state(True, v)):
             with contextlib.suppress(TypeError, ValueError):
                 call(value)
-        for call in (lambda v: native.log_words(v, number, number, v), lambda v: native.fold(v, *values[:3], number)):
+        for call in (
+            lambda v: native.log_words(v, number, number, values[0]),
+            lambda v: native.fold(v, *values[:3], number),
+            lambda v: native.take_paths(v, number, values[1]),
+            lambda v: native.Names().add(v, values[2]),
+            lambda v: native.Names().names(v),
+        ):
             with contextlib.suppress(TypeError, ValueError, OverflowError):
                 call(value)
     uninitialised = native.Accumulator.__new__(native.Accumulator)
@@ -140,3 +146,40 @@ def test_the_environment_chooses(name):
     env["STREAMRDE_KERNELS"] = "fpga"
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     assert "use reference, baseline, avx2 or avx512" in failed.stderr
+
+
+paths = st.builds(
+    lambda shape, dtype, seed, order, step: np.asarray(
+        np.random.default_rng(seed).normal(size=shape).astype(dtype), order=order
+    )[..., ::step],
+    st.lists(st.integers(0, 6), min_size=1, max_size=4).map(tuple),
+    st.sampled_from(["f8", "f4", ">f8", "i8", "u1", "?"]),
+    st.integers(0, 99),
+    st.sampled_from(["C", "F"]),
+    st.sampled_from([1, 2, -1]),
+)
+
+
+@given(paths, st.integers(1, 5), st.sampled_from([None, np.nan, np.inf]))
+def test_paths_of_any_layout_are_an_error_or_have_the_bits_of_plain_ones(path, depth, bad):
+    from streamrde import LogSignature, logsignature, signature
+    from streamrde.errors import StreamRDEError
+
+    if bad is not None and path.size and path.dtype.kind == "f":
+        path.flat[path.size // 2] = bad
+    path.flags.writeable = False
+    for compute in (logsignature, signature):
+        try:
+            got = compute(path, depth)
+        except StreamRDEError:
+            usable = path.ndim >= 2 and path.shape[-1] >= 1 and path.shape[-2] >= 1
+            assert not usable or not np.isfinite(path.astype(float)).all()
+            continue
+        assert np.isfinite(path.astype(float)).all()
+        plain = np.array(path, dtype=np.float64, order="C")
+        assert got.tobytes() == compute(plain, depth).tobytes()
+        if compute is logsignature and kernels.IMPLEMENTATION.name != "reference":
+            for one, expected in zip(plain.reshape(-1, *plain.shape[-2:]), got.reshape(-1, got.shape[-1]), strict=True):
+                acc = LogSignature(path.shape[-1], depth)
+                acc.push_many(one)
+                assert acc.value().tobytes() == expected.tobytes()
