@@ -50,7 +50,7 @@ def window_recordings(
         xs: its data channels, (L, channels), without infinities; NaN = not observed.
         logarithm: what computes the log-signatures where windows close by time or count alone; None: the kernels.
     """
-    if isinstance(partition.windows, Every | Count):
+    if isinstance(partition.windows, Every | Count) and (logarithm or Loop is None or not partition.time):
         return _by_arrays(ts, xs, partition, partition.windows, logarithm or fold_runs)
     return _by_loop(ts, xs, partition)
 
@@ -113,12 +113,23 @@ def _by_loop(ts: Sequence[Floats], xs: Sequence[Floats], partition: Partition) -
     pushed = Taken(*loop.push(rows, np.repeat(slots, lengths), np.concatenate(ts), np.concatenate(xs), True))
     flushed = Taken(*loop.flush(rows, slots))
     taken = Taken(*(np.concatenate(pair) for pair in zip(pushed, flushed, strict=True)))
-    windowed = []
+    # Windows and beginnings by stream and by the how-manieth state of it, each stream's in order of time.
+    windows = np.lexsort((taken.of, taken.slot))
     order = np.lexsort((taken.begins, taken.began))
-    for slot, begins, first in zip(taken.began[order], taken.begins[order], taken.first[order], strict=True):
-        own = np.flatnonzero((taken.slot == slot) & (taken.of == begins))
-        windowed.append(Windowed(int(slot), first, taken.start[own], taken.end[own], taken.logsigs[own]))
-    return windowed
+    stops = np.cumsum(_counts(taken.slot[windows], taken.of[windows], taken.began[order], taken.begins[order]))
+    return [
+        Windowed(int(slot), first, taken.start[own], taken.end[own], taken.logsigs[own])
+        for slot, first, own in zip(taken.began[order], taken.first[order], np.split(windows, stops[:-1]), strict=True)
+    ]
+
+
+def _counts(
+    slot: NDArray[np.intp], of: NDArray[np.int64], began: NDArray[np.intp], begins: NDArray[np.int64]
+) -> NDArray[np.intp]:
+    """Windows of each beginning, both in order of stream and of beginning; every window has one."""
+    most = int(begins.max(initial=0)) + 1
+    places = np.searchsorted(began * most + begins, slot * most + of)
+    return np.bincount(places, minlength=len(began))
 
 
 class _Segment(NamedTuple):
