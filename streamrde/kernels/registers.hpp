@@ -65,18 +65,24 @@ ALWAYS inline void wrap(Register* left) {
     }
 }
 
+// What `left` gives to register v of the product.
+template <int C, int length, int v>
+ALWAYS inline Register left_factor(const Register* left, std::integral_constant<int, v>) {
+    constexpr const Pattern<C, length>& p = pattern<C, length>;
+    constexpr int from = p.source[v], next = from + 1 < p.left_count ? from + 1 : 0;
+    if constexpr (p.aligned[v]) return left[from];
+    else if constexpr (length <= width) return _mm512_permutexvar_pd(order(p.left[v]), left[0]);
+    else return _mm512_permutex2var_pd(left[from], order(p.left[v]), left[next]);
+}
+
 // out = left (x) right + add, of `length` and C values; `right` also as an array in memory.
 template <int C, int length>
 ALWAYS inline void product(Register* out, const Register* left, const Register* right, const double* letters,
                     const Register* add) {
     constexpr const Pattern<C, length>& p = pattern<C, length>;
     unroll<p.count>([&](auto v) ALWAYS {
-        Register a, b;
-        if (p.aligned[v]) a = left[p.source[v]];
-        else if (length <= width) a = _mm512_permutexvar_pd(order(p.left[v]), left[0]);
-        else
-            a = _mm512_permutex2var_pd(left[p.source[v]], order(p.left[v]),
-                                       left[p.source[v] + 1 < p.left_count ? p.source[v] + 1 : 0]);
+        const Register a = left_factor<C, length>(left, v);
+        Register b;
         if (p.uniform[v]) b = _mm512_set1_pd(letters[p.letter[v]]);
         else if (C <= width) b = _mm512_permutexvar_pd(order(p.right[v]), right[0]);
         else b = _mm512_permutex2var_pd(right[0], order(p.right[v]), right[1]);
@@ -181,12 +187,8 @@ ALWAYS inline void add_product(Register* out, const Register* left, const double
     constexpr int length = static_cast<int>(power(C, k - j)), values = static_cast<int>(power(C, j));
     constexpr const Pattern<values, length>& p = pattern<values, length>;
     unroll<p.count>([&](auto v) ALWAYS {
-        Register a, b;
-        if (p.aligned[v]) a = left[p.source[v]];
-        else if (length <= width) a = _mm512_permutexvar_pd(order(p.left[v]), left[0]);
-        else
-            a = _mm512_permutex2var_pd(left[p.source[v]], order(p.left[v]),
-                                       left[p.source[v] + 1 < p.left_count ? p.source[v] + 1 : 0]);
+        const Register a = left_factor<values, length>(left, v);
+        Register b;
         if (p.uniform[v]) {
             b = _mm512_set1_pd(right[p.letter[v]]);
         } else {
