@@ -126,9 +126,12 @@ inline void store_part(double* to, Lanes values, std::ptrdiff_t count) {
 
 constexpr std::ptrdiff_t padded(std::ptrdiff_t count) { return (count + lanes - 1) / lanes * lanes; }
 
+// How far apart the factors of a run lie: not at multiples of the page, which share too few places in the cache.
+constexpr std::ptrdiff_t factor_stride(std::ptrdiff_t length) { return padded(length) + (length % 512 ? 0 : 8); }
+
 // level[i * length + w] += factors[t][w] * dx[t][i] for pieces t = 0, 1, ... in order. What makes a run of pieces cheaper
 // than as many single ones: the top level, most of the row, is read and written once per run.
-// factors: rows of padded(length) values; dx: rows of `stride` values.
+// factors: rows of factor_stride(length) values; dx: rows of `stride` values.
 template <int rows, int columns>
 inline void top_tile(double* __restrict level, std::ptrdiff_t length, std::ptrdiff_t rest,
                      const double* __restrict factors, const double* __restrict dx, int stride, int pieces) {
@@ -138,7 +141,7 @@ inline void top_tile(double* __restrict level, std::ptrdiff_t length, std::ptrdi
             sums[a][b] = load_part(level + a * length + lanes * b, b < columns - 1 || !rest ? lanes : rest);
         });
     });
-    for (int t = 0; t < pieces; ++t, factors += padded(length), dx += stride) {
+    for (int t = 0; t < pieces; ++t, factors += factor_stride(length), dx += stride) {
         Lanes left[columns];
         unroll<columns>([&](auto b) ALWAYS { std::memcpy(&left[b], factors + lanes * b, sizeof(Lanes)); });
         unroll<rows>([&](auto a) ALWAYS {

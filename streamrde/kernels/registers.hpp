@@ -114,7 +114,7 @@ struct Row {
         for (int j = 1; j < k; ++j) at += registers_for(power(C, j));
         return at;
     }
-    static constexpr std::ptrdiff_t factor_stride = width * registers_for(power(C, N - 1));
+    static constexpr std::ptrdiff_t stride = factor_stride(power(C, N - 1));
 
     Register values[first_of(kept + 1)];
 

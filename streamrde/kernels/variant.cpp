@@ -23,8 +23,9 @@ namespace {
 #include "registers.hpp"
 #endif
 
-// Rows up to this size have kernels of their own; in larger ones the loops are long enough as they are.
-constexpr std::ptrdiff_t largest_row = 1200;
+// Rows whose levels below the top have at most so many coefficients have kernels of their own; in larger ones the loops
+// are long enough as they are.
+constexpr std::ptrdiff_t largest_factor = 350;
 constexpr int most_channels = 16, most_depth = 6;
 
 // Aligned for vectors; each thread has one, which grows.
@@ -78,9 +79,10 @@ template <int CT, int NT>
 struct Of {
     static constexpr bool fixed = CT != 0;
     static constexpr std::ptrdiff_t top = fixed ? power(CT, NT - 1) : 0;  // C^(N - 1)
-    // Pieces per run: the factors of a run are to stay in the first-level cache beside the row.
+    // Pieces per run: of large factors as many as stay in the second-level cache, where the top level is then read and
+    // written seldom; of small ones as many as stay in the first.
     static constexpr int run_of(std::ptrdiff_t factor) {
-        return factor <= 64 ? 32 : factor <= 256 ? 8 : factor <= 1024 ? 4 : 2;
+        return factor <= 64 ? 32 : factor <= 350 ? 8 : factor <= 1024 ? 32 : factor <= 16384 ? 8 : 2;
     }
 
     template <typename Source>
@@ -90,7 +92,7 @@ struct Of {
 #endif
         const Sizes<CT, NT> sizes(channels, depth);
         const int C = sizes.channels, N = sizes.depth;
-        const std::ptrdiff_t factor = sizes.power[N - 1], stride = padded(factor);
+        const std::ptrdiff_t factor = sizes.power[N - 1], stride = factor_stride(factor);
         const int run = run_of(factor);
         double* factors = buffer<double>(run * (stride + C) + lower_scratch(C, N));
         double* dx = factors + run * stride;
@@ -114,7 +116,7 @@ struct Of {
         using State = Row<CT ? CT : 1, NT ? NT : 1>;
         constexpr int run = run_of(top), stride = width * registers_for(CT ? CT : 1);
         alignas(64) double dx[run * stride];
-        alignas(64) double factors[State::whole ? 1 : run * State::factor_stride];
+        alignas(64) double factors[State::whole ? 1 : run * State::stride];
         State row;
         row.read(S);
         while (pieces > 0) {
@@ -122,7 +124,7 @@ struct Of {
             for (int t = 0; t < count; ++t) {
                 Register piece[registers_for(CT)];
                 source.template take<CT>(piece);
-                row.append(piece, dx + t * stride, factors + (State::whole ? 0 : t * State::factor_stride));
+                row.append(piece, dx + t * stride, factors + (State::whole ? 0 : t * State::stride));
             }
             if constexpr (!State::whole)
                 top_level<CT, top>(S + row_size(CT, NT - 1), factors, top, dx, CT, stride, count);
@@ -228,7 +230,7 @@ struct Of {
 template <int I>
 constexpr Kernel entry() {
     constexpr int channels = I / most_depth + 1, depth = I % most_depth + 1;
-    if constexpr (row_size(channels, depth) <= largest_row) return Of<channels, depth>::kernel();
+    if constexpr (power(channels, depth - 1) <= largest_factor) return Of<channels, depth>::kernel();
     return Of<0, 0>::kernel();
 }
 
