@@ -8,7 +8,7 @@ from benchmarks.hostile_rows import make_hostile as make_many_hostile
 from benchmarks.hostile_rows import reconcile
 from bundles import make_bundle, make_recording
 from hostile import BUILT_IN, Swing, make_hostile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamrde as sr
@@ -52,6 +52,7 @@ def rows_of_batches(batches):
     ]
 
 
+@settings(max_examples=25)
 @given(models(), orders, st.integers(0, 2**32))
 def test_a_fleet_equals_predictors_on_hostile_rows(bundle, order, seed):
     slots, t, x = make_hostile(seed, 60, grid=0.25)
@@ -77,6 +78,7 @@ def test_a_fleet_equals_predictors_on_hostile_rows(bundle, order, seed):
     assert unused == total.late + total.duplicate + total.rejected
 
 
+@settings(max_examples=25)
 @given(models(), orders, st.integers(0, 2**32))
 def test_a_row_that_is_refused_changes_nothing(bundle, order, seed):
     slots, t, x = make_hostile(seed, 40, grid=0.25)

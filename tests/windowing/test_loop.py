@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from bundles import make_recording
 from hostile import BUILT_IN, POLICIES, Table, make_hostile, make_partition, windows_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamrde as sr
@@ -145,6 +145,7 @@ def test_how_often_time_is_told_changes_nothing(partition, seed, fractions):
     assert windows_of(told, 0) == windows_of(expected, 0)
 
 
+@settings(max_examples=25)
 @given(partitions(), seeds)
 def test_every_row_is_counted_once(partition, seed):
     slots, t, x = make_hostile(seed, 80, grid=0.25)
