@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -33,6 +33,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Without it state dies with the process."""
     dead_letters: FileDeadLettersConfig | MqttDeadLettersConfig | None = None
     service: ServiceConfig = ServiceConfig()
+    unused: Literal["count", "letters"] = "count"
+    """Late, repeated and rejected rows: counted only, or put into [dead_letters] too."""
     faults: OnFault = "drop"
     """A late, repeated or unusable sample: "drop" counts and skips it, "error" stops the run."""
     order: Order = Order()
@@ -71,6 +73,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 "[state] without source.session: the broker would forget what comes while this is away; "
                 "set source.client_id and session = true, or qos = 0 if that may be"
             )
+        if self.unused == "letters" and self.dead_letters is None:
+            raise ConfigError('unused = "letters" needs [dead_letters]: that is where they go')
         if self.silence.returning == "state" and self.state is None:
             raise ConfigError(
                 'silence.returning = "state" needs [state]: that is where the state of ended streams waits'
@@ -129,6 +133,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             lazily=state is not None and state.restore == "lazy",
             flush=self.flush,
             dead_letters=dead_letters,
+            letters_of_rows=self.unused == "letters",
             silence=self.silence,
             provisional=None if self.provisional is None else seconds_of("provisional", self.provisional),
             **hooks,

@@ -114,6 +114,11 @@ class Fleet:
         return self._archive
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the data channels, in the order of x."""
+        return tuple(channel.name for channel in self._table.header.channels)
+
+    @property
     def event_time(self) -> float:
         """The latest time that a sample of any stream had, seconds; -inf before the first."""
         return float(self._time)

@@ -23,6 +23,7 @@ from streamrde.runtime.clock import Clock, SystemClock
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.provisional import Provisional
 from streamrde.runtime.silence import Silence, Timekeeper
+from streamrde.runtime.unused import letters_of
 from streamrde.state import StateStore
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Pipeline(Generic[B]):
         flush: at the end close the streams' open windows and write their predictions too; None: only without a store,
             where nobody could go on with them.
         dead_letters: where messages go that cannot be used; None: they are counted only.
+        letters_of_rows: rows that the fleet does not use go there too: late, repeated or rejected ones.
         silence: what becomes of streams from which nothing comes. While the broker is away, or right after it was, or
             while the samples that come are old, the clock tells the streams no time: what waited there would be late.
         provisional: publish what the open windows predict, every so many seconds; marked as such. Needs a sink that
@@ -105,6 +107,7 @@ class Pipeline(Generic[B]):
         lazily: bool = False,
         flush: bool | None = None,
         dead_letters: DeadLetterSink | None = None,
+        letters_of_rows: bool = False,
         silence: Silence | None = None,
         provisional: float | None = None,
         clock: Clock | None = None,
@@ -120,6 +123,7 @@ class Pipeline(Generic[B]):
         self._lazily = lazily
         self._flush = store is None if flush is None else flush
         self._dead_letters = dead_letters
+        self._letters_of_rows = letters_of_rows
         self._provisional = None if provisional is None else Provisional(fleet, provisional)
         self._silence = silence or Silence()
         self._clock = clock or SystemClock()
@@ -213,6 +217,8 @@ class Pipeline(Generic[B]):
             self._checkpoints.fetch(streams_of(samples.streams))
         began = time.perf_counter()
         predictions = self.fleet.push(samples.streams, samples.t, samples.x)
+        if self._letters_of_rows and len(unused := self.fleet.unused):
+            letters = [*letters, *letters_of(unused, self.fleet.channels, time.time())]
         pushed = time.perf_counter()
         if self._provisional is not None:
             self._provisional.saw(streams_of(samples.streams))

@@ -251,3 +251,40 @@ def test_a_stream_that_silence_ended_returns_with_its_state(saved, lazily):
         await task
 
     asyncio.run(go())
+
+
+class Letters:
+    """Keeps dead letters."""
+
+    def __init__(self):
+        self.kept = []
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        return None
+
+    async def write(self, letters):
+        self.kept += letters
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_rows_that_are_not_used_go_where_dead_letters_go(wanted):
+    async def go():
+        script, letters = Script(), Letters()
+        fleet = sr.Fleet(make_bundle(), faults="drop", order=sr.Order(lateness=1.0, duplicates="first"))
+        pipeline = Pipeline(script, fleet, script, dead_letters=letters, letters_of_rows=wanted)
+        task = asyncio.create_task(pipeline.run())
+        script.send(["a", "a", "a", "a"], [0.0, 5.0, -2.0, 5.0])
+        script.send(["a"], [6.0])
+        await until(lambda: script.acknowledged == 2)
+        pipeline.stop()
+        metrics = await task
+        assert (metrics.counts.late, metrics.counts.duplicate) == (1, 1)
+        assert [(k.reason, k.topic, k.payload) for k in letters.kept] == [
+            ("late row", "a", b'{"t":-2.0,"a":1.0,"b":1.0}'),
+            ("duplicate row", "a", b'{"t":5.0,"a":1.0,"b":1.0}'),
+        ][: 2 * wanted]
+
+    asyncio.run(go())
