@@ -202,7 +202,7 @@ class CompiledStepper(Ends):
             (*layer("readout"), NUMBERS["identity"]),
             [(*layer(f"field.{i}"), NUMBERS[name]) for i, name in enumerate(field.activations)],
             layer(f"field.{field.layers}"),
-            header.logsig_channels,
+            np.ascontiguousarray(self._logsig_scale),
             tensors["decay"] if header.decay else None,
             (tableau.order, tableau.parts, tableau.nodes, tableau.stages, tableau.weights),
             0 if header.substeps == "auto" else header.substeps,
@@ -230,8 +230,7 @@ class CompiledStepper(Ends):
         return value if self._one_classifier else self.predicted(value)
 
     def _step(self, z: Array, logsigs: Floats, previous: Floats | None, estimate: bool) -> Any:
-        before = self.scaled(previous) if self._carries and previous is not None else None
-        seconds = np.ascontiguousarray(logsigs[:, 0]) if self.header.decay else None
+        before = np.ascontiguousarray(previous) if self._carries and previous is not None else None
         return self._native.step(
-            np.ascontiguousarray(z), self.scaled(logsigs), before, seconds, estimate, self._threads
+            np.ascontiguousarray(z), np.ascontiguousarray(logsigs), before, estimate, self._threads
         )

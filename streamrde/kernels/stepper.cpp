@@ -33,8 +33,7 @@ class AnyStepper {
 public:
     virtual ~AnyStepper() = default;
     virtual PyObject* apply(bool readout, PyObject* x, bool probabilities) const = 0;
-    virtual PyObject* step(PyObject* z, PyObject* logsig, PyObject* previous, PyObject* seconds, bool error,
-                           int threads) const = 0;
+    virtual PyObject* step(PyObject* z, PyObject* logsig, PyObject* previous, bool error, int threads) const = 0;
 };
 
 template <typename T>
@@ -43,9 +42,13 @@ class StepperOf final : public AnyStepper {
 
 public:
     // False with an error set where the arrays do not belong together.
-    bool build(PyObject* initial, PyObject* readout, PyObject* layers, PyObject* last, int features, PyObject* decay,
+    bool build(PyObject* initial, PyObject* readout, PyObject* layers, PyObject* last, PyObject* scale, PyObject* decay,
                PyObject* tableau, int substeps, double tolerance, int most_substeps) {
-        model_.features = features;
+        PyArrayObject* scales = checked(scale, NPY_DOUBLE, 1, "scale");
+        if (!scales) return false;
+        const int features = model_.features = static_cast<int>(PyArray_DIM(scales, 0));
+        model_.scale = Numbers<double>(features);
+        std::copy_n(static_cast<const double*>(PyArray_DATA(scales)), features, model_.scale.data());
         model_.substeps = substeps;
         model_.tolerance = tolerance;
         model_.most_substeps = most_substeps;
@@ -93,21 +96,16 @@ public:
         return result;
     }
 
-    PyObject* step(PyObject* z, PyObject* logsig, PyObject* previous, PyObject* seconds, bool error,
-                   int threads) const override {
+    PyObject* step(PyObject* z, PyObject* logsig, PyObject* previous, bool error, int threads) const override {
         PyArrayObject* states = checked(z, type, 2, "z");
         if (!states) return nullptr;
         const npy_intp count = PyArray_DIM(states, 0);
         if (PyArray_DIM(states, 1) != model_.hidden) return PyErr_Format(PyExc_ValueError, "z has another shape than the model's");
-        PyArrayObject* own = shaped(logsig, type, count, model_.features, "logsig");
-        PyArrayObject* before = own && previous != Py_None ? shaped(previous, type, count, model_.features, "previous") : own;
+        PyArrayObject* own = shaped(logsig, NPY_DOUBLE, count, model_.features, "logsig");
+        PyArrayObject* before = own;
+        if (own && previous != Py_None) before = shaped(previous, NPY_DOUBLE, count, model_.features, "previous");
         if (!before) return nullptr;
         Steps<T> steps{};
-        if (model_.decay.size()) {
-            PyArrayObject* durations = shaped(seconds, NPY_DOUBLE, count, -1, "seconds");
-            if (!durations) return nullptr;
-            steps.seconds = static_cast<const double*>(PyArray_DATA(durations));
-        }
         npy_intp shape[2] = {count, model_.hidden};
         PyObject* moved = PyArray_SimpleNew(2, shape, type);
         PyObject* errors = moved && error ? PyArray_SimpleNew(1, shape, NPY_DOUBLE) : nullptr;
@@ -117,8 +115,8 @@ public:
         }
         steps.z = static_cast<T*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(moved)));
         std::memcpy(steps.z, PyArray_DATA(states), count * model_.hidden * sizeof(T));
-        steps.logsig = static_cast<const T*>(PyArray_DATA(own));
-        steps.previous = previous == Py_None ? nullptr : static_cast<const T*>(PyArray_DATA(before));
+        steps.logsig = static_cast<const double*>(PyArray_DATA(own));
+        steps.previous = previous == Py_None ? nullptr : static_cast<const double*>(PyArray_DATA(before));
         steps.error = error ? static_cast<double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(errors))) : nullptr;
         steps.count = count;
         bool memory = true;
@@ -223,7 +221,6 @@ private:
             own.z += begin * model_.hidden;
             own.logsig += begin * model_.features;
             if (own.previous) own.previous += begin * model_.features;
-            if (own.seconds) own.seconds += begin;
             if (own.error) own.error += begin;
             try {
                 if (own.count) kernels().step(model_, own);
@@ -252,19 +249,19 @@ struct StepperObject {
 
 template <typename T>
 AnyStepper* made(PyObject* arguments) {
-    PyObject *initial, *readout, *layers, *last, *decay, *tableau;
-    int is_double, features, substeps, most_substeps;
+    PyObject *initial, *readout, *layers, *last, *scale, *decay, *tableau;
+    int is_double, substeps, most_substeps;
     double tolerance;
-    if (!PyArg_ParseTuple(arguments, "pOOOOiOOidi", &is_double, &initial, &readout, &layers, &last, &features, &decay,
+    if (!PyArg_ParseTuple(arguments, "pOOOOOOOidi", &is_double, &initial, &readout, &layers, &last, &scale, &decay,
                           &tableau, &substeps, &tolerance, &most_substeps))
         return nullptr;
     auto stepper = std::make_unique<StepperOf<T>>();
-    if (!stepper->build(initial, readout, layers, last, features, decay, tableau, substeps, tolerance, most_substeps))
+    if (!stepper->build(initial, readout, layers, last, scale, decay, tableau, substeps, tolerance, most_substeps))
         return nullptr;
     return stepper.release();
 }
 
-// Stepper(is_double, initial, readout, layers, last, features, decay, tableau, substeps, tolerance, most_substeps)
+// Stepper(is_double, initial, readout, layers, last, scale, decay, tableau, substeps, tolerance, most_substeps)
 int stepper_init(PyObject* object, PyObject* arguments, PyObject*) {
     auto* self = reinterpret_cast<StepperObject*>(object);
     if (self->stepper || PyTuple_GET_SIZE(arguments) < 1) {
@@ -306,15 +303,14 @@ PyObject* stepper_output(PyObject* object, PyObject* const* arguments, Py_ssize_
     return stepper->apply(true, arguments[0], arguments[1] == Py_True);
 }
 
-// step(z, logsig, previous, seconds, error, threads) -> z or (z, errors)
+// step(z, logsig, previous, error, threads) -> z or (z, errors)
 PyObject* stepper_step(PyObject* object, PyObject* const* arguments, Py_ssize_t count) {
     const AnyStepper* stepper = ready(object);
     if (!stepper) return nullptr;
-    if (count != 6) return PyErr_Format(PyExc_TypeError, "step takes 6 arguments");
-    const long threads = PyLong_AsLong(arguments[5]);
+    if (count != 5) return PyErr_Format(PyExc_TypeError, "step takes 5 arguments");
+    const long threads = PyLong_AsLong(arguments[4]);
     if (threads == -1 && PyErr_Occurred()) return nullptr;
-    return stepper->step(arguments[0], arguments[1], arguments[2], arguments[3], arguments[4] == Py_True,
-                         static_cast<int>(threads));
+    return stepper->step(arguments[0], arguments[1], arguments[2], arguments[3] == Py_True, static_cast<int>(threads));
 }
 
 PyMethodDef stepper_methods[] = {

@@ -69,6 +69,7 @@ struct Tableau {
 template <typename T>
 struct Model {
     int hidden, features;
+    Numbers<double> scale;  // multiplies a log-signature before it is rounded to T
     Layer<T> initial, readout;
     std::vector<Layer<T>> layers;
     // Flat index i = k * padded(hidden) + h of the contracted matrix, k the last hidden layer's unit or, behind them, the
@@ -86,9 +87,8 @@ struct Model {
 template <typename T>
 struct Steps {
     T* z;                    // (count, hidden), replaced
-    const T* logsig;         // (count, features), scaled
-    const T* previous;       // the same of the window before, drives the first stage; null: the window's own
-    const double* seconds;   // the windows' durations; null where nothing decays
+    const double* logsig;    // (count, features)
+    const double* previous;       // the same of the window before, drives the first stage; null: the window's own
     double* error;           // estimates of the step's error; null: not asked for
     std::ptrdiff_t count;
 };

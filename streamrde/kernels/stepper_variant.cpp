@@ -124,10 +124,11 @@ inline void contract_panel(const T* __restrict weight, int features, const T* __
 
 // A stream's number in a block is the fastest index of its scaled log-signatures here, (features, count).
 template <typename T>
-void contract(const Model<T>& model, const T* logsig, std::ptrdiff_t count, T* turned, T* out) {
+void contract(const Model<T>& model, const double* logsig, std::ptrdiff_t count, T* turned, T* out) {
     const int features = model.features;
     for (std::ptrdiff_t s = 0; s < count; ++s)
-        for (int j = 0; j < features; ++j) turned[j * count + s] = logsig[s * features + j];
+        for (int j = 0; j < features; ++j)
+            turned[j * count + s] = static_cast<T>(logsig[s * features + j] * model.scale.data()[j]);
     const std::ptrdiff_t stride = model.contracted;
     for (std::ptrdiff_t i = 0; i < stride; i += panel<T>) {
         const T* weight = model.last.data() + i * features;
@@ -150,7 +151,7 @@ struct Solver {
     T *stage, *slopes, *hidden, *other, *factors;
     const T* matrices = nullptr;
     const T* first = nullptr;  // of the first stage; null: matrices
-    const double* seconds = nullptr;
+    const double* logsig = nullptr;  // the first number of each is the window's duration
     int count = 0;
 
     explicit Solver(const Model<T>& given) : model(given), row(padded<T>(given.hidden)), wide(widest(given)) {
@@ -204,7 +205,7 @@ struct Solver {
         const Tableau& tableau = model.tableau;
         for (int m = 1; m <= tableau.nodes; ++m)
             for (int s = 0; s < count; ++s) {
-                const T time = static_cast<T>(-seconds[s] * h * m / tableau.nodes);
+                const T time = static_cast<T>(-logsig[s * model.features] * h * m / tableau.nodes);
                 T* to = factors + ((m - 1) * group + s) * row;
                 for (int i = 0; i < row; i += lanes_of<T>)
                     store(to + i, exponential<T>(load(model.decay.data() + i) * time));
@@ -296,7 +297,7 @@ void step(const Model<T>& model, const Steps<T>& steps) {
             solver.count = static_cast<int>(count - s < group ? count - s : group);
             solver.matrices = matrices + s * model.contracted;
             solver.first = first ? first + s * model.contracted : nullptr;
-            solver.seconds = steps.seconds ? steps.seconds + begin + s : nullptr;
+            solver.logsig = steps.logsig + (begin + s) * features;
             T* states = steps.z + (begin + s) * hidden;
             double* error = steps.error ? steps.error + begin + s : nullptr;
             load_rows(solver, states, z);
