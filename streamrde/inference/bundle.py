@@ -35,6 +35,7 @@ _READABLE = (1, 2)
 _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
 _MAX_HEADER = 16 << 20
+_MAX_FILE = 4 << 30
 
 Task: TypeAlias = Literal["regression", "classification"]
 Pooling: TypeAlias = Literal["state", "mean"]
@@ -273,6 +274,9 @@ def load(path: str | os.PathLike[str], *, policies: Sequence[type[WindowPolicy]]
         BundleError: the file is missing, cut, no streamrde model, of another format version, or its tensors do not fit.
     """
     try:
+        size = Path(path).stat().st_size
+        if size > _MAX_FILE:
+            raise BundleError(f"{path}: {size} bytes, more than a model of this package may have ({_MAX_FILE})")
         data = Path(path).read_bytes()
     except OSError as error:
         raise BundleError(

@@ -132,3 +132,11 @@ def test_the_header_is_json_that_others_can_read(saved):
     assert header["windows"] == {"policy": "every", "seconds": 1.0, "align": "first"}
     assert header["channels"][0] == {"name": "a", "unit": "m/s2", "fill": 0.25}
     assert msgspec.json.decode(json.dumps(header), type=sr.Header) == sr.load(saved).header
+
+
+def test_a_file_that_is_too_long_is_refused_unread(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.truncate((4 << 30) + 1)  # sparse: nothing is written
+    with pytest.raises(BundleError, match="4294967297 bytes, more than"):
+        sr.load(path)
