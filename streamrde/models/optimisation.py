@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,11 @@ def optimise(
     rng = np.random.default_rng(config.seed)
     size = config.batch_size
     steps = math.ceil(len(variants(0)) / size) * config.epochs
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    # A rate that is drawn to 0 would let its component of an endless stream's state grow without end.
+    rates = [] if model.decay is None else [model.decay]
+    weights = [parameter for parameter in model.parameters() if all(parameter is not rate for rate in rates)]
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": rates, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     averaged = copy.deepcopy(model) if config.averaging else model
     best, best_loss, best_weights = 0, math.inf, None

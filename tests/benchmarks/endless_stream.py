@@ -81,7 +81,7 @@ def play(bundle: sr.Bundle, windows: int) -> None:
 if __name__ == "__main__":
     windows = int(float(sys.argv[1])) if len(sys.argv) > 1 else 1_000_000
     epochs = int(sys.argv[2]) if len(sys.argv) > 2 else 60
-    for decay in (0.05, 0.0):
+    for decay in (0.3, 0.0):
         bundle = trained(decay, epochs)
         rates = bundle.tensors["decay"] if decay else np.zeros(1)
         print(f"decay {rates.min():.3f} to {rates.max():.3f} per second")
