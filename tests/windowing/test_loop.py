@@ -178,3 +178,22 @@ def test_order_is_that_of_the_rules_in_plain_words(partition, seed, lateness, du
     times, values = np.array([time for time, _ in samples]), np.array([value for _, value in samples]).reshape(-1, 2)
     expected = [plain.push(np.zeros(len(times), np.intp), times, values), plain.flush()]
     assert windows_of(taken, 0) == windows_of(expected, 0)
+
+
+@pytest.mark.skipif(kernels.Loop is None, reason="there are no compiled kernels")
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+@pytest.mark.parametrize("drop", [True, False])
+def test_threads_change_nothing_on_hostile_rows(interpolation, drop):
+    partition = make_partition(sr.Every(1.0), interpolation, gap=sr.Gap(seconds=3.0), missing=sr.Missing(counts=True))
+    order = sr.Order(lateness=0.5, duplicates="first")
+    slots, t, x = make_hostile(3, 20_000, streams=100, grid=0.05)
+    tables = [Table(partition, order, streams=100) for _ in range(3)]
+    for part in np.array_split(np.arange(len(t)), 2):
+        results = [
+            table.loop.push(table.rows, slots[part], t[part], np.ascontiguousarray(x[part]), drop, threads)
+            for table, threads in zip(tables, (1, 2, 5), strict=True)
+        ]
+        for result in results[1:]:
+            assert [np.asarray(a).tobytes() for a in result] == [np.asarray(a).tobytes() for a in results[0]]
+        assert (len(results[0]) == 4) is not drop
+    assert all(table.state() == tables[0].state() for table in tables)
