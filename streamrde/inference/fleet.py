@@ -80,7 +80,8 @@ class Fleet:
         self._table = StreamTable(bundle, order, self._serving)
         self._archive = archive
         self._time = -np.inf
-        self._unused: pa.RecordBatch | None = None
+        # Rows of the last push and which were not used: made into a batch only where someone asks.
+        self._unused: tuple[Any, Any, Any, Any, Any] | None = None
         self._faults: OnFault = faults
         self._ended, self._ended_states = Counts(), StateCounts()
         # Streams that ended since the last checkpoint.
@@ -129,7 +130,9 @@ class Fleet:
 
         With ``duplicates="last"`` a row that took the place of an earlier one stands here for it.
         """
-        return pa.RecordBatch.from_pylist([], UNUSED) if self._unused is None else self._unused
+        if self._unused is None:
+            return pa.RecordBatch.from_pylist([], UNUSED)
+        return unused_rows(*self._unused)
 
     def counts(self, stream: str | None = None) -> Counts:
         """What became of the rows of one live stream, or of all rows ever handed in."""
@@ -173,7 +176,8 @@ class Fleet:
         self._table.changed[slots] = True
         used = times
         if len(self._table.unused.row):
-            self._unused = unused_rows(*self._table.unused, names, times, samples)
+            rows, faults = self._table.unused
+            self._unused = rows, faults, names, times[rows], samples[rows]
             used = np.delete(times, self._table.unused.row)
         self._time = max(self._time, used.max(initial=-np.inf))
         return self._batch(closed)

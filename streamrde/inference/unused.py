@@ -27,8 +27,13 @@ def unused_rows(
     t: NDArray[np.float64],
     x: NDArray[np.float64],
 ) -> pa.RecordBatch:
-    """The rows at the given places of what was handed in, with the reasons, a `Fault` each."""
+    """The rows at the given places of what was handed in, with the reasons, a `Fault` each.
+
+    Args:
+        rows, faults, t, x: of the unused rows, (n,), (n,), (n,), (n, channels).
+        streams: of all rows handed in.
+    """
     reasons = [Fault(fault).name.lower() for fault in faults]
-    values = pa.array(list(x[rows]), pa.list_(pa.float64()))
+    values = pa.array(list(x), pa.list_(pa.float64()))
     names = streams.take(pa.array(rows)).cast(pa.string())
-    return pa.record_batch([pa.array(rows, pa.int64()), names, pa.array(t[rows]), pa.array(reasons), values], UNUSED)
+    return pa.record_batch([pa.array(rows, pa.int64()), names, pa.array(t), pa.array(reasons), values], UNUSED)

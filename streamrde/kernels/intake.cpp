@@ -9,6 +9,13 @@
 namespace streamrde {
 
 double* Queue::insert(std::ptrdiff_t i) {
+    if (front_ >= width_ && 2 * i < size()) {
+        // Nearer to the front: the room that earlier samples left is used.
+        front_ -= width_;
+        std::memmove(at(0), at(1), i * width_ * sizeof(double));
+        std::fill(at(i), at(i) + width_, 0.0);
+        return at(i);
+    }
     if (front_ > 0 && 2 * front_ >= static_cast<std::ptrdiff_t>(data_.size())) {
         data_.erase(data_.begin(), data_.begin() + front_);
         front_ = 0;
@@ -154,8 +161,15 @@ Refusal Loop::take(Stream& stream, double t, const double* x) {
 
 Refusal Loop::insert(Stream& stream, double t, const double* x) {
     Held& held = held_at(stream.slot);
-    std::ptrdiff_t place = held.waiting.size();
-    while (place > 0 && held.waiting.at(place - 1)[0] > t) --place;
+    // The first that is later; most often there is none.
+    std::ptrdiff_t place = held.waiting.size(), before = 0;
+    if (place > 0 && held.waiting.at(place - 1)[0] > t) {
+        while (before < place) {
+            const std::ptrdiff_t middle = before + (place - before) / 2;
+            if (held.waiting.at(middle)[0] > t) place = middle;
+            else before = middle + 1;
+        }
+    }
     if (place > 0 && held.waiting.at(place - 1)[0] == t) return repeat(stream.row, held.waiting.at(place - 1), x);
     double* entry = held.waiting.insert(place);
     entry[0] = t;
