@@ -56,7 +56,7 @@ def play(bundle: sr.Bundle, windows: int) -> None:
     low, high = bundle.tensors["range.low"], bundle.tensors["range.high"]
     t, closed, began = 0.0, 0, time.perf_counter()
     tenths: list[list[bool]] = [[] for _ in range(10)]
-    farthest = np.zeros(10)
+    farthest = np.full(10, -np.inf)
     while closed < windows:
         for label, x in parts:
             times = t + 0.02 * np.arange(len(x))
