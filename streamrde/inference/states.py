@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamrde.errors import ParameterError
 from streamrde.inference.bundle import Bundle
-from streamrde.inference.stepper import Stepper, make_stepper
+from streamrde.inference.stepper import CompiledStepper, Stepper, make_stepper
 
 Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
@@ -137,20 +137,16 @@ class States:
     def _step_then_judge(self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> Stepped:
         """`step` where nothing but the state decides the next one: what is told of all windows is found at once."""
         stepped, before = self.nothing(len(slots)), _before(slots)
-        z = np.empty((len(slots), self.header.hidden), dtype=self.stepper.dtype)
         previous = None
         if self._carries:
             previous = np.where(before[:, None] < 0, rows[slots, self._previous], logsigs[before])
             previous = np.where(windows[:, None] > 0, previous, logsigs)
-        for places in _rounds(slots):
-            earlier = before[places]
-            # The first round has no earlier window here, every later one has.
-            state = self._states(rows, slots[places]) if earlier[0] < 0 else z[earlier]
-            own, own_previous = logsigs[places], None if previous is None else previous[places]
-            if self.estimates:
-                z[places], stepped.error[places] = self.stepper.step_with_error(state, own, own_previous)
-            else:
-                z[places] = self.stepper.step(state, own, own_previous)
+        rounds = list(_rounds(slots))
+        z = self._states(rows, slots[rounds[0]])
+        if isinstance(self.stepper, CompiledStepper) and not self.estimates:
+            z = self.stepper.step_in_rounds(z, logsigs, previous, rounds, before)
+        else:
+            z = self._in_rounds(z, logsigs, previous, rounds, before, stepped.error)
         # A slot's last window is written last, and stays.
         rows[slots, self._z] = z
         if self._carries:
@@ -163,6 +159,26 @@ class States:
             np.add.at(rows[:, self._counts.start + 2], slots, ~(stepped.error <= self.header.tolerance))
         stepped.state[:], stepped.logsignature[:] = z[:, : self._hidden], logsigs[:, : self._logsig]
         return stepped._replace(value=self.stepper.output(z), flag=flag)
+
+    def _in_rounds(
+        self,
+        z: NDArray[np.floating],
+        logsigs: Floats,
+        previous: Floats | None,
+        rounds: Sequence[NDArray[np.intp]],
+        before: NDArray[np.intp],
+        error: Floats,
+    ) -> NDArray[np.floating]:
+        """`CompiledStepper.step_in_rounds` with any stepper; fills in the errors where they are asked for."""
+        after = np.empty((len(logsigs), self.header.hidden), dtype=self.stepper.dtype)
+        for turn, places in enumerate(rounds):
+            z = after[before[places]] if turn else z
+            own, own_previous = logsigs[places], None if previous is None else previous[places]
+            if self.estimates:
+                after[places], error[places] = self.stepper.step_with_error(z, own, own_previous)
+            else:
+                after[places] = self.stepper.step(z, own, own_previous)
+        return after
 
     def _step_and_judge(self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> Stepped:
         """`step` where what is found of one window decides the next."""
@@ -269,4 +285,5 @@ def _rounds(slots: Slots) -> Iterator[NDArray[np.intp]]:
     turn = np.empty(len(slots), dtype=np.intp)
     turn[order] = np.arange(len(slots)) - np.repeat(leads, np.diff(leads, append=len(slots)))
     by_turn = np.argsort(turn, kind="stable")
-    yield from np.split(by_turn, np.cumsum(np.bincount(turn))[:-1])
+    stops = [0, *np.cumsum(np.bincount(turn)).tolist()]
+    yield from (by_turn[a:b] for a, b in pairwise(stops))

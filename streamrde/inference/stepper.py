@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -223,6 +224,44 @@ class CompiledStepper(Ends):
     def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
         """See Stepper."""
         return self._step(z, logsigs, previous, True)  # type: ignore[no-any-return]
+
+    def step_in_rounds(
+        self,
+        z: Array,
+        logsigs: Floats,
+        previous: Floats | None,
+        rounds: Sequence[NDArray[np.intp]],
+        before: NDArray[np.intp],
+    ) -> Array:
+        """`step` over many windows of the same streams, in an order in which each stream's predecessor is done.
+
+        Args:
+            z: states before the windows of the first round, (n, hidden).
+            logsigs, previous: of all windows, (windows, B).
+            rounds: places of the windows that are stepped together, every place once.
+            before: the place of each window's predecessor; not looked at in the first round.
+        Returns:
+            states after all windows, (windows, hidden).
+        """
+        order = np.concatenate(rounds)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        own, before = self.scaled(logsigs[order]), place[before[order]]
+        own_previous = self.scaled(previous[order]) if self._carries and previous is not None else None
+        seconds = np.ascontiguousarray(logsigs[order, 0]) if self.header.decay else None
+        after = np.empty((len(order), self.header.hidden), dtype=self.dtype)
+        step, begin = self._native.step, 0
+        for end in np.cumsum([len(places) for places in rounds]).tolist():
+            after[begin:end] = z = step(
+                np.ascontiguousarray(z) if not begin else after[before[begin:end]],
+                own[begin:end],
+                None if own_previous is None else own_previous[begin:end],
+                None if seconds is None else seconds[begin:end],
+                False,
+                self._threads,
+            )
+            begin = end
+        return after[place]
 
     def output(self, z: Array) -> Array:
         """See Stepper."""
