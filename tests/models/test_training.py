@@ -274,3 +274,27 @@ def test_training_sees_messy_data_as_serving_does(tmp_path) -> None:
     assert sorted(row.tobytes() for row in stepped) == sorted(r.tobytes() for e in examples for r in e.logsigs)
     assert sorted(row.tobytes() for row in first) == sorted(e.x0[1:].tobytes() for e in examples)
     assert fleet.counts() == Counts(samples=240, duplicate=1)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"field": {"field": "log_ncde", "width": 12, "layers": 1}, "decay": 0.1},
+        {"field": {"field": "linear", "block": 3}, "decay": 0.1, "pooling": "mean"},
+        {"emit": "last", "substeps": 2},
+    ],
+    ids=["log_ncde", "linear", "last"],
+)
+def test_every_family_and_mode_is_trained_and_knows_its_states_range(files, model) -> None:
+    bundle = train(config_for(files, model=model, training={"epochs": 8}), console=quiet())
+    assert bundle.header.metrics["train_accuracy_end"] > 0.6
+    low, high = bundle.tensors["range.low"], bundle.tensors["range.high"]
+    assert (low < high).all()
+    if "decay" in model:
+        assert (bundle.tensors["decay"] > 0).all()
+    table = pq.read_table(files).to_pylist()
+    predictor = sr.Predictor(bundle)
+    rows = [row for row in table if row["stream_id"] == "s00"]
+    served = [p for row in rows for p in predictor.push(row["t"], [row["a"], row["b"]])] + predictor.flush()
+    assert (len(served) == 1) == (model.get("emit") == "last")
+    assert {p.flag for p in served} == {None}
