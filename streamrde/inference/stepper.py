@@ -246,9 +246,8 @@ class CompiledStepper(Ends):
         order = np.concatenate(rounds)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        own, before = self.scaled(logsigs[order]), place[before[order]]
-        own_previous = self.scaled(previous[order]) if self._carries and previous is not None else None
-        seconds = np.ascontiguousarray(logsigs[order, 0]) if self.header.decay else None
+        own, before = logsigs[order], place[before[order]]
+        own_previous = previous[order] if self._carries and previous is not None else None
         after = np.empty((len(order), self.header.hidden), dtype=self.dtype)
         step, begin = self._native.step, 0
         for end in np.cumsum([len(places) for places in rounds]).tolist():
@@ -256,7 +255,6 @@ class CompiledStepper(Ends):
                 np.ascontiguousarray(z) if not begin else after[before[begin:end]],
                 own[begin:end],
                 None if own_previous is None else own_previous[begin:end],
-                None if seconds is None else seconds[begin:end],
                 False,
                 self._threads,
             )
