@@ -6,7 +6,7 @@ import pytest
 
 from streamrde import bench, logsignature
 from streamrde.bench import kernels, peers, steps
-from streamrde.errors import MissingExtraError
+from streamrde.errors import MissingExtraError, ParameterError
 
 
 @pytest.fixture
@@ -41,6 +41,14 @@ def test_the_chart_names_every_engine_and_is_the_same_each_time(alone):
     svg = bench.chart(figures)
     assert svg == bench.chart(figures)
     assert "windows of 32" in "".join(ET.fromstring(svg).itertext())
+
+
+def test_a_chart_shows_the_groups_that_have_libraries_for_peers(alone):
+    pytest.importorskip("matplotlib", reason="the chart needs it, and only the chart")
+    figures = bench.measure(bench.cases(["windows of 32", "fleet"], streams=(10,)), rounds=1)
+    assert "fleet" not in "".join(ET.fromstring(bench.chart(figures)).itertext())
+    with pytest.raises(ParameterError, match="'one by one'"):
+        bench.chart([figure for figure in figures if figure.group == "fleet"])
 
 
 def test_a_chart_without_matplotlib_names_the_extra(monkeypatch):

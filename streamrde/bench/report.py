@@ -13,9 +13,11 @@ from rich.table import Table
 
 from streamrde.bench import peers
 from streamrde.bench.measuring import Figure
-from streamrde.errors import MissingExtraError
+from streamrde.errors import MissingExtraError, ParameterError
 from streamrde.kernels import IMPLEMENTATION
 
+# The groups whose engines are whole libraries, each with a colour of its own.
+_DRAWN = ("one by one", "windows of 32", "batch")
 # Okabe and Ito's colours, which also those tell apart who see few; ours first.
 _COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
@@ -66,9 +68,10 @@ def duration(seconds: float) -> str:
 
 
 def chart(figures: list[Figure]) -> bytes:
-    """A dot per engine, a row per case, a panel per group that has peers, time on a logarithmic axis; an SVG file.
+    """Log-signatures beside those of other libraries: a dot an engine, a row a case, a panel a group; an SVG file.
 
     Raises:
+        ParameterError: none of the groups that it shows was measured.
         MissingExtraError: matplotlib is not installed.
     """
     try:
@@ -78,7 +81,9 @@ def chart(figures: list[Figure]) -> bytes:
     except ImportError:
         raise MissingExtraError("a chart", "bench") from None
     groups = [(group, list(members)) for group, members in groupby(figures, key=lambda figure: figure.group)]
-    panels = [panel for panel in groups if len({_library(figure) for figure in panel[1]}) > 1] or groups
+    panels = [panel for panel in groups if panel[0] in _DRAWN]
+    if not panels:
+        raise ParameterError(f"a chart shows the groups {', '.join(map(repr, _DRAWN))}: measure one of them")
     names = list(dict.fromkeys(_library(figure) for _, members in panels for figure in members))
     colours = dict(zip(names, _COLOURS, strict=False))
     heights = [len({figure.case for figure in members}) for _, members in panels]

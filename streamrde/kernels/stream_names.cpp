@@ -134,7 +134,7 @@ PyObject* names_names(PyObject* object, PyObject* slots) {
     end[0] = 0;
     for (npy_intp i = 0; i < count; ++i) {
         const std::string_view name = names->name(slot[i]);
-        std::memcpy(to + end[i], name.data(), name.size());
+        if (!name.empty()) std::memcpy(to + end[i], name.data(), name.size());
         end[i + 1] = end[i] + static_cast<std::int32_t>(name.size());
     }
     return Py_BuildValue("(NN)", offsets, bytes);
