@@ -212,7 +212,8 @@ def _pipe(job: Job) -> None:
 
     bundle = load(job.model)
     try:
-        source = pa.ipc.open_stream(sys.stdin.buffer) if "-" in job.patterns else None
+        # A reader of its own: one that still waits when the program stops must not hold Python's lock of sys.stdin.
+        source = pa.ipc.open_stream(open(0, "rb", closefd=False)) if "-" in job.patterns else None  # noqa: SIM115
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"standard input is no Arrow IPC stream ({error}); send one", path="-") from None
     predictions = predictions_of(source, job, bundle)

@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from queue import Full, Queue
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 _END: Any = object()
+# Seconds that a stopped reader has to end the read it is in.
+_PATIENCE = 2.0
 
 
 def read_ahead(items: Iterator[T], *, depth: int = 2) -> Iterator[T]:
     """The items in order, the next `depth` of them being made in a thread meanwhile."""
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
-        pending = deque(thread.submit(next, items, _END) for _ in range(depth))
-        while (item := pending.popleft().result()) is not _END:
-            pending.append(thread.submit(next, items, _END))
+    made: Queue[Any] = Queue(depth)
+    stopped = threading.Event()
+
+    def put(item: Any) -> None:
+        while not stopped.is_set():
+            with suppress(Full):
+                made.put(item, timeout=0.1)
+                return
+
+    def make() -> None:
+        try:
+            while not stopped.is_set() and (item := next(items, _END)) is not _END:
+                put(item)
+            put(_END)
+        except BaseException as error:
+            put(_Failed(error))
+
+    thread = threading.Thread(target=make, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := made.get()) is not _END:
+            if isinstance(item, _Failed):
+                raise item.error
             yield item
+    finally:
+        stopped.set()
+        # A read from a pipe may wait for ever: then it is left behind, or Ctrl-C would wait with it.
+        thread.join(timeout=_PATIENCE)
+
+
+class _Failed(NamedTuple):
+    error: BaseException
 
 
 class WriteBehind:

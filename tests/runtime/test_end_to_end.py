@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -285,29 +284,20 @@ def test_a_sink_that_fails_leaves_the_batch_unacknowledged(tmp_path, model):
 
 
 def test_ctrl_c_on_score_is_clean(tmp_path, model):
-    t, x = make_recording(0, 2_000_000)
-    pa.parquet.write_table(
-        pa.table({"stream_id": ["s"] * len(t), "t": t, "a": x[:, 0], "b": x[:, 1]}), tmp_path / "long.parquet"
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "streamrde",
-        "score",
-        tmp_path / "long.parquet",
-        "-m",
-        model,
-        "-o",
-        tmp_path / "p.csv",
-    ]
-    process = subprocess.Popen(
-        [*map(str, command)], stderr=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "80"}
-    )
+    t, x = make_recording(0, 20_000)
+    table = pa.table({"stream_id": ["s"] * len(t), "t": t, "a": x[:, 0], "b": x[:, 1]})
+    begun = pa.BufferOutputStream()
+    stream = pa.ipc.new_stream(begun, table.schema)
+    stream.write_table(table)
+    command = [sys.executable, "-m", "streamrde", "score", "-", "-m", str(model), "-o", str(tmp_path / "p.csv")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(begun.getvalue())
+    process.stdin.flush()  # the stream does not end, so that the interrupt surely comes in the middle
     deadline = time.monotonic() + 30
     while not list(tmp_path.glob(".p.csv*")) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert list(tmp_path.glob(".p.csv*"))
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert "Traceback" not in errors
-    assert process.returncode == 130
+    assert process.wait(60) == 130
+    assert b"Traceback" not in process.communicate()[1]
     assert not list(tmp_path.glob("*p.csv*"))  # half of the predictions must not pass for all
