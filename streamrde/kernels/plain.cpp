@@ -1,4 +1,4 @@
-// The usual case, many rows at a time: complete samples in order, no edge between them, nothing held.
+// The usual case, many rows at a time: complete samples in order, no edge in time between them, nothing held.
 //
 // What `take`, `settle` and `extend` do with such a row, and to the bit, without what they look at for all others.
 #include <cmath>
@@ -50,8 +50,6 @@ std::ptrdiff_t Loop::push_plain(Stream& stream, const double* t, const double* x
         if (every) {
             const double margin = 2 * edge_tolerance(origin, time);
             if (!(u > low + margin && u < high - margin)) break;
-        } else if (row[filled] + pieces + 1 == static_cast<double>(partition_.n)) {
-            break;  // it closes the window
         }
         if (run.count + 2 > longest_run) fold_run(run);
         double* dx = run.pieces.data() + run.count * size;
@@ -70,6 +68,13 @@ std::ptrdiff_t Loop::push_plain(Stream& stream, const double* t, const double* x
         pieces += every && partition_.hold ? 2 : 1;
         before = time;
         at = u;
+        if (!every && row[filled] + pieces == static_cast<double>(partition_.n)) {
+            row[last] = time;
+            row[cursor] = u;
+            stream.cause = i;
+            close_window(stream, time);
+            pieces = 0;
+        }
     }
     if (k == 0) return 0;
     row[filled] += pieces;

@@ -21,18 +21,18 @@ Shares share_out(const Rows& rows, int threads) {
     Shares shares;
     const std::ptrdiff_t count = rows.count;
     shares.order.resize(count);
-    std::iota(shares.order.begin(), shares.order.end(), std::ptrdiff_t{0});
     const std::int64_t* slot = rows.slots;
-    if (!std::is_sorted(slot, slot + count)) {
-        if (count >= rows.slots_in_table / 4) {
-            std::vector<std::ptrdiff_t> place(rows.slots_in_table + 1);
-            for (std::ptrdiff_t i = 0; i < count; ++i) ++place[slot[i] + 1];
-            std::partial_sum(place.begin(), place.end(), place.begin());
-            for (std::ptrdiff_t i = 0; i < count; ++i) shares.order[place[slot[i]]++] = i;
-        } else {
+    const bool sorted = std::is_sorted(slot, slot + count);
+    if (!sorted && count >= rows.slots_in_table / 4) {
+        std::vector<std::ptrdiff_t> place(rows.slots_in_table + 1);
+        for (std::ptrdiff_t i = 0; i < count; ++i) ++place[slot[i] + 1];
+        std::partial_sum(place.begin(), place.end(), place.begin());
+        for (std::ptrdiff_t i = 0; i < count; ++i) shares.order[place[slot[i]]++] = i;
+    } else {
+        std::iota(shares.order.begin(), shares.order.end(), std::ptrdiff_t{0});
+        if (!sorted)
             std::stable_sort(shares.order.begin(), shares.order.end(),
                              [slot](std::ptrdiff_t a, std::ptrdiff_t b) { return slot[a] < slot[b]; });
-        }
     }
     const std::ptrdiff_t parts = std::max<std::ptrdiff_t>(1, std::min<std::ptrdiff_t>(threads, count / rows_per_thread));
     shares.begin.push_back(0);
@@ -92,36 +92,52 @@ Closed join(const std::vector<Closed>& parts, const Loop& loop) {
     return all;
 }
 
-}  // namespace
-
-Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, Closed& closed) {
-    const Shares shares = share_out(rows, threads);
-    if (!drop) {
-        const Refusal refusal = loop.check(rows.table, rows.slots, rows.t, rows.x, shares.order.data(), rows.count);
-        if (refusal.fault != Fault::none) return refusal;
-    }
-    const std::size_t count = shares.begin.size() - 1;
-    std::vector<Closed> parts(count);
+// Runs every part, each in a thread of its own; where there are no more threads, in this one.
+template <typename Run>
+void run_parts(std::size_t count, const Run& run) {
     std::vector<char> failed(count, 0);
-    const auto run = [&](std::size_t part) {
+    const auto guarded = [&](std::size_t part) {
         try {
-            loop.push(rows.table, rows.slots, rows.t, rows.x, shares.order.data() + shares.begin[part],
-                      shares.begin[part + 1] - shares.begin[part], true, parts[part]);
+            run(part);
         } catch (const std::bad_alloc&) {
             failed[part] = 1;
         }
     };
     std::vector<std::thread> others;
+    others.reserve(count);
     std::size_t part = 1;
     try {
-        others.reserve(count);
-        for (; part < count; ++part) others.emplace_back(run, part);
-    } catch (const std::exception&) {  // no more threads: this one does their parts
-        for (; part < count; ++part) run(part);
+        for (; part < count; ++part) others.emplace_back(guarded, part);
+    } catch (const std::exception&) {
+        for (; part < count; ++part) guarded(part);
     }
-    run(0);
+    guarded(0);
     for (std::thread& other : others) other.join();
     if (std::find(failed.begin(), failed.end(), 1) != failed.end()) throw std::bad_alloc();
+}
+
+}  // namespace
+
+Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, Closed& closed) {
+    const Shares shares = share_out(rows, threads);
+    const std::size_t count = shares.begin.size() - 1;
+    const auto indices = [&](std::size_t part) { return shares.order.data() + shares.begin[part]; };
+    const auto size = [&](std::size_t part) { return shares.begin[part + 1] - shares.begin[part]; };
+    if (!drop) {
+        std::vector<Refusal> refusals(count);
+        run_parts(count, [&](std::size_t part) {
+            refusals[part] = loop.check(rows.table, rows.slots, rows.t, rows.x, indices(part), size(part));
+        });
+        Refusal earliest;
+        for (const Refusal& refusal : refusals)
+            if (refusal.fault != Fault::none && (earliest.fault == Fault::none || refusal.row < earliest.row))
+                earliest = refusal;
+        if (earliest.fault != Fault::none) return earliest;
+    }
+    std::vector<Closed> parts(count);
+    run_parts(count, [&](std::size_t part) {
+        loop.push(rows.table, rows.slots, rows.t, rows.x, indices(part), size(part), true, parts[part]);
+    });
     closed = join(parts, loop);
     return {};
 }

@@ -2,8 +2,10 @@
 
     python tests/benchmarks/fleet_scale.py [--streams 1000 1000000] [--rounds 7]
 
-Interleaved streams of four path channels, depth 3, windows of 64 samples, the smallest model. Each size runs in its own
-process, so that its memory is its own; threads are timed in turn within one process. Prints a JSON object a size.
+Interleaved streams of four path channels, depth 3, windows of 64 samples. "push" is the whole Fleet.push with the
+smallest model; "loop" is it without names, steps and record batches: order, edges, signatures, log-signatures. Beside
+them `LogSignature.push_many` of one stream, window by window. Each size runs in its own process, so that its memory is
+its own; what is compared is timed in turn. Prints a JSON object a size.
 """
 
 import argparse
@@ -22,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from streamrde import Fleet
+from streamrde import Fleet, LogSignature
 from streamrde.bench.kernels import smallest_model
 from streamrde.kernels import IMPLEMENTATION
 
-CHANNELS, DEPTH, LEAST_ROWS = 4, 3, 65_536
+CHANNELS, DEPTH, WINDOW, LEAST_ROWS = 4, 3, 64, 65_536
 
 
 def measure(streams: int, rounds: int) -> dict[str, object]:
@@ -48,20 +50,52 @@ def measure(streams: int, rounds: int) -> dict[str, object]:
 
     push(fleets[1])
     held = resident() - before
-    row = fleets[1]._table.rows.shape[1] * 8
-    push(fleets[1])
-    single = [push(fleets[1]) for _ in range(rounds)]
+    table = fleets[1]._table
+    slots = table.names.find(names.dictionary.to_pylist())[np.arange(rows) % streams]
     fleets[2] = Fleet(smallest_model(CHANNELS, DEPTH), threads=2)
-    push(fleets[2])
-    pairs = [(push(fleets[1]), push(fleets[2])) for _ in range(rounds)]
-    speedups = [one / two for one, two in pairs]
+    alone = LogSignature(CHANNELS, DEPTH)
+    windows = [
+        window.copy() for window in np.insert(x[: rows // WINDOW * WINDOW], 0, 0.0, axis=1).reshape(-1, WINDOW, 4)
+    ]
+
+    def loop(threads: int) -> float:
+        nonlocal clock
+        t = clock + 1.0 + np.arange(rows) // streams
+        clock = float(t[-1])
+        began = time.perf_counter()
+        table.loop.push(table.rows, slots, t, x, True, threads)
+        return (time.perf_counter() - began) / rows
+
+    def push_many() -> float:
+        began = time.perf_counter()
+        for window in windows:
+            alone.push_many(window)
+            alone.value()
+            alone.reset()
+        return (time.perf_counter() - began) / rows
+
+    runs = {
+        "push": lambda: push(fleets[1]),
+        "push, 2 threads": lambda: push(fleets[2]),
+        "loop": lambda: loop(1),
+        "loop, 2 threads": lambda: loop(2),
+        "push_many": push_many,
+    }
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):  # the first is not counted
+        for name, run in runs.items():
+            times[name].append(run())
+    ns = {name: np.array(values[1:]) * 1e9 for name, values in times.items()}
     return {
         "streams": streams,
         "rows_per_call": rows,
-        "ns_per_sample": spread(np.array(single) * 1e9),
+        "ns_per_sample": {name: spread(values) for name, values in ns.items()},
+        "push_over_push_many": spread(ns["push"] / ns["push_many"]),
+        "loop_over_push_many": spread(ns["loop"] / ns["push_many"]),
+        "push_two_threads_times_faster": spread(ns["push"] / ns["push, 2 threads"]),
+        "loop_two_threads_times_faster": spread(ns["loop"] / ns["loop, 2 threads"]),
         "bytes_per_stream": round(held / streams),
-        "bytes_per_row_of_the_table": row,
-        "two_threads_times_faster": spread(np.array(speedups)),
+        "bytes_per_row_of_the_table": table.rows.shape[1] * 8,
     }
 
 
