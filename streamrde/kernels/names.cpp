@@ -19,7 +19,7 @@ std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
 
 std::uint64_t word(const char* at, std::size_t bytes) {
     std::uint64_t value = 0;
-    std::memcpy(&value, at, bytes);
+    if (bytes) std::memcpy(&value, at, bytes);  // the place of an empty name may be null
     return value;
 }
 
