@@ -1,10 +1,10 @@
 #include "shares.hpp"
 
 #include <algorithm>
-#include <new>
 #include <numeric>
-#include <thread>
 #include <vector>
+
+#include "threads.hpp"
 
 namespace streamrde {
 namespace {
@@ -90,30 +90,6 @@ Closed join(const std::vector<Closed>& parts, const Loop& loop) {
               append_rows(all.first, part.first, i, loop.layout().values());
           });
     return all;
-}
-
-// Runs every part, each in a thread of its own; where there are no more threads, in this one.
-template <typename Run>
-void run_parts(std::size_t count, const Run& run) {
-    std::vector<char> failed(count, 0);
-    const auto guarded = [&](std::size_t part) {
-        try {
-            run(part);
-        } catch (const std::bad_alloc&) {
-            failed[part] = 1;
-        }
-    };
-    std::vector<std::thread> others;
-    others.reserve(count);
-    std::size_t part = 1;
-    try {
-        for (; part < count; ++part) others.emplace_back(guarded, part);
-    } catch (const std::exception&) {
-        for (; part < count; ++part) guarded(part);
-    }
-    guarded(0);
-    for (std::thread& other : others) other.join();
-    if (std::find(failed.begin(), failed.end(), 1) != failed.end()) throw std::bad_alloc();
 }
 
 }  // namespace

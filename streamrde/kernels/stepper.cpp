@@ -2,12 +2,11 @@
 #include "stepper.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <memory>
-#include <thread>
 
 #include "arrays.hpp"
+#include "threads.hpp"
 
 namespace streamrde {
 
@@ -213,7 +212,6 @@ private:
         const double work = static_cast<double>(steps.count) * model_.contracted * model_.features;
         const std::ptrdiff_t most = std::min<std::ptrdiff_t>(steps.count, static_cast<std::ptrdiff_t>(work / work_per_thread));
         const std::ptrdiff_t parts = std::max<std::ptrdiff_t>(1, std::min<std::ptrdiff_t>(threads, most));
-        std::atomic<bool> memory{true};
         const auto part = [&](std::ptrdiff_t i) {
             const std::ptrdiff_t begin = steps.count * i / parts, end = steps.count * (i + 1) / parts;
             Steps<T> own = steps;
@@ -222,21 +220,14 @@ private:
             own.logsig += begin * model_.features;
             if (own.previous) own.previous += begin * model_.features;
             if (own.error) own.error += begin;
-            try {
-                if (own.count) kernels().step(model_, own);
-            } catch (const std::bad_alloc&) {
-                memory = false;
-            }
+            if (own.count) kernels().step(model_, own);
         };
-        std::vector<std::thread> others;
         try {
-            for (std::ptrdiff_t i = 1; i < parts; ++i) others.emplace_back(part, i);
-        } catch (const std::exception&) {  // no more threads: this one does their parts
-            for (std::ptrdiff_t i = static_cast<std::ptrdiff_t>(others.size()) + 1; i < parts; ++i) part(i);
+            run_parts(static_cast<std::size_t>(parts), part);
+        } catch (const std::bad_alloc&) {
+            return false;
         }
-        part(0);
-        for (std::thread& other : others) other.join();
-        return memory;
+        return true;
     }
 
     Model<T> model_;
