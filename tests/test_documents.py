@@ -12,7 +12,7 @@ import pytest
 from streamrde import Gap
 from streamrde.config import FileDeadLettersConfig, RunConfig, StateConfig
 from streamrde.disk import read_toml
-from streamrde.models.train_config import load_train_config
+from streamrde.models.training.config import load_train_config
 from streamrde.scoring import Job
 
 ROOT = pathlib.Path(__file__).parents[1]

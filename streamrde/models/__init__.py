@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from streamrde.models.neural_rde import NeuralRDE, save, to_bundle
     from streamrde.models.onnx_export import export_onnx
     from streamrde.models.torch_stepper import TorchStepper
-    from streamrde.models.train_config import TrainConfig, load_train_config
-    from streamrde.models.training import train
+    from streamrde.models.training.config import TrainConfig, load_train_config
+    from streamrde.models.training.run import train
 
 __all__ = [
     "Imported",
@@ -33,14 +33,14 @@ _HOMES = {
     "Imported": "importers",
     "NeuralRDE": "neural_rde",
     "TorchStepper": "torch_stepper",
-    "TrainConfig": "train_config",
+    "TrainConfig": "training.config",
     "export_onnx": "onnx_export",
     "from_neural_rdes": "importers",
     "from_torchcde": "importers",
-    "load_train_config": "train_config",
+    "load_train_config": "training.config",
     "save": "neural_rde",
     "to_bundle": "neural_rde",
-    "train": "training",
+    "train": "training.run",
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamrde.models.train_config import AugmentConfig
+from streamrde.models.training.config import AugmentConfig
 
 Array = NDArray[np.float64]
 

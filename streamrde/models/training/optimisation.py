@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from streamrde.errors import ParameterError
 from streamrde.inference.fields import MLP
-from streamrde.models.examples import Batch, Example, collate
 from streamrde.models.neural_rde import NeuralRDE
-from streamrde.models.progress import Reporter
-from streamrde.models.train_config import TrainingConfig
+from streamrde.models.training.config import TrainingConfig
+from streamrde.models.training.examples import Batch, Example, collate
+from streamrde.models.training.progress import Reporter
 
 # Share of the steps over which the learning rate rises from 0; AdamW's second moments need some to settle.
 _WARM_UP = 0.05

@@ -17,9 +17,9 @@ import streamrde as sr
 from streamrde.errors import ConfigError, DataError, ParameterError
 from streamrde.inference.table import Counts
 from streamrde.models import train
-from streamrde.models.dataset import read_recordings
-from streamrde.models.examples import prepare
-from streamrde.models.train_config import as_train_config, load_train_config
+from streamrde.models.training.config import as_train_config, load_train_config
+from streamrde.models.training.examples import prepare
+from streamrde.models.training.recordings import read_recordings
 
 
 @pytest.fixture

@@ -17,15 +17,15 @@ from streamrde.disk import replace_file
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields import LogNCDE
-from streamrde.models.dataset import Recording, Split, read_recordings, split
-from streamrde.models.examples import Example, Variation, prepare
-from streamrde.models.initialisation import carries_samples, carry_sample, shrink_field
-from streamrde.models.measures import measure, predict, state_range
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
-from streamrde.models.optimisation import optimise
-from streamrde.models.progress import print_metrics
 from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets
-from streamrde.models.train_config import TrainConfig, as_train_config, load_train_config
+from streamrde.models.training.config import TrainConfig, as_train_config, load_train_config
+from streamrde.models.training.examples import Example, Variation, prepare
+from streamrde.models.training.initialisation import carries_samples, carry_sample, shrink_field
+from streamrde.models.training.measures import measure, predict, state_range
+from streamrde.models.training.optimisation import optimise
+from streamrde.models.training.progress import print_metrics
+from streamrde.models.training.recordings import Recording, Split, read_recordings, split
 
 Array = NDArray[np.float64]
 

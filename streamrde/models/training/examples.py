@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamrde.models.augmentation import augment
-from streamrde.models.dataset import Recording, pysiglib_logsigs, targets_at
-from streamrde.models.train_config import TrainConfig
+from streamrde.models.training.augmentation import augment
+from streamrde.models.training.config import TrainConfig
+from streamrde.models.training.recordings import Recording, pysiglib_logsigs, targets_at
 from streamrde.windowing.recorded import window_recordings
 
 Array = NDArray[np.float64]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamrde.models.examples import Example, collate
 from streamrde.models.neural_rde import NeuralRDE
+from streamrde.models.training.examples import Example, collate
 
 Array = NDArray[np.float64]
 

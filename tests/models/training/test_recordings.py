@@ -12,9 +12,9 @@ from pysiglib import torch_api
 
 import streamrde as sr
 from streamrde.errors import DataError
-from streamrde.models.augmentation import augment, random_rotation
-from streamrde.models.dataset import Recording, pysiglib_logsigs, read_recordings, split, targets_at
-from streamrde.models.train_config import AugmentConfig, SplitConfig, as_train_config
+from streamrde.models.training.augmentation import augment, random_rotation
+from streamrde.models.training.config import AugmentConfig, SplitConfig, as_train_config
+from streamrde.models.training.recordings import Recording, pysiglib_logsigs, read_recordings, split, targets_at
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import Partition
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamrde.connectors.arrow import read
 from streamrde.connectors.samples import Columns
 from streamrde.errors import ConfigError, DataError
-from streamrde.models.train_config import DataConfig, SplitConfig
+from streamrde.models.training.config import DataConfig, SplitConfig
 from streamrde.windowing.cutting import Runs
 from streamrde.windowing.logsigs import explain_unusable
 from streamrde.windowing.order import Order
