@@ -6,7 +6,7 @@ import os
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -39,13 +39,24 @@ def read_toml(path: str | os.PathLike[str], kind: type[S]) -> S:
         ConfigError: the file is missing or no TOML, a key is unknown, missing or of a wrong type, or a value cannot
             work; names the file and the key.
     """
+    tables = read_tables(path)
     try:
-        return msgspec.convert(tomllib.loads(Path(path).read_text(encoding="utf-8")), kind)
+        return msgspec.convert(tables, kind)
+    except (msgspec.ValidationError, StreamRDEError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def read_tables(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a TOML file into plain tables.
+
+    Raises:
+        ConfigError: the file is missing or no TOML; names the file.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}; give the path of a TOML file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text; give the path of a TOML file") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except (msgspec.ValidationError, StreamRDEError) as error:
-        raise ConfigError(f"{path}: {error}") from None

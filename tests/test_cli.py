@@ -173,3 +173,27 @@ def test_measures_are_shown_as_tables(monkeypatch, capsys, tmp_path, heads):
     assert status == 0
     for text in ("rmse", "99 % of |error|", "(mm)", *(("kind: Windows by class", "size: Errors") if heads else ())):
         assert text in out
+
+
+def test_train_takes_settings_and_a_seed(monkeypatch, capsys, tmp_path):
+    pytest.importorskip("torch", reason="training needs torch")
+    from models.recordings import config_for, write_recordings
+
+    tables = config_for(write_recordings(tmp_path))
+    lines = []
+    for name, table in tables.items():
+        field = table.pop("field", None)
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value).replace(': ', ' = ')}" for key, value in table.items())]
+        lines += [f"[{name}.field]", 'field = "mlp"', f"width = {field['width']}"] if field else []
+    path = tmp_path / "run.toml"
+    path.write_text("\n".join(lines).replace('"name" = ', "name = ").replace('"unit" = ', "unit = "))
+    arguments = ("train", path, "--json", "--set", "training.epochs=1", "--set", f"output.model={tmp_path / 'm'}")
+    status, out, _ = call(monkeypatch, capsys, *arguments, "--seed", "1")
+    assert status == 0
+    assert json.loads(out)["epochs"] == 1
+    first = sr.load(tmp_path / "m").fingerprint
+    call(monkeypatch, capsys, *arguments, "--seed", "2")
+    assert sr.load(tmp_path / "m").fingerprint != first
+    status, _, err = call(monkeypatch, capsys, "train", path, "--set", "training.epoch=1")
+    assert status == 1
+    assert "unknown field `epoch`" in err

@@ -13,16 +13,21 @@ from streamrde.cli.printing import print_json
 
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file, such as configs/watch.toml.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value that takes the place of the file's; repeat for more.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Short for --set training.seed=SEED.")] = None,
     json: Json = False,
 ) -> None:
     """Train a Neural RDE on recorded files and write the model.
 
-    Example: `streamrde train configs/watch.toml`
+    Example: `streamrde train configs/watch.toml --seed 1 --set training.epochs=5 --set output.model=""`
     """
     from rich.console import Console
 
     from streamrde import models
 
-    bundle = models.train(config, console=Console(stderr=json))
+    settings = [*(settings or []), *([] if seed is None else [f"training.seed={seed}"])]
+    bundle = models.train(config, settings=settings, console=Console(stderr=json))
     if json:
         print_json(bundle.header.metrics)

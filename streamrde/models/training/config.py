@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from streamrde.disk import read_toml
-from streamrde.errors import ConfigError
+from streamrde.disk import read_tables
+from streamrde.errors import ConfigError, StreamRDEError
 from streamrde.inference.bundle import Depth, Emit, Pooling, Task
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fields.motion import Positive
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
+from streamrde.models.training.overrides import override
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.order import Order
@@ -195,21 +196,27 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ConfigError("split.validation and split.test list values: set split.column to the column they are of")
 
 
-def load_train_config(path: str | os.PathLike[str]) -> TrainConfig:
-    """Read a training run's TOML file; raises ConfigError as `read_toml`."""
-    config = read_toml(path, TrainConfig)
+def load_train_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> TrainConfig:
+    """Read a training run's TOML file.
+
+    Args:
+        settings: keys that are set anew, such as ``training.epochs=5``; see `override`.
+    Raises:
+        ConfigError: as `read_toml`; names the file, and the settings.
+    """
+    tables = read_tables(path)
     try:
-        config.check()
+        return as_train_config(tables, settings)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    return config
+        where = f"{path} with {' '.join(settings)}" if settings else path
+        raise ConfigError(f"{where}: {error}") from None
 
 
-def as_train_config(tables: object) -> TrainConfig:
-    """A TrainConfig from a mapping of tables; raises ConfigError with the key's path."""
+def as_train_config(tables: Mapping[str, Any], settings: Sequence[str] = ()) -> TrainConfig:
+    """A TrainConfig from tables, some of their keys set anew; raises ConfigError with the key's path."""
     try:
-        config = msgspec.convert(tables, TrainConfig)
-    except msgspec.ValidationError as error:
+        config = msgspec.convert(override(tables, settings), TrainConfig)
+    except (msgspec.ValidationError, StreamRDEError) as error:
         raise ConfigError(str(error)) from None
     config.check()
     return config

@@ -31,7 +31,10 @@ Array = NDArray[np.float64]
 
 
 def train(
-    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str], *, console: Console | None = None
+    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    settings: Sequence[str] = (),
+    console: Console | None = None,
 ) -> Bundle:
     """Train a model as a configuration says, and write it where `output.model` says.
 
@@ -39,6 +42,7 @@ def train(
 
     Args:
         config: a TrainConfig, its tables as a mapping, or the path of a TOML file.
+        settings: keys of it that are set anew, as ``["training.epochs=5", "model.hidden=64"]``.
         console: where progress and measures are shown; by default standard output.
     Raises:
         ConfigError: an unknown key, a wrong type, or a split that cannot be made.
@@ -46,11 +50,9 @@ def train(
         ParameterError: a channel or target that never changes, or a training that diverged.
     """
     if isinstance(config, (str, os.PathLike)):
-        config = load_train_config(config)
-    elif not isinstance(config, TrainConfig):
-        config = as_train_config(config)
+        config = load_train_config(config, settings)
     else:
-        config.check()
+        config = as_train_config(config if isinstance(config, Mapping) else msgspec.to_builtins(config), settings)
     console = console or Console()
     recordings = read_recordings(config.data, group=config.split.column, order=config.order)
     parts = split(recordings, config.split)
