@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from streamrde.inference.fields import MLP
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.config import TrainingConfig
 from streamrde.models.training.examples import Batch, Example, collate
+from streamrde.models.training.history import Epoch, History
 from streamrde.models.training.progress import Reporter
 
 # Share of the steps over which the learning rate rises from 0; AdamW's second moments need some to settle.
@@ -31,8 +33,8 @@ def optimise(
     *,
     device: torch.device,
     console: Console,
-) -> int:
-    """Fit `model` in place and return the number of the epoch whose weights it has, from 1.
+) -> History:
+    """Fit `model` in place; it ends with the weights of the history's best epoch.
 
     With validation streams these are the weights with the least validation loss, else the last ones. Ctrl-C stops after
     the first epoch with what there is.
@@ -54,20 +56,23 @@ def optimise(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     averaged = copy.deepcopy(model) if config.averaging else model
     best, best_loss, best_weights = 0, math.inf, None
-    epoch = 0
+    epoch, epochs = 0, []
     try:
         with Reporter(console, config.epochs) as reporter:
             for epoch in range(1, config.epochs + 1):
+                began = time.perf_counter()
                 examples = variants(epoch)
                 order = rng.permutation(len(examples))
-                total = 0.0
+                total, rate = 0.0, 0.0
+                norms: list[float] = []
                 for start in range(0, len(order), size):
                     batch = collate([examples[i] for i in order[start : start + size]], device)
                     loss = batch_loss(model, batch, label_smoothing=config.label_smoothing, dropout=config.dropout)
                     total += float(loss.detach()) * len(batch.x0)
                     optimiser.zero_grad()
                     loss.backward()  # type: ignore[no-untyped-call]
-                    nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)
+                    norms.append(float(nn.utils.clip_grad_norm_(model.parameters(), config.gradient_norm)))
+                    rate = float(schedule.get_last_lr()[0])
                     optimiser.step()
                     schedule.step()
                     if averaged is not model:
@@ -77,7 +82,18 @@ def optimise(
                 better = validated is not None and validated < best_loss
                 if validated is not None and better:
                     best, best_loss, best_weights = epoch, validated, copy.deepcopy(averaged.state_dict())
-                reporter.epoch(epoch, total / max(1, len(examples)), validated, best=better)
+                epochs.append(
+                    Epoch(
+                        number=epoch,
+                        loss=total / max(1, len(examples)),
+                        validation_loss=validated,
+                        monitored=validated,
+                        learning_rate=rate,
+                        gradient_norm=float(np.mean(norms)),
+                        seconds=time.perf_counter() - began,
+                    )
+                )
+                reporter.epoch(epochs[-1], best=better)
                 if validation and config.patience and epoch - best >= config.patience:
                     console.print(f"no better validation loss for {config.patience} epochs: stopped", highlight=False)
                     break
@@ -88,7 +104,7 @@ def optimise(
     if best_weights is None:
         best, best_weights = epoch, averaged.state_dict()
     model.load_state_dict(best_weights)
-    return best
+    return History(monitor="loss", epochs=tuple(epochs), best=best)
 
 
 def batch_loss(model: NeuralRDE, batch: Batch, *, label_smoothing: float = 0.0, dropout: float = 0.0) -> Tensor:

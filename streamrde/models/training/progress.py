@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from streamrde.models.training.history import Epoch
+
 
 class Reporter:
     """Reports epochs to `console`; a context manager."""
@@ -35,11 +37,11 @@ class Reporter:
         if self._bar is not None:
             self._bar.stop()
 
-    def epoch(self, number: int, loss: float, validation: float | None, *, best: bool) -> None:
-        """One epoch has ended; `number` counts from 1."""
-        text = f"loss {loss:.4f}" + (
-            "" if validation is None else f"  validation {validation:.4f}{' *' if best else ''}"
-        )
+    def epoch(self, epoch: Epoch, *, best: bool) -> None:
+        """One epoch has ended."""
+        number, text = epoch.number, f"loss {epoch.loss:.4f}"
+        if epoch.validation_loss is not None:
+            text += f"  validation {epoch.validation_loss:.4f}{' *' if best else ''}"
         if self._bar is not None:
             self._bar.update(self._task, completed=number, description=text)
         elif number % self._every == 0 or number in (1, self._epochs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets
 from streamrde.models.training.config import TrainConfig, as_train_config, load_train_config
 from streamrde.models.training.examples import Example, Variation, prepare
+from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.initialisation import carries_samples, carry_sample, shrink_field
 from streamrde.models.training.measures import measure, predict, state_range
 from streamrde.models.training.optimisation import optimise
@@ -58,7 +59,7 @@ def train(
     parts = split(recordings, config.split)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        bundle = fit(config, parts, console=console)
+        bundle = fit(config, parts, console=console).bundle
     if config.output.model:
         bundle.save(config.output.model)
         console.print(f"model written to {config.output.model}", highlight=False)
@@ -68,9 +69,45 @@ def train(
     return bundle
 
 
-def fit(config: TrainConfig, parts: Split, *, console: Console) -> Bundle:
+def fit(config: TrainConfig, parts: Split, *, console: Console) -> Fitted:
     """Train on one part of the streams, stop by another, measure all."""
-    names = [channel.name for channel in config.data.channels]
+    data = _prepare(config, parts, console)
+    model = _begin(config, parts, data)
+    device = torch.device(config.training.device)
+    model.to(device)
+
+    def variants(epoch: int) -> list[Example]:
+        if not config.augment.active:
+            return data.examples["train"]
+        # Seeded by epoch: an epoch's variants do not depend on what was drawn before.
+        variation = Variation(np.random.default_rng((config.training.seed, epoch)), data.deviation)
+        return prepare(parts.train, config, fills=data.fills, classes=data.classes, variation=variation)
+
+    history = optimise(model, variants, data.examples["validation"], config.training, device=device, console=console)
+    size = config.training.batch_size
+    predicted = {
+        part: Predicted(examples, predict(model, examples, batch_size=size, device=device))
+        for part, examples in data.examples.items()
+    }
+    metrics = {"epochs": float(history.best)} | _metrics(config, parts, predicted)
+    print_metrics(console, metrics)
+    model.set_range(*state_range(model, data.examples["train"], batch_size=size, device=device))
+    bundle = to_bundle(model)
+    return Fitted(Bundle(msgspec.structs.replace(bundle.header, metrics=metrics), bundle.tensors), history, predicted)
+
+
+class _Prepared(NamedTuple):
+    """The streams' windows, and what was read off the training streams for them."""
+
+    classes: tuple[str, ...]
+    fills: Array
+    """Value of each data channel before it is observed, (C-1,)."""
+    deviation: Array
+    """Standard deviation of each data channel, (C-1,)."""
+    examples: dict[str, list[Example]]
+
+
+def _prepare(config: TrainConfig, parts: Split, console: Console) -> _Prepared:
     classes = _classes(parts, config)
     fills, deviation = _moments(parts.train)
     examples = {
@@ -82,41 +119,37 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Bundle:
             console.print(f"{part}: {short} of {len(recordings)} streams are too short for a window and left out")
     if not examples["train"]:
         raise ConfigError("no training stream has a window: shorten windows, or use longer recordings")
+    return _Prepared(classes, fills, deviation, examples)
 
-    model = _model(config, fills, classes)
+
+def _begin(config: TrainConfig, parts: Split, data: _Prepared) -> NeuralRDE:
+    """The model as training begins with it."""
+    names = [channel.name for channel in config.data.channels]
+    model = _model(config, data.fills, data.classes)
+    logsigs = [example.logsigs for example in data.examples["train"]]
     shift, scale, logsig_scale = fit_inputs(
-        [r.x for r in parts.train], [e.logsigs for e in examples["train"]], names, channels=model.header.path_channels
+        [recording.x for recording in parts.train], logsigs, names, channels=model.header.path_channels
     )
     if isinstance(config.model.field, LogNCDE):
         logsig_scale = along_words(logsig_scale, config.model.depth)
-    outputs = (np.zeros(len(classes)), np.ones(len(classes)))
-    if not classes:
-        outputs = fit_targets([example.target for example in examples["train"]], config.data.targets)
+    outputs = (np.zeros(len(data.classes)), np.ones(len(data.classes)))
+    if not data.classes:
+        outputs = fit_targets([example.target for example in data.examples["train"]], config.data.targets)
     model.set_scaling(Scaling(shift, scale, logsig_scale, *outputs))
     shrink_field(model, config.training.field_gain)
     if config.training.start == "sample" and carries_samples(model):
         carry_sample(model)
-    device = torch.device(config.training.device)
-    model.to(device)
+    return model
 
-    def variants(epoch: int) -> list[Example]:
-        if not config.augment.active:
-            return examples["train"]
-        # Seeded by epoch: an epoch's variants do not depend on what was drawn before.
-        variation = Variation(np.random.default_rng((config.training.seed, epoch)), deviation)
-        return prepare(parts.train, config, fills=fills, classes=classes, variation=variation)
 
-    epochs = optimise(model, variants, examples["validation"], config.training, device=device, console=console)
-    metrics = {"epochs": float(epochs)}
-    for part, members in examples.items():
-        predictions = predict(model, members, batch_size=config.training.batch_size, device=device)
-        for name, value in measure(members, predictions, seconds=config.output.seconds).items():
+def _metrics(config: TrainConfig, parts: Split, predicted: dict[str, Predicted]) -> dict[str, float]:
+    """The measures of each part."""
+    metrics = {}
+    for part, (examples, outputs) in predicted.items():
+        for name, value in measure(examples, outputs, seconds=config.output.seconds).items():
             metrics[f"{part}_{name}"] = value
-        metrics[f"{part}_streams_too_short"] = float(_without_window(getattr(parts, part), members))
-    print_metrics(console, metrics)
-    model.set_range(*state_range(model, examples["train"], batch_size=config.training.batch_size, device=device))
-    bundle = to_bundle(model)
-    return Bundle(msgspec.structs.replace(bundle.header, metrics=metrics), bundle.tensors)
+        metrics[f"{part}_streams_too_short"] = float(_without_window(getattr(parts, part), examples))
+    return metrics
 
 
 def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralRDE:

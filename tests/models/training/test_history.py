@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from models.recordings import config_for, write_recordings
+from rich.console import Console
+
+from streamrde.models.training.config import as_train_config
+from streamrde.models.training.recordings import read_recordings, split
+from streamrde.models.training.run import fit
+
+
+def fitted(tmp_path, **tables):
+    config = as_train_config(config_for(write_recordings(tmp_path), **tables))
+    parts = split(read_recordings(config.data, group=config.split.column), config.split)
+    return fit(config, parts, console=Console(file=io.StringIO()))
+
+
+def test_a_run_keeps_what_happened_in_each_epoch(tmp_path) -> None:
+    result = fitted(tmp_path, training={"epochs": 4, "patience": 0})
+    history = result.history
+    assert [epoch.number for epoch in history.epochs] == [1, 2, 3, 4]
+    assert history.best == 1 + int(np.argmin([epoch.validation_loss for epoch in history.epochs]))
+    assert result.bundle.header.metrics["epochs"] == history.best
+    for epoch in history.epochs:
+        assert epoch.seconds > 0
+        assert epoch.loss > 0
+        assert epoch.gradient_norm > 0
+        assert epoch.skipped == 0
+    assert history.epochs[-1].learning_rate < history.epochs[0].learning_rate
+
+
+def test_a_run_keeps_its_predictions_of_every_part(tmp_path) -> None:
+    result = fitted(tmp_path, training={"epochs": 1})
+    assert {part: len(examples) for part, (examples, _) in result.parts.items()} == {
+        "train": 18,
+        "validation": 3,
+        "test": 3,
+    }
+    for examples, outputs in result.parts.values():
+        assert [y.shape for y in outputs] == [(len(example.logsigs), 2) for example in examples]
+
+
+def test_without_validation_the_last_epoch_is_kept(tmp_path) -> None:
+    split = {"validation": [], "test": [7]}
+    history = fitted(tmp_path, training={"epochs": 2}, split=split).history
+    assert history.best == 2
+    assert history.epochs[0].validation_loss is None
+    assert history.epochs[0].monitored is None
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_the_metrics_are_those_of_the_predictions(tmp_path, part) -> None:
+    result = fitted(tmp_path, training={"epochs": 2})
+    examples, outputs = result.parts[part]
+    right = [y[-1].argmax() == example.target for example, y in zip(examples, outputs, strict=True)]
+    assert np.mean(right) == result.bundle.header.metrics[f"{part}_accuracy_end"]
