@@ -50,7 +50,7 @@ def test_inspect_shows_the_card(monkeypatch, capsys, model):
     monkeypatch.setenv("COLUMNS", "120")
     status, out, _ = call(monkeypatch, capsys, "inspect", model)
     assert status == 0
-    for fact in ("a toy", "classification", "x (m), y, z", "1 s each", "depth 3", "test_accuracy", "0.75", "m/s2"):
+    for fact in ("a toy", "classification", "x (m), y, z", "1 s each", "depth 3", "accuracy", "0.75", "m/s2"):
         assert fact in out
 
 

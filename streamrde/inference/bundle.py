@@ -29,9 +29,10 @@ from streamrde.windowing.norms import norm_limits
 from streamrde.windowing.policies import Adaptive, Every, Interpolation, WindowPolicy, Windows
 from streamrde.windowing.rows import Partition
 
-FORMAT = 2
-"""1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads."""
-_READABLE = (1, 2)
+FORMAT = 3
+"""1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
+the model was trained, notes."""
+_READABLE = (1, 2, 3)
 _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
 _MAX_HEADER = 16 << 20
@@ -104,7 +105,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Versions of the software that made the file."""
     metrics: dict[str, float] = {}
     """What training measured, e.g. ``{"test_accuracy": 0.95}``."""
+    training: dict[str, str] = {}
+    """How the model was trained, for people: data, split, seed, epochs, digest of the configuration."""
     description: str = ""
+    notes: str = ""
+    """What the model is meant for and where its limits are."""
 
     @property
     def path_channels(self) -> int:
@@ -181,7 +186,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 # What may differ between two models of which one takes over the other's streams.
-_OF_NO_STATE = ("format", "field", "solver", "versions", "metrics", "description")
+_OF_NO_STATE = ("format", "field", "solver", "versions", "metrics", "training", "description", "notes")
 
 
 def header_differences(old: Header, new: Header) -> list[str]:
@@ -239,8 +244,10 @@ class Bundle:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what decides a prediction (header without metrics, and tensors), hexadecimal."""
-        header = msgspec.structs.replace(self.header, format=FORMAT, metrics={}, versions={}, description="")
+        """SHA-256 of what decides a prediction (tensors, and the header without what tells of it), hexadecimal."""
+        header = msgspec.structs.replace(
+            self.header, format=FORMAT, metrics={}, versions={}, training={}, description="", notes=""
+        )
         # A field at its default is left out, so that a later format's new fields do not change an old model's.
         told = {
             f.name: value for f in msgspec.structs.fields(header) if (value := getattr(header, f.name)) != f.default

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -11,38 +15,95 @@ from streamrde.inference.fields import Linear
 from streamrde.windowing.policies import Count, Every
 
 
+class Section(NamedTuple):
+    """A part of the card: a table with a heading."""
+
+    title: str
+    rows: Sequence[tuple[str, ...]]
+    columns: tuple[str, ...] = ()
+    """Headings of the columns; none where rows are a name and a text."""
+
+
+def sections(bundle: Bundle) -> list[Section]:
+    """The card's sections, those that a model has nothing to say in left out."""
+    header = bundle.header
+    channels = [(channel.name, channel.unit or "-", f"{channel.fill:.6g}") for channel in header.channels]
+    found = [
+        Section(
+            "what it is for", [(name, text) for name in ("description", "notes") if (text := getattr(header, name))]
+        ),
+        Section("what it takes", _takes(header)),
+        Section("channels", channels, ("name", "unit", "value before first observed")),
+        Section("what it gives", _gives(bundle)),
+        Section("the model", _model(bundle)),
+        Section("how it was trained", [*header.training.items(), ("made with", _versions(header))]),
+        measured(header.metrics),
+    ]
+    return [section for section in found if section.rows]
+
+
 def card(bundle: Bundle, name: str) -> Group:
     """The card as something rich can print."""
-    header = bundle.header
-    facts = Table(show_header=False, box=None, pad_edge=False)
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column()
-    for what, value in _facts(bundle):
-        facts.add_row(what, value)
-    channels = Table(title="channels", title_justify="left", pad_edge=False)
-    for column in ("name", "unit", "value before first observed"):
-        channels.add_column(column)
-    for channel in header.channels:
-        channels.add_row(channel.name, channel.unit or "-", f"{channel.fill:.6g}")
-    parts: list[Text | Table] = [Text(f"{name}  {header.description}", style="bold"), facts, channels]
-    if header.metrics:
-        measured = Table(title="measured in training", title_justify="left", pad_edge=False)
-        measured.add_column("metric")
-        measured.add_column("value", justify="right")
-        for metric, number in header.metrics.items():
-            measured.add_row(metric, f"{number:.6g}")
-        parts.append(measured)
+    parts: list[Text | Table] = [Text(name, style="bold")]
+    for section in sections(bundle):
+        plain = not section.columns
+        table = Table(
+            show_header=not plain,
+            box=None if plain else box.SIMPLE_HEAD,
+            show_edge=False,
+        )
+        for i, heading in enumerate(section.columns or ("", "")):
+            number = section.title == _MEASURED and i > 0
+            table.add_column(heading, justify="right" if number else "left", no_wrap=plain and i == 0, overflow="fold")
+        for row in section.rows:
+            table.add_row(*map(Text, row))
+        parts += [Text(f"\n{section.title}", style="bold"), table]
     return Group(*parts)
 
 
-def _facts(bundle: Bundle) -> list[tuple[str, str]]:
-    header, field = bundle.header, bundle.header.field
-    heads = [(head.name or "outputs", f"{head.task}: {_outputs(head)}") for head in header.parts]
+_MEASURED = "measured in training"
+_PARTS = ("train", "validation", "test")
+
+
+def measured(metrics: Mapping[str, float]) -> Section:
+    """Measures such as ``{"test_rmse": 1.5}``, a row each, a column per part of the data; what is of no part first."""
+    found: dict[str, dict[str, str]] = {}
+    for name, value in metrics.items():
+        part, _, measure = name.partition("_")
+        if part not in _PARTS or not measure:
+            part, measure = "", name
+        found.setdefault(measure, {})[part] = f"{value:.5g}"
+    parts = [part for part in _PARTS if any(part in values for values in found.values())]
+    alone = [measure for measure, values in found.items() if "" in values]
+    columns = ("measure", *parts, *([""] if alone else []))
+    order = [*alone, *(measure for measure in found if measure not in alone)]
+    rows = [(measure.replace("_", " "), *(found[measure].get(part, "") for part in columns[1:])) for measure in order]
+    return Section(_MEASURED, rows, columns)
+
+
+def _takes(header: Header) -> list[tuple[str, ...]]:
+    missing = [name for name in ("counts", "elapsed") if getattr(header.missing, name)]
+    gap = header.gap
     return [
-        *heads,
-        ("read out", f"{_POOLED[header.pooling]}, {_EMITTED[header.emit]}"),
         ("windows", _windows(header)),
         ("interpolation", header.interpolation),
+        ("missing values", f"channels for {' and '.join(missing)} are added" if missing else "are interpolated"),
+        ("gaps", "go unnoticed" if gap is None else f"longer than {gap.seconds:g} s: the state is {_GAPS[gap.state]}"),
+    ]
+
+
+def _gives(bundle: Bundle) -> list[tuple[str, ...]]:
+    header = bundle.header
+    return [
+        *((head.name or "outputs", f"{head.task}: {_outputs(head)}") for head in header.parts),
+        ("when", _EMITTED[header.emit]),
+        ("flags", f"where the state leaves its range in training, {_range(bundle)}" if header.hidden_range else "none"),
+    ]
+
+
+def _model(bundle: Bundle) -> list[tuple[str, ...]]:
+    header, field = bundle.header, bundle.header.field
+    return [
         (
             "log-signature",
             f"depth {header.depth}, {header.path_channels} channels with time, {header.logsig_channels} features",
@@ -51,13 +112,13 @@ def _facts(bundle: Bundle) -> list[tuple[str, str]]:
         ("field", field.summary(header.hidden)),
         *([] if isinstance(field, Linear) else [("solver", _solver(header))]),
         ("decay", _decay(bundle)),
-        ("range in training", _range(bundle)),
+        ("read out", _POOLED[header.pooling]),
         ("parameters", f"{bundle.parameters:,} {header.dtype}"),
-        ("made with", ", ".join(f"{package} {version}" for package, version in header.versions.items()) or "-"),
         ("fingerprint", bundle.fingerprint),
     ]
 
 
+_GAPS = {"reset": "begun anew", "carry": "carried on"}
 _POOLED = {"state": "the state", "mean": "the mean of the states so far"}
 _EMITTED = {"every": "after every window", "last": "when the stream ends"}
 
@@ -82,9 +143,11 @@ def _decay(bundle: Bundle) -> str:
 
 
 def _range(bundle: Bundle) -> str:
-    if not bundle.header.hidden_range:
-        return "not known"
     return f"{bundle.tensors['range.low'].min():.3g} to {bundle.tensors['range.high'].max():.3g}"
+
+
+def _versions(header: Header) -> str:
+    return ", ".join(f"{package} {version}" for package, version in header.versions.items()) or "-"
 
 
 def _windows(header: Header) -> str:

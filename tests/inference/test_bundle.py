@@ -48,6 +48,7 @@ def test_what_is_saved_is_loaded(tmp_path, windows):
 def test_the_fingerprint_is_of_what_decides_a_prediction():
     bundle = make_bundle()
     assert make_bundle(metrics={"accuracy": 1.0}, description="x").fingerprint == bundle.fingerprint
+    assert make_bundle(training={"seed": "1"}, notes="x").fingerprint == bundle.fingerprint
     assert make_bundle(windows=sr.Every(2.0)).fingerprint != bundle.fingerprint
     assert make_bundle(seed=1).fingerprint != bundle.fingerprint
 

@@ -84,6 +84,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     interpolation: Interpolation = "linear"
     dtype: Literal["float32", "float64"] = "float32"
     description: str = ""
+    notes: str = ""
+    """What the model is meant for and where its limits are; stored with it, as the description."""
 
 
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -26,6 +26,7 @@ from streamrde.models.training.initialisation import carries_samples, carry_samp
 from streamrde.models.training.measures import measure, predict, state_range
 from streamrde.models.training.optimisation import optimise
 from streamrde.models.training.progress import print_metrics
+from streamrde.models.training.provenance import provenance
 from streamrde.models.training.recordings import Recording, Split, read_recordings, split
 
 Array = NDArray[np.float64]
@@ -93,7 +94,9 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Fitted:
     print_metrics(console, metrics)
     model.set_range(*state_range(model, data.examples["train"], batch_size=size, device=device))
     bundle = to_bundle(model)
-    return Fitted(Bundle(msgspec.structs.replace(bundle.header, metrics=metrics), bundle.tensors), history, predicted)
+    told = provenance(config, parts, epoch=history.best)
+    header = msgspec.structs.replace(bundle.header, metrics=metrics, training=told, notes=config.model.notes)
+    return Fitted(Bundle(header, bundle.tensors), history, predicted)
 
 
 class _Prepared(NamedTuple):

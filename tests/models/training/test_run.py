@@ -42,6 +42,9 @@ def test_classification_learns_which_way_a_stream_turns(files, tmp_path) -> None
     assert {"train_streams": 18.0, "validation_streams": 3.0, "test_streams": 3.0}.items() <= metrics.items()
     assert 0 <= metrics["test_accuracy_1s"] <= 1
     assert sr.load(out["model"]).fingerprint == bundle.fingerprint
+    assert bundle.header.training["streams"] == "18 for training, 3 for validation, 3 for testing"
+    assert bundle.header.training["split"] == "by subject; validation: 6; test: 7"
+    assert bundle.header.training["epochs"].endswith(" of 25")
     assert json.loads((tmp_path / "out" / "m.json").read_text()) == metrics
     shown = console.file.getvalue()
     assert "epoch 1/25" in shown
