@@ -179,20 +179,38 @@ class NeuralRDE(nn.Module):
         """
         return self.outputs(self.pooled(self.hidden_states(x0, logsigs, precontract=precontract)[:, 1:]))
 
-    def pooled(self, states: Tensor) -> Tensor:
-        """What of the states after each window, (N, K, hidden), is read out: themselves, or their running mean."""
+    def pooled(self, states: Tensor, *, total: Tensor | None = None, count: int = 0) -> Tensor:
+        """What of the states after each window, (N, K, hidden), is read out: themselves, or their running mean.
+
+        Args:
+            total: sum of the states after the `count` windows that came before, (N, hidden); None: there were none.
+        """
         if self.header.pooling == "state":
             return states
-        counts = torch.arange(1, states.shape[1] + 1, dtype=states.dtype, device=states.device)
-        return states.cumsum(dim=1) / counts[:, None]
+        counts = torch.arange(1 + count, states.shape[1] + 1 + count, dtype=states.dtype, device=states.device)
+        sums = states.cumsum(dim=1)
+        return (sums if total is None else sums + total[:, None]) / counts[:, None]
 
     def hidden_states(
-        self, x0: Tensor, logsigs: Tensor, *, precontract: bool = True, mask: Tensor | None = None
+        self,
+        x0: Tensor,
+        logsigs: Tensor,
+        *,
+        precontract: bool = True,
+        mask: Tensor | None = None,
+        start: Tensor | None = None,
+        before: Tensor | None = None,
     ) -> Tensor:
         """The state at every window edge, (N, K+1, hidden).
 
-        Arguments and errors as for `forward`; `mask`, (N, width), multiplies the output of the last hidden layer of F
-        in every window, which is how training drops features.
+        Arguments and errors as for `forward`, and, where streams go on from windows that came before:
+
+        Args:
+            mask: multiplies the output of the last hidden layer of F in every window, (N, width), which is how training
+                drops features.
+            start: the states to go on from, (N, hidden); None: what x0 gives.
+            before: log-signatures, unscaled, of the windows before the first of `logsigs`, (N, B), for the first stage
+                where that sees the window before; None: there was none.
         """
         channels, features = self.header.path_channels, self.header.logsig_channels
         if x0.ndim != 2 or x0.shape[1] != channels:
@@ -200,8 +218,10 @@ class NeuralRDE(nn.Module):
         if logsigs.ndim != 3 or logsigs.shape[0] != x0.shape[0] or logsigs.shape[2] != features:
             raise ShapeError(f"logsigs has shape {tuple(logsigs.shape)}; expected ({x0.shape[0]}, K, {features})")
         dtype = self.initial.weight.dtype
-        z = self.initial(((x0 - self.x0_shift) * self.x0_scale).to(dtype))
+        z = self.initial(((x0 - self.x0_shift) * self.x0_scale).to(dtype)) if start is None else start
         states, previous = [z], None
+        if before is not None and self.header.first_stage == "previous":
+            previous = (before * self.logsig_scale).to(dtype)
         scaled, seconds = (logsigs * self.logsig_scale).to(dtype), logsigs[..., :1].to(dtype)
         for k, logsig in enumerate(scaled.unbind(1)):
             z = self.step(z, logsig, previous, seconds[:, k], mask=mask, precontract=precontract)

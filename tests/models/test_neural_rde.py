@@ -71,6 +71,21 @@ def test_gradients_are_right(solver: str, first_stage: str) -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("cut", [1, 3])
+@pytest.mark.parametrize("pooling", ["state", "mean"])
+@pytest.mark.parametrize(("solver", "first_stage"), STAGES)
+def test_windows_may_come_in_two_parts(solver: str, first_stage: str, pooling: str, cut: int) -> None:
+    model = random_model(solver=solver, first_stage=first_stage, pooling=pooling, decay=0.3)
+    x0, logsigs = random_inputs(model, windows=5)
+    states = model.hidden_states(x0, logsigs)
+    first = model.hidden_states(x0, logsigs[:, :cut])
+    second = model.hidden_states(x0, logsigs[:, cut:], start=first[:, -1], before=logsigs[:, cut - 1])
+    tolerance = {"rtol": 0, "atol": tolerances.LAW}
+    torch.testing.assert_close(torch.cat([first, second[:, 1:]], dim=1), states, **tolerance)
+    pooled = model.pooled(second[:, 1:], total=first[:, 1:].sum(dim=1), count=cut)
+    torch.testing.assert_close(pooled, model.pooled(states[:, 1:])[:, cut:], **tolerance)
+
+
 @pytest.mark.parametrize("task", ["classification", "regression"])
 @pytest.mark.parametrize(("solver", "first_stage"), STAGES)
 def test_forward_equals_the_predictor_on_the_same_recording(task: str, solver: str, first_stage: str) -> None:
