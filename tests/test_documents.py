@@ -13,6 +13,7 @@ from streamrde import Gap
 from streamrde.config import FileDeadLettersConfig, RunConfig, StateConfig
 from streamrde.disk import read_toml
 from streamrde.models.training.config import load_train_config
+from streamrde.models.training.inputs import SegmentsConfig
 from streamrde.scoring import Job
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -83,8 +84,9 @@ def test_the_score_config_is_read_and_has_every_key():
 def test_the_training_config_is_read_and_has_every_key():
     config = load_train_config(ROOT / "configs" / "watch.toml")
     text = (ROOT / "configs" / "watch.toml").read_text(encoding="utf-8")
-    for table in (getattr(config, field.name) for field in msgspec.structs.fields(config)):
-        for field in msgspec.structs.fields(table or Gap):
+    tables = [getattr(config, field.name) or Gap for field in msgspec.structs.fields(config)]
+    for table in (*tables, SegmentsConfig):
+        for field in msgspec.structs.fields(table):
             assert re.search(rf"\b{field.encode_name} = |\[\w+\.{field.encode_name}\]", text), field.name
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,23 @@ from streamrde.models.training.config import AugmentConfig
 Array = NDArray[np.float64]
 
 
+class Variant(NamedTuple):
+    """A changed stream; fewer rows if cropped, at least 2 where there were 2."""
+
+    t: Array
+    x: Array
+    tempo: float
+    """Time since its first sample is this multiple of the original's."""
+
+    def original(self, t: Array) -> Array:
+        """Times of the variant as times of the stream that it was made from."""
+        first = float(self.t[0])
+        return first + (t - first) / self.tempo
+
+
 def augment(
     t: Array, x: Array, config: AugmentConfig, *, names: Sequence[str], deviation: Array, rng: np.random.Generator
-) -> tuple[Array, Array]:
+) -> Variant:
     """One random variant of a stream.
 
     Args:
@@ -23,15 +38,15 @@ def augment(
         x: data channels, (L, C-1); NaN stays NaN.
         names: their names, which `config.rotate` refers to.
         deviation: their standard deviations, the unit of `config.noise`, (C-1,).
-    Returns:
-        t and x of the variant; fewer rows if cropped, at least 2 where there were 2.
     """
+    tempo = 1.0
     if config.crop < 1:
         length = max(2, math.ceil(rng.uniform(config.crop, 1) * len(t)))
         start = int(rng.integers(0, max(1, len(t) - length + 1)))
         t, x = t[start : start + length], x[start : start + length]
     if config.tempo:
-        t = t[0] + (t - t[0]) * rng.uniform(1 - config.tempo, 1 + config.tempo)
+        tempo = rng.uniform(1 - config.tempo, 1 + config.tempo)
+        t = t[0] + (t - t[0]) * tempo
     x = x.copy()
     triples = [[names.index(name) for name in triple] for triple in config.rotate]
     if triples and config.degrees:
@@ -48,7 +63,7 @@ def augment(
         x *= gains
     if config.noise:
         x += rng.normal(size=x.shape) * (config.noise * deviation)
-    return t, x
+    return Variant(t, x, tempo)
 
 
 def random_rotation(largest: float, rng: np.random.Generator) -> Array:

@@ -10,10 +10,11 @@ import msgspec
 
 from streamrde.disk import read_tables
 from streamrde.errors import ConfigError, StreamRDEError
-from streamrde.inference.bundle import Depth, Emit, Pooling, Task
+from streamrde.inference.bundle import Depth, Emit, Pooling
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fields.motion import Positive
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
+from streamrde.models.training.inputs import DataConfig
 from streamrde.models.training.overrides import override
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
@@ -26,39 +27,12 @@ Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Values = tuple[str | int, ...]
 
 
-class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A data channel: its column and its unit."""
-
-    name: str
-    unit: str = ""
-
-
-class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the recordings are and which columns hold what."""
-
-    files: str | tuple[str, ...]
-    """File, folder or glob, or several; relative to the current working directory."""
-    channels: tuple[ChannelConfig, ...]
-    target: str | tuple[str, ...]
-    """Column of the class (one per stream), or column or columns of numbers to predict."""
-    task: Task = "classification"
-    target_units: tuple[str, ...] = ()
-    stream: str = "stream_id"
-    """Column of the stream's name; "" where each file is one stream."""
-    time: str = "t"
-    time_unit: Literal["s", "ms", "us", "ns"] = "s"
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The target columns."""
-        return (self.target,) if isinstance(self.target, str) else self.target
-
-
 class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which streams train, which decide when to stop, and which are only measured at the end.
 
     `validation` and `test` are either lists of the values of `column`, or shares of the groups, drawn at random.
-    Streams with the same value of `column` are never divided; without `column` each stream is a group.
+    Streams with the same value of `column` are never divided; without `column` each recording, with all its
+    segments, is a group.
     """
 
     column: str = ""
@@ -138,7 +112,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     patience: Annotated[int, msgspec.Meta(ge=0)] = 50
     """Epochs without a better validation loss before training stops; 0 = never."""
     seed: int = 0
-    logsignatures: Literal["pysiglib", "own"] = "pysiglib"
+    logsignatures: Literal["own", "pysiglib"] = "own"
     device: str = "cpu"
 
 
@@ -173,18 +147,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def check(self) -> None:
         """Raise ConfigError where fields contradict each other."""
+        self.data.check()
         names = [channel.name for channel in self.data.channels]
-        if not names:
-            raise ConfigError('data.channels is empty: list at least one, as { name = "ax", unit = "g" }')
-        if len(set(names)) < len(names):
-            raise ConfigError(f"data.channels {names} has a name twice")
-        if not self.data.targets:
-            raise ConfigError("data.target is empty: name the column to predict")
-        if self.data.task == "classification" and len(self.data.targets) > 1:
-            raise ConfigError(f"data.target {list(self.data.targets)}: classification takes one column")
-        units = self.data.target_units
-        if units and len(units) != len(self.data.targets):
-            raise ConfigError(f"data.target_units has {len(units)} entries for {len(self.data.targets)} targets")
         for key in ("rotate", "flip"):
             for name in (name for members in getattr(self.augment, key) for name in members):
                 if name not in names:

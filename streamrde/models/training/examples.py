@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamrde.models.training.augmentation import augment
+from streamrde.models.training.augmentation import Variant, augment
 from streamrde.models.training.config import TrainConfig
-from streamrde.models.training.recordings import Recording, pysiglib_logsigs, targets_at
+from streamrde.models.training.recordings import Recording, pysiglib_logsigs
+from streamrde.models.training.targets import Target
 from streamrde.windowing.recorded import window_recordings
 
 Array = NDArray[np.float64]
+
+# Samples that are windowed together: some 10 MB a channel.
+_ROWS = 1 << 20
 
 
 class Example(NamedTuple):
@@ -28,8 +32,9 @@ class Example(NamedTuple):
     """Ends of its windows since it began, seconds, (K,)."""
     logsigs: Array
     """(K, B)."""
-    target: Array
-    """Number of its class, () , or targets per window, (K, outputs)."""
+    target: NDArray[Any]
+    """Of each window the number of its class, (K,) int64, -1 = unknown; or the numbers to predict, (K, outputs), NaN =
+    unknown."""
 
 
 class Batch(NamedTuple):
@@ -67,24 +72,47 @@ def prepare(
     """
     if not recordings:
         return []
-    ts, xs = [recording.t for recording in recordings], [recording.x for recording in recordings]
+    variants = [Variant(recording.t, recording.x, 1.0) for recording in recordings]
     if variation is not None:
         names = [channel.name for channel in config.data.channels]
-        pairs = [
-            augment(t, x, config.augment, names=names, deviation=variation.deviation, rng=variation.rng)
-            for t, x in zip(ts, xs, strict=True)
+        variants = [
+            augment(v.t, v.x, config.augment, names=names, deviation=variation.deviation, rng=variation.rng)
+            for v in variants
         ]
-        ts, xs = [t for t, _ in pairs], [x for _, x in pairs]
     logarithm = pysiglib_logsigs if config.training.logsignatures == "pysiglib" else None
+    partition = config.partition(fills)
     examples = []
-    for windowed in window_recordings(ts, xs, config.partition(fills), logarithm=logarithm):
-        if len(windowed.logsigs):
-            recording, start, end = recordings[windowed.stream], windowed.start, windowed.end
-            target = np.array(classes.index(recording.label)) if classes else targets_at(recording, start, end)
-            examples.append(
-                Example(recording.stream, np.append(0.0, windowed.first), end - start[0], windowed.logsigs, target)
-            )
+    for some in _shares([len(variant.t) for variant in variants]):
+        ts, xs = [variant.t for variant in variants[some]], [variant.x for variant in variants[some]]
+        for windowed in window_recordings(ts, xs, partition, logarithm=logarithm):
+            if len(windowed.logsigs):
+                place = some.start + windowed.stream
+                start, end = (variants[place].original(t) for t in (windowed.start, windowed.end))
+                target = _target(recordings[place].target, start, end, classes)
+                first, ends = np.append(0.0, windowed.first), windowed.end - windowed.start[0]
+                examples.append(Example(recordings[place].stream, first, ends, windowed.logsigs, target))
     return examples
+
+
+def _shares(lengths: Sequence[int]) -> Iterator[slice]:
+    """Neighbouring streams to be windowed together: samples are laid one after the other for the kernels, which takes
+    memory, and overlapping excerpts of one recording would take a multiple of it."""
+    start = rows = 0
+    for i, length in enumerate(lengths):
+        if i > start and rows + length > _ROWS:
+            yield slice(start, i)
+            start, rows = i, 0
+        rows += length
+    yield slice(start, len(lengths))
+
+
+def _target(target: Target, start: Array, end: Array, classes: Sequence[str]) -> NDArray[Any]:
+    values = target.at(start, end)
+    if not classes:
+        return values
+    # Classes are numbered over all the data; the model knows those of training.
+    number = np.array([classes.index(name) if name in classes else -1 for name in (*target.classes, "")])
+    return number[np.where(np.isfinite(values[:, 0]), values[:, 0], -1).astype(np.int64)]
 
 
 def collate(examples: Sequence[Example], device: torch.device) -> Batch:
@@ -92,13 +120,13 @@ def collate(examples: Sequence[Example], device: torch.device) -> Batch:
     longest = max(len(example.logsigs) for example in examples)
     logsigs = np.zeros((len(examples), longest, examples[0].logsigs.shape[1]))
     shape = (len(examples), longest, *examples[0].target.shape[1:])
-    classify = examples[0].target.ndim == 0
+    classify = examples[0].target.ndim == 1
     target = np.zeros(shape, dtype=np.int64 if classify else np.float64)
     weight = np.zeros(shape)
     for i, example in enumerate(examples):
         count = len(example.logsigs)
         logsigs[i, :count] = example.logsigs
-        known = np.isfinite(np.broadcast_to(example.target, (count, *shape[2:])))
+        known = example.target >= 0 if classify else np.isfinite(example.target)
         target[i, :count] = np.where(known, example.target, 0)
         weight[i, :count] = known / max(1, known.sum())
     arrays = (np.stack([example.x0 for example in examples]), logsigs, target, weight)

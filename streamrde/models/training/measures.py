@@ -55,8 +55,8 @@ def measure(
     if not examples:
         return {}
     result = {"streams": float(len(examples)), "windows": float(sum(len(y) for y in outputs))}
-    if examples[0].target.ndim == 0:
-        right = [y.argmax(axis=1) == int(example.target) for example, y in zip(examples, outputs, strict=True)]
+    if examples[0].target.ndim == 1:
+        right = [y.argmax(axis=1) == example.target for example, y in zip(examples, outputs, strict=True)]
         result["accuracy_windows"] = float(np.concatenate(right).mean())
         result["accuracy_end"] = float(np.mean([hits[-1] for hits in right]))
         for limit in seconds:

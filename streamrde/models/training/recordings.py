@@ -1,21 +1,22 @@
-"""From recorded files to training data: streams, their split, and the log-signatures of their windows."""
+"""From recorded files to training data: recordings, their split, and the log-signatures of their windows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pysiglib
 from numpy.typing import NDArray
 
 from streamrde.connectors.arrow import read
-from streamrde.connectors.samples import Columns
+from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import ConfigError, DataError
-from streamrde.models.training.config import DataConfig, SplitConfig
+from streamrde.models.training.config import SplitConfig
+from streamrde.models.training.inputs import DataConfig
+from streamrde.models.training.targets import Target, as_target, texts
 from streamrde.windowing.cutting import Runs
 from streamrde.windowing.logsigs import explain_unusable
 from streamrde.windowing.order import Order
@@ -27,19 +28,18 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One recorded stream."""
+    """A recorded stream, or a part of one that is treated as a stream of its own."""
 
     stream: str
     t: Array
     """Seconds, ascending, (L,)."""
     x: Array
     """Data channels, (L, C-1); NaN = not observed."""
-    label: str
-    """Its class (classification), else ""."""
-    targets: Array
-    """Numbers to predict (regression), (L, outputs), NaN = none; else (L, 0)."""
+    target: Target
     group: str
     """What must not be divided between training and test."""
+    source: str
+    """Name of the recording that it is, or is a part of."""
 
 
 class Split(NamedTuple):
@@ -50,16 +50,19 @@ class Split(NamedTuple):
     test: list[Recording]
 
 
-def read_recordings(data: DataConfig, *, group: str = "", order: Order | None = None) -> list[Recording]:
-    """Read all streams of a data set, ordered by name.
+def read_recordings(
+    data: DataConfig, *, group: str = "", order: Order | None = None, targets: Sequence[str] | None = None
+) -> list[Recording]:
+    """Read all recordings of a data set, ordered by name, with the targets of their rows.
 
     Args:
         data: files and columns.
-        order: of the rows of a stream, as serving puts them into it; None: as they are.
-        group: column whose value a stream belongs to; "" makes each stream its own group.
+        group: column whose value a recording belongs to; "" makes each recording its own group.
+        order: of the rows of a recording, as serving puts them into it; None: as they are.
+        targets: columns to read as targets; None: those of `data`.
     Raises:
         DataError: no file, a missing column, a value that is infinite, a row that is late or, where `order` calls it a
-            fault, a repeat; a stream with two labels or groups.
+            fault, a repeat; a recording with two groups.
     """
     columns = Columns(
         channels=tuple(channel.name for channel in data.channels),
@@ -67,36 +70,59 @@ def read_recordings(data: DataConfig, *, group: str = "", order: Order | None = 
         time_unit=data.time_unit,
         stream=data.stream or None,
     )
-    extra = tuple(dict.fromkeys((*data.targets, *([group] if group else []))))
+    targets = data.targets if targets is None else targets
+    extra = tuple(dict.fromkeys((*targets, *([group] if group else []))))
     files = data.files if isinstance(data.files, str) else list(data.files)
     batches = list(read(files, columns, extra=extra))
     where = str(data.files)
     if not sum(len(batch.t) for batch in batches):
         raise DataError(f"{where}: no rows; give files with samples", path=where)
-    streams = np.asarray(pa.chunked_array([_strings(batch.streams) for batch in batches]).to_numpy(), dtype=object)
+    names, stream = _streams(batches)
     t = np.concatenate([batch.t for batch in batches])
     x = np.concatenate([batch.x for batch in batches])
     columns_read = {
         name: pa.chunked_array([batch.extra.column(name) for batch in batches if batch.extra is not None])
         for name in extra
     }
-    classify = data.task == "classification"
-    labels = _texts(columns_read[data.targets[0]]) if classify else None
-    targets = np.empty((len(t), 0)) if classify else _numbers(columns_read, data.targets, where)
-    groups = _texts(columns_read[group]) if group else None
+    del batches
+    target = Target(np.empty((len(t), 0)), None)
+    if targets:
+        chosen = [columns_read[name] for name in targets]
+        target = as_target(chosen, targets, where, classify=data.task == "classification")
+    groups = texts(columns_read[group]) if group else None
 
-    names, index = np.unique(streams.astype(str), return_inverse=True)
-    # Stable: a stream's rows keep the order in which they were recorded.
-    rows = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
+    if (np.diff(stream) < 0).any():
+        # Stable: a recording's rows keep the order in which they were recorded.
+        rows = np.argsort(stream, kind="stable")
+        t, x, target = t[rows], x[rows], replace(target, values=target.values[rows])
+        groups = None if groups is None else (groups[0][rows], groups[1])
     recordings = []
-    for name, own in zip(names.tolist(), rows, strict=True):
-        ordered = put_in_order(t[own], x[own], order or Order())
-        _check_used(ordered, t[own], x[own], name, order or Order(), where, data.time)
-        own = own[ordered.row]
-        label = "" if labels is None else _single(labels[own], name, data.targets[0], where)
-        key = name if groups is None else _single(groups[own], name, group, where)
-        recordings.append(Recording(name, ordered.t, ordered.x, label, targets[own], key))
+    stops = np.cumsum(np.bincount(stream)).tolist()
+    for name, start, stop in zip(names, [0, *stops], stops, strict=False):
+        ordered = put_in_order(t[start:stop], x[start:stop], order or Order())
+        _check_used(ordered, t[start:stop], x[start:stop], name, order or Order(), where, data.time)
+        values = target.values[start:stop][ordered.row]
+        key = name if groups is None else _single(groups[0][start:stop], groups[1], name, group, where)
+        own = replace(target, values=values, t=ordered.t)
+        recordings.append(Recording(name, ordered.t, ordered.x, own, key, name))
     return recordings
+
+
+def _streams(batches: Sequence[Samples]) -> tuple[list[str], NDArray[np.intp]]:
+    """Names of the recordings in alphabetical order, and the number among them of every row."""
+    numbers: dict[str, int] = {}
+    parts = []
+    for batch in batches:
+        streams = batch.streams if pa.types.is_dictionary(batch.streams.type) else batch.streams.dictionary_encode()
+        indices, used = streams.indices.to_numpy(), streams.dictionary.to_pylist()
+        number = np.zeros(len(used), np.intp)
+        for i in np.unique(indices).tolist():
+            number[i] = numbers.setdefault(used[i], len(numbers))
+        parts.append(number[indices])
+    names = sorted(numbers)
+    rank = np.empty(len(names), np.intp)
+    rank[[numbers[name] for name in names]] = np.arange(len(names))
+    return names, rank[np.concatenate(parts)]
 
 
 def _check_used(ordered: InOrder, t: Array, x: Array, stream: str, order: Order, where: str, column: str) -> None:
@@ -156,19 +182,6 @@ def split(recordings: Sequence[Recording], config: SplitConfig) -> Split:
     return parts
 
 
-def targets_at(recording: Recording, start: Array, end: Array) -> Array:
-    """The last known value of each target within each window, (K, outputs); NaN where a window has none."""
-    result = np.full((len(end), recording.targets.shape[1]), np.nan)
-    stops = np.searchsorted(recording.t, end, side="right")
-    starts = np.searchsorted(recording.t, start, side="right")
-    for j, column in enumerate(recording.targets.T):
-        known = np.flatnonzero(np.isfinite(column))
-        if known.size:
-            last = known[np.maximum(np.searchsorted(known, stops) - 1, 0)]
-            result[:, j] = np.where((last >= starts) & (last < stops), column[last], np.nan)
-    return result
-
-
 def pysiglib_logsigs(runs: Runs, depth: int) -> Array:
     """Log-signatures of runs, batched: a path padded with its last point has the same signature."""
     count, channels = len(runs.stream), runs.increments.shape[1]
@@ -183,38 +196,14 @@ def pysiglib_logsigs(runs: Runs, depth: int) -> Array:
     return np.asarray(pysiglib.log_sig(paths, depth, method=1))
 
 
-def _strings(streams: Any) -> Any:
-    return streams.dictionary_decode() if pa.types.is_dictionary(streams.type) else streams
-
-
-def _texts(column: pa.ChunkedArray) -> NDArray[np.object_]:
-    values = pc.cast(column, pa.string())
-    return np.asarray(values.to_numpy(), dtype=object)
-
-
-def _numbers(columns: dict[str, pa.ChunkedArray], names: Sequence[str], where: str) -> Array:
-    targets = []
-    for name in names:
-        try:
-            targets.append(pc.cast(columns[name], pa.float64()).to_numpy())
-        except pa.ArrowException:
-            raise DataError(
-                f"{where}: target '{name}' is {columns[name].type}, not numbers; "
-                'choose another column or set task = "classification"',
-                path=where,
-                column=name,
-            ) from None
-    return np.stack(targets, axis=1).astype(np.float64)
-
-
-def _single(values: NDArray[np.object_], stream: str, column: str, where: str) -> str:
-    """The one value that a stream has in `column`."""
-    found = list(dict.fromkeys(values.tolist()))
-    if len(found) > 1 or found[0] is None:
-        shown = ", ".join(repr(value) for value in found[:3])
+def _single(codes: NDArray[np.intp], values: Sequence[str], stream: str, column: str, where: str) -> str:
+    """The one value that a recording has in `column`."""
+    found: list[int] = np.unique(codes).tolist()
+    if len(found) > 1 or found[0] < 0:
+        shown = ", ".join(repr(values[code]) if code >= 0 else "none" for code in found[:3])
         raise DataError(
             f"{where}: stream '{stream}' has {shown} in column '{column}'; it must be one value per stream",
             path=where,
             column=column,
         )
-    return str(found[0])
+    return values[found[0]]

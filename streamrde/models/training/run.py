@@ -27,7 +27,8 @@ from streamrde.models.training.measures import measure, predict, state_range
 from streamrde.models.training.optimisation import optimise
 from streamrde.models.training.progress import print_metrics
 from streamrde.models.training.provenance import provenance
-from streamrde.models.training.recordings import Recording, Split, read_recordings, split
+from streamrde.models.training.recordings import Recording, Split, split
+from streamrde.models.training.streams import read_streams
 
 Array = NDArray[np.float64]
 
@@ -56,8 +57,12 @@ def train(
     else:
         config = as_train_config(config if isinstance(config, Mapping) else msgspec.to_builtins(config), settings)
     console = console or Console()
-    recordings = read_recordings(config.data, group=config.split.column, order=config.order)
-    parts = split(recordings, config.split)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False)
+
+    streams = read_streams(config.data, group=config.split.column, order=config.order, say=say)
+    parts = split(streams, config.split)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         bundle = fit(config, parts, console=console).bundle
@@ -204,14 +209,14 @@ def _classes(parts: Split, config: TrainConfig) -> tuple[str, ...]:
     """The training streams' labels in alphabetical order; none for regression."""
     if config.data.task == "regression":
         return ()
-    classes = tuple(sorted({recording.label for recording in parts.train}))
+    classes = tuple(sorted(set().union(*(recording.target.labels for recording in parts.train))))
     if len(classes) < 2:
         raise ConfigError(f"all training streams have the label '{classes[0]}': a classifier needs at least two")
     for part in ("validation", "test"):
         for recording in getattr(parts, part):
-            if recording.label not in classes:
+            for label in sorted(recording.target.labels.difference(classes)):
                 raise ConfigError(
-                    f"split.{part}: stream '{recording.stream}' has the label '{recording.label}', which no training "
-                    f"stream has ({', '.join(classes)}); choose another split"
+                    f"split.{part}: stream '{recording.stream}' has the label '{label}', which no training stream has "
+                    f"({', '.join(classes)}); choose another split"
                 )
     return classes

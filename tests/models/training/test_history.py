@@ -55,5 +55,5 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path) -> None:
 def test_the_metrics_are_those_of_the_predictions(tmp_path, part) -> None:
     result = fitted(tmp_path, training={"epochs": 2})
     examples, outputs = result.parts[part]
-    right = [y[-1].argmax() == example.target for example, y in zip(examples, outputs, strict=True)]
+    right = [y[-1].argmax() == example.target[-1] for example, y in zip(examples, outputs, strict=True)]
     assert np.mean(right) == result.bundle.header.metrics[f"{part}_accuracy_end"]

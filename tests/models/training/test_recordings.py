@@ -14,7 +14,9 @@ import streamrde as sr
 from streamrde.errors import DataError
 from streamrde.models.training.augmentation import augment, random_rotation
 from streamrde.models.training.config import AugmentConfig, SplitConfig, as_train_config
-from streamrde.models.training.recordings import Recording, pysiglib_logsigs, read_recordings, split, targets_at
+from streamrde.models.training.recordings import Recording, pysiglib_logsigs, split
+from streamrde.models.training.streams import read_streams
+from streamrde.models.training.targets import Target
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import Partition
 
@@ -52,10 +54,10 @@ def test_log_signatures_of_pysiglib_have_gradients() -> None:
 
 def test_recordings_are_read_stream_by_stream(tmp_path) -> None:
     config = as_train_config(config_for(write_recordings(tmp_path)))
-    recordings = read_recordings(config.data, group="subject")
+    recordings = read_streams(config.data, group="subject")
     assert [recording.stream for recording in recordings] == [f"s{i:02d}" for i in range(24)]
     assert recordings[4].group == "1"
-    assert recordings[4].label == "left"
+    assert recordings[4].target.labels == {"left"}
     assert recordings[4].x.shape == (40, 2)
     assert (np.diff(recordings[4].t) > 0).all()
 
@@ -63,12 +65,12 @@ def test_recordings_are_read_stream_by_stream(tmp_path) -> None:
 def test_time_that_goes_back_is_refused(tmp_path) -> None:
     config = as_train_config(config_for(write_recordings(tmp_path, t=[1.0] * (24 * 40))))
     with pytest.raises(DataError, match="stream 's00' has time"):
-        read_recordings(config.data)
+        read_streams(config.data)
 
 
 def recordings_of(groups: str) -> list[Recording]:
-    empty = np.zeros((1, 0))
-    return [Recording(f"s{i}", np.zeros(1), np.zeros((1, 1)), "", empty, group) for i, group in enumerate(groups)]
+    none = Target(np.zeros((1, 0)), None)
+    return [Recording(f"s{i}", np.zeros(1), np.zeros((1, 1)), none, g, f"s{i}") for i, g in enumerate(groups)]
 
 
 def test_split_by_given_values() -> None:
@@ -96,9 +98,8 @@ def test_a_split_may_leave_out_validation_and_test() -> None:
 
 def test_a_windows_target_is_its_last_known_value() -> None:
     targets = np.array([[0.0], [1.0], [np.nan], [3.0], [np.nan], [np.nan]])
-    recording = Recording("s", np.arange(6.0), np.zeros((6, 1)), "", targets, "s")
     start, end = np.array([0.0, 2.0, 3.0]), np.array([2.0, 3.0, 5.0])
-    np.testing.assert_array_equal(targets_at(recording, start, end), [[1.0], [3.0], [np.nan]])
+    np.testing.assert_array_equal(Target(targets, np.arange(6.0)).at(start, end), [[1.0], [3.0], [np.nan]])
 
 
 def test_a_rotation_is_a_rotation_within_its_angle() -> None:
@@ -113,14 +114,14 @@ def test_a_rotation_is_a_rotation_within_its_angle() -> None:
 def test_an_augmented_stream_keeps_what_it_should() -> None:
     t, x = np.arange(50.0), np.random.default_rng(0).normal(size=(50, 3))
     options = {"names": ["a", "b", "c"], "deviation": np.ones(3)}
-    turned, y = augment(t, x, AugmentConfig(rotate=(("a", "b", "c"),)), rng=np.random.default_rng(1), **options)
+    turned, y, _ = augment(t, x, AugmentConfig(rotate=(("a", "b", "c"),)), rng=np.random.default_rng(1), **options)
     np.testing.assert_array_equal(turned, t)
     np.testing.assert_allclose(np.linalg.norm(y, axis=1), np.linalg.norm(x, axis=1))
-    cropped, y = augment(t, x, AugmentConfig(crop=0.4, tempo=0.1), rng=np.random.default_rng(1), **options)
+    cropped, y, _ = augment(t, x, AugmentConfig(crop=0.4, tempo=0.1), rng=np.random.default_rng(1), **options)
     assert 20 <= len(cropped) == len(y) <= 50
     assert 0.9 <= np.diff(cropped).mean() <= 1.1
     flips = [
-        augment(t, x, AugmentConfig(flip=(("a", "c"),)), rng=np.random.default_rng(i), **options)[1] for i in range(9)
+        augment(t, x, AugmentConfig(flip=(("a", "c"),)), rng=np.random.default_rng(i), **options).x for i in range(9)
     ]
     signs = {tuple(np.sign((y / x).mean(axis=0)).tolist()) for y in flips}
     assert signs == {(1.0, 1.0, 1.0), (-1.0, 1.0, -1.0)}

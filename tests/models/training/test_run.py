@@ -19,7 +19,7 @@ from streamrde.inference.table import Counts
 from streamrde.models import train
 from streamrde.models.training.config import as_train_config, load_train_config
 from streamrde.models.training.examples import prepare
-from streamrde.models.training.recordings import read_recordings
+from streamrde.models.training.streams import read_streams
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def test_training_sees_messy_data_as_serving_does(tmp_path) -> None:
     )
     bundle = sr.train(config)
     assert bundle.header.partition.path_channels == 7
-    recordings = read_recordings(config.data, order=config.order)
+    recordings = read_streams(config.data, order=config.order)
     fills = [channel.fill for channel in bundle.header.channels]
     examples = prepare(recordings, config, fills=fills, classes=("u", "v"))
     fleet = sr.Fleet(bundle, order=config.order)

@@ -1,0 +1,149 @@
+"""Excerpts of recordings as streams of their own, cut by a rule or listed in a file; their samples are views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamrde.connectors.arrow import SampleFile
+from streamrde.connectors.record_batches import read_batches, schema_of
+from streamrde.connectors.recordings import find_recordings
+from streamrde.errors import DataError
+from streamrde.models.training.inputs import DataConfig, SegmentsConfig
+from streamrde.models.training.recordings import Recording
+from streamrde.models.training.targets import Target, as_target, texts
+
+Array = NDArray[np.float64]
+Say = Callable[[str], None]
+
+# A time is a start if it is so near, in steps between samples: 0.3 must be 3 * 0.1.
+_NEAR = 1e-6
+
+
+class Listed(NamedTuple):
+    """Excerpts as a file lists them."""
+
+    streams: list[str]
+    start: Array
+    end: Array
+    target: Target | None
+    """One of each per excerpt, (M, outputs); None where the file has none."""
+    groups: list[str] | None
+
+
+def read_listed(data: DataConfig, config: SegmentsConfig, *, group: str) -> Listed:
+    """Read the file of listed excerpts.
+
+    Raises:
+        DataError: it cannot be read, lacks a column, has only some of the targets, or an excerpt that ends before it
+            starts.
+    """
+    own = (config.stream, config.start, config.end)
+    recordings = find_recordings(config.file)
+    has = schema_of(recordings[0]).names
+    found = [name for name in data.targets if name in has]
+    if found and len(found) < len(data.targets):
+        lacks = next(name for name in data.targets if name not in has)
+        raise DataError(
+            f"{config.file}: has the target '{found[0]}' and not '{lacks}'; all targets must be there, or none",
+            path=config.file,
+            column=lacks,
+        )
+    extra = list(dict.fromkeys([*found, *([group] if group in has else [])]))
+    wanted = list(dict.fromkeys([*own, *extra]))
+    parts: list[tuple[list[str], Array, Array]] = []
+    batches: list[pa.RecordBatch] = []
+    for recording in recordings:
+        file = SampleFile(str(recording.path))
+        for first, batch in read_batches(recording, wanted, texts=(config.stream,)):
+            file.rows = first
+            streams = file.streams(batch, config.stream).to_pylist()
+            times = [file.times(batch, name, data.time_unit) for name in own[1:]]
+            if not (times[1] > times[0]).all():
+                raise file.error(config.end, "the excerpt ends before it starts; correct it", times[1] <= times[0])
+            parts.append((streams, times[0], times[1]))
+            batches.append(batch.select(extra))
+    columns = {name: pa.chunked_array([batch.column(name) for batch in batches]) for name in extra}
+    target = None
+    if found:
+        target = as_target(
+            [columns[name] for name in found], found, config.file, classify=data.task == "classification"
+        )
+    groups = None
+    if group in columns:
+        codes, names = texts(columns[group])
+        groups = [names[code] if code >= 0 else "" for code in codes]
+    streams = [name for part in parts for name in part[0]]
+    start, end = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
+    return Listed(streams, start, end, target, groups)
+
+
+def cut_listed(recordings: Sequence[Recording], listed: Listed, *, say: Say, where: str) -> list[Recording]:
+    """The listed excerpts, by recording and start; those with fewer than two samples are left out and counted.
+
+    Raises:
+        DataError: an excerpt is of a recording that is not there, or is listed twice.
+    """
+    by_name = {recording.stream: recording for recording in recordings}
+    segments: dict[str, Recording] = {}
+    order = sorted(range(len(listed.streams)), key=lambda i: (listed.streams[i], listed.start[i]))
+    for i in order:
+        name = listed.streams[i]
+        if name not in by_name:
+            raise DataError(f"{where}: row {i} is of recording '{name}', which is not in data.files", path=where)
+        segment = _excerpt(by_name[name], float(listed.start[i]), float(listed.end[i]))
+        if segment.stream in segments:
+            raise DataError(f"{where}: '{segment.stream}' is listed twice; drop row {i}", path=where)
+        if listed.target is not None:
+            segment = replace(segment, target=replace(listed.target, values=listed.target.values[i : i + 1]))
+        if listed.groups is not None:
+            segment = replace(segment, group=listed.groups[i])
+        segments[segment.stream] = segment
+    kept = [segment for segment in segments.values() if len(segment.t) > 1]
+    say(f"{len(segments):,} listed segments of {len({listed.streams[i] for i in order}):,} recordings")
+    if len(kept) < len(segments):
+        say(f"{len(segments) - len(kept):,} of them have fewer than two samples and are left out")
+    return kept
+
+
+def cut_by_rule(recordings: Sequence[Recording], config: SegmentsConfig, *, say: Say) -> list[Recording]:
+    """Excerpts of equal length at equal distances, whole ones only, by recording and start."""
+    seconds = config.seconds or 0.0
+    every = config.every or seconds
+    segments: list[Recording] = []
+    empty = short = unused = 0
+    for recording in recordings:
+        t = recording.t
+        step = float(np.median(np.diff(t))) if len(t) > 1 else 0.0
+        count = int(np.floor((t[-1] - t[0] + step * (1 + _NEAR) - seconds) / every)) + 1
+        starts = t[0] + every * np.arange(max(count, 0))
+        cut = [_excerpt(recording, start, start + seconds, near=_NEAR * step) for start in starts.tolist()]
+        kept = [segment for segment in cut if len(segment.t) > 1]
+        segments += kept
+        empty += len(cut) - len(kept)
+        short += not cut
+        last = starts[-1] + seconds if len(cut) else t[0]
+        unused += len(t) - int(np.searchsorted(t, last - _NEAR * step))
+    say(
+        f"{len(segments):,} segments of {seconds:g} s every {every:g} s from {len(recordings):,} recordings; "
+        f"{unused:,} samples at their ends are in none"
+    )
+    if short:
+        say(f"{short:,} recordings are shorter than a segment")
+    if empty:
+        say(f"{empty:,} segments have fewer than two samples and are left out")
+    return segments
+
+
+def _excerpt(recording: Recording, start: float, end: float, *, near: float = 0.0) -> Recording:
+    """Samples with start <= t < end."""
+    own = slice(*np.searchsorted(recording.t, [start - near, end - near]))
+    name = f"{recording.stream}@{np.format_float_positional(np.round(start, 9), trim='-')}"
+    t = recording.t[own]
+    target = recording.target.between(t[0], t[-1]) if len(t) else recording.target
+    return replace(recording, stream=name, t=t, x=recording.x[own], target=target)

@@ -1,0 +1,41 @@
+"""The streams of a training run: whole recordings, or segments of them, each with its targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streamrde.models.training.inputs import DataConfig
+from streamrde.models.training.recordings import Recording, read_recordings
+from streamrde.models.training.segments import Say, cut_by_rule, cut_listed, read_listed
+from streamrde.windowing.order import Order
+
+
+def read_streams(
+    data: DataConfig, *, group: str = "", order: Order | None = None, say: Say = lambda text: None
+) -> list[Recording]:
+    """Read a data set's recordings and cut its segments.
+
+    Args:
+        data: files and columns.
+        group: column whose value a stream belongs to, of the samples or of the listed segments; "" makes each
+            recording, with all its segments, a group.
+        order: of the rows of a recording, as serving puts them into it; None: as they are.
+        say: is told how many segments there are, and what is in none.
+    Raises:
+        DataError: see `read_recordings` and `read_listed`; a stream with two classes where it must have one.
+    """
+    segments, where = data.segments, str(data.files)
+    if segments is None:
+        streams = read_recordings(data, group=group, order=order)
+    elif not segments.file:
+        streams = cut_by_rule(read_recordings(data, group=group, order=order), segments, say=say)
+    else:
+        listed = read_listed(data, segments, group=group)
+        of_rows = "" if listed.groups is not None else group
+        targets = None if listed.target is None else ()
+        recordings = read_recordings(data, group=of_rows, order=order, targets=targets)
+        streams = cut_listed(recordings, listed, say=say, where=segments.file)
+    at = data.target_at
+    if at == "stream" or (at == "auto" and data.task == "classification"):
+        streams = [replace(s, target=s.target.single(s.stream, data.targets, where)) for s in streams]
+    return streams
