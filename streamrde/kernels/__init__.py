@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamrde.errors import ParameterError
@@ -55,8 +56,21 @@ if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
     """The compiled twin of windowing.cutting and windowing.order; None: these run."""
     Stepper: type[Any] | None = None
     """The compiled twin of inference.stepper; None: that runs."""
+    sequence_forward: Callable[..., Any] | None = None
+    sequence_backward: Callable[..., Any] | None = None
+    """The compiled twin of models.NeuralRDE's steps over all windows, and of its gradients; None: those run."""
 else:
-    from streamrde.kernels._native import Accumulator, Loop, Names, Stepper, fold, log_words, take_paths
+    from streamrde.kernels._native import (
+        Accumulator,
+        Loop,
+        Names,
+        Stepper,
+        fold,
+        log_words,
+        sequence_backward,
+        sequence_forward,
+        take_paths,
+    )
 
 __all__ = [
     "IMPLEMENTATION",
@@ -69,6 +83,8 @@ __all__ = [
     "fold",
     "level_slices",
     "log_words",
+    "sequence_backward",
+    "sequence_forward",
     "signature_channels",
     "take_paths",
 ]

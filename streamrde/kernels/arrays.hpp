@@ -11,6 +11,7 @@
 #endif
 #include <numpy/arrayobject.h>
 
+#include "sequence.hpp"
 #include "stepper.hpp"
 #include "variant.hpp"
 
@@ -22,12 +23,19 @@ constexpr int max_depth = 32;
 // The kernels of the chosen instruction set.
 extern Kernel (*select_kernel)(int channels, int depth);
 extern StepKernels step_kernels;
+extern SequenceKernels sequence_kernels;
 
 // C + C^2 + ... + C^depth
 npy_intp row_size(int channels, int depth);
 
 // A C-contiguous, aligned array of the given type and number of axes, or null with TypeError set.
 PyArrayObject* checked(PyObject* object, int type, int axes, const char* name);
+
+// The same of the given shape, columns < 0: one axis; or null with ValueError set.
+PyArrayObject* shaped(PyObject* object, int type, npy_intp rows, npy_intp columns, const char* name);
+
+// (order, nodes, node, stage, weight) as a tableau; false with ValueError set.
+bool take_tableau(PyObject* parts, Tableau& tableau);
 
 // A new array with a copy of the data; columns < 0: one axis.
 PyObject* array_from(const void* data, int type, npy_intp rows, npy_intp columns);
@@ -41,6 +49,7 @@ PyCFunction cast(F* function) {
 
 // What each file gives to the module.
 extern PyMethodDef path_functions[];
+extern PyMethodDef sequence_functions[];
 extern PyType_Spec accumulator_spec;
 extern PyType_Spec loop_spec;
 extern PyType_Spec names_spec;

@@ -69,18 +69,21 @@ bool choose_variant(const char* wanted) {
         variant = "avx512";
         select_kernel = select_avx512;
         step_kernels = steps_avx512();
+        sequence_kernels = sequences_avx512();
         return true;
     }
     if (avx2 && (!wanted || !std::strcmp(wanted, "avx2"))) {
         variant = "avx2";
         select_kernel = select_avx2;
         step_kernels = steps_avx2();
+        sequence_kernels = sequences_avx2();
         return true;
     }
 #endif
     variant = "baseline";
     select_kernel = select_baseline;
     step_kernels = steps_baseline();
+    sequence_kernels = sequences_baseline();
     return !wanted || !std::strcmp(wanted, "baseline");
 }
 
@@ -100,7 +103,7 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, functio
 
 PyObject* make_module() {
     PyObject* module = PyModule_Create(&definition);
-    if (!module || PyModule_AddFunctions(module, path_functions) < 0) {
+    if (!module || PyModule_AddFunctions(module, path_functions) < 0 || PyModule_AddFunctions(module, sequence_functions) < 0) {
         Py_XDECREF(module);
         return nullptr;
     }

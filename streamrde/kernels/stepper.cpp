@@ -12,12 +12,6 @@ namespace streamrde {
 
 StepKernels step_kernels = steps_baseline();
 
-namespace {
-
-// Below this many multiply-adds a thread costs more than it saves.
-constexpr double work_per_thread = 2e6;
-
-// A finished array of the given shape, or null with an error set.
 PyArrayObject* shaped(PyObject* object, int type, npy_intp rows, npy_intp columns, const char* name) {
     PyArrayObject* array = checked(object, type, columns < 0 ? 1 : 2, name);
     if (!array) return nullptr;
@@ -27,6 +21,33 @@ PyArrayObject* shaped(PyObject* object, int type, npy_intp rows, npy_intp column
     }
     return array;
 }
+
+bool take_tableau(PyObject* parts, Tableau& tableau) {
+    PyObject *nodes, *stages, *weights;
+    if (!PyArg_ParseTuple(parts, "iiO!O!O!", &tableau.order, &tableau.nodes, &PyTuple_Type, &nodes, &PyTuple_Type, &stages,
+                          &PyTuple_Type, &weights))
+        return false;
+    const Py_ssize_t count = PyTuple_GET_SIZE(nodes);
+    bool fits = count >= 1 && count <= 4 && PyTuple_GET_SIZE(stages) == count && PyTuple_GET_SIZE(weights) == count &&
+                tableau.nodes >= 1 && tableau.nodes <= 4;
+    tableau.stages = static_cast<int>(count);
+    for (Py_ssize_t i = 0; fits && i < count; ++i) {
+        PyObject* row = PyTuple_GET_ITEM(stages, i);
+        tableau.node[i] = static_cast<int>(PyLong_AsLong(PyTuple_GET_ITEM(nodes, i)));
+        tableau.weight[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(weights, i));
+        fits = PyTuple_Check(row) && PyTuple_GET_SIZE(row) == i && tableau.node[i] >= 0 && tableau.node[i] <= tableau.nodes &&
+               (!i || tableau.node[i] >= tableau.node[i - 1]);
+        for (Py_ssize_t j = 0; fits && j < i; ++j) tableau.stage[i][j] = PyFloat_AsDouble(PyTuple_GET_ITEM(row, j));
+    }
+    if (PyErr_Occurred()) return false;
+    if (!fits) PyErr_SetString(PyExc_ValueError, "not a tableau of an explicit method of at most 4 stages");
+    return fits;
+}
+
+namespace {
+
+// Below this many multiply-adds a thread costs more than it saves.
+constexpr double work_per_thread = 2e6;
 
 class AnyStepper {
 public:
@@ -76,7 +97,7 @@ public:
             model_.decay = Numbers<T>(padded<T>(model_.hidden));
             std::copy_n(static_cast<const T*>(PyArray_DATA(rates)), model_.hidden, model_.decay.data());
         }
-        return take_tableau(tableau);
+        return take_tableau(tableau, model_.tableau);
     }
 
     PyObject* apply(bool readout, PyObject* x, bool probabilities) const override {
@@ -182,29 +203,6 @@ private:
                         k < width ? w[output * width + k] : b[output];
                 }
         return true;
-    }
-
-    bool take_tableau(PyObject* parts) {
-        PyObject *nodes, *stages, *weights;
-        Tableau& tableau = model_.tableau;
-        if (!PyArg_ParseTuple(parts, "iiO!O!O!", &tableau.order, &tableau.nodes, &PyTuple_Type, &nodes, &PyTuple_Type, &stages,
-                              &PyTuple_Type, &weights))
-            return false;
-        const Py_ssize_t count = PyTuple_GET_SIZE(nodes);
-        bool fits = count >= 1 && count <= 4 && PyTuple_GET_SIZE(stages) == count && PyTuple_GET_SIZE(weights) == count &&
-                    tableau.nodes >= 1 && tableau.nodes <= 4;
-        tableau.stages = static_cast<int>(count);
-        for (Py_ssize_t i = 0; fits && i < count; ++i) {
-            PyObject* row = PyTuple_GET_ITEM(stages, i);
-            tableau.node[i] = static_cast<int>(PyLong_AsLong(PyTuple_GET_ITEM(nodes, i)));
-            tableau.weight[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(weights, i));
-            fits = PyTuple_Check(row) && PyTuple_GET_SIZE(row) == i && tableau.node[i] >= 0 && tableau.node[i] <= tableau.nodes &&
-                   (!i || tableau.node[i] >= tableau.node[i - 1]);
-            for (Py_ssize_t j = 0; fits && j < i; ++j) tableau.stage[i][j] = PyFloat_AsDouble(PyTuple_GET_ITEM(row, j));
-        }
-        if (PyErr_Occurred()) return false;
-        if (!fits) PyErr_SetString(PyExc_ValueError, "not a tableau of an explicit method of at most 4 stages");
-        return fits;
     }
 
     // False where memory ran out. Streams are split over threads; none of their numbers depends on how.

@@ -2,7 +2,7 @@
 //
 // Every function is elementwise, in one order of operations whatever the vector's length, with a fused multiply-add written
 // as one. So AVX2 and AVX-512 give the same bits, and a number's result depends on nothing that stands beside it.
-// Included by stepper_variant.cpp inside a namespace of its own.
+// Included by stepper_variant.cpp and sequence_variant.cpp inside namespaces of their own.
 
 #if defined(__AVX512F__)
 constexpr int vector_bytes = 64;
@@ -162,35 +162,78 @@ inline Vector<T> complementary_error(Vector<T> x) {
     return exponential<T>(-x * x) * fma(t, b, T(erfc_series[0] / 2) - before);
 }
 
+// Each activation, and its slope in x, which gives y; where `from_output`, y alone tells it.
+struct Identity {
+    static constexpr bool from_output = true;
+    template <typename T>
+    static Vector<T> of(Vector<T> x) {
+        return x;
+    }
+    template <typename T>
+    static Vector<T> slope(Vector<T>, Vector<T>) {
+        return all<T>(1);
+    }
+};
 struct Relu {
+    static constexpr bool from_output = true;
     template <typename T>
     static Vector<T> of(Vector<T> x) {
         return x < T(0) ? all<T>(0) : x;
     }
+    template <typename T>
+    static Vector<T> slope(Vector<T>, Vector<T> y) {
+        return y > T(0) ? all<T>(1) : all<T>(0);
+    }
 };
 struct Tanh {
+    static constexpr bool from_output = true;
     template <typename T>
     static Vector<T> of(Vector<T> x) {
         return hyperbolic_tangent<T>(x);
     }
+    template <typename T>
+    static Vector<T> slope(Vector<T>, Vector<T> y) {
+        return fma(-y, y, all<T>(1));
+    }
 };
 struct Silu {
+    static constexpr bool from_output = false;
     template <typename T>
     static Vector<T> of(Vector<T> x) {
         return x * sigmoid<T>(x);
     }
+    template <typename T>
+    static Vector<T> slope(Vector<T> x, Vector<T> y) {
+        const Vector<T> s = sigmoid<T>(x);
+        return fma(y, T(1) - s, s);
+    }
 };
 struct Softplus {
+    static constexpr bool from_output = false;
     template <typename T>
     static Vector<T> of(Vector<T> x) {
         return (x < T(0) ? all<T>(0) : x) + log_1_plus<T>(exponential<T>(-magnitude<T>(x)));
     }
+    template <typename T>
+    static Vector<T> slope(Vector<T> x, Vector<T>) {
+        return sigmoid<T>(x);
+    }
 };
 // x Phi(x), the exact one.
 struct Gelu {
+    static constexpr bool from_output = false;
+    template <typename T>
+    static Vector<T> share(Vector<T> x) {
+        const Vector<T> tail = complementary_error<T>(magnitude<T>(x) * T(0.70710678118654752440));
+        return x < T(0) ? tail : T(2) - tail;
+    }
     template <typename T>
     static Vector<T> of(Vector<T> x) {
-        const Vector<T> tail = complementary_error<T>(magnitude<T>(x) * T(0.70710678118654752440));
-        return x * T(0.5) * (x < T(0) ? tail : T(2) - tail);
+        return x * T(0.5) * share<T>(x);
+    }
+    template <typename T>
+    static Vector<T> slope(Vector<T> x, Vector<T>) {
+        const Vector<T> density = exponential<T>(x * x * T(-0.5)) * T(0.39894228040143267794);
+        return fma(x, density, share<T>(x) * T(0.5));
     }
 };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -15,7 +16,8 @@ from streamrde.errors import ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, Channel, Emit, Head, Header, Pooling, Task
 from streamrde.inference.fields import MLP, External, Linear, LogNCDE
 from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX, FirstStage, Solver, Substeps, log_ode_step
-from streamrde.models.fields import AnyField, LinearField, ModuleField, make_field
+from streamrde.models.compiled_sequence import compiled_states, is_compiled
+from streamrde.models.fields import AnyField, LinearField, MLPField, ModuleField, make_field
 from streamrde.models.scaling import Scaling
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
@@ -203,6 +205,9 @@ class NeuralRDE(nn.Module):
     ) -> Tensor:
         """The state at every window edge, (N, K+1, hidden).
 
+        On a CPU a field that is a perceptron runs in C++, forwards and backwards, unless gradients with respect to
+        `logsigs` are wanted, or `precontract` is False.
+
         Arguments and errors as for `forward`, and, where streams go on from windows that came before:
 
         Args:
@@ -217,12 +222,22 @@ class NeuralRDE(nn.Module):
             raise ShapeError(f"x0 has shape {tuple(x0.shape)}; this model takes (N, {channels}), time first")
         if logsigs.ndim != 3 or logsigs.shape[0] != x0.shape[0] or logsigs.shape[2] != features:
             raise ShapeError(f"logsigs has shape {tuple(logsigs.shape)}; expected ({x0.shape[0]}, K, {features})")
+        sizes = (("mask", mask, getattr(self.header.field, "width", None)), ("start", start, self.header.hidden))
+        for name, tensor, size in (*sizes, ("before", before, features)):
+            if tensor is not None and size is not None and tensor.shape != (len(x0), size):
+                raise ShapeError(f"{name} has shape {tuple(tensor.shape)}; expected ({len(x0)}, {size})")
         dtype = self.initial.weight.dtype
         z = self.initial(((x0 - self.x0_shift) * self.x0_scale).to(dtype)) if start is None else start
         states, previous = [z], None
         if before is not None and self.header.first_stage == "previous":
             previous = (before * self.logsig_scale).to(dtype)
         scaled, seconds = (logsigs * self.logsig_scale).to(dtype), logsigs[..., :1].to(dtype)
+        if precontract and is_compiled(self.header, self.field, scaled, mask, previous):
+            rates = None if self.decay is None else self.decay.abs()
+            field, durations = cast(MLPField, self.field), seconds[..., 0]
+            return compiled_states(
+                self.header, field, z, scaled, rates=rates, seconds=durations, mask=mask, before=previous
+            )
         for k, logsig in enumerate(scaled.unbind(1)):
             z = self.step(z, logsig, previous, seconds[:, k], mask=mask, precontract=precontract)
             states.append(z)

@@ -1,0 +1,165 @@
+// Matrix products of blocks that stay in the caches. Rows are padded to whole vectors, so that none has a tail.
+// Included by sequence_variant.cpp inside a namespace of its own, after vectors.hpp.
+
+// A tile of sums stays in registers: so many rows by 4 vectors, by 2, or by 1.
+#if defined(__AVX512F__)
+constexpr int tile_rows = 6, narrow_rows = 12, tile_vectors = 4;
+#else
+constexpr int tile_rows = 6, narrow_rows = 6, tile_vectors = 2;
+#endif
+template <int N>
+constexpr int rows_of_tile = N == tile_vectors ? tile_rows : narrow_rows;
+
+// out[s] = bias + sum_k x[s][k] weight[k] for S rows and N vectors; P partial sums, so that a lone row need not wait for each
+// of its multiply-adds.
+template <typename T, int S, int N, int P>
+inline void product_tile(const T* weight, std::ptrdiff_t stride, int inputs, const T* x, std::ptrdiff_t x_stride, const T* bias,
+                         T* out, std::ptrdiff_t out_stride) {
+    using V = Vector<T>;
+    constexpr int lanes = lanes_of<T>;
+    V sum[P][S][N];
+#pragma GCC unroll 16
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 16
+        for (int s = 0; s < S; ++s)
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n) sum[p][s][n] = bias && !p ? load(bias + n * lanes) : V{};
+    int k = 0;
+    for (; k + P <= inputs; k += P)
+#pragma GCC unroll 16
+        for (int p = 0; p < P; ++p) {
+            V row[N];
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n) row[n] = load(weight + (k + p) * stride + n * lanes);
+#pragma GCC unroll 16
+            for (int s = 0; s < S; ++s) {
+                const V factor = all<T>(x[s * x_stride + k + p]);
+#pragma GCC unroll 16
+                for (int n = 0; n < N; ++n) sum[p][s][n] = fma(row[n], factor, sum[p][s][n]);
+            }
+        }
+    if constexpr (P > 1)
+        for (; k < inputs; ++k)
+            for (int s = 0; s < S; ++s)
+                for (int n = 0; n < N; ++n)
+                    sum[0][s][n] = fma(load(weight + k * stride + n * lanes), all<T>(x[s * x_stride + k]), sum[0][s][n]);
+#pragma GCC unroll 16
+    for (int s = 0; s < S; ++s)
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) {
+            V total = sum[0][s][n];
+#pragma GCC unroll 16
+            for (int p = 1; p < P; ++p) total += sum[p][s][n];
+            store(out + s * out_stride + n * lanes, total);
+        }
+}
+
+// The same for the last rows of a block, fewer than S + 1.
+template <typename T, int S, int N>
+inline void product_rest(std::ptrdiff_t count, const T* weight, std::ptrdiff_t stride, int inputs, const T* x,
+                         std::ptrdiff_t x_stride, const T* bias, T* out, std::ptrdiff_t out_stride) {
+    if constexpr (S > 0) {
+        if (count == S) product_tile<T, S, N, (S * N < 4 ? 4 : S * N < 8 ? 2 : 1)>(weight, stride, inputs, x, x_stride, bias, out, out_stride);
+        else product_rest<T, S - 1, N>(count, weight, stride, inputs, x, x_stride, bias, out, out_stride);
+    }
+}
+
+template <typename T, int N>
+inline void product_columns(const T* weight, std::ptrdiff_t stride, int inputs, const T* x, std::ptrdiff_t x_stride,
+                            const T* bias, T* out, std::ptrdiff_t out_stride, std::ptrdiff_t count) {
+    constexpr int most = rows_of_tile<N>;
+    std::ptrdiff_t s = 0;
+    for (; s + most <= count; s += most)
+        product_tile<T, most, N, 1>(weight, stride, inputs, x + s * x_stride, x_stride, bias, out + s * out_stride, out_stride);
+    product_rest<T, most - 1, N>(count - s, weight, stride, inputs, x + s * x_stride, x_stride, bias, out + s * out_stride, out_stride);
+}
+
+// out[s] = bias + sum_k x[s][k] weight[k] for count rows; weight (inputs, stride), `outputs` whole vectors of it; bias may be
+// null.
+template <typename T>
+void product(const T* weight, std::ptrdiff_t stride, int inputs, int outputs, const T* x, std::ptrdiff_t x_stride,
+             const T* bias, T* out, std::ptrdiff_t out_stride, std::ptrdiff_t count) {
+    constexpr int lanes = lanes_of<T>;
+    int r = 0;
+    for (; r + tile_vectors * lanes <= outputs; r += tile_vectors * lanes)
+        product_columns<T, tile_vectors>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r, out_stride, count);
+    if constexpr (tile_vectors > 2)
+        for (; r + 2 * lanes <= outputs; r += 2 * lanes)
+            product_columns<T, 2>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r, out_stride, count);
+    for (; r < outputs; r += lanes)
+        product_columns<T, 1>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r, out_stride, count);
+}
+
+// The same for one row whose weights no other shares: all its sums at once, so that the weights pass once.
+template <typename T>
+inline void product_of_row(const T* weight, std::ptrdiff_t stride, int inputs, int outputs, const T* x, const T* bias, T* out) {
+    constexpr int lanes = lanes_of<T>, wide = 2 * tile_vectors;
+    int r = 0;
+    for (; r + wide * lanes <= outputs; r += wide * lanes)
+        product_tile<T, 1, wide, 1>(weight + r, stride, inputs, x, 0, bias ? bias + r : nullptr, out + r, 0);
+    product<T>(weight + r, stride, inputs, outputs - r, x, 0, bias ? bias + r : nullptr, out + r, 0, 1);
+}
+
+#if defined(__AVX512F__)
+constexpr int most_sums = 14;
+#else
+constexpr int most_sums = 6;
+#endif
+
+// to[j] += sum_c a[c][j] b[c] for J rows, of which `valid` are stored, and N vectors.
+template <typename T, int J, int N>
+inline void accumulate_tile(int valid, const T* a, std::ptrdiff_t a_stride, const T* b, std::ptrdiff_t b_stride,
+                            std::ptrdiff_t count, T* to, std::ptrdiff_t stride) {
+    using V = Vector<T>;
+    constexpr int lanes = lanes_of<T>;
+    V sum[J][N];
+#pragma GCC unroll 16
+    for (int j = 0; j < J; ++j)
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) sum[j][n] = j < valid ? load(to + j * stride + n * lanes) : V{};
+    for (std::ptrdiff_t c = 0; c < count; ++c) {
+        V value[N];
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) value[n] = load(b + c * b_stride + n * lanes);
+#pragma GCC unroll 16
+        for (int j = 0; j < J; ++j) {
+            const V factor = all<T>(a[c * a_stride + j]);
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n) sum[j][n] = fma(value[n], factor, sum[j][n]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < J; ++j)
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n)
+            if (j < valid) store(to + j * stride + n * lanes, sum[j][n]);
+}
+
+template <typename T, int J, int N>
+inline void accumulate_sums(int tile, int valid, const T* a, std::ptrdiff_t a_stride, const T* b, std::ptrdiff_t b_stride,
+                            std::ptrdiff_t count, T* to, std::ptrdiff_t stride) {
+    if constexpr (J > 0) {
+        if (tile == J) accumulate_tile<T, J, N>(valid, a, a_stride, b, b_stride, count, to, stride);
+        else accumulate_sums<T, J - 2, N>(tile, valid, a, a_stride, b, b_stride, count, to, stride);
+    }
+}
+
+// to[j] += sum_c a[c][j] b[c] over count rows; b and to `outputs` wide, whole vectors. a is read up to an even number of j.
+template <typename T>
+void accumulate(const T* a, std::ptrdiff_t a_stride, int terms, const T* b, std::ptrdiff_t b_stride, int outputs,
+                std::ptrdiff_t count, T* to, std::ptrdiff_t stride) {
+    constexpr int lanes = lanes_of<T>;
+    const int tiles = (terms + most_sums - 1) / most_sums;
+    const int tile = ((terms + tiles - 1) / tiles + 1) / 2 * 2;
+    int r = 0;
+    for (; r + 2 * lanes <= outputs; r += 2 * lanes)
+        for (int j = 0; j < terms; j += tile) {
+            const int valid = terms - j < tile ? terms - j : tile;
+            accumulate_sums<T, most_sums, 2>((valid + 1) / 2 * 2, valid, a + j, a_stride, b + r, b_stride, count, to + j * stride + r, stride);
+        }
+    for (; r < outputs; r += lanes)
+        for (int j = 0; j < terms; j += tile) {
+            const int valid = terms - j < tile ? terms - j : tile;
+            accumulate_sums<T, most_sums, 1>((valid + 1) / 2 * 2, valid, a + j, a_stride, b + r, b_stride, count, to + j * stride + r, stride);
+        }
+}
