@@ -22,9 +22,14 @@ from streamrde.windowing.order import Order
 from streamrde.windowing.policies import Every, Interpolation, Windows
 from streamrde.windowing.rows import Partition
 
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Values = tuple[str | int, ...]
+_MONITORS = {
+    "classification": ("loss", "accuracy_windows", "accuracy_end"),
+    "regression": ("loss", "rmse", "mae"),
+}
 
 
 class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,29 +96,62 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the weights are found: AdamW with a warm-up and a cosine decay of the learning rate."""
+    """How the weights are found: AdamW with a schedule of the learning rate, and what keeps it on its way."""
 
     epochs: Positive = 200
     batch_size: Positive = 32
-    learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 3e-3
+    length_pool: Positive = 8
+    """So many batches are drawn at once and made of streams of similar lengths; 1: batches are drawn one by one."""
+    learning_rate: AboveZero = 3e-3
+    """The highest."""
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
+    """How the learning rate goes on after its rise: to 0 as a cosine; as it is; or it falls on plateaus."""
+    warm_up: Share = 0.05
+    """Share of the run over which the learning rate rises from 0; AdamW's second moments need some to settle."""
+    plateau_epochs: Positive = 10
+    """Epochs without a better one after which the rate of schedule "plateau" falls."""
+    plateau_factor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
+    """What it is then multiplied by."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """AdamW's decays of the running means of the gradient and of its square."""
     weight_decay: NotNegative = 1e-4
+    loss: Literal["mse", "huber"] = "mse"
+    """Of regression: the squared error, or linear beyond `huber`; classification has the cross entropy."""
+    huber: AboveZero = 1.0
+    """Error beyond which Huber's loss is linear, in standard deviations of the target."""
+    loss_on: Literal["served", "every", "last", "ramp"] = "served"
+    """Windows that count in the loss: those whose predictions are served (see `ModelConfig.emit`), every window, only
+    the last one that has a target, or every window in proportion to its number."""
+    class_weights: Literal["equal", "balanced"] | dict[str, AboveZero] = "equal"
+    """Factors on the loss of each class: 1; inverse to how many streams have it, with mean 1; or class by class, those
+    not named having 1."""
+    target_weights: tuple[AboveZero, ...] = ()
+    """Factors on the loss of each target of a regression; () = equal."""
     label_smoothing: Share = 0.0
     dropout: Share = 0.0
     """Share of the field's hidden features that a training stream goes without, the same ones in all its windows."""
-    gradient_norm: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    gradient_norm: AboveZero = 1.0
     """Gradients longer than this are shortened to it."""
+    spike: NotNegative = 10.0
+    """A step whose gradient is so many times longer than the median of the last hundred is not taken; 0: any finite one
+    is."""
+    rewinds: Annotated[int, msgspec.Meta(ge=0)] = 3
+    """How often an epoch that diverges is undone and the learning rate halved, before training gives up."""
     start: Literal["sample", "random"] = "sample"
     """Weights to begin with; "sample": the state's first components carry the current sample (see `carry_sample`),
     where the field is a perceptron with nothing after its last layer; other fields begin at random."""
-    field_gain: Annotated[float, msgspec.Meta(gt=0)] = 0.3
+    field_gain: AboveZero = 0.3
     """Factor on the field's random last layer; the smaller, the gentler the dynamics that training starts from."""
     averaging: Share = 0.0
     """Decay per step of the running average of the weights that is validated and kept; 0 = no average."""
+    monitor: str = "loss"
+    """What of the validation streams decides which epoch's weights are kept: "loss", or one of the measures."""
     patience: Annotated[int, msgspec.Meta(ge=0)] = 50
-    """Epochs without a better validation loss before training stops; 0 = never."""
+    """Epochs without a better one by `monitor` before training stops; 0 = never."""
     seed: int = 0
     logsignatures: Literal["own", "pysiglib"] = "own"
-    device: str = "cpu"
+    device: str = "auto"
+    """A torch device, or "auto": a GPU where there is one."""
 
 
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,9 +195,28 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ConfigError(
                 f"training.dropout={self.training.dropout}: only field 'mlp' has features to drop; set it to 0"
             )
+        self._check_training()
         listed = [isinstance(part, tuple) and bool(part) for part in (self.split.validation, self.split.test)]
         if any(listed) and not self.split.column:
             raise ConfigError("split.validation and split.test list values: set split.column to the column they are of")
+
+    def _check_training(self) -> None:
+        training, task = self.training, self.data.task
+        if training.monitor not in _MONITORS[task]:
+            raise ConfigError(
+                f"training.monitor='{training.monitor}': of a {task} use one of {', '.join(_MONITORS[task])}"
+            )
+        if task == "classification" and training.loss != "mse":
+            raise ConfigError(f"training.loss='{training.loss}' is for regression: leave it out")
+        if task == "classification" and training.target_weights:
+            raise ConfigError("training.target_weights is for regression: see training.class_weights")
+        if task == "regression" and training.class_weights != "equal":
+            raise ConfigError("training.class_weights is for classification: see training.target_weights")
+        if training.target_weights and len(training.target_weights) != len(self.data.targets):
+            raise ConfigError(
+                f"training.target_weights has {len(training.target_weights)} entries for {len(self.data.targets)} "
+                "targets: give one for each"
+            )
 
 
 def load_train_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> TrainConfig:

@@ -20,7 +20,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     """Counts from 1."""
     loss: float
-    """Mean of the training loss over the streams of the steps that were taken."""
+    """Mean of the training loss over the streams of the steps that were taken; NaN: none was."""
     validation_loss: float | None
     """Mean loss of the validation streams with the weights that would be kept; None: no such streams."""
     monitored: float | None
@@ -33,6 +33,8 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """Wall-clock time of the epoch, validation included."""
     skipped: int = 0
     """Steps that were not taken, because their loss or gradient was not finite or far out of line."""
+    rewound: bool = False
+    """Whether the epoch diverged: its steps were then undone, and the learning rate halved."""
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):

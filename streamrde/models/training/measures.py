@@ -21,9 +21,14 @@ def predict(model: NeuralRDE, examples: Sequence[Example], *, batch_size: int, d
     for start in range(0, len(examples), batch_size):
         part = examples[start : start + batch_size]
         batch = collate(part, device)
-        y = model(batch.x0, batch.logsigs).double().cpu().numpy()
-        outputs += [y[i, : len(example.logsigs)] for i, example in enumerate(part)]
+        outputs += unpadded(model(batch.x0, batch.logsigs), part)
     return outputs
+
+
+def unpadded(y: torch.Tensor, examples: Sequence[Example]) -> list[Array]:
+    """Outputs of a batch, (N, K, outputs), as those of each of its examples, (K, outputs), float64."""
+    arrays: Array = y.double().cpu().numpy()
+    return [own[: len(example.logsigs)] for own, example in zip(arrays, examples, strict=True)]
 
 
 @torch.no_grad()

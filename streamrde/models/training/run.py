@@ -23,6 +23,7 @@ from streamrde.models.training.config import TrainConfig, as_train_config, load_
 from streamrde.models.training.examples import Example, Variation, prepare
 from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.initialisation import carries_samples, carry_sample, shrink_field
+from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, predict, state_range
 from streamrde.models.training.optimisation import optimise
 from streamrde.models.training.progress import print_metrics
@@ -79,8 +80,9 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Fitted:
     """Train on one part of the streams, stop by another, measure all."""
     data = _prepare(config, parts, console)
     model = _begin(config, parts, data)
-    device = torch.device(config.training.device)
+    device = _device(config.training.device)
     model.to(device)
+    objective = Objective(config.training, model.header, data.examples["train"], device=device)
 
     def variants(epoch: int) -> list[Example]:
         if not config.augment.active:
@@ -89,7 +91,15 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Fitted:
         variation = Variation(np.random.default_rng((config.training.seed, epoch)), data.deviation)
         return prepare(parts.train, config, fills=data.fills, classes=data.classes, variation=variation)
 
-    history = optimise(model, variants, data.examples["validation"], config.training, device=device, console=console)
+    history = optimise(
+        model,
+        variants,
+        data.examples["validation"],
+        config.training,
+        objective=objective,
+        device=device,
+        console=console,
+    )
     size = config.training.batch_size
     predicted = {
         part: Predicted(examples, predict(model, examples, batch_size=size, device=device))
@@ -102,6 +112,22 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Fitted:
     told = provenance(config, parts, epoch=history.best)
     header = msgspec.structs.replace(bundle.header, metrics=metrics, training=told, notes=config.model.notes)
     return Fitted(Bundle(header, bundle.tensors), history, predicted)
+
+
+def _device(name: str) -> torch.device:
+    """The torch device of that name, or the best there is.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"training.device='{name}': {str(error).splitlines()[0]}; use 'auto' or 'cpu'") from None
+    return device
 
 
 class _Prepared(NamedTuple):

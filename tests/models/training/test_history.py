@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from models.recordings import config_for, write_recordings
 from rich.console import Console
 
@@ -15,6 +16,7 @@ from streamrde.models.training.run import fit
 def fitted(tmp_path, **tables):
     config = as_train_config(config_for(write_recordings(tmp_path), **tables))
     parts = split(read_recordings(config.data, group=config.split.column), config.split)
+    torch.manual_seed(0)
     return fit(config, parts, console=Console(file=io.StringIO()))
 
 
@@ -57,3 +59,21 @@ def test_the_metrics_are_those_of_the_predictions(tmp_path, part) -> None:
     examples, outputs = result.parts[part]
     right = [y[-1].argmax() == example.target[-1] for example, y in zip(examples, outputs, strict=True)]
     assert np.mean(right) == result.bundle.header.metrics[f"{part}_accuracy_end"]
+
+
+def test_a_diverged_epoch_is_undone_and_training_goes_on_at_half_the_rate(tmp_path) -> None:
+    training = {"epochs": 12, "learning_rate": 3.0, "schedule": "constant", "gradient_norm": 100.0, "warm_up": 0.0}
+    history = fitted(tmp_path, training=training | {"rewinds": 20, "patience": 0}).history
+    undone = [epoch for epoch in history.epochs if epoch.rewound]
+    assert undone
+    assert all(epoch.validation_loss is None for epoch in undone)
+    rates = [epoch.learning_rate for epoch in history.epochs]
+    assert rates[-1] == pytest.approx(3.0 / 2 ** sum(epoch.rewound for epoch in history.epochs[:-1]))
+
+
+def test_averaged_weights_know_nothing_of_those_that_training_began_with(tmp_path) -> None:
+    averaged, plain = (
+        fitted(tmp_path, training={"epochs": 1, "batch_size": 32, "averaging": decay}).bundle for decay in (0.9, 0.0)
+    )
+    for name, tensor in averaged.tensors.items():
+        np.testing.assert_array_equal(tensor, plain.tensors[name], err_msg=name)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from streamrde.models import NeuralRDE
+from streamrde.models.training.config import TrainingConfig
+from streamrde.models.training.examples import Batch, Example, collate
+from streamrde.models.training.losses import Objective
+
+CPU = torch.device("cpu")
+
+
+def example(windows: int, target: object) -> Example:
+    rng = np.random.default_rng(windows)
+    return Example("s", np.zeros(3), np.arange(1.0, windows + 1), rng.normal(size=(windows, 3)), np.array(target))
+
+
+def regression() -> tuple[list[Example], Batch]:
+    examples = [example(3, [[1.0, np.nan], [2.0, 5.0], [np.nan, 6.0]]), example(1, [[4.0, 7.0]])]
+    return examples, collate(examples, CPU)
+
+
+def objective(outputs: int, task: str, emit: str = "every", train: tuple[Example, ...] = (), **config) -> Objective:
+    labels = ("left", "right") if task == "classification" else ()
+    header = NeuralRDE(3, 1, 2, outputs, task=task, emit=emit, labels=labels).header
+    return Objective(TrainingConfig(**config), header, train, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("loss_on", "emit", "first"),
+    [
+        ("served", "every", [[1, 0], [1, 1], [0, 1]]),
+        ("every", "last", [[1, 0], [1, 1], [0, 1]]),
+        ("served", "last", [[0, 0], [1, 0], [0, 1]]),
+        ("last", "every", [[0, 0], [1, 0], [0, 1]]),
+        ("ramp", "every", [[1, 0], [2, 2], [0, 3]]),
+    ],
+)
+def test_windows_count_as_they_should_and_every_stream_the_same(loss_on, emit, first) -> None:
+    _, batch = regression()
+    weights = objective(2, "regression", emit, loss_on=loss_on).weights(batch).numpy()
+    np.testing.assert_allclose(weights[0], np.array(first) / np.sum(first))
+    np.testing.assert_allclose(weights[1], [[0.5, 0.5], [0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("loss", ["mse", "huber"])
+def test_losses_of_numbers_are_means_over_streams_in_standard_deviations(loss) -> None:
+    examples, batch = regression()
+    scale = np.array([2.0, 0.5])
+    y = np.random.default_rng(0).normal(size=(2, 3, 2))
+    total = 0.0
+    for own, e in zip(y, examples, strict=True):
+        error = np.abs(own[: len(e.target)] - e.target) / scale
+        each = error**2 if loss == "mse" else np.where(error <= 1.5, error**2, 3.0 * error - 1.5**2)
+        total += np.nansum(each * np.array([0.5, 1.5])) / np.isfinite(e.target).sum() / 2
+    judge = objective(2, "regression", loss=loss, huber=1.5, target_weights=(1.0, 3.0))
+    given = judge.loss(torch.tensor(y), batch.target, judge.weights(batch), torch.tensor(scale))
+    assert float(given) == pytest.approx(total, rel=1e-12)
+
+
+def test_classes_count_by_their_weights() -> None:
+    examples = [example(2, [0, 0]), example(1, [1]), example(1, [1]), example(2, [-1, 1])]
+    batch, y = collate(examples, CPU), torch.zeros(4, 2, 2)
+    y[0, :, 0] = 3.0
+    each = -torch.log_softmax(y[:, 0], dim=1)[torch.arange(4), torch.tensor([0, 1, 1, 1])]  # alike in both windows
+
+    def loss(class_weights: object) -> float:
+        judge = objective(2, "classification", train=tuple(examples), class_weights=class_weights)
+        return float(judge.loss(y, batch.target, judge.weights(batch), torch.ones(2)))
+
+    assert loss("equal") == pytest.approx(float(each.mean()))
+    assert loss("balanced") == pytest.approx(float((each * torch.tensor([2.0, 2 / 3, 2 / 3, 2 / 3])).mean()))
+    assert loss({"left": 5.0}) == pytest.approx(float((each * torch.tensor([5.0, 1, 1, 1])).mean()))
+
+
+def test_a_batch_without_targets_has_no_loss() -> None:
+    batch = collate([example(2, [[np.nan], [np.nan]])], CPU)
+    judge = objective(1, "regression")
+    y = torch.zeros(1, 2, 1, requires_grad=True)
+    loss = judge.loss(y, batch.target, judge.weights(batch), torch.ones(1))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert float(y.grad.abs().sum()) == 0
