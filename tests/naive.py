@@ -226,3 +226,47 @@ def matrix_exponential(matrix):
     for _ in range(10):
         total = total @ total
     return total.astype(np.float64)
+
+
+def area_under_roc(positive, score):
+    """Pair by pair."""
+    pairs = [
+        (a, b) for a, p in zip(score, positive, strict=True) for b, q in zip(score, positive, strict=True) if p > q
+    ]
+    return sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs) / len(pairs)
+
+
+def average_precision(positive, score):
+    """Threshold by threshold, from the highest."""
+    area, before = 0.0, 0.0
+    for threshold in sorted(set(score), reverse=True):
+        chosen = [p for p, s in zip(positive, score, strict=True) if s >= threshold]
+        recall = sum(chosen) / sum(positive)
+        area += (recall - before) * sum(chosen) / len(chosen)
+        before = recall
+    return area
+
+
+def calibration_error(true, probability, bins=15):
+    """Bin by bin."""
+    error = 0.0
+    for i in range(bins):
+        rows = [
+            (max(p), p.index(max(p)) == y)
+            for y, p in zip(true, probability, strict=True)
+            if i / bins < max(p) <= (i + 1) / bins
+        ]
+        if rows:
+            confidence, accuracy = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+            error += abs(confidence - accuracy) * len(rows) / len(true)
+    return error
+
+
+def macro_f1(true, predicted):
+    """Class by class, of those that occur or were predicted."""
+    scores = []
+    for c in set(true) | set(predicted):
+        hits = sum(t == p == c for t, p in zip(true, predicted, strict=True))
+        precision, recall = hits / max(1, predicted.count(c)), hits / max(1, true.count(c))
+        scores.append(2 * precision * recall / (precision + recall) if hits else 0.0)
+    return sum(scores) / len(scores)

@@ -26,9 +26,10 @@ AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Values = tuple[str | int, ...]
+_OF_CLASSES = ("accuracy", "auc", "average_precision", "f1", "log_loss", "calibration")
 _MONITORS = {
-    "classification": ("loss", "accuracy_windows", "accuracy_end"),
-    "regression": ("loss", "rmse", "mae"),
+    "classification": ("loss", *(f"{name}_{at}" for name in _OF_CLASSES for at in ("windows", "end"))),
+    "regression": ("loss", *(f"{name}{at}" for name in ("rmse", "mae", "r2") for at in ("", "_end"))),
 }
 
 
@@ -145,7 +146,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     averaging: Share = 0.0
     """Decay per step of the running average of the weights that is validated and kept; 0 = no average."""
     monitor: str = "loss"
-    """What of the validation streams decides which epoch's weights are kept: "loss", or one of the measures."""
+    """What of the validation streams decides which epoch's weights are kept: "loss", or a measure over all windows or
+    at the streams' ends, such as "auc_end" or "rmse"."""
     patience: Annotated[int, msgspec.Meta(ge=0)] = 50
     """Epochs without a better one by `monitor` before training stops; 0 = never."""
     seed: int = 0

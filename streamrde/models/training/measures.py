@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from streamrde.inference.quality import classification_measures, regression_measures, softmax
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.examples import Example, collate
 
@@ -49,35 +50,66 @@ def state_range(
 
 
 def measure(
-    examples: Sequence[Example], outputs: Sequence[Array], *, seconds: Sequence[float] = ()
+    examples: Sequence[Example],
+    outputs: Sequence[Array],
+    *,
+    seconds: Sequence[float] = (),
+    targets: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Accuracy (classification) or errors in the targets' units (regression).
+    """The measures of `inference.quality`, over all windows that have a target and at the streams' ends.
 
-    Classification: over all windows, at each stream's end, and by the last window that closed within so many `seconds`
-    (of the streams that last that long). Regression: root mean square and mean absolute error over all windows that
-    have a target; with several targets, each counts the same.
+    Classification: each measure has "_windows" or "_end" behind its name, and "accuracy_2s" is that of the last windows
+    that closed within 2 of `seconds` (of the streams that last that long). Regression: "rmse", "mae" and "r2" over all
+    windows, "rmse_end", ...; with several `targets` (their names) the mean over them, and each as "rr_rmse", ... A
+    stream's end is the last of its windows that has a target.
     """
     if not examples:
         return {}
     result = {"streams": float(len(examples)), "windows": float(sum(len(y) for y in outputs))}
     if examples[0].target.ndim == 1:
-        right = [y.argmax(axis=1) == example.target for example, y in zip(examples, outputs, strict=True)]
-        result["accuracy_windows"] = float(np.concatenate(right).mean())
-        result["accuracy_end"] = float(np.mean([hits[-1] for hits in right]))
-        for limit in seconds:
+        return result | _of_classes(examples, outputs, seconds)
+    return result | _of_numbers(examples, outputs, targets)
+
+
+def _of_classes(examples: Sequence[Example], outputs: Sequence[Array], seconds: Sequence[float]) -> dict[str, float]:
+    known = [np.flatnonzero(example.target >= 0) for example in examples]
+    pairs = list(zip(examples, outputs, known, strict=True))
+    windows = _measures_of_classes([(e.target[own], y[own]) for e, y, own in pairs])
+    ends = _measures_of_classes([(e.target[own[-1:]], y[own[-1:]]) for e, y, own in pairs])
+    result = {f"{name}_windows": value for name, value in windows.items()}
+    result |= {f"{name}_end": value for name, value in ends.items()}
+    for limit in seconds:
+        seen = []
+        for example, y, _ in pairs:
             # Half a window's rounding: an edge at 0.1 * 3 is an edge at 0.3.
-            closed = [int((example.ends <= limit + 1e-9).sum()) for example in examples]
-            seen = [
-                hits[count - 1]
-                for example, hits, count in zip(examples, right, closed, strict=True)
-                if count and example.ends[-1] >= limit
-            ]
-            if seen:
-                result[f"accuracy_{limit:g}s"] = float(np.mean(seen))
-        return result
-    errors = np.concatenate([y - example.target for example, y in zip(examples, outputs, strict=True)])
-    errors = errors[:, np.isfinite(errors).any(axis=0)]
-    if errors.size:
-        result["rmse"] = float(np.sqrt(np.nanmean(errors**2, axis=0)).mean())
-        result["mae"] = float(np.nanmean(np.abs(errors), axis=0).mean())
+            last = int((example.ends <= limit + 1e-9).sum()) - 1
+            if last >= 0 and example.ends[-1] >= limit and example.target[last] >= 0:
+                seen.append(y[last].argmax() == example.target[last])
+        if seen:
+            result[f"accuracy_{limit:g}s"] = float(np.mean(seen))
     return result
+
+
+def _measures_of_classes(pairs: Sequence[tuple[NDArray[np.int64], Array]]) -> dict[str, float]:
+    true, logits = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
+    return classification_measures(true, softmax(logits))
+
+
+def _of_numbers(examples: Sequence[Example], outputs: Sequence[Array], targets: Sequence[str]) -> dict[str, float]:
+    true, predicted = np.concatenate([example.target for example in examples]), np.concatenate(outputs)
+    first = np.cumsum([0, *(len(y) for y in outputs[:-1])])
+    each: dict[str, list[float]] = {}
+    result: dict[str, float] = {}
+    for j in range(true.shape[1]):
+        ends = [
+            start + own[-1]
+            for start, own in zip(first, (np.flatnonzero(np.isfinite(e.target[:, j])) for e in examples), strict=True)
+            if len(own)
+        ]
+        windows = regression_measures(true[:, j], predicted[:, j])
+        windows |= {f"{name}_end": v for name, v in regression_measures(true[ends, j], predicted[ends, j]).items()}
+        for name, value in windows.items():
+            each.setdefault(name, []).append(value)
+            if len(targets) > 1:
+                result[f"{targets[j]}_{name}"] = value
+    return {name: float(np.mean(values)) for name, values in each.items()} | result

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from streamrde.errors import ParameterError
+from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.fields import MLP
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.batches import draw_batches
@@ -53,6 +53,7 @@ def optimise(
         validation: streams that decide; may be empty.
     Raises:
         ParameterError: the training diverged once more than `rewinds`.
+        ConfigError: the validation streams do not define the measure to be monitored.
     """
     run = _Run(model, config, objective, device)
     try:
@@ -104,6 +105,11 @@ class _Run:
             rewound = self._rewind(number, loss)
         measures = {} if rewound or not validation else self._validate(validation)
         monitored = measures.get(self.config.monitor)
+        if measures and monitored is None:
+            raise ConfigError(
+                f"training.monitor='{self.config.monitor}' is not defined for the validation streams: choose another "
+                'measure, or more streams (a curve needs both classes), or monitor = "loss"'
+            )
         better = False
         if monitored is not None:
             sign = -1 if self.config.monitor.startswith(_LESS_IS_BETTER) else 1

@@ -105,7 +105,8 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Fitted:
         part: Predicted(examples, predict(model, examples, batch_size=size, device=device))
         for part, examples in data.examples.items()
     }
-    metrics = {"epochs": float(history.best)} | _metrics(config, parts, predicted)
+    metrics = {"epochs": float(history.best), "steps_skipped": float(sum(e.skipped for e in history.epochs))}
+    metrics |= _metrics(config, parts, predicted)
     print_metrics(console, metrics)
     model.set_range(*state_range(model, data.examples["train"], batch_size=size, device=device))
     bundle = to_bundle(model)
@@ -180,7 +181,8 @@ def _metrics(config: TrainConfig, parts: Split, predicted: dict[str, Predicted])
     """The measures of each part."""
     metrics = {}
     for part, (examples, outputs) in predicted.items():
-        for name, value in measure(examples, outputs, seconds=config.output.seconds).items():
+        targets = config.data.targets
+        for name, value in measure(examples, outputs, seconds=config.output.seconds, targets=targets).items():
             metrics[f"{part}_{name}"] = value
         metrics[f"{part}_streams_too_short"] = float(_without_window(getattr(parts, part), examples))
     return metrics

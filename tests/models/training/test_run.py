@@ -127,7 +127,7 @@ def test_a_diverged_training_says_what_to_lower(files) -> None:
 @pytest.mark.parametrize(
     "training",
     [
-        {"monitor": "accuracy_windows", "class_weights": "balanced", "schedule": "plateau", "plateau_epochs": 2},
+        {"monitor": "auc_windows", "class_weights": "balanced", "schedule": "plateau", "plateau_epochs": 2},
         {"loss_on": "ramp", "class_weights": {"left": 2.0}, "schedule": "constant", "averaging": 0.9},
         {"loss_on": "last", "betas": [0.8, 0.95], "warm_up": 0.0},
     ],
@@ -135,6 +135,13 @@ def test_a_diverged_training_says_what_to_lower(files) -> None:
 def test_every_way_of_training_learns(files, training) -> None:
     metrics = train(config_for(files, training={"epochs": 12} | training), console=quiet()).header.metrics
     assert metrics["train_accuracy_end"] > 0.9
+
+
+def test_a_measure_that_validation_does_not_define_is_refused_as_monitor(files) -> None:
+    config = config_for(files, split={"column": "stream_id", "validation": ["s00"], "test": []})
+    config["training"] |= {"monitor": "auc_end", "epochs": 1}
+    with pytest.raises(ConfigError, match=r"training\.monitor='auc_end' is not defined for the validation streams"):
+        train(config, console=quiet())
 
 
 def test_a_robust_loss_is_not_led_astray_by_outliers(tmp_path) -> None:
@@ -197,7 +204,7 @@ def test_a_channel_that_never_changes_is_refused(tmp_path) -> None:
         ({"training": {"epoch": 3}}, r"unknown field `epoch` - at `\$\.training`"),
         ({"training": {"epochs": "3"}}, r"Expected `int`.*\$\.training\.epochs"),
         ({"augment": {"flip": [["c"]]}}, "augment.flip names 'c'"),
-        ({"training": {"monitor": "rmse"}}, "training.monitor='rmse': of a classification use one of loss, accuracy"),
+        ({"training": {"monitor": "rmse"}}, "training.monitor='rmse': of a classification use one of loss, accuracy_w"),
         ({"training": {"class_weights": {"up": 2.0}}}, "class_weights names 'up', which is no class .*: left, right"),
         ({"training": {"device": "abacus"}}, "training.device='abacus'.*use 'auto' or 'cpu'"),
         ({"training": {"loss": "huber"}}, "training.loss='huber' is for regression"),
