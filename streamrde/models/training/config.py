@@ -161,6 +161,8 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     model: str = ""
     metrics: str = ""
+    report: str = ""
+    """An HTML file: learning curves, quality, calibration, step errors, speed; see `write_report`."""
     seconds: tuple[Annotated[float, msgspec.Meta(gt=0)], ...] = ()
     """Times since a stream's start at which accuracy is measured too (classification)."""
 

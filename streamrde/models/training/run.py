@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields import LogNCDE
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
+from streamrde.models.report.write import write_report
 from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets
 from streamrde.models.training.config import TrainConfig, as_train_config, load_train_config
 from streamrde.models.training.examples import Example, Variation, prepare
@@ -58,6 +60,7 @@ def train(
     else:
         config = as_train_config(config if isinstance(config, Mapping) else msgspec.to_builtins(config), settings)
     console = console or Console()
+    begin = time.perf_counter()
 
     def say(text: str) -> None:
         console.print(text, highlight=False)
@@ -66,13 +69,17 @@ def train(
     parts = split(streams, config.split)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        bundle = fit(config, parts, console=console).bundle
+        fitted = fit(config, parts, console=console)
+    bundle, seconds = fitted.bundle, time.perf_counter() - begin
     if config.output.model:
         bundle.save(config.output.model)
         console.print(f"model written to {config.output.model}", highlight=False)
     if config.output.metrics:
         replace_file(config.output.metrics, json.dumps(bundle.header.metrics, indent=2).encode() + b"\n")
         console.print(f"metrics written to {config.output.metrics}", highlight=False)
+    if config.output.report:
+        write_report(config.output.report, fitted, config=config, parts=parts, seconds=seconds)
+        console.print(f"report written to {config.output.report}", highlight=False)
     return bundle
 
 

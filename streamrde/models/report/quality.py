@@ -1,0 +1,217 @@
+"""How good a model's answers are, as arrays to draw: by time into the stream, by confidence, by stream."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.inference.quality import area_under_roc, softmax
+from streamrde.models.training.history import Predicted
+
+Array = NDArray[np.float64]
+
+# Of a normal distribution: what 95 % lie within.
+_Z = 1.959964
+# A point of a curve over time rests on a tenth of the streams, but on no fewer than this, and on enough with this many.
+_FEWEST, _ENOUGH = 5, 20
+
+
+class Answers(NamedTuple):
+    """The windows of one part of the data, one stream after the other."""
+
+    streams: list[str]
+    """Names, one per example."""
+    starts: NDArray[np.intp]
+    """Where each example's windows begin, and their number at the end, (examples + 1,)."""
+    ends: Array
+    """Seconds from where the stream began to each window's end, (W,)."""
+    value: Array
+    """Probabilities of the classes, or values in the targets' units, (W, outputs)."""
+    target: Array
+    """Number of the class, (W,), or the targets' values, (W, outputs); NaN where there is none."""
+
+    @property
+    def example(self) -> NDArray[np.intp]:
+        """The example that each window is of, (W,)."""
+        return np.repeat(np.arange(len(self.streams)), np.diff(self.starts))
+
+    @property
+    def right(self) -> Array:
+        """1 where the most likely class is the true one, 0 where it is not, NaN where that is not known, (W,)."""
+        return np.where(np.isfinite(self.target), self.value.argmax(axis=1) == self.target, np.nan)
+
+    @property
+    def at_end(self) -> NDArray[np.intp]:
+        """The last window of each example whose target is known."""
+        known = np.flatnonzero(np.isfinite(self.target).reshape(len(self.target), -1).any(axis=1))
+        last = {int(example): int(place) for example, place in zip(self.example[known], known, strict=True)}
+        return np.array(sorted(last.values()), dtype=np.intp)
+
+
+def answers(predicted: Predicted, *, classify: bool) -> Answers:
+    """A part's predictions as rows of windows; logits become probabilities."""
+    examples, outputs = predicted
+    value = np.concatenate(outputs)
+    target = np.concatenate([example.target for example in examples]).astype(float)
+    if classify:
+        value = softmax(value)
+        target[target < 0] = np.nan
+    starts = np.concatenate([[0], np.cumsum([len(own) for own in outputs])])
+    ends = np.concatenate([example.ends for example in examples])
+    return Answers([example.stream for example in examples], starts, ends, value, target)
+
+
+def confusion(answered: Answers, places: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Windows at `places` by true class (rows) and most likely class (columns)."""
+    classes = answered.value.shape[1]
+    table = np.zeros((classes, classes), dtype=np.int64)
+    known = places[np.isfinite(answered.target[places])]
+    np.add.at(table, (answered.target[known].astype(int), answered.value[known].argmax(axis=1)), 1)
+    return table
+
+
+class OverTime(NamedTuple):
+    """A measure as a function of the time since the streams began."""
+
+    seconds: Array
+    """(G,)"""
+    value: Array
+    """(G,), NaN where no stream tells."""
+    low: Array
+    high: Array
+    """Between these it lies with 95 % confidence; NaN where that is not worked out."""
+    streams: NDArray[np.int64]
+    """How many streams still ran, and had an answer that can be judged, (G,)."""
+
+
+def latest(answered: Answers, *, most: int = 48) -> tuple[Array, NDArray[np.intp]]:
+    """Times, and the window of each stream that had last closed by then.
+
+    Returns:
+        seconds (G,), and places (examples, G); -1 where no window had closed yet or the stream had ended.
+    """
+    parts = [answered.ends[a:b] for a, b in zip(answered.starts, answered.starts[1:], strict=False)]
+    final = np.sort([own[-1] for own in parts])
+    enough = min(len(parts), _ENOUGH, max(_FEWEST, len(parts) // 10))
+    # The edges of the stream that lasts longest, without its last, short window.
+    longest = max(parts, key=lambda own: (len(own), own[-1]))
+    times = longest[:-1] if len(longest) > 1 else longest
+    kept = times[times <= final[-enough] + 1e-6]
+    times = kept if len(kept) else times[:1]
+    if len(times) > most:
+        times = np.linspace(times[0], times[-1], most)
+    places = np.full((len(parts), len(times)), -1, dtype=np.intp)
+    for i, own in enumerate(parts):
+        closed = np.searchsorted(own, times + 1e-6, side="right") - 1
+        places[i] = np.where((closed >= 0) & (times <= own[-1] + 1e-6), closed + answered.starts[i], -1)
+    return times, places
+
+
+def accuracy_over_time(answered: Answers) -> OverTime:
+    """Share of the streams whose answer at that time is right, with Wilson's interval."""
+    times, places = latest(answered)
+    right = np.where(places >= 0, answered.right[places], np.nan)
+    count = np.isfinite(right).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(count > 0, np.nansum(right, axis=0) / count, np.nan)
+        middle = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
+        half = _Z / (1 + _Z**2 / count) * np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
+    return OverTime(times, share, middle - half, middle + half, count)
+
+
+def auc_over_time(answered: Answers) -> OverTime:
+    """Of a pair of streams, one of each class, how often the second class's is given more of it, (two classes)."""
+    times, places = latest(answered)
+    nothing = np.full(len(times), np.nan)
+    value, count = nothing.copy(), np.zeros(len(times), dtype=np.int64)
+    for g, column in enumerate(places.T):
+        own = column[column >= 0]
+        own = own[np.isfinite(answered.target[own])]
+        value[g], count[g] = area_under_roc(answered.target[own] == 1, answered.value[own, 1]), len(own)
+    return OverTime(times, value, nothing, nothing, count)
+
+
+def error_over_time(answered: Answers, output: int) -> OverTime:
+    """Root mean square error of one output over the streams."""
+    times, places = latest(answered)
+    error = answered.value[:, output] - answered.target[:, output]
+    squares = np.where(places >= 0, error[places] ** 2, np.nan)
+    count, nothing = np.isfinite(squares).sum(axis=0), np.full(len(times), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.where(count > 0, np.sqrt(np.nansum(squares, axis=0) / count), np.nan)
+    return OverTime(times, value, nothing, nothing, count)
+
+
+class Reliability(NamedTuple):
+    """How often what is said with a probability is so, by that probability."""
+
+    edges: Array
+    """Of the probability's bins, (bins + 1,)."""
+    said: Array
+    """Mean probability, (bins,); NaN where a bin is empty."""
+    so: Array
+    """Share that was so, (bins,)."""
+    windows: NDArray[np.int64]
+    error: float
+    """Expected calibration error: the mean over windows of ``|so - said|``."""
+
+
+def reliability(probability: Array, event: Array, *, bins: int = 15) -> Reliability:
+    """Reliability of probabilities (n,) of an event that was (1) or was not (0), (n,); bins as in `inference.quality`.
+
+    Reference: Guo et al. 2017, "On calibration of modern neural networks", section 2.
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        said = np.bincount(place, probability, bins) / count
+        so = np.bincount(place, event, bins) / count
+    error = float(np.nansum(count * np.abs(so - said)) / max(1, count.sum()))
+    return Reliability(edges, said, so, count, error)
+
+
+def residual_quantiles(value: Array, residual: Array, *, quantiles: Array, bins: int = 12) -> tuple[Array, Array]:
+    """Quantiles of residuals by what was predicted, in bins of equally many windows.
+
+    Returns:
+        median prediction of each bin, (bins,), and the quantiles, (len(quantiles), bins).
+    """
+    order = np.argsort(value, kind="stable")
+    parts = [part for part in np.array_split(order, max(1, min(bins, len(order) // 10))) if len(part)]
+    middle = np.array([np.median(value[part]) for part in parts])
+    return middle, np.array([np.quantile(residual[part], quantiles) for part in parts]).T
+
+
+class Worst(NamedTuple):
+    """A stream that the model does badly on."""
+
+    stream: str
+    windows: int
+    error: float
+    """Mean log loss (classification), else root mean square error in units of the targets' deviations."""
+    last: int
+    """Place of its last window with a target."""
+
+
+def worst_streams(answered: Answers, *, classify: bool, most: int = 10) -> list[Worst]:
+    """The streams with the largest error over their windows, the worst first."""
+    if classify:
+        true = np.nan_to_num(answered.target).astype(int)
+        told = np.maximum(answered.value[np.arange(len(true)), true], 1e-12)
+        loss = np.where(np.isfinite(answered.target), -np.log(told), np.nan)
+    else:
+        with np.errstate(invalid="ignore"):
+            spread = np.nanstd(answered.target, axis=0)
+        scaled = (answered.value - answered.target) / np.where(spread > 0, spread, 1.0)
+        known = np.isfinite(scaled)
+        loss = np.where(known, scaled**2, 0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
+    example, found = answered.example, []
+    for place in answered.at_end.tolist():
+        i = int(example[place])
+        own = loss[answered.starts[i] : answered.starts[i + 1]]
+        mean = float(np.nanmean(own))
+        found.append(Worst(answered.streams[i], int(np.isfinite(own).sum()), mean if classify else mean**0.5, place))
+    return sorted(found, key=lambda stream: -stream.error)[:most]

@@ -1,0 +1,127 @@
+"""Whether the windows are short enough and the log-signatures deep enough, seen from a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.stepper import Stepper, make_stepper
+from streamrde.models.report.svg import thinned
+from streamrde.models.training.examples import Example
+from streamrde.models.training.recordings import Recording
+from streamrde.signature.words import logsignature_channels
+from streamrde.windowing.policies import Adaptive, Count, Every, Windows
+from streamrde.windowing.recorded import window_recordings
+
+Array = NDArray[np.float64]
+
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+# Enough for a 90 % quantile, and done in a second.
+_STREAMS, _WINDOWS = 16, 48
+
+
+class StepError(NamedTuple):
+    """The estimated error of steps over windows of one length, relative to 1 + the state's size."""
+
+    factor: float
+    """Times the length of the windows in training."""
+    seconds: float
+    """Median length of the windows."""
+    windows: int
+    median: float
+    most: float
+    """What 90 % of the steps do not exceed."""
+
+
+def step_errors(bundle: Bundle, recordings: Sequence[Recording]) -> list[StepError]:
+    """What each step errs by, by the stepper's estimate (see `step_error`), were the windows shorter or longer.
+
+    The model is as it was trained, so is the number of substeps; at most 16 streams and the time of 48 windows of each
+    are looked at. Empty where the policy of the windows is not built in.
+    """
+    recordings = [recordings[i] for i in thinned(len(recordings), _STREAMS)]
+    partition, stepper = bundle.header.partition, make_stepper(bundle)
+    ts, xs = [recording.t for recording in recordings], [recording.x for recording in recordings]
+    limits: dict[int, float] = {}
+    for windowed in window_recordings(ts, xs, partition):
+        if len(windowed.end):
+            limits.setdefault(windowed.stream, float(windowed.end[:_WINDOWS][-1]))
+    found = []
+    for factor in FACTORS:
+        windows = scaled(partition.windows, factor)
+        if windows is None:
+            continue
+        x0, logsigs, lengths = [], [], []
+        for windowed in window_recordings(ts, xs, partition._replace(windows=windows)):
+            kept = int((windowed.end <= limits.get(windowed.stream, -np.inf) + 1e-9).sum())
+            if kept:
+                x0.append(np.append(0.0, windowed.first))
+                logsigs.append(windowed.logsigs[:kept])
+                lengths.append((windowed.end - windowed.start)[:kept])
+        if x0:
+            errors = np.concatenate(_steps(stepper, np.stack(x0), logsigs, with_error=True)[1])
+            errors = errors[np.isfinite(errors)]
+            if errors.size:
+                median, most = np.quantile(errors, (0.5, 0.9)).tolist()
+                found.append(StepError(factor, float(np.median(np.concatenate(lengths))), errors.size, median, most))
+    return found
+
+
+def scaled(windows: Windows, factor: float) -> Windows | None:
+    """Windows `factor` times as long (as eventful, of `Adaptive`); None: there are none such."""
+    if isinstance(windows, Every):
+        return msgspec.structs.replace(windows, seconds=windows.seconds * factor)
+    if isinstance(windows, Count):
+        n = round(windows.n * factor)
+        return msgspec.structs.replace(windows, n=n) if n >= 1 else None
+    if isinstance(windows, Adaptive):
+        return msgspec.structs.replace(windows, norm=windows.norm * factor)
+    return None
+
+
+def outputs_to_depth(bundle: Bundle, examples: Sequence[Example], depth: int) -> list[Array]:
+    """What the model says, (K, outputs) each, of log-signatures whose levels beyond `depth` are put to 0.
+
+    How much worse that is tells what the deeper levels contribute. Probabilities, or values in the targets' units.
+    """
+    kept = logsignature_channels(bundle.header.path_channels, depth)
+    stepper = make_stepper(bundle)
+    x0 = np.stack([example.x0 for example in examples])
+    cut = [np.where(np.arange(example.logsigs.shape[1]) < kept, example.logsigs, 0.0) for example in examples]
+    states = _steps(stepper, x0, cut, with_error=False)[0]
+    return [_pooled(stepper, bundle, own) for own in states]
+
+
+def _pooled(stepper: Stepper, bundle: Bundle, states: Array) -> Array:
+    if bundle.header.pooling == "mean":
+        states = states.cumsum(axis=0) / np.arange(1, len(states) + 1)[:, None]
+    return np.asarray(stepper.output(states.astype(stepper.dtype)), dtype=float)
+
+
+def _steps(
+    stepper: Stepper, x0: Array, logsigs: Sequence[Array], *, with_error: bool
+) -> tuple[list[Array], list[Array]]:
+    """States after each window, (K, hidden), and errors of its step, (K,), of streams that are stepped together."""
+    order = np.argsort([-len(own) for own in logsigs], kind="stable")
+    lengths = np.array([len(logsigs[i]) for i in order])
+    z = stepper.initial(x0[order])
+    states: list[Array] = [np.empty((len(own), z.shape[1])) for own in logsigs]
+    errors: list[Array] = [np.zeros(len(own)) for own in logsigs]
+    for k in range(int(lengths.max(initial=0))):
+        alive = int((lengths > k).sum())
+        own = np.stack([logsigs[i][k] for i in order[:alive]])
+        # A stream's first window has its own as the one before.
+        previous = None if not k else np.stack([logsigs[i][k - 1] for i in order[:alive]])
+        error = np.zeros(alive)
+        if with_error:
+            z, error = stepper.step_with_error(z[:alive], own, previous)
+        else:
+            z = stepper.step(z[:alive], own, previous)
+        for i, state, wrong in zip(order.tolist(), z, error, strict=False):
+            states[i][k], errors[i][k] = state, wrong
+    return states, errors

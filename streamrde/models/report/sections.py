@@ -1,0 +1,387 @@
+"""The sections of a report, each from what was measured to what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.inference.bundle import Bundle, Header
+from streamrde.inference.card import measured, sections
+from streamrde.models.report import quality
+from streamrde.models.report.page import charts, figure, matrix, pair, section, table
+from streamrde.models.report.quality import Answers, OverTime
+from streamrde.models.report.resolution import StepError
+from streamrde.models.report.speed import Speed
+from streamrde.models.report.svg import Plot, axis, number, thinned
+from streamrde.models.training.history import History
+
+Array = NDArray[np.float64]
+Parts = dict[str, Answers]
+
+NAMES = {"train": "training", "validation": "validation", "test": "test"}
+_COLOURS = {"train": 0, "validation": 5, "test": 1}
+# More dots than this make a large file and no other picture.
+_DOTS = 1500
+# More classes than this make a matrix that nobody reads.
+_CLASSES = 30
+
+
+def metrics(header: Header) -> str:
+    """The measures of all parts."""
+    shown = measured(
+        {
+            name: value
+            for name, value in header.metrics.items()
+            if name.split("_")[0] in NAMES and (value or "too_short" not in name)
+        }
+    )
+    return section("Measures", "", table(shown.rows, shown.columns, numbers=1))
+
+
+def learning(history: History) -> str:
+    """Learning curves."""
+    epochs = history.epochs
+    numbers = [float(epoch.number) for epoch in epochs]
+    losses = [epoch.loss for epoch in epochs]
+    validation = [np.nan if epoch.validation_loss is None else epoch.validation_loss for epoch in epochs]
+    monitored = [np.nan if epoch.monitored is None else epoch.monitored for epoch in epochs]
+    x = axis("epoch", numbers)
+
+    def chart(title: str, y_title: str, *curves: tuple[Sequence[float], str, int], log: bool = False) -> str:
+        values = [value for curve, _, _ in curves for value in curve]
+        if not np.isfinite(values).any():
+            return ""
+        plot = Plot(x, axis(y_title, values, log=log), title=title, height=240)
+        for curve, label, colour in curves:
+            if np.isfinite(np.asarray(curve, float)).any():
+                plot.line(numbers, curve, colour=colour, label=label, dashed=label == "training")
+        plot.rule(x=float(history.best), label=f"kept: epoch {history.best}")
+        return figure(title, plot.svg())
+
+    spread = [value for value in (*losses, *validation) if np.isfinite(value)]
+    wide = min(spread, default=0) > 0 and max(spread) > 20 * min(spread)
+    monitor = history.monitor.replace("_", " ")
+    shown = charts(
+        chart("Loss", "loss", (losses, "training", 2), (validation, "validation", 1), log=wide),
+        chart(f"Validation {monitor}", monitor, (monitored, "", 1)) if history.monitor != "loss" else "",
+        chart("Learning rate", "learning rate", ([epoch.learning_rate for epoch in epochs], "", 3)),
+        chart("Length of the gradient", "mean before clipping", ([e.gradient_norm for e in epochs], "", 4), log=True),
+    )
+    skipped = sum(epoch.skipped for epoch in epochs)
+    told = (
+        f"The weights of epoch {history.best} of {len(epochs)} were kept, "
+        + (f"the best by the validation streams' {monitor}." if np.isfinite(validation).any() else "the last one.")
+        + (f" {skipped:,} steps were left out: their loss or gradient was out of line." if skipped else "")
+    )
+    return section("Learning", told, shown)
+
+
+def classes(shown: Answers, part: str, header: Header) -> str:
+    """Confusion matrices."""
+    labels = header.labels
+    everywhere = np.arange(len(shown.value))
+    tables = [
+        matrix(quality.confusion(shown, places).tolist(), labels, caption=caption)
+        for places, caption in (
+            (shown.at_end, f"at the end of each {NAMES[part]} stream"),
+            (everywhere, f"after every window of the {NAMES[part]} streams"),
+        )
+        if header.emit == "every" or places is not everywhere
+    ]
+    if len(labels) > _CLASSES:
+        tables = [_confused(shown, labels)]
+    return section(
+        "Which class is taken for which", "Rows are shaded by their share: blue is right, orange is not.", pair(*tables)
+    )
+
+
+def _confused(shown: Answers, labels: Sequence[str]) -> str:
+    counts = quality.confusion(shown, np.arange(len(shown.value)))
+    np.fill_diagonal(counts, 0)
+    worst = np.argsort(-counts, axis=None, kind="stable")[:25]
+    rows = [
+        (labels[i], labels[j], f"{counts[i, j]:,}")
+        for i, j in (divmod(int(place), len(labels)) for place in worst)
+        if counts[i, j]
+    ]
+    return table(rows, ("true", "said", "windows"), numbers=2, caption="the classes most often confused")
+
+
+def scatter(shown: Answers, part: str, header: Header) -> str:
+    """Predicted against true values, and the residuals, of every target."""
+    figures = []
+    places = quality_places(shown, header)
+    for j, (name, unit) in enumerate(zip(header.labels, units(header), strict=True)):
+        known = places[np.isfinite(shown.target[places, j])]
+        if not len(known):
+            continue
+        dots = known[list(thinned(len(known), _DOTS))]
+        true, said = shown.target[dots, j], shown.value[dots, j]
+        titles = [
+            f"{shown.streams[i]}, {number(shown.ends[k])} s" for i, k in zip(shown.example[dots], dots, strict=True)
+        ]
+        both = np.concatenate([true, said])
+        plot = Plot(axis(f"true{unit}", both), axis(f"predicted{unit}", both), title=f"{name}: predicted against true")
+        plot.diagonal("exact")
+        plot.points(true, said, titles=titles)
+        error = shown.value[known, j] - shown.target[known, j]
+        plain = _plain(unit)
+        rmse, bias = number(float(np.sqrt((error**2).mean()))), number(float(error.mean()))
+        r2 = 1 - (error**2).sum() / max(((shown.target[known, j] - shown.target[known, j].mean()) ** 2).sum(), 1e-300)
+        caption = (
+            f"{_dots(len(dots), len(known))} of the {NAMES[part]} streams; root mean square error {rmse}{plain}, "
+            f"bias {bias}{plain}, R2 {r2:.3f}"
+        )
+        figures.append(figure(f"{name}: predicted against true", plot.svg(), caption))
+        figures.append(_residuals(shown.value[known, j], error, name, unit))
+    return section("Predicted and true values", "", charts(*figures))
+
+
+def _residuals(said: Array, error: Array, name: str, unit: str) -> str:
+    dots = list(thinned(len(said), _DOTS))
+    levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+    middle, bands = quality.residual_quantiles(said, error, quantiles=levels)
+    plot = Plot(
+        axis(f"predicted{unit}", said[dots]),
+        axis(f"predicted - true{unit}", [*error[dots], *bands.ravel()]),
+        title=f"{name}: residuals",
+    )
+    plot.points(said[dots], error[dots], colour=0, size=1.5)
+    plot.band(middle, bands[0], bands[4], label="90 %")
+    plot.band(middle, bands[1], bands[3], inner=True, label="50 %")
+    plot.line(middle, bands[2], label="median")
+    plot.rule(y=0.0)
+    half, most = np.quantile(np.abs(error), (0.5, 0.9)).tolist()
+    caption = f"half of the errors are within {number(half)}{_plain(unit)}, 90 % within {number(most)}{_plain(unit)}"
+    return figure(f"{name}: residuals by what was predicted", plot.svg(), caption)
+
+
+def early(parts: Parts, header: Header) -> str:
+    """Quality against time into the stream."""
+    parts = {name: own for name, own in parts.items() if len(own.streams)}
+    if all(np.diff(own.starts).max() == 1 for own in parts.values()):
+        return ""
+    curves: list[tuple[str, str, bool, dict[str, OverTime]]] = []
+    if header.task == "classification":
+        found = {name: quality.accuracy_over_time(own) for name, own in parts.items()}
+        curves.append(("Accuracy", "streams that are right", True, found))
+        if header.outputs == 2:
+            found = {name: quality.auc_over_time(own) for name, own in parts.items()}
+            curves.append(("Area under the ROC curve", "AUC", False, found))
+    else:
+        for j, (name, unit) in enumerate(zip(header.labels, units(header), strict=True)):
+            found = {part: quality.error_over_time(own, j) for part, own in parts.items()}
+            curves.append((f"{name}: error", f"root mean square error{unit}", False, found))
+    figures = [_over_time(*curve) for curve in curves]
+    figures.append(_running(curves[0][3]))
+    return section(
+        "How early is the answer right?",
+        "The answer after the last window that had closed by then, of the streams that were still running.",
+        charts(*figures),
+    )
+
+
+def _over_time(title: str, y_title: str, percent: bool, found: dict[str, OverTime]) -> str:
+    seconds = np.concatenate([curve.seconds for curve in found.values()])
+    values = np.concatenate([np.concatenate([c.value, c.low, c.high]) for c in found.values()])
+    vertical = axis(y_title, values, percent=percent, zero=not percent and title.endswith("error"))
+    if percent or vertical.title == "AUC":
+        vertical = vertical._replace(high=min(vertical.high, 1.0))
+    plot = Plot(axis("seconds since the stream began", seconds, zero=True), vertical, title=title)
+    for name, curve in found.items():
+        colour = _COLOURS[name]
+        if name == list(found)[-1] and np.isfinite(curve.low).any():
+            plot.band(curve.seconds, curve.low, curve.high, colour=colour)
+        plot.line(curve.seconds, curve.value, colour=colour, dashed=name == "train", label=NAMES[name])
+    banded = any(np.isfinite(curve.low).any() for curve in found.values())
+    return figure(title, plot.svg(), "band: 95 % confidence (Wilson)" if banded else "")
+
+
+def _running(found: dict[str, OverTime]) -> str:
+    counts = np.concatenate([curve.streams for curve in found.values()])
+    seconds = np.concatenate([curve.seconds for curve in found.values()])
+    plot = Plot(
+        axis("seconds since the stream began", seconds, zero=True),
+        axis("streams", counts, zero=True),
+        title="Streams still running",
+    )
+    for name, curve in found.items():
+        plot.line(curve.seconds, curve.streams, colour=_COLOURS[name], dashed=name == "train", label=NAMES[name])
+    return figure("Streams still running", plot.svg(), "what each point above rests on")
+
+
+def calibration(shown: Answers, part: str, header: Header) -> str:
+    """Reliability of probabilities."""
+    places = quality_places(shown, header)
+    known = places[np.isfinite(shown.target[places])]
+    if header.outputs == 2:
+        said, event = shown.value[known, 1], (shown.target[known] == 1).astype(float)
+        what, of = f"probability of {header.labels[1]}", f"share that is {header.labels[1]}"
+    else:
+        said, event = shown.value[known].max(axis=1), shown.right[known]
+        what, of = "probability of the most likely class", "share that is right"
+    found = quality.reliability(said, event)
+    plot = Plot(axis(what, [0, 1], zero=True, high=1), axis(of, [0, 1], zero=True, high=1), title="Reliability")
+    plot.diagonal("calibrated")
+    full = found.windows > 0
+    plot.line(found.said[full], found.so[full])
+    plot.points(found.said[full], found.so[full], size=4, titles=[f"{n:,} windows" for n in found.windows[full]])
+    counts = Plot(axis(what, [0, 1], zero=True, high=1), axis("windows", found.windows, zero=True), title="How often")
+    counts.bars(found.edges, found.windows)
+    error = f"expected calibration error {found.error:.3f}, {len(known):,} windows of the {NAMES[part]} streams"
+    return section(
+        "Are the probabilities to be believed?",
+        "Below the diagonal the model is surer than it should be.",
+        charts(
+            figure("Reliability", plot.svg(), error),
+            figure("How often which probability is given", counts.svg(), "the same windows and bins"),
+        ),
+    )
+
+
+def steps(found: Sequence[StepError], levels: Sequence[tuple[int, float]], measure: str, bundle: Bundle) -> str:
+    """Step error against window length, and what deeper levels contribute."""
+    figures, rows = [], []
+    if found:
+        seconds = [step.seconds for step in found]
+        tolerance = bundle.header.tolerance
+        values = [value for step in found for value in (step.median, step.most)]
+        plot = Plot(
+            axis("length of the windows (s)", seconds, log=True),
+            axis("estimated error of a step / (1 + |z|)", [*values, tolerance], log=True),
+            title="Step error against window length",
+        )
+        plot.line(seconds, [step.most for step in found], label="90 % of the steps", colour=2, dashed=True)
+        plot.line(seconds, [step.median for step in found], label="median", colour=1)
+        plot.points(seconds, [step.most for step in found], colour=2, size=3)
+        plot.points(seconds, [step.median for step in found], colour=1, size=3)
+        plot.rule(y=tolerance, label=f"tolerance {tolerance:g}")
+        trained = [step for step in found if step.factor == 1]
+        if trained:
+            plot.rule(x=trained[0].seconds, label="trained")
+        figures.append(figure("Step error against window length", plot.svg(), _verdict(trained, bundle)))
+        rows = [
+            (
+                f"x{step.factor:g}",
+                number(step.seconds),
+                f"{step.windows:,}",
+                number(float(f"{step.median:.2g}")),
+                number(float(f"{step.most:.2g}")),
+            )
+            for step in found
+        ]
+    if len(levels) > 1:
+        plot = _levels(levels, measure)
+        figures.append(figure("What deeper levels contribute", plot.svg(), "the same weights, deeper levels put to 0"))
+    if not figures:
+        return ""
+    columns = ("window", "seconds", "steps", "median", "90 %")
+    return section(
+        "Are the windows short enough, the signatures deep enough?",
+        "The trained model steps over shorter and longer windows of the same streams; the error is the stepper's own "
+        "estimate, by halving the step.",
+        charts(*figures),
+        table(rows, columns, numbers=1) if rows else "",
+    )
+
+
+def _levels(levels: Sequence[tuple[int, float]], measure: str) -> Plot:
+    values = [value for _, value in levels]
+    edges = [level - 0.5 for level, _ in levels] + [levels[-1][0] + 0.5]
+    names = tuple(f"depth {level}" if i else "level 1 alone" for i, (level, _) in enumerate(levels))
+    plot = Plot(
+        axis("depth that is kept", edges)._replace(low=edges[0], high=edges[-1], names=names),
+        axis(measure, values, zero=True, percent="right" in measure),
+        title="What deeper levels contribute",
+    )
+    plot.bars(edges, values, colour=1)
+    return plot
+
+
+def _verdict(trained: Sequence[StepError], bundle: Bundle) -> str:
+    if not trained:
+        return ""
+    most, tolerance = trained[0].most, bundle.header.tolerance
+    told = f"at the trained length 90 % of the steps err by at most {most:.2g}"
+    if most <= tolerance:
+        return f"{told}: within the tolerance"
+    return (
+        f"{told}, more than the tolerance: the weights are fitted to this solver and length; substeps = 2, a solver of "
+        "higher order or shorter windows bring the model closer to the differential equation"
+    )
+
+
+def speed(measured_: Speed, trained: float) -> str:
+    """Speed in training and when served."""
+    rows = [
+        ("training, with validation", f"{trained:,.0f}", "windows/s"),
+        ("a sample that closes no window (Predictor.push)", f"{measured_.push * 1e6:.2f}", "us"),
+        ("a window's step and readout, 1 stream", f"{measured_.step * 1e6:.1f}", "us"),
+        ("the same per stream, 64 together", f"{measured_.step_together * 1e6:.2f}", "us"),
+        (
+            f"a fleet of {measured_.fleet_streams} streams, windows included (Fleet.push)",
+            f"{1 / measured_.fleet:,.0f}",
+            "samples/s",
+        ),
+    ]
+    return section(
+        "Speed",
+        "Medians on the machine that trained, one thread, measured for a second.",
+        table(rows, numbers=1, last=1),
+    )
+
+
+def worst(shown: Answers, part: str, header: Header, groups: dict[str, str]) -> str:
+    """The streams that the model does worst on."""
+    classify = header.task == "classification"
+    found = quality.worst_streams(shown, classify=classify)
+    rows, columns = [], ["stream", *(["group"] if groups else [])]
+    for stream in found:
+        row = [stream.stream, *([groups.get(stream.stream, "")] if groups else [])]
+        said, true = shown.value[stream.last], shown.target[stream.last]
+        if classify:
+            top = int(said.argmax())
+            row += [header.labels[int(true)], header.labels[top], f"{said[top]:.0%}"]
+        else:
+            for j in range(header.outputs):
+                row += [number(float(true[j])), number(float(said[j]))]
+        rows.append([*row, f"{stream.windows:,}", f"{stream.error:.3g}"])
+    if classify:
+        columns += ["true", "said at the end", "with", "windows", "mean log loss"]
+    else:
+        for name, unit in zip(header.labels, units(header), strict=True):
+            columns += [f"{name} true{unit}", "said"]
+        columns += ["windows", "error in deviations"]
+    begin = len(rows[0]) - 2 if classify else 1 + bool(groups)
+    return section(
+        "Where it does worst",
+        f"The {NAMES[part]} streams with the largest mean error over their windows; values are those at the end.",
+        table(rows, columns, numbers=begin),
+    )
+
+
+def card(bundle: Bundle) -> str:
+    """The model card."""
+    shown = [own for own in sections(bundle) if own.title != measured(bundle.header.metrics).title]
+    return section("Model card", "", pair(*(f"<h3>{own.title}</h3>{table(own.rows, own.columns)}" for own in shown)))
+
+
+def units(header: Header) -> list[str]:
+    """Units of the targets to be put behind a number, " (bpm)" or nothing."""
+    return [f" ({unit})" if unit else "" for unit in header.units or ("",) * header.outputs]
+
+
+def _plain(unit: str) -> str:
+    """A unit without its brackets."""
+    return unit.replace("(", "").replace(")", "")
+
+
+def quality_places(shown: Answers, header: Header) -> NDArray[np.intp]:
+    """The windows whose answers are served: all, or each stream's last one."""
+    return shown.at_end if header.emit == "last" else np.arange(len(shown.value))
+
+
+def _dots(drawn: int, of: int) -> str:
+    return f"{of:,} windows" if drawn == of else f"{drawn:,} of {of:,} windows, evenly chosen,"

@@ -1,0 +1,86 @@
+"""How fast a model is when it serves, measured briefly on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.fleet import Fleet
+from streamrde.inference.predictor import Predictor
+from streamrde.inference.stepper import make_stepper
+from streamrde.models.training.recordings import Recording
+
+# What the whole measurement may take, about, in seconds.
+_TIME = 0.3
+
+
+class Speed(NamedTuple):
+    """Times in seconds, medians, one thread."""
+
+    push: float
+    """Of `Predictor.push` of a sample that closes no window."""
+    step: float
+    """Of a window's step and readout, one stream."""
+    step_together: float
+    """The same per stream, 64 streams at once."""
+    fleet: float
+    """Per sample of `Fleet.push`, windows and predictions included."""
+    fleet_streams: int
+
+
+def serving_speed(bundle: Bundle, recordings: Sequence[Recording]) -> Speed:
+    """Serve recordings of the data again and time it."""
+    return Speed(_push(bundle, recordings), *step_cost(bundle), *_fleet(bundle, recordings))
+
+
+def step_cost(bundle: Bundle, *, seconds: float = _TIME) -> tuple[float, float]:
+    """Seconds for a window's step and readout: of one stream, and per stream of 64 at once."""
+    stepper, found = make_stepper(bundle), []
+    rng = np.random.default_rng(0)
+    for streams in (1, 64):
+        # Of the size that the scales make of them: about 1 in the field.
+        logsigs = rng.normal(size=(streams, bundle.header.logsig_channels)) / bundle.tensors["logsig.scale"]
+        logsigs[:, 0] = np.abs(logsigs[:, 0])
+        z = stepper.initial(np.repeat(bundle.tensors["x0.shift"][None], streams, axis=0))
+        times: list[float] = []
+        until = time.perf_counter() + seconds / 2
+        while len(times) < 5 or time.perf_counter() < until:
+            begin = time.perf_counter()
+            stepper.output(stepper.step(z, logsigs))
+            times.append(time.perf_counter() - begin)
+        found.append(float(np.median(times)) / streams)
+    return found[0], found[1]
+
+
+def _push(bundle: Bundle, recordings: Sequence[Recording]) -> float:
+    times: list[float] = []
+    until = time.perf_counter() + _TIME
+    for recording in recordings:
+        predictor = Predictor(bundle)
+        for t, x in zip(recording.t.tolist(), recording.x, strict=True):
+            begin = time.perf_counter()
+            closed = predictor.push(t, x)
+            if not closed:
+                times.append(time.perf_counter() - begin)
+        if time.perf_counter() > until:
+            break
+    return float(np.median(times)) if times else float("nan")
+
+
+def _fleet(bundle: Bundle, recordings: Sequence[Recording]) -> tuple[float, int]:
+    chosen = recordings[:64]
+    names = np.repeat([f"s{i}" for i in range(len(chosen))], [len(recording.t) for recording in chosen])
+    t = np.concatenate([recording.t for recording in chosen])
+    x = np.concatenate([recording.x for recording in chosen])
+    times: list[float] = []
+    until = time.perf_counter() + _TIME
+    while not times or time.perf_counter() < until:
+        fleet = Fleet(bundle)
+        begin = time.perf_counter()
+        fleet.push(names, t, x)
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times)) / len(t), len(chosen)

@@ -1,0 +1,254 @@
+"""Small charts as SVG that takes its colours from the page's style sheet, so that it follows light, dark and print."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+# Room for tick labels and axis titles, in the chart's own pixels.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 14, 26, 44
+# What a log axis spans at most: below it values are as good as 0.
+_DECADES = 12
+
+
+class Axis(NamedTuple):
+    """One axis of a chart."""
+
+    title: str
+    """What it shows, with the unit."""
+    low: float
+    high: float
+    log: bool = False
+    percent: bool = False
+    """Whether tick labels are in per cent."""
+    names: tuple[str, ...] = ()
+    """Names of the values 1, 2, ..., which then are the ticks."""
+
+    def place(self, value: float) -> float:
+        """Where a value stands, 0 at `low` and 1 at `high`, cut a little outside."""
+        if self.log:
+            place = math.log(max(value, 1e-300) / self.low) / math.log(self.high / self.low)
+        else:
+            place = (value - self.low) / (self.high - self.low)
+        return min(max(place, -0.02), 1.02)
+
+    def ticks(self) -> list[float]:
+        """Round values within the axis: about five, or on a log axis 1, 2, 5 of few decades and else powers of ten."""
+        if self.names:
+            return [float(i) for i in range(1, len(self.names) + 1)]
+        if self.log:
+            decades = math.log10(self.high / self.low)
+            steps = (1, 2, 5) if decades <= 2.3 else (1,)
+            first = math.ceil(math.log10(self.low)) - (len(steps) > 1)
+            every = max(1, math.ceil(decades / 6))
+            found = [
+                s * 10.0**power for power in range(first, math.ceil(math.log10(self.high)) + 1, every) for s in steps
+            ]
+        else:
+            raw = (self.high - self.low) / 5
+            unit = 10.0 ** math.floor(math.log10(raw))
+            step = unit * next(round_ for round_ in (1, 2, 2.5, 5, 10) if round_ * unit >= 0.8 * raw)
+            found = [
+                i * step for i in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)
+            ]
+        slack = 1e-9 * abs(self.high - self.low)
+        return [value for value in found if self.low - slack <= value <= self.high + slack]
+
+    def label(self, value: float) -> str:
+        """A tick's text."""
+        if self.names:
+            return self.names[round(value) - 1]
+        if self.log and not 1e-3 <= value < 1e5:
+            return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        if self.percent:
+            return f"{100 * value:.4g}%"
+        return number(0.0 if abs(value) < 1e-12 * max(abs(self.low), abs(self.high)) else value)
+
+
+def axis(
+    title: str,
+    values: ArrayLike,
+    *,
+    log: bool = False,
+    percent: bool = False,
+    zero: bool = False,
+    high: float | None = None,
+) -> Axis:
+    """An axis that all finite `values` fit on, with a little room.
+
+    Args:
+        log: logarithmic; values that are not positive are left out.
+        zero: whether it begins at 0.
+        high: where it ends.
+    """
+    found = np.asarray(values, dtype=float).ravel()
+    found = found[np.isfinite(found) & (found > 0 if log else True)]
+    if not found.size:
+        found = np.array([0.1, 1.0] if log else [0.0, 1.0])
+    least, most = float(found.min()), float(found.max()) if high is None else high
+    if log:
+        least = max(least, most * 10.0**-_DECADES)
+        least, most = (least / 1.5, most * 1.5) if most < 1.5 * least else (least / 1.1, most * 1.1)
+        return Axis(title, least, most, True, percent)
+    room = (most - least) * 0.04 or max(abs(most), 1e-12) * 0.1
+    low = 0.0 if zero else least - room
+    return Axis(title, low, max(most if high is not None else most + room, low + 1e-12), False, percent)
+
+
+class Plot:
+    """A chart in the making; colours are numbers 1 to 6 of the page's palette, 0 its muted ink."""
+
+    def __init__(self, x: Axis, y: Axis, *, title: str, told: str = "", width: int = 520, height: int = 300) -> None:
+        self.title, self._told = title, told
+        self._x, self._y = x, y
+        self._size = width, height
+        self._marks: list[str] = []
+        self._legend: list[tuple[str, str]] = []
+
+    def line(self, x: ArrayLike, y: ArrayLike, *, colour: int = 1, dashed: bool = False, label: str = "") -> None:
+        """A line through points; it is broken where y is not finite."""
+        runs: list[list[str]] = [[]]
+        for a, b in zip(np.asarray(x, float).tolist(), np.asarray(y, float).tolist(), strict=True):
+            if math.isfinite(b) and (b > 0 or not self._y.log):
+                runs[-1].append(self._at(a, b))
+            elif runs[-1]:
+                runs.append([])
+        kind = f"c{colour} line{' dashed' if dashed else ''}"
+        for run in runs:
+            if len(run) == 1:
+                a, b = run[0].split(",")
+                self._marks.append(f'<circle class="c{colour} dot" cx="{a}" cy="{b}" r="2.5"/>')
+            elif run:
+                self._marks.append(f'<polyline class="{kind}" points="{" ".join(run)}"/>')
+        self._name(label, f'<line class="{kind}" x1="0" x2="20" y1="0" y2="0"/>')
+
+    def band(
+        self, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, colour: int = 1, inner: bool = False, label: str = ""
+    ) -> None:
+        """The area between two lines; an inner one lies within another."""
+        columns = (np.asarray(values, float).tolist() for values in (x, low, high))
+        rows = [row for row in zip(*columns, strict=True) if all(map(math.isfinite, row))]
+        edge = [self._at(a, b) for a, b, _ in rows] + [self._at(a, c) for a, _, c in reversed(rows)]
+        if edge:
+            self._marks.append(f'<polygon class="c{colour} band" points="{" ".join(edge)}"/>')
+        mark = f'<rect class="c{colour} band" x="0" y="-5" width="20" height="10"/>'
+        self._name(label, mark * (1 + inner))
+
+    def points(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        colour: int = 1,
+        size: float = 2.0,
+        titles: Sequence[str] | None = None,
+        label: str = "",
+    ) -> None:
+        """A dot per point, with a text that shows under the pointer."""
+        for i, (a, b) in enumerate(zip(np.asarray(x, float).tolist(), np.asarray(y, float).tolist(), strict=True)):
+            at, up = self._at(a, b).split(",")
+            told = f"<title>{html.escape(titles[i])}</title>" if titles is not None else ""
+            end = f">{told}</circle>" if told else "/>"
+            self._marks.append(f'<circle class="c{colour} dot" cx="{at}" cy="{up}" r="{size:g}"{end}')
+        self._name(label, f'<circle class="c{colour} dot" cx="10" cy="0" r="3.5"/>')
+
+    def bars(self, edges: ArrayLike, heights: ArrayLike, *, colour: int = 0) -> None:
+        """Bars from the axis, (n + 1,) edges and (n,) heights."""
+        at = np.asarray(edges, float).tolist()
+        for left, right, height in zip(at[:-1], at[1:], np.asarray(heights, float).tolist(), strict=True):
+            (x0, y0), (x1, y1) = self._xy(left, self._y.low), self._xy(right, height)
+            if y0 - y1 > 0.05:
+                box = f'x="{x0 + 0.5:.1f}" y="{y1:.1f}" width="{max(x1 - x0 - 1, 0.5):.1f}" height="{y0 - y1:.1f}"'
+                self._marks.append(f'<rect class="c{colour} bar" {box}/>')
+
+    def rule(self, *, x: float | None = None, y: float | None = None, label: str = "", colour: int = 0) -> None:
+        """A thin line across the chart at one value, with a text."""
+        across = x is None
+        start = self._at(self._x.low, y or 0.0) if across else self._at(x or 0.0, self._y.low)
+        end = self._at(self._x.high, y or 0.0) if across else self._at(x or 0.0, self._y.high)
+        (x0, y0), (x1, y1) = start.split(","), end.split(",")
+        self._marks.append(f'<line class="c{colour} rule" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>')
+        if label:
+            late = not across and self._x.place(x or 0.0) > 0.6
+            dx, dy = (4.0, -4.0) if across else (-4.0 if late else 4.0, 10.0)
+            where = f'x="{float(x0 if across else x1) + dx:.1f}" y="{float(y1) + dy:.1f}"'
+            where += f' text-anchor="{"end" if late else "start"}"'
+            self._marks.append(f'<text class="note" {where}>{html.escape(label)}</text>')
+
+    def diagonal(self, label: str = "") -> None:
+        """The line y = x."""
+        low, high = max(self._x.low, self._y.low), min(self._x.high, self._y.high)
+        (x0, y0), (x1, y1) = (self._at(v, v).split(",") for v in (low, high))
+        self._marks.append(f'<line class="c0 rule" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>')
+        self._name(label, '<line class="c0 rule" x1="0" x2="20" y1="0" y2="0"/>')
+
+    def svg(self) -> str:
+        """The chart as an element of a page."""
+        width, height = self._size
+        told = html.escape(self._told or f"{self._y.title} against {self._x.title}")
+        return (
+            f'<svg viewBox="0 0 {width} {height}" role="img"><title>{html.escape(self.title)}</title>'
+            f"<desc>{told}</desc>{self._frame()}{''.join(self._marks)}{self._legends()}</svg>"
+        )
+
+    def _frame(self) -> str:
+        width, height = self._size
+        parts = []
+        for value in self._y.ticks():
+            _, y = self._xy(self._x.low, value)
+            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(_text(_LEFT - 7, y + 3.5, self._y.label(value), "end"))
+        for value in self._x.ticks():
+            x, y = self._xy(value, self._y.low)
+            parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y + 4:.1f}"/>')
+            parts.append(_text(x, y + 16, self._x.label(value), "middle"))
+        bottom = height - _BOTTOM
+        parts.append(f'<line class="axis" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{bottom}" y2="{bottom}"/>')
+        parts.append(_text((_LEFT + width - _RIGHT) / 2, height - 8, self._x.title, "middle", "title"))
+        middle = (_TOP + height - _BOTTOM) / 2
+        place = f'x="11" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 11 {middle:.0f})"'
+        parts.append(f'<text class="title" {place}>{html.escape(self._y.title)}</text>')
+        return "".join(parts)
+
+    def _legends(self) -> str:
+        parts, x = [], float(_LEFT)
+        for mark, label in self._legend:
+            parts.append(f'<g transform="translate({x:.0f} 11)">{mark}{_text(26, 4, label, "start", "legend")}</g>')
+            x += 26 + 6.6 * len(label) + 16
+        return "".join(parts)
+
+    def _name(self, label: str, mark: str) -> None:
+        if label:
+            self._legend.append((mark, label))
+
+    def _xy(self, x: float, y: float) -> tuple[float, float]:
+        width, height = self._size
+        across, up = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
+        return _LEFT + self._x.place(x) * across, _TOP + (1 - self._y.place(y)) * up
+
+    def _at(self, x: float, y: float) -> str:
+        a, b = self._xy(x, y)
+        return f"{a:.1f},{b:.1f}"
+
+
+def number(value: float) -> str:
+    """A number for people: four digits that count, thousands set apart."""
+    if not math.isfinite(value):
+        return "-"
+    if abs(value) >= 1e4 and abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def _text(x: float, y: float, text: str, anchor: Literal["start", "middle", "end"], kind: str = "label") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
+
+
+def thinned(count: int, most: int) -> Iterable[int]:
+    """At most `most` places of `count`, evenly spread."""
+    return range(count) if count <= most else np.linspace(0, count - 1, most).round().astype(int).tolist()

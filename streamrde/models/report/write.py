@@ -1,0 +1,188 @@
+"""The report of a training run: one HTML file that opens anywhere, offline."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.disk import replace_file
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.fields import Linear
+from streamrde.models.report import sections
+from streamrde.models.report.page import alarm, page, section, table, tiles
+from streamrde.models.report.quality import Answers, answers
+from streamrde.models.report.resolution import outputs_to_depth, step_errors
+from streamrde.models.report.speed import serving_speed
+from streamrde.models.report.svg import number, thinned
+from streamrde.models.training.config import TrainConfig
+from streamrde.models.training.history import Fitted, Predicted
+from streamrde.models.training.recordings import Split
+
+# Enough streams to see what a level of the log-signature contributes.
+_STREAMS = 200
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    fitted: Fitted,
+    *,
+    config: TrainConfig,
+    parts: Split,
+    seconds: float,
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write a run's report.
+
+    What it shows of the answers is of the test streams; without any, of the validation streams, else of those of
+    training. It steps and serves the model for about two seconds to measure errors and speed.
+
+    Args:
+        path: of the HTML file.
+        fitted: the model, its history and its predictions of each part.
+        config: of the run.
+        parts: the streams of each part.
+        seconds: what the run took.
+        warnings: what a reader should be wary of, such as a group on both sides of the split.
+    """
+    replace_file(path, report(fitted, config=config, parts=parts, seconds=seconds, warnings=warnings).encode())
+
+
+def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float, warnings: Sequence[str] = ()) -> str:
+    """The page; see `write_report`."""
+    bundle, history = fitted.bundle, fitted.history
+    header = bundle.header
+    classify = header.task == "classification"
+    answered = {name: answers(own, classify=classify) for name, own in fitted.parts.items() if own.examples}
+    part = next(name for name in ("test", "validation", "train") if name in answered)
+    shown, recordings = answered[part], getattr(parts, part)
+    groups = {recording.stream: recording.group for recording in recordings} if config.split.column else {}
+    exact = isinstance(header.field, Linear)
+    measured = serving_speed(bundle, recordings)
+    windows = sum(len(example.logsigs) for example in fitted.parts["train"].examples)
+    per_second = windows / float(np.median([epoch.seconds for epoch in history.epochs]))
+    levels, measure = _levels(bundle, fitted.parts[part])
+    chapters = [
+        tiles(_figures(fitted, part, seconds)),
+        *map(alarm, [*warnings, *_warnings(part, answered)]),
+        section("Data", "", _data(config, parts, answered)),
+        sections.metrics(header),
+        sections.learning(history),
+        sections.classes(shown, part, header) if classify else sections.scatter(shown, part, header),
+        sections.early(answered, header),
+        sections.calibration(shown, part, header) if classify else "",
+        sections.steps([] if exact else step_errors(bundle, recordings), levels, measure, bundle),
+        sections.speed(measured, per_second),
+        sections.worst(shown, part, header, groups),
+        sections.card(bundle),
+    ]
+    title = header.description or f"{', '.join(config.data.targets)} from {', '.join(c.name for c in header.channels)}"
+    return page(title, _subtitle(config, seconds), chapters)
+
+
+def _subtitle(config: TrainConfig, seconds: float) -> str:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"A training run of streamrde, {now}, seed {config.training.seed}, {_duration(seconds)} on "
+        f"{config.training.device}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    )
+
+
+def _figures(fitted: Fitted, part: str, seconds: float) -> list[tuple[str, str]]:
+    """What is seen first."""
+    metrics, header = fitted.bundle.header.metrics, fitted.bundle.header
+    found, name = [], sections.NAMES[part]
+    for key, text in (
+        ("accuracy_end", "right at a stream's end"),
+        ("accuracy_windows", "right, all windows"),
+        ("auc_end" if header.outputs == 2 else "", "area under the ROC curve, at the end"),
+        ("rmse", "root mean square error"),
+        ("mae", "mean absolute error"),
+    ):
+        if (value := metrics.get(f"{part}_{key}")) is not None:
+            unit = header.units[0] if len(header.units) == 1 and header.units[0] else ""
+            shown = f"{value:.1%}" if key.startswith("accuracy") else f"{number(value)} {unit}".strip()
+            found.append((shown, f"{name}: {text}"))
+    return [
+        *found,
+        (f"{fitted.history.best} of {len(fitted.history.epochs)}", "epoch that was kept"),
+        (f"{fitted.bundle.parameters:,}", "parameters"),
+        (_duration(seconds), "training took"),
+    ]
+
+
+def _warnings(part: str, answered: dict[str, Answers]) -> list[str]:
+    found = []
+    if part != "test":
+        found.append(
+            f"There is no test part: the answers below are for the {sections.NAMES[part]} streams, which the training "
+            "has seen. Set split.test."
+        )
+    if "validation" not in answered:
+        found.append("There is no validation part: the last epoch's weights were kept. Set split.validation.")
+    return found
+
+
+def _data(config: TrainConfig, parts: Split, answered: dict[str, Answers]) -> str:
+    rows: list[tuple[str, ...]] = []
+    for name, recordings in parts._asdict().items():
+        if not recordings:
+            continue
+        own = answered.get(name)
+        lasted = np.array([recording.t[-1] - recording.t[0] for recording in recordings])
+        names = sorted({recording.group for recording in recordings}, key=lambda group: (len(group), group))
+        told = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if config.split.column else ""
+        rows.append(
+            (
+                sections.NAMES[name],
+                f"{len(recordings):,}",
+                f"{len(names):,}",
+                f"{sum(len(recording.t) for recording in recordings):,}",
+                f"{0 if own is None else len(own.value):,}",
+                number(float(np.median(lasted))),
+                told,
+            )
+        )
+    what = config.split.column or "streams"
+    columns: tuple[str, ...] = (
+        "part",
+        "streams",
+        "groups",
+        "samples",
+        "windows",
+        "median seconds",
+        f"groups by {what}",
+    )
+    if not config.split.column:
+        rows, columns = [row[:6] for row in rows], columns[:6]
+    return table(rows, columns, numbers=1, last=5)
+
+
+def _levels(bundle: Bundle, predicted: Predicted) -> tuple[list[tuple[int, float]], str]:
+    """A measure of the answers when only so many levels of the log-signatures are kept."""
+    header = bundle.header
+    chosen = [predicted.examples[i] for i in thinned(len(predicted.examples), _STREAMS)]
+    found = []
+    for depth in range(1, header.depth + 1):
+        outputs: list[NDArray[np.float64]] = outputs_to_depth(bundle, chosen, depth)
+        if header.task == "classification":
+            # Logarithms of probabilities are logits.
+            logits = [np.log(np.maximum(own, 1e-30)) for own in outputs]
+            found.append((depth, float(np.nanmean(answers(Predicted(chosen, logits), classify=True).right))))
+        else:
+            own = answers(Predicted(chosen, outputs), classify=False)
+            with np.errstate(invalid="ignore"):
+                error = np.sqrt(np.nanmean((own.value - own.target) ** 2, axis=0)) / bundle.tensors["output.scale"]
+            found.append((depth, float(np.nanmean(error))))
+    measure = "windows that are right" if header.task == "classification" else "error in deviations of the target"
+    return found, measure
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from bundles import make_bundle
+from models.recordings import config_for, write_recordings
+from rich.console import Console
+
+import streamrde as sr
+from streamrde.models import train
+from streamrde.models.report.resolution import outputs_to_depth, scaled, step_errors
+from streamrde.models.report.speed import step_cost
+from streamrde.models.training.examples import Example
+from streamrde.models.training.recordings import Recording
+from streamrde.models.training.targets import Target
+
+VOID = {"meta", "line", "circle", "rect", "polyline", "polygon"}
+
+
+class Balanced(HTMLParser):
+    """Checks that elements end where they should, and collects what would be fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def page(tmp_path, **tables: dict[str, object]) -> str:
+    config = config_for(write_recordings(tmp_path), **tables)
+    config["output"] |= {"report": str(tmp_path / "out" / "run.html")}
+    train(config, console=Console(file=io.StringIO()))
+    text = (tmp_path / "out" / "run.html").read_text(encoding="utf-8")
+    parser = Balanced()
+    parser.feed(text)
+    assert parser.open == []
+    assert parser.fetched == []
+    assert "<script" not in text
+    assert "http" not in text
+    assert "nan" not in re.sub(r"<[^>]*>", " ", text).lower().split()
+    return text
+
+
+def headings(text: str) -> list[str]:
+    return re.findall("<h2>(.*?)</h2>", text)
+
+
+def test_the_report_of_a_classifier_has_its_chapters_and_needs_nothing_else(tmp_path) -> None:
+    text = page(tmp_path, training={"epochs": 3})
+    assert headings(text) == [
+        "Data",
+        "Measures",
+        "Learning",
+        "Which class is taken for which",
+        "How early is the answer right?",
+        "Are the probabilities to be believed?",
+        "Are the windows short enough, the signatures deep enough?",
+        "Speed",
+        "Where it does worst",
+        "Model card",
+    ]
+    assert "kept: epoch" in text
+    assert "Area under the ROC curve" in text
+    assert "There is no" not in text
+
+
+def test_the_report_of_a_regression_has_a_scatter_per_target_with_its_unit(tmp_path) -> None:
+    data = {"target": ["speed", "b"], "task": "regression", "target_units": ["rad/s", "m"]}
+    split = {"validation": [], "test": []}
+    text = page(tmp_path, data=data, training={"epochs": 1}, split=split)
+    for told in ("speed: predicted against true", "predicted (rad/s)", "predicted - true (m)", "There is no test part"):
+        assert told in text
+    assert "Are the probabilities to be believed?" not in headings(text)
+
+
+def test_a_field_with_an_exact_flow_has_no_step_error(tmp_path) -> None:
+    model = {"field": {"field": "linear", "block": 3}, "depth": 1, "emit": "last"}
+    text = page(tmp_path, model=model, training={"epochs": 1})
+    assert "Step error against window length" not in text
+
+
+def recording(seed: int, length: int = 300) -> Recording:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(length, 2)).cumsum(axis=0) * 0.1
+    return Recording(f"s{seed}", np.arange(length) * 0.1, x, Target(np.zeros((1, 1)), None), "g", f"s{seed}")
+
+
+@pytest.mark.parametrize("windows", [sr.Every(1.0), sr.Count(8), sr.Adaptive(1.0)], ids=["every", "count", "adaptive"])
+def test_longer_windows_have_larger_step_errors(windows) -> None:
+    bundle = make_bundle(windows=windows, solver="rk4")
+    found = step_errors(bundle, [recording(i) for i in range(3)])
+    assert [step.factor for step in found] == [0.25, 0.5, 1, 2, 4]
+    assert all(a.median < b.median for a, b in itertools.pairwise(found))
+    assert all(step.median <= step.most for step in found)
+
+
+def test_step_errors_are_the_steppers_along_the_stream() -> None:
+    bundle, own = make_bundle(windows=sr.Every(1.0)), recording(0)
+    served = []
+    predictor = sr.Predictor(bundle, step_error=True)
+    for t, x in zip(own.t, own.x, strict=True):
+        served += predictor.push(t, x)
+    served += predictor.flush()
+    (trained,) = [step for step in step_errors(bundle, [own]) if step.factor == 1]
+    errors = [prediction.step_error for prediction in served]
+    assert trained.windows == len(errors)
+    assert trained.median == pytest.approx(np.median(errors), rel=1e-3)
+
+
+def test_windows_that_cannot_be_shorter_are_left_out() -> None:
+    assert scaled(sr.Count(2), 0.25) is None
+    assert scaled(sr.Every(2.0), 0.25) == sr.Every(0.5)
+
+
+def test_outputs_to_a_depth_are_those_without_deeper_levels() -> None:
+    bundle, rng = make_bundle(), np.random.default_rng(0)
+    logsigs = rng.normal(size=(4, bundle.header.logsig_channels))
+    example = Example("s", np.zeros(3), np.arange(4.0), logsigs, np.zeros(4, int))
+    emptied = example._replace(logsigs=np.where(np.arange(logsigs.shape[1]) < 3 + 3, logsigs, 0.0))
+    (cut,), (same,) = outputs_to_depth(bundle, [example], 2), outputs_to_depth(bundle, [emptied], 3)
+    assert cut.tobytes() == same.tobytes()
+    assert abs(outputs_to_depth(bundle, [example], 3)[0] - cut).max() > 1e-6
+
+
+def test_a_step_costs_some_time_and_less_together() -> None:
+    alone, together = step_cost(make_bundle(), seconds=0.02)
+    assert 0 < together < alone
