@@ -14,7 +14,7 @@ from streamrde.inference.bundle import Depth, Emit, Pooling
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fields.motion import Positive
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
-from streamrde.models.training.inputs import DataConfig
+from streamrde.models.training.inputs import DataConfig, NotNegative, Share, SplitConfig
 from streamrde.models.training.overrides import override
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
@@ -23,28 +23,11 @@ from streamrde.windowing.policies import Every, Interpolation, Windows
 from streamrde.windowing.rows import Partition
 
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-Values = tuple[str | int, ...]
 _OF_CLASSES = ("accuracy", "auc", "average_precision", "f1", "log_loss", "calibration")
 _MONITORS = {
     "classification": ("loss", *(f"{name}_{at}" for name in _OF_CLASSES for at in ("windows", "end"))),
     "regression": ("loss", *(f"{name}{at}" for name in ("rmse", "mae", "r2") for at in ("", "_end"))),
 }
-
-
-class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which streams train, which decide when to stop, and which are only measured at the end.
-
-    `validation` and `test` are either lists of the values of `column`, or shares of the groups, drawn at random.
-    Streams with the same value of `column` are never divided; without `column` each recording, with all its
-    segments, is a group.
-    """
-
-    column: str = ""
-    validation: Share | Values = 0.15
-    test: Share | Values = 0.15
-    seed: int = 0
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -190,6 +173,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def check(self) -> None:
         """Raise ConfigError where fields contradict each other."""
         self.data.check()
+        self.split.check()
         names = [channel.name for channel in self.data.channels]
         for key in ("rotate", "flip"):
             for name in (name for members in getattr(self.augment, key) for name in members):
@@ -200,9 +184,6 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"training.dropout={self.training.dropout}: only field 'mlp' has features to drop; set it to 0"
             )
         self._check_training()
-        listed = [isinstance(part, tuple) and bool(part) for part in (self.split.validation, self.split.test)]
-        if any(listed) and not self.split.column:
-            raise ConfigError("split.validation and split.test list values: set split.column to the column they are of")
 
     def _check_training(self) -> None:
         training, task = self.training, self.data.task

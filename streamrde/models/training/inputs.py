@@ -9,7 +9,10 @@ import msgspec
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Task
 
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Values = tuple[str | int, ...]
 
 
 class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,3 +89,62 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ConfigError(f"data.target_units has {len(self.target_units)} entries for {len(self.targets)} targets")
         if self.segments is not None:
             self.segments.check()
+
+
+class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which streams train, which decide when to stop, and which are only measured at the end.
+
+    `validation` and `test` are lists of values of `column`, or shares of the streams that are in neither list. Shares
+    are drawn at random, the same ones for the same `seed`, or are the later parts of every stream.
+    """
+
+    by: Literal["group", "stream", "time"] = "group"
+    """"group": streams of one group stay together. "stream": each is drawn alone, also the segments of a recording.
+    "time": of every recording the first part trains, the next is for validation, the last is the test."""
+    column: str = ""
+    """Column whose values are listed."""
+    group: str = ""
+    """Column of what must not be divided; "": `column`; where there is neither, the recording."""
+    validation: Share | Values = 0.15
+    test: Share | Values = 0.15
+    """Of no use with `folds`."""
+    folds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """The groups (or streams) fall into so many parts of equal size; 0: none do."""
+    fold: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Number of the part, from 0, that is the test."""
+    stratify: bool = True
+    """Whether shares and folds have each class as often as all have it (classification); of a group with several
+    classes the most frequent one counts."""
+    embargo: NotNegative = 0.0
+    """Seconds that are left out between two parts in time."""
+    seed: int = 0
+
+    @property
+    def listed(self) -> bool:
+        """Whether values are listed."""
+        return any(isinstance(part, tuple) and part for part in (self.validation, self.test))
+
+    @property
+    def undivided(self) -> str:
+        """Column of the groups; "" = the recording."""
+        return self.group or ("" if self.by == "stream" and self.listed else self.column)
+
+    def check(self) -> None:
+        """Raise ConfigError where fields contradict each other."""
+        if self.listed and not self.column:
+            raise ConfigError("split.validation and split.test list values: set split.column to the column they are of")
+        if self.by == "time" and (self.listed or self.folds):
+            raise ConfigError('split.by = "time": split.validation and split.test must be shares, and split.folds 0')
+        if self.embargo and self.by != "time":
+            raise ConfigError(f'split.embargo={self.embargo}: only split.by = "time" leaves time out; set it to 0')
+        if self.fold >= max(1, self.folds):
+            raise ConfigError(f"split.fold={self.fold} with split.folds={self.folds}: folds are numbered from 0")
+        if self.folds == 1:
+            raise ConfigError("split.folds=1: one fold leaves nothing to train on; use 2 or more, or 0")
+        if self.folds and isinstance(self.test, tuple) and self.test:
+            raise ConfigError(
+                "split.test lists values, and the test is a fold: leave out one of split.test and split.folds"
+            )
+        shares = [share for share in (self.validation, self.test) if not isinstance(share, tuple)]
+        if sum(shares) >= 1 and not self.folds:
+            raise ConfigError(f"split.validation and split.test are {shares}: they leave nothing to train on")

@@ -6,8 +6,9 @@ import hashlib
 
 import msgspec
 
-from streamrde.models.training.config import OutputConfig, SplitConfig, TrainConfig
-from streamrde.models.training.recordings import Split
+from streamrde.models.training.config import OutputConfig, TrainConfig
+from streamrde.models.training.inputs import SplitConfig
+from streamrde.models.training.splits import Split
 
 
 def provenance(config: TrainConfig, parts: Split, *, epoch: int) -> dict[str, str]:
@@ -42,11 +43,20 @@ _PURPOSES = {"train": "training", "validation": "validation", "test": "testing"}
 
 def _split(config: SplitConfig) -> str:
     """The fields of the split that say something, in words."""
-    told = []
-    for name in config.__struct_fields__:
+    if config.by == "time":
+        told = ["by time", f"validation: {config.validation}", f"test: {config.test}"]
+        return "; ".join([*told, *([f"embargo: {config.embargo:g} s"] if config.embargo else [])])
+    told = [f"by {config.undivided or ('stream' if config.by == 'stream' else 'recording')}"]
+    if config.by == "stream" and config.undivided:
+        told = [f"by stream, whatever its {config.undivided}"]
+    if config.column not in ("", config.undivided):
+        told.append(f"listed by {config.column}")
+    for name in ("validation", "test"):
         value = getattr(config, name)
         text = (", ".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)
-        drawn = any(isinstance(share, float) for share in (config.validation, config.test))
-        if text and (name != "seed" or drawn):
-            told.append(f"by {text}" if name == "column" else f"{name}: {text}")
+        if config.folds and name == "test":
+            text = f"fold {config.fold} of {config.folds}"
+        told.append(f"{name}: {text}")
+    if config.folds or not (isinstance(config.validation, tuple) and isinstance(config.test, tuple)):
+        told.append(f"seed: {config.seed}")
     return "; ".join(told)

@@ -1,10 +1,9 @@
-"""From recorded files to training data: recordings, their split, and the log-signatures of their windows."""
+"""From recorded files to training data: recordings, and the log-signatures of their windows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 
 from streamrde.connectors.arrow import read
 from streamrde.connectors.samples import Columns, Samples
-from streamrde.errors import ConfigError, DataError
-from streamrde.models.training.config import SplitConfig
+from streamrde.errors import DataError
 from streamrde.models.training.inputs import DataConfig
 from streamrde.models.training.targets import Target, as_target, texts
 from streamrde.windowing.cutting import Runs
@@ -40,29 +38,29 @@ class Recording:
     """What must not be divided between training and test."""
     source: str
     """Name of the recording that it is, or is a part of."""
-
-
-class Split(NamedTuple):
-    """The streams of each part."""
-
-    train: list[Recording]
-    validation: list[Recording]
-    test: list[Recording]
+    given: str = ""
+    """What the column says by which parts are listed."""
 
 
 def read_recordings(
-    data: DataConfig, *, group: str = "", order: Order | None = None, targets: Sequence[str] | None = None
+    data: DataConfig,
+    *,
+    group: str = "",
+    given: str = "",
+    order: Order | None = None,
+    targets: Sequence[str] | None = None,
 ) -> list[Recording]:
     """Read all recordings of a data set, ordered by name, with the targets of their rows.
 
     Args:
         data: files and columns.
         group: column whose value a recording belongs to; "" makes each recording its own group.
+        given: column whose values divide the recordings; "" = none.
         order: of the rows of a recording, as serving puts them into it; None: as they are.
         targets: columns to read as targets; None: those of `data`.
     Raises:
         DataError: no file, a missing column, a value that is infinite, a row that is late or, where `order` calls it a
-            fault, a repeat; a recording with two groups.
+            fault, a repeat; a recording with two values of `group` or `given`.
     """
     columns = Columns(
         channels=tuple(channel.name for channel in data.channels),
@@ -71,7 +69,7 @@ def read_recordings(
         stream=data.stream or None,
     )
     targets = data.targets if targets is None else targets
-    extra = tuple(dict.fromkeys((*targets, *([group] if group else []))))
+    extra = tuple(dict.fromkeys((*targets, *(name for name in (group, given) if name))))
     files = data.files if isinstance(data.files, str) else list(data.files)
     batches = list(read(files, columns, extra=extra))
     where = str(data.files)
@@ -89,22 +87,22 @@ def read_recordings(
     if targets:
         chosen = [columns_read[name] for name in targets]
         target = as_target(chosen, targets, where, classify=data.task == "classification")
-    groups = texts(columns_read[group]) if group else None
+    keys = {name: texts(columns_read[name]) for name in (group, given) if name}
 
     if (np.diff(stream) < 0).any():
         # Stable: a recording's rows keep the order in which they were recorded.
         rows = np.argsort(stream, kind="stable")
         t, x, target = t[rows], x[rows], replace(target, values=target.values[rows])
-        groups = None if groups is None else (groups[0][rows], groups[1])
+        keys = {name: (codes[rows], values) for name, (codes, values) in keys.items()}
     recordings = []
     stops = np.cumsum(np.bincount(stream)).tolist()
     for name, start, stop in zip(names, [0, *stops], stops, strict=False):
         ordered = put_in_order(t[start:stop], x[start:stop], order or Order())
         _check_used(ordered, t[start:stop], x[start:stop], name, order or Order(), where, data.time)
         values = target.values[start:stop][ordered.row]
-        key = name if groups is None else _single(groups[0][start:stop], groups[1], name, group, where)
+        of = {column: _single(codes[start:stop], found, name, column, where) for column, (codes, found) in keys.items()}
         own = replace(target, values=values, t=ordered.t)
-        recordings.append(Recording(name, ordered.t, ordered.x, own, key, name))
+        recordings.append(Recording(name, ordered.t, ordered.x, own, of.get(group, name), name, of.get(given, "")))
     return recordings
 
 
@@ -138,48 +136,6 @@ def _check_used(ordered: InOrder, t: Array, x: Array, stream: str, order: Order,
                 path=where,
                 column=column,
             )
-
-
-def split(recordings: Sequence[Recording], config: SplitConfig) -> Split:
-    """Divide streams into training, validation and test, never a group between two of them.
-
-    Raises:
-        ConfigError: a listed value matches no stream or is listed twice, or no stream is left to train on.
-    """
-    groups = sorted({recording.group for recording in recordings})
-    order = np.random.default_rng(config.seed).permutation(len(groups))
-    free = [groups[i] for i in order]
-    chosen: dict[str, set[str]] = {"validation": set(), "test": set()}
-    for part in ("validation", "test"):
-        wanted = getattr(config, part)
-        if isinstance(wanted, tuple):
-            chosen[part] = {str(value) for value in wanted}
-            for value in sorted(chosen[part]):
-                if value not in groups:
-                    raise ConfigError(
-                        f"split.{part}: no stream has '{value}' in column '{config.column}'; it has {', '.join(groups)}"
-                    )
-    both = chosen["validation"] & chosen["test"]
-    if both:
-        raise ConfigError(f"'{min(both)}' is listed in split.validation and in split.test: leave it in one of them")
-    free = [name for name in free if name not in chosen["validation"] | chosen["test"]]
-    for part in ("test", "validation"):
-        share = getattr(config, part)
-        if isinstance(share, tuple) or not share:
-            continue
-        count = max(1, round(share * len(groups)))
-        chosen[part], free = set(free[:count]), free[count:]
-    parts = Split([], [], [])
-    for recording in recordings:
-        if recording.group in chosen["test"]:
-            parts.test.append(recording)
-        elif recording.group in chosen["validation"]:
-            parts.validation.append(recording)
-        else:
-            parts.train.append(recording)
-    if not parts.train:
-        raise ConfigError("split leaves no stream to train on: lower split.validation and split.test")
-    return parts
 
 
 def pysiglib_logsigs(runs: Runs, depth: int) -> Array:

@@ -30,8 +30,9 @@ from streamrde.models.training.measures import measure, predict, state_range
 from streamrde.models.training.optimisation import optimise
 from streamrde.models.training.progress import print_metrics
 from streamrde.models.training.provenance import provenance
-from streamrde.models.training.recordings import Recording, Split, split
-from streamrde.models.training.streams import read_streams
+from streamrde.models.training.recordings import Recording
+from streamrde.models.training.splits import Split, leakage
+from streamrde.models.training.streams import read_parts
 
 Array = NDArray[np.float64]
 
@@ -63,10 +64,9 @@ def train(
     begin = time.perf_counter()
 
     def say(text: str) -> None:
-        console.print(text, highlight=False)
+        console.print(text, highlight=False, markup=False)
 
-    streams = read_streams(config.data, group=config.split.column, order=config.order, say=say)
-    parts = split(streams, config.split)
+    parts = read_parts(config, say=say)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         fitted = fit(config, parts, console=console)
@@ -192,7 +192,7 @@ def _metrics(config: TrainConfig, parts: Split, predicted: dict[str, Predicted])
         for name, value in measure(examples, outputs, seconds=config.output.seconds, targets=targets).items():
             metrics[f"{part}_{name}"] = value
         metrics[f"{part}_streams_too_short"] = float(_without_window(getattr(parts, part), examples))
-    return metrics
+    return metrics | leakage(parts)
 
 
 def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralRDE:

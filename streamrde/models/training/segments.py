@@ -33,10 +33,11 @@ class Listed(NamedTuple):
     end: Array
     target: Target | None
     """One of each per excerpt, (M, outputs); None where the file has none."""
-    groups: list[str] | None
+    keys: dict[str, list[str]]
+    """Columns that are asked for beside these and that the file has, by name."""
 
 
-def read_listed(data: DataConfig, config: SegmentsConfig, *, group: str) -> Listed:
+def read_listed(data: DataConfig, config: SegmentsConfig, *, keys: Sequence[str] = ()) -> Listed:
     """Read the file of listed excerpts.
 
     Raises:
@@ -54,7 +55,7 @@ def read_listed(data: DataConfig, config: SegmentsConfig, *, group: str) -> List
             path=config.file,
             column=lacks,
         )
-    extra = list(dict.fromkeys([*found, *([group] if group in has else [])]))
+    extra = list(dict.fromkeys([*found, *(key for key in keys if key in has)]))
     wanted = list(dict.fromkeys([*own, *extra]))
     parts: list[tuple[list[str], Array, Array]] = []
     batches: list[pa.RecordBatch] = []
@@ -74,17 +75,22 @@ def read_listed(data: DataConfig, config: SegmentsConfig, *, group: str) -> List
         target = as_target(
             [columns[name] for name in found], found, config.file, classify=data.task == "classification"
         )
-    groups = None
-    if group in columns:
-        codes, names = texts(columns[group])
-        groups = [names[code] if code >= 0 else "" for code in codes]
+    values = {}
+    for key in set(keys) & columns.keys():
+        codes, names = texts(columns[key])
+        values[key] = [names[code] if code >= 0 else "" for code in codes]
     streams = [name for part in parts for name in part[0]]
     start, end = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
-    return Listed(streams, start, end, target, groups)
+    return Listed(streams, start, end, target, values)
 
 
-def cut_listed(recordings: Sequence[Recording], listed: Listed, *, say: Say, where: str) -> list[Recording]:
+def cut_listed(
+    recordings: Sequence[Recording], listed: Listed, *, group: str = "", given: str = "", say: Say, where: str
+) -> list[Recording]:
     """The listed excerpts, by recording and start; those with fewer than two samples are left out and counted.
+
+    Args:
+        group, given: columns of the list, where it has them; see `read_recordings`.
 
     Raises:
         DataError: an excerpt is of a recording that is not there, or is listed twice.
@@ -96,13 +102,16 @@ def cut_listed(recordings: Sequence[Recording], listed: Listed, *, say: Say, whe
         name = listed.streams[i]
         if name not in by_name:
             raise DataError(f"{where}: row {i} is of recording '{name}', which is not in data.files", path=where)
-        segment = _excerpt(by_name[name], float(listed.start[i]), float(listed.end[i]))
+        segment = excerpt(by_name[name], float(listed.start[i]), float(listed.end[i]))
         if segment.stream in segments:
             raise DataError(f"{where}: '{segment.stream}' is listed twice; drop row {i}", path=where)
         if listed.target is not None:
             segment = replace(segment, target=replace(listed.target, values=listed.target.values[i : i + 1]))
-        if listed.groups is not None:
-            segment = replace(segment, group=listed.groups[i])
+        segment = replace(
+            segment,
+            group=listed.keys[group][i] if group in listed.keys else segment.group,
+            given=listed.keys[given][i] if given in listed.keys else segment.given,
+        )
         segments[segment.stream] = segment
     kept = [segment for segment in segments.values() if len(segment.t) > 1]
     say(f"{len(segments):,} listed segments of {len({listed.streams[i] for i in order}):,} recordings")
@@ -122,7 +131,7 @@ def cut_by_rule(recordings: Sequence[Recording], config: SegmentsConfig, *, say:
         step = float(np.median(np.diff(t))) if len(t) > 1 else 0.0
         count = int(np.floor((t[-1] - t[0] + step * (1 + _NEAR) - seconds) / every)) + 1
         starts = t[0] + every * np.arange(max(count, 0))
-        cut = [_excerpt(recording, start, start + seconds, near=_NEAR * step) for start in starts.tolist()]
+        cut = [excerpt(recording, start, start + seconds, near=_NEAR * step) for start in starts.tolist()]
         kept = [segment for segment in cut if len(segment.t) > 1]
         segments += kept
         empty += len(cut) - len(kept)
@@ -140,8 +149,8 @@ def cut_by_rule(recordings: Sequence[Recording], config: SegmentsConfig, *, say:
     return segments
 
 
-def _excerpt(recording: Recording, start: float, end: float, *, near: float = 0.0) -> Recording:
-    """Samples with start <= t < end."""
+def excerpt(recording: Recording, start: float, end: float, *, near: float = 0.0) -> Recording:
+    """The samples with start <= t < end as a stream of their own; times within `near` of one count as it."""
     own = slice(*np.searchsorted(recording.t, [start - near, end - near]))
     name = f"{recording.stream}@{np.format_float_positional(np.round(start, 9), trim='-')}"
     t = recording.t[own]

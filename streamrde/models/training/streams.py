@@ -1,17 +1,42 @@
-"""The streams of a training run: whole recordings, or segments of them, each with its targets."""
+"""The streams of a training run: whole recordings, or segments of them, each with its targets, and their parts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.inputs import DataConfig
 from streamrde.models.training.recordings import Recording, read_recordings
 from streamrde.models.training.segments import Say, cut_by_rule, cut_listed, read_listed
+from streamrde.models.training.splits import Split, split, warnings_of
 from streamrde.windowing.order import Order
 
 
+def read_parts(config: TrainConfig, *, say: Say = lambda text: None) -> Split:
+    """Read a run's streams and divide them.
+
+    Args:
+        say: is told what is left out, and which streams of validation or test are known from training.
+    Raises:
+        DataError: see `read_streams`.
+        ConfigError: see `split`.
+    """
+    divided = config.split
+    given = divided.column if divided.listed else ""
+    streams = read_streams(config.data, group=divided.undivided, given=given, order=config.order, say=say)
+    parts = split(streams, divided, say=say)
+    for warning in warnings_of(parts, divided):
+        say(f"warning: {warning}")
+    return parts
+
+
 def read_streams(
-    data: DataConfig, *, group: str = "", order: Order | None = None, say: Say = lambda text: None
+    data: DataConfig,
+    *,
+    group: str = "",
+    given: str = "",
+    order: Order | None = None,
+    say: Say = lambda text: None,
 ) -> list[Recording]:
     """Read a data set's recordings and cut its segments.
 
@@ -19,6 +44,7 @@ def read_streams(
         data: files and columns.
         group: column whose value a stream belongs to, of the samples or of the listed segments; "" makes each
             recording, with all its segments, a group.
+        given: column by whose values parts are listed, of either; "" = none.
         order: of the rows of a recording, as serving puts them into it; None: as they are.
         say: is told how many segments there are, and what is in none.
     Raises:
@@ -26,15 +52,15 @@ def read_streams(
     """
     segments, where = data.segments, str(data.files)
     if segments is None:
-        streams = read_recordings(data, group=group, order=order)
+        streams = read_recordings(data, group=group, given=given, order=order)
     elif not segments.file:
-        streams = cut_by_rule(read_recordings(data, group=group, order=order), segments, say=say)
+        streams = cut_by_rule(read_recordings(data, group=group, given=given, order=order), segments, say=say)
     else:
-        listed = read_listed(data, segments, group=group)
-        of_rows = "" if listed.groups is not None else group
+        listed = read_listed(data, segments, keys=[name for name in (group, given) if name])
+        of_rows = {key: "" if name in listed.keys else name for key, name in (("group", group), ("given", given))}
         targets = None if listed.target is None else ()
-        recordings = read_recordings(data, group=of_rows, order=order, targets=targets)
-        streams = cut_listed(recordings, listed, say=say, where=segments.file)
+        recordings = read_recordings(data, **of_rows, order=order, targets=targets)
+        streams = cut_listed(recordings, listed, group=group, given=given, say=say, where=segments.file)
     at = data.target_at
     if at == "stream" or (at == "auto" and data.task == "classification"):
         streams = [replace(s, target=s.target.single(s.stream, data.targets, where)) for s in streams]

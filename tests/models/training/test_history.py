@@ -9,15 +9,14 @@ from models.recordings import config_for, write_recordings
 from rich.console import Console
 
 from streamrde.models.training.config import as_train_config
-from streamrde.models.training.recordings import read_recordings, split
 from streamrde.models.training.run import fit
+from streamrde.models.training.streams import read_parts
 
 
 def fitted(tmp_path, **tables):
     config = as_train_config(config_for(write_recordings(tmp_path), **tables))
-    parts = split(read_recordings(config.data, group=config.split.column), config.split)
     torch.manual_seed(0)
-    return fit(config, parts, console=Console(file=io.StringIO()))
+    return fit(config, read_parts(config), console=Console(file=io.StringIO()))
 
 
 def test_a_run_keeps_what_happened_in_each_epoch(tmp_path) -> None:

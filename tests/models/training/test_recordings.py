@@ -13,8 +13,8 @@ from pysiglib import torch_api
 import streamrde as sr
 from streamrde.errors import DataError
 from streamrde.models.training.augmentation import augment, random_rotation
-from streamrde.models.training.config import AugmentConfig, SplitConfig, as_train_config
-from streamrde.models.training.recordings import Recording, pysiglib_logsigs, split
+from streamrde.models.training.config import AugmentConfig, as_train_config
+from streamrde.models.training.recordings import pysiglib_logsigs
 from streamrde.models.training.streams import read_streams
 from streamrde.models.training.targets import Target
 from streamrde.windowing.recorded import window_recordings
@@ -66,34 +66,6 @@ def test_time_that_goes_back_is_refused(tmp_path) -> None:
     config = as_train_config(config_for(write_recordings(tmp_path, t=[1.0] * (24 * 40))))
     with pytest.raises(DataError, match="stream 's00' has time"):
         read_streams(config.data)
-
-
-def recordings_of(groups: str) -> list[Recording]:
-    none = Target(np.zeros((1, 0)), None)
-    return [Recording(f"s{i}", np.zeros(1), np.zeros((1, 1)), none, g, f"s{i}") for i, g in enumerate(groups)]
-
-
-def test_split_by_given_values() -> None:
-    parts = split(recordings_of("aabbcc"), SplitConfig(column="g", validation=("b",), test=("c",)))
-    assert [[recording.group for recording in part] for part in parts] == [["a", "a"], ["b", "b"], ["c", "c"]]
-
-
-@pytest.mark.parametrize("groups", ["aabbccddee", "abcdefghij"], ids=["grouped at random", "random"])
-def test_split_at_random_never_divides_a_group(groups) -> None:
-    recordings = recordings_of(groups)
-    seen = set()
-    for seed in range(5):
-        parts = split(recordings, SplitConfig(validation=0.2, test=0.2, seed=seed))
-        kept = [{recording.group for recording in part} for part in parts]
-        assert sum(map(len, kept)) == len(set(groups))
-        assert [len(part) for part in parts] == [6, 2, 2]
-        seen.add(tuple(sorted(kept[2])))
-    assert len(seen) > 1
-
-
-def test_a_split_may_leave_out_validation_and_test() -> None:
-    parts = split(recordings_of("abc"), SplitConfig(validation=0.0, test=()))
-    assert [len(part) for part in parts] == [3, 0, 0]
 
 
 def test_a_windows_target_is_its_last_known_value() -> None:
