@@ -17,6 +17,9 @@ def train(
         list[str] | None, typer.Option("--set", help="key=value that takes the place of the file's; repeat for more.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --set training.seed=SEED.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from training.checkpoint, where there is one.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train a Neural RDE on recorded files and write the model.
@@ -28,6 +31,6 @@ def train(
     from streamrde import models
 
     settings = [*(settings or []), *([] if seed is None else [f"training.seed={seed}"])]
-    bundle = models.train(config, settings=settings, console=Console(stderr=json))
+    bundle = models.train(config, settings=settings, resume=resume, console=Console(stderr=json))
     if json:
         print_json(bundle.header.metrics)

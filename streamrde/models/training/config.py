@@ -99,6 +99,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     betas: tuple[Share, Share] = (0.9, 0.999)
     """AdamW's decays of the running means of the gradient and of its square."""
     weight_decay: NotNegative = 1e-4
+    truncate: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Windows that gradients reach back: longer streams are trained part by part, a step after each, with the state
+    carried over as live; 0: all windows."""
     loss: Literal["mse", "huber"] = "mse"
     """Of regression: the squared error, or linear beyond `huber`; classification has the cross entropy."""
     huber: AboveZero = 1.0
@@ -133,6 +136,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     at the streams' ends, such as "auc_end" or "rmse"."""
     patience: Annotated[int, msgspec.Meta(ge=0)] = 50
     """Epochs without a better one by `monitor` before training stops; 0 = never."""
+    checkpoint: str = ""
+    """File with the state of the training, from which `--resume` goes on; "": none."""
+    checkpoint_seconds: NotNegative = 60.0
+    """It is written at the end of an epoch where the last time is so long ago, and when training ends."""
     seed: int = 0
     logsignatures: Literal["own", "pysiglib"] = "own"
     device: str = "auto"

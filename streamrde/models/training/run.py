@@ -21,6 +21,7 @@ from streamrde.inference.fields import LogNCDE
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.report.write import write_report
 from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets
+from streamrde.models.training.checkpoint import Checkpoint, identity_of
 from streamrde.models.training.config import TrainConfig, as_train_config, load_train_config
 from streamrde.models.training.examples import Example, Variation, prepare
 from streamrde.models.training.history import Fitted, Predicted
@@ -41,20 +42,24 @@ def train(
     config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str],
     *,
     settings: Sequence[str] = (),
+    resume: bool = False,
     console: Console | None = None,
 ) -> Bundle:
     """Train a model as a configuration says, and write it where `output.model` says.
 
-    Ctrl-C ends the training, not the run: the best weights so far are measured, written and returned.
+    Ctrl-C ends the training, not the run: the best weights so far are measured, written and returned. With
+    `training.checkpoint` it can be resumed, also after its process was killed.
 
     Args:
         config: a TrainConfig, its tables as a mapping, or the path of a TOML file.
         settings: keys of it that are set anew, as ``["training.epochs=5", "model.hidden=64"]``.
+        resume: go on from `training.checkpoint`, where there is one: the same model comes out as if nobody had stopped.
         console: where progress and measures are shown; by default standard output.
     Raises:
         ConfigError: an unknown key, a wrong type, or a split that cannot be made.
         DataError: files that cannot be read, a missing column, a stream with two labels.
         ParameterError: a channel or target that never changes, or a training that diverged.
+        StateError: the checkpoint is damaged, or of another configuration or other data.
     """
     if isinstance(config, (str, os.PathLike)):
         config = load_train_config(config, settings)
@@ -69,7 +74,7 @@ def train(
     parts = read_parts(config, say=say)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        fitted = fit(config, parts, console=console)
+        fitted = fit(config, parts, console=console, resume=resume)
     bundle, seconds = fitted.bundle, time.perf_counter() - begin
     if config.output.model:
         bundle.save(config.output.model)
@@ -83,7 +88,7 @@ def train(
     return bundle
 
 
-def fit(config: TrainConfig, parts: Split, *, console: Console) -> Fitted:
+def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = False) -> Fitted:
     """Train on one part of the streams, stop by another, measure all."""
     data = _prepare(config, parts, console)
     model = _begin(config, parts, data)
@@ -106,6 +111,8 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Fitted:
         objective=objective,
         device=device,
         console=console,
+        checkpoint=_checkpoint(config, data),
+        resume=resume,
     )
     size = config.training.batch_size
     predicted = {
@@ -120,6 +127,14 @@ def fit(config: TrainConfig, parts: Split, *, console: Console) -> Fitted:
     told = provenance(config, parts, epoch=history.best)
     header = msgspec.structs.replace(bundle.header, metrics=metrics, training=told, notes=config.model.notes)
     return Fitted(Bundle(header, bundle.tensors), history, predicted)
+
+
+def _checkpoint(config: TrainConfig, data: _Prepared) -> Checkpoint | None:
+    training = config.training
+    if not training.checkpoint:
+        return None
+    identity = identity_of(config, data.examples)
+    return Checkpoint(training.checkpoint, seconds=training.checkpoint_seconds, identity=identity)
 
 
 def _device(name: str) -> torch.device:
