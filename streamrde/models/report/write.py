@@ -21,7 +21,7 @@ from streamrde.models.report.speed import serving_speed
 from streamrde.models.report.svg import number, thinned
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.history import Fitted, Predicted
-from streamrde.models.training.recordings import Split
+from streamrde.models.training.splits import Split
 
 # Enough streams to see what a level of the log-signature contributes.
 _STREAMS = 200
