@@ -15,6 +15,7 @@ def tables(evaluation: dict[str, Any]) -> Iterator[Table]:
         yield _confusion(evaluation)
     elif all("unit" in values for values in evaluation.values()):
         yield _errors(evaluation)
+        yield _errors_at_end(evaluation)
     else:
         for head, own in evaluation.items():
             for table in tables(own):
@@ -27,8 +28,13 @@ def _accuracy(evaluation: dict[str, Any]) -> Table:
     for name, key, form in (
         ("windows", "windows", "{:,}"),
         ("accuracy, all windows", "accuracy", "{:.1%}"),
+        ("mean log loss, all windows", "log_loss", "{:.4f}"),
         ("accuracy, last window of a stream", "accuracy_at_end", "{:.1%}"),
-        ("mean log loss", "log_loss", "{:.4f}"),
+        ("area under the ROC curve, last window", "auc_at_end", "{:.4f}"),
+        ("average precision, last window", "average_precision_at_end", "{:.4f}"),
+        ("mean F1, last window", "f1_at_end", "{:.4f}"),
+        ("mean log loss, last window", "log_loss_at_end", "{:.4f}"),
+        ("calibration error, last window", "calibration_at_end", "{:.4f}"),
     ):
         if (value := evaluation[key]) is not None:
             table.add_row(name, form.format(value))
@@ -47,6 +53,7 @@ def _confusion(evaluation: dict[str, Any]) -> Table:
 
 def _errors(evaluation: dict[str, Any]) -> Table:
     measures = next((list(m)[2:] for m in evaluation.values() if "rmse" in m), [])
+    measures = [measure for measure in measures if not measure.endswith("_at_end")]
     names = [f"{m.removeprefix('q')} % of |error|" if m.startswith("q") else m for m in measures]
     table = Table("output", "windows", *names, title="Errors")
     for name, values in evaluation.items():
@@ -54,4 +61,12 @@ def _errors(evaluation: dict[str, Any]) -> Table:
         table.add_row(
             f"{name}{unit}", f"{values['windows']:,}", *(f"{values.get(m, float('nan')):.4g}" for m in measures)
         )
+    return table
+
+
+def _errors_at_end(evaluation: dict[str, Any]) -> Table:
+    table = Table("output", "rmse", "mae", "R2", title="Errors at the streams' ends")
+    for name, values in evaluation.items():
+        own = [values.get(f"{measure}_at_end") for measure in ("rmse", "mae", "r2")]
+        table.add_row(name, *("" if value is None else f"{value:.4g}" for value in own))
     return table

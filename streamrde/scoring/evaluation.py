@@ -1,4 +1,7 @@
-"""Predictions compared with the truth: the task's measures, in constant memory per stream."""
+"""Predictions compared with the truth: the task's measures, in constant memory per stream.
+
+What needs all predictions, as an area under a curve, is measured at the streams' ends only: one prediction per stream.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Head, Header
 from streamrde.inference.predictions import class_labels
+from streamrde.inference.quality import classification_measures, regression_measures
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
 # Buckets 1 % wide from 1e-9 to 1e9 in the target's unit.
@@ -21,7 +25,8 @@ _BUCKETS = math.ceil(math.log(1e18) / math.log(_RATIO)) + 1
 
 
 class ClassificationEvaluation:
-    """Accuracy over all windows and at the streams' ends, mean log loss, F1 per class, confusion matrix.
+    """Accuracy, mean log loss, F1 per class and confusion matrix over all windows; at the streams' ends, the last of
+    their windows that have a class, `inference.quality.classification_measures`.
 
     Args:
         head: of the model.
@@ -38,7 +43,7 @@ class ClassificationEvaluation:
         """Windows by true class (rows) and predicted class (columns)."""
         self.unknown = 0
         self._loss = 0.0
-        self._at_end: dict[str, bool] = {}
+        self._at_end: dict[str, tuple[int, list[float]]] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take predictions with their truth."""
@@ -51,8 +56,9 @@ class ClassificationEvaluation:
         self.unknown += int((~known).sum())
         smallest = np.finfo(value.dtype).tiny
         self._loss -= float(np.log(np.maximum(value[np.arange(len(true)), true], smallest)).sum(dtype=np.float64))
-        streams = batch["stream"].filter(pa.array(known)).to_pylist()
-        self._at_end |= dict(zip(streams, (true == predicted).tolist(), strict=True))
+        last = _last_rows(batch, known)
+        rows = list(last.values())
+        self._at_end |= dict(zip(last, zip(true[rows].tolist(), value[rows].tolist(), strict=True), strict=True))
 
     def summary(self) -> dict[str, Any]:
         """The measures as plain numbers."""
@@ -60,11 +66,15 @@ class ClassificationEvaluation:
         hits = np.diag(self.confusion)
         with np.errstate(invalid="ignore"):
             f1 = 2 * hits / (self.confusion.sum(axis=0) + self.confusion.sum(axis=1))
+        ends = dict.fromkeys(("accuracy", "auc", "average_precision", "f1", "log_loss", "calibration"))
+        if self._at_end:
+            true, probability = zip(*self._at_end.values(), strict=True)
+            ends |= classification_measures(np.array(true), np.array(probability))
         return {
             "windows": windows,
             "unknown": self.unknown,
             "accuracy": right / windows if windows else None,
-            "accuracy_at_end": sum(self._at_end.values()) / len(self._at_end) if self._at_end else None,
+            **{f"{name}_at_end": value for name, value in ends.items()},
             "log_loss": self._loss / windows if windows else None,
             "f1": {label: None if math.isnan(v) else float(v) for label, v in zip(self.labels, f1, strict=True)},
             "labels": list(self.labels),
@@ -73,7 +83,8 @@ class ClassificationEvaluation:
 
 
 class RegressionEvaluation:
-    """Root mean square, mean absolute and mean error of each output, and quantiles of the absolute error to 1 %.
+    """Root mean square, mean absolute and mean error of each output, and quantiles of the absolute error to 1 %;
+    at the streams' ends, the last of their windows that have a target, `inference.quality.regression_measures`.
 
     Args:
         head: of the model.
@@ -88,13 +99,21 @@ class RegressionEvaluation:
         self._units = head.units or ("",) * head.outputs
         self._sums = np.zeros((4, head.outputs))
         self._buckets = np.zeros((head.outputs, _BUCKETS), np.int64)
+        self._at_end: list[dict[str, tuple[float, float]]] = [{} for _ in range(head.outputs)]
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take predictions with their truth."""
         value = _values(batch)[:, self._outputs]
         for i, column in enumerate(self._columns):
-            error = value[:, i].astype(np.float64) - batch[column].to_numpy(zero_copy_only=False)
-            error = error[np.isfinite(error)]
+            true, predicted = batch[column].to_numpy(zero_copy_only=False), value[:, i].astype(np.float64)
+            known = np.isfinite(predicted - true)
+            true, predicted = true[known], predicted[known]
+            last = _last_rows(batch, known)
+            rows = list(last.values())
+            self._at_end[i] |= dict(
+                zip(last, zip(true[rows].tolist(), predicted[rows].tolist(), strict=True), strict=True)
+            )
+            error = predicted - true
             size = np.abs(error)
             self._sums[:, i] += len(error), error.sum(), size.sum(), (error**2).sum()
             places = np.log(np.maximum(size, _SMALLEST) / _SMALLEST) / math.log(_RATIO)
@@ -119,6 +138,9 @@ class RegressionEvaluation:
                 if count
                 else {}
             )
+            if self._at_end[i]:
+                true, predicted = (np.array(column) for column in zip(*self._at_end[i].values(), strict=True))
+                result[name] |= {f"{m}_at_end": v for m, v in regression_measures(true, predicted).items()}
         return result
 
 
@@ -171,6 +193,12 @@ def truth_schema(header: Header, truth: tuple[str, ...]) -> pa.Schema:
             f"a classification, one per output of a regression"
         )
     return pa.schema([pa.field(name, kind) for name, kind in zip(truth, kinds, strict=True)])
+
+
+def _last_rows(batch: pa.RecordBatch, known: NDArray[np.bool_]) -> dict[str, int]:
+    """Each stream's last row, counted among those that are `known`."""
+    streams = batch["stream"].filter(pa.array(known)).to_pylist()
+    return dict(zip(streams, range(len(streams)), strict=True))
 
 
 def _values(batch: pa.RecordBatch) -> NDArray[np.floating]:

@@ -1,5 +1,6 @@
 """Measures against their definitions, computed the slow way."""
 
+import naive
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -25,6 +26,13 @@ def test_a_classification_is_measured_over_windows_and_at_the_ends(tmp_path, mod
     assert found["accuracy"] == pytest.approx(np.mean([row["label"] == row["true"] for row in known]))
     last = {row["stream"]: row for row in known}
     assert found["accuracy_at_end"] == pytest.approx(np.mean([row["label"] == row["true"] for row in last.values()]))
+    areas = [
+        naive.area_under_roc([row["true"] == c for row in last.values()], [row["value"][i] for row in last.values()])
+        for i, c in enumerate("xyz")
+        if len({row["true"] == c for row in last.values()}) == 2
+    ]
+    assert found["auc_at_end"] == pytest.approx(np.mean(areas))
+    assert found["average_precision_at_end"] is None  # of two classes only
     loss = [-np.log(row["value"]["xyz".index(row["true"])]) for row in known]
     assert found["log_loss"] == pytest.approx(np.mean(loss), rel=1e-5)
     for i, true in enumerate("xyz"):
@@ -48,18 +56,23 @@ def test_the_truth_of_a_window_is_that_of_its_last_sample(tmp_path):
     written = by_key(pa.parquet.read_table(out))
     samples = table.to_pylist()
     errors = {"u": [], "v": []}
+    last = {}
     for (stream, _), row in written.items():
         before = [s for s in samples if s["stream_id"] == stream and s["t"] <= row["t_end"]]
         assert row["true_v"] == before[-1]["v"]
         np.testing.assert_equal(row["true_u"], before[-1]["u"])
         for i, name in enumerate("uv"):
             errors[name].append(row["value"][i] - row[f"true_{name}"])
+            if np.isfinite(errors[name][-1]):
+                last.setdefault(stream, {})[name] = errors[name][-1]
     for name, values in errors.items():
         e = np.array(values)[np.isfinite(values)]
         measured = found[name]
         assert measured["windows"] == len(e)
         assert measured["rmse"] == pytest.approx(np.sqrt(np.mean(e**2)), rel=1e-5)
         assert measured["mae"] == pytest.approx(np.mean(np.abs(e)), rel=1e-5)
+        ends = [v for v in (by_stream[name] for by_stream in last.values()) if np.isfinite(v)]
+        assert measured["rmse_at_end"] == pytest.approx(np.sqrt(np.mean(np.square(ends))), rel=1e-5)
         assert measured["bias"] == pytest.approx(np.mean(e), rel=1e-4)
         for q in (50, 90, 95, 99):
             exact = np.quantile(np.abs(e), q / 100, method="inverted_cdf")
