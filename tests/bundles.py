@@ -29,11 +29,24 @@ def make_bundle(seed: int = 0, **changes: object) -> Bundle:
             tensors[name] = rng.normal(size=shape)
         elif name == "decay":
             tensors[name] = rng.uniform(0.1, 0.5, size=shape).astype(header.dtype)
+        elif name.startswith("novelty."):
+            tensors[name] = novelty_tensor(name, shape, rng)
         elif name in ("range.low", "range.high"):
             tensors[name] = np.full(shape, 3.0 if name == "range.high" else -3.0)
         else:
             tensors[name] = (rng.normal(size=shape) / shape[-1] ** 0.5).astype(header.dtype)
     return Bundle(header, tensors)
+
+
+def novelty_tensor(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """What might describe the windows of some training."""
+    if name == "novelty.tails":
+        return np.sort(rng.exponential(10.0, size=shape), axis=1)
+    if name == "novelty.log_p":
+        return np.linspace(0.0, -6.0, shape[0])
+    if name.startswith("novelty.axes"):
+        return rng.normal(size=shape) / shape[0]
+    return rng.normal(size=shape) if name == "novelty.center" else rng.uniform(0.5, 1.5, size=shape)
 
 
 def make_recording(

@@ -270,3 +270,53 @@ def macro_f1(true, predicted):
         precision, recall = hits / max(1, predicted.count(c)), hits / max(1, true.count(c))
         scores.append(2 * precision * recall / (precision + recall) if hits else 0.0)
     return sum(scores) / len(scores)
+
+
+def novelty(logsig, tensors, channels, depth, windows):
+    """The p-value of one window: coefficients in the order of `lyndon_words`, tensors by name."""
+    own = {name.removeprefix("novelty."): tensor for name, tensor in tensors.items()}
+    words = lyndon_words(channels, depth)
+    g = {
+        word: math.copysign(abs(value) ** (1 / len(word)), value) * scale
+        for word, value, scale in zip(words, logsig, own["scale"], strict=True)
+    }
+    blocks = []
+    for k in range(1, depth + 1):
+        level = [g[word] for word in words if len(word) == k]
+        rms = math.sqrt(sum(value**2 for value in level) / len(level) + 1e-6)
+        blocks.append([value / rms for value in level])
+    sizes = [
+        sum(value**2 for word, value in g.items() if len(word) == k and channel in word)
+        for k in range(min(2, depth), depth + 1)
+        for channel in range(1, channels)
+    ]
+    blocks.append([math.log(size + 1e-6) for size in [*sizes, g[0,] ** 2]])
+    score, begin = 0.0, 0
+    for i, block in enumerate(blocks):
+        stop = begin + len(block)
+        u = (np.array(block) - own["center"][begin:stop]) * own["spread"][begin:stop]
+        begin = stop
+        precision = own["rest"][i] * (np.eye(len(u)) - own[f"axes.{i}"] @ own[f"axes.{i}"].T)
+        distance, tail = max(u @ precision @ u, 0.0), own["tails"][i]
+        score -= np.interp(distance, tail, own["log_p"])
+        if distance > tail[-1]:
+            score += own["slope"][i] * math.log(distance / tail[-1])
+    if score > own["tails"][-1][-1]:
+        return 1 / (windows + 1)
+    return math.exp(np.interp(score, own["tails"][-1], own["log_p"]))
+
+
+def bet(p):
+    """The integral over e in [0, 1] of e p^(e - 1), by the midpoint rule."""
+    e = (np.arange(20_000) + 0.5) / 20_000
+    return (e * p ** (e - 1)).mean()
+
+
+def drift(p, *, novel, alarm):
+    """How many p-values are novel, and how often the capital of a gambler who starts anew from 1 reaches the alarm."""
+    capital, alarms = 1.0, 0
+    for value in p:
+        capital = max(capital, 1.0) * bet(value)
+        if math.log(capital) >= alarm:
+            capital, alarms = 1.0, alarms + 1
+    return sum(value < novel for value in p), alarms

@@ -54,9 +54,9 @@ def split(table: pa.Table, folder: Path, *, files: int, suffix: str = ".parquet"
     return folder
 
 
-def predict(model: Path, table: pa.Table) -> dict[tuple[str, int], dict[str, object]]:
+def predict(model: Path, table: pa.Table, *, novelty: bool = False) -> dict[tuple[str, int], dict[str, object]]:
     """What a Fleet gives for the rows in order of time, by (stream, window)."""
-    fleet = sr.Fleet(sr.load(model))
+    fleet = sr.Fleet(sr.load(model), novelty=novelty)
     table = table.sort_by("t")
     x = np.stack([table[name].to_numpy() for name in ("a", "b")], axis=1)
     batches = [fleet.push(table["stream_id"], table["t"].to_numpy(), x), fleet.flush()]

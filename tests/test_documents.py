@@ -84,7 +84,10 @@ def test_the_score_config_is_read_and_has_every_key():
 def test_the_training_config_is_read_and_has_every_key():
     config = load_train_config(ROOT / "configs" / "watch.toml")
     text = (ROOT / "configs" / "watch.toml").read_text(encoding="utf-8")
-    tables = [getattr(config, field.name) or Gap for field in msgspec.structs.fields(config)]
+    values = {field.name: getattr(config, field.name) for field in msgspec.structs.fields(config)}
+    tables = [value or Gap for value in values.values() if not isinstance(value, bool)]
+    for name in (name for name, value in values.items() if isinstance(value, bool)):
+        assert re.search(rf"^{name} = ", text, re.MULTILINE), name
     for table in (*tables, SegmentsConfig):
         for field in msgspec.structs.fields(table):
             assert re.search(rf"\b{field.encode_name} = |\[\w+\.{field.encode_name}\]", text), field.name

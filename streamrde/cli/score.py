@@ -65,6 +65,9 @@ def score(
         str | None,
         typer.Option("--features", help="What else to write of each window, comma-separated: state, logsignature."),
     ] = None,
+    novelty: Annotated[
+        bool, typer.Option("--novelty", help="Write how far each window lies outside of the training, as a p-value.")
+    ] = False,
     sort: Annotated[
         str | None,
         typer.Option("--sort", help="Rows out of order: auto sorts them on disk if any, always, never [auto]."),
@@ -120,6 +123,7 @@ def score(
             "filters": None if where is None else tuple(map(parse_filter, where)),
             "truth": None if evaluate is None else split(evaluate),
             "features": None if features is None else split(features),
+            "novelty": novelty or None,
             "sort": sort,
             "faults": "drop" if skip_faults else None,
             "on_error": on_error,

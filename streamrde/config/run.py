@@ -45,6 +45,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A hidden state that is not finite, or out of the range it had in training: "keep" it, or "reset" it."""
     step_error: bool = False
     """Estimate the solver's error in every window and put it on the prediction."""
+    novelty: bool = False
+    """Put on every prediction how far its window lies outside of training, and watch the streams for drift."""
     provisional: str | None = None
     """Publish what the open windows predict, every so often: "200ms"."""
     flush: bool | None = None
@@ -126,6 +128,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 archive=archive,
                 on_range=self.on_range,
                 step_error=self.step_error,
+                novelty=self.novelty,
             ),
             sink,
             store=store,

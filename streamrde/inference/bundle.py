@@ -21,6 +21,7 @@ from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.fields import MLP, Field, Linear
 from streamrde.inference.fields.motion import Positive as Positive
+from streamrde.inference.novelty import TrainingWindows, novelty_fault, novelty_shapes
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.gaps import Gap
@@ -31,7 +32,7 @@ from streamrde.windowing.rows import Partition
 
 FORMAT = 3
 """1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
-the model was trained, notes."""
+the model was trained, notes, the distribution of its training windows."""
 _READABLE = (1, 2, 3)
 _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
@@ -85,6 +86,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Whether the tensors `range.low` and `range.high` say where the state was in training."""
     range_margin: Annotated[float, msgspec.Meta(ge=0)] = 0.5
     """Share of that range's width by which a component may leave it before the state is called out of range."""
+    novelty: TrainingWindows | None = None
+    """Where the tensors `novelty.*` say how the windows of training were distributed: of which windows."""
     windows: Windows = Every(1.0)
     interpolation: Interpolation = "linear"
     missing: Missing = Missing()
@@ -182,11 +185,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             shapes["decay"] = (hidden,)
         if self.hidden_range:
             shapes["range.low"] = shapes["range.high"] = (hidden,)
+        if self.novelty is not None:
+            shapes |= novelty_shapes(channels, self.depth)
         return shapes | self.field.shapes(hidden, channels, self.depth)
 
 
 # What may differ between two models of which one takes over the other's streams.
-_OF_NO_STATE = ("format", "field", "solver", "versions", "metrics", "training", "description", "notes")
+_OF_NO_STATE = ("format", "field", "solver", "novelty", "versions", "metrics", "training", "description", "notes")
 
 
 def header_differences(old: Header, new: Header) -> list[str]:
@@ -201,6 +206,12 @@ def header_differences(old: Header, new: Header) -> list[str]:
 # Scales multiply float64 log-signatures before these are rounded to the model's dtype, hence their own.
 _SCALES = frozenset({"x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale"})
 _FLOAT64 = _SCALES | {"range.low", "range.high"}
+# What is told of a window beside its prediction: no part of the fingerprint, and may come and go.
+_NOVELTY = "novelty."
+
+
+def _is_float64(name: str) -> bool:
+    return name in _FLOAT64 or name.startswith(_NOVELTY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +222,7 @@ class Bundle:
     initial.bias``; a window's log-signature enters the field as ``l * logsig.scale``; an output leaves as
     ``activation(readout.weight z + readout.bias)``, for regression times `output.scale` plus `output.shift`. Where the
     header says so, the state decays by the rates `decay` per second, and was between `range.low` and `range.high` in
-    training.
+    training, and the tensors `novelty.*` say how its windows were distributed (see inference.novelty).
 
     Raises:
         BundleError: a tensor is missing, superfluous, or has another shape or dtype than the header asks for.
@@ -232,7 +243,7 @@ class Bundle:
             if name not in shapes:
                 raise BundleError(f"tensor '{name}' is not part of a model with this header")
             tensor = self.tensors[name]
-            dtype = "float64" if name in _FLOAT64 else self.header.dtype
+            dtype = "float64" if _is_float64(name) else self.header.dtype
             if tensor.shape != shapes[name] or tensor.dtype != dtype:
                 raise BundleError(
                     f"tensor '{name}' is {tensor.dtype} {tensor.shape}; the header asks for {dtype} {shapes[name]}"
@@ -241,27 +252,49 @@ class Bundle:
                 raise BundleError(f"tensor '{name}' has a value that is not finite: the training diverged; train again")
         if self.header.decay and (self.tensors["decay"] < 0).any():
             raise BundleError("tensor 'decay' has a negative rate: the state would grow without end; make it 0")
+        if self.header.novelty is not None and (fault := novelty_fault(self.tensors)):
+            raise BundleError(f"{fault}: it was not written by streamrde; add the novelty again")
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what decides a prediction (tensors, and the header without what tells of it), hexadecimal."""
+        """SHA-256 of what decides a prediction (tensors, and the header without what tells of it), hexadecimal.
+
+        What is told beside a prediction, its novelty, is no part of it: see `novelty_fingerprint`.
+        """
         header = msgspec.structs.replace(
-            self.header, format=FORMAT, metrics={}, versions={}, training={}, description="", notes=""
+            self.header, format=FORMAT, novelty=None, metrics={}, versions={}, training={}, description="", notes=""
         )
         # A field at its default is left out, so that a later format's new fields do not change an old model's.
         told = {
             f.name: value for f in msgspec.structs.fields(header) if (value := getattr(header, f.name)) != f.default
         }
         digest = hashlib.sha256(msgspec.json.encode(told, order="deterministic"))
-        for name in sorted(self.tensors):
+        self._add(digest, [name for name in self.tensors if not name.startswith(_NOVELTY)])
+        return digest.hexdigest()
+
+    @cached_property
+    def novelty_fingerprint(self) -> str:
+        """SHA-256 of what decides the windows' p-values, hexadecimal; "" where the model has none."""
+        if self.header.novelty is None:
+            return ""
+        digest = hashlib.sha256(msgspec.json.encode(self.header.novelty, order="deterministic"))
+        self._add(digest, [name for name in self.tensors if name.startswith(_NOVELTY)])
+        return digest.hexdigest()
+
+    def _add(self, digest: Any, names: Sequence[str]) -> None:
+        for name in sorted(names):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(self.tensors[name]).tobytes())
-        return digest.hexdigest()
+
+    def with_novelty(self, told: TrainingWindows, tensors: Mapping[str, NDArray[np.float64]]) -> Bundle:
+        """The same model, knowing how the windows of training were distributed, in place of what it knew of that."""
+        own = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(_NOVELTY)}
+        return Bundle(msgspec.structs.replace(self.header, format=FORMAT, novelty=told), own | dict(tensors))
 
     @property
     def parameters(self) -> int:
         """Trained numbers, the scales not counted."""
-        return sum(tensor.size for name, tensor in self.tensors.items() if name not in _FLOAT64)
+        return sum(tensor.size for name, tensor in self.tensors.items() if not _is_float64(name))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file under a temporary name beside `path`, sync it, and rename it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -97,8 +98,19 @@ def _gives(bundle: Bundle) -> list[tuple[str, ...]]:
     return [
         *((head.name or "outputs", f"{head.task}: {_outputs(head)}") for head in header.parts),
         ("when", _EMITTED[header.emit]),
+        ("novelty", _novelty(header)),
         ("flags", f"where the state leaves its range in training, {_range(bundle)}" if header.hidden_range else "none"),
     ]
+
+
+def _novelty(header: Header) -> str:
+    told = header.novelty
+    if told is None:
+        return "not known"
+    return (
+        f"p-values down to {1 / (told.windows + 1):.1g}, from {told.windows:,} windows of {told.streams:,} streams; "
+        f"drift at odds of {math.exp(told.alarm):,.0f} to 1"
+    )
 
 
 def _model(bundle: Bundle) -> list[tuple[str, ...]]:

@@ -52,6 +52,8 @@ class Fleet:
             it, or ``"reset"`` it to the initial state of the path where the next window begins. Its prediction is
             flagged and counted either way (see `state_counts`).
         step_error: estimate the solver's error in every window (thrice the solver's cost).
+        novelty: tell of every window how far it lies outside of what the model was trained on, as a p-value (see
+            inference.novelty), and watch each stream for drift (`state_counts`); for models that know their training.
         features: what else to put out of every window, as columns of the record batches: its ``"state"``, the hidden
             state after it, and its ``"logsignature"``.
     """
@@ -67,6 +69,7 @@ class Fleet:
         threads: int = 1,
         on_range: OnRange = "keep",
         step_error: bool = False,
+        novelty: bool = False,
         features: Sequence[Feature] = (),
     ) -> None:
         check_faults(faults)
@@ -74,7 +77,12 @@ class Fleet:
         if archive is not None and on_range == "reset" and bundle.header.partition.resumes:
             raise ParameterError("on_range='reset': not with an archive from which states go on; use 'keep'")
         self._serving = Serving(
-            stepper=stepper, threads=threads, on_range=on_range, step_error=step_error, features=tuple(features)
+            stepper=stepper,
+            threads=threads,
+            on_range=on_range,
+            step_error=step_error,
+            novelty=novelty,
+            features=tuple(features),
         )
         self._features = self._serving.features
         self._table = StreamTable(bundle, order, self._serving)
@@ -87,7 +95,7 @@ class Fleet:
         # Streams that ended since the last checkpoint.
         self._gone: set[str] = set()
         self._archived: dict[str, bytes] = {}
-        self.schema: pa.Schema = prediction_schema(bundle.header, features=self._features)
+        self.schema: pa.Schema = prediction_schema(bundle.header, features=self._features, novelty=novelty)
         """Schema of the record batches that come out."""
 
     def __len__(self) -> int:
@@ -233,7 +241,7 @@ class Fleet:
         slots = self._find(streams)
         slots = slots[self._table.last(slots) > -np.inf]
         closed = self._table.peek(slots, time)
-        return closed.record_batch(self._table.names, self._table.header, provisional=True, features=self._features)
+        return self._batch(closed, provisional=True)
 
     def evict(self, *, idle: float, now: float | None = None) -> pa.RecordBatch:
         """End the streams that were silent for long: close their last windows and free their rows.
@@ -289,6 +297,11 @@ class Fleet:
         return self._table.bundle.fingerprint
 
     @property
+    def novelty_fingerprint(self) -> str:
+        """Of what the windows' p-values are told by; "" where they are not asked for."""
+        return self._table.bundle.novelty_fingerprint if self._serving.novelty else ""
+
+    @property
     def predecessors(self) -> frozenset[str]:
         """Fingerprints of the models that this fleet had before its own, whose snapshots it restores too."""
         return frozenset(self._table.predecessors)
@@ -308,6 +321,8 @@ class Fleet:
                 f"the model cannot take over the state of the one before: {'; '.join(differences)}; keep these as they "
                 "were, or start anew with an empty state store"
             )
+        if self._serving.novelty and new.header.novelty is None:
+            raise BundleError("the model does not know its training windows, and novelty is asked for: add the novelty")
         serving = msgspec.structs.replace(self._serving, stepper=None)
         saved, table = self.snapshot(), StreamTable(new, self._order, serving)
         table.predecessors = {*self._table.predecessors, old.fingerprint} - {new.fingerprint}
@@ -325,5 +340,11 @@ class Fleet:
     def _names(self, slots: Slots) -> list[str]:
         return self._table.names.of(slots).to_pylist()  # type: ignore[no-any-return]
 
-    def _batch(self, closed: Closed) -> pa.RecordBatch:
-        return closed.record_batch(self._table.names, self._table.header, features=self._features)
+    def _batch(self, closed: Closed, *, provisional: bool = False) -> pa.RecordBatch:
+        return closed.record_batch(
+            self._table.names,
+            self._table.header,
+            provisional=provisional,
+            features=self._features,
+            novelty=self._serving.novelty,
+        )

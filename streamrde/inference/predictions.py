@@ -31,6 +31,8 @@ class Prediction:
             None where it is as it should be.
         step_error: estimate of the solver's error in this window, relative to 1 + the state's size; None where it was
             not asked for.
+        novelty: p-value of the window: how rare windows so far out were among those that the model was trained on; None
+            where it was not asked for, and for a window that was cut short.
         heads: for a model with several heads, each one's share of `value` and its label, by name.
         provisional: True of what `peek` gives: the window is still open.
     """
@@ -44,6 +46,7 @@ class Prediction:
     label: str | None = None
     flag: str | None = None
     step_error: float | None = None
+    novelty: float | None = None
     heads: Mapping[str, HeadPrediction] = field(default_factory=dict)
     provisional: bool = False
 
@@ -74,6 +77,8 @@ class Closed(NamedTuple):
     """Places in FLAGS."""
     error: NDArray[np.float64]
     """Estimates of the step's error; NaN: not asked for."""
+    novelty: NDArray[np.float64]
+    """P-values of the windows; NaN: not asked for, or cut short."""
     state: NDArray[np.float64]
     """Hidden states after the windows, (windows, hidden); (windows, 0): not asked for."""
     logsignature: NDArray[np.float64]
@@ -103,19 +108,26 @@ class Closed(NamedTuple):
                 labels[int(value.argmax())] if labels else None,
                 FLAGS[flag],
                 None if np.isnan(error) else float(error),
+                None if np.isnan(novelty) else float(novelty),
                 _by_head(value, header) if header.heads else {},
                 provisional,
             )
-            for name, window, t_start, t_end, value, flag, error in zip(
-                names.of(self.slot).to_pylist(), *self[1:7], strict=True
+            for name, window, t_start, t_end, value, flag, error, novelty in zip(
+                names.of(self.slot).to_pylist(), *self[1:8], strict=True
             )
         ]
 
     def record_batch(
-        self, names: StreamNames, header: Header, *, provisional: bool = False, features: Sequence[Feature] = ()
+        self,
+        names: StreamNames,
+        header: Header,
+        *,
+        provisional: bool = False,
+        features: Sequence[Feature] = (),
+        novelty: bool = False,
     ) -> pa.RecordBatch:
         """The same as rows of `prediction_schema`."""
-        schema = prediction_schema(header, provisional=provisional, features=features)
+        schema = prediction_schema(header, provisional=provisional, features=features, novelty=novelty)
         columns = [
             names.of(self.slot),
             pa.array(self.window),
@@ -131,6 +143,8 @@ class Closed(NamedTuple):
             pa.array([FLAGS[flag] for flag in self.flag], pa.string()),
             pa.array(self.error, pa.float64(), from_pandas=True),
         ]
+        if novelty:
+            columns.append(pa.array(self.novelty, pa.float64(), from_pandas=True))
         for name in features:
             values = np.asarray(getattr(self, name))
             flat = pa.array(values.ravel()).cast(schema.field(name).type.value_type)
@@ -162,14 +176,17 @@ def class_labels(head: Head) -> tuple[str, ...]:
     return head.labels or tuple(str(i) for i in range(head.outputs))
 
 
-def prediction_schema(header: Header, *, provisional: bool = False, features: Sequence[Feature] = ()) -> pa.Schema:
+def prediction_schema(
+    header: Header, *, provisional: bool = False, features: Sequence[Feature] = (), novelty: bool = False
+) -> pa.Schema:
     """Columns of predictions.
 
     stream, window, t_start, t_end (seconds), value (one number per output); for a classification also label, and with
     several heads label_NAME for each that classifies; then flag and step_error, null where there is nothing to say (see
-    Prediction); the features asked for: state, in the model's dtype, logsignature, float64, unscaled; and, of what is
-    not committed, provisional. The metadata of the field `value` name the outputs and
-    their units, as JSON lists under "outputs" and "units", and the heads under "heads".
+    Prediction); novelty, where it is asked for, null for windows that were cut short; the features asked for: state, in
+    the model's dtype, logsignature, float64, unscaled; and, of what is not committed, provisional. The metadata of the
+    field `value` name the outputs and their units, as JSON lists under "outputs" and "units", and the heads under
+    "heads".
     """
     dtype = pa.float32() if header.dtype == "float32" else pa.float64()
     metadata = {"outputs": msgspec.json.encode(header.labels), "units": msgspec.json.encode(header.units)}
@@ -187,6 +204,8 @@ def prediction_schema(header: Header, *, provisional: bool = False, features: Se
             name = f"label_{head.name}" if head.name else "label"
             fields.append(pa.field(name, pa.string(), nullable=False))
     fields += [pa.field("flag", pa.string()), pa.field("step_error", pa.float64())]
+    if novelty:
+        fields.append(pa.field("novelty", pa.float64()))
     for name in features:
         size, kind = (header.hidden, dtype) if name == "state" else (header.logsig_channels, pa.float64())
         fields.append(pa.field(name, pa.list_(pa.field("item", kind), size), nullable=False))

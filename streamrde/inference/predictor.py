@@ -31,7 +31,7 @@ class Predictor:
         faults: what to do with a sample that is late, a repeat, or not finite: ``"error"`` raises and leaves the state
             as it was; ``"drop"`` skips and counts it (see `counts`).
         order: what of samples that come late or twice; None: none may come late, and a repeat is a fault.
-        stepper, on_range, step_error: as of Fleet.
+        stepper, on_range, step_error, novelty: as of Fleet.
     """
 
     def __init__(
@@ -44,9 +44,10 @@ class Predictor:
         stepper: Stepper | None = None,
         on_range: OnRange = "keep",
         step_error: bool = False,
+        novelty: bool = False,
     ) -> None:
         check_faults(faults)
-        serving = Serving(stepper=stepper, on_range=on_range, step_error=step_error)
+        serving = Serving(stepper=stepper, on_range=on_range, step_error=step_error, novelty=novelty)
         self._table = StreamTable(bundle, order, serving)
         self._table.add(pa.array([stream], pa.string()))
         self._faults: OnFault = faults
@@ -152,13 +153,22 @@ class Predictor:
         stepper: Stepper | None = None,
         on_range: OnRange = "keep",
         step_error: bool = False,
+        novelty: bool = False,
     ) -> Predictor:
         """The predictor as it was when `snapshot` was called, from a Predictor's or a Fleet's snapshot.
 
         Raises:
             SnapshotError: the bytes are damaged, or belong to another model.
         """
-        predictor = cls(bundle, faults=faults, order=order, stepper=stepper, on_range=on_range, step_error=step_error)
+        predictor = cls(
+            bundle,
+            faults=faults,
+            order=order,
+            stepper=stepper,
+            on_range=on_range,
+            step_error=step_error,
+            novelty=novelty,
+        )
         table = predictor._table
         name, values = table.read_snapshot(data)
         table.release(_SLOT)

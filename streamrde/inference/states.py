@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamrde.errors import ParameterError
+from streamrde.inference import drift
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.novelty import NOVEL, Novelty
 from streamrde.inference.stepper import CompiledStepper, Stepper, make_stepper
+from streamrde.windowing.policies import Every
 
 Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
@@ -33,6 +36,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     the initial state of the path where the next window begins."""
     step_error: bool = False
     """Estimate the solver's error in every window, at thrice the solver's cost."""
+    novelty: bool = False
+    """Tell of every window how far it lies outside of training, and watch the streams for drift."""
     features: tuple[Feature, ...] = ()
     """What else to tell of every window."""
 
@@ -54,9 +59,17 @@ class StateCounts(NamedTuple):
     """After them the hidden state was not finite."""
     inexact: int = 0
     """The estimated error of their step was above the model's tolerance."""
+    novel: int = 0
+    """Their p-value was below 1 %; of what the model was trained on, one in a hundred is. With `novelty` only."""
+    drifts: int = 0
+    """With them the evidence was enough that the stream is not like those of training. With `novelty` only."""
 
     def __add__(self, other: StateCounts) -> StateCounts:  # type: ignore[override]
         return StateCounts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+_COUNTED = 3
+"""Of StateCounts, what every stream counts."""
 
 
 class Stepped(NamedTuple):
@@ -65,24 +78,27 @@ class Stepped(NamedTuple):
     value: NDArray[np.floating]
     flag: NDArray[np.uint8]
     error: Floats
+    novelty: Floats
     state: Floats
     logsignature: Floats
 
     def put(self, places: NDArray[np.bool_], part: Stepped) -> None:
         """Fill in the entries at some places."""
         self.value[places], self.flag[places], self.error[places] = part.value, part.flag, part.error
-        self.state[places], self.logsignature[places] = part.state, part.logsignature
+        self.novelty[places], self.state[places] = part.novelty, part.state
+        self.logsignature[places] = part.logsignature
 
 
 class States:
     """The columns of a stream's row that hold its state, from `start` on.
 
-        z | counts | base | mean | previous
+        z | counts | base | mean | previous | drift
 
-    z: hidden state, (hidden,). counts: StateCounts. base: the path's value where the open window begins, without time,
-    (C - 1,). mean: of the states after each window, and their number, (hidden + 1,), only for models with
-    ``pooling="mean"``. previous: the last
-    closed window's log-signature, (B,), only for models with ``first_stage="previous"``.
+    z: hidden state, (hidden,). counts: the first three of StateCounts. base: the path's value where the open window
+    begins, without time, (C - 1,). mean: of the states after each window, and their number, (hidden + 1,), only for
+    models with ``pooling="mean"``. previous: the last closed window's log-signature, (B,), only for models with
+    ``first_stage="previous"``. drift: the last two of StateCounts and the logarithm of the drift test's capital, only
+    where novelty is asked for.
 
     Args:
         bundle: the model.
@@ -104,15 +120,19 @@ class States:
         self._averages, self._carries = header.pooling == "mean", header.first_stage == "previous"
         sizes = [
             header.hidden,
-            len(StateCounts._fields),
+            _COUNTED,
             header.path_channels - 1,
             header.hidden + 1 if self._averages else 0,
             header.logsig_channels if self._carries else 0,
+            drift.COLUMNS if serving.novelty else 0,
         ]
         stops = np.cumsum([start, *sizes])
-        self._z, self._counts, self._base, self._mean, self._previous = (slice(a, b) for a, b in pairwise(stops))
+        self._z, self._counts, self._base, self._mean, self._previous, self.drift = (
+            slice(a, b) for a, b in pairwise(stops)
+        )
         self.stop = int(stops[-1])
         """The column after the last."""
+        self._novelty = _novelty(bundle) if serving.novelty else None
 
     def begin(self, rows: Floats, slots: Slots, x: Floats) -> None:
         """Give streams whose path begins at x, (n, C - 1), without time, their initial states."""
@@ -122,17 +142,37 @@ class States:
 
     def counts(self, rows: Floats, slots: Slots) -> StateCounts:
         """Sum over streams."""
-        return StateCounts(*(int(n) for n in rows[slots, self._counts].sum(axis=0)))
+        drifting = slice(self.drift.start, min(self.drift.start + 2, self.drift.stop))
+        return StateCounts(*(int(n) for part in (self._counts, drifting) for n in rows[slots, part].sum(axis=0)))
 
     def forget_counts(self, rows: Floats, slots: Slots) -> None:
         """Begin to count anew."""
         rows[slots, self._counts] = 0
+        rows[slots, self.drift.start : min(self.drift.start + 2, self.drift.stop)] = 0
 
-    def step(self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> Stepped:
-        """Step streams over closed windows, in order, and read out; a slot stands once per window."""
-        if self._resets or self._averages or len(slots) < 2:  # a lone window is told of as fast this way
-            return self._step_and_judge(rows, slots, windows, logsigs)
-        return self._step_then_judge(rows, slots, windows, logsigs)
+    def step(
+        self,
+        rows: Floats,
+        slots: Slots,
+        windows: NDArray[np.int64],
+        logsigs: Floats,
+        cut_short: NDArray[np.bool_] | None = None,
+    ) -> Stepped:
+        """Step streams over closed windows, in order, and read out; a slot stands once per window.
+
+        Args:
+            cut_short: windows that are shorter than their policy would have them, whose novelty is not judged.
+        """
+        # A lone window is told of as fast in turn.
+        in_turn = self._resets or self._averages or len(slots) < 2
+        stepped = (self._step_and_judge if in_turn else self._step_then_judge)(rows, slots, windows, logsigs)
+        if self._novelty is not None and len(slots):
+            stepped.novelty[:] = self._novelty.p(logsigs)
+            if cut_short is not None:
+                stepped.novelty[cut_short] = np.nan
+            alarm = self._novelty.alarm
+            drift.watch(rows, self.drift.start, slots, stepped.novelty, novel=NOVEL, alarm=alarm)
+        return stepped
 
     def _step_then_judge(self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> Stepped:
         """`step` where nothing but the state decides the next one: what is told of all windows is found at once."""
@@ -226,8 +266,9 @@ class States:
     def nothing(self, count: int) -> Stepped:
         """Entries that are yet to be filled."""
         value = np.empty((count, self.header.outputs), dtype=self.stepper.dtype)
-        flag, error = np.zeros(count, dtype=np.uint8), np.full(count, np.nan)
-        return Stepped(value, flag, error, np.empty((count, self._hidden)), np.full((count, self._logsig), np.nan))
+        flag, error, novelty = np.zeros(count, dtype=np.uint8), *np.full((2, count), np.nan)
+        state, logsignature = np.empty((count, self._hidden)), np.full((count, self._logsig), np.nan)
+        return Stepped(value, flag, error, novelty, state, logsignature)
 
     def _states(self, rows: Floats, slots: Slots) -> NDArray[np.floating]:
         return rows[slots, self._z].astype(self.stepper.dtype)
@@ -265,6 +306,18 @@ def _allowed(bundle: Bundle) -> tuple[Floats | float, Floats | float]:
     low, high = bundle.tensors["range.low"], bundle.tensors["range.high"]
     margin = bundle.header.range_margin * (high - low)
     return low - margin, high + margin
+
+
+def _novelty(bundle: Bundle) -> Novelty:
+    """What judges the model's windows."""
+    header = bundle.header
+    if header.novelty is None:
+        raise ParameterError(
+            "novelty=True: this model's file does not say how the windows of its training were distributed; train it "
+            "with novelty = true, or add that to it with streamrde.models.add_novelty"
+        )
+    seconds = header.windows.seconds if isinstance(header.windows, Every) else 0.0
+    return Novelty(bundle.tensors, header.novelty, channels=header.path_channels, depth=header.depth, seconds=seconds)
 
 
 def _before(slots: Slots) -> Slots:

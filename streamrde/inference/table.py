@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from streamrde import snapshots
 from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.drift import COLUMNS
 from streamrde.inference.names import StreamNames
 from streamrde.inference.predictions import Closed
 from streamrde.inference.states import Serving, StateCounts, States
@@ -27,6 +28,7 @@ from streamrde.windowing.logsigs import explain_unusable
 from streamrde.windowing.loop import ReferenceLoop, Refusal, Taken
 from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Fault
+from streamrde.windowing.policies import Every
 from streamrde.windowing.rows import COUNTS, Column, Layout
 
 Floats = NDArray[np.float64]
@@ -84,6 +86,8 @@ class StreamTable:
         self._blank = np.zeros(self.states.stop)
         self._blank[: layout.width] = layout.blank
         self._entry = layout.entry
+        # Windows of fixed length show when they are cut short; of others it is the stream's last one.
+        self._fixed = isinstance(header.windows, Every)
         order = order or Order()
         self.loop = compiled_loop(Loop, layout, self.states.stop, order) or ReferenceLoop(layout, order)
         self.rows = np.empty((0, self.states.stop))
@@ -174,7 +178,8 @@ class StreamTable:
 
         Of a model that emits last, the one prediction of each stream, of all its windows.
         """
-        closed = self._take(Taken(*self.loop.flush(self.rows, slots)))
+        taken = Taken(*self.loop.flush(self.rows, slots))
+        closed = self._take(taken, None if self._fixed else _lasts(taken.slot))
         return closed if self.header.emit == "every" else self._last(slots, closed)
 
     def reset(self, slots: Slots) -> None:
@@ -196,7 +201,8 @@ class StreamTable:
                 end = np.maximum(t, end)
                 self._move_time(slots, end)
             filled = self.rows[slots, Column.FILLED] > 0
-            closed = self._take(Taken(*self.loop.close(self.rows, slots[filled])))
+            taken = Taken(*self.loop.close(self.rows, slots[filled]))
+            closed = self._take(taken, np.ones(len(taken.slot), dtype=bool))
             closed = closed._replace(t_end=end[self._places(slots, closed.slot)])
             if self.header.emit == "last":
                 return self._last(slots, closed)
@@ -223,7 +229,8 @@ class StreamTable:
                 f"{self.bundle.fingerprint[:12]}: restore it with the model it was taken from"
             )
         width = len(self._blank)
-        held, ripe = values[[Column.HELD, Column.RIPE]] if len(values) >= width else (-1, 0)
+        held, ripe = values[[Column.HELD, Column.RIPE]] if len(values) > Column.RIPE else (-1, 0)
+        values = self._with_drift(values, held)
         if len(values) != width + held * self._entry or not (0 <= ripe <= held and ripe == ripe // 1):
             raise SnapshotError(
                 f"the snapshot of stream '{header.stream}' has {len(values)} values and this model's state {width}: "
@@ -231,21 +238,34 @@ class StreamTable:
             )
         return header.stream, values
 
+    def _with_drift(self, values: Floats, held: float) -> Floats:
+        """A snapshot's values with the columns of the drift test where this table has them, and without elsewhere.
+
+        Novelty changes no prediction: a stream may go on with it that began without, and the other way round.
+        """
+        start, has = self.states.drift.start, self.states.stop > self.states.drift.start
+        found = len(values) - held * self._entry
+        if has and found == start:
+            return np.insert(values, start, np.zeros(COLUMNS))
+        if not has and found == start + COLUMNS:
+            return np.delete(values, np.s_[start : start + COLUMNS])
+        return values
+
     def restore(self, slot: int, values: Floats) -> None:
         """Put a stream back to where it was."""
         width = len(self._blank)
         self.rows[slot] = values[:width]
         self.loop.hold(slot, values[width:].reshape(-1, self._entry), int(values[Column.RIPE]))
 
-    def _take(self, taken: Taken) -> Closed:
-        """Begin the states and step the models of the windows that closed."""
+    def _take(self, taken: Taken, cut_short: NDArray[np.bool_] | None = None) -> Closed:
+        """Begin the states and step the models of the windows that closed, some of them perhaps before their time."""
         if len(taken.began) and len(taken.slot) and (taken.begins > 1).any():
-            return self._take_in_turn(taken)
+            return self._take_in_turn(taken, cut_short)
         self._begin(taken.began, taken.first)
-        stepped = self.states.step(self.rows, taken.slot, taken.since, taken.logsigs)
+        stepped = self.states.step(self.rows, taken.slot, taken.since, taken.logsigs, cut_short)
         return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
 
-    def _take_in_turn(self, taken: Taken) -> Closed:
+    def _take_in_turn(self, taken: Taken, cut_short: NDArray[np.bool_] | None) -> Closed:
         """`_take` where a stream's state begins between two of its windows: one state after the other."""
         # The how-manieth of the states that a stream goes through here each window and each beginning belongs to.
         slots, begins = np.append(taken.slot, taken.began), np.append(taken.of, taken.begins)
@@ -258,7 +278,8 @@ class StreamTable:
         for now in range(int(turn.max()) + 1):
             begin, step = of_beginning == now, of_window == now
             self._begin(taken.began[begin], taken.first[begin])
-            part = self.states.step(self.rows, taken.slot[step], taken.since[step], taken.logsigs[step])
+            cut = None if cut_short is None else cut_short[step]
+            part = self.states.step(self.rows, taken.slot[step], taken.since[step], taken.logsigs[step], cut)
             stepped.put(step, part)
         return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
 
@@ -274,10 +295,10 @@ class StreamTable:
     def _last(self, slots: Slots, closed: Closed) -> Closed:
         """The predictions of streams whose last windows closed, some of them just now."""
         slots = slots[self.rows[slots, Column.WINDOW] > 0]
-        row, error, end = self.rows[slots], np.full(len(slots), np.nan), self.rows[slots, Column.START]
+        row, (error, novelty), end = self.rows[slots], np.full((2, len(slots)), np.nan), self.rows[slots, Column.START]
         just_now = self._places(slots, closed.slot)
-        error[just_now], end[just_now] = closed.error, closed.t_end
-        seen = self.states.look(self.rows, slots)._replace(error=error)
+        error[just_now], novelty[just_now], end[just_now] = closed.error, closed.novelty, closed.t_end
+        seen = self.states.look(self.rows, slots)._replace(error=error, novelty=novelty)
         return Closed(slots, row[:, Column.WINDOW].astype(np.int64) - 1, row[:, Column.T0], end, *seen)
 
     def _standing(self, slots: Slots) -> Closed:
@@ -321,3 +342,10 @@ class StreamTable:
         """No window closed."""
         empty = np.empty(0)
         return Closed(empty.astype(np.intp), empty.astype(np.int64), empty, empty, *self.states.nothing(0))
+
+
+def _lasts(slots: Slots) -> NDArray[np.bool_]:
+    """Which of the places are the last of their slot."""
+    lasts = np.zeros(len(slots), dtype=bool)
+    lasts[len(slots) - 1 - np.unique(slots[::-1], return_index=True)[1]] = True
+    return lasts

@@ -56,6 +56,8 @@ if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
     """The compiled twin of windowing.cutting and windowing.order; None: these run."""
     Stepper: type[Any] | None = None
     """The compiled twin of inference.stepper; None: that runs."""
+    Novelty: type[Any] | None = None
+    """The compiled twin of inference.novelty; None: that runs."""
     sequence_forward: Callable[..., Any] | None = None
     sequence_backward: Callable[..., Any] | None = None
     """The compiled twin of models.NeuralRDE's steps over all windows, and of its gradients; None: those run."""
@@ -64,6 +66,7 @@ else:
         Accumulator,
         Loop,
         Names,
+        Novelty,
         Stepper,
         fold,
         log_words,
@@ -78,6 +81,7 @@ __all__ = [
     "Implementation",
     "Loop",
     "Names",
+    "Novelty",
     "Stepper",
     "chen",
     "fold",

@@ -53,6 +53,7 @@ extern PyMethodDef sequence_functions[];
 extern PyType_Spec accumulator_spec;
 extern PyType_Spec loop_spec;
 extern PyType_Spec names_spec;
+extern PyType_Spec novelty_spec;
 extern PyType_Spec stepper_spec;
 
 }  // namespace streamrde

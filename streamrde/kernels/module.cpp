@@ -108,7 +108,7 @@ PyObject* make_module() {
         return nullptr;
     }
     const std::pair<const char*, PyType_Spec*> types[] = {
-        {"Accumulator", &accumulator_spec}, {"Loop", &loop_spec}, {"Names", &names_spec}, {"Stepper", &stepper_spec}};
+        {"Accumulator", &accumulator_spec}, {"Loop", &loop_spec}, {"Names", &names_spec}, {"Novelty", &novelty_spec}, {"Stepper", &stepper_spec}};
     for (const auto& [name, spec] : types) {
         PyObject* type = PyType_FromSpec(spec);
         if (!type || PyModule_AddObject(module, name, type) < 0) {

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from streamrde.models.onnx_export import export_onnx
     from streamrde.models.torch_stepper import TorchStepper
     from streamrde.models.training.config import TrainConfig, load_train_config
+    from streamrde.models.training.novelty import add_novelty
     from streamrde.models.training.run import train
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "NeuralRDE",
     "TorchStepper",
     "TrainConfig",
+    "add_novelty",
     "export_onnx",
     "from_neural_rdes",
     "from_torchcde",
@@ -34,6 +36,7 @@ _HOMES = {
     "NeuralRDE": "neural_rde",
     "TorchStepper": "torch_stepper",
     "TrainConfig": "training.config",
+    "add_novelty": "training.novelty",
     "export_onnx": "onnx_export",
     "from_neural_rdes": "importers",
     "from_torchcde": "importers",

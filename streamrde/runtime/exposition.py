@@ -26,6 +26,8 @@ _COUNTERS = (
     ("states_out_of_range", "Windows that left the hidden state where it was not in training.", "out_of_range"),
     ("states_not_finite", "Windows that left the hidden state not finite.", "states_not_finite"),
     ("steps_inexact", "Windows whose estimated solver error was above the model's tolerance.", "inexact"),
+    ("windows_novel", "Windows whose p-value was below 1 %: far outside of what the model was trained on.", "novel"),
+    ("stream_drifts", "Alarms that a stream is not like those of training.", "drifts"),
     ("batches", "Micro-batches.", "batches"),
     ("checkpoints", "Checkpoints saved.", "checkpoints"),
     ("checkpoint_bytes", "State written by checkpoints.", "checkpoint_bytes"),

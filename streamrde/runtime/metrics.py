@@ -116,6 +116,16 @@ class Metrics:
         return self.states.inexact
 
     @property
+    def novel(self) -> int:
+        """Windows whose p-value was below 1 %."""
+        return self.states.novel
+
+    @property
+    def drifts(self) -> int:
+        """Alarms of the streams' drift tests."""
+        return self.states.drifts
+
+    @property
     def seconds(self) -> float:
         """How long the run has lasted."""
         return (self.ended or time.perf_counter()) - self.began

@@ -140,7 +140,8 @@ async def _swap_models(
         seen = _signature(path)
         try:
             bundle = await asyncio.to_thread(load, path)
-            if bundle.fingerprint == fingerprint:
+            novelty = pipeline.fleet.novelty_fingerprint
+            if bundle.fingerprint == fingerprint and novelty in ("", bundle.novelty_fingerprint):
                 logger.info("the model file %s is the model that runs", path)
                 continue
             await pipeline.swap(bundle, identity(bundle.fingerprint))

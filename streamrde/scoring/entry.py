@@ -23,9 +23,9 @@ Source: TypeAlias = Path | Sequence[Path] | ArrowStream
 
 
 @overload
-def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
+def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
 @overload
-def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
+def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
 def score(
     source: Source,
     model: Path | Bundle,
@@ -41,6 +41,7 @@ def score(
     filters: Sequence[Filter] = (),
     truth: Sequence[str] = (),
     features: Sequence[Feature] = (),
+    novelty: bool = False,
     sort: Sort = "auto",
     faults: OnFault = "error",
     on_error: OnError = "stop",
@@ -76,6 +77,7 @@ def score(
             predictions against them. For each head of the model in turn: one for a classification, one per output for
             a regression.
         features: what else of each window is put out: its "state" (hidden) and its "logsignature".
+        novelty: put out how far each window lies outside of what the model was trained on, as a p-value.
         sort: "auto" sorts what turns out not to be in order of time, on disk; "always" sorts; "never" treats such rows
             as `faults` says.
         faults: rows that cannot be used: "error" stops, "drop" counts and skips them.
@@ -112,6 +114,7 @@ def score(
         filters=tuple(filters),
         truth=tuple(truth),
         features=tuple(features),
+        novelty=novelty,
         sort=sort,
         faults=faults,
         on_error=on_error,

@@ -73,6 +73,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Columns with what was to be predicted; they are carried into the output."""
     features: tuple[Feature, ...] = ()
     """What else of each window is written: the hidden state after it, its log-signature."""
+    novelty: bool = False
+    """Write of each window how far it lies outside of what the model was trained on."""
     sort: Sort = "auto"
     faults: OnFault = "error"
     on_error: OnError = "stop"

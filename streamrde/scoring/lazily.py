@@ -35,7 +35,7 @@ def predictions_of(source: ArrowStream | None, job: Job, bundle: Bundle) -> pa.R
     Raises:
         DataError: when a batch is read: a missing column, a wrong type, rows out of order.
     """
-    scorer = Scorer(bundle, truth=job.truth, features=job.features)
+    scorer = Scorer(bundle, truth=job.truth, features=job.features, novelty=job.novelty)
     return pa.RecordBatchReader.from_batches(scorer.schema, _batches(source, job, bundle))
 
 
@@ -53,6 +53,7 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
             order=job.order,
             truth=job.truth,
             features=job.features,
+            novelty=job.novelty,
             threads=job.jobs,
             load=load,
             keep=bool(job.state_out),

@@ -82,6 +82,7 @@ class _PartWorker:
             order=job.order,
             truth=job.truth,
             features=job.features,
+            novelty=job.novelty,
             threads=self.threads,
             load=None if start is None else lambda names: {name: start[name] for name in names if name in start},
             keep=bool(job.state_out),

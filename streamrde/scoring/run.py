@@ -60,7 +60,7 @@ class _Run:
         self.on_status = on_status
         self.bundle: Bundle = load(job.model)
         self.evaluation = Evaluation(self.bundle.header, job.truth) if job.truth else None
-        self.schema = Scorer(self.bundle, truth=job.truth, features=job.features).schema
+        self.schema = Scorer(self.bundle, truth=job.truth, features=job.features, novelty=job.novelty).schema
         self.reader = job.reader(self.bundle.header)
         if not is_folder(job.out):
             PredictionWriter(job.out, self.schema)  # refuses what it cannot write
@@ -94,7 +94,8 @@ class _Run:
                 files.append(File(str(recording.path.absolute()), recording.stream, stat.st_size, stat.st_mtime_ns))
             except DataError as error:
                 self._skip(error, skipped)
-        fingerprint = self.job.fingerprint(self.bundle.fingerprint, files)
+        novelty = [self.bundle.novelty_fingerprint] if self.job.novelty else []
+        fingerprint = self.job.fingerprint(self.bundle.fingerprint, files, *novelty)
         if resume and (plan := self.folder.plan()) is not None:
             if plan.fingerprint != fingerprint:
                 raise ConfigError(

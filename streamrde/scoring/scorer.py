@@ -29,7 +29,7 @@ class Scorer:
 
     Args:
         bundle: the model.
-        faults, order, features, threads: as of Fleet.
+        faults, order, features, novelty, threads: as of Fleet.
         truth: names of the columns in ``Samples.extra``.
         load: streams go on from the snapshots that it gives.
         keep: a stream that ends leaves its snapshot and its open window, instead of closing it.
@@ -43,11 +43,12 @@ class Scorer:
         order: Order | None = None,
         truth: tuple[str, ...] = (),
         features: Sequence[Feature] = (),
+        novelty: bool = False,
         threads: int = 1,
         load: Load | None = None,
         keep: bool = False,
     ) -> None:
-        self.fleet = Fleet(bundle, faults=faults, order=order, features=features, threads=threads)
+        self.fleet = Fleet(bundle, faults=faults, order=order, features=features, novelty=novelty, threads=threads)
         self._truth = truth
         self._latest: dict[str, tuple[Any, ...]] = {}
         self._before = Counts()  # rows counted before: what loaded snapshots bring along, less what ended

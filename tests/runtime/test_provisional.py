@@ -11,6 +11,8 @@ from streamrde.config.durations import seconds_of
 from streamrde.connectors.codecs import decode_prediction, encode_prediction
 from streamrde.connectors.samples import Samples
 from streamrde.errors import ConfigError
+from streamrde.inference.novelty import TrainingWindows
+from streamrde.runtime.exposition import Exposition
 from streamrde.runtime.pipeline import Pipeline
 from streamrde.runtime.provisional import Provisional
 
@@ -68,6 +70,29 @@ def test_open_windows_are_told_between_their_ends_and_marked():
     assert metrics.summary()["provisional"] == 4
     payloads = [decode_prediction(encode_prediction(row)) for row in ends.written]
     assert [payload.get("provisional", False) for payload in payloads] == [row[3] for row in told]
+
+
+def test_a_run_tells_how_novel_windows_are_and_counts_drifts():
+    bundle = make_bundle(novelty=TrainingWindows(windows=400, streams=10, alarm=0.5))
+    t = np.arange(60) / 2
+
+    async def run():
+        ends = Ends([Batch(["a"] * 60, t)])
+        ends.spoken.set()
+        fleet = sr.Fleet(bundle, novelty=True)
+        return ends, await Pipeline(ends, fleet, ends, flush=True).run(), fleet
+
+    ends, metrics, fleet = asyncio.run(run())
+    assert [row["novelty"] is None for row in ends.written] == [False] * 29 + [True]
+    assert metrics.novel == fleet.state_counts().novel
+    assert metrics.drifts == fleet.state_counts().drifts > 0
+    assert metrics.summary()["states_drifts"] == metrics.drifts
+    text = Exposition(metrics, connections={}).text().decode()
+    assert f"streamrde_stream_drifts_total {float(metrics.drifts)}" in text
+    assert f"streamrde_windows_novel_total {float(metrics.novel)}" in text
+    payload = decode_prediction(encode_prediction(ends.written[0]))
+    assert payload["novelty"] == ends.written[0]["novelty"]
+    assert b"novelty" not in encode_prediction(ends.written[-1])
 
 
 def test_nothing_is_told_twice_nor_of_streams_that_ended():

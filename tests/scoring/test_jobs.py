@@ -6,10 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from bundles import make_bundle
 from scoring_data import by_key, make_table, predict, read, split, write
+from typer.testing import CliRunner
 
 import streamrde as sr
+from streamrde.cli import app
 from streamrde.errors import ConfigError, DataError
+from streamrde.inference.novelty import TrainingWindows
+from streamrde.scoring import Job
 
 LAYOUTS = {
     "one file, streams one after the other": lambda folder: write(make_table(), folder / "a.parquet"),
@@ -150,6 +155,26 @@ def test_features_of_windows_are_written(tmp_path, model):
         )
         chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         np.testing.assert_allclose([row["value"] for row in rows], chances, rtol=1e-4, atol=1e-6)
+
+
+def test_how_novel_windows_are_is_written_and_belongs_to_the_job(tmp_path):
+    told = TrainingWindows(windows=100, streams=5, alarm=3.0)
+    model, other = (make_bundle(seed, novelty=told) for seed in (0, 1))
+    path, out, source = tmp_path / "model.safetensors", tmp_path / "o.parquet", tmp_path / "in/a.parquet"
+    model.save(path)
+    write(make_table(), source)
+    sr.score(source, path, out=out, novelty=True, jobs=2)
+    found = by_key(read(out))
+    assert found == by_key(sr.score(source, path, novelty=True).read_all()) == predict(path, make_table(), novelty=True)
+    assert sum(row["novelty"] is not None for row in found.values()) > len(found) / 2
+    job = Job(files=str(source), model=str(path), out=str(out), novelty=True)
+    one, two = (job.fingerprint(model.fingerprint, bundle.novelty_fingerprint) for bundle in (model, other))
+    assert one != two
+    result = CliRunner().invoke(
+        app, ["score", str(source), "-m", str(path), "-o", str(tmp_path / "b.csv"), "--novelty"]
+    )
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "b.csv").read_text().splitlines()[0].endswith('"novelty"')
 
 
 def test_rows_in_order_of_their_streams_are_not_sorted(tmp_path, model):

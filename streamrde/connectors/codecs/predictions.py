@@ -21,13 +21,14 @@ class _Prediction(msgspec.Struct, omit_defaults=True):
     labels: dict[str, str] = {}
     flag: str | None = None
     step_error: float | None = None
+    novelty: float | None = None
     provisional: bool = False
 
 
 def encode_prediction(row: Mapping[str, Any]) -> bytes:
     """One prediction as JSON: stream, window, t_start, t_end, value and, for a classification, label.
 
-    Where there is something to say, also labels (by head), flag, step_error, and provisional: true.
+    Where there is something to say, also labels (by head), flag, step_error, novelty, and provisional: true.
 
     Args:
         row: a row of the prediction record batch, as `RecordBatch.to_pylist` gives it.
@@ -46,6 +47,7 @@ def _prediction(row: Mapping[str, Any]) -> _Prediction:
         {name.removeprefix("label_"): row[name] for name in row if name.startswith("label_")},
         row.get("flag"),
         row.get("step_error"),
+        row.get("novelty"),
         row.get("provisional", False),
     )
 

@@ -168,6 +168,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     order: Order = Order()
     """Of the rows that are read; "error" in `duplicates` also stops at a row that is late."""
     model: ModelConfig = ModelConfig()
+    novelty: bool = True
+    """Whether the model file also says how the training windows were distributed; see `inference.novelty`."""
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
     output: OutputConfig = OutputConfig()

@@ -28,6 +28,7 @@ from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.initialisation import carries_samples, carry_sample, shrink_field
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, predict, state_range
+from streamrde.models.training.novelty import learn_windows
 from streamrde.models.training.optimisation import optimise
 from streamrde.models.training.progress import print_metrics
 from streamrde.models.training.provenance import provenance
@@ -126,7 +127,11 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
     bundle = to_bundle(model)
     told = provenance(config, parts, epoch=history.best)
     header = msgspec.structs.replace(bundle.header, metrics=metrics, training=told, notes=config.model.notes)
-    return Fitted(Bundle(header, bundle.tensors), history, predicted)
+    bundle = Bundle(header, bundle.tensors)
+    if config.novelty:
+        seen = [*data.examples["train"], *data.examples["validation"]]
+        bundle = learn_windows(bundle, parts, seen, say=lambda text: console.print(text, highlight=False))
+    return Fitted(bundle, history, predicted)
 
 
 def _checkpoint(config: TrainConfig, data: _Prepared) -> Checkpoint | None:
