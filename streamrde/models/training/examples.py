@@ -117,17 +117,22 @@ def _target(target: Target, start: Array, end: Array, classes: Sequence[str]) ->
 
 def collate(examples: Sequence[Example], device: torch.device) -> Batch:
     """Pad examples into a batch."""
-    longest = max(len(example.logsigs) for example in examples)
-    logsigs = np.zeros((len(examples), longest, examples[0].logsigs.shape[1]))
-    shape = (len(examples), longest, *examples[0].target.shape[1:])
-    classify = examples[0].target.ndim == 1
-    target = np.zeros(shape, dtype=np.int64 if classify else np.float64)
-    weight = np.zeros(shape)
-    for i, example in enumerate(examples):
-        count = len(example.logsigs)
-        logsigs[i, :count] = example.logsigs
-        known = example.target >= 0 if classify else np.isfinite(example.target)
-        target[i, :count] = np.where(known, example.target, 0)
-        weight[i, :count] = known / max(1, known.sum())
-    arrays = (np.stack([example.x0 for example in examples]), logsigs, target, weight)
+    lengths = np.array([len(example.logsigs) for example in examples])
+    real = np.arange(lengths.max()) < lengths[:, None]
+
+    def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        flat = np.concatenate(arrays)
+        result = np.zeros((*real.shape, *flat.shape[1:]), flat.dtype)
+        result[real] = flat
+        return result
+
+    target = padded([example.target for example in examples])
+    known = real & (target >= 0) if target.ndim == 2 else real[:, :, None] & np.isfinite(target)
+    counts = known.reshape(len(examples), -1).sum(axis=1).reshape(-1, *[1] * (known.ndim - 1))
+    arrays = (
+        np.stack([example.x0 for example in examples]),
+        padded([example.logsigs for example in examples]),
+        np.where(known, target, 0),
+        known / np.maximum(counts, 1),
+    )
     return Batch(*(torch.as_tensor(array, device=device) for array in arrays))

@@ -68,9 +68,16 @@ class Trainer:
         weights = [parameter for parameter in model.parameters() if all(parameter is not rate for rate in rates)]
         groups: list[dict[str, Any]] = [{"params": weights}, {"params": rates, "weight_decay": 0.0}]
         self._optimiser = torch.optim.AdamW(
-            groups, lr=config.learning_rate, weight_decay=config.weight_decay, betas=config.betas
+            groups,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=config.betas,
+            fused=device.type in ("cpu", "cuda"),
         )
         self._averaged = copy.deepcopy(model) if config.averaging else model
+        # Listed once: to walk the modules in every step takes as long as to clip.
+        self._weights: list[Tensor] = list(model.parameters())
+        self._means: list[Tensor] = list(self._averaged.parameters())
         self._place = _Place()
         self._best_weights: dict[str, Tensor] = {}
         self.state = self._capture()
@@ -185,7 +192,7 @@ class Trainer:
         """Take one step; the loss, None where it was not taken, and the length of the gradient."""
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self._model.parameters(), self._config.gradient_norm))
+        norm = float(nn.utils.clip_grad_norm_(self._weights, self._config.gradient_norm))
         value = float(loss.detach())
         if not self._place.steps.takes(value, norm, spike=self._config.spike):
             return None, norm
@@ -206,8 +213,7 @@ class Trainer:
         self._place.updates += 1
         decay = self._config.averaging
         share = (1 - decay) / (1 - decay**self._place.updates)
-        means: list[Tensor] = list(self._averaged.parameters())
-        torch._foreach_lerp_(means, list[Tensor](self._model.parameters()), share)
+        torch._foreach_lerp_(self._means, self._weights, share)
 
     @torch.no_grad()
     def _validate(self, examples: Sequence[Example]) -> dict[str, float]:
