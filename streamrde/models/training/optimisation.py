@@ -52,7 +52,7 @@ def optimise(
         _resume(trainer, checkpoint, console)
     written = time.monotonic()
     try:
-        with Reporter(console, config.epochs) as reporter:
+        with Reporter(console, config.epochs, monitor=config.monitor) as reporter:
             while len(trainer.epochs) < config.epochs:
                 if validation and config.patience and trainer.waited >= config.patience:
                     _say(console, f"no better validation {config.monitor} for {config.patience} epochs: stopped")

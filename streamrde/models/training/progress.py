@@ -13,10 +13,11 @@ from streamrde.models.training.history import Epoch
 
 
 class Reporter:
-    """Reports epochs to `console`; a context manager."""
+    """Reports epochs to `console`; a context manager. `monitor` is what decides, see `History`."""
 
-    def __init__(self, console: Console, epochs: int) -> None:
+    def __init__(self, console: Console, epochs: int, *, monitor: str) -> None:
         self._console = console
+        self._monitor = monitor
         self._epochs = epochs
         # About twenty lines for a run of any length.
         self._every = max(1, epochs // 20)
@@ -41,7 +42,11 @@ class Reporter:
         """One epoch has ended."""
         number, text = epoch.number, f"loss {epoch.loss:.4f}"
         if epoch.validation_loss is not None:
-            text += f"  validation {epoch.validation_loss:.4f}{' *' if best else ''}"
+            text += f"  validation {epoch.validation_loss:.4f}"
+            if self._monitor != "loss" and epoch.monitored is not None:
+                text += f"  {self._monitor} {epoch.monitored:.4f}"
+            text += " *" if best else ""
+        text += "  diverged: undone" if epoch.rewound else ""
         if self._bar is not None:
             self._bar.update(self._task, completed=number, description=text)
         elif number % self._every == 0 or number in (1, self._epochs):

@@ -122,8 +122,18 @@ class Trainer:
         return better
 
     def finish(self) -> History:
-        """Give the model the best weights, or the last ones where none were judged."""
+        """Give the model the best weights, or the last ones where none were judged.
+
+        Raises:
+            ParameterError: the validation streams have no finite loss with any.
+        """
         if not self._best_weights:
+            if any(epoch.validation_loss is not None for epoch in self.epochs):
+                raise ParameterError(
+                    "training diverged: in no epoch is the loss of the validation streams finite; lower "
+                    f"training.learning_rate ({self._config.learning_rate:g}), or see whether their values are of the "
+                    "same kind as those of the training streams"
+                )
             # Those after the last whole epoch: an interrupt may have left the weights within a step.
             last = "model" if self._averaged is self._model else "averaged"
             self._place.best, self._best_weights = len(self.epochs), _below(last, self.state.tensors)

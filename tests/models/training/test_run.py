@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from models.recordings import config_for, write_recordings
 from rich.console import Console
 
@@ -207,6 +208,11 @@ def test_a_channel_that_never_changes_is_refused(tmp_path) -> None:
         ({"training": {"monitor": "rmse"}}, "training.monitor='rmse': of a classification use one of loss, accuracy_w"),
         ({"training": {"class_weights": {"up": 2.0}}}, "class_weights names 'up', which is no class .*: left, right"),
         ({"training": {"device": "abacus"}}, "training.device='abacus'.*use 'auto' or 'cpu'"),
+        pytest.param(
+            {"training": {"device": "cuda"}},
+            "training.device='cuda'.*use 'auto' or 'cpu'",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         ({"training": {"loss": "huber"}}, "training.loss='huber' is for regression"),
         ({"training": {"target_weights": [1.0]}}, "training.target_weights is for regression"),
     ],
