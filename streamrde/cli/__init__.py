@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamrde.cli import bench, demo, inspect, replay, run, score, train
+from streamrde.cli import bench, demo, inspect, replay, run, score, sweep, train
 from streamrde.errors import StreamRDEError
 
 __all__ = ["app", "main"]
@@ -23,7 +23,16 @@ app = typer.Typer(
 )
 
 # In the order of the help.
-for _command in (demo.demo, train.train, score.score, run.run, replay.replay, inspect.inspect, bench.bench):
+for _command in (
+    demo.demo,
+    train.train,
+    sweep.sweep,
+    score.score,
+    run.run,
+    replay.replay,
+    inspect.inspect,
+    bench.bench,
+):
     app.command()(_command)
 
 

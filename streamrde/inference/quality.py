@@ -80,7 +80,8 @@ def classification_measures(true: Classes, probability: Array) -> dict[str, floa
     own = np.maximum(probability[np.arange(len(true)), true], np.finfo(np.float32).tiny)
     result["log_loss"] = float(-np.log(own).mean())
     confidence = probability.max(axis=1)
-    bins = np.clip(np.ceil(confidence * _CALIBRATION_BINS).astype(int) - 1, 0, _CALIBRATION_BINS - 1)
+    # A model that diverged says NaN, which is in no bin and makes the result NaN.
+    bins = np.clip(np.ceil(np.nan_to_num(confidence) * _CALIBRATION_BINS).astype(int) - 1, 0, _CALIBRATION_BINS - 1)
     gaps = np.bincount(bins, weights=confidence - right, minlength=_CALIBRATION_BINS)
     result["calibration"] = float(np.abs(gaps).sum() / len(true))
     return result

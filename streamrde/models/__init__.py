@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from streamrde.models.importers import Imported, from_neural_rdes, from_torchcde
     from streamrde.models.neural_rde import NeuralRDE, save, to_bundle
     from streamrde.models.onnx_export import export_onnx
+    from streamrde.models.sweeping.run import Sweep, sweep
     from streamrde.models.torch_stepper import TorchStepper
     from streamrde.models.training.config import TrainConfig, load_train_config
     from streamrde.models.training.novelty import add_novelty
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Imported",
     "NeuralRDE",
+    "Sweep",
     "TorchStepper",
     "TrainConfig",
     "add_novelty",
@@ -27,6 +29,7 @@ __all__ = [
     "from_torchcde",
     "load_train_config",
     "save",
+    "sweep",
     "to_bundle",
     "train",
 ]
@@ -34,6 +37,7 @@ __all__ = [
 _HOMES = {
     "Imported": "importers",
     "NeuralRDE": "neural_rde",
+    "Sweep": "sweeping.run",
     "TorchStepper": "torch_stepper",
     "TrainConfig": "training.config",
     "add_novelty": "training.novelty",
@@ -42,6 +46,7 @@ _HOMES = {
     "from_torchcde": "importers",
     "load_train_config": "training.config",
     "save": "neural_rde",
+    "sweep": "sweeping.run",
     "to_bundle": "neural_rde",
     "train": "training.run",
 }

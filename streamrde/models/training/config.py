@@ -157,6 +157,23 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Times since a stream's start at which accuracy is measured too (classification)."""
 
 
+class SweepConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `streamrde sweep` tries; training itself does not look at it."""
+
+    over: dict[str, Any] = {}
+    """Keys of the configuration, as nested tables or dotted, with the list of each one's values; none: window length,
+    depth, hidden, width and solver around those configured."""
+    trials: Annotated[int, msgspec.Meta(ge=0)] = 24
+    """Combinations that are tried, drawn at random where there are more; 0 = all."""
+    rungs: Annotated[int, msgspec.Meta(ge=1, le=5)] = 3
+    """Successive halving: each rung trains for three times the epochs, with the best third of the trials; the last one
+    for `training.epochs`. 1: every trial trains for all epochs."""
+    repeats: Positive = 1
+    """Trainings of each trial, with seeds one apart; the mean of their scores decides."""
+    seed: int = 0
+    """Of the draw."""
+
+
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A training run."""
 
@@ -173,6 +190,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
     output: OutputConfig = OutputConfig()
+    sweep: SweepConfig = SweepConfig()
 
     def partition(self, fills: Iterable[float]) -> Partition:
         """How streams become windows, channels beginning at `fills`."""

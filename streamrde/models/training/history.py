@@ -14,6 +14,14 @@ from streamrde.models.training.examples import Example
 Array = NDArray[np.float64]
 
 
+_LESS_IS_BETTER = ("loss", "log_loss", "calibration", "rmse", "mae")
+
+
+def less_is_better(monitor: str) -> bool:
+    """Whether the smaller of two values of a measure is the better one."""
+    return monitor.startswith(_LESS_IS_BETTER)
+
+
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """One pass over the training streams."""
 

@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from streamrde.models.training.config import OutputConfig, TrainConfig
+from streamrde.models.training.config import OutputConfig, SweepConfig, TrainConfig
 from streamrde.models.training.inputs import SplitConfig
 from streamrde.models.training.splits import Split
 
@@ -33,8 +33,8 @@ def provenance(config: TrainConfig, parts: Split, *, epoch: int) -> dict[str, st
 
 
 def digest(config: TrainConfig) -> str:
-    """SHA-256 of a configuration without its outputs, hexadecimal."""
-    told = msgspec.structs.replace(config, output=OutputConfig())
+    """SHA-256 of a configuration without its outputs and its sweep, hexadecimal."""
+    told = msgspec.structs.replace(config, output=OutputConfig(), sweep=SweepConfig())
     return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()
 
 

@@ -21,7 +21,7 @@ from streamrde.models.training.batches import draw_batches
 from streamrde.models.training.checkpoint import State
 from streamrde.models.training.config import TrainingConfig
 from streamrde.models.training.examples import Example, collate
-from streamrde.models.training.history import Epoch, History
+from streamrde.models.training.history import Epoch, History, less_is_better
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, unpadded
 from streamrde.models.training.propagation import propagate
@@ -29,9 +29,6 @@ from streamrde.models.training.schedules import Plateau, rate_share
 from streamrde.models.training.stability import Losses, Steps
 
 Array = NDArray[np.float64]
-
-# Measures of which less is better; of the others more is.
-_LESS_IS_BETTER = ("loss", "log_loss", "calibration", "rmse", "mae")
 
 
 class _Place(msgspec.Struct, kw_only=True):
@@ -249,7 +246,7 @@ class Trainer:
                 f"training.monitor='{monitor}' is not defined for the validation streams: choose another measure, or "
                 'more streams (a curve needs both classes), or monitor = "loss"'
             )
-        sign = -1 if monitor.startswith(_LESS_IS_BETTER) else 1
+        sign = -1 if less_is_better(monitor) else 1
         score = (sign * measures[monitor], -measures["loss"])
         if not (all(map(math.isfinite, score)) and score > place.score):
             return False

@@ -1,0 +1,63 @@
+"""Many trainings, to find the configuration to train by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamrde.cli.options import Json
+from streamrde.cli.printing import print_json
+
+
+def sweep(
+    config: Annotated[Path, typer.Argument(help="TOML file, as of `streamrde train`; its [sweep] says what to try.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value that takes the place of the file's; repeat for more.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=0, help="Short for --set sweep.trials=TRIALS.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trainings at a time, each in a process.")] = 1,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Parquet file, a row per training.")] = None,
+    best: Annotated[Path | None, typer.Option(help="TOML file to write, ready for `streamrde train`.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep that --out has.")] = False,
+    json: Json = False,
+) -> None:
+    """Try window lengths, depths, sizes and solvers on the validation streams, and find the best configuration.
+
+    The test streams are never looked at. By default successive halving: all trials for a ninth of the epochs, the best
+    third for a third of them, the best of these for all.
+
+    Example: `streamrde sweep configs/watch.toml --set split.validation=[6,7] -j 2 --out sweep.parquet --best best.toml`
+    """
+    from rich.console import Console
+
+    from streamrde import models
+    from streamrde.disk import replace_file
+    from streamrde.errors import ConfigError
+    from streamrde.models.sweeping import progress, space, toml
+
+    if resume and out is None:
+        raise ConfigError("--resume: give --out, the file with the results so far")
+    console = Console(stderr=json)
+    settings = [*(settings or []), *([] if trials is None else [f"sweep.trials={trials}"])]
+    found = models.sweep(config, settings=settings, jobs=jobs, out=out or "", resume=resume, console=console)
+    winner = found.standings[0]
+    console.print(progress.table(found.standings, found.best))
+    console.print(f"best: {space.told(winner.trial.values)}", highlight=False, markup=False, soft_wrap=True)
+    if out is not None:
+        console.print(f"all {found.table.num_rows} trainings are in {out}", highlight=False)
+    if best is not None:
+        text = f"# The best of a sweep over {config}: validation {found.best.training.monitor} {winner.score:.5g}.\n"
+        replace_file(best, (text + toml.dumps(space.all_tables(found.best))).encode())
+        console.print(f"written to {best}: train it by `streamrde train {best}`", highlight=False)
+    if json:
+        ranked = [
+            {"trial": s.trial.number, "values": s.trial.values}
+            | {
+                name: getattr(s, name)
+                for name in ("epochs", "score", "spread", "parameters", "step_us", "stream_us", "pareto", "error")
+            }
+            for s in found.standings
+        ]
+        print_json({"monitor": found.best.training.monitor, "best": winner.trial.values, "standings": ranked})

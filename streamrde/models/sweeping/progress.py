@@ -1,0 +1,98 @@
+"""What a sweep shows: on a terminal a table that grows under a bar, elsewhere a line per training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from streamrde.models.sweeping.results import Standing
+from streamrde.models.sweeping.space import Rung, short_keys, told
+from streamrde.models.sweeping.toml import value
+from streamrde.models.sweeping.trial import Outcome
+from streamrde.models.training.config import TrainConfig
+
+# Rows of the table while a sweep goes on.
+_ROWS = 10
+
+
+class Board:
+    """Shows the outcomes of a sweep on `console`; a context manager."""
+
+    def __init__(self, console: Console, config: TrainConfig, *, rungs: Sequence[Rung], done: int) -> None:
+        self._console, self._config, self._rungs = console, config, rungs
+        repeats = config.sweep.repeats
+        self._total = sum(rung.trials * repeats for rung in rungs)
+        self._done = done
+        self._before = done
+        self._live: Live | None = None
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeRemainingColumn()
+        )
+        if console.is_terminal:
+            # Epochs, not trainings: those of the last rung take longest.
+            epochs = sum(rung.trials * rung.epochs * repeats for rung in rungs)
+            self._task = self._bar.add_task("", total=epochs, count="")
+            self._live = Live(Group(self._bar), console=console, transient=True, refresh_per_second=4)
+
+    def __enter__(self) -> Board:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def begin(self, trials: int, left_out: Sequence[str]) -> None:
+        """Say what will be done."""
+        steps = ", then ".join(f"{rung.trials} for {rung.epochs} epochs" for rung in self._rungs)
+        repeats = self._config.sweep.repeats
+        often = f", {repeats} times each" if repeats > 1 else ""
+        self._say(f"{trials} trials: {steps}{often}; by the validation streams' {self._config.training.monitor}")
+        for reason in left_out:
+            self._say(f"left out: {reason}")
+        if self._before:
+            self._say(f"resumed: {self._before} trainings were done")
+
+    def show(self, outcome: Outcome, standings: Sequence[Standing]) -> None:
+        """One more training has ended."""
+        self._done += 1
+        if self._live is not None:
+            rung = f"rung {outcome.rung + 1} of {len(self._rungs)}"
+            count = f"{self._done} of {self._total} trainings"
+            self._bar.update(self._task, advance=outcome.epochs, description=rung, count=count)
+            self._live.update(Group(table(standings, self._config, rows=_ROWS), self._bar))
+            return
+        score = f"failed: {outcome.error}" if outcome.score is None else f"{outcome.score:.4g}"
+        self._say(
+            f"[{self._done}/{self._total}] trial {outcome.trial}, {outcome.epochs} epochs: {told(outcome.values)}  "
+            f"{score}  {outcome.seconds:.1f} s"
+        )
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def table(standings: Sequence[Standing], config: TrainConfig, *, rows: int = 20) -> Table:
+    """The best trials, and what serving them costs: microseconds for a window and for a second of a stream."""
+    keys = short_keys(list(standings[0].trial.values)) if standings else {}
+    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    costs = ("params", "us/win", "us/s")
+    for heading in ("#", *keys.values(), "epochs", config.training.monitor, *costs, ""):
+        made.add_column(heading, justify="right", no_wrap=True)
+    for place, standing in enumerate(standings[:rows]):
+        score, told_costs = "failed", ("", "", "")
+        if standing.score is not None:
+            score = f"{standing.score:.4g}" + (f" ± {standing.spread:.2g}" if standing.spread else "")
+            told_costs = (f"{standing.parameters:,}", f"{standing.step_us:.3g}", f"{standing.stream_us:.3g}")
+        mark = "best" if not place and standing.score is not None else "Pareto" if standing.pareto else ""
+        values = (value(standing.trial.values[key]).strip('"') for key in keys)
+        made.add_row(str(standing.trial.number), *values, str(standing.epochs), score, *told_costs, mark)
+    return made

@@ -1,0 +1,164 @@
+"""What the trials of a sweep came to: kept in a Parquet file, ranked, and weighed against what serving costs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streamrde.disk import replace_file
+from streamrde.errors import ConfigError, DataError
+from streamrde.models.sweeping.space import Trial, base_tables
+from streamrde.models.sweeping.trial import Outcome
+from streamrde.models.training.config import TrainConfig
+
+_KEY = b"streamrde.sweep"
+_OUTCOME = b"streamrde.outcomes"
+
+
+class Results:
+    """The outcomes so far; after each the whole file is replaced, so that a sweep may be stopped at any time.
+
+    Args:
+        path: of the Parquet file; "": none.
+        config: of the sweep.
+        resume: whether to go on with the outcomes that the file has.
+    Raises:
+        ConfigError: the file has outcomes and `resume` is False, or they are of another configuration.
+        DataError: the file cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, config: TrainConfig, resume: bool) -> None:
+        self._path = Path(path) if str(path) else None
+        told = [base_tables(config), config.sweep]
+        self._digest = hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
+        self.outcomes: dict[tuple[int, int, int], Outcome] = {}
+        if self._path is not None and self._path.exists():
+            if not resume:
+                raise ConfigError(f"{path} exists: --resume goes on with its sweep; or name another file")
+            for outcome in self._read(self._path):
+                self.outcomes[outcome.key] = outcome
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep one more outcome."""
+        self.outcomes[outcome.key] = outcome
+        if self._path is not None:
+            sink = pa.BufferOutputStream()
+            pq.write_table(self.table(), sink)
+            replace_file(self._path, sink.getvalue().to_pybytes())
+
+    def table(self) -> pa.Table:
+        """A row per outcome: what was tried, a column per key and per measure; in the order of rung, trial, repeat."""
+        outcomes = [self.outcomes[key] for key in sorted(self.outcomes)]
+        plain = [f for f in Outcome.__struct_fields__ if f not in ("values", "measures")]
+        columns: dict[str, list[Any]] = {name: [getattr(outcome, name) for outcome in outcomes] for name in plain}
+        for key in dict.fromkeys(key for outcome in outcomes for key in outcome.values):
+            columns[key] = _alike([outcome.values.get(key) for outcome in outcomes])
+        for name in dict.fromkeys(name for outcome in outcomes for name in outcome.measures):
+            columns[name] = [outcome.measures.get(name) for outcome in outcomes]
+        metadata = {_KEY: self._digest.encode(), _OUTCOME: msgspec.json.encode(outcomes)}
+        return pa.table(columns).replace_schema_metadata(metadata)
+
+    def _read(self, path: Path) -> list[Outcome]:
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path}: no Parquet file ({error}); remove it", path=str(path)) from None
+        if _KEY not in metadata:
+            raise ConfigError(f"{path} has no sweep's results: name another file")
+        if metadata[_KEY].decode() != self._digest:
+            raise ConfigError(f"{path} is of a sweep with another configuration: name another file, or remove it")
+        return msgspec.json.decode(metadata[_OUTCOME], type=list[Outcome])
+
+
+class Standing(NamedTuple):
+    """How a trial stands, by the highest rung that it was on."""
+
+    trial: Trial
+    rung: int
+    epochs: int
+    score: float | None
+    """Mean over the repeats; None: it failed."""
+    spread: float
+    """Standard deviation over the repeats; 0 of one."""
+    parameters: int
+    step_us: float
+    """Median over the repeats, of a window."""
+    stream_us: float
+    """The same of a second of one stream."""
+    seconds: float
+    """Of all its trainings."""
+    error: str
+    pareto: bool = False
+    """Of the highest rung, and none of it is both as good and as cheap to serve, and better or cheaper."""
+
+
+def standings(trials: Sequence[Trial], outcomes: Iterable[Outcome], *, less: bool) -> list[Standing]:
+    """Where each trial stands, the best first: higher rungs first, failed trials last.
+
+    Args:
+        less: whether a smaller score is the better one.
+    """
+    found = []
+    by_trial: dict[int, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_trial.setdefault(outcome.trial, []).append(outcome)
+    for trial in trials:
+        everything = by_trial.get(trial.number, [])
+        if not everything:
+            continue
+        rung = max(outcome.rung for outcome in everything)
+        own = [outcome for outcome in everything if outcome.rung == rung]
+        error = next((outcome.error or "no score" for outcome in own if outcome.score is None), "")
+        scores = [outcome.score for outcome in own if outcome.score is not None]
+        found.append(
+            Standing(
+                trial,
+                rung,
+                own[0].epochs,
+                None if error else float(np.mean(scores)),
+                float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
+                own[0].parameters or 0,
+                float("nan") if error else _median(own, "step_us"),
+                float("nan") if error else _median(own, "stream_us"),
+                sum(outcome.seconds for outcome in everything),
+                error,
+            )
+        )
+    sign = 1 if less else -1
+    found.sort(key=lambda s: (s.score is None, -s.rung, sign * (s.score or 0.0), s.trial.number))
+    return [standing._replace(pareto=_on_front(standing, found, sign)) for standing in found]
+
+
+def _on_front(standing: Standing, others: Sequence[Standing], sign: int) -> bool:
+    top = max(other.rung for other in others if other.score is not None) if standing.score is not None else -1
+    if standing.score is None or standing.rung < top:
+        return False
+    here = (sign * standing.score, standing.stream_us)
+    for other in others:
+        if other.score is not None and other.rung == top:
+            there = (sign * other.score, other.stream_us)
+            if there != here and there[0] <= here[0] and there[1] <= here[1]:
+                return False
+    return True
+
+
+def _median(outcomes: Sequence[Outcome], name: str) -> float:
+    return float(np.median([getattr(outcome, name) for outcome in outcomes]))
+
+
+def _alike(values: list[Any]) -> list[Any]:
+    """Values of one column: as they are where they are numbers or texts throughout, else as JSON."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float}:
+        return [float(value) if float in kinds and value is not None else value for value in values]
+    if kinds in ({str}, {bool}):
+        return values
+    return [None if value is None else msgspec.json.encode(value).decode() for value in values]

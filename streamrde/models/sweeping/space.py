@@ -1,0 +1,178 @@
+"""What a sweep tries: values of configuration keys, combined and drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from streamrde.errors import ConfigError
+from streamrde.inference.fields import Linear, LogNCDE
+from streamrde.models.sweeping.toml import value
+from streamrde.models.training.config import SweepConfig, TrainConfig, as_train_config
+from streamrde.signature.words import logsignature_channels
+from streamrde.windowing.policies import Adaptive, Count, Every
+
+# More features than this make a field whose last layer dwarfs all else, in training and when served.
+_MOST_FEATURES = 1000
+# Each rung of the ladder trains so many times as long, with as much smaller a share of the trials.
+RATIO = 3
+# But no fewer, so that there is something to choose from in the end.
+_FEWEST = 3
+
+# What a sweep must leave as it is, or its trials could not be compared.
+_FIXED = ("split", "sweep", "output")
+
+
+class Trial(NamedTuple):
+    """One combination of values."""
+
+    number: int
+    """Counts from 1."""
+    values: dict[str, Any]
+    """Of the keys that the sweep is over, dotted."""
+    config: TrainConfig
+    """With these values; nothing is written, and there is no test part."""
+
+
+def trials(config: TrainConfig) -> tuple[list[Trial], list[str]]:
+    """The trials of a sweep, in the order in which they are run, and why combinations were left out.
+
+    All combinations of the values are made; where there are more than `sweep.trials`, as many are drawn at random, each
+    at most once.
+
+    Raises:
+        ConfigError: a key cannot be swept or is unknown, has no values, or no combination can be trained.
+    """
+    sweep = config.sweep
+    over = flattened(sweep.over) or default_space(config)
+    for key, values in over.items():
+        if not values:
+            raise ConfigError(f"sweep.over: '{key}' has no values; list at least one")
+        if key.split(".")[0] in _FIXED or key in ("training.seed", "training.monitor", "training.epochs"):
+            raise ConfigError(
+                f"sweep.over: '{key}' must be the same in all trials, or they could not be compared; leave it out"
+            )
+    sizes = [len(values) for values in over.values()]
+    total = math.prod(sizes)
+    places = np.arange(total)
+    if sweep.trials and total > sweep.trials:
+        # Without a permutation of them all: a space may have any number of combinations.
+        places = np.sort(np.random.default_rng(sweep.seed).choice(total, sweep.trials, replace=False))
+    tables = base_tables(config)
+    found, left_out = [], []
+    for number, place in enumerate(places.tolist(), 1):
+        chosen = dict(zip(over, np.unravel_index(place, sizes), strict=True))
+        combined = {key: over[key][int(i)] for key, i in chosen.items()}
+        try:
+            found.append(Trial(number, combined, with_values(tables, combined)))
+        except ConfigError as error:
+            left_out.append(f"{told(combined)}: {error}")
+    if not found:
+        raise ConfigError(f"sweep: none of the {len(left_out)} combinations can be trained; {left_out[0]}")
+    return found, left_out
+
+
+def with_values(tables: Mapping[str, Any], values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of these tables with some keys set anew."""
+    return as_train_config(tables, [f"{key}={value(item)}" for key, item in values.items()])
+
+
+def all_tables(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as tables with every key that has a value, without its sweep."""
+    tables: dict[str, Any] = _without_none(msgspec.to_builtins(config))
+    tables.pop("sweep")
+    return tables
+
+
+def base_tables(config: TrainConfig) -> dict[str, Any]:
+    """`all_tables` of a configuration that writes nothing."""
+    return all_tables(config) | {"output": {"seconds": list(config.output.seconds)}}
+
+
+def flattened(tables: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
+    """Lists of nested tables by their dotted keys.
+
+    Raises:
+        ConfigError: something is neither a table nor a list.
+    """
+    found: dict[str, list[Any]] = {}
+    for name, item in tables.items():
+        key = f"{prefix}{name}"
+        if isinstance(item, Mapping):
+            found |= flattened(item, f"{key}.")
+        elif isinstance(item, (list, tuple)):
+            found[key] = list(item)
+        else:
+            raise ConfigError(f"sweep.over: '{key}' is {item!r}; list its values, as [{value(item)}]")
+    return found
+
+
+def default_space(config: TrainConfig) -> dict[str, list[Any]]:
+    """What is tried where the configuration does not say: around its own window length, depth, sizes and solver."""
+    windows, model, found = config.windows, config.model, dict[str, list[Any]]()
+    factors = (0.5, 1.0, 2.0)
+    if isinstance(windows, Every):
+        found["windows.seconds"] = [windows.seconds * factor for factor in factors]
+    elif isinstance(windows, Count):
+        found["windows.n"] = sorted({max(1, round(windows.n * factor)) for factor in factors})
+    elif isinstance(windows, Adaptive):
+        found["windows.norm"] = [windows.norm * factor for factor in factors]
+    channels = config.partition([0.0] * len(config.data.channels)).path_channels
+    deepest = 2 if isinstance(model.field, LogNCDE) else 3
+    depths = [d for d in range(1, deepest + 1) if logsignature_channels(channels, d) <= _MOST_FEATURES]
+    found["model.depth"] = sorted({*depths, model.depth})
+    found["model.hidden"] = [model.hidden, 2 * model.hidden]
+    if not isinstance(model.field, Linear):
+        found["model.field.width"] = [model.field.width, 2 * model.field.width]
+        found["model.solver"] = ["euler", "midpoint"]
+    return found
+
+
+class Rung(NamedTuple):
+    """A round of a sweep."""
+
+    epochs: int
+    trials: int
+    """How many of the trials, the best so far, take part."""
+
+
+def ladder(sweep: SweepConfig, count: int, epochs: int) -> list[Rung]:
+    """Successive halving, by thirds: all trials for a part of the epochs, the best third for three times as many, ...
+
+    Every trial of a rung is trained from its beginning, since the schedule of the learning rate goes by its epochs.
+
+    Args:
+        count: how many trials there are.
+        epochs: of the last rung.
+    Reference: Jamieson & Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization".
+    """
+    rungs = []
+    for height in range(sweep.rungs):
+        share, divisor = RATIO ** (sweep.rungs - 1 - height), RATIO**height
+        kept = max(min(_FEWEST, count), math.ceil(count / divisor))
+        rungs.append(Rung(max(1, math.ceil(epochs / share)), kept))
+    # Of few epochs, rungs that would train equally long are one.
+    return [
+        rung for rung, above in zip(rungs, [*rungs[1:], None], strict=True) if not above or above.epochs > rung.epochs
+    ]
+
+
+def told(values: Mapping[str, Any]) -> str:
+    """Values in a line."""
+    return ", ".join(f"{key}={value(item)}" for key, item in values.items())
+
+
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """A heading for each key: its last part, or all of it where two share that."""
+    ends = [key.rsplit(".", 1)[-1] for key in keys]
+    return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
+
+
+def _without_none(item: Any) -> Any:
+    if isinstance(item, dict):
+        return {key: _without_none(inner) for key, inner in item.items() if inner is not None}
+    return [_without_none(inner) for inner in item] if isinstance(item, list) else item

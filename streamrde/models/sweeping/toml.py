@@ -1,0 +1,52 @@
+"""Tables as TOML text; Python reads TOML and does not write it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+def dumps(tables: Mapping[str, Any]) -> str:
+    """A document of these tables; what is None is left out, as TOML has no null."""
+    lines: list[str] = []
+    _table(tables, "", lines)
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def value(item: Any) -> str:
+    """One value on one line.
+
+    >>> print(value({"policy": "every", "seconds": 0.5, "scale": [1, True]}))
+    {policy = "every", seconds = 0.5, scale = [1, true]}
+    """
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    if isinstance(item, str):
+        # JSON's escapes are TOML's, but for DEL.
+        return json.dumps(item, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(item, float):
+        if math.isfinite(item):
+            return repr(item)
+        return "nan" if math.isnan(item) else "inf" if item > 0 else "-inf"
+    if isinstance(item, Mapping):
+        return "{" + ", ".join(f"{_key(k)} = {value(v)}" for k, v in item.items() if v is not None) + "}"
+    if isinstance(item, (list, tuple)):
+        return "[" + ", ".join(value(v) for v in item) + "]"
+    return str(item)
+
+
+def _table(table: Mapping[str, Any], path: str, lines: list[str]) -> None:
+    inner = {name: item for name, item in table.items() if isinstance(item, Mapping)}
+    plain = {name: item for name, item in table.items() if name not in inner and item is not None}
+    if path and (plain or not inner):
+        lines += ["", f"[{path}]"]
+    lines += [f"{_key(name)} = {value(item)}" for name, item in plain.items()]
+    for name, item in inner.items():
+        _table(item, f"{path}.{_key(name)}" if path else _key(name), lines)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)

@@ -1,0 +1,111 @@
+"""One training run of a sweep: by one configuration and seed, judged by the validation streams alone."""
+
+from __future__ import annotations
+
+import functools
+import io
+import time
+from typing import Any
+
+import msgspec
+import torch
+from rich.console import Console
+
+from streamrde.errors import ConfigError, StreamRDEError
+from streamrde.models.report.speed import step_cost
+from streamrde.models.training.config import TrainConfig
+from streamrde.models.training.run import fit
+from streamrde.models.training.splits import Split
+from streamrde.models.training.streams import read_parts
+
+# Enough for a median, and little beside a training.
+_TIMING = 0.1
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trial came to, once."""
+
+    trial: int
+    rung: int
+    """Counts from 0."""
+    repeat: int
+    """Added to the seed of the configuration."""
+    epochs: int
+    """That it was given."""
+    values: dict[str, Any]
+    score: float | None = None
+    """The validation streams' value of `training.monitor` in the best epoch; None: the trial failed."""
+    best_epoch: int | None = None
+    measures: dict[str, float] = {}
+    """All measures of the training and the validation streams."""
+    parameters: int | None = None
+    step_us: float | None = None
+    """Of a window's step and readout when served, one stream, microseconds."""
+    step_us_together: float | None = None
+    """The same per stream of 64."""
+    stream_us: float | None = None
+    """Of the steps and readouts of a second of one stream: by `step_us` and the windows of the validation streams."""
+    seconds: float = 0.0
+    """What the training took."""
+    error: str = ""
+    """Why it failed."""
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """What tells it from others of the sweep."""
+        return self.rung, self.trial, self.repeat
+
+
+def run_trial(
+    config: TrainConfig, *, trial: int, values: dict[str, Any], rung: int, repeat: int, epochs: int
+) -> Outcome:
+    """Train once and measure; a training that fails is an outcome too."""
+    begin = time.perf_counter()
+    training = msgspec.structs.replace(config.training, epochs=epochs, seed=config.training.seed + repeat)
+    config = msgspec.structs.replace(config, training=training)
+    outcome = Outcome(trial=trial, rung=rung, repeat=repeat, epochs=epochs, values=values)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)
+            fitted = fit(config, parts_without_test(config), console=Console(file=io.StringIO()))
+    except (StreamRDEError, MemoryError, torch.OutOfMemoryError) as error:
+        told = str(error) or type(error).__name__
+        return msgspec.structs.replace(outcome, error=told, seconds=time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    history, bundle = fitted.history, fitted.bundle
+    best = next(epoch for epoch in history.epochs if epoch.number == history.best)
+    judged = fitted.parts["validation"].examples
+    rate = sum(len(example.logsigs) for example in judged) / sum(float(example.ends[-1]) for example in judged)
+    alone, together = step_cost(bundle, seconds=_TIMING)
+    return msgspec.structs.replace(
+        outcome,
+        score=best.monitored,
+        best_epoch=history.best,
+        measures={name: v for name, v in bundle.header.metrics.items() if name.startswith(("train_", "validation_"))},
+        parameters=bundle.parameters,
+        step_us=alone * 1e6,
+        step_us_together=together * 1e6,
+        stream_us=alone * 1e6 * rate,
+        seconds=seconds,
+    )
+
+
+def parts_without_test(config: TrainConfig) -> Split:
+    """The streams to train on and to judge by; those of the test part are let go before anything sees them.
+
+    Raises:
+        ConfigError: there are no validation streams.
+    """
+    told = TrainConfig(data=config.data, split=config.split, order=config.order)
+    kept = _read(msgspec.json.encode(told))
+    if not kept.validation:
+        raise ConfigError(
+            "a sweep is judged by validation streams, and the split leaves none: set split.validation, such as 0.15"
+        )
+    return kept
+
+
+@functools.lru_cache(maxsize=1)
+def _read(config: bytes) -> Split:
+    """The streams of a configuration, which most trials have in common, read once in a process."""
+    return read_parts(msgspec.json.decode(config, type=TrainConfig))._replace(test=[])

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import io
+import signal
+import threading
+import tomllib
+
+import pyarrow.parquet as pq
+import pytest
+from models.recordings import config_for, write_recordings
+from rich.console import Console
+
+import streamrde.models.sweeping.trial as trial_module
+from streamrde.errors import ConfigError, ParameterError
+from streamrde.models import sweep, train
+from streamrde.models.sweeping.space import all_tables
+from streamrde.models.sweeping.toml import dumps
+from streamrde.models.training.config import as_train_config
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def config(tmp_path, over: dict[str, object], **tables: dict[str, object]) -> dict[str, object]:
+    own = {"training": {"epochs": 3, "batch_size": 24, "learning_rate": 0.02}, "sweep": {"over": over, "rungs": 2}}
+    return config_for(write_recordings(tmp_path), **(own | tables))
+
+
+def test_the_best_third_is_trained_for_longer_and_the_best_is_ready_to_train(tmp_path) -> None:
+    console = quiet()
+    own = config(tmp_path, {"model.hidden": [4, 6], "training.learning_rate": [1e-7, 0.02]})
+    found = sweep(own, out=tmp_path / "s.parquet", console=console)
+    assert found.table["rung"].to_pylist() == [0] * 4 + [1] * 3
+    assert found.table["epochs"].to_pylist() == [1] * 4 + [3] * 3
+    assert found.standings[0].trial.values["training.learning_rate"] == 0.02
+    assert found.standings[0].score == min(found.table["score"].to_pylist()[4:])
+    assert any(standing.pareto for standing in found.standings)
+    assert all(cost > 0 for cost in found.table["step_us"].to_pylist())
+    assert not [name for name in found.table.column_names if name.startswith("test_")]
+    assert pq.read_table(tmp_path / "s.parquet").num_rows == 7
+    assert "[7/7]" in console.file.getvalue()
+    bundle = train(as_train_config(tomllib.loads(dumps(all_tables(found.best)))), console=quiet())
+    assert bundle.header.hidden == found.standings[0].trial.values["model.hidden"]
+    assert bundle.header.metrics["test_streams"] == 3
+
+
+def test_a_training_that_diverges_is_recorded_and_goes_no_further(tmp_path) -> None:
+    over = {"training.learning_rate": [0.02, 1e12]}
+    training = {"epochs": 5, "batch_size": 8, "gradient_norm": 1e12, "spike": 0, "rewinds": 0}
+    found = sweep(config(tmp_path, over, training=training, sweep={"over": over, "rungs": 1}), console=quiet())
+    assert [standing.score is None for standing in found.standings] == [False, True]
+    assert "diverged" in found.standings[1].error
+    over = {"training.learning_rate": [1e12]}
+    own = config(tmp_path, over, training=training, sweep={"over": over, "rungs": 1})
+    with pytest.raises(ParameterError, match=r"every training failed.*diverged"):
+        sweep(own, console=quiet())
+
+
+def test_a_sweep_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch) -> None:
+    own, out = config(tmp_path, {"model.hidden": [4, 5, 6]}, training={"epochs": 1}), tmp_path / "s.parquet"
+    whole = sweep(own, console=quiet())
+    fit, calls = trial_module.fit, []
+
+    def stopped(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(trial_module, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(own, out=out, console=quiet())
+    assert pq.read_table(out).num_rows == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    console = quiet()
+    resumed = sweep(own, out=out, resume=True, console=console)
+    assert len(calls) == 4
+    assert "resumed: 2 trainings were done" in console.file.getvalue()
+    assert resumed.table["score"].to_pylist() == whole.table["score"].to_pylist()
+
+
+def test_processes_give_what_one_gives(tmp_path) -> None:
+    own = config(tmp_path, {"model.hidden": [4, 5]}, training={"epochs": 1})
+    alone, together = (sweep(own, jobs=jobs, console=quiet()) for jobs in (1, 2))
+    assert alone.table["score"].to_pylist() == pytest.approx(together.table["score"].to_pylist(), rel=1e-6)
+
+
+def test_the_mean_over_seeds_decides(tmp_path) -> None:
+    over = {"model.hidden": [4]}
+    found = sweep(config(tmp_path, over, training={"epochs": 1}, sweep={"over": over, "repeats": 2}), console=quiet())
+    scores = found.table["score"].to_pylist()
+    assert scores[0] != scores[1]
+    assert found.standings[0].score == pytest.approx(sum(scores) / 2)
+
+
+def test_a_sweep_runs_in_any_thread(tmp_path) -> None:
+    found = []
+    own = config(tmp_path, {"model.hidden": [4]}, training={"epochs": 1})
+    thread = threading.Thread(target=lambda: found.append(sweep(own, console=quiet())))
+    thread.start()
+    thread.join()
+    assert len(found) == 1
+
+
+def test_without_validation_streams_there_is_nothing_to_judge_by(tmp_path) -> None:
+    own = config(tmp_path, {"model.hidden": [4]}, split={"column": "subject", "validation": [], "test": [7]})
+    with pytest.raises(ConfigError, match=r"set split\.validation"):
+        sweep(own, console=quiet())
+
+
+def test_trials_do_not_see_the_test_streams(tmp_path, monkeypatch) -> None:
+    seen = []
+    fit = trial_module.fit
+    monkeypatch.setattr(
+        trial_module, "fit", lambda config, parts, **options: seen.append(parts) or fit(config, parts, **options)
+    )
+    sweep(config(tmp_path, {"model.hidden": [4]}, training={"epochs": 1}), console=quiet())
+    assert [(len(parts.train), len(parts.validation), len(parts.test)) for parts in seen] == [(18, 3, 0)]
