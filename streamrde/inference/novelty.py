@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 
 from streamrde import kernels
 from streamrde.inference.fields.motion import Positive
-from streamrde.signature.words import lyndon_words
+from streamrde.signature.words import logsignature_channels, lyndon_words
 
 Floats = NDArray[np.float64]
 
@@ -52,7 +53,7 @@ NOVEL = 0.01
 class TrainingWindows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is known of the windows that novelty is measured against."""
 
-    windows: Positive
+    windows: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
     """Windows that the p-values are calibrated on: none can be below ``1 / (windows + 1)``."""
     streams: Positive
     alarm: Annotated[float, msgspec.Meta(gt=0, lt=1e6)]
@@ -76,9 +77,8 @@ def features(channels: int, depth: int) -> Features:
     """The features of log-signatures of `channels` (time included) up to `depth`."""
     words = lyndon_words(channels, depth)
     level = np.array([len(word) for word in words], dtype=np.intp)
-    low, letters = min(2, depth), channels - 1
+    low, letters, count = min(2, depth), channels - 1, _sizes(channels, depth)
     # The duration is a size of its own, and the last.
-    count = letters * (depth - low + 1) + 1
     pairs = [(0, count - 1)] + [
         (place, (len(word) - low) * letters + letter - 1)
         for place, word in enumerate(words)
@@ -90,6 +90,11 @@ def features(channels: int, depth: int) -> Features:
     return Features(level, blocks, np.ascontiguousarray(coefficient), np.ascontiguousarray(size))
 
 
+def _sizes(channels: int, depth: int) -> int:
+    """How many sizes there are: a channel's in each level from 2 on, or in the only one, and the duration."""
+    return (channels - 1) * max(depth - 1, 1) + 1
+
+
 def novelty_shapes(channels: int, depth: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of the tensors that describe the training windows; all float64.
 
@@ -98,7 +103,9 @@ def novelty_shapes(channels: int, depth: int) -> dict[str, tuple[int, ...]]:
     tails (blocks and score, RANKS), ascending, whose survival probabilities are the exponentials of log_p; slope, by
     which a block's tail goes on beyond them, as a power.
     """
-    blocks = features(channels, depth).blocks
+    # Counted, not enumerated: a hostile header may claim more words than there is memory for.
+    counts = [logsignature_channels(channels, k) for k in range(1, depth + 1)]
+    blocks = [b - a for a, b in pairwise([0, *counts])] + [_sizes(channels, depth)]
     total = sum(blocks)
     shapes: dict[str, tuple[int, ...]] = {
         "novelty.scale": (total - blocks[-1],),

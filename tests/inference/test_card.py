@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+import math
 
 from bundles import make_bundle
 from rich.console import Console
 
 import streamrde as sr
 from streamrde.inference.card import card, measured, sections
+from streamrde.inference.novelty import TrainingWindows
 
 
 def shown(bundle) -> str:
@@ -26,6 +28,13 @@ def test_the_card_tells_what_the_model_is_for_and_how_it_was_trained():
     for fact in ("a toy", "for tests only", "toys/*.parquet", "longer than 5 s: the state is begun anew", "m/s2"):
         assert fact in text
     assert bundle.fingerprint in text.replace("\n", "").replace(" ", "")
+
+
+def test_the_card_tells_what_novelty_is_measured_against():
+    told = TrainingWindows(windows=6629, streams=98, alarm=math.log(1e4))
+    text = " ".join(shown(make_bundle(novelty=told)).split())
+    assert "p-values down to 0.0002, from 6,629 windows of 98 streams; drift at odds of 10,000 to 1" in text
+    assert "novelty not known" in " ".join(shown(make_bundle()).split())
 
 
 def test_a_section_without_anything_to_say_is_left_out():

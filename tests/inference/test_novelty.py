@@ -18,7 +18,7 @@ import streamrde as sr
 from streamrde import kernels
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.drift import highest_capital, log_growth, watch
-from streamrde.inference.novelty import Novelty, ReferenceNovelty, TrainingWindows, novelty_shapes
+from streamrde.inference.novelty import Novelty, ReferenceNovelty, TrainingWindows, features, novelty_shapes
 
 TOLD = TrainingWindows(windows=400, streams=10, alarm=3.0)
 
@@ -245,6 +245,19 @@ def test_a_file_with_a_distribution_is_read_and_its_hostile_header_is_not(tmp_pa
         path.write_bytes(data.replace(old, new))
         with pytest.raises(BundleError):
             sr.load(path)
+
+
+def test_a_header_that_claims_more_words_than_fit_into_memory_is_refused_at_once():
+    header = msgspec.structs.replace(
+        make_bundle(novelty=TOLD).header, depth=12, channels=tuple(sr.Channel(name=str(i)) for i in range(99))
+    )
+    with pytest.raises(BundleError, match=r"asks for|is missing"):
+        sr.Bundle(header, make_bundle(novelty=TOLD).tensors)
+    assert all(
+        novelty_shapes(c, n)["novelty.scale"] == features(c, n).level.shape and sum(features(c, n).blocks) == size
+        for c, n in [(2, 1), (2, 4), (5, 3)]
+        for size in novelty_shapes(c, n)["novelty.center"]
+    )
 
 
 @pytest.mark.skipif(kernels.Novelty is None, reason="no compiled kernels")
