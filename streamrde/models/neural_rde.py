@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import streamrde
@@ -148,6 +149,8 @@ class NeuralRDE(nn.Module):
         for name, size in sizes.items():
             start = torch.zeros if name.endswith("shift") else torch.ones
             self.register_buffer(name, start(size, dtype=torch.float64))
+        self.novelty: Mapping[str, NDArray[np.floating]] = {}
+        """The tensors `novelty.*` of the bundle that it came from: of its windows, whatever the weights are."""
         self.register_buffer("range_low", torch.full((hidden,), -torch.inf, dtype=torch.float64))
         self.register_buffer("range_high", torch.full((hidden,), torch.inf, dtype=torch.float64))
         # Its magnitude is the rate, so that no step of the optimiser can make it negative.
@@ -348,8 +351,9 @@ class NeuralRDE(nn.Module):
         model.header = header
         own = model.state_dict()
         names = {_tensor_name(name): name for name in own if _tensor_name(name) in bundle.tensors}
+        model.novelty = {name: tensor for name, tensor in bundle.tensors.items() if name.startswith("novelty.")}
         # A copy: the bundle's arrays may be read-only, and must not train along.
-        loaded = {names[name]: torch.tensor(tensor) for name, tensor in bundle.tensors.items()}
+        loaded = {names[name]: torch.tensor(bundle.tensors[name]) for name in bundle.tensors.keys() - model.novelty}
         model.load_state_dict(own | loaded)
         return model
 
@@ -373,7 +377,7 @@ def to_bundle(model: NeuralRDE) -> Bundle:
             tensors[_tensor_name(name)] = array.astype(np.float64 if name in _FLOAT64 else dtype)
     if model.decay is not None:
         tensors["decay"] = np.abs(tensors["decay"])
-    return Bundle(header, tensors)
+    return Bundle(header, tensors | dict(model.novelty))
 
 
 def save(model: NeuralRDE | Bundle, path: str | os.PathLike[str]) -> None:

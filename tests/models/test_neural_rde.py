@@ -9,6 +9,7 @@ from bundles import make_bundle
 
 import streamrde as sr
 from streamrde.errors import BundleError, ParameterError, ShapeError
+from streamrde.inference.novelty import TrainingWindows
 from streamrde.inference.solvers import TABLEAUX
 from streamrde.models import NeuralRDE, save, to_bundle
 
@@ -107,8 +108,10 @@ def test_forward_equals_the_predictor_on_the_same_recording(task: str, solver: s
 
 
 def test_a_bundle_survives_the_way_through_torch_and_a_file(tmp_path) -> None:
-    bundle = make_bundle()
+    bundle = make_bundle(novelty=TrainingWindows(windows=400, streams=10, alarm=9.0))
     again = to_bundle(NeuralRDE.from_bundle(bundle))
+    assert again.header.novelty == bundle.header.novelty
+    assert again.novelty_fingerprint == bundle.novelty_fingerprint
     assert again.fingerprint == bundle.fingerprint
     assert again.header.versions.keys() == {"streamrde", "numpy", "torch"}
     save(NeuralRDE.from_bundle(bundle), tmp_path / "model.safetensors")
