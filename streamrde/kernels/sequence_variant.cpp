@@ -2,6 +2,7 @@
 #include "sequence.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #ifdef STREAMRDE_X86
 #include <immintrin.h>
@@ -19,7 +20,7 @@ namespace {
 constexpr std::ptrdiff_t block_bytes = 512 << 10;
 constexpr std::ptrdiff_t most_rows = 48;
 // Windows whose gradients go into the last layer's together; what they need of a pair of vectors stays in a first-level cache.
-constexpr std::ptrdiff_t most_entries = 48;
+constexpr std::ptrdiff_t most_entries = 64;
 
 // Memory that is given away in aligned pieces.
 template <typename T>
@@ -72,7 +73,7 @@ void multiply_rows(T* values, std::ptrdiff_t stride, const T* factors, std::ptrd
 
 template <typename T>
 void copy_row(const T* from, int size, T* to) {
-    for (int i = 0; i < size; ++i) to[i] = from[i];
+    std::memcpy(to, from, size * sizeof(T));
 }
 
 // A block of rows that go through their windows together, some windows contracted at a time.
@@ -287,7 +288,7 @@ struct Ledger {
         gradients = arena.take(most * slots * row);        // (entry, slot, row)
         outputs = arena.take(most * slots * (wide + pair));  // (pair of vectors, entry, slot, pair)
         sums = arena.take(most * row);
-        products = arena.take(most * pair);
+        products = arena.take(2 * most * pair);     // (output, entry, pair)
     }
 
     // dW_j += sum of l_j g h over entries and slots, and the bias's without h.
@@ -308,32 +309,62 @@ struct Ledger {
 
     template <int N>
     void flush_vectors(int begin, SharedGradients<T>& shared) {
-        constexpr int lanes = lanes_of<T>;
-        const T* own = outputs + begin * most * slots;
-        for (int h = 0; h < H; ++h) {
-            for (std::ptrdiff_t c = 0; c < count; ++c) {
-                Vector<T> sum[N] = {};
-                for (int slot = 0; slot < slots; ++slot) {
-                    const Vector<T> factor = all<T>(gradients[(c * slots + slot) * row + h]);
-                    for (int n = 0; n < N; ++n) sum[n] = fma(load(own + (c * slots + slot) * pair + n * lanes), factor, sum[n]);
-                }
-                for (int n = 0; n < N; ++n) store(products + c * pair + n * lanes, sum[n]);
+        for (int h = 0; h < H; h += 2) {
+            switch (slots) {
+                case 1: form_products<1, N>(begin, h); break;
+                case 2: form_products<2, N>(begin, h); break;
+                case 4: form_products<4, N>(begin, h); break;
+                default: form_products<0, N>(begin, h);
             }
-            accumulate<T>(logsigs, even, B, products, pair, N * lanes, count,
-                          shared.last.data() + static_cast<std::ptrdiff_t>(h) * B * wide + begin, wide);
+            for (int i = 0; i < 2 && h + i < H; ++i)
+                accumulate<T>(logsigs, even, B, products + i * most * pair, pair, N * lanes_of<T>, count,
+                              shared.last.data() + static_cast<std::ptrdiff_t>(h + i) * B * wide + begin, wide);
+        }
+    }
+
+    // The entries' sums over slots of g h, for two outputs (the second may be padding) and a pair of vectors; S: slots, or 0.
+    template <int S, int N>
+    void form_products(int begin, int h) {
+        constexpr int lanes = lanes_of<T>;
+        const int size = S ? S : slots;
+        const T *output = outputs + begin * most * slots, *gradient = gradients + h;
+        T* to = products;
+        for (std::ptrdiff_t c = 0; c < count; ++c, output += size * pair, gradient += size * row, to += pair) {
+            Vector<T> sum[2][N] = {};
+#pragma GCC unroll 4
+            for (int slot = 0; slot < size; ++slot)
+#pragma GCC unroll 2
+                for (int n = 0; n < N; ++n) {
+                    const Vector<T> value = load(output + slot * pair + n * lanes);
+                    sum[0][n] = fma(value, all<T>(gradient[slot * row]), sum[0][n]);
+                    sum[1][n] = fma(value, all<T>(gradient[slot * row + 1]), sum[1][n]);
+                }
+#pragma GCC unroll 2
+            for (int n = 0; n < N; ++n) {
+                store(to + n * lanes, sum[0][n]);
+                store(to + most * pair + n * lanes, sum[1][n]);
+            }
         }
     }
 
     void set_logsig(std::ptrdiff_t c, const T* logsig) { copy_row(logsig, B, logsigs + c * even); }
 
-    // A slot's gradient of the slope and output of the last hidden layer; null: 0.
+    // A slot's gradient of the slope and output of the last hidden layer.
     void set(std::ptrdiff_t c, int slot, const T* gradient, const T* output) {
+        constexpr int lanes = lanes_of<T>;
         T* to = gradients + (c * slots + slot) * row;
-        for (int i = 0; i < row; ++i) to[i] = gradient ? gradient[i] : 0;
-        if (!gradient) output = to;  // anything finite
-        for (int begin = 0; begin < wide; begin += pair)
-            for (int i = 0; i < pair && begin + i < wide; ++i)
-                outputs[begin * most * slots + (c * slots + slot) * pair + i] = gradient ? output[begin + i] : 0;
+        for (int i = 0; i < row; i += lanes) store(to + i, load(gradient + i));
+        to = outputs + (c * slots + slot) * pair;
+        for (int begin = 0; begin < wide; begin += lanes)
+            store(to + begin / pair * pair * most * slots + begin % pair, load(output + begin));
+    }
+
+    // A slot that gives nothing.
+    void clear(std::ptrdiff_t c, int slot) {
+        constexpr int lanes = lanes_of<T>;
+        for (int i = 0; i < row; i += lanes) store(gradients + (c * slots + slot) * row + i, Vector<T>{});
+        for (int begin = 0; begin < wide; begin += lanes)
+            store(outputs + begin / pair * pair * most * slots + (c * slots + slot) * pair + begin % pair, Vector<T>{});
     }
 };
 
@@ -424,7 +455,7 @@ void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff
                     ledger.set_logsig(entry + s, block.logsig(own[s], k));
                     if (block.carries) ledger.set(entry + s, 0, pending_slope + s * row, pending_output + s * wide);
                     std::copy_n(tape + (own[s] * K + k) * record.size, record.size, kept + s * record.size);
-                    for (int i = 0; i < row; ++i) z[s * row + i] = i < H ? states[(own[s] * (K + 1) + k) * H + i] : 0;
+                    copy_row(states + (own[s] * (K + 1) + k) * H, H, z + s * row);
                 }
                 for (int m = 1; m < model.substeps; ++m)
                     block.combine(z + m * most * row, z + (m - 1) * most * row, kept + (m - 1) * stages * record.evaluation, record.size,
@@ -441,22 +472,24 @@ void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff
                         const T* now = step + stage * record.evaluation;
                         const T* slope = slopes + stage * most * row;
                         const T* last = now + record.outputs[L - 1];
+                        std::ptrdiff_t stride = record.size;
                         T* unit = units[L - 1] + e * n * wide;
-                        for (std::ptrdiff_t s = 0; s < n; ++s) {
+                        for (std::ptrdiff_t s = 0; s < n; ++s)
                             product_of_row<T>(block.matrix_of(k, from, s, e == 0), wide, H, wide, slope + s * row, nullptr, unit + s * wide);
-                            copy_row(last + s * record.size, wide, features + s * wide);
-                        }
                         if (model.mask) {
-                            multiply_rows<T>(features, wide, block.mask, wide, wide, n);
                             multiply_rows<T>(unit, wide, block.mask, wide, wide, n);
+                            for (std::ptrdiff_t s = 0; s < n; ++s) copy_row(last + s * stride, wide, features + s * wide);
+                            multiply_rows<T>(features, wide, block.mask, wide, wide, n);
+                            last = features;
+                            stride = wide;
                         }
                         for (std::ptrdiff_t s = 0; s < n; ++s) {
                             if (!block.carries || e) {
-                                ledger.set(entry + s, e, slope + s * row, features + s * wide);
+                                ledger.set(entry + s, e, slope + s * row, last + s * stride);
                                 continue;
                             }
                             copy_row(slope + s * row, row, pending_slope + s * row);
-                            copy_row(features + s * wide, wide, pending_output + s * wide);
+                            copy_row(last + s * stride, wide, pending_output + s * wide);
                         }
                         for (std::ptrdiff_t i = L - 1; i >= 0; --i) {
                             const HiddenLayer<T>& layer = model.layers[i];
@@ -492,7 +525,7 @@ void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff
             for (std::ptrdiff_t s = 0; s < n; ++s) {
                 ledger.set_logsig(entry + s, block.logsig(own[s], -1));
                 ledger.set(entry + s, 0, pending_slope + s * row, pending_output + s * wide);
-                for (int e = 1; e < evaluations; ++e) ledger.set(entry + s, e, nullptr, nullptr);
+                for (int e = 1; e < evaluations; ++e) ledger.clear(entry + s, e);
             }
         }
     }
