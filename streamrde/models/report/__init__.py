@@ -1,1 +1,1 @@
-"""A training run on one page: what was measured (quality, resolution, speed), drawn (svg), told (sections, page)."""
+"""A training run on one page: measured (quality, resolution, speed), told (sections, workings), drawn (svg, page)."""

@@ -203,9 +203,7 @@ def worst_streams(answered: Answers, *, classify: bool, most: int = 10) -> list[
         told = np.maximum(answered.value[np.arange(len(true)), true], 1e-12)
         loss = np.where(np.isfinite(answered.target), -np.log(told), np.nan)
     else:
-        with np.errstate(invalid="ignore"):
-            spread = np.nanstd(answered.target, axis=0)
-        scaled = (answered.value - answered.target) / np.where(spread > 0, spread, 1.0)
+        scaled = _in_deviations(answered)
         known = np.isfinite(scaled)
         loss = np.where(known, scaled**2, 0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
     example, found = answered.example, []
@@ -215,3 +213,34 @@ def worst_streams(answered: Answers, *, classify: bool, most: int = 10) -> list[
         mean = float(np.nanmean(own))
         found.append(Worst(answered.streams[i], int(np.isfinite(own).sum()), mean if classify else mean**0.5, place))
     return sorted(found, key=lambda stream: -stream.error)[:most]
+
+
+def error_by(answered: Answers, by: Array, edges: Array, *, classify: bool) -> tuple[Array, NDArray[np.int64]]:
+    """Share of wrong answers, or root mean square error in deviations of the targets, by another quantity.
+
+    Args:
+        by: of each window, (W,); NaN = not known.
+        edges: ascending, of bins (a, b], (bins + 1,).
+    Returns:
+        errors (bins,), NaN where no window is, and numbers of windows with a target (bins,).
+    """
+    wrong = (1 - answered.right)[:, None] if classify else _in_deviations(answered) ** 2
+    known = np.isfinite(wrong)
+    sums, counts = np.where(known, wrong, 0.0).sum(axis=1), known.sum(axis=1)
+    place = np.searchsorted(edges, by, side="left") - 1
+    errors, windows = np.full(len(edges) - 1, np.nan), np.zeros(len(edges) - 1, dtype=np.int64)
+    for i in range(len(errors)):
+        own = (place == i) & (counts > 0) & np.isfinite(by)
+        windows[i] = own.sum()
+        if windows[i]:
+            errors[i] = sums[own].sum() / counts[own].sum()
+    return errors if classify else np.sqrt(errors), windows
+
+
+def _in_deviations(answered: Answers) -> Array:
+    """Errors in standard deviations of their target, (W, outputs)."""
+    known = np.isfinite(answered.target)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, answered.target, 0.0).sum(axis=0) / count
+    spread = np.sqrt((np.where(known, answered.target - mean, 0.0) ** 2).sum(axis=0) / count)
+    return np.asarray((answered.value - answered.target) / np.where(spread > 0, spread, 1.0))

@@ -1,4 +1,4 @@
-"""The sections of a report, each from what was measured to what is shown."""
+"""The sections of a report that are about its answers, each from what was measured to what is shown."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from streamrde.inference.card import measured, sections
 from streamrde.models.report import quality
 from streamrde.models.report.page import charts, figure, matrix, pair, section, table
 from streamrde.models.report.quality import Answers, OverTime
-from streamrde.models.report.resolution import StepError
-from streamrde.models.report.speed import Speed
 from streamrde.models.report.svg import Plot, axis, number, thinned
 from streamrde.models.training.history import History
 
@@ -21,7 +19,7 @@ Array = NDArray[np.float64]
 Parts = dict[str, Answers]
 
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
-_COLOURS = {"train": 0, "validation": 5, "test": 1}
+COLOURS = {"train": 0, "validation": 5, "test": 1}
 # More dots than this make a large file and no other picture.
 _DOTS = 1500
 # More classes than this make a matrix that nobody reads.
@@ -191,7 +189,7 @@ def _over_time(title: str, y_title: str, percent: bool, found: dict[str, OverTim
         vertical = vertical._replace(high=min(vertical.high, 1.0))
     plot = Plot(axis("seconds since the stream began", seconds, zero=True), vertical, title=title)
     for name, curve in found.items():
-        colour = _COLOURS[name]
+        colour = COLOURS[name]
         if name == list(found)[-1] and np.isfinite(curve.low).any():
             plot.band(curve.seconds, curve.low, curve.high, colour=colour)
         plot.line(curve.seconds, curve.value, colour=colour, dashed=name == "train", label=NAMES[name])
@@ -208,7 +206,7 @@ def _running(found: dict[str, OverTime]) -> str:
         title="Streams still running",
     )
     for name, curve in found.items():
-        plot.line(curve.seconds, curve.streams, colour=_COLOURS[name], dashed=name == "train", label=NAMES[name])
+        plot.line(curve.seconds, curve.streams, colour=COLOURS[name], dashed=name == "train", label=NAMES[name])
     return figure("Streams still running", plot.svg(), "what each point above rests on")
 
 
@@ -238,98 +236,6 @@ def calibration(shown: Answers, part: str, header: Header) -> str:
             figure("Reliability", plot.svg(), error),
             figure("How often which probability is given", counts.svg(), "the same windows and bins"),
         ),
-    )
-
-
-def steps(found: Sequence[StepError], levels: Sequence[tuple[int, float]], measure: str, bundle: Bundle) -> str:
-    """Step error against window length, and what deeper levels contribute."""
-    figures, rows = [], []
-    if found:
-        seconds = [step.seconds for step in found]
-        tolerance = bundle.header.tolerance
-        values = [value for step in found for value in (step.median, step.most)]
-        plot = Plot(
-            axis("length of the windows (s)", seconds, log=True),
-            axis("estimated error of a step / (1 + |z|)", [*values, tolerance], log=True),
-            title="Step error against window length",
-        )
-        plot.line(seconds, [step.most for step in found], label="90 % of the steps", colour=2, dashed=True)
-        plot.line(seconds, [step.median for step in found], label="median", colour=1)
-        plot.points(seconds, [step.most for step in found], colour=2, size=3)
-        plot.points(seconds, [step.median for step in found], colour=1, size=3)
-        plot.rule(y=tolerance, label=f"tolerance {tolerance:g}")
-        trained = [step for step in found if step.factor == 1]
-        if trained:
-            plot.rule(x=trained[0].seconds, label="trained")
-        figures.append(figure("Step error against window length", plot.svg(), _verdict(trained, bundle)))
-        rows = [
-            (
-                f"x{step.factor:g}",
-                number(step.seconds),
-                f"{step.windows:,}",
-                number(float(f"{step.median:.2g}")),
-                number(float(f"{step.most:.2g}")),
-            )
-            for step in found
-        ]
-    if len(levels) > 1:
-        plot = _levels(levels, measure)
-        figures.append(figure("What deeper levels contribute", plot.svg(), "the same weights, deeper levels put to 0"))
-    if not figures:
-        return ""
-    columns = ("window", "seconds", "steps", "median", "90 %")
-    return section(
-        "Are the windows short enough, the signatures deep enough?",
-        "The trained model steps over shorter and longer windows of the same streams; the error is the stepper's own "
-        "estimate, by halving the step.",
-        charts(*figures),
-        table(rows, columns, numbers=1) if rows else "",
-    )
-
-
-def _levels(levels: Sequence[tuple[int, float]], measure: str) -> Plot:
-    values = [value for _, value in levels]
-    edges = [level - 0.5 for level, _ in levels] + [levels[-1][0] + 0.5]
-    names = tuple(f"depth {level}" if i else "level 1 alone" for i, (level, _) in enumerate(levels))
-    plot = Plot(
-        axis("depth that is kept", edges)._replace(low=edges[0], high=edges[-1], names=names),
-        axis(measure, values, zero=True, percent="right" in measure),
-        title="What deeper levels contribute",
-    )
-    plot.bars(edges, values, colour=1)
-    return plot
-
-
-def _verdict(trained: Sequence[StepError], bundle: Bundle) -> str:
-    if not trained:
-        return ""
-    most, tolerance = trained[0].most, bundle.header.tolerance
-    told = f"at the trained length 90 % of the steps err by at most {most:.2g}"
-    if most <= tolerance:
-        return f"{told}: within the tolerance"
-    return (
-        f"{told}, more than the tolerance: the weights are fitted to this solver and length; substeps = 2, a solver of "
-        "higher order or shorter windows bring the model closer to the differential equation"
-    )
-
-
-def speed(measured_: Speed, trained: float) -> str:
-    """Speed in training and when served."""
-    rows = [
-        ("training, with validation", f"{trained:,.0f}", "windows/s"),
-        ("a sample that closes no window (Predictor.push)", f"{measured_.push * 1e6:.2f}", "us"),
-        ("a window's step and readout, 1 stream", f"{measured_.step * 1e6:.1f}", "us"),
-        ("the same per stream, 64 together", f"{measured_.step_together * 1e6:.2f}", "us"),
-        (
-            f"a fleet of {measured_.fleet_streams} streams, windows included (Fleet.push)",
-            f"{1 / measured_.fleet:,.0f}",
-            "samples/s",
-        ),
-    ]
-    return section(
-        "Speed",
-        "Medians on the machine that trained, one thread, measured for a second.",
-        table(rows, numbers=1, last=1),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from streamrde.disk import replace_file
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields import Linear
-from streamrde.models.report import sections
+from streamrde.models.report import sections, workings
 from streamrde.models.report.page import alarm, page, section, table, tiles
 from streamrde.models.report.quality import Answers, answers
 from streamrde.models.report.resolution import outputs_to_depth, step_errors
@@ -21,7 +20,7 @@ from streamrde.models.report.speed import serving_speed
 from streamrde.models.report.svg import number, thinned
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.history import Fitted, Predicted
-from streamrde.models.training.splits import Split
+from streamrde.models.training.splits import Split, warnings_of
 
 # Enough streams to see what a level of the log-signature contributes.
 _STREAMS = 200
@@ -34,7 +33,6 @@ def write_report(
     config: TrainConfig,
     parts: Split,
     seconds: float,
-    warnings: Sequence[str] = (),
 ) -> None:
     """Write a run's report.
 
@@ -47,12 +45,11 @@ def write_report(
         config: of the run.
         parts: the streams of each part.
         seconds: what the run took.
-        warnings: what a reader should be wary of, such as a group on both sides of the split.
     """
-    replace_file(path, report(fitted, config=config, parts=parts, seconds=seconds, warnings=warnings).encode())
+    replace_file(path, report(fitted, config=config, parts=parts, seconds=seconds).encode())
 
 
-def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float, warnings: Sequence[str] = ()) -> str:
+def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float) -> str:
     """The page; see `write_report`."""
     bundle, history = fitted.bundle, fitted.history
     header = bundle.header
@@ -60,7 +57,7 @@ def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float,
     answered = {name: answers(own, classify=classify) for name, own in fitted.parts.items() if own.examples}
     part = next(name for name in ("test", "validation", "train") if name in answered)
     shown, recordings = answered[part], getattr(parts, part)
-    groups = {recording.stream: recording.group for recording in recordings} if config.split.column else {}
+    groups = {recording.stream: recording.group for recording in recordings} if config.split.undivided else {}
     exact = isinstance(header.field, Linear)
     measured = serving_speed(bundle, recordings)
     windows = sum(len(example.logsigs) for example in fitted.parts["train"].examples)
@@ -68,15 +65,16 @@ def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float,
     levels, measure = _levels(bundle, fitted.parts[part])
     chapters = [
         tiles(_figures(fitted, part, seconds)),
-        *map(alarm, [*warnings, *_warnings(part, answered)]),
+        *map(alarm, [*_warnings(part, answered), *map(_sentence, warnings_of(parts, config.split))]),
         section("Data", "", _data(config, parts, answered)),
         sections.metrics(header),
         sections.learning(history),
         sections.classes(shown, part, header) if classify else sections.scatter(shown, part, header),
         sections.early(answered, header),
         sections.calibration(shown, part, header) if classify else "",
-        sections.steps([] if exact else step_errors(bundle, recordings), levels, measure, bundle),
-        sections.speed(measured, per_second),
+        workings.steps([] if exact else step_errors(bundle, recordings), levels, measure, bundle),
+        workings.novelty(bundle, {name: own for name, own in fitted.parts.items() if own.examples}, shown, part),
+        workings.speed(measured, per_second),
         sections.worst(shown, part, header, groups),
         sections.card(bundle),
     ]
@@ -127,6 +125,10 @@ def _warnings(part: str, answered: dict[str, Answers]) -> list[str]:
     return found
 
 
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def _data(config: TrainConfig, parts: Split, answered: dict[str, Answers]) -> str:
     rows: list[tuple[str, ...]] = []
     for name, recordings in parts._asdict().items():
@@ -135,7 +137,7 @@ def _data(config: TrainConfig, parts: Split, answered: dict[str, Answers]) -> st
         own = answered.get(name)
         lasted = np.array([recording.t[-1] - recording.t[0] for recording in recordings])
         names = sorted({recording.group for recording in recordings}, key=lambda group: (len(group), group))
-        told = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if config.split.column else ""
+        told = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if config.split.undivided else ""
         rows.append(
             (
                 sections.NAMES[name],
@@ -147,7 +149,7 @@ def _data(config: TrainConfig, parts: Split, answered: dict[str, Answers]) -> st
                 told,
             )
         )
-    what = config.split.column or "streams"
+    what = config.split.undivided
     columns: tuple[str, ...] = (
         "part",
         "streams",
@@ -157,7 +159,7 @@ def _data(config: TrainConfig, parts: Split, answered: dict[str, Answers]) -> st
         "median seconds",
         f"groups by {what}",
     )
-    if not config.split.column:
+    if not what:
         rows, columns = [row[:6] for row in rows], columns[:6]
     return table(rows, columns, numbers=1, last=5)
 

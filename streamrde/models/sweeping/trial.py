@@ -62,7 +62,7 @@ def run_trial(
     """Train once and measure; a training that fails is an outcome too."""
     begin = time.perf_counter()
     training = msgspec.structs.replace(config.training, epochs=epochs, seed=config.training.seed + repeat)
-    config = msgspec.structs.replace(config, training=training)
+    config = msgspec.structs.replace(config, training=training, novelty=False)
     outcome = Outcome(trial=trial, rung=rung, repeat=repeat, epochs=epochs, values=values)
     try:
         with torch.random.fork_rng(devices=[]):

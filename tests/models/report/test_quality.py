@@ -96,3 +96,20 @@ def test_the_worst_streams_come_first(classify) -> None:
         outputs = [np.full((2, 1), 2.0) + shift for shift in (0.0, 5.0, 2.0)]
         own = quality.answers(Predicted(examples, outputs), classify=False)
     assert [stream.stream for stream in quality.worst_streams(own, classify=classify, most=2)] == ["s1", "s2"]
+
+
+@pytest.mark.parametrize("classify", [True, False])
+def test_errors_by_another_quantity_are_those_of_its_bins(classify) -> None:
+    if classify:
+        own = answered([1, 0, 0, 1])
+    else:
+        target = [[0.0, 0.0], [2.0, np.nan], [0.0, 4.0], [2.0, 4.0]]
+        outputs = [np.array([[0.0, 0.0], [3.0, 0.0], [1.0, 2.0], [2.0, 4.0]])]
+        own = quality.answers(Predicted([example("s", [1.0, 2.0, 3.0, 4.0], target)], outputs), classify=False)
+    by = np.array([0.1, 0.2, 0.3, np.nan])
+    errors, windows = quality.error_by(own, by, np.array([0.0, 0.1, 0.3, 1.0]), classify=classify)
+    assert windows.tolist() == [1, 2, 0]
+    deviation = np.std([0, 4, 4])
+    expected = 1.0 if classify else np.sqrt((1 + 1 + (2 / deviation) ** 2) / 3)
+    np.testing.assert_allclose(errors[:2], [0.0, expected])
+    assert np.isnan(errors[2])

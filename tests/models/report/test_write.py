@@ -40,8 +40,8 @@ class Balanced(HTMLParser):
             assert self.open.pop() == tag
 
 
-def page(tmp_path, **tables: dict[str, object]) -> str:
-    config = config_for(write_recordings(tmp_path), **tables)
+def page(tmp_path, *, novelty: bool = True, streams: int = 24, **tables: dict[str, object]) -> str:
+    config = config_for(write_recordings(tmp_path, streams=streams), **tables) | {"novelty": novelty}
     config["output"] |= {"report": str(tmp_path / "out" / "run.html")}
     train(config, console=Console(file=io.StringIO()))
     text = (tmp_path / "out" / "run.html").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def headings(text: str) -> list[str]:
 
 
 def test_the_report_of_a_classifier_has_its_chapters_and_needs_nothing_else(tmp_path) -> None:
-    text = page(tmp_path, training={"epochs": 3})
+    text = page(tmp_path, training={"epochs": 2}, streams=96)
     assert headings(text) == [
         "Data",
         "Measures",
@@ -69,10 +69,12 @@ def test_the_report_of_a_classifier_has_its_chapters_and_needs_nothing_else(tmp_
         "How early is the answer right?",
         "Are the probabilities to be believed?",
         "Are the windows short enough, the signatures deep enough?",
+        "How new are the windows?",
         "Speed",
         "Where it does worst",
         "Model card",
     ]
+    assert "P-values of the windows" in text
     assert "kept: epoch" in text
     assert "Area under the ROC curve" in text
     assert "There is no" not in text
@@ -85,6 +87,13 @@ def test_the_report_of_a_regression_has_a_scatter_per_target_with_its_unit(tmp_p
     for told in ("speed: predicted against true", "predicted (rad/s)", "predicted - true (m)", "There is no test part"):
         assert told in text
     assert "Are the probabilities to be believed?" not in headings(text)
+
+
+def test_groups_on_both_sides_of_the_split_are_warned_about(tmp_path) -> None:
+    split = {"by": "stream", "column": "", "group": "subject", "validation": 0.2, "test": 0.2}
+    text = page(tmp_path, training={"epochs": 1}, split=split, novelty=False)
+    assert "test streams are of the same &#x27;subject&#x27; as training streams" in text
+    assert "How new are the windows?" not in text
 
 
 def test_a_field_with_an_exact_flow_has_no_step_error(tmp_path) -> None:
