@@ -15,7 +15,7 @@ from streamrde.models import train
 # Everything that has a state of its own.
 EVERYTHING = {
     "epochs": 5,
-    "batch_size": 8,
+    "batch_size": 4,
     "dropout": 0.3,
     "averaging": 0.8,
     "schedule": "plateau",
@@ -47,7 +47,9 @@ class Mortal(io.StringIO):
 @pytest.fixture
 def config(tmp_path):
     augment = {"crop": 0.6, "noise": 0.1}
-    tables = config_for(write_recordings(tmp_path), training=EVERYTHING, augment=augment)
+    split = {"validation": [2], "test": [3]}
+    files = write_recordings(tmp_path, streams=12, length=30)
+    tables = config_for(files, training=EVERYTHING, augment=augment, split=split)
     tables["training"] |= {"checkpoint": str(tmp_path / "run.ckpt"), "checkpoint_seconds": 0.0}
     return tables
 
@@ -108,9 +110,9 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(config, tmp_pa
     with pytest.raises(StateError) as caught:
         quietly(config, "training.epochs=2", "model.hidden=5", resume=True)
     assert "model.hidden was 6 and is 5; training.epochs was 1 and is 2" in str(caught.value)
-    config["data"]["files"] = write_recordings(tmp_path / "moved")
+    config["data"]["files"] = write_recordings(tmp_path / "moved", streams=12, length=30)
     quietly(config, "training.epochs=1", "output.seconds=[2.0]", resume=True)
-    config["data"]["files"] = write_recordings(tmp_path / "other", length=41)
+    config["data"]["files"] = write_recordings(tmp_path / "other", streams=12, length=31)
     with pytest.raises(StateError, match="digest of the test streams was"):
         quietly(config, "training.epochs=1", resume=True)
 
