@@ -10,7 +10,7 @@
     ├── PayloadError        a message that the codec cannot read              (ValueError)
     ├── BundleError         a model file: cut, wrong version, wrong shapes    (ValueError)
     ├── SnapshotError       a snapshot: cut, of another model or version      (ValueError)
-    ├── StateError          a state store: damaged, in use, of another run    (ValueError)
+    ├── StateError          a store or checkpoint: damaged, of another run    (ValueError)
     │   └── StateFullError  its disk or quota is full
     ├── WorkerError         a worker of a scoring job died again and again    (RuntimeError)
     ├── BrokerError         a broker refuses, is not there, or goes away      (ConnectionError)
@@ -93,7 +93,7 @@ class SnapshotError(StreamRDEError, ValueError):
 
 
 class StateError(StreamRDEError, ValueError):
-    """A state store is damaged, in use, of another version, or belongs to another model or configuration."""
+    """A state store or a checkpoint is damaged, in use, of another version, or of another model or configuration."""
 
 
 class StateFullError(StateError):

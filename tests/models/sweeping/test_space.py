@@ -59,7 +59,7 @@ def test_a_combination_that_contradicts_itself_is_left_out_and_told() -> None:
 @pytest.mark.parametrize(
     ("over", "match"),
     [
-        ({"model.hiden": [4]}, "none of the 1 combinations can be trained.*hiden"),
+        ({"model.breadth": [4]}, "none of the 1 combinations can be trained.*breadth"),
         ({"model.hidden": []}, "'model.hidden' has no values"),
         ({"model.hidden": 4}, r"'model.hidden' is 4; list its values, as \[4\]"),
         ({"split.test": [[1]]}, "'split.test' must be the same in all trials"),
