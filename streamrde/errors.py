@@ -12,7 +12,7 @@
     ├── SnapshotError       a snapshot: cut, of another model or version      (ValueError)
     ├── StateError          a store or checkpoint: damaged, of another run    (ValueError)
     │   └── StateFullError  its disk or quota is full
-    ├── WorkerError         a worker of a scoring job died again and again    (RuntimeError)
+    ├── WorkerError         a worker of a scoring job or a sweep died         (RuntimeError)
     ├── BrokerError         a broker refuses, is not there, or goes away      (ConnectionError)
     └── MissingExtraError   an optional dependency is not installed           (ImportError)
 
@@ -101,7 +101,7 @@ class StateFullError(StateError):
 
 
 class WorkerError(StreamRDEError, RuntimeError):
-    """A worker of a scoring job died again and again; what was committed is kept."""
+    """A worker of a scoring job died again and again, or one of a sweep; what was committed is kept."""
 
 
 class BrokerError(StreamRDEError, ConnectionError):

@@ -67,6 +67,7 @@ def test_inspect_as_json(monkeypatch, capsys, model):
     assert status == 0
     assert json.loads(out)["depth"] == 3
     assert json.loads(out)["fingerprint"] == sr.load(model).fingerprint
+    assert {"training", "notes", "metrics", "parameters", "path_channels", "logsig_channels"} <= json.loads(out).keys()
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ def inspect(
         description = msgspec.to_builtins(bundle.header) | {
             "fingerprint": bundle.fingerprint,
             "parameters": bundle.parameters,
+            "path_channels": bundle.header.path_channels,
+            "logsig_channels": bundle.header.logsig_channels,
         }
         print_json(description)
     else:

@@ -14,9 +14,12 @@ from streamrde.models.report.quality import Answers
 from streamrde.models.report.resolution import StepError
 from streamrde.models.report.sections import COLOURS, NAMES
 from streamrde.models.report.speed import Speed
-from streamrde.models.report.svg import Plot, axis, number
+from streamrde.models.report.svg import Plot, axis, number, thinned
 from streamrde.models.training.history import Predicted
 from streamrde.windowing.policies import Every
+
+# Whose windows are looked at for how novel they are, where not all are.
+_STREAMS = 1000
 
 
 def steps(found: Sequence[StepError], levels: Sequence[tuple[int, float]], measure: str, bundle: Bundle) -> str:
@@ -99,7 +102,11 @@ def novelty(bundle: Bundle, parts: dict[str, Predicted], shown: Answers, part: s
     seconds = header.windows.seconds if isinstance(header.windows, Every) else 0.0
     known = Novelty(bundle.tensors, header.novelty, channels=header.path_channels, depth=header.depth, seconds=seconds)
     least = 1 / (header.novelty.windows + 1)
-    found = {name: known.p(np.concatenate([e.logsigs for e in own.examples])) for name, own in parts.items()}
+    found = {}
+    for name, own in parts.items():
+        # Of the part whose answers are shown every window, of others enough for a line.
+        places = thinned(len(own.examples), len(own.examples) if name == part else _STREAMS)
+        found[name] = known.p(np.concatenate([own.examples[i].logsigs for i in places]))
     levels = np.geomspace(least, 1, 40)
     shares = {name: (p[np.isfinite(p)][None] <= levels[:, None]).mean(axis=1) for name, p in found.items()}
     vertical = axis("share of the windows with such a p-value", [1, least], log=True)

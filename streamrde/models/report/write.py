@@ -22,8 +22,8 @@ from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.splits import Split, warnings_of
 
-# Enough streams to see what a level of the log-signature contributes.
-_STREAMS = 200
+# Enough streams and windows to see what a level of the log-signature contributes.
+_STREAMS, _WINDOWS = 200, 20_000
 
 
 def write_report(
@@ -167,7 +167,14 @@ def _data(config: TrainConfig, parts: Split, answered: dict[str, Answers]) -> st
 def _levels(bundle: Bundle, predicted: Predicted) -> tuple[list[tuple[int, float]], str]:
     """A measure of the answers when only so many levels of the log-signatures are kept."""
     header = bundle.header
-    chosen = [predicted.examples[i] for i in thinned(len(predicted.examples), _STREAMS)]
+    longest = max(len(example.logsigs) for example in predicted.examples)
+    few = max(5, min(_STREAMS, _WINDOWS // longest))
+    chosen = [
+        example._replace(
+            ends=example.ends[:_WINDOWS], logsigs=example.logsigs[:_WINDOWS], target=example.target[:_WINDOWS]
+        )
+        for example in (predicted.examples[i] for i in thinned(len(predicted.examples), few))
+    ]
     found = []
     for depth in range(1, header.depth + 1):
         outputs: list[NDArray[np.float64]] = outputs_to_depth(bundle, chosen, depth)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from streamrde.errors import ParameterError
+from streamrde.errors import ParameterError, WorkerError
 from streamrde.models.sweeping.progress import Board
 from streamrde.models.sweeping.results import Results, Standing, standings
 from streamrde.models.sweeping.space import Rung, Trial, ladder, trials
@@ -62,6 +62,7 @@ def sweep(
         ConfigError: no combination can be trained, there are no validation streams, or `out` is of another sweep.
         DataError: files that cannot be read.
         ParameterError: every training of a rung failed.
+        WorkerError: a process died.
     """
     if isinstance(config, (str, os.PathLike)):
         config = load_train_config(config, settings)
@@ -129,8 +130,13 @@ def _workers(jobs: int) -> Iterator[Any]:
     pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(threads,))
 
     def work(calls: Sequence[_Call]) -> Iterator[Outcome]:
-        for future in concurrent.futures.as_completed([pool.submit(call.run) for call in calls]):
-            yield future.result()
+        try:
+            for future in concurrent.futures.as_completed([pool.submit(call.run) for call in calls]):
+                yield future.result()
+        except concurrent.futures.process.BrokenProcessPool:
+            raise WorkerError(
+                "a process of the sweep died, perhaps for want of memory: go on with resume and fewer jobs"
+            ) from None
 
     try:
         yield work

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
+import os
 import signal
 import threading
 import tomllib
@@ -10,8 +12,9 @@ import pytest
 from models.recordings import config_for, write_recordings
 from rich.console import Console
 
+import streamrde.models.sweeping.run as run_module
 import streamrde.models.sweeping.trial as trial_module
-from streamrde.errors import ConfigError, ParameterError
+from streamrde.errors import ConfigError, ParameterError, WorkerError
 from streamrde.models import sweep, train
 from streamrde.models.sweeping.space import all_tables
 from streamrde.models.sweeping.toml import dumps
@@ -117,3 +120,16 @@ def test_trials_do_not_see_the_test_streams(tmp_path, monkeypatch) -> None:
     )
     sweep(config(tmp_path, {"model.hidden": [4]}, training={"epochs": 1}), console=quiet())
     assert [(len(parts.train), len(parts.validation), len(parts.test)) for parts in seen] == [(18, 3, 0)]
+
+
+class Dying:
+    """A call whose process ends in the middle of it."""
+
+    def run(self) -> None:
+        os._exit(9)
+
+
+def test_a_process_that_dies_is_a_clear_error() -> None:
+    with pytest.raises(WorkerError, match="fewer jobs"), run_module._workers(2) as work:
+        list(work([Dying()]))
+    assert multiprocessing.active_children() == []
