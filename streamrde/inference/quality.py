@@ -78,7 +78,7 @@ def classification_measures(true: Classes, probability: Array) -> dict[str, floa
     result["f1"] = float((2 * hits[either > 0] / either[either > 0]).mean())
     # A probability that was rounded to 0 counts as the smallest number of its precision.
     own = np.maximum(probability[np.arange(len(true)), true], np.finfo(np.float32).tiny)
-    result["log_loss"] = float(-np.log(own).mean())
+    result["log_loss"] = float(0.0 - np.log(own).mean())
     confidence = probability.max(axis=1)
     # A model that diverged says NaN, which is in no bin and makes the result NaN.
     bins = np.clip(np.ceil(np.nan_to_num(confidence) * _CALIBRATION_BINS).astype(int) - 1, 0, _CALIBRATION_BINS - 1)
@@ -108,6 +108,7 @@ def regression_measures(true: Array, predicted: Array) -> dict[str, float]:
 
 
 def softmax(logits: Array) -> Array:
-    """Probabilities of logits, along the last axis."""
+    """Probabilities of logits, along the last axis; one that is no number counts as 0: undecided."""
+    logits = np.nan_to_num(logits, nan=0.0, posinf=1e300, neginf=-1e300)
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

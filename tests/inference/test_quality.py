@@ -70,3 +70,8 @@ def test_measures_of_numbers_leave_unknown_targets_out() -> None:
     true = np.array([1.0, math.nan, 3.0, 5.0])
     measures = regression_measures(true, np.array([1.0, 9.0, 3.0, 2.0]))
     assert measures == pytest.approx({"rmse": math.sqrt(3), "mae": 1.0, "r2": 1 - 9 / 8})
+
+
+def test_logits_that_are_not_finite_have_probabilities() -> None:
+    logits = np.array([[np.nan, np.nan], [np.inf, 1.0], [-np.inf, 0.0], [np.inf, -np.inf], [800.0, -800.0]])
+    np.testing.assert_array_equal(softmax(logits), [[0.5, 0.5], [1, 0], [0, 1], [1, 0], [1, 0]])
