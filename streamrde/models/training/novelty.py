@@ -111,10 +111,12 @@ def _judge(header: Header, tensors: dict[str, Array], *, windows: int = 1) -> Re
 
 
 def _whole(header: Header, logsigs: Array) -> Array:
-    """The windows of a stream that its end did not cut short."""
+    """The windows of a stream that its end did not cut short, and whose numbers did not overflow."""
     if isinstance(header.windows, Every):
-        return logsigs[logsigs[:, 0] >= header.windows.seconds * (1 - CUT_SHORT)]
-    return logsigs[:-1]
+        own = logsigs[logsigs[:, 0] >= header.windows.seconds * (1 - CUT_SHORT)]
+    else:
+        own = logsigs[:-1]
+    return own[np.isfinite(own).all(axis=1)]
 
 
 def _folds(lengths: NDArray[np.intp], groups: Sequence[str]) -> NDArray[np.intp]:

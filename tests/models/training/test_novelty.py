@@ -150,6 +150,14 @@ def test_fewer_windows_are_refused_and_short_ones_do_not_count():
         fit_novelty(msgspec.structs.replace(header_for(3), windows=sr.Count(20)), own, ["a"])
 
 
+def test_windows_whose_numbers_overflowed_are_left_out_of_the_fit():
+    own = windows_of(make_streams(8, 1, 201))
+    own[0][7, 3] = np.inf
+    told, tensors = fit_novelty(header_for(3), own, ["a"])
+    assert told.windows == 200
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+
+
 def test_training_stores_the_distribution_where_there_are_enough_windows(tmp_path):
     config = config_for(write_recordings(tmp_path), windows={"seconds": 0.2}, training={"epochs": 1})
     known = train(config, console=Console(file=io.StringIO()))
