@@ -129,6 +129,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     where the field is a perceptron with nothing after its last layer; other fields begin at random."""
     field_gain: AboveZero = 0.3
     """Factor on the field's random last layer; the smaller, the gentler the dynamics that training starts from."""
+    field_rate: AboveZero = 1.0
+    """Factor on the learning rate of the field's last layer, which has hidden x coefficients x width weights: where
+    channels are many and streams few, a small one keeps the model simple for longer."""
     averaging: Share = 0.0
     """Decay per step of the running average of the weights that is validated and kept; 0 = no average."""
     monitor: str = "loss"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from streamrde.errors import ParameterError
 from streamrde.inference.fields import MLP
@@ -14,9 +14,18 @@ from streamrde.models.neural_rde import NeuralRDE
 @torch.no_grad()
 def shrink_field(model: NeuralRDE, gain: float) -> None:
     """Multiply the field by `gain`, where it is a last layer of weights."""
-    weights = [model.field.weight] if isinstance(model.field, LinearField) else list(last_layer(model).parameters())
+    weights = [last_weight(model)] if isinstance(model.field, LinearField) else list(last_layer(model).parameters())
     for weight in weights:
         weight.mul_(gain)
+
+
+def last_weight(model: NeuralRDE) -> Tensor:
+    """The field's weights by which the log-signature is multiplied.
+
+    Raises:
+        ParameterError: the field is a module of its own, of which they are not known.
+    """
+    return model.field.weight if isinstance(model.field, LinearField) else last_layer(model).weight
 
 
 def carries_samples(model: NeuralRDE) -> bool:

@@ -22,6 +22,7 @@ from streamrde.models.training.checkpoint import State
 from streamrde.models.training.config import TrainingConfig
 from streamrde.models.training.examples import Example, collate
 from streamrde.models.training.history import Epoch, History, less_is_better
+from streamrde.models.training.initialisation import last_weight
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, unpadded
 from streamrde.models.training.propagation import propagate
@@ -62,8 +63,14 @@ class Trainer:
         self._rng = np.random.default_rng(config.seed)
         # A rate that is drawn to 0 would let its component of an endless stream's state grow without end.
         rates = [] if model.decay is None else [model.decay]
-        weights = [parameter for parameter in model.parameters() if all(parameter is not rate for rate in rates)]
-        groups: list[dict[str, Any]] = [{"params": weights}, {"params": rates, "weight_decay": 0.0}]
+        slow = [] if config.field_rate == 1 else [last_weight(model)]
+        apart = {id(parameter) for parameter in (*rates, *slow)}
+        groups: list[dict[str, Any]] = [
+            {"params": [parameter for parameter in model.parameters() if id(parameter) not in apart], "share": 1.0},
+            {"params": rates, "share": 1.0, "weight_decay": 0.0},
+            # AdamW multiplies its decay by the rate: made as strong as that of the other weights.
+            {"params": slow, "share": config.field_rate, "weight_decay": config.weight_decay / config.field_rate},
+        ]
         self._optimiser = torch.optim.AdamW(
             groups,
             lr=config.learning_rate,
@@ -204,7 +211,7 @@ class Trainer:
         if not self._place.steps.takes(value, norm, spike=self._config.spike):
             return None, norm
         for group in self._optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self._optimiser.step()
         if self._averaged is not self._model:
             self._average()
