@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +27,17 @@ class Part(NamedTuple):
     def of(self, batched: Tensor) -> Tensor:
         """What of a tensor of the batch, (N, K, ...), belongs to the part, (n, k, ...)."""
         return batched[self.rows, self.begin : self.end]
+
+
+class _Carried(NamedTuple):
+    """What the windows to come depend on, of each stream that is left."""
+
+    start: Tensor
+    """States, (n, hidden), detached."""
+    before: Tensor
+    """Log-signatures of the windows before, (n, B)."""
+    total: Tensor
+    """Sums of the states so far, (n, hidden), detached."""
 
 
 def propagate(
@@ -55,19 +65,14 @@ def propagate(
     """
     longest = max(lengths)
     windows = windows or longest
-    left = np.arange(len(lengths))
-    start = before = total = None
+    counts = torch.as_tensor(lengths, device=batch.logsigs.device)
+    left = torch.arange(len(counts), device=counts.device)
+    carried: _Carried | None = None
     for begin in range(0, longest, windows):
         end = min(begin + windows, longest)
-        staying = np.asarray(lengths)[left] > begin
-        rows: Tensor | slice = slice(None)
-        if begin:
-            left = left[staying]
-            stay = torch.as_tensor(staying, device=batch.logsigs.device)
-            rows = torch.as_tensor(left, device=batch.logsigs.device)
-            assert start is not None and before is not None and total is not None  # noqa: S101, PT018
-            start, before, total = start[stay], before[stay], total[stay]
+        rows: Tensor | slice = left if begin else slice(None)
         wanted = weight is None or bool((weight[rows, begin:end] != 0).any())
+        start, before, total = carried or (None, None, None)
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
             logsigs = batch.logsigs[rows, begin:end]
             masked = None if mask is None else mask[rows]
@@ -75,8 +80,9 @@ def propagate(
             after = states[:, 1:]
             y = model.outputs(model.pooled(after, total=total, count=begin)) if wanted else None
         if end < longest:
-            # Streams that end within the part carry states of padding, and are left out of the next.
-            start, before = states[:, -1].detach(), logsigs[:, -1]
-            total = after.detach().sum(dim=1) + (0 if total is None else total)
+            stay = counts[left] > end
+            sums = after.detach().sum(dim=1) + (0 if total is None else total)
+            carried = _Carried(states[stay, -1].detach(), logsigs[stay, -1], sums[stay])
+            left = left[stay]
         if y is not None:
             yield Part(y, rows, begin, end)
