@@ -50,14 +50,10 @@ def fit_inputs(
     Raises:
         ParameterError: a channel never changes or is never observed.
     """
-    samples = np.concatenate(x)
-    seen = np.isfinite(samples)
-    counts = seen.sum(axis=0)
+    mean, deviation, counts = moments(x)
     for j, name in enumerate(names):
         if counts[j] == 0:
             raise ParameterError(f"channel '{name}' has no value in the training streams; remove it from data.channels")
-    mean = np.where(seen, samples, 0.0).sum(axis=0) / counts
-    deviation = np.sqrt((np.where(seen, samples - mean, 0.0) ** 2).sum(axis=0) / counts)
     for j, name in enumerate(names):
         if deviation[j] <= 1e-12 * max(abs(mean[j]), 1e-300):
             raise ParameterError(
@@ -70,6 +66,20 @@ def fit_inputs(
     shift, scale = np.zeros(channels), np.ones(channels)
     shift[1 : len(names) + 1], scale[1 : len(names) + 1] = mean, 1 / deviation
     return shift, scale, 1 / (rms * np.sqrt(windows.shape[1]))
+
+
+def moments(x: Sequence[Array]) -> tuple[Array, Array, NDArray[np.int64]]:
+    """Mean, standard deviation and number of each channel's observations over all streams, (data channels,) each.
+
+    Stream by stream: overlapping excerpts share their samples, and together they would not fit into memory.
+
+    Args:
+        x: each stream's samples, (L, data channels); NaN = not observed. What is never observed has mean 0.
+    """
+    counts = sum((np.isfinite(own).sum(axis=0) for own in x), np.zeros(x[0].shape[1], np.int64))
+    mean = sum(np.nansum(own, axis=0) for own in x) / np.maximum(counts, 1)
+    squares = sum(np.nansum((own - mean) ** 2, axis=0) for own in x)
+    return mean, np.sqrt(squares / np.maximum(counts, 1)), counts
 
 
 def along_words(scale: Array, depth: int) -> Array:

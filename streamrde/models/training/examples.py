@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -37,6 +37,66 @@ class Example(NamedTuple):
     unknown."""
 
 
+class Examples(Sequence[Example]):
+    """Examples whose windows lie one after the other in shared arrays, W in all; each of them, a slice or a choice of
+    them is a view.
+
+    Args:
+        streams: (N,), object.
+        x0: (N, C).
+        first: place of each one's first window, (N,).
+        lengths: how many windows it has, K, (N,).
+        ends, logsigs, target: of all windows, (W,), (W, B), (W,) or (W, outputs).
+    """
+
+    def __init__(
+        self,
+        streams: NDArray[np.object_],
+        x0: Array,
+        first: NDArray[np.intp],
+        lengths: NDArray[np.intp],
+        *,
+        ends: Array,
+        logsigs: Array,
+        target: NDArray[Any],
+    ) -> None:
+        self.streams, self.x0, self.first, self.lengths = streams, x0, first, lengths
+        self.ends, self.logsigs, self.target = ends, logsigs, target
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Examples:
+        """The examples with their windows copied together."""
+        if isinstance(examples, Examples):
+            return examples
+        if not examples:
+            none, nothing = np.zeros(0, np.intp), np.zeros((0, 0))
+            return cls(np.zeros(0, object), nothing, none, none, ends=np.zeros(0), logsigs=nothing, target=np.zeros(0))
+        lengths = np.array([len(example.logsigs) for example in examples])
+        return cls(
+            np.array([example.stream for example in examples], object),
+            np.stack([example.x0 for example in examples]),
+            np.cumsum(lengths) - lengths,
+            lengths,
+            ends=np.concatenate([example.ends for example in examples]),
+            logsigs=np.concatenate([example.logsigs for example in examples]),
+            target=np.concatenate([example.target for example in examples]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice | NDArray[np.integer]) -> Examples: ...
+    def __getitem__(self, index: int | slice | NDArray[np.integer]) -> Example | Examples:
+        if isinstance(index, slice | np.ndarray):
+            shared: dict[str, Any] = {"ends": self.ends, "logsigs": self.logsigs, "target": self.target}
+            return Examples(self.streams[index], self.x0[index], self.first[index], self.lengths[index], **shared)
+        own = slice(self.first[index], self.first[index] + self.lengths[index])
+        return Example(self.streams[index], self.x0[index], self.ends[own], self.logsigs[own], self.target[own])
+
+
 class Batch(NamedTuple):
     """Streams padded to the same number of windows."""
 
@@ -65,13 +125,11 @@ def prepare(
     fills: Array,
     classes: Sequence[str],
     variation: Variation | None = None,
-) -> list[Example]:
+) -> Examples:
     """Window streams, or random variants of them, as serving will; what has no window is left out.
 
     A stream in which the model's state begins anew after a gap becomes several examples.
     """
-    if not recordings:
-        return []
     variants = [Variant(recording.t, recording.x, 1.0) for recording in recordings]
     if variation is not None:
         names = [channel.name for channel in config.data.channels]
@@ -91,7 +149,7 @@ def prepare(
                 target = _target(recordings[place].target, start, end, classes)
                 first, ends = np.append(0.0, windowed.first), windowed.end - windowed.start[0]
                 examples.append(Example(recordings[place].stream, first, ends, windowed.logsigs, target))
-    return examples
+    return Examples.of(examples)
 
 
 def _shares(lengths: Sequence[int]) -> Iterator[slice]:
@@ -103,7 +161,8 @@ def _shares(lengths: Sequence[int]) -> Iterator[slice]:
             yield slice(start, i)
             start, rows = i, 0
         rows += length
-    yield slice(start, len(lengths))
+    if lengths:
+        yield slice(start, len(lengths))
 
 
 def _target(target: Target, start: Array, end: Array, classes: Sequence[str]) -> NDArray[Any]:
@@ -116,23 +175,16 @@ def _target(target: Target, start: Array, end: Array, classes: Sequence[str]) ->
 
 
 def collate(examples: Sequence[Example], device: torch.device) -> Batch:
-    """Pad examples into a batch."""
-    lengths = np.array([len(example.logsigs) for example in examples])
-    real = np.arange(lengths.max()) < lengths[:, None]
-
-    def padded(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        flat = np.concatenate(arrays)
-        result = np.zeros((*real.shape, *flat.shape[1:]), flat.dtype)
-        result[real] = flat
-        return result
-
-    target = padded([example.target for example in examples])
-    known = real & (target >= 0) if target.ndim == 2 else real[:, :, None] & np.isfinite(target)
-    counts = known.reshape(len(examples), -1).sum(axis=1).reshape(-1, *[1] * (known.ndim - 1))
-    arrays = (
-        np.stack([example.x0 for example in examples]),
-        padded([example.logsigs for example in examples]),
-        np.where(known, target, 0),
-        known / np.maximum(counts, 1),
-    )
+    """Pad examples into a batch; quick where they are `Examples`."""
+    examples = Examples.of(examples)
+    steps = np.arange(examples.lengths.max())
+    real = steps < examples.lengths[:, None]
+    # What is padded takes the last window's place, and its values are overwritten.
+    places = examples.first[:, None] + np.minimum(steps, examples.lengths[:, None] - 1)
+    logsigs, target = examples.logsigs[places], examples.target[places]
+    if not real.all():
+        logsigs[~real] = 0.0
+    known = (target >= 0) & real if target.ndim == 2 else np.isfinite(target) & real[..., None]
+    counts = known.sum(axis=tuple(range(1, known.ndim)), keepdims=True)
+    arrays = (examples.x0, logsigs, np.where(known, target, 0), known / np.maximum(1, counts))
     return Batch(*(torch.as_tensor(array, device=device) for array in arrays))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -58,7 +59,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 class Predicted(NamedTuple):
     """A part of the data (training, validation or test streams) and what the kept weights say of it."""
 
-    examples: list[Example]
+    examples: Sequence[Example]
     outputs: list[Array]
     """For each example in turn, (K, outputs): logits (classification) or values in the targets' units."""
 

@@ -12,7 +12,7 @@ from streamrde.errors import ConfigError
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.checkpoint import Checkpoint
 from streamrde.models.training.config import TrainingConfig
-from streamrde.models.training.examples import Example
+from streamrde.models.training.examples import Example, Examples
 from streamrde.models.training.history import History
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.progress import Reporter
@@ -21,7 +21,7 @@ from streamrde.models.training.trainer import Trainer
 
 def optimise(
     model: NeuralRDE,
-    variants: Callable[[int], list[Example]],
+    variants: Callable[[int], Examples],
     validation: Sequence[Example],
     config: TrainingConfig,
     *,

@@ -20,10 +20,10 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields import LogNCDE
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.report.write import write_report
-from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets
+from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets, moments
 from streamrde.models.training.checkpoint import Checkpoint, identity_of
 from streamrde.models.training.config import TrainConfig, as_train_config, load_train_config
-from streamrde.models.training.examples import Example, Variation, prepare
+from streamrde.models.training.examples import Example, Examples, Variation, prepare
 from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.initialisation import carries_samples, carry_sample, shrink_field
 from streamrde.models.training.losses import Objective
@@ -97,7 +97,7 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
     model.to(device)
     objective = Objective(config.training, model.header, data.examples["train"], device=device)
 
-    def variants(epoch: int) -> list[Example]:
+    def variants(epoch: int) -> Examples:
         if not config.augment.active:
             return data.examples["train"]
         # Seeded by epoch: an epoch's variants do not depend on what was drawn before.
@@ -166,12 +166,12 @@ class _Prepared(NamedTuple):
     """Value of each data channel before it is observed, (C-1,)."""
     deviation: Array
     """Standard deviation of each data channel, (C-1,)."""
-    examples: dict[str, list[Example]]
+    examples: dict[str, Examples]
 
 
 def _prepare(config: TrainConfig, parts: Split, console: Console) -> _Prepared:
     classes = _classes(parts, config)
-    fills, deviation = _moments(parts.train)
+    fills, deviation, _ = moments([recording.x for recording in parts.train])
     examples = {
         part: prepare(recordings, config, fills=fills, classes=classes) for part, recordings in parts._asdict().items()
     }
@@ -249,15 +249,6 @@ def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralR
 def _without_window(recordings: Sequence[Recording], examples: Sequence[Example]) -> int:
     """How many streams are too short for a window."""
     return len(recordings) - len({example.stream for example in examples})
-
-
-def _moments(recordings: Sequence[Recording]) -> tuple[Array, Array]:
-    """Mean and standard deviation of each channel over all samples; 0 where it was never observed."""
-    samples = np.concatenate([recording.x for recording in recordings])
-    seen = np.isfinite(samples)
-    counts = np.maximum(seen.sum(axis=0), 1)
-    mean = np.where(seen, samples, 0.0).sum(axis=0) / counts
-    return mean, np.sqrt((np.where(seen, samples - mean, 0.0) ** 2).sum(axis=0) / counts)
 
 
 def _classes(parts: Split, config: TrainConfig) -> tuple[str, ...]:

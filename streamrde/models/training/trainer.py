@@ -20,7 +20,7 @@ from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.batches import draw_batches
 from streamrde.models.training.checkpoint import State
 from streamrde.models.training.config import TrainingConfig
-from streamrde.models.training.examples import Example, collate
+from streamrde.models.training.examples import Example, Examples, collate
 from streamrde.models.training.history import Epoch, History, less_is_better
 from streamrde.models.training.initialisation import last_weight
 from streamrde.models.training.losses import Objective
@@ -97,7 +97,7 @@ class Trainer:
         """Epochs since the best one."""
         return len(self._place.epochs) - self._place.best
 
-    def epoch(self, examples: Sequence[Example], validation: Sequence[Example]) -> bool:
+    def epoch(self, examples: Examples, validation: Sequence[Example]) -> bool:
         """Pass over the training streams once and validate; returns whether the weights are the best so far."""
         began = time.perf_counter()
         config, place, number = self._config, self._place, len(self._place.epochs) + 1
@@ -155,13 +155,13 @@ class Trainer:
             torch.cuda.set_rng_state(state.tensors["generator.cuda"], self._device)
         self.state = self._capture()
 
-    def _pass(self, number: int, examples: Sequence[Example]) -> tuple[float, float, float, int]:
+    def _pass(self, number: int, examples: Examples) -> tuple[float, float, float, int]:
         """Mean loss of the steps taken, mean length of their gradients, the last rate, and the steps not taken."""
         config, done, skipped, rate = self._config, 0.0, 0, 0.0
         losses, counts, norms = [], [], []
-        lengths = [len(example.logsigs) for example in examples]
+        lengths = examples.lengths.tolist()
         for members in draw_batches(lengths, size=config.batch_size, pool=config.length_pool, rng=self._rng):
-            batch = collate([examples[i] for i in members], self._device)
+            batch = collate(examples[members], self._device)
             own = [lengths[i] for i in members]
             weight = self._objective.weights(batch)
             share = len(members) / len(examples) / max(own)
