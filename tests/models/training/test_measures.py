@@ -1,9 +1,16 @@
 from __future__ import annotations
 
-import numpy as np
-import pytest
+import io
 
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from models.recordings import config_for, write_recordings
+from rich.console import Console
+
+import streamrde as sr
 from streamrde.inference.quality import classification_measures, softmax
+from streamrde.models import train
 from streamrde.models.training.examples import Example
 from streamrde.models.training.measures import measure
 
@@ -44,3 +51,20 @@ def test_numbers_are_measured_target_by_target() -> None:
 def test_nothing_is_measured_where_there_is_nothing() -> None:
     assert measure([], []) == {}
     assert measure([example([-1])], [np.zeros((1, 2))]) == {"streams": 1.0, "windows": 1.0}
+
+
+def test_score_measures_a_trained_model_as_training_did(tmp_path) -> None:
+    files = write_recordings(tmp_path)
+    training = {"epochs": 2, "learning_rate": 0.003}
+    split = {"validation": [6], "test": [4, 5, 7]}
+    bundle = train(config_for(files, training=training, split=split), console=Console(file=io.StringIO()))
+    bundle.save(tmp_path / "m.safetensors")
+    pq.write_table(pq.read_table(files, filters=[("subject", "in", [4, 5, 7])]), tmp_path / "test.parquet")
+    found = sr.score(
+        str(tmp_path / "test.parquet"), tmp_path / "m.safetensors", out=tmp_path / "out.parquet", truth=["turn"], jobs=1
+    ).evaluation
+    measured = bundle.header.metrics
+    assert found["windows"] == measured["test_windows"]
+    assert found["log_loss"] == pytest.approx(measured["test_log_loss_windows"], rel=1e-5)
+    for name in ("accuracy", "auc", "average_precision", "f1", "log_loss", "calibration"):
+        assert found[f"{name}_at_end"] == pytest.approx(measured[f"test_{name}_end"], rel=1e-5)
