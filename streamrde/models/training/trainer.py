@@ -97,11 +97,11 @@ class Trainer:
         """Epochs since the best one."""
         return len(self._place.epochs) - self._place.best
 
-    def epoch(self, examples: Examples, validation: Sequence[Example]) -> bool:
+    def epoch(self, examples: Sequence[Example], validation: Sequence[Example]) -> bool:
         """Pass over the training streams once and validate; returns whether the weights are the best so far."""
         began = time.perf_counter()
         config, place, number = self._config, self._place, len(self._place.epochs) + 1
-        loss, norm, rate, skipped = self._pass(number, examples)
+        loss, norm, rate, skipped = self._pass(number, Examples.of(examples))
         rewound = place.losses.diverged(loss) and self._rewind(number, loss)
         measures = {} if rewound or not validation else self._validate(validation)
         better = self._judge(number, measures)
