@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -23,12 +23,14 @@ _ROWS = 10
 class Board:
     """Shows the outcomes of a sweep on `console`; a context manager."""
 
-    def __init__(self, console: Console, config: TrainConfig, *, rungs: Sequence[Rung], done: int) -> None:
+    def __init__(
+        self, console: Console, config: TrainConfig, *, rungs: Sequence[Rung], done: Iterable[Outcome]
+    ) -> None:
         self._console, self._config, self._rungs = console, config, rungs
         repeats = config.sweep.repeats
         self._total = sum(rung.trials * repeats for rung in rungs)
-        self._done = done
-        self._before = done
+        epochs_done = [outcome.epochs for outcome in done]
+        self._done = self._before = len(epochs_done)
         self._live: Live | None = None
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeRemainingColumn()
@@ -36,7 +38,7 @@ class Board:
         if console.is_terminal:
             # Epochs, not trainings: those of the last rung take longest.
             epochs = sum(rung.trials * rung.epochs * repeats for rung in rungs)
-            self._task = self._bar.add_task("", total=epochs, count="")
+            self._task = self._bar.add_task("", total=epochs, completed=sum(epochs_done), count="")
             self._live = Live(Group(self._bar), console=console, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> Board:

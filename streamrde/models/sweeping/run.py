@@ -76,7 +76,7 @@ def sweep(
     less = less_is_better(config.training.monitor)
     rungs = ladder(config.sweep, len(tried), config.training.epochs)
     alive, ranked = tried, list[Standing]()
-    with _workers(jobs) as work, Board(console, config, rungs=rungs, done=len(results.outcomes)) as board:
+    with _workers(jobs) as work, Board(console, config, rungs=rungs, done=results.outcomes.values()) as board:
         board.begin(len(tried), left_out)
         for height, rung in enumerate(rungs):
             alive = alive[: rung.trials]
@@ -145,6 +145,7 @@ def _workers(jobs: int) -> Iterator[Any]:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.terminate()
+            process.join()
         raise
 
 
