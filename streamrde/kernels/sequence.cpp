@@ -106,7 +106,8 @@ public:
         }
         std::vector<std::unique_ptr<SharedGradients<T>>> shared(parts(threads));
         const bool memory = run(threads, [&](std::size_t part, const std::vector<std::ptrdiff_t>& rows) {
-            shared[part] = std::make_unique<SharedGradients<T>>(model);
+            T* to = part || padded<T>(model.width) != model.width ? nullptr : data<T>(last.get());
+            shared[part] = std::make_unique<SharedGradients<T>>(model, to);
             kernels().backward(model, rows.data(), static_cast<std::ptrdiff_t>(rows.size()), data<T>(states), data<T>(tape),
                                data<T>(gradient), data<T>(first.get()), *shared[part]);
         });
@@ -120,7 +121,7 @@ public:
                 add_rows(part->layers[i].data(), padded<T>(layer.inputs), layer.outputs, layer.inputs, data<T>(PyTuple_GET_ITEM(pair, 0)));
                 add_rows(part->biases[i].data(), 0, 1, layer.outputs, data<T>(PyTuple_GET_ITEM(pair, 1)));
             }
-            add_rows(part->last.data(), wide, H * B, model.width, data<T>(last.get()));
+            if (part->last != data<T>(last.get())) add_rows(part->last, wide, H * B, model.width, data<T>(last.get()));
             for (npy_intp h = 0; h < H; ++h)
                 for (npy_intp j = 0; j < B; ++j) data<T>(last_bias.get())[h * B + j] += part->last_bias.data()[j * row + h];
             if (model.decay.size()) add_rows(part->decay.data(), 0, 1, H, data<T>(decay.get()));
@@ -185,8 +186,11 @@ private:
         const T *w = data<T>(weight), *b = data<T>(bias);
         if (backward) {
             const std::ptrdiff_t wide = padded<T>(model.width);
-            model.backward = Numbers<T>(H * B * wide);
-            for (std::ptrdiff_t r = 0; r < H * B; ++r) std::copy_n(w + r * width, width, model.backward.data() + r * wide);
+            model.backward = w;
+            if (wide == width) return true;
+            model.copied = Numbers<T>(H * B * wide);
+            for (std::ptrdiff_t r = 0; r < H * B; ++r) std::copy_n(w + r * width, width, model.copied.data() + r * wide);
+            model.backward = model.copied.data();
             return true;
         }
         model.forward = Numbers<T>((width + 1) * B * row);

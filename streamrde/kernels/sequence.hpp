@@ -29,7 +29,8 @@ struct Sequence {
     std::ptrdiff_t rows, windows;
     std::vector<HiddenLayer<T>> layers;
     Numbers<T> forward;   // last layer and, as unit `width`, its bias, as (width + 1, features, padded hidden)
-    Numbers<T> backward;  // last layer as (hidden, features, padded width)
+    const T* backward;    // last layer as (hidden, features, padded width)
+    Numbers<T> copied;    // its memory, where the width needs padding
     Numbers<T> decay;     // per second, (padded hidden,); empty: none
     Tableau tableau;
     int substeps;
@@ -69,15 +70,20 @@ struct Record {
 template <typename T>
 struct SharedGradients {
     std::vector<Numbers<T>> layers, biases;  // (outputs, padded inputs), (padded outputs,)
-    Numbers<T> last, last_bias;              // (hidden, features, padded width), (features, padded hidden)
+    T* last;                                 // (hidden, features, padded width)
+    Numbers<T> own_last, last_bias;          // memory of `last`, if it is not another's; (features, padded hidden)
     Numbers<T> decay;                        // (padded hidden,); empty: none
 
-    explicit SharedGradients(const Sequence<T>& sequence) {
+    // last: memory, all 0, for that gradient; null: of its own.
+    SharedGradients(const Sequence<T>& sequence, T* given) : last(given) {
         for (const HiddenLayer<T>& layer : sequence.layers) {
             layers.emplace_back(static_cast<std::size_t>(layer.outputs) * padded<T>(layer.inputs));
             biases.emplace_back(padded<T>(layer.outputs));
         }
-        last = Numbers<T>(static_cast<std::size_t>(sequence.hidden) * sequence.features * padded<T>(sequence.width));
+        if (!last) {
+            own_last = Numbers<T>(static_cast<std::size_t>(sequence.hidden) * sequence.features * padded<T>(sequence.width));
+            last = own_last.data();
+        }
         last_bias = Numbers<T>(static_cast<std::size_t>(sequence.features) * sequence.row());
         decay = Numbers<T>(sequence.decay.size());
     }

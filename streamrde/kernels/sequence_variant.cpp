@@ -318,7 +318,7 @@ struct Ledger {
             }
             for (int i = 0; i < 2 && h + i < H; ++i)
                 accumulate<T>(logsigs, even, B, products + i * most * pair, pair, N * lanes_of<T>, count,
-                              shared.last.data() + static_cast<std::ptrdiff_t>(h + i) * B * wide + begin, wide);
+                              shared.last + static_cast<std::ptrdiff_t>(h + i) * B * wide + begin, wide);
         }
     }
 
@@ -444,7 +444,7 @@ void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff
         };
         for (std::ptrdiff_t to = K; to > 0;) {
             const std::ptrdiff_t from = std::max<std::ptrdiff_t>(to - block.windows_at_once, 0);
-            block.contract(from, to, model.backward.data(), H, wide);
+            block.contract(from, to, model.backward, H, wide);
             for (std::ptrdiff_t k = to - 1; k >= from; --k) {
                 add_gradient(k + 1);
                 const std::ptrdiff_t n = block.active(k);

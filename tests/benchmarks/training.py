@@ -44,8 +44,8 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "H=64, width 128, B=30, K=50, batch 64, rk4": Size(4, 3, 64, 128, 1, "rk4", 50, 64, 4),
-    "the same with 2 hidden layers": Size(4, 3, 64, 128, 2, "rk4", 50, 64, 4),
+    "H=64, width 128, B=30, K=50, batch 64, rk4": Size(4, 3, 64, 128, 1, "rk4", 50, 64, 2),
+    "the same with 2 hidden layers": Size(4, 3, 64, 128, 2, "rk4", 50, 64, 2),
     "BIDMC: H=64, width 64, B=14, K=32, batch 128, midpoint": Size(3, 3, 64, 64, 1, "midpoint", 32, 128, 4),
     "small: H=32, width 64, B=140, K=40, batch 12, rk4": Size(7, 3, 32, 64, 1, "rk4", 40, 12, 12),
 }
