@@ -22,8 +22,15 @@ from streamrde.models.training.examples import Example
 
 FORMAT = 1
 _KEY = "streamrde-checkpoint"
-# What may differ between a run and its continuation: where things are, not what they are.
-_FREE = ("output", "training.checkpoint", "training.checkpoint_seconds", "data.files")
+# What may differ between a run and its continuation: where things are, not what they are, and what training ignores.
+_FREE = (
+    "output",
+    "sweep",
+    "training.checkpoint",
+    "training.checkpoint_seconds",
+    "data.files",
+    "data.segments.file",
+)
 
 
 class State(NamedTuple):

@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(config, tmp_pa
         quietly(config, "training.epochs=2", "model.hidden=5", resume=True)
     assert "model.hidden was 6 and is 5; training.epochs was 1 and is 2" in str(caught.value)
     config["data"]["files"] = write_recordings(tmp_path / "moved", streams=12, length=30)
-    quietly(config, "training.epochs=1", "output.seconds=[2.0]", resume=True)
+    quietly(config, "training.epochs=1", "output.seconds=[2.0]", "sweep.over={model = {hidden = [4]}}", resume=True)
     config["data"]["files"] = write_recordings(tmp_path / "other", streams=12, length=31)
     with pytest.raises(StateError, match="digest of the test streams was"):
         quietly(config, "training.epochs=1", resume=True)
