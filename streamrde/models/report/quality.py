@@ -95,9 +95,8 @@ def latest(answered: Answers, *, most: int = 48) -> tuple[Array, NDArray[np.intp
     parts = [answered.ends[a:b] for a, b in zip(answered.starts, answered.starts[1:], strict=False)]
     final = np.sort([own[-1] for own in parts])
     enough = min(len(parts), _ENOUGH, max(_FEWEST, len(parts) // 10))
-    # The edges of the stream that lasts longest, without its last, short window.
-    longest = max(parts, key=lambda own: (len(own), own[-1]))
-    times = longest[:-1] if len(longest) > 1 else longest
+    # The edges of the stream that lasts longest.
+    times = max(parts, key=lambda own: (len(own), own[-1]))
     kept = times[times <= final[-enough] + 1e-6]
     times = kept if len(kept) else times[:1]
     if len(times) > most:

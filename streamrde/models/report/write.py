@@ -84,9 +84,10 @@ def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float)
 
 def _subtitle(config: TrainConfig, seconds: float) -> str:
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    device = "" if config.training.device == "auto" else f"{config.training.device}, "
     return (
         f"A training run of streamrde, {now}, seed {config.training.seed}, {_duration(seconds)} on "
-        f"{config.training.device}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+        f"{device}{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     )
 
 

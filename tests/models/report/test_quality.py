@@ -42,9 +42,9 @@ def test_a_class_that_is_not_known_counts_nowhere() -> None:
 def test_accuracy_over_time_is_of_the_streams_that_still_run() -> None:
     own = answered(*[[0, 0, 1, 1]] * 6, *[[0, 1]] * 4)
     curve = quality.accuracy_over_time(own)
-    assert curve.seconds.tolist() == [0.5, 1.0, 1.5]
-    assert curve.value.tolist() == [0.0, 0.4, 1.0]
-    assert curve.streams.tolist() == [10, 10, 6]
+    assert curve.seconds.tolist() == [0.5, 1.0, 1.5, 2.0]
+    assert curve.value.tolist() == [0.0, 0.4, 1.0, 1.0]
+    assert curve.streams.tolist() == [10, 10, 6, 6]
     # Wilson's interval of 6 of 6.
     assert curve.low[2] == pytest.approx(1 / (1 + 1.959964**2 / 6))
     assert curve.high[2] == pytest.approx(1.0)
@@ -59,15 +59,15 @@ def test_error_over_time_leaves_out_windows_without_a_target() -> None:
     examples = [example("a", [1.0, 2.0, 3.0], [[1.0], [np.nan], [1.0]]), example("b", [1.0, 2.0, 3.0], [[1.0]] * 3)]
     outputs = [np.array([[2.0], [9.0], [1.0]]), np.array([[4.0], [1.5], [1.0]])]
     curve = quality.error_over_time(quality.answers(Predicted(examples, outputs), classify=False), 0)
-    np.testing.assert_allclose(curve.value, [np.sqrt((1 + 9) / 2), 0.5])
-    assert curve.streams.tolist() == [2, 1]
+    np.testing.assert_allclose(curve.value, [np.sqrt((1 + 9) / 2), 0.5, 0.0])
+    assert curve.streams.tolist() == [2, 1, 2]
 
 
 def test_the_area_under_the_curve_is_that_of_the_streams_that_run() -> None:
     examples = [example(f"s{i}", [1.0, 2.0, 3.0], [i % 2] * 3) for i in range(6)]
     outputs = [np.array([[0.0, 0.0], [0.0, i % 2], [0.0, 1.0]]) for i in range(6)]
     curve = quality.auc_over_time(quality.answers(Predicted(examples, outputs), classify=True))
-    assert curve.value.tolist() == [0.5, 1.0]
+    assert curve.value.tolist() == [0.5, 1.0, 0.5]
 
 
 def test_reliability_compares_what_is_said_with_what_is_so() -> None:
