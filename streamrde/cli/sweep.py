@@ -28,7 +28,7 @@ def sweep(
     The test streams are never looked at. By default successive halving: all trials for a ninth of the epochs, the best
     third for a third of them, the best of these for all.
 
-    Example: `streamrde sweep configs/watch.toml --set split.validation=[6,7] -j 2 --out sweep.parquet --best best.toml`
+    Example: `streamrde sweep configs/watch.toml --set sweep.folds=7 -j 2 --out sweep.parquet --best best.toml`
     """
     from rich.console import Console
 

@@ -27,7 +27,7 @@ class Board:
         self, console: Console, config: TrainConfig, *, rungs: Sequence[Rung], done: Iterable[Outcome]
     ) -> None:
         self._console, self._config, self._rungs = console, config, rungs
-        repeats = config.sweep.repeats
+        repeats = config.sweep.trainings
         self._total = sum(rung.trials * repeats for rung in rungs)
         epochs_done = [outcome.epochs for outcome in done]
         self._done = self._before = len(epochs_done)
@@ -55,9 +55,9 @@ class Board:
     def begin(self, trials: int, left_out: Sequence[str]) -> None:
         """Say what will be done."""
         steps = ", then ".join(f"{rung.trials} for {rung.epochs} epochs" for rung in self._rungs)
-        repeats = self._config.sweep.repeats
+        repeats = self._config.sweep.trainings
         often = f", {repeats} times each" if repeats > 1 else ""
-        self._say(f"{trials} trials: {steps}{often}; by the validation streams' {self._config.training.monitor}")
+        self._say(f"{trials} trials: {steps}{often}; by {self._judge()} {self._config.training.monitor}")
         for reason in left_out:
             self._say(f"left out: {reason}")
         if self._before:
@@ -77,6 +77,10 @@ class Board:
             f"[{self._done}/{self._total}] trial {outcome.trial}, {outcome.epochs} epochs: {told(outcome.values)}  "
             f"{score}  {outcome.seconds:.1f} s"
         )
+
+    def _judge(self) -> str:
+        folds = self._config.sweep.folds
+        return f"{folds} folds'" if folds else "the validation streams'"
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from streamrde.models.sweeping.progress import Board
 from streamrde.models.sweeping.results import Results, Standing, standings
 from streamrde.models.sweeping.space import Rung, Trial, ladder, trials
 from streamrde.models.sweeping.trial import Outcome, parts_without_test, run_trial
-from streamrde.models.training.config import TrainConfig, as_train_config, load_train_config
+from streamrde.models.training.config import SweepConfig, TrainConfig, as_train_config, load_train_config
 from streamrde.models.training.history import less_is_better
 
 
@@ -71,7 +71,7 @@ def sweep(
     console = console or Console()
     tried, left_out = trials(config)
     # Reads the data before anything is begun, so that what is wrong with them is said at once, and once.
-    parts_without_test(config)
+    parts_without_test(config, config.sweep)
     results = Results(out, config=config, resume=resume)
     less = less_is_better(config.training.monitor)
     rungs = ladder(config.sweep, len(tried), config.training.epochs)
@@ -80,7 +80,7 @@ def sweep(
         board.begin(len(tried), left_out)
         for height, rung in enumerate(rungs):
             alive = alive[: rung.trials]
-            for outcome in work(_calls(alive, rung, height, config.sweep.repeats, results)):
+            for outcome in work(_calls(alive, rung, height, config.sweep, results)):
                 results.add(outcome)
                 board.show(outcome, standings(tried, results.outcomes.values(), less=less))
             ranked = standings(tried, results.outcomes.values(), less=less)
@@ -95,21 +95,29 @@ class _Call(NamedTuple):
     """A training to be run."""
 
     trial: Trial
+    sweep: SweepConfig
     rung: int
     repeat: int
     epochs: int
 
     def run(self) -> Outcome:
-        config, number, values = self.trial.config, self.trial.number, self.trial.values
-        return run_trial(config, trial=number, values=values, rung=self.rung, repeat=self.repeat, epochs=self.epochs)
+        return run_trial(
+            self.trial.config,
+            sweep=self.sweep,
+            trial=self.trial.number,
+            values=self.trial.values,
+            rung=self.rung,
+            repeat=self.repeat,
+            epochs=self.epochs,
+        )
 
 
-def _calls(alive: Sequence[Trial], rung: Rung, height: int, repeats: int, results: Results) -> list[_Call]:
+def _calls(alive: Sequence[Trial], rung: Rung, height: int, sweep: SweepConfig, results: Results) -> list[_Call]:
     """The trainings of a rung that are not done."""
     return [
-        _Call(trial, height, repeat, rung.epochs)
+        _Call(trial, sweep, height, repeat, rung.epochs)
         for trial in alive
-        for repeat in range(repeats)
+        for repeat in range(sweep.trainings)
         if (height, trial.number, repeat) not in results.outcomes
     ]
 

@@ -8,12 +8,13 @@ import time
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from rich.console import Console
 
 from streamrde.errors import ConfigError, StreamRDEError
 from streamrde.models.report.speed import step_cost
-from streamrde.models.training.config import TrainConfig
+from streamrde.models.training.config import SweepConfig, TrainConfig
 from streamrde.models.training.run import fit
 from streamrde.models.training.splits import Split
 from streamrde.models.training.streams import read_parts
@@ -29,7 +30,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     rung: int
     """Counts from 0."""
     repeat: int
-    """Added to the seed of the configuration."""
+    """Counts from 0: fold after fold, and then these again with the next seed."""
     epochs: int
     """That it was given."""
     values: dict[str, Any]
@@ -57,17 +58,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_trial(
-    config: TrainConfig, *, trial: int, values: dict[str, Any], rung: int, repeat: int, epochs: int
+    config: TrainConfig, *, sweep: SweepConfig, trial: int, values: dict[str, Any], rung: int, repeat: int, epochs: int
 ) -> Outcome:
     """Train once and measure; a training that fails is an outcome too."""
     begin = time.perf_counter()
-    training = msgspec.structs.replace(config.training, epochs=epochs, seed=config.training.seed + repeat)
+    seed = config.training.seed + repeat // max(1, sweep.folds)
+    training = msgspec.structs.replace(config.training, epochs=epochs, seed=seed)
     config = msgspec.structs.replace(config, training=training, novelty=False)
     outcome = Outcome(trial=trial, rung=rung, repeat=repeat, epochs=epochs, values=values)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(training.seed)
-            fitted = fit(config, parts_without_test(config), console=Console(file=io.StringIO()))
+            torch.manual_seed(seed)
+            parts = parts_without_test(config, sweep, fold=repeat % max(1, sweep.folds))
+            fitted = fit(config, parts, console=Console(file=io.StringIO()))
     except (StreamRDEError, MemoryError, torch.OutOfMemoryError) as error:
         told = str(error) or type(error).__name__
         return msgspec.structs.replace(outcome, error=told, seconds=time.perf_counter() - begin)
@@ -90,17 +93,32 @@ def run_trial(
     )
 
 
-def parts_without_test(config: TrainConfig) -> Split:
+def parts_without_test(config: TrainConfig, sweep: SweepConfig, *, fold: int = 0) -> Split:
     """The streams to train on and to judge by; those of the test part are let go before anything sees them.
 
+    Args:
+        fold: number of the fold that judges, where there are folds; the groups of the others train.
     Raises:
-        ConfigError: there are no validation streams.
+        ConfigError: there are no validation streams, or fewer groups than folds.
     """
     told = TrainConfig(data=config.data, split=config.split, order=config.order)
     kept = _read(msgspec.json.encode(told))
+    if sweep.folds:
+        streams = [*kept.train, *kept.validation]
+        groups = sorted({stream.group for stream in streams})
+        if len(groups) < sweep.folds:
+            raise ConfigError(f"sweep.folds={sweep.folds}: there are only {len(groups)} groups; use fewer folds")
+        drawn = np.random.default_rng(sweep.seed).permutation(len(groups))[fold :: sweep.folds]
+        judging = {groups[i] for i in drawn}
+        return Split(
+            [stream for stream in streams if stream.group not in judging],
+            [stream for stream in streams if stream.group in judging],
+            [],
+        )
     if not kept.validation:
         raise ConfigError(
-            "a sweep is judged by validation streams, and the split leaves none: set split.validation, such as 0.15"
+            "a sweep is judged by validation streams, and the split leaves none: set split.validation, such as 0.15, "
+            "or sweep.folds"
         )
     return kept
 

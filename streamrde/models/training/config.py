@@ -171,10 +171,18 @@ class SweepConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rungs: Annotated[int, msgspec.Meta(ge=1, le=5)] = 3
     """Successive halving: each rung trains for three times the epochs, with the best third of the trials; the last one
     for `training.epochs`. 1: every trial trains for all epochs."""
+    folds: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """The groups of training and validation fall into so many parts, and each trial is trained once for each of them,
+    which then judges; the mean of the scores decides. 0: the validation part judges."""
     repeats: Positive = 1
-    """Trainings of each trial, with seeds one apart; the mean of their scores decides."""
+    """Trainings of each trial, or of each of its folds, with seeds one apart; the mean of their scores decides."""
     seed: int = 0
-    """Of the draw."""
+    """Of the draw, and of the folds."""
+
+    @property
+    def trainings(self) -> int:
+        """Of each trial on a rung."""
+        return self.repeats * max(1, self.folds)
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

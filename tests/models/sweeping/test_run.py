@@ -97,6 +97,30 @@ def test_the_mean_over_seeds_decides(tmp_path) -> None:
     assert found.standings[0].score == pytest.approx(sum(scores) / 2)
 
 
+def test_every_group_judges_once_where_there_are_folds(tmp_path, monkeypatch) -> None:
+    seen = []
+    fit = trial_module.fit
+    monkeypatch.setattr(
+        trial_module, "fit", lambda config, parts, **options: seen.append(parts) or fit(config, parts, **options)
+    )
+    own = config(
+        tmp_path,
+        {},
+        training={"epochs": 1},
+        split={"validation": [], "test": [7]},
+        sweep={"over": {"model.hidden": [4]}, "folds": 3},
+    )
+    found = sweep(own, console=quiet())
+    judging = [{stream.group for stream in parts.validation} for parts in seen]
+    assert sorted(group for groups in judging for group in groups) == list("0123456")
+    for parts, groups in zip(seen, judging, strict=True):
+        assert not groups & {stream.group for stream in parts.train}
+        assert not parts.test
+    assert found.standings[0].score == pytest.approx(sum(found.table["score"].to_pylist()) / 3)
+    with pytest.raises(ConfigError, match="only 7 groups"):
+        sweep(own | {"sweep": {"folds": 8}}, console=quiet())
+
+
 def test_a_sweep_runs_in_any_thread(tmp_path) -> None:
     found = []
     own = config(tmp_path, {"model.hidden": [4]}, training={"epochs": 1})
