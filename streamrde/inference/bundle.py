@@ -41,6 +41,7 @@ _MAX_FILE = 4 << 30
 
 Task: TypeAlias = Literal["regression", "classification"]
 Pooling: TypeAlias = Literal["state", "mean"]
+TargetAt: TypeAlias = Literal["", "stream", "window"]
 Emit: TypeAlias = Literal["every", "last"]
 # The bound keeps a hostile header from asking for an endless count of Lyndon words.
 Depth: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=12)]
@@ -103,6 +104,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What is read out: the state, or the mean of the states after all windows so far."""
     emit: Emit = "every"
     """Predictions after every window, or only when the stream ends."""
+    target_at: TargetAt = ""
+    """What a window's output is to be: the value of its stream, or the last one known within the window (plus
+    `horizon`); "": not told."""
+    horizon: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Seconds by which the targets lie ahead of their windows."""
     dtype: Literal["float32", "float64"] = "float32"
     versions: dict[str, str] = {}
     """Versions of the software that made the file."""
@@ -191,7 +197,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 # What may differ between two models of which one takes over the other's streams.
-_OF_NO_STATE = ("format", "field", "solver", "novelty", "versions", "metrics", "training", "description", "notes")
+_OF_NO_STATE = (
+    *("format", "field", "solver", "target_at", "horizon", "novelty"),
+    *("versions", "metrics", "training", "description", "notes"),
+)
 
 
 def header_differences(old: Header, new: Header) -> list[str]:
@@ -262,8 +271,9 @@ class Bundle:
         What is told beside a prediction, its novelty, is no part of it: see `novelty_fingerprint`.
         """
         header = msgspec.structs.replace(
-            self.header, format=FORMAT, novelty=None, metrics={}, versions={}, training={}, description="", notes=""
+            self.header, format=FORMAT, target_at="", novelty=None, metrics={}, versions={}, training={}
         )
+        header = msgspec.structs.replace(header, description="", notes="")
         # A field at its default is left out, so that a later format's new fields do not change an old model's.
         told = {
             f.name: value for f in msgspec.structs.fields(header) if (value := getattr(header, f.name)) != f.default

@@ -98,6 +98,7 @@ def _gives(bundle: Bundle) -> list[tuple[str, ...]]:
     return [
         *((head.name or "outputs", f"{head.task}: {_outputs(head)}") for head in header.parts),
         ("when", _EMITTED[header.emit]),
+        *([("target", _target(header))] if header.target_at or header.horizon else []),
         ("novelty", _novelty(header)),
         ("flags", f"where the state leaves its range in training, {_range(bundle)}" if header.hidden_range else "none"),
     ]
@@ -132,6 +133,16 @@ def _model(bundle: Bundle) -> list[tuple[str, ...]]:
 
 _GAPS = {"reset": "begun anew", "carry": "carried on"}
 _POOLED = {"state": "the state", "mean": "the mean of the states so far"}
+
+
+def _target(header: Header) -> str:
+    """Of when the truth is that an output is to be."""
+    if header.target_at == "stream":
+        return "one value for all of a stream"
+    when = f", {header.horizon:g} s ahead of it" if header.horizon else ""
+    return f"the last value of each window{when}"
+
+
 _EMITTED = {"every": "after every window", "last": "when the stream ends"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -25,7 +26,8 @@ Load: TypeAlias = Callable[[Collection[str]], Mapping[str, bytes]]
 class Scorer:
     """Samples in, record batches of predictions out; the Fleet's, and a column ``true_...`` for each of `truth`.
 
-    The truth of a window is that of the last sample in it or before it.
+    The truth of a window is that of the last sample in it or before it; only in it, where the model's targets are those
+    of windows. A model's horizon is for the columns of truth to have in them.
 
     Args:
         bundle: the model.
@@ -50,7 +52,10 @@ class Scorer:
     ) -> None:
         self.fleet = Fleet(bundle, faults=faults, order=order, features=features, novelty=novelty, threads=threads)
         self._truth = truth
+        self._within = bundle.header.target_at == "window"
+        self._none = (*(None,) * len(truth), -math.inf)
         self._latest: dict[str, tuple[Any, ...]] = {}
+        """Of each stream the truth of its last sample, and that sample's time."""
         self._before = Counts()  # rows counted before: what loaded snapshots bring along, less what ended
         self._load = load
         self._keep = keep
@@ -77,7 +82,10 @@ class Scorer:
             batch = batch.slice(0, 0)
         if not self._truth:
             return batch
+        starts = batch["t_start"].to_pylist()
         rows = [self._latest[name] for name in batch["stream"].to_pylist()]
+        if self._within:
+            rows = [row if row[-1] > start else self._none for row, start in zip(rows, starts, strict=True)]
         kinds = self.schema.types[-len(self._truth) :]
         columns = [pa.array([row[i] for row in rows], kind) for i, kind in enumerate(kinds)]
         for name in names:
@@ -112,9 +120,11 @@ class Scorer:
         streams = streams if pa.types.is_dictionary(streams.type) else streams.dictionary_encode()
         codes, names = streams.indices.to_numpy(), streams.dictionary
         order = np.lexsort((samples.t, codes))
+        t_start = batch["t_start"].to_numpy()
         of, t_end = pc.index_in(batch["stream"], names).to_numpy(zero_copy_only=False), batch["t_end"].to_numpy()
         # Rows of the truth: first one of every window that has none in this batch, then the batch's.
         earlier: list[tuple[Any, ...]] = []
+        outside = np.zeros(batch.num_rows, np.bool_)
         rows = np.empty(batch.num_rows, np.int64)
         for code in np.unique(of):
             own = order[slice(*np.searchsorted(codes[order], [code, code + 1]))]
@@ -122,18 +132,22 @@ class Scorer:
             place = np.searchsorted(samples.t[own], t_end[here], side="right") - 1
             rows[here] = np.where(place < 0, -1 - len(earlier), own[place])
             if (place < 0).any():
-                earlier.append(self._latest.get(names[int(code)].as_py(), (None,) * len(self._truth)))
+                earlier.append(self._latest.get(names[int(code)].as_py(), self._none))
+            if self._within:
+                latest = earlier[-1][-1] if (place < 0).any() else -math.inf
+                outside[here] = np.where(place < 0, latest, samples.t[own[place]]) <= t_start[here]
         rows = np.where(rows < 0, -1 - rows, rows + len(earlier))
         columns = []
         for i, column in enumerate(self._columns(samples)):
             before = pa.array([row[i] for row in earlier], column.type)
-            columns.append(pa.concat_arrays([before, column]).take(pa.array(rows)))
+            columns.append(pa.concat_arrays([before, column]).take(pa.array(rows, mask=outside)))
         self._remember(samples, codes, names, order)
         return columns
 
     def _remember(self, samples: Samples, codes: Any, names: pa.Array, order: Any) -> None:
         lasts = order[np.flatnonzero(np.diff(codes[order], append=-1))]
         values = [column.take(pa.array(lasts)).to_pylist() for column in self._columns(samples)]
+        values.append(samples.t[lasts].tolist())
         streams = names.take(pa.array(codes[lasts])).to_pylist()
         self._latest |= dict(zip(streams, zip(*values, strict=True), strict=True))
 

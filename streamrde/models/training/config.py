@@ -156,6 +156,8 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     metrics: str = ""
     report: str = ""
     """An HTML file: learning curves, quality, calibration, step errors, speed; see `write_report`."""
+    test: str = ""
+    """The test streams' samples and targets, for `streamrde score`; see `write_test`."""
     seconds: tuple[Annotated[float, msgspec.Meta(gt=0)], ...] = ()
     """Times since a stream's start at which accuracy is measured too (classification)."""
 

@@ -14,7 +14,7 @@ from streamrde.models.training.augmentation import Variant, augment
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.recordings import Recording, pysiglib_logsigs
 from streamrde.models.training.targets import Target
-from streamrde.windowing.recorded import window_recordings
+from streamrde.windowing.recorded import Windowed, window_recordings
 
 Array = NDArray[np.float64]
 
@@ -145,8 +145,7 @@ def prepare(
         for windowed in window_recordings(ts, xs, partition, logarithm=logarithm):
             if len(windowed.logsigs):
                 place = some.start + windowed.stream
-                start, end = (variants[place].original(t) for t in (windowed.start, windowed.end))
-                target = _target(recordings[place].target, start, end, classes)
+                target = targets_of(recordings[place].target, variants[place], windowed, config.data.horizon, classes)
                 first, ends = np.append(0.0, windowed.first), windowed.end - windowed.start[0]
                 examples.append(Example(recordings[place].stream, first, ends, windowed.logsigs, target))
     return Examples.of(examples)
@@ -165,8 +164,15 @@ def _shares(lengths: Sequence[int]) -> Iterator[slice]:
         yield slice(start, len(lengths))
 
 
-def _target(target: Target, start: Array, end: Array, classes: Sequence[str]) -> NDArray[Any]:
+def targets_of(
+    target: Target, variant: Variant, windowed: Windowed, horizon: float, classes: Sequence[str]
+) -> NDArray[Any]:
+    """The targets of a stream's windows, as `Example.target`; a window without a sample has none of its own."""
+    start, end = (variant.original(t + horizon) for t in (windowed.start, windowed.end))
     values = target.at(start, end)
+    if target.t is not None:
+        reached, before = (np.searchsorted(variant.t, t, side="right") for t in (windowed.end, windowed.start))
+        values[reached == before] = np.nan
     if not classes:
         return values
     # Classes are numbered over all the data; the model knows those of training.

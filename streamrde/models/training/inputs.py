@@ -62,6 +62,8 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """"stream": one value per stream, in all its rows that have one; it is the target of every window. "window": the
     last value known in each window. "auto": "stream" for classes and where `segments.file` has the targets, else
     "window"."""
+    horizon: NotNegative = 0.0
+    """Seconds by which a window's target lies ahead of it: the last value known in (start + horizon, end + horizon]."""
     target_units: tuple[str, ...] = ()
     stream: str = "stream_id"
     """Column of the stream's name; "" where each file is one stream."""
@@ -87,6 +89,12 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ConfigError(f"data.target {list(self.targets)}: classification takes one column")
         if self.target_units and len(self.target_units) != len(self.targets):
             raise ConfigError(f"data.target_units has {len(self.target_units)} entries for {len(self.targets)} targets")
+        of_stream = self.target_at == "stream" or (self.target_at == "auto" and self.task == "classification")
+        if self.horizon and of_stream:
+            raise ConfigError(
+                f"data.horizon={self.horizon:g}: one value for all of a stream is the same later on; "
+                'set data.target_at = "window", or data.horizon = 0'
+            )
         if self.segments is not None:
             self.segments.check()
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from streamrde.disk import replace_file
 from streamrde.errors import ConfigError
-from streamrde.inference.bundle import Bundle
+from streamrde.inference.bundle import Bundle, TargetAt
 from streamrde.inference.fields import LogNCDE
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.report.write import write_report
@@ -33,6 +33,7 @@ from streamrde.models.training.optimisation import optimise
 from streamrde.models.training.progress import print_metrics
 from streamrde.models.training.provenance import provenance
 from streamrde.models.training.recordings import Recording
+from streamrde.models.training.score_file import write_test
 from streamrde.models.training.splits import Split, leakage
 from streamrde.models.training.streams import read_parts
 
@@ -83,6 +84,9 @@ def train(
     if config.output.metrics:
         replace_file(config.output.metrics, json.dumps(bundle.header.metrics, indent=2).encode() + b"\n")
         console.print(f"metrics written to {config.output.metrics}", highlight=False)
+    if config.output.test:
+        write_test(config.output.test, parts.test, config, bundle.header)
+        console.print(f"test streams written to {config.output.test}", highlight=False)
     if config.output.report:
         write_report(config.output.report, fitted, config=config, parts=parts, seconds=seconds)
         console.print(f"report written to {config.output.report}", highlight=False)
@@ -127,6 +131,8 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
     bundle = to_bundle(model)
     told = provenance(config, parts, epoch=history.best)
     header = msgspec.structs.replace(bundle.header, metrics=metrics, training=told, notes=config.model.notes)
+    at: TargetAt = "stream" if parts.train[0].target.t is None else "window"
+    header = msgspec.structs.replace(header, target_at=at, horizon=config.data.horizon)
     bundle = Bundle(header, bundle.tensors)
     if config.novelty:
         seen = [*data.examples["train"], *data.examples["validation"]]

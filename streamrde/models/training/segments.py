@@ -85,12 +85,20 @@ def read_listed(data: DataConfig, config: SegmentsConfig, *, keys: Sequence[str]
 
 
 def cut_listed(
-    recordings: Sequence[Recording], listed: Listed, *, group: str = "", given: str = "", say: Say, where: str
+    recordings: Sequence[Recording],
+    listed: Listed,
+    *,
+    group: str = "",
+    given: str = "",
+    ahead: float = 0.0,
+    say: Say,
+    where: str,
 ) -> list[Recording]:
     """The listed excerpts, by recording and start; those with fewer than two samples are left out and counted.
 
     Args:
         group, given: columns of the list, where it has them; see `read_recordings`.
+        ahead: see `excerpt`.
 
     Raises:
         DataError: an excerpt is of a recording that is not there, or is listed twice.
@@ -102,7 +110,7 @@ def cut_listed(
         name = listed.streams[i]
         if name not in by_name:
             raise DataError(f"{where}: row {i} is of recording '{name}', which is not in data.files", path=where)
-        segment = excerpt(by_name[name], float(listed.start[i]), float(listed.end[i]))
+        segment = excerpt(by_name[name], float(listed.start[i]), float(listed.end[i]), ahead=ahead)
         if segment.stream in segments:
             raise DataError(f"{where}: '{segment.stream}' is listed twice; drop row {i}", path=where)
         if listed.target is not None:
@@ -120,8 +128,10 @@ def cut_listed(
     return kept
 
 
-def cut_by_rule(recordings: Sequence[Recording], config: SegmentsConfig, *, say: Say) -> list[Recording]:
-    """Excerpts of equal length at equal distances, whole ones only, by recording and start."""
+def cut_by_rule(
+    recordings: Sequence[Recording], config: SegmentsConfig, *, ahead: float = 0.0, say: Say
+) -> list[Recording]:
+    """Excerpts of equal length at equal distances, whole ones only, by recording and start; `ahead` as of `excerpt`."""
     seconds = config.seconds or 0.0
     every = config.every or seconds
     segments: list[Recording] = []
@@ -131,7 +141,7 @@ def cut_by_rule(recordings: Sequence[Recording], config: SegmentsConfig, *, say:
         step = float(np.median(np.diff(t))) if len(t) > 1 else 0.0
         count = int(np.floor((t[-1] - t[0] + step * (1 + _NEAR) - seconds) / every)) + 1
         starts = t[0] + every * np.arange(max(count, 0))
-        cut = [excerpt(recording, start, start + seconds, near=_NEAR * step) for start in starts.tolist()]
+        cut = [excerpt(recording, start, start + seconds, near=_NEAR * step, ahead=ahead) for start in starts.tolist()]
         kept = [segment for segment in cut if len(segment.t) > 1]
         segments += kept
         empty += len(cut) - len(kept)
@@ -149,10 +159,11 @@ def cut_by_rule(recordings: Sequence[Recording], config: SegmentsConfig, *, say:
     return segments
 
 
-def excerpt(recording: Recording, start: float, end: float, *, near: float = 0.0) -> Recording:
-    """The samples with start <= t < end as a stream of their own; times within `near` of one count as it."""
+def excerpt(recording: Recording, start: float, end: float, *, near: float = 0.0, ahead: float = 0.0) -> Recording:
+    """The samples with start <= t < end as a stream of their own, with its targets and those of `ahead` seconds more;
+    times within `near` of start and end count as these."""
     own = slice(*np.searchsorted(recording.t, [start - near, end - near]))
     name = f"{recording.stream}@{np.format_float_positional(np.round(start, 9), trim='-')}"
     t = recording.t[own]
-    target = recording.target.between(t[0], t[-1]) if len(t) else recording.target
+    target = recording.target.between(t[0], t[-1] + ahead) if len(t) else recording.target
     return replace(recording, stream=name, t=t, x=recording.x[own], target=target)

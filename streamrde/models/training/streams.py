@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from streamrde.errors import ConfigError
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.inputs import DataConfig
 from streamrde.models.training.recordings import Recording, read_recordings
@@ -48,19 +49,29 @@ def read_streams(
         order: of the rows of a recording, as serving puts them into it; None: as they are.
         say: is told how many segments there are, and what is in none.
     Raises:
+        ConfigError: windows are to have targets of their own, and the list has one per segment.
         DataError: see `read_recordings` and `read_listed`; a stream with two classes where it must have one.
     """
     segments, where = data.segments, str(data.files)
     if segments is None:
         streams = read_recordings(data, group=group, given=given, order=order)
     elif not segments.file:
-        streams = cut_by_rule(read_recordings(data, group=group, given=given, order=order), segments, say=say)
+        streams = cut_by_rule(
+            read_recordings(data, group=group, given=given, order=order), segments, ahead=data.horizon, say=say
+        )
     else:
         listed = read_listed(data, segments, keys=[name for name in (group, given) if name])
         of_rows = {key: "" if name in listed.keys else name for key, name in (("group", group), ("given", given))}
+        if listed.target is not None and (data.horizon or data.target_at == "window"):
+            raise ConfigError(
+                f"{segments.file} has the target '{data.targets[0]}', one per segment: set "
+                'data.target_at = "auto" and data.horizon = 0, or name a target that only data.files have'
+            )
         targets = None if listed.target is None else ()
         recordings = read_recordings(data, **of_rows, order=order, targets=targets)
-        streams = cut_listed(recordings, listed, group=group, given=given, say=say, where=segments.file)
+        streams = cut_listed(
+            recordings, listed, group=group, given=given, ahead=data.horizon, say=say, where=segments.file
+        )
     at = data.target_at
     if at == "stream" or (at == "auto" and data.task == "classification"):
         streams = [replace(s, target=s.target.single(s.stream, data.targets, where)) for s in streams]
