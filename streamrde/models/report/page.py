@@ -9,11 +9,8 @@ from collections.abc import Sequence
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1c2128;--soft:#5b6570;--grid:#e4e8ec;--tile:#f5f7f9;--alarm:#fff4e0;
 --c0:#8a949e;--c1:#0072b2;--c2:#d55e00;--c3:#009e73;--c4:#cc79a7;--c5:#e69f00;--c6:#56b4e9}
-@media (prefers-color-scheme:dark){:root{--paper:#12161b;--ink:#e4e8ec;--soft:#98a3ae;--grid:#2a3138;--tile:#1a2027;
---alarm:#3a2d10;--c0:#77828c;--c1:#56b4e9;--c2:#f0803c;--c3:#2fc19a;--c4:#e09cc4;--c5:#f0b429;--c6:#8fd0f5}}
-@media print{:root{--paper:#fff;--ink:#000;--soft:#444;--grid:#ddd;--tile:#f5f5f5}
-section,figure,.tiles{break-inside:avoid}
-*{print-color-adjust:exact}}
+@media screen and (prefers-color-scheme:dark){:root{--paper:#12161b;--ink:#e4e8ec;--soft:#98a3ae;--grid:#2a3138;
+--tile:#1a2027;--alarm:#3a2d10;--c0:#77828c;--c1:#56b4e9;--c2:#f0803c;--c3:#2fc19a;--c4:#e09cc4;--c5:#f0b429;--c6:#8fd0f5}}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:2rem 1.5rem 4rem;max-width:1120px;background:var(--paper);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
@@ -59,6 +56,10 @@ td.long{overflow-wrap:anywhere}
 .matrix td.right{background:color-mix(in srgb,var(--c1) calc(var(--v)*60%),var(--tile))}
 .matrix td.none{color:var(--soft)}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:0 2rem}
+@media print{html{font-size:12px}body{max-width:none;padding:0;font-size:11px}h2{margin-top:1.2rem}
+h2,h3,h2+p,caption{break-after:avoid}
+figure,table,.tiles{break-inside:avoid}.charts,.pair{grid-template-columns:1fr 1fr;gap:.6rem 1rem}
+table{font-size:10px}*{print-color-adjust:exact}}
 """
 
 

@@ -95,6 +95,8 @@ def axis(
         least = max(least, most * 10.0**-_DECADES)
         least, most = (least / 1.5, most * 1.5) if most < 1.5 * least else (least / 1.1, most * 1.1)
         return Axis(title, least, most, True, percent)
+    if zero and most <= 0:
+        most = 1.0
     room = (most - least) * 0.04 or max(abs(most), 1e-12) * 0.1
     low = 0.0 if zero else least - room
     return Axis(title, low, max(most if high is not None else most + room, low + 1e-12), False, percent)
