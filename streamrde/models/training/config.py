@@ -124,14 +124,15 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     is."""
     rewinds: Annotated[int, msgspec.Meta(ge=0)] = 3
     """How often an epoch that diverges is undone and the learning rate halved, before training gives up."""
-    start: Literal["sample", "random"] = "sample"
+    start: Literal["sample", "average", "random"] = "sample"
     """Weights to begin with; "sample": the state's first components carry the current sample (see `carry_sample`),
-    where the field is a perceptron with nothing after its last layer; other fields begin at random."""
+    where the field is a perceptron with nothing after its last layer; other fields begin at random. "average": the next
+    ones carry the samples' average so far as well (see `carry_average`)."""
     field_gain: AboveZero = 0.3
     """Factor on the field's random last layer; the smaller, the gentler the dynamics that training starts from."""
-    field_rate: AboveZero = 1.0
-    """Factor on the learning rate of the field's last layer, which has hidden x coefficients x width weights: where
-    channels are many and streams few, a small one keeps the model simple for longer."""
+    state_rate: AboveZero = 1.0
+    """Factor on the learning rate of what makes the state: all weights but the readout's. Where channels are many and
+    streams few, a small one keeps the state near what `start` makes it, and mostly the readout is learned."""
     averaging: Share = 0.0
     """Decay per step of the running average of the weights that is validated and kept; 0 = no average."""
     monitor: str = "loss"

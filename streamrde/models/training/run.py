@@ -25,7 +25,7 @@ from streamrde.models.training.checkpoint import Checkpoint, identity_of
 from streamrde.models.training.config import TrainConfig, as_train_config, load_train_config
 from streamrde.models.training.examples import Example, Examples, Variation, prepare
 from streamrde.models.training.history import Fitted, Predicted
-from streamrde.models.training.initialisation import carries_samples, carry_sample, shrink_field
+from streamrde.models.training.initialisation import carries_samples, carry_average, carry_sample, shrink_field
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, predict, state_range
 from streamrde.models.training.novelty import learn_windows
@@ -205,8 +205,10 @@ def _begin(config: TrainConfig, parts: Split, data: _Prepared) -> NeuralRDE:
         outputs = fit_targets([example.target for example in data.examples["train"]], config.data.targets)
     model.set_scaling(Scaling(shift, scale, logsig_scale, *outputs))
     shrink_field(model, config.training.field_gain)
-    if config.training.start == "sample" and carries_samples(model):
+    if config.training.start != "random" and carries_samples(model):
         carry_sample(model)
+    if config.training.start == "average":
+        carry_average(model, float(np.mean([example.ends[-1] for example in data.examples["train"]])))
     return model
 
 

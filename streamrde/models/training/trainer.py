@@ -22,7 +22,6 @@ from streamrde.models.training.checkpoint import State
 from streamrde.models.training.config import TrainingConfig
 from streamrde.models.training.examples import Example, Examples, collate
 from streamrde.models.training.history import Epoch, History, less_is_better
-from streamrde.models.training.initialisation import last_weight
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, unpadded
 from streamrde.models.training.propagation import propagate
@@ -63,13 +62,14 @@ class Trainer:
         self._rng = np.random.default_rng(config.seed)
         # A rate that is drawn to 0 would let its component of an endless stream's state grow without end.
         rates = [] if model.decay is None else [model.decay]
-        slow = [] if config.field_rate == 1 else [last_weight(model)]
-        apart = {id(parameter) for parameter in (*rates, *slow)}
+        readout, share = list(model.readout.parameters()), config.state_rate
+        apart = {id(parameter) for parameter in (*rates, *readout)}
+        state = [parameter for parameter in model.parameters() if id(parameter) not in apart]
         groups: list[dict[str, Any]] = [
-            {"params": [parameter for parameter in model.parameters() if id(parameter) not in apart], "share": 1.0},
-            {"params": rates, "share": 1.0, "weight_decay": 0.0},
-            # AdamW multiplies its decay by the rate: made as strong as that of the other weights.
-            {"params": slow, "share": config.field_rate, "weight_decay": config.weight_decay / config.field_rate},
+            # AdamW multiplies its decay by the rate: made as strong as that of the readout.
+            {"params": state, "share": share, "weight_decay": config.weight_decay / share},
+            {"params": rates, "share": share, "weight_decay": 0.0},
+            {"params": readout, "share": 1.0},
         ]
         self._optimiser = torch.optim.AdamW(
             groups,
