@@ -107,7 +107,10 @@ def parts_without_test(config: TrainConfig, sweep: SweepConfig, *, fold: int = 0
         streams = [*kept.train, *kept.validation]
         groups = sorted({stream.group for stream in streams})
         if len(groups) < sweep.folds:
-            raise ConfigError(f"sweep.folds={sweep.folds}: there are only {len(groups)} groups; use fewer folds")
+            raise ConfigError(
+                f"sweep.folds={sweep.folds}: there are only {len(groups)} groups; use fewer folds, or set "
+                "split.group to a column with more"
+            )
         drawn = np.random.default_rng(sweep.seed).permutation(len(groups))[fold :: sweep.folds]
         judging = {groups[i] for i in drawn}
         return Split(
