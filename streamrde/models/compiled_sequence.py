@@ -37,16 +37,20 @@ class _Plan(NamedTuple):
     threads: int
 
 
-def is_compiled(header: Header, field: torch.nn.Module, *tensors: Tensor | None) -> bool:
-    """Whether the kernels can run a model on these log-signatures, masks, ...: data, to which no gradient is wanted."""
+def is_compiled(header: Header, field: torch.nn.Module, first: Tensor, *data: Tensor | None) -> bool:
+    """Whether the kernels can run a model from these states on these log-signatures, masks, ...: no gradients to these.
+
+    Not under autocast, where the states have another dtype than the weights, nor where torch traces a graph.
+    """
     return (
         kernels.sequence_forward is not None
         and isinstance(field, MLPField)
         and isinstance(header.field, MLP)
         and header.field.final_activation == "identity"
         and header.substeps != "auto"
-        and all(weight.device.type == "cpu" for weight in field.parameters())
-        and not any(tensor is not None and (tensor.requires_grad or tensor.device.type != "cpu") for tensor in tensors)
+        and all(weight.device.type == "cpu" and weight.dtype == first.dtype for weight in field.parameters())
+        and not any(tensor is not None and (tensor.requires_grad or tensor.device.type != "cpu") for tensor in data)
+        and not torch.compiler.is_compiling()
     )
 
 

@@ -235,7 +235,7 @@ class NeuralRDE(nn.Module):
         if before is not None and self.header.first_stage == "previous":
             previous = (before * self.logsig_scale).to(dtype)
         scaled, seconds = (logsigs * self.logsig_scale).to(dtype), logsigs[..., :1].to(dtype)
-        if precontract and is_compiled(self.header, self.field, scaled, mask, previous):
+        if precontract and is_compiled(self.header, self.field, z, scaled, mask, previous):
             rates = None if self.decay is None else self.decay.abs()
             field, durations = cast(MLPField, self.field), seconds[..., 0]
             return compiled_states(

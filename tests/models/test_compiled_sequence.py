@@ -72,7 +72,7 @@ def test_every_solver_and_activation_has_the_eager_gradients(
 
 
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -176,6 +176,16 @@ def test_what_the_kernels_cannot_do_runs_eagerly() -> None:
                     {"field": sr.MLP(width=5, final_activation="tanh")}):  # fmt: skip
         other = NeuralRDE(3, 2, 4, 1, dtype=torch.float64, **({"field": sr.MLP(width=5)} | changes))
         assert other.hidden_states(x0, logsigs).grad_fn.name() != compiled, changes
+
+
+def test_autocast_and_traced_graphs_run_eagerly() -> None:
+    model = NeuralRDE(3, 2, 4, 1, field=sr.MLP(width=5))
+    x0, logsigs = inputs(model, 2, 3)
+    expected = model(x0, logsigs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(model(x0, logsigs).float(), expected, rtol=0.1, atol=0.1)
+    program = torch.export.export(model, (x0, logsigs))
+    torch.testing.assert_close(program.module()(x0, logsigs), expected, rtol=0, atol=1e-5)
 
 
 def test_no_gradients_are_prepared_where_none_are_wanted() -> None:
