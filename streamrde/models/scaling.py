@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,12 @@ class Scaling(NamedTuple):
 
 
 def fit_inputs(
-    x: Sequence[Array], logsigs: Sequence[Array], names: Sequence[str], *, channels: int
+    x: Sequence[Array],
+    logsigs: Sequence[Array],
+    names: Sequence[str],
+    *,
+    channels: int,
+    by: Literal["coefficient", "level"] = "coefficient",
 ) -> tuple[Array, Array, Array]:
     """Scales of the inputs, from the training streams.
 
@@ -38,13 +43,17 @@ def fit_inputs(
     there, and channels that tell of missing values are left alone. A log-signature's coefficients differ by orders of
     magnitude (level k grows as the k-th power of the path's length): each is divided by its root mean square r, and all
     by sqrt(B): ``scale = 1 / (r sqrt(B))``. The scaled vector then has a mean square norm of 1 whatever depth and
-    channels are. There is no shift: a window in which nothing happens must leave the state where it is.
+    channels are. By level, each channel of the path is divided by the root mean square of its increments instead, which
+    scales a word by the product over its letters, and then each level by the root mean square over its coefficients: of
+    a level, small coefficients stay small, as those of two channels that move together. There is no shift: a window in
+    which nothing happens must leave the state where it is.
 
     Args:
         x: each stream's samples, (L, data channels); NaN = not observed.
         logsigs: each stream's log-signatures, (K, B).
         names: names of the data channels, for errors.
         channels: C, channels of the path.
+        by: what log-signatures are scaled by.
     Returns:
         x0_shift (C,), x0_scale (C,), logsig_scale (B,).
     Raises:
@@ -65,7 +74,25 @@ def fit_inputs(
     rms = np.maximum(rms, 1e-9 * rms.max())
     shift, scale = np.zeros(channels), np.ones(channels)
     shift[1 : len(names) + 1], scale[1 : len(names) + 1] = mean, 1 / deviation
-    return shift, scale, 1 / (rms * np.sqrt(windows.shape[1]))
+    factors = 1 / rms
+    if by == "level":
+        words = lyndon_words(channels, depth_of(channels, windows.shape[1]))
+        letters = np.array([np.prod(factors[list(word)]) for word in words])
+        factors = letters / _level_sizes(np.sqrt(((windows * letters) ** 2).mean(axis=0)), [len(w) for w in words])
+    return shift, scale, factors / np.sqrt(windows.shape[1])
+
+
+def _level_sizes(rms: Array, levels: Sequence[int]) -> Array:
+    """The root mean square over the coefficients of each one's level, (B,)."""
+    count = np.bincount(levels)
+    size = np.sqrt(np.bincount(levels, weights=rms**2) / np.maximum(count, 1))
+    # A level in which nothing ever happened is rounding error, as a coefficient may be.
+    return np.asarray(np.maximum(size, 1e-9 * size.max())[levels])
+
+
+def depth_of(channels: int, size: int) -> int:
+    """The depth to which `channels` have `size` Lyndon words."""
+    return next(depth for depth in range(1, size + 1) if logsignature_channels(channels, depth) == size)
 
 
 def moments(x: Sequence[Array]) -> tuple[Array, Array, NDArray[np.int64]]:

@@ -124,6 +124,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     is."""
     rewinds: Annotated[int, msgspec.Meta(ge=0)] = 3
     """How often an epoch that diverges is undone and the learning rate halved, before training gives up."""
+    scaling: Literal["coefficient", "level"] = "coefficient"
+    """What log-signatures are scaled by: each coefficient alone, or the path's channels and then each level as a whole;
+    see `fit_inputs`."""
     start: Literal["sample", "average", "random"] = "sample"
     """Weights to begin with; "sample": the state's first components carry the current sample (see `carry_sample`),
     where the field is a perceptron with nothing after its last layer; other fields begin at random. "average": the next

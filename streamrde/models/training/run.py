@@ -196,7 +196,11 @@ def _begin(config: TrainConfig, parts: Split, data: _Prepared) -> NeuralRDE:
     model = _model(config, data.fills, data.classes)
     logsigs = [example.logsigs for example in data.examples["train"]]
     shift, scale, logsig_scale = fit_inputs(
-        [recording.x for recording in parts.train], logsigs, names, channels=model.header.path_channels
+        [recording.x for recording in parts.train],
+        logsigs,
+        names,
+        channels=model.header.path_channels,
+        by=config.training.scaling,
     )
     if isinstance(config.model.field, LogNCDE):
         logsig_scale = along_words(logsig_scale, config.model.depth)

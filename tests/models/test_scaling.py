@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from models.recordings import config_for, write_recordings
+from rich.console import Console
+
+import streamrde as sr
+from streamrde.models.scaling import depth_of, fit_inputs, moments
+from streamrde.models.training.config import as_train_config
+from streamrde.models.training.run import fit
+from streamrde.models.training.streams import read_parts
+
+C, DEPTH = 3, 3
+
+
+def windows_of(factors: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of two channels in some unit, and the log-signatures of their windows."""
+    rng = np.random.default_rng(0)
+    t = np.arange(400.0) * 0.1
+    x = rng.normal(size=(400, 2)).cumsum(axis=0) * factors
+    return x, sr.logsig_windows(t, np.column_stack([t, x]), DEPTH, sr.Every(1.0))[1]
+
+
+@pytest.mark.parametrize("by", ["coefficient", "level"])
+def test_scaled_log_signatures_have_mean_square_1_and_no_unit(by) -> None:
+    scaled = []
+    for factors in ((1.0, 1.0), (20.0, 0.1)):
+        x, logsigs = windows_of(factors)
+        shift, scale, logsig_scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)
+        scaled.append(logsigs * logsig_scale)
+        assert (scaled[-1] ** 2).sum(axis=1).mean() == pytest.approx(1)
+        np.testing.assert_allclose(((x - shift[1:]) * scale[1:]).std(axis=0), 1)
+    np.testing.assert_allclose(scaled[0], scaled[1], rtol=1e-9)
+
+
+def test_by_level_small_coefficients_of_a_level_stay_small() -> None:
+    x, _ = windows_of((1.0, 1.0))
+    x[:, 1] = x[:, 0] + 1e-3 * x[:, 1]  # they move together: their area is small
+    t = np.arange(400.0) * 0.1
+    logsigs = sr.logsig_windows(t, np.column_stack([t, x]), 2, sr.Every(1.0))[1]
+    size = {}
+    for by in ("coefficient", "level"):
+        scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)[2]
+        size[by] = np.sqrt(((logsigs * scale) ** 2).mean(axis=0))
+    np.testing.assert_allclose(size["coefficient"], size["coefficient"][0])
+    assert size["level"][5] < 0.01 * size["level"][3]  # words ab and ta
+    np.testing.assert_allclose((size["level"][:3] ** 2).mean(), (size["level"][3:] ** 2).mean())
+
+
+@pytest.mark.parametrize(("channels", "depth"), [(2, 1), (2, 5), (7, 3), (1, 1)])
+def test_a_log_signatures_size_tells_its_depth(channels, depth) -> None:
+    assert depth_of(channels, len(sr.logsignature(np.zeros((2, channels)), depth))) == depth
+
+
+def test_moments_are_those_of_all_samples_together() -> None:
+    x, _ = windows_of((2.0, 5.0))
+    x[::7, 0] = np.nan
+    mean, deviation, counts = moments([x[:100], x[100:]])
+    np.testing.assert_allclose(mean, np.nanmean(x, axis=0))
+    np.testing.assert_allclose(deviation, np.nanstd(x, axis=0))
+    np.testing.assert_array_equal(counts, np.isfinite(x).sum(axis=0))
+
+
+@pytest.mark.parametrize("by", ["coefficient", "level"])
+def test_scales_are_those_of_the_training_streams_alone(tmp_path, by) -> None:
+    training = {"epochs": 1, "scaling": by}
+    made = []
+    for factor in (1.0, 1e6):
+        files = write_recordings(tmp_path)
+        table = pq.read_table(files)
+        a = np.where(table["subject"].to_numpy() > 5, factor, 1.0) * table["a"].to_numpy()
+        pq.write_table(table.set_column(table.schema.get_field_index("a"), "a", pa.array(a)), files)
+        config = as_train_config(config_for(files, training=training))
+        made.append(fit(config, read_parts(config), console=Console(file=io.StringIO())).bundle)
+    for name in ("x0.shift", "x0.scale", "logsig.scale"):
+        np.testing.assert_array_equal(made[0].tensors[name], made[1].tensors[name])
+    assert [c.fill for c in made[0].header.channels] == [c.fill for c in made[1].header.channels]
