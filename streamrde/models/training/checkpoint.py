@@ -28,6 +28,7 @@ _FREE = (
     "sweep",
     "training.checkpoint",
     "training.checkpoint_seconds",
+    "data.cache",
     "data.files",
     "data.segments.file",
 )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamrde.models.training.augmentation import Variant, augment
+from streamrde.models.training.cache import cached_windows
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.recordings import Recording, pysiglib_logsigs
 from streamrde.models.training.targets import Target
@@ -139,15 +140,23 @@ def prepare(
         ]
     logarithm = pysiglib_logsigs if config.training.logsignatures == "pysiglib" else None
     partition = config.partition(fills)
+
+    def compute() -> list[Windowed]:
+        found = []
+        for some in _shares([len(variant.t) for variant in variants]):
+            ts, xs = [variant.t for variant in variants[some]], [variant.x for variant in variants[some]]
+            windowed = window_recordings(ts, xs, partition, logarithm=logarithm)
+            found += [own._replace(stream=some.start + own.stream) for own in windowed]
+        return found
+
+    windows = cached_windows(recordings, config, partition, compute=compute) if variation is None else compute()
     examples = []
-    for some in _shares([len(variant.t) for variant in variants]):
-        ts, xs = [variant.t for variant in variants[some]], [variant.x for variant in variants[some]]
-        for windowed in window_recordings(ts, xs, partition, logarithm=logarithm):
-            if len(windowed.logsigs):
-                place = some.start + windowed.stream
-                target = targets_of(recordings[place].target, variants[place], windowed, config.data.horizon, classes)
-                first, ends = np.append(0.0, windowed.first), windowed.end - windowed.start[0]
-                examples.append(Example(recordings[place].stream, first, ends, windowed.logsigs, target))
+    for windowed in windows:
+        if len(windowed.logsigs):
+            recording, variant = recordings[windowed.stream], variants[windowed.stream]
+            target = targets_of(recording.target, variant, windowed, config.data.horizon, classes)
+            first, ends = np.append(0.0, windowed.first), windowed.end - windowed.start[0]
+            examples.append(Example(recording.stream, first, ends, windowed.logsigs, target))
     return Examples.of(examples)
 
 

@@ -70,6 +70,8 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     time: str = "t"
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     segments: SegmentsConfig | None = None
+    cache: str = ""
+    """Folder that keeps the windows of streams for the next run; "": none. See `cached_windows`."""
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -33,8 +33,9 @@ def provenance(config: TrainConfig, parts: Split, *, epoch: int) -> dict[str, st
 
 
 def digest(config: TrainConfig) -> str:
-    """SHA-256 of a configuration without its outputs and its sweep, hexadecimal."""
-    told = msgspec.structs.replace(config, output=OutputConfig(), sweep=SweepConfig())
+    """SHA-256 of a configuration without its outputs, its cache and its sweep, hexadecimal."""
+    data = msgspec.structs.replace(config.data, cache="")
+    told = msgspec.structs.replace(config, data=data, output=OutputConfig(), sweep=SweepConfig())
     return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()
 
 

@@ -1,0 +1,136 @@
+"""Windows of streams kept on disk, so that the next run over the same data reads them instead of computing them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+import streamrde
+from streamrde.connectors.recordings import find_recordings
+from streamrde.disk import replace_file
+from streamrde.models.training.config import TrainConfig
+from streamrde.models.training.recordings import Recording
+from streamrde.windowing.policies import Adaptive, Count, Every
+from streamrde.windowing.recorded import Windowed
+from streamrde.windowing.rows import Partition
+
+# Of an entry; another one makes every older entry stale.
+_FORMAT = 1
+_SUFFIX = ".windows.safetensors"
+_LARGEST = 8 << 30
+"""Bytes that the entries of a folder may have together; beyond that those go that were not used for longest."""
+_NAMES = ("stream", "count", "first", "start", "end", "logsigs")
+
+
+def cached_windows(
+    streams: Sequence[Recording],
+    config: TrainConfig,
+    partition: Partition,
+    *,
+    compute: Callable[[], list[Windowed]],
+) -> list[Windowed]:
+    """What `compute` returns for these streams, from the folder `data.cache` where an earlier run has put it there.
+
+    An entry is found by a digest of all it depends on: the data files' paths, sizes and times of modification; the keys
+    of the configuration that decide samples and windows; the streams' names and lengths; the values before a channel is
+    observed; and the version of this package. Whatever changes, another entry is looked for, and an old one never
+    found again. One that is cut or damaged (it has checksums) is computed anew. Entries are written under a temporary
+    name and renamed.
+
+    Args:
+        streams: as they are recorded, not augmented.
+        partition: how they become windows.
+    """
+    if not config.data.cache or not isinstance(partition.windows, Every | Count | Adaptive) or not streams:
+        return compute()
+    folder = Path(config.data.cache)
+    path = folder / f"{_digest(streams, config, partition)}{_SUFFIX}"
+    found = _read(path)
+    if found is None:
+        found = compute()
+        _write(path, found)
+        _make_room(folder, keep=path)
+    return found
+
+
+def _digest(streams: Sequence[Recording], config: TrainConfig, partition: Partition) -> str:
+    data = config.data
+    files = [data.files] if isinstance(data.files, str) else [*data.files]
+    listed = [data.segments.file] if data.segments is not None and data.segments.file else []
+    stats = [(str(r.path.resolve()), r.path.stat()) for r in find_recordings([*files, *listed])]
+    told: dict[str, Any] = {
+        "format": _FORMAT,
+        "version": streamrde.__version__,
+        "files": [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats],
+        "data": (data.channels, data.stream, data.time, data.time_unit, data.segments),
+        "order": config.order,
+        "partition": partition._asdict() | {"fills": tuple(map(float, partition.fills))},
+        "logsignatures": config.training.logsignatures,
+    }
+    digest = hashlib.sha256(msgspec.json.encode(told, order="deterministic"))
+    for stream in streams:
+        digest.update(f"{stream.stream}\0{len(stream.t)}\0".encode())
+        digest.update(np.array([stream.t[0], stream.t[-1]]).tobytes() if len(stream.t) else b"")
+    return digest.hexdigest()
+
+
+def _write(path: Path, windows: Sequence[Windowed]) -> None:
+    if not windows:
+        return
+    arrays = {
+        "stream": np.array([own.stream for own in windows], np.int64),
+        "count": np.array([len(own.end) for own in windows], np.int64),
+        "first": np.stack([own.first for own in windows]),
+        **{name: np.concatenate([getattr(own, name) for own in windows]) for name in ("start", "end", "logsigs")},
+    }
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    sums = {name: str(zlib.crc32(array.tobytes())) for name, array in arrays.items()}
+    replace_file(path, safetensors.numpy.save(arrays, metadata=sums))
+
+
+def _read(path: Path) -> list[Windowed] | None:
+    """The windows of an entry; None where there is none that is whole."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            sums: Mapping[str, str] = file.metadata() or {}
+            arrays: dict[str, NDArray[Any]] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError):
+        return None
+    if sorted(arrays) != sorted(_NAMES) or any(str(zlib.crc32(a.tobytes())) != sums.get(n) for n, a in arrays.items()):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # it was used
+    stops = np.cumsum(arrays["count"]).tolist()
+    return [
+        Windowed(stream, first, *(arrays[name][stop - count : stop] for name in ("start", "end", "logsigs")))
+        for stream, first, stop, count in zip(
+            arrays["stream"].tolist(), arrays["first"], stops, arrays["count"].tolist(), strict=True
+        )
+    ]
+
+
+def _make_room(folder: Path, *, keep: Path) -> None:
+    entries = []
+    for path in folder.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(OSError):  # another run may remove it meanwhile
+            stat = path.stat()
+            entries.append((stat.st_mtime_ns, stat.st_size, path))
+    total = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if total <= _LARGEST:
+            return
+        if path != keep:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            total -= size
