@@ -24,7 +24,7 @@ p{margin:.3rem 0 .8rem;max-width:75ch}
 .tile{background:var(--tile);border-radius:6px;padding:.6rem .8rem}
 .tile b{display:block;font-size:1.35rem;line-height:1.3;font-weight:600}
 .tile span{color:var(--soft);font-size:.85rem}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:1.2rem 1.6rem;
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));gap:1.2rem 1.6rem;
 margin:.6rem 0}
 figure{margin:0;min-width:0}
 figure>strong{font-size:.92rem;font-weight:600}

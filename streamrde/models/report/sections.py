@@ -183,30 +183,38 @@ def early(parts: Parts, header: Header) -> str:
 
 def _over_time(title: str, y_title: str, percent: bool, found: dict[str, OverTime]) -> str:
     seconds = np.concatenate([curve.seconds for curve in found.values()])
+    unit, clock = _clock(float(seconds.max()))
     values = np.concatenate([np.concatenate([c.value, c.low, c.high]) for c in found.values()])
     vertical = axis(y_title, values, percent=percent, zero=not percent and title.endswith("error"))
     if percent or vertical.title == "AUC":
         vertical = vertical._replace(high=min(vertical.high, 1.0))
-    plot = Plot(axis("seconds since the stream began", seconds, zero=True), vertical, title=title)
+    plot = Plot(axis(f"{clock} since the stream began", seconds / unit, zero=True), vertical, title=title)
     for name, curve in found.items():
         colour = COLOURS[name]
         if name == list(found)[-1] and np.isfinite(curve.low).any():
-            plot.band(curve.seconds, curve.low, curve.high, colour=colour)
-        plot.line(curve.seconds, curve.value, colour=colour, dashed=name == "train", label=NAMES[name])
+            plot.band(curve.seconds / unit, curve.low, curve.high, colour=colour)
+        plot.line(curve.seconds / unit, curve.value, colour=colour, dashed=name == "train", label=NAMES[name])
     banded = any(np.isfinite(curve.low).any() for curve in found.values())
     return figure(title, plot.svg(), "band: 95 % confidence (Wilson)" if banded else "")
+
+
+def _clock(most: float) -> tuple[float, str]:
+    """The unit to show times up to `most` seconds in: its seconds, and its name."""
+    units = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+    return next(((unit, name) for unit, name in units if most >= 5 * unit), units[-1])
 
 
 def _running(found: dict[str, OverTime]) -> str:
     counts = np.concatenate([curve.streams for curve in found.values()])
     seconds = np.concatenate([curve.seconds for curve in found.values()])
+    unit, clock = _clock(float(seconds.max()))
     plot = Plot(
-        axis("seconds since the stream began", seconds, zero=True),
+        axis(f"{clock} since the stream began", seconds / unit, zero=True),
         axis("streams", counts, zero=True),
         title="Streams still running",
     )
     for name, curve in found.items():
-        plot.line(curve.seconds, curve.streams, colour=COLOURS[name], dashed=name == "train", label=NAMES[name])
+        plot.line(curve.seconds / unit, curve.streams, colour=COLOURS[name], dashed=name == "train", label=NAMES[name])
     return figure("Streams still running", plot.svg(), "what each point above rests on")
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 import streamrde as sr
 from streamrde.models import train
 from streamrde.models.report.resolution import outputs_to_depth, scaled, step_errors
+from streamrde.models.report.sections import _clock
 from streamrde.models.report.speed import step_cost
 from streamrde.models.training.examples import Example
 from streamrde.models.training.recordings import Recording
@@ -148,3 +149,8 @@ def test_outputs_to_a_depth_are_those_without_deeper_levels() -> None:
 def test_a_step_costs_some_time() -> None:
     # Which is less, alone or together, a busy machine does not show in so short a time.
     assert all(0 < seconds < 1 for seconds in step_cost(make_bundle(), seconds=0.02))
+
+
+@pytest.mark.parametrize(("most", "name"), [(40.0, "seconds"), (600.0, "minutes"), (172800.0, "hours"), (1e6, "days")])
+def test_times_are_shown_in_a_unit_that_suits_them(most, name) -> None:
+    assert _clock(most)[1] == name
