@@ -22,9 +22,6 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 import streamrde as sr
-from streamrde.models.training.config import load_train_config
-from streamrde.models.training.splits import split
-from streamrde.models.training.streams import read_streams
 
 CONFIG = Path(__file__).parents[1] / "configs" / "bidmc.toml"
 TARGETS = {"rr": "RR", "hr": "HR", "spo2": "SpO2"}
@@ -56,38 +53,17 @@ def simulate(folder):
     return paths
 
 
-def serve_test_part(settings, model, folder):
-    """RMSE of each target when the test excerpts are scored by the saved model, each as a stream of its own."""
-    config = load_train_config(CONFIG, settings)
-    excerpts = split(read_streams(config.data, group=config.split.undivided), config.split).test
-    lengths = [len(excerpt.t) for excerpt in excerpts]
-    samples = np.concatenate([excerpt.x for excerpt in excerpts])
-    truth = np.repeat([excerpt.target.values[0] for excerpt in excerpts], lengths, axis=0)
-    columns = {
-        "stream_id": pa.DictionaryArray.from_arrays(
-            np.repeat(np.arange(len(excerpts), dtype=np.int32), lengths), [excerpt.stream for excerpt in excerpts]
-        ),
-        "t": np.concatenate([excerpt.t for excerpt in excerpts]),
-        **{channel.name: samples[:, i] for i, channel in enumerate(config.data.channels)},
-        **{name: truth[:, i] for i, name in enumerate(TARGETS)},
-    }
-    pq.write_table(pa.table(columns), folder / "test.parquet")
-    summary = sr.score(folder / "test.parquet", model, out=folder / "predictions.parquet", truth=list(TARGETS))
-    assert summary.predictions == len(excerpts), "an excerpt has one prediction, at its end"
-    return {name: summary.evaluation[name]["rmse"] for name in TARGETS}
-
-
 def run(settings, console):
     """Train once and serve: the test errors, and seconds of training."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model = folder / "bidmc.safetensors"
+        model, test = Path(name) / "bidmc.safetensors", Path(name) / "test.parquet"
         began = time.perf_counter()
-        bundle = sr.train(CONFIG, settings=[*settings, f"output.model={model}"], console=console)
+        bundle = sr.train(CONFIG, settings=[*settings, f"output.model={model}", f"output.test={test}"], console=console)
         seconds = time.perf_counter() - began
-        served = serve_test_part(settings, model, folder)
+        summary = sr.score(test, model, out=Path(name) / "predictions.parquet", truth=list(TARGETS))
     metrics = bundle.header.metrics
     result = {part: {key: metrics[f"{part}_{key}_rmse_end"] for key in TARGETS} for part in ("validation", "test")}
+    served = {key: summary.evaluation[key]["rmse"] for key in TARGETS}
     for key, value in served.items():
         if abs(value - result["test"][key]) > SAME:
             raise SystemExit(f"{key}: {result['test'][key]} in training, {value} when served")
