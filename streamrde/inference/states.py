@@ -132,7 +132,7 @@ class States:
         )
         self.stop = int(stops[-1])
         """The column after the last."""
-        self._novelty = _novelty(bundle) if serving.novelty else None
+        self._novelty = novelty_of(bundle) if serving.novelty else None
 
     def begin(self, rows: Floats, slots: Slots, x: Floats) -> None:
         """Give streams whose path begins at x, (n, C - 1), without time, their initial states."""
@@ -308,8 +308,12 @@ def _allowed(bundle: Bundle) -> tuple[Floats | float, Floats | float]:
     return low - margin, high + margin
 
 
-def _novelty(bundle: Bundle) -> Novelty:
-    """What judges the model's windows."""
+def novelty_of(bundle: Bundle) -> Novelty:
+    """What judges the model's windows.
+
+    Raises:
+        ParameterError: the model does not know how those of its training were distributed.
+    """
     header = bundle.header
     if header.novelty is None:
         raise ParameterError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamrde.inference.bundle import Bundle
-from streamrde.inference.novelty import Novelty
+from streamrde.inference.states import novelty_of
 from streamrde.models.report import quality
 from streamrde.models.report.page import charts, figure, section, table
 from streamrde.models.report.quality import Answers
@@ -16,7 +16,6 @@ from streamrde.models.report.sections import COLOURS, NAMES
 from streamrde.models.report.speed import Speed
 from streamrde.models.report.svg import Plot, axis, number, thinned
 from streamrde.models.training.history import Predicted
-from streamrde.windowing.policies import Every
 
 # Whose windows are looked at for how novel they are, where not all are.
 _STREAMS = 1000
@@ -99,8 +98,7 @@ def novelty(bundle: Bundle, parts: dict[str, Predicted], shown: Answers, part: s
     header = bundle.header
     if header.novelty is None:
         return ""
-    seconds = header.windows.seconds if isinstance(header.windows, Every) else 0.0
-    known = Novelty(bundle.tensors, header.novelty, channels=header.path_channels, depth=header.depth, seconds=seconds)
+    known = novelty_of(bundle)
     least = 1 / (header.novelty.windows + 1)
     found = {}
     for name, own in parts.items():

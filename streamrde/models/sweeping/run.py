@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,7 +21,7 @@ from streamrde.models.sweeping.progress import Board
 from streamrde.models.sweeping.results import Results, Standing, standings
 from streamrde.models.sweeping.space import Rung, Trial, ladder, trials
 from streamrde.models.sweeping.trial import Outcome, parts_without_test, run_trial
-from streamrde.models.training.config import SweepConfig, TrainConfig, as_train_config, load_train_config
+from streamrde.models.training.config import ConfigSource, SweepConfig, TrainConfig, resolve_config
 from streamrde.models.training.history import less_is_better
 
 
@@ -37,7 +37,7 @@ class Sweep(NamedTuple):
 
 
 def sweep(
-    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str],
+    config: ConfigSource,
     *,
     settings: Sequence[str] = (),
     jobs: int = 1,
@@ -64,10 +64,7 @@ def sweep(
         ParameterError: every training of a rung failed.
         WorkerError: a process died.
     """
-    if isinstance(config, (str, os.PathLike)):
-        config = load_train_config(config, settings)
-    else:
-        config = as_train_config(config if isinstance(config, Mapping) else msgspec.to_builtins(config), settings)
+    config = resolve_config(config, settings)
     console = console or Console()
     tried, left_out = trials(config)
     # Reads the data before anything is begun, so that what is wrong with them is said at once, and once.

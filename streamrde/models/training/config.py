@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -246,6 +246,21 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"training.target_weights has {len(training.target_weights)} entries for {len(self.data.targets)} "
                 "targets: give one for each"
             )
+
+
+ConfigSource: TypeAlias = TrainConfig | Mapping[str, Any] | str | os.PathLike[str]
+"""A training configuration: itself, its tables, or the path of a TOML file."""
+
+
+def resolve_config(source: ConfigSource, settings: Sequence[str] = ()) -> TrainConfig:
+    """The configuration that a caller gave, some of its keys set anew, and checked.
+
+    Raises:
+        ConfigError: as `load_train_config` and `as_train_config`.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return load_train_config(source, settings)
+    return as_train_config(source if isinstance(source, Mapping) else msgspec.to_builtins(source), settings)
 
 
 def load_train_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> TrainConfig:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from streamrde.inference.novelty import (
     novelty_shapes,
     rooted,
 )
-from streamrde.models.training.config import TrainConfig, as_train_config, load_train_config
+from streamrde.models.training.config import ConfigSource, resolve_config
 from streamrde.models.training.segments import Say
 from streamrde.models.training.splits import Split
 from streamrde.models.training.streams import read_parts
@@ -246,7 +245,7 @@ def learn_windows(bundle: Bundle, parts: Split, examples: Iterable[Example], *, 
     return bundle.with_novelty(told, tensors)
 
 
-def add_novelty(bundle: Bundle, config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str]) -> Bundle:
+def add_novelty(bundle: Bundle, config: ConfigSource) -> Bundle:
     """A trained model with the distribution of its training windows, which changes neither weights nor predictions.
 
     For models that were trained without, or elsewhere. The fingerprint stays, and snapshots of streams remain good.
@@ -259,10 +258,7 @@ def add_novelty(bundle: Bundle, config: TrainConfig | Mapping[str, Any] | str | 
         DataError: as `train`.
         ParameterError: there are too few windows.
     """
-    if isinstance(config, (str, os.PathLike)):
-        config = load_train_config(config)
-    elif not isinstance(config, TrainConfig):
-        config = as_train_config(config)
+    config = resolve_config(config)
     names = [channel.name for channel in config.data.channels]
     own = [channel.name for channel in bundle.header.channels]
     if names != own:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,7 +21,7 @@ from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.report.write import write_report
 from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets, moments
 from streamrde.models.training.checkpoint import Checkpoint, identity_of
-from streamrde.models.training.config import TrainConfig, as_train_config, load_train_config
+from streamrde.models.training.config import ConfigSource, TrainConfig, resolve_config
 from streamrde.models.training.examples import Example, Examples, Variation, prepare
 from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.initialisation import carries_samples, carry_average, carry_sample, shrink_field
@@ -41,7 +40,7 @@ Array = NDArray[np.float64]
 
 
 def train(
-    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str],
+    config: ConfigSource,
     *,
     settings: Sequence[str] = (),
     resume: bool = False,
@@ -63,10 +62,7 @@ def train(
         ParameterError: a channel or target that never changes, or a training that diverged.
         StateError: the checkpoint is damaged, or of another configuration or other data.
     """
-    if isinstance(config, (str, os.PathLike)):
-        config = load_train_config(config, settings)
-    else:
-        config = as_train_config(config if isinstance(config, Mapping) else msgspec.to_builtins(config), settings)
+    config = resolve_config(config, settings)
     console = console or Console()
     begin = time.perf_counter()
 
@@ -130,9 +126,15 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
     model.set_range(*state_range(model, data.examples["train"], batch_size=size, device=device))
     bundle = to_bundle(model)
     told = provenance(config, parts, epoch=history.best)
-    header = msgspec.structs.replace(bundle.header, metrics=metrics, training=told, notes=config.model.notes)
     at: TargetAt = "stream" if parts.train[0].target.t is None else "window"
-    header = msgspec.structs.replace(header, target_at=at, horizon=config.data.horizon)
+    header = msgspec.structs.replace(
+        bundle.header,
+        metrics=metrics,
+        training=told,
+        notes=config.model.notes,
+        target_at=at,
+        horizon=config.data.horizon,
+    )
     bundle = Bundle(header, bundle.tensors)
     if config.novelty:
         seen = [*data.examples["train"], *data.examples["validation"]]
