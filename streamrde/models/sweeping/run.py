@@ -147,10 +147,10 @@ def _workers(jobs: int) -> Iterator[Any]:
         yield work
         pool.shutdown()
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.terminate()
-            process.join()
+        # It waits for them: a second thread that does so at the same time may take one that is dead for alive.
+        pool.shutdown(cancel_futures=True)
         raise
 
 

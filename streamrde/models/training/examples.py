@@ -203,3 +203,12 @@ def collate(examples: Sequence[Example], device: torch.device) -> Batch:
     counts = known.sum(axis=tuple(range(1, known.ndim)), keepdims=True)
     arrays = (examples.x0, logsigs, np.where(known, target, 0), known / np.maximum(1, counts))
     return Batch(*(torch.as_tensor(array, device=device) for array in arrays))
+
+
+def in_turn(
+    examples: Sequence[Example], *, size: int, device: torch.device
+) -> Iterator[tuple[Sequence[Example], Batch]]:
+    """The examples in their order, `size` at a time, and the batch of each such share."""
+    for start in range(0, len(examples), size):
+        part = examples[start : start + size]
+        yield part, collate(part, device)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamrde.inference.quality import classification_measures, regression_measures, softmax
 from streamrde.models.neural_rde import NeuralRDE
-from streamrde.models.training.examples import Example, collate
+from streamrde.models.training.examples import Example, in_turn
 
 Array = NDArray[np.float64]
 
@@ -19,9 +19,7 @@ Array = NDArray[np.float64]
 def predict(model: NeuralRDE, examples: Sequence[Example], *, batch_size: int, device: torch.device) -> list[Array]:
     """Outputs of each example, (K, outputs) each."""
     outputs: list[Array] = []
-    for start in range(0, len(examples), batch_size):
-        part = examples[start : start + batch_size]
-        batch = collate(part, device)
+    for part, batch in in_turn(examples, size=batch_size, device=device):
         outputs += unpadded(model(batch.x0, batch.logsigs), part)
     return outputs
 
@@ -38,9 +36,7 @@ def state_range(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Least and greatest value of each component of the state over all windows, (hidden,) each."""
     low, high = [], []
-    for start in range(0, len(examples), batch_size):
-        part = examples[start : start + batch_size]
-        batch = collate(part, device)
+    for part, batch in in_turn(examples, size=batch_size, device=device):
         states = model.hidden_states(batch.x0, batch.logsigs).double()
         for own, example in zip(states, part, strict=True):
             real = own[: len(example.logsigs) + 1]

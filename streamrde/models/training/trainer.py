@@ -20,7 +20,7 @@ from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.batches import draw_batches
 from streamrde.models.training.checkpoint import State
 from streamrde.models.training.config import TrainingConfig
-from streamrde.models.training.examples import Example, Examples, collate
+from streamrde.models.training.examples import Example, Examples, collate, in_turn
 from streamrde.models.training.history import Epoch, History, less_is_better
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, unpadded
@@ -234,9 +234,7 @@ class Trainer:
         """Loss and measures with the averaged weights."""
         outputs: list[Array] = []
         total = 0.0
-        for start in range(0, len(examples), self._config.batch_size):
-            part = examples[start : start + self._config.batch_size]
-            batch = collate(part, self._device)
+        for part, batch in in_turn(examples, size=self._config.batch_size, device=self._device):
             y = self._averaged(batch.x0, batch.logsigs)
             weight = self._objective.weights(batch)
             total += float(self._objective.loss(y, batch.target, weight, self._model.output_scale)) * len(part)
