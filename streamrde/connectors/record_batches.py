@@ -77,7 +77,8 @@ def read_batches(
                 yield first + skip + place, whole.slice(place, batch_rows)
             if keep == stop:
                 return
-        if rows == 0 and where is None:
+        # Parquet is not read before `start`, nor where `where` excludes it: nothing read is then no news of the file.
+        if rows == 0 and start == 0 and where is None:
             raise DataError(f"{path}: has no rows; leave it out or record it again", path=str(path))
 
 

@@ -1,6 +1,7 @@
 """Jobs that are killed, workers that are killed, and Ray: the same output in the end."""
 
 import contextlib
+import itertools
 import os
 import pathlib
 import random
@@ -57,6 +58,28 @@ def test_a_job_goes_on_from_its_last_commit(tmp_path, model, interleaved, commit
     assert (tmp_path / "out.parquet").read_bytes() == resumed
     assert (summary.predictions, summary.counts) == (whole.predictions, whole.counts)
     assert summary.evaluation == whole.evaluation
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".csv"])
+def test_a_job_goes_on_from_each_commit_also_behind_a_file_s_last_row(tmp_path, model, suffix):
+    source = split(make_table(), tmp_path / "in", files=2, suffix=suffix)
+    job = job_of(tmp_path, source, model, commit_seconds=0.0)
+    whole = run_job(job)
+    written = (tmp_path / "out.parquet").read_bytes()
+    for commits in itertools.count():
+        stopped = False
+        with pytest.MonkeyPatch.context() as patch:
+            stop_after(commits, patch)
+            try:
+                run_job(job)
+            except KeyboardInterrupt:
+                stopped = True
+        if not stopped:
+            break
+        assert run_job(job, resume=True).rows == whole.rows
+        assert (tmp_path / "out.parquet").read_bytes() == written
+    # Both files end with a commit behind the last row, and one behind the ends of their streams.
+    assert commits >= 4
 
 
 def test_another_job_is_not_resumed(tmp_path, model):
