@@ -1,6 +1,7 @@
 """Serving a trained model: the bundle on disk, the log-ODE step on arrays, and stateful predictors. No torch."""
 
 from streamrde.inference.bundle import Bundle, Channel, Head, Header, load
+from streamrde.inference.ensemble import join
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.onnx_stepper import OnnxStepper
@@ -19,5 +20,6 @@ __all__ = [
     "OnnxStepper",
     "Prediction",
     "Predictor",
+    "join",
     "load",
 ]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
-from streamrde.inference.fields import MLP, Field, Linear
+from streamrde.inference.fields import MLP, External, Field, Linear
 from streamrde.inference.fields.motion import Positive as Positive
 from streamrde.inference.novelty import TrainingWindows, novelty_fault, novelty_shapes
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
@@ -32,7 +32,7 @@ from streamrde.windowing.rows import Partition
 
 FORMAT = 3
 """1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
-the model was trained, notes, the distribution of its training windows."""
+the model was trained, notes, the distribution of its training windows, members."""
 _READABLE = (1, 2, 3)
 _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
@@ -75,6 +75,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hidden: Positive
     outputs: Positive
     field: Field = MLP()
+    members: Positive = 1
+    """Equal parts of the state, each with a field of its own that sees nothing of the others: the members of an
+    ensemble (see inference.ensemble). The readout sees them all."""
     solver: Solver = "rk4"
     first_stage: FirstStage = "own"
     substeps: Substeps = 1
@@ -136,6 +139,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """B, the size of a window's log-signature."""
         return logsignature_channels(self.path_channels, self.depth)
 
+    @property
+    def member_hidden(self) -> int:
+        """Size of one member's part of the state."""
+        return self.hidden // self.members
+
     def check(self) -> None:
         """Raise ParameterError where fields contradict each other."""
         if not self.channels:
@@ -159,7 +167,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         total = sum(head.outputs for head in self.parts)
         if total != self.outputs:
             raise ParameterError(f"heads have {total} outputs and outputs={self.outputs}: make it the sum")
-        self.field.check(self.hidden, self.path_channels, self.depth)
+        if self.hidden % self.members:
+            raise ParameterError(f"members={self.members} does not divide hidden={self.hidden}: they have equal parts")
+        if self.members > 1 and isinstance(self.field, External):
+            raise ParameterError(
+                f"members={self.members}: a field that is not in the file has one; make them one module"
+            )
+        self.field.check(self.member_hidden, self.path_channels, self.depth)
         if isinstance(self.field, Linear) and (self.first_stage != "own" or self.substeps != 1):
             raise ParameterError(
                 f"first_stage={self.first_stage!r}, substeps={self.substeps!r}: field 'linear' is stepped exactly; "
@@ -193,7 +207,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             shapes["range.low"] = shapes["range.high"] = (hidden,)
         if self.novelty is not None:
             shapes |= novelty_shapes(channels, self.depth)
-        return shapes | self.field.shapes(hidden, channels, self.depth)
+        own = self.field.shapes(self.member_hidden, channels, self.depth)
+        for member in range(self.members):
+            shapes |= {self.field_tensor(name, member): shape for name, shape in own.items()}
+        return shapes
+
+    def field_tensor(self, name: str, member: int) -> str:
+        """The name in the file of a tensor ``field.*`` of a member: ``field.MEMBER.*`` where there are several."""
+        return name if self.members == 1 else f"field.{member}.{name.removeprefix('field.')}"
 
 
 # What may differ between two models of which one takes over the other's streams.

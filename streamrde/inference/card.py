@@ -121,14 +121,20 @@ def _model(bundle: Bundle) -> list[tuple[str, ...]]:
             "log-signature",
             f"depth {header.depth}, {header.path_channels} channels with time, {header.logsig_channels} features",
         ),
-        ("hidden state", str(header.hidden)),
-        ("field", field.summary(header.hidden)),
+        ("hidden state", _state(header)),
+        ("field", field.summary(header.member_hidden)),
         *([] if isinstance(field, Linear) else [("solver", _solver(header))]),
         ("decay", _decay(bundle)),
         ("read out", _POOLED[header.pooling]),
         ("parameters", f"{bundle.parameters:,} {header.dtype}"),
         ("fingerprint", bundle.fingerprint),
     ]
+
+
+def _state(header: Header) -> str:
+    if header.members == 1:
+        return str(header.hidden)
+    return f"{header.hidden}: an ensemble of {header.members} members of {header.member_hidden}"
 
 
 _GAPS = {"reset": "begun anew", "carry": "carried on"}

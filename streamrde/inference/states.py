@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -14,7 +14,7 @@ from streamrde.errors import ParameterError
 from streamrde.inference import drift
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.novelty import NOVEL, Novelty
-from streamrde.inference.stepper import CompiledStepper, Stepper, make_stepper
+from streamrde.inference.stepper import Stepper, make_stepper, step_in_rounds
 from streamrde.windowing.policies import Every
 
 Floats = NDArray[np.float64]
@@ -183,10 +183,8 @@ class States:
             previous = np.where(windows[:, None] > 0, previous, logsigs)
         rounds = list(_rounds(slots))
         z = self._states(rows, slots[rounds[0]])
-        if isinstance(self.stepper, CompiledStepper) and not self.estimates:
-            z = self.stepper.step_in_rounds(z, logsigs, previous, rounds, before)
-        else:
-            z = self._in_rounds(z, logsigs, previous, rounds, before, stepped.error)
+        error = stepped.error if self.estimates else None
+        z = step_in_rounds(self.stepper, z, logsigs, previous, rounds, before, error)
         # A slot's last window is written last, and stays.
         rows[slots, self._z] = z
         if self._carries:
@@ -199,26 +197,6 @@ class States:
             np.add.at(rows[:, self._counts.start + 2], slots, ~(stepped.error <= self.header.tolerance))
         stepped.state[:], stepped.logsignature[:] = z[:, : self._hidden], logsigs[:, : self._logsig]
         return stepped._replace(value=self.stepper.output(z), flag=flag)
-
-    def _in_rounds(
-        self,
-        z: NDArray[np.floating],
-        logsigs: Floats,
-        previous: Floats | None,
-        rounds: Sequence[NDArray[np.intp]],
-        before: NDArray[np.intp],
-        error: Floats,
-    ) -> NDArray[np.floating]:
-        """`CompiledStepper.step_in_rounds` with any stepper; fills in the errors where they are asked for."""
-        after = np.empty((len(logsigs), self.header.hidden), dtype=self.stepper.dtype)
-        for turn, places in enumerate(rounds):
-            z = after[before[places]] if turn else z
-            own, own_previous = logsigs[places], None if previous is None else previous[places]
-            if self.estimates:
-                after[places], error[places] = self.stepper.step_with_error(z, own, own_previous)
-            else:
-                after[places] = self.stepper.step(z, own, own_previous)
-        return after
 
     def _step_and_judge(self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> Stepped:
         """`step` where what is found of one window decides the next."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streamrde import kernels
 from streamrde.inference.activations import NUMBERS
 from streamrde.inference.bundle import Bundle, Head, Header
+from streamrde.inference.ensemble import parts
 from streamrde.inference.fields import MLP
 from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX, log_ode_step
 
@@ -47,10 +48,48 @@ def make_stepper(bundle: Bundle, *, threads: int = 1) -> Stepper:
     Raises:
         ParameterError: the model's field is not in its file.
     """
+    return EnsembleStepper(bundle, threads=threads) if bundle.header.members > 1 else _alone(bundle, threads=threads)
+
+
+def _alone(bundle: Bundle, *, threads: int) -> ArrayStepper | CompiledStepper:
+    """The stepper of a model that is no ensemble."""
     field = bundle.header.field
     if kernels.Stepper is None or not isinstance(field, MLP) or field.final_activation != "identity":
         return ArrayStepper(bundle)
     return CompiledStepper(bundle, threads=threads)
+
+
+def step_in_rounds(
+    stepper: Stepper,
+    z: Array,
+    logsigs: Floats,
+    previous: Floats | None,
+    rounds: Sequence[NDArray[np.intp]],
+    before: NDArray[np.intp],
+    error: Floats | None = None,
+) -> Array:
+    """`step` over many windows of the same streams, in an order in which each stream's predecessor is done.
+
+    Args:
+        z: states before the windows of the first round, (n, hidden).
+        logsigs, previous: of all windows, (windows, B).
+        rounds: places of the windows that are stepped together, every place once.
+        before: the place of each window's predecessor; not looked at in the first round.
+        error: is filled with an estimate of each step's error, (windows,); None: there is no need of it.
+    Returns:
+        states after all windows, (windows, hidden).
+    """
+    if error is None and isinstance(stepper, CompiledStepper | EnsembleStepper):
+        return stepper.step_in_rounds(z, logsigs, previous, rounds, before)
+    after = np.empty((len(logsigs), z.shape[1]), dtype=stepper.dtype)
+    for turn, places in enumerate(rounds):
+        z = after[before[places]] if turn else z
+        own, own_previous = logsigs[places], None if previous is None else previous[places]
+        if error is None:
+            after[places] = stepper.step(z, own, own_previous)
+        else:
+            after[places], error[places] = stepper.step_with_error(z, own, own_previous)
+    return after
 
 
 def step_error(coarse: Array, fine: Array) -> Floats:
@@ -88,8 +127,12 @@ class Ends:
 
     def output(self, z: Array) -> Array:
         """See Stepper."""
+        return self.predicted(self.readout(z))
+
+    def readout(self, z: Array) -> Array:
+        """``readout.weight z + readout.bias``, (n, hidden) -> (n, outputs)."""
         weight, bias = self._readout
-        return self.predicted(self.rows(len(z), self.header.outputs, [weight @ state + bias for state in z]))
+        return self.rows(len(z), self.header.outputs, [weight @ state + bias for state in z])
 
     def predicted(self, value: Array) -> Array:
         """Readouts (n, outputs) as probabilities, or in the targets' units."""
@@ -117,7 +160,7 @@ class ArrayStepper(Ends):
     depend on how many others are stepped with it.
 
     Args:
-        bundle: the model.
+        bundle: the model; no ensemble.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -180,7 +223,7 @@ class CompiledStepper(Ends):
     """The same step in C++, a block of streams at a time; each stream's bits are those it would have alone.
 
     Args:
-        bundle: the model; its field is an MLP with a final linear layer.
+        bundle: the model; no ensemble, and its field is an MLP with a final linear layer.
         threads: how many to split large batches over.
     """
 
@@ -233,16 +276,7 @@ class CompiledStepper(Ends):
         rounds: Sequence[NDArray[np.intp]],
         before: NDArray[np.intp],
     ) -> Array:
-        """`step` over many windows of the same streams, in an order in which each stream's predecessor is done.
-
-        Args:
-            z: states before the windows of the first round, (n, hidden).
-            logsigs, previous: of all windows, (windows, B).
-            rounds: places of the windows that are stepped together, every place once.
-            before: the place of each window's predecessor; not looked at in the first round.
-        Returns:
-            states after all windows, (windows, hidden).
-        """
+        """See the function `step_in_rounds`."""
         order = np.concatenate(rounds)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
@@ -263,11 +297,66 @@ class CompiledStepper(Ends):
 
     def output(self, z: Array) -> Array:
         """See Stepper."""
-        value = np.asarray(self._native.output(np.ascontiguousarray(z), self._one_classifier))
-        return value if self._one_classifier else self.predicted(value)
+        if self._one_classifier:
+            return np.asarray(self._native.output(np.ascontiguousarray(z), True))
+        return self.predicted(self.readout(z))
+
+    def readout(self, z: Array) -> Array:
+        """See Ends."""
+        return np.asarray(self._native.output(np.ascontiguousarray(z), False))
 
     def _step(self, z: Array, logsigs: Floats, previous: Floats | None, estimate: bool) -> Any:
         before = np.ascontiguousarray(previous) if self._carries and previous is not None else None
         return self._native.step(
             np.ascontiguousarray(z), np.ascontiguousarray(logsigs), before, estimate, self._threads
         )
+
+
+class EnsembleStepper(Ends):
+    """The members of an ensemble, each stepped by itself.
+
+    Args:
+        bundle: the model, of several members.
+        threads: how many to split large batches over.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
+        super().__init__(bundle)
+        self._members = [_alone(member, threads=threads) for member in parts(bundle)]
+
+    def initial(self, x0: Floats) -> Array:
+        """See Stepper."""
+        return np.concatenate([member.initial(x0) for member in self._members], axis=1)
+
+    def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
+        """See Stepper."""
+        own = zip(self._members, self._split(z), strict=True)
+        return np.concatenate([member.step(state, logsigs, previous) for member, state in own], axis=1)
+
+    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
+        """See Stepper."""
+        own = zip(self._members, self._split(z), strict=True)
+        moved, errors = zip(*(member.step_with_error(state, logsigs, previous) for member, state in own), strict=True)
+        # Each is a root mean square over as many components.
+        return np.concatenate(moved, axis=1), np.sqrt(np.mean(np.square(errors), axis=0))
+
+    def step_in_rounds(
+        self,
+        z: Array,
+        logsigs: Floats,
+        previous: Floats | None,
+        rounds: Sequence[NDArray[np.intp]],
+        before: NDArray[np.intp],
+    ) -> Array:
+        """See the function `step_in_rounds`."""
+        own = zip(self._members, self._split(z), strict=True)
+        moved = [step_in_rounds(member, state, logsigs, previous, rounds, before) for member, state in own]
+        return np.concatenate(moved, axis=1)
+
+    def readout(self, z: Array) -> Array:
+        """See Ends."""
+        total, *others = (member.readout(state) for member, state in zip(self._members, self._split(z), strict=True))
+        return sum(others, start=total)
+
+    def _split(self, z: Array) -> list[Array]:
+        return np.split(z, len(self._members), axis=1)

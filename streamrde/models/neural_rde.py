@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -51,6 +51,8 @@ class NeuralRDE(nn.Module):
         tolerance: what the error of a step, relative to 1 + the state's size, should not exceed.
         decay: where > 0, the state decays, ``dz/ds = F(z) l - decay z * duration``; this is the rate per second that
             training starts from. It is learned for each component, stays >= 0, and keeps an endless stream bounded.
+        members: parts of the state that move by themselves, each with a field of its own: an ensemble, of which the
+            readout is the mean (see inference.ensemble).
         windows: how time is cut into windows; stored with the model, so that it is served as it was trained.
         interpolation: the path between samples, "linear" or "hold".
         missing: what the path makes of channels that were not observed; it may add channels.
@@ -93,6 +95,7 @@ class NeuralRDE(nn.Module):
         substeps: Substeps = 1,
         tolerance: float = 1e-3,
         decay: float = 0.0,
+        members: int = 1,
         windows: Windows = _WINDOWS,
         interpolation: Interpolation = "linear",
         missing: Missing = _MISSING,
@@ -127,6 +130,7 @@ class NeuralRDE(nn.Module):
                 substeps=substeps,
                 tolerance=tolerance,
                 decay=decay > 0,
+                members=members,
                 windows=windows,
                 interpolation=interpolation,
                 missing=missing,
@@ -143,7 +147,8 @@ class NeuralRDE(nn.Module):
         )
         channels, features = self.header.path_channels, self.header.logsig_channels
         self.initial = nn.Linear(channels, hidden, dtype=dtype)
-        self.field: AnyField = make_field(self.header, dtype=dtype, module=module)
+        fields = [make_field(self.header, dtype=dtype, module=module) for _ in range(members)]
+        self.field: AnyField | nn.ModuleList = fields[0] if members == 1 else nn.ModuleList(fields)
         self.readout = nn.Linear(hidden, outputs, dtype=dtype)
         sizes = dict(zip(_SCALES, (channels, channels, features, outputs, outputs), strict=True))
         for name, size in sizes.items():
@@ -235,12 +240,22 @@ class NeuralRDE(nn.Module):
         if before is not None and self.header.first_stage == "previous":
             previous = (before * self.logsig_scale).to(dtype)
         scaled, seconds = (logsigs * self.logsig_scale).to(dtype), logsigs[..., :1].to(dtype)
-        if precontract and is_compiled(self.header, self.field, z, scaled, mask, previous):
-            rates = None if self.decay is None else self.decay.abs()
-            field, durations = cast(MLPField, self.field), seconds[..., 0]
-            return compiled_states(
-                self.header, field, z, scaled, rates=rates, seconds=durations, mask=mask, before=previous
-            )
+        members = list(self._members(z))
+        if precontract and all(is_compiled(self.header, own, z, scaled, mask, previous) for own, _, _ in members):
+            moved = [
+                compiled_states(
+                    self.header,
+                    cast(MLPField, own),
+                    part,
+                    scaled,
+                    rates=rates,
+                    seconds=seconds[..., 0],
+                    mask=mask,
+                    before=previous,
+                )
+                for own, part, rates in members
+            ]
+            return _joined(moved)
         for k, logsig in enumerate(scaled.unbind(1)):
             z = self.step(z, logsig, previous, seconds[:, k], mask=mask, precontract=precontract)
             states.append(z)
@@ -286,12 +301,40 @@ class NeuralRDE(nn.Module):
         Args:
             estimate: False leaves the error at 0, unless the substeps depend on it.
         """
-        header, decay = self.header, None if self.decay is None else self.decay.abs()
-        if isinstance(self.field, LinearField):
-            moved = self.field.flow(z, logsig, None if decay is None else decay * seconds)
-            return moved, torch.zeros_like(moved[:, 0])
-        drift = self.field.drift(logsig, mask=mask, precontract=precontract)
-        first = None if previous is None else self.field.drift(previous, mask=mask, precontract=precontract)
+        moved, errors = [], []
+        for field, part, decay in self._members(z):
+            if isinstance(field, LinearField):
+                moved.append(field.flow(part, logsig, None if decay is None else decay * seconds))
+                errors.append(torch.zeros_like(part[:, 0]))
+                continue
+            drift = field.drift(logsig, mask=mask, precontract=precontract)
+            first = None if previous is None else field.drift(previous, mask=mask, precontract=precontract)
+            state, error = self._solve(part, drift, first, decay, seconds, estimate=estimate)
+            moved.append(state)
+            errors.append(error)
+        # Each error is a root mean square over as many components.
+        return _joined(moved), errors[0] if len(errors) == 1 else torch.stack(errors).square().mean(dim=0).sqrt()
+
+    def _members(self, z: Tensor) -> Iterator[tuple[AnyField, Tensor, Tensor | None]]:
+        """Each member's field, part of the states (N, hidden) and decay per second."""
+        count, rates = self.header.members, None if self.decay is None else self.decay.abs()
+        if count == 1:
+            return iter([(cast(AnyField, self.field), z, rates)])
+        fields = cast(list[AnyField], list(cast(nn.ModuleList, self.field)))
+        return zip(fields, z.chunk(count, dim=1), [None] * count if rates is None else rates.chunk(count), strict=True)
+
+    def _solve(
+        self,
+        z: Tensor,
+        drift: Callable[[Tensor], Tensor],
+        first: Callable[[Tensor], Tensor] | None,
+        decay: Tensor | None,
+        seconds: Tensor,
+        *,
+        estimate: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """One member's states after a window, and the errors."""
+        header = self.header
 
         def solve(substeps: int) -> Tensor:
             fading = None if decay is None else lambda share: torch.exp(-decay * seconds * share)
@@ -341,6 +384,7 @@ class NeuralRDE(nn.Module):
             header.outputs,
             field=field or header.field,  # type: ignore[arg-type]
             decay=1.0 if header.decay else 0.0,
+            members=header.members,
             heads=header.heads,
             dtype=getattr(torch, header.dtype),
         )
@@ -389,6 +433,11 @@ def save(model: NeuralRDE | Bundle, path: str | os.PathLike[str]) -> None:
         BundleError: a weight is not finite.
     """
     (model if isinstance(model, Bundle) else to_bundle(model)).save(path)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts of the state as one, (..., hidden)."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
 
 
 def _distance(coarse: Tensor, fine: Tensor) -> Tensor:

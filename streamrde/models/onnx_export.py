@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from streamrde.disk import replace_file
 from streamrde.errors import MissingExtraError, ParameterError
+from streamrde.inference.fields import Linear
 from streamrde.inference.onnx_stepper import FINGERPRINT
-from streamrde.models.fields import LinearField
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 
 
@@ -35,7 +35,7 @@ def export_onnx(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
         raise MissingExtraError("the export to ONNX", "onnx") from None
     if model.header.substeps == "auto":
         raise ParameterError("substeps='auto': an ONNX graph has a fixed number of steps; set it to a number")
-    if isinstance(model.field, LinearField):
+    if isinstance(model.header.field, Linear):
         raise ParameterError("field 'linear': ONNX has no matrix exponential; serve the bundle as it is")
     bundle = to_bundle(model.eval())
     header, carries = model.header, model.header.first_stage == "previous"

@@ -25,12 +25,12 @@ __all__ = ["AnyField", "LinearField", "LogNCDEField", "MLPField", "ModuleField",
 
 
 def make_field(header: Header, *, dtype: torch.dtype, module: nn.Module | None = None) -> AnyField:
-    """The field that a header asks for, with random weights, or the given module.
+    """The field that a header asks for, or that of one member, with random weights, or the given module.
 
     Raises:
         ParameterError: the header's field is external, and no module is given.
     """
-    spec, hidden, features = header.field, header.hidden, header.logsig_channels
+    spec, hidden, features = header.field, header.member_hidden, header.logsig_channels
     if module is not None:
         return ModuleField(module, hidden=hidden, features=features)
     if isinstance(spec, MLP):

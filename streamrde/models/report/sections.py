@@ -38,42 +38,55 @@ def metrics(header: Header) -> str:
     return section("Measures", "", table(shown.rows, shown.columns, numbers=1))
 
 
-def learning(history: History) -> str:
-    """Learning curves."""
-    epochs = history.epochs
-    numbers = [float(epoch.number) for epoch in epochs]
-    losses = [epoch.loss for epoch in epochs]
-    validation = [np.nan if epoch.validation_loss is None else epoch.validation_loss for epoch in epochs]
-    monitored = [np.nan if epoch.monitored is None else epoch.monitored for epoch in epochs]
-    x = axis("epoch", numbers)
+def learning(histories: Sequence[History]) -> str:
+    """Learning curves, of each member."""
+    epochs = [epoch for history in histories for epoch in history.epochs]
+    monitor = histories[0].monitor
+    x = axis("epoch", [float(epoch.number) for epoch in epochs])
 
-    def chart(title: str, y_title: str, *curves: tuple[Sequence[float], str, int], log: bool = False) -> str:
-        values = [value for curve, _, _ in curves for value in curve]
-        if not np.isfinite(values).any():
+    def chart(title: str, y_title: str, *curves: tuple[str, str, int], log: bool = False) -> str:
+        values = {name: [_curve(history, name) for history in histories] for name, _, _ in curves}
+        seen = [value for own in values.values() for curve in own for value in curve]
+        if not np.isfinite(seen).any():
             return ""
-        plot = Plot(x, axis(y_title, values, log=log), title=title, height=240)
-        for curve, label, colour in curves:
-            if np.isfinite(np.asarray(curve, float)).any():
-                plot.line(numbers, curve, colour=colour, label=label, dashed=label == "training")
-        plot.rule(x=float(history.best), label=f"kept: epoch {history.best}")
+        plot = Plot(x, axis(y_title, seen, log=log), title=title, height=240)
+        for name, label, colour in curves:
+            # One label for all members.
+            told = label
+            for history, curve in zip(histories, values[name], strict=True):
+                if np.isfinite(curve).any():
+                    numbers = [float(epoch.number) for epoch in history.epochs]
+                    plot.line(numbers, curve, colour=colour, label=told, dashed=label == "training")
+                    told = ""
+        if len(histories) == 1:
+            plot.rule(x=float(histories[0].best), label=f"kept: epoch {histories[0].best}")
         return figure(title, plot.svg())
 
-    spread = [value for value in (*losses, *validation) if np.isfinite(value)]
+    losses = [value for name in ("loss", "validation_loss") for h in histories for value in _curve(h, name)]
+    spread = [value for value in losses if np.isfinite(value)]
     wide = min(spread, default=0) > 0 and max(spread) > 20 * min(spread)
-    monitor = history.monitor.replace("_", " ")
+    name = monitor.replace("_", " ")
     shown = charts(
-        chart("Loss", "loss", (losses, "training", 2), (validation, "validation", 1), log=wide),
-        chart(f"Validation {monitor}", monitor, (monitored, "", 1)) if history.monitor != "loss" else "",
-        chart("Learning rate", "learning rate", ([epoch.learning_rate for epoch in epochs], "", 3)),
-        chart("Length of the gradient", "mean before clipping", ([e.gradient_norm for e in epochs], "", 4), log=True),
+        chart("Loss", "loss", ("loss", "training", 2), ("validation_loss", "validation", 1), log=wide),
+        chart(f"Validation {name}", name, ("monitored", "", 1)) if monitor != "loss" else "",
+        chart("Learning rate", "learning rate", ("learning_rate", "", 3)),
+        chart("Length of the gradient", "mean before clipping", ("gradient_norm", "", 4), log=True),
     )
+    validated = any(epoch.validation_loss is not None for epoch in epochs)
+    kept = [f"epoch {history.best} of {len(history.epochs)}" for history in histories]
     skipped = sum(epoch.skipped for epoch in epochs)
     told = (
-        f"The weights of epoch {history.best} of {len(epochs)} were kept, "
-        + (f"the best by the validation streams' {monitor}." if np.isfinite(validation).any() else "the last one.")
+        f"The weights of {', '.join(kept)} were kept, "
+        + (f"the best by the validation streams' {name}." if validated else "the last one.")
         + (f" {skipped:,} steps were left out: their loss or gradient was out of line." if skipped else "")
     )
     return section("Learning", told, shown)
+
+
+def _curve(history: History, name: str) -> list[float]:
+    """A field of the epochs; NaN where it is not known."""
+    values = (getattr(epoch, name) for epoch in history.epochs)
+    return [np.nan if value is None else float(value) for value in values]
 
 
 def classes(shown: Answers, part: str, header: Header) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from streamrde.models.report.resolution import outputs_to_depth, step_errors
 from streamrde.models.report.speed import serving_speed
 from streamrde.models.report.svg import number, thinned
 from streamrde.models.training.config import TrainConfig
-from streamrde.models.training.history import Fitted, Predicted
+from streamrde.models.training.history import Fitted, History, Predicted
 from streamrde.models.training.splits import Split, warnings_of
 
 # Enough streams and windows to see what a level of the log-signature contributes.
@@ -51,7 +52,7 @@ def write_report(
 
 def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float) -> str:
     """The page; see `write_report`."""
-    bundle, history = fitted.bundle, fitted.history
+    bundle, histories = fitted.bundle, fitted.histories
     header = bundle.header
     classify = header.task == "classification"
     answered = {name: answers(own, classify=classify) for name, own in fitted.parts.items() if own.examples}
@@ -61,14 +62,14 @@ def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float)
     exact = isinstance(header.field, Linear)
     measured = serving_speed(bundle, recordings)
     windows = sum(len(example.logsigs) for example in fitted.parts["train"].examples)
-    per_second = windows / float(np.median([epoch.seconds for epoch in history.epochs]))
+    per_second = windows / float(np.median([epoch.seconds for history in histories for epoch in history.epochs]))
     levels, measure = _levels(bundle, fitted.parts[part])
     chapters = [
         tiles(_figures(fitted, part, seconds)),
         *map(alarm, [*_warnings(part, answered), *map(_sentence, warnings_of(parts, config.split))]),
         section("Data", "", _data(config, parts, answered)),
         sections.metrics(header),
-        sections.learning(history),
+        sections.learning(histories),
         sections.classes(shown, part, header) if classify else sections.scatter(shown, part, header),
         sections.early(answered, header),
         sections.calibration(shown, part, header) if classify else "",
@@ -108,10 +109,16 @@ def _figures(fitted: Fitted, part: str, seconds: float) -> list[tuple[str, str]]
             found.append((shown, f"{name}: {text}"))
     return [
         *found,
-        (f"{fitted.history.best} of {len(fitted.history.epochs)}", "epoch that was kept"),
+        *_kept(fitted.histories),
         (f"{fitted.bundle.parameters:,}", "parameters"),
         (_duration(seconds), "training took"),
     ]
+
+
+def _kept(histories: Sequence[History]) -> list[tuple[str, str]]:
+    if len(histories) > 1:
+        return [(str(len(histories)), "members of the ensemble")]
+    return [(f"{histories[0].best} of {len(histories[0].epochs)}", "epoch that was kept")]
 
 
 def _warnings(part: str, answered: dict[str, Answers]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import statistics
 import time
 from typing import Any
 
@@ -75,15 +76,16 @@ def run_trial(
         told = str(error) or type(error).__name__
         return msgspec.structs.replace(outcome, error=told, seconds=time.perf_counter() - begin)
     seconds = time.perf_counter() - begin
-    history, bundle = fitted.history, fitted.bundle
-    best = next(epoch for epoch in history.epochs if epoch.number == history.best)
+    bundle = fitted.bundle
+    # Of an ensemble: what its members reach on average.
+    kept = [next(epoch for epoch in h.epochs if epoch.number == h.best) for h in fitted.histories]
     judged = fitted.parts["validation"].examples
     rate = sum(len(example.logsigs) for example in judged) / sum(float(example.ends[-1]) for example in judged)
     alone, together = step_cost(bundle, seconds=_TIMING)
     return msgspec.structs.replace(
         outcome,
-        score=best.monitored,
-        best_epoch=history.best,
+        score=statistics.mean(float(epoch.monitored) for epoch in kept if epoch.monitored is not None),
+        best_epoch=round(statistics.mean(epoch.number for epoch in kept)),
         measures={name: v for name, v in bundle.header.metrics.items() if name.startswith(("train_", "validation_"))},
         parameters=bundle.parameters,
         step_us=alone * 1e6,

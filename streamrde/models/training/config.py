@@ -143,6 +143,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     at the streams' ends, such as "auc_end" or "rmse"."""
     patience: Annotated[int, msgspec.Meta(ge=0)] = 50
     """Epochs without a better one by `monitor` before training stops; 0 = never."""
+    members: Positive = 1
+    """Models that are trained one after the other, with seeds of their own, and served as one whose outputs are the
+    mean of theirs; see inference.ensemble."""
     checkpoint: str = ""
     """File with the state of the training, from which `--resume` goes on; "": none."""
     checkpoint_seconds: NotNegative = 60.0

@@ -54,6 +54,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     epochs: tuple[Epoch, ...]
     best: int
     """Number of the epoch whose weights were kept: the best by `monitor`, without validation streams the last."""
+    interrupted: bool = False
+    """Whether it was stopped before its end."""
 
 
 class Predicted(NamedTuple):
@@ -68,6 +70,7 @@ class Fitted(NamedTuple):
     """A trained model and how it came about."""
 
     bundle: Bundle
-    history: History
+    histories: tuple[History, ...]
+    """One per member."""
     parts: dict[str, Predicted]
     """Of "train", "validation" and "test"."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import msgspec
 import torch
 from rich.console import Console
 
@@ -28,6 +29,7 @@ def optimise(
     objective: Objective,
     device: torch.device,
     console: Console,
+    name: str = "",
     checkpoint: Checkpoint | None = None,
     resume: bool = False,
 ) -> History:
@@ -39,6 +41,7 @@ def optimise(
     Args:
         variants: epoch -> the training streams as they are in that epoch.
         validation: streams that decide; may be empty.
+        name: of what is trained, where it is one of several.
         checkpoint: where the state after an epoch is written; None: nowhere.
         resume: go on from there, if there is one; the same model comes out as if nobody had stopped.
     Raises:
@@ -50,9 +53,9 @@ def optimise(
     trainer = Trainer(model, config, objective, device)
     if resume:
         _resume(trainer, checkpoint, console)
-    written = time.monotonic()
+    written, interrupted = time.monotonic(), False
     try:
-        with Reporter(console, config.epochs, monitor=config.monitor) as reporter:
+        with Reporter(console, config.epochs, monitor=config.monitor, name=name) as reporter:
             while len(trainer.epochs) < config.epochs:
                 if validation and config.patience and trainer.waited >= config.patience:
                     _say(console, f"no better validation {config.monitor} for {config.patience} epochs: stopped")
@@ -65,12 +68,13 @@ def optimise(
     except KeyboardInterrupt:
         if not trainer.epochs:
             raise
+        interrupted = True
         _say(console, f"interrupted after epoch {len(trainer.epochs)}: keeping the best weights so far")
         if checkpoint is not None:
             _say(console, f"checkpoint written to {checkpoint.path}: --resume goes on from there")
     if checkpoint is not None:
         checkpoint.write(trainer.state)
-    history = trainer.finish()
+    history = msgspec.structs.replace(trainer.finish(), interrupted=interrupted)
     skipped, rewound = sum(e.skipped for e in history.epochs), sum(e.rewound for e in history.epochs)
     if skipped or rewound:
         _say(

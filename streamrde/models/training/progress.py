@@ -13,17 +13,23 @@ from streamrde.models.training.history import Epoch
 
 
 class Reporter:
-    """Reports epochs to `console`; a context manager. `monitor` is what decides, see `History`."""
+    """Reports epochs to `console`; a context manager.
 
-    def __init__(self, console: Console, epochs: int, *, monitor: str) -> None:
+    Args:
+        monitor: what decides, see `History`.
+        name: of what is trained, where it is one of several.
+    """
+
+    def __init__(self, console: Console, epochs: int, *, monitor: str, name: str = "") -> None:
         self._console = console
+        self._epoch = f"{name}, epoch" if name else "epoch"
         self._monitor = monitor
         self._epochs = epochs
         # About twenty lines for a run of any length.
         self._every = max(1, epochs // 20)
         self._bar: Progress | None = None
         if console.is_terminal:
-            columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+            columns = (TextColumn(self._epoch), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
             self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
             self._task = self._bar.add_task("", total=epochs)
 
@@ -50,7 +56,7 @@ class Reporter:
         if self._bar is not None:
             self._bar.update(self._task, completed=number, description=text)
         elif number % self._every == 0 or number in (1, self._epochs):
-            self._console.print(f"epoch {number}/{self._epochs}  {text}", highlight=False)
+            self._console.print(f"{self._epoch} {number}/{self._epochs}  {text}", highlight=False)
 
 
 def print_metrics(console: Console, metrics: Mapping[str, float]) -> None:

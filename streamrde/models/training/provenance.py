@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -11,13 +12,13 @@ from streamrde.models.training.inputs import SplitConfig
 from streamrde.models.training.splits import Split
 
 
-def provenance(config: TrainConfig, parts: Split, *, epoch: int) -> dict[str, str]:
+def provenance(config: TrainConfig, parts: Split, *, epochs: Sequence[int]) -> dict[str, str]:
     """What `Header.training` says.
 
     Args:
         config: of the run.
         parts: the streams of each part.
-        epoch: number of the epoch whose weights the model has.
+        epochs: numbers of the epochs whose weights the model's members have.
     """
     files = config.data.files
     counts = ", ".join(f"{len(streams)} for {_PURPOSES[name]}" for name, streams in parts._asdict().items() if streams)
@@ -26,7 +27,8 @@ def provenance(config: TrainConfig, parts: Split, *, epoch: int) -> dict[str, st
         "target": ", ".join(config.data.targets),
         "streams": counts,
         "split": _split(config.split),
-        "epochs": f"{epoch} of {config.training.epochs}",
+        "epochs": f"{', '.join(map(str, epochs))} of {config.training.epochs}",
+        **({"members": str(len(epochs))} if len(epochs) > 1 else {}),
         "seed": str(config.training.seed),
         "configuration": f"sha256 {digest(config)}",
     }

@@ -16,6 +16,7 @@ from rich.console import Console
 from streamrde.disk import replace_file
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle, TargetAt
+from streamrde.inference.ensemble import join
 from streamrde.inference.fields import LogNCDE
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.report.write import write_report
@@ -23,7 +24,7 @@ from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targe
 from streamrde.models.training.checkpoint import Checkpoint, identity_of
 from streamrde.models.training.config import ConfigSource, TrainConfig, resolve_config
 from streamrde.models.training.examples import Example, Examples, Variation, prepare
-from streamrde.models.training.history import Fitted, Predicted
+from streamrde.models.training.history import Fitted, History, Predicted
 from streamrde.models.training.initialisation import carries_samples, carry_average, carry_sample, shrink_field
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, predict, state_range
@@ -92,8 +93,88 @@ def train(
 def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = False) -> Fitted:
     """Train on one part of the streams, stop by another, measure all."""
     data = _prepare(config, parts, console)
-    model = _begin(config, parts, data)
     device = _device(config.training.device)
+    model, histories = _fit_members(config, parts, data, device=device, console=console, resume=resume)
+    size = config.training.batch_size
+    predicted = {
+        part: Predicted(examples, predict(model, examples, batch_size=size, device=device))
+        for part, examples in data.examples.items()
+    }
+    metrics = {
+        "epochs": float(np.mean([history.best for history in histories])),
+        "steps_skipped": float(sum(epoch.skipped for history in histories for epoch in history.epochs)),
+    }
+    metrics |= _metrics(config, parts, predicted)
+    print_metrics(console, metrics)
+    model.set_range(*state_range(model, data.examples["train"], batch_size=size, device=device))
+    bundle = to_bundle(model)
+    told = provenance(config, parts, epochs=[history.best for history in histories])
+    at: TargetAt = "stream" if parts.train[0].target.t is None else "window"
+    header = msgspec.structs.replace(
+        bundle.header,
+        metrics=metrics,
+        training=told,
+        notes=config.model.notes,
+        target_at=at,
+        horizon=config.data.horizon,
+    )
+    bundle = Bundle(header, bundle.tensors)
+    if config.novelty:
+        seen = [*data.examples["train"], *data.examples["validation"]]
+        bundle = learn_windows(bundle, parts, seen, say=lambda text: console.print(text, highlight=False))
+    return Fitted(bundle, histories, predicted)
+
+
+def _fit_members(
+    config: TrainConfig, parts: Split, data: _Prepared, *, device: torch.device, console: Console, resume: bool
+) -> tuple[NeuralRDE, tuple[History, ...]]:
+    """The members trained one after the other, as one model; after Ctrl-C those that there are."""
+    models: list[NeuralRDE] = []
+    histories: list[History] = []
+    members = config.training.members
+    for member in range(members):
+        own = member_config(config, member)
+        if member:
+            torch.manual_seed(own.training.seed)
+        name = f"member {member + 1} of {members}" if members > 1 else ""
+        try:
+            model, history = _fit_member(own, parts, data, name=name, device=device, console=console, resume=resume)
+        except KeyboardInterrupt:
+            if not models:
+                raise
+            break
+        models.append(model)
+        histories.append(history)
+        if history.interrupted:
+            break
+    if len(models) < members:
+        console.print(f"{len(models)} of {members} members were trained, and make the model", highlight=False)
+    joined = models[0] if members == 1 else NeuralRDE.from_bundle(join([to_bundle(model) for model in models]))
+    return joined.to(device), tuple(histories)
+
+
+def member_config(config: TrainConfig, member: int) -> TrainConfig:
+    """The configuration by which a member is trained: the ensemble's, with a seed and a checkpoint of its own."""
+    training = msgspec.structs.replace(config.training, members=1)
+    if member:
+        # Not seeds one apart, so that ensembles with neighbouring seeds have no member in common.
+        (seed,) = np.random.SeedSequence((config.training.seed, member)).generate_state(1).tolist()
+        path = f"{training.checkpoint}.{member}" if training.checkpoint else ""
+        training = msgspec.structs.replace(training, seed=seed, checkpoint=path)
+    return msgspec.structs.replace(config, training=training)
+
+
+def _fit_member(
+    config: TrainConfig,
+    parts: Split,
+    data: _Prepared,
+    *,
+    name: str,
+    device: torch.device,
+    console: Console,
+    resume: bool,
+) -> tuple[NeuralRDE, History]:
+    model = _begin(config, parts, data)
     model.to(device)
     objective = Objective(config.training, model.header, data.examples["train"], device=device)
 
@@ -112,34 +193,11 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
         objective=objective,
         device=device,
         console=console,
+        name=name,
         checkpoint=_checkpoint(config, data),
         resume=resume,
     )
-    size = config.training.batch_size
-    predicted = {
-        part: Predicted(examples, predict(model, examples, batch_size=size, device=device))
-        for part, examples in data.examples.items()
-    }
-    metrics = {"epochs": float(history.best), "steps_skipped": float(sum(e.skipped for e in history.epochs))}
-    metrics |= _metrics(config, parts, predicted)
-    print_metrics(console, metrics)
-    model.set_range(*state_range(model, data.examples["train"], batch_size=size, device=device))
-    bundle = to_bundle(model)
-    told = provenance(config, parts, epoch=history.best)
-    at: TargetAt = "stream" if parts.train[0].target.t is None else "window"
-    header = msgspec.structs.replace(
-        bundle.header,
-        metrics=metrics,
-        training=told,
-        notes=config.model.notes,
-        target_at=at,
-        horizon=config.data.horizon,
-    )
-    bundle = Bundle(header, bundle.tensors)
-    if config.novelty:
-        seen = [*data.examples["train"], *data.examples["validation"]]
-        bundle = learn_windows(bundle, parts, seen, say=lambda text: console.print(text, highlight=False))
-    return Fitted(bundle, history, predicted)
+    return model, history
 
 
 def _checkpoint(config: TrainConfig, data: _Prepared) -> Checkpoint | None:

@@ -21,7 +21,7 @@ def fitted(tmp_path, **tables):
 
 def test_a_run_keeps_what_happened_in_each_epoch(tmp_path) -> None:
     result = fitted(tmp_path, training={"epochs": 4, "patience": 0})
-    history = result.history
+    (history,) = result.histories
     assert [epoch.number for epoch in history.epochs] == [1, 2, 3, 4]
     assert history.best == 1 + int(np.argmin([epoch.validation_loss for epoch in history.epochs]))
     assert result.bundle.header.metrics["epochs"] == history.best
@@ -46,7 +46,7 @@ def test_a_run_keeps_its_predictions_of_every_part(tmp_path) -> None:
 
 def test_without_validation_the_last_epoch_is_kept(tmp_path) -> None:
     split = {"validation": [], "test": [7]}
-    history = fitted(tmp_path, training={"epochs": 2}, split=split).history
+    history = fitted(tmp_path, training={"epochs": 2}, split=split).histories[0]
     assert history.best == 2
     assert history.epochs[0].validation_loss is None
     assert history.epochs[0].monitored is None
@@ -61,13 +61,15 @@ def test_the_metrics_are_those_of_the_predictions(tmp_path, part) -> None:
 
 
 def test_a_diverged_epoch_is_undone_and_training_goes_on_at_half_the_rate(tmp_path) -> None:
-    training = {"epochs": 12, "learning_rate": 3.0, "schedule": "constant", "gradient_norm": 100.0, "warm_up": 0.0}
-    history = fitted(tmp_path, training=training | {"rewinds": 20, "patience": 0}).history
+    # One step an epoch: the first loss is that of the random weights, and any step of this length makes it far worse.
+    training = {"epochs": 6, "learning_rate": 1e3, "schedule": "constant", "gradient_norm": 100.0, "warm_up": 0.0}
+    training |= {"batch_size": 32, "rewinds": 20, "patience": 0}
+    (history,) = fitted(tmp_path, training=training).histories
     undone = [epoch for epoch in history.epochs if epoch.rewound]
     assert undone
     assert all(epoch.validation_loss is None for epoch in undone)
     rates = [epoch.learning_rate for epoch in history.epochs]
-    assert rates[-1] == pytest.approx(3.0 / 2 ** sum(epoch.rewound for epoch in history.epochs[:-1]))
+    assert rates[-1] == pytest.approx(1e3 / 2 ** sum(epoch.rewound for epoch in history.epochs[:-1]))
 
 
 def test_averaged_weights_know_nothing_of_those_that_training_began_with(tmp_path) -> None:
