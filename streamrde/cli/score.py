@@ -285,6 +285,13 @@ def _print(summary: Summary) -> None:
     faults = {name: count for name, count in summary.counts._asdict().items() if name != "samples" and count}
     if faults:
         print("skipped: " + ", ".join(f"{count:,} {name}" for name, count in faults.items()))
+    flags = {name.replace("_", " "): getattr(summary.state_counts, name) for name in ("out_of_range", "not_finite")}
+    if any(flags.values()):
+        print("states: " + ", ".join(f"{count:,} windows {name}" for name, count in flags.items() if count))
+    if summary.novelty:
+        novel, drifts = summary.state_counts.novel, summary.state_counts.drifts
+        share = novel / max(summary.predictions, 1)
+        print(f"novelty: {novel:,} windows ({share:.1%}) with p below 1 %, {drifts:,} alarms of drift")
     if summary.sorted:
         print(f"sorted: rows of {summary.sorted} of {summary.parts} parts were not in order of time")
     if summary.resumed:
@@ -294,6 +301,11 @@ def _print(summary: Summary) -> None:
     for reason in summary.skipped.values():
         print(f"left out: {reason}")
     if summary.evaluation is not None:
+        if summary.horizon:
+            print(
+                f"truth: the model predicts {summary.horizon:g} s ahead, and a row's truth has to be what is known by "
+                "then, as in the file of output.test"
+            )
         from rich.console import Console
 
         from streamrde.cli.evaluation import tables

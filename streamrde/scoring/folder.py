@@ -29,11 +29,10 @@ from streamrde.connectors.record_batches import mapped_errors
 from streamrde.connectors.recordings import Recording
 from streamrde.disk import replace_file
 from streamrde.errors import ConfigError, DataError
-from streamrde.inference.table import Counts
 from streamrde.scoring.job import Job
 from streamrde.scoring.plan import Part, Piece
 
-FORMAT = 1
+FORMAT = 2
 _PROGRESS = b"streamrde.progress"
 # How long an earlier process's workers may take to notice that it is gone.
 _LOCK_SECONDS = 20.0
@@ -125,14 +124,11 @@ class Progress(msgspec.Struct, frozen=True):
     """Samples taken so far."""
     predictions: int
     counts: tuple[int, ...]
+    state_counts: tuple[int, ...]
     done: bool = False
     sorted: bool = False
     seconds: dict[str, float] = {}
     """Time in reading, in the fleet and in writing; they overlap."""
-
-    def total(self) -> Counts:
-        """What became of the rows."""
-        return Counts(*self.counts)
 
 
 class Commit(msgspec.Struct, frozen=True):

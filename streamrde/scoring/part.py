@@ -12,6 +12,8 @@ from streamrde.connectors.samples import Samples
 from streamrde.connectors.sorting import sort_by_time
 from streamrde.errors import DataError, OrderError, SampleError
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.states import StateCounts
+from streamrde.inference.table import Counts
 from streamrde.scoring.folder import Commit, JobFolder, Plan, Progress
 from streamrde.scoring.plan import Part
 from streamrde.scoring.read_ahead import WriteBehind, read_ahead
@@ -93,7 +95,11 @@ class _PartWorker:
             number, piece, row = last.number + 1, at.piece, at.row
             rows, predictions = at.rows, at.predictions
             self.seconds |= at.seconds
-            scorer.restore(*self.folder.live(self.number, last.number), counts=at.total())
+            scorer.restore(
+                *self.folder.live(self.number, last.number),
+                counts=Counts(*at.counts),
+                state_counts=StateCounts(*at.state_counts),
+            )
             self.on_rows(rows)
         steps = self._steps(piece, row)
         if sort:
@@ -129,6 +135,7 @@ class _PartWorker:
                     rows,
                     predictions,
                     tuple(scorer.counts()),
+                    tuple(scorer.state_counts()),
                     done=done,
                     sorted=sort,
                     seconds=dict(self.seconds),

@@ -16,6 +16,7 @@ from streamrde.connectors.record_batches import mapped_errors
 from streamrde.connectors.recordings import find_recordings
 from streamrde.errors import ConfigError, DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
+from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
 from streamrde.scoring.evaluation import Evaluation
 from streamrde.scoring.folder import FORMAT, File, JobFolder, Plan, Progress
@@ -220,7 +221,8 @@ class _Run:
         for progress in done.values():
             phases.update(progress.seconds)
         phases["writing"] += time.perf_counter() - began  # type: ignore[assignment]
-        counts = [sum(column) for column in zip(*(progress.counts for progress in done.values()), strict=True)]
+        counts = (sum(column) for column in zip(*(progress.counts for progress in done.values()), strict=True))
+        windows = (sum(column) for column in zip(*(progress.state_counts for progress in done.values()), strict=True))
         return Summary(
             out=self.job.out,
             files=len(plan.files) - len([file for file in plan.files if file.path in plan.skipped]),
@@ -229,6 +231,9 @@ class _Run:
             rows=rows,
             predictions=sum(progress.predictions for progress in done.values()),
             counts=Counts(*counts),
+            state_counts=StateCounts(*windows),
+            novelty=self.job.novelty,
+            horizon=self.bundle.header.horizon,
             seconds=time.perf_counter() - self.began,
             resumed=resumed,
             sorted=sum(progress.sorted for progress in done.values()),

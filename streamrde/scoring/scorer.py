@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +14,12 @@ from streamrde.connectors.samples import Samples
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
-from streamrde.inference.states import Feature
+from streamrde.inference.states import Feature, StateCounts
 from streamrde.inference.table import Counts, OnFault
 from streamrde.scoring.evaluation import truth_schema
 from streamrde.windowing.order import Order
 
+C = TypeVar("C", Counts, StateCounts)
 Load: TypeAlias = Callable[[Collection[str]], Mapping[str, bytes]]
 """Snapshots of those of the streams that have one."""
 
@@ -56,7 +57,8 @@ class Scorer:
         self._none = (*(None,) * len(truth), -math.inf)
         self._latest: dict[str, tuple[Any, ...]] = {}
         """Of each stream the truth of its last sample, and that sample's time."""
-        self._before = Counts()  # rows counted before: what loaded snapshots bring along, less what ended
+        # Counted before: what loaded snapshots bring along, less what ended.
+        self._before, self._states_before = Counts(), StateCounts()
         self._load = load
         self._keep = keep
         self.kept: dict[str, bytes] = {}
@@ -96,15 +98,27 @@ class Scorer:
         """What became of the rows, those that a snapshot counted before this job not among them."""
         return _add(self.fleet.counts(), self._before, -1)
 
+    def state_counts(self) -> StateCounts:
+        """Windows that call for a look, those that a snapshot counted before this job not among them."""
+        return _add(self.fleet.state_counts(), self._states_before, -1)
+
     def snapshot(self) -> tuple[dict[str, bytes], dict[str, tuple[Any, ...]]]:
         """The live streams' snapshots, and the last truth of each."""
         return self.fleet.snapshot(), dict(self._latest)
 
-    def restore(self, snapshots: Mapping[str, bytes], latest: Mapping[str, tuple[Any, ...]], *, counts: Counts) -> None:
+    def restore(
+        self,
+        snapshots: Mapping[str, bytes],
+        latest: Mapping[str, tuple[Any, ...]],
+        *,
+        counts: Counts,
+        state_counts: StateCounts,
+    ) -> None:
         """Go on from `snapshot`, and from the counts at that time."""
         self.fleet.restore(snapshots)
         self._latest |= latest
         self._before = _add(self.fleet.counts(), counts, -1)
+        self._states_before = _add(self.fleet.state_counts(), state_counts, -1)
 
     def _take_up(self, streams: pa.Array) -> None:
         names = pc.unique(streams.dictionary_decode() if pa.types.is_dictionary(streams.type) else streams)
@@ -114,6 +128,7 @@ class Scorer:
             self.fleet.restore(snapshots)
             for name in snapshots:
                 self._before = _add(self._before, self.fleet.counts(name), 1)
+                self._states_before = _add(self._states_before, self.fleet.state_counts(name), 1)
 
     def _truth_of(self, samples: Samples, batch: pa.RecordBatch) -> list[pa.Array]:
         streams = samples.streams
@@ -161,8 +176,8 @@ class Scorer:
         return pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=self.schema)
 
 
-def _add(a: Counts, b: Counts, sign: int) -> Counts:
-    return Counts(*(x + sign * y for x, y in zip(a, b, strict=True)))
+def _add(a: C, b: C, sign: int) -> C:
+    return type(a)(*(x + sign * y for x, y in zip(a, b, strict=True)))
 
 
 def output_schema(predictions: pa.Schema, truth: pa.Schema | None) -> pa.Schema:

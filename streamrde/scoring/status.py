@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
 
 
@@ -30,6 +31,7 @@ class Summary:
         rows: samples taken, those of an earlier, stopped run of the job too.
         predictions: rows of the output.
         counts: what became of the samples.
+        state_counts: windows after which the state called for a look, novel windows and alarms of drift.
         seconds: of this run.
         resumed: parts that an earlier run had done.
         sorted: parts whose rows were not in order of time and were sorted on disk.
@@ -37,6 +39,8 @@ class Summary:
         phases: seconds in reading, in the fleet and in writing, summed over workers; they overlap.
         states: streams whose state was left behind.
         evaluation: measures of the task, where there was truth.
+        novelty: whether novelty was asked for.
+        horizon: seconds by which the model's targets lie ahead of their windows, hence what the truth must be of.
     """
 
     out: str
@@ -46,6 +50,7 @@ class Summary:
     rows: int
     predictions: int
     counts: Counts
+    state_counts: StateCounts
     seconds: float
     resumed: int = 0
     sorted: int = 0
@@ -53,13 +58,20 @@ class Summary:
     phases: dict[str, float] = field(default_factory=dict)
     states: int = 0
     evaluation: dict[str, Any] | None = None
+    novelty: bool = False
+    horizon: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """As plain numbers, for JSON."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("counts", "phases")}
+        apart = ("counts", "state_counts", "phases", "novelty", "horizon")
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in apart}
+        windows = self.state_counts._asdict()
+        if not self.novelty:
+            del windows["novel"], windows["drifts"]
         return {
             **values,
             **self.counts._asdict(),
+            **windows,
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.rows / max(self.seconds, 1e-9)),
             "phases": {name: round(seconds, 3) for name, seconds in self.phases.items()},

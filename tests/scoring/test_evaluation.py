@@ -6,8 +6,10 @@ import pyarrow as pa
 import pytest
 from bundles import make_bundle
 from scoring_data import by_key, make_model, make_table, predict, write
+from typer.testing import CliRunner
 
 import streamrde as sr
+from streamrde.cli import app
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Head
 from streamrde.scoring.evaluation import Evaluation
@@ -104,3 +106,13 @@ def test_heads_are_measured_one_by_one(tmp_path):
 def test_the_truth_must_fit_the_task(changes, truth):
     with pytest.raises(ConfigError, match="one with the class of a classification, one per output of a regression"):
         Evaluation(make_bundle(**changes).header, truth)
+
+
+def test_of_a_model_that_looks_ahead_it_is_said_what_the_truth_has_to_be(tmp_path):
+    model = make_model(tmp_path, task="regression", labels=("u",), units=("bpm",), outputs=1, horizon=30.0)
+    table = make_table()
+    source = write(table.append_column("u", pa.array(np.arange(table.num_rows))), tmp_path / "in" / "a.parquet")
+    command = ["score", str(source), "-m", str(model), "-o", str(tmp_path / "out.parquet")]
+    told = "truth: the model predicts 30 s ahead"
+    assert told in CliRunner().invoke(app, [*command, "--evaluate", "u"]).output
+    assert told not in CliRunner().invoke(app, command).output

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import streamrde as sr
 from streamrde.cli import app
 from streamrde.errors import ConfigError, DataError
-from streamrde.inference.novelty import TrainingWindows
+from streamrde.inference.novelty import NOVEL, TrainingWindows
 from streamrde.scoring import Job
 
 LAYOUTS = {
@@ -163,8 +163,12 @@ def test_how_novel_windows_are_is_written_and_belongs_to_the_job(tmp_path):
     path, out, source = tmp_path / "model.safetensors", tmp_path / "o.parquet", tmp_path / "in/a.parquet"
     model.save(path)
     write(make_table(), source)
-    sr.score(source, path, out=out, novelty=True, jobs=2)
+    summary = sr.score(source, path, out=out, novelty=True, jobs=2)
     found = by_key(read(out))
+    novel = sum(row["novelty"] is not None and row["novelty"] < NOVEL for row in found.values())
+    assert summary.state_counts.novel == novel > 0
+    assert summary.as_dict()["novel"] == novel
+    assert "novel" not in sr.score(source, path, out=out).as_dict()
     assert found == by_key(sr.score(source, path, novelty=True).read_all()) == predict(path, make_table(), novelty=True)
     assert sum(row["novelty"] is not None for row in found.values()) > len(found) / 2
     job = Job(files=str(source), model=str(path), out=str(out), novelty=True)
@@ -174,6 +178,7 @@ def test_how_novel_windows_are_is_written_and_belongs_to_the_job(tmp_path):
         app, ["score", str(source), "-m", str(path), "-o", str(tmp_path / "b.csv"), "--novelty"]
     )
     assert result.exit_code == 0, result.output
+    assert f"novelty: {novel} windows" in result.output
     assert (tmp_path / "b.csv").read_text().splitlines()[0].endswith('"novelty"')
 
 

@@ -11,10 +11,11 @@ import sys
 
 import msgspec
 import pytest
-from scoring_data import make_table, split, write
+from scoring_data import make_model, make_table, split, write
 
 import streamrde as sr
 from streamrde.errors import ConfigError, WorkerError
+from streamrde.inference.novelty import TrainingWindows
 from streamrde.scoring import Job, plan, run_job
 from streamrde.scoring.folder import JobFolder
 from streamrde.scoring.local import RETRIES
@@ -61,10 +62,13 @@ def test_a_job_goes_on_from_its_last_commit(tmp_path, model, interleaved, commit
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".feather", ".csv"])
-def test_a_job_goes_on_from_each_commit_also_behind_a_file_s_last_row(tmp_path, model, suffix):
+def test_a_job_goes_on_from_each_commit_also_behind_a_file_s_last_row(tmp_path, suffix):
+    model = make_model(tmp_path, hidden_range=True, novelty=TrainingWindows(windows=400, streams=10, alarm=3.0))
     source = split(make_table(), tmp_path / "in", files=2, suffix=suffix)
-    job = job_of(tmp_path, source, model, commit_seconds=0.0)
+    job = job_of(tmp_path, source, model, commit_seconds=0.0, novelty=True)
     whole = run_job(job)
+    assert whole.state_counts.novel > 0
+    assert whole.state_counts.out_of_range > 0
     written = (tmp_path / "out.parquet").read_bytes()
     for commits in itertools.count():
         stopped = False
@@ -76,7 +80,8 @@ def test_a_job_goes_on_from_each_commit_also_behind_a_file_s_last_row(tmp_path, 
                 stopped = True
         if not stopped:
             break
-        assert run_job(job, resume=True).rows == whole.rows
+        resumed = run_job(job, resume=True)
+        assert (resumed.rows, resumed.counts, resumed.state_counts) == (whole.rows, whole.counts, whole.state_counts)
         assert (tmp_path / "out.parquet").read_bytes() == written
     # Both files end with a commit behind the last row, and one behind the ends of their streams.
     assert commits >= 4
