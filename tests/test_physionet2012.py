@@ -49,6 +49,19 @@ def test_faults_are_limited_and_what_was_not_observed_stays_so(example) -> None:
     assert np.isfinite(found["icu1"]).tolist() == [True, False]
 
 
+def test_points_are_none_for_the_healthy_and_more_the_further_from_that(example) -> None:
+    table = example.made_up(1).slice(0, 4)
+    values = {"hr": [80.0, 130.0, 300.0, None], "ph": [7.4, 7.2, 1.0, 735.0]}
+    for name, column in values.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(column, pa.float64()))
+    found = example.prepare(table)
+    np.testing.assert_allclose(found["hr_points"].to_numpy(), [0, 7, 17, np.nan])
+    np.testing.assert_allclose(found["ph_points"].to_numpy(), [0, 10, 12, 12])
+    for name, bands in example.POINTS.items():
+        assert min(points for _, points in bands) == 0, name
+        assert np.all(np.diff([value for value, _ in bands]) > 0), name
+
+
 def test_the_curves_area_is_the_share_of_pairs_in_order(example) -> None:
     rng = np.random.default_rng(0)
     died, risk = rng.integers(0, 2, 60), rng.integers(0, 9, 60)
