@@ -112,6 +112,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     class_weights: Literal["equal", "balanced"] | dict[str, AboveZero] = "equal"
     """Factors on the loss of each class: 1; inverse to how many streams have it, with mean 1; or class by class, those
     not named having 1."""
+    undo_weights: bool = False
+    """Whether `class_weights` are taken out of what is served again: odds are multiplied by them in training, and here
+    divided. Classes are learned as if they were as common as their weights say, and served as common as they are."""
     target_weights: tuple[AboveZero, ...] = ()
     """Factors on the loss of each target of a regression; () = equal."""
     label_smoothing: Share = 0.0
@@ -244,6 +247,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ConfigError("training.target_weights is for regression: see training.class_weights")
         if task == "regression" and training.class_weights != "equal":
             raise ConfigError("training.class_weights is for classification: see training.target_weights")
+        if training.undo_weights and training.class_weights == "equal":
+            raise ConfigError("training.undo_weights: there are no training.class_weights to undo; leave it out")
         if training.target_weights and len(training.target_weights) != len(self.data.targets):
             raise ConfigError(
                 f"training.target_weights has {len(training.target_weights)} entries for {len(self.data.targets)} "

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Header
+from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.config import TrainingConfig
 from streamrde.models.training.examples import Batch, Example
 
@@ -56,6 +57,16 @@ class Objective:
             weight = weight * number.reshape(-1, *[1] * (weight.ndim - 2))
         total = weight.flatten(1).sum(dim=1).reshape(-1, *[1] * (weight.ndim - 1))
         return weight / total.clamp(min=1e-12)
+
+    @torch.no_grad()
+    def undo_weights(self, model: NeuralRDE) -> None:
+        """Take the classes' weights out of a trained model's odds.
+
+        The weighted loss is least where class c has the probability ``w_c p_c / sum(w p)``: its logit is too high by
+        ``log w_c`` (Elkan 2001, "The foundations of cost-sensitive learning", theorem 2).
+        """
+        if self._classify and self._weights is not None:
+            model.readout.bias.sub_(self._weights.log().to(model.readout.bias.dtype))
 
     def loss(self, y: Tensor, target: Tensor, weight: Tensor, scale: Tensor, *, smoothing: float = 0.0) -> Tensor:
         """Mean of the windows' losses by their weight; 0 where there is no target at all.

@@ -197,6 +197,8 @@ def _fit_member(
         checkpoint=_checkpoint(config, data),
         resume=resume,
     )
+    if config.training.undo_weights:
+        objective.undo_weights(model)
     return model, history
 
 

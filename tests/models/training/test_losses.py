@@ -75,6 +75,29 @@ def test_classes_count_by_their_weights() -> None:
     assert loss({"left": 5.0}) == pytest.approx(float((each * torch.tensor([5.0, 1, 1, 1])).mean()))
 
 
+def test_weights_that_are_undone_leave_the_odds_of_the_data() -> None:
+    # Nothing to tell the classes apart by: what is learned is how common they are, 1 of 4.
+    examples = [example(1, [0]), example(1, [1]), example(1, [1]), example(1, [1])]
+    judge = objective(2, "classification", train=tuple(examples), class_weights={"left": 6.0})
+    model = NeuralRDE(3, 1, 2, 2, task="classification", labels=("left", "right"), dtype=torch.float64)
+    with torch.no_grad():
+        model.readout.weight.zero_()
+    batch = collate(examples, CPU)
+    optimiser = torch.optim.LBFGS([model.readout.bias], max_iter=100, tolerance_grad=1e-12)
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = judge.loss(model.readout.bias.expand(4, 1, 2), batch.target, judge.weights(batch), torch.ones(2))
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    bias = model.readout.bias.detach().clone()
+    np.testing.assert_allclose(torch.softmax(bias, 0), [2 / 3, 1 / 3], atol=1e-6)
+    judge.undo_weights(model)
+    np.testing.assert_allclose(torch.softmax(model.readout.bias.detach(), 0), [1 / 4, 3 / 4], atol=1e-6)
+
+
 def test_a_batch_without_targets_has_no_loss() -> None:
     batch = collate([example(2, [[np.nan], [np.nan]])], CPU)
     judge = objective(1, "regression")

@@ -138,6 +138,17 @@ def test_every_way_of_training_learns(files, training) -> None:
     assert metrics["train_accuracy_end"] > 0.9
 
 
+def test_weights_of_classes_are_undone_in_what_is_served_and_measured(files) -> None:
+    training = {"epochs": 2, "class_weights": {"left": 9.0}}
+    plain, undone = (
+        train(config_for(files, training=training | more), console=quiet()) for more in ({}, {"undo_weights": True})
+    )
+    bias = plain.tensors["readout.bias"] - undone.tensors["readout.bias"]
+    np.testing.assert_allclose(bias, [np.log(9.0), 0.0], rtol=1e-6)
+    np.testing.assert_array_equal(plain.tensors["readout.weight"], undone.tensors["readout.weight"])
+    assert undone.header.metrics["train_log_loss_windows"] != plain.header.metrics["train_log_loss_windows"]
+
+
 def test_a_measure_that_validation_does_not_define_is_refused_as_monitor(files) -> None:
     config = config_for(files, split={"column": "stream_id", "validation": ["s00"], "test": []})
     config["training"] |= {"monitor": "auc_end", "epochs": 1}
@@ -207,6 +218,7 @@ def test_a_channel_that_never_changes_is_refused(tmp_path) -> None:
         ({"augment": {"flip": [["c"]]}}, "augment.flip names 'c'"),
         ({"training": {"monitor": "rmse"}}, "training.monitor='rmse': of a classification use one of loss, accuracy_w"),
         ({"training": {"class_weights": {"up": 2.0}}}, "class_weights names 'up', which is no class .*: left, right"),
+        ({"training": {"undo_weights": True}}, "training.undo_weights: there are no training.class_weights to undo"),
         ({"training": {"device": "abacus"}}, "training.device='abacus'.*use 'auto' or 'cpu'"),
         pytest.param(
             {"training": {"device": "cuda"}},
