@@ -175,7 +175,7 @@ def test_a_report_shows_every_member(tables) -> None:
     assert [len(history.epochs) for history in fitted.histories] == [3, 3, 3]
     page = report(fitted, config=config, parts=split, seconds=1.0)
     assert "members of the ensemble" in page
-    assert "The weights of epoch 3 of 3, epoch 3 of 3, epoch 3 of 3 were kept" in page
+    assert "The weights of epoch 3 of 3 (member 1), epoch 3 of 3 (member 2), epoch 3 of 3 (member 3) were kept" in page
 
 
 def test_an_ensemble_is_served_as_it_was_measured(tables, tmp_path: Path) -> None:

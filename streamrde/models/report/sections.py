@@ -74,6 +74,8 @@ def learning(histories: Sequence[History]) -> str:
     )
     validated = any(epoch.validation_loss is not None for epoch in epochs)
     kept = [f"epoch {history.best} of {len(history.epochs)}" for history in histories]
+    if len(kept) > 1:
+        kept = [f"{told} (member {number})" for number, told in enumerate(kept, start=1)]
     skipped = sum(epoch.skipped for epoch in epochs)
     told = (
         f"The weights of {', '.join(kept)} were kept, "
