@@ -105,10 +105,13 @@ OCCASIONAL = [
     "troponini",
     "troponint",
 ]
+# Charted at the bedside, the oftener the closer a patient is watched: whether a row has it, averaged, tells how often.
+CHARTED = ["gcs", "hr", "map", "nimap", "resprate", "temp", "urine"]
 UNITS = (1, 2, 3)
 CHANNELS = [
     *sorted([*LOGARITHMS, *LIMITS, *(f"icu{unit}" for unit in UNITS)]),
     *(f"{name}_points" for name in POINTS),
+    *(f"{name}_now" for name in CHARTED),
     *(f"{name}_seen" for name in OCCASIONAL),
 ]
 
@@ -116,10 +119,10 @@ CHANNELS = [
 def prepare(table: pa.Table) -> pa.Table:
     """The channels of the model from the columns of the data, each row by itself, so that a live row is treated alike.
 
-    Values are limited to `LIMITS`, skewed ones become logarithms, and what is far from healthy has `POINTS` besides.
-    `icutype`, a number without order, becomes one channel of 0 and 1 per unit. It is told once, on admission: there
-    mechanical ventilation begins at 0, and so does, of what is measured in some stays only, whether it was. What was
-    not observed stays NaN. Age is left out.
+    Values are limited to `LIMITS`, skewed ones become logarithms, and what is far from healthy has `POINTS` besides;
+    what is charted at the bedside has 1 besides, and 0 in a row without it. `icutype`, a number without order, becomes
+    one channel of 0 and 1 per unit. It is told once, on admission: there mechanical ventilation begins at 0, and so
+    does, of what is measured in some stays only, whether it was. What was not observed stays NaN. Age is left out.
     """
 
     def column(name: str) -> np.ndarray:
@@ -134,6 +137,8 @@ def prepare(table: pa.Table) -> pa.Table:
         channels[f"{name}_points"] = np.interp(column(name), *zip(*bands, strict=True))
     ventilated = channels["mechvent"]
     channels["mechvent"] = np.where(np.isnan(ventilated) & ~np.isnan(unit), 0.0, ventilated)
+    for name in CHARTED:
+        channels[f"{name}_now"] = np.where(np.isnan(channels[name]), 0.0, 1.0)
     for name in OCCASIONAL:
         unseen = np.where(np.isnan(unit), np.nan, 0.0)
         channels[f"{name}_seen"] = np.where(np.isnan(channels[name]), unseen, 1.0)
@@ -167,7 +172,8 @@ def made_up(count: int) -> pa.Table:
         died = number % 3 == 0
         for hour in range(int(rng.integers(20, 48))):
             values = {name: rng.uniform(*ranges.get(name, (1.0, 100.0))) for name in names if rng.random() < 0.2}
-            values |= {"hr": rng.normal(80 + 30 * died, 10), "gcs": 14.0 - 8 * died + rng.integers(2)}
+            if rng.random() < 0.9:
+                values |= {"hr": rng.normal(80 + 30 * died, 10), "gcs": 14.0 - 8 * died + rng.integers(2)}
             if hour == 0:
                 values |= {"icutype": float(rng.integers(1, 5)), "gender": float(rng.integers(2))}
             elif rng.random() < 0.3:

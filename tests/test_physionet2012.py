@@ -62,6 +62,15 @@ def test_points_are_none_for_the_healthy_and_more_the_further_from_that(example)
         assert np.all(np.diff([value for value, _ in bands]) > 0), name
 
 
+def test_a_row_tells_what_is_charted_in_it_and_what_is_not(example) -> None:
+    table = example.made_up(1).slice(0, 3)
+    for name, column in {"gcs": [15.0, None, 3.0], "urine": [None, None, 0.0]}.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(column, pa.float64()))
+    found = example.prepare(table)
+    np.testing.assert_array_equal(found["gcs_now"].to_numpy(), [1, 0, 1])
+    np.testing.assert_array_equal(found["urine_now"].to_numpy(), [0, 0, 1])
+
+
 def test_the_curves_area_is_the_share_of_pairs_in_order(example) -> None:
     rng = np.random.default_rng(0)
     died, risk = rng.integers(0, 2, 60), rng.integers(0, 9, 60)
