@@ -45,6 +45,9 @@ TargetAt: TypeAlias = Literal["", "stream", "window"]
 Emit: TypeAlias = Literal["every", "last"]
 # The bound keeps a hostile header from asking for an endless count of Lyndon words.
 Depth: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=12)]
+# And this one from asking for endlessly many tensors.
+MOST_MEMBERS = 1000
+Members: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_MEMBERS)]
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,7 +78,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hidden: Positive
     outputs: Positive
     field: Field = MLP()
-    members: Positive = 1
+    members: Members = 1
     """Equal parts of the state, each with a field of its own that sees nothing of the others: the members of an
     ensemble (see inference.ensemble). The readout sees them all."""
     solver: Solver = "rk4"
@@ -167,6 +170,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         total = sum(head.outputs for head in self.parts)
         if total != self.outputs:
             raise ParameterError(f"heads have {total} outputs and outputs={self.outputs}: make it the sum")
+        if not 1 <= self.members <= MOST_MEMBERS:
+            raise ParameterError(f"members={self.members}: use a number from 1 to {MOST_MEMBERS}")
         if self.hidden % self.members:
             raise ParameterError(f"members={self.members} does not divide hidden={self.hidden}: they have equal parts")
         if self.members > 1 and isinstance(self.field, External):

@@ -162,6 +162,8 @@ def test_a_header_with_impossible_members_is_refused():
     bundle = make_bundle(members=2)
     with pytest.raises(BundleError, match="members=3 does not divide hidden=8"):
         Bundle(msgspec.structs.replace(bundle.header, members=3), bundle.tensors)
+    with pytest.raises(BundleError, match="members=1001: use a number from 1 to 1000"):
+        Bundle(msgspec.structs.replace(bundle.header, hidden=1001, members=1001), bundle.tensors)
     with pytest.raises(BundleError, match="not in the file"):
         Bundle(msgspec.structs.replace(bundle.header, field=External(name="m", digest="0")), bundle.tensors)
     with pytest.raises(BundleError, match=r"tensor 'field\.0\.0\.bias' is missing"):

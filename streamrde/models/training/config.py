@@ -10,7 +10,7 @@ import msgspec
 
 from streamrde.disk import read_tables
 from streamrde.errors import ConfigError, StreamRDEError
-from streamrde.inference.bundle import Depth, Emit, Pooling
+from streamrde.inference.bundle import Depth, Emit, Members, Pooling
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fields.motion import Positive
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
@@ -146,7 +146,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     at the streams' ends, such as "auc_end" or "rmse"."""
     patience: Annotated[int, msgspec.Meta(ge=0)] = 50
     """Epochs without a better one by `monitor` before training stops; 0 = never."""
-    members: Positive = 1
+    members: Members = 1
     """Models that are trained one after the other, with seeds of their own, and served as one whose outputs are the
     mean of theirs; see inference.ensemble."""
     checkpoint: str = ""
