@@ -359,4 +359,5 @@ class EnsembleStepper(Ends):
         return sum(others, start=total)
 
     def _split(self, z: Array) -> list[Array]:
-        return np.split(z, len(self._members), axis=1)
+        size = self.header.member_hidden
+        return [z[:, begin : begin + size] for begin in range(0, self.header.hidden, size)]
