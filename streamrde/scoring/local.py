@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -125,17 +126,21 @@ class ProcessEngine:
             while open_parts:
                 worker, line = told.get()
                 if not line:
-                    part, tries = worker.part, worker.tries
+                    task, tries = worker.part, worker.tries
+                    if task is None:  # it had nothing left to do, and is not missed
+                        workers.remove(worker)
+                        worker.stop()
+                        continue
                     if tries >= RETRIES:
                         raise WorkerError(
-                            f"the worker of part {part} died {tries + 1} times, last with status {worker.wait()}: is "
+                            f"the worker of part {task} died {tries + 1} times, last with status {worker.wait()}: is "
                             f"there enough memory? --resume goes on with what is done"
                         )
                     workers.remove(worker)
                     worker.stop()
                     on_rows(-worker.rows)
                     workers.append(worker := _Worker(told, self._lock))
-                    worker.give(str(folder.path), part, tries + 1)
+                    worker.give(str(folder.path), task, tries + 1)
                     continue
                 if line.startswith(b'{"rows"'):
                     rows = msgspec.json.decode(line, type=Rows).rows
@@ -143,10 +148,11 @@ class ProcessEngine:
                     on_rows(rows)
                     continue
                 open_parts -= 1
-                part = worker.part
+                done, worker.part = worker.part, None
                 if not waiting.empty():
                     worker.give(str(folder.path), *waiting.get())
-                yield part, answer(line)
+                assert done is not None  # noqa: S101 (the answer is about a part)
+                yield done, answer(line)
         finally:
             for worker in workers:
                 worker.stop()
@@ -168,7 +174,9 @@ class _Worker:
             pass_fds=() if lock is None else (lock,),
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
-        self.part, self.tries, self.rows = -1, 0, 0
+        self.part: int | None = None
+        """What it is at."""
+        self.tries, self.rows = 0, 0
         self._told = told
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -192,7 +200,9 @@ class _Worker:
         self._process.wait()
         self._thread.join()
         for pipe in (self._process.stdin, self._process.stdout):
-            pipe.close()  # type: ignore[union-attr]
+            # What it died too early to be given is still to be written, and goes with it.
+            with suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
 
     def _listen(self) -> None:
         for line in self._process.stdout:  # type: ignore[union-attr]
