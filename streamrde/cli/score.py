@@ -290,8 +290,7 @@ def _print(summary: Summary) -> None:
         print("states: " + ", ".join(f"{count:,} windows {name}" for name, count in flags.items() if count))
     if summary.novelty:
         novel, drifts = summary.state_counts.novel, summary.state_counts.drifts
-        share = novel / max(summary.predictions, 1)
-        print(f"novelty: {novel:,} windows ({share:.1%}) with p below 1 %, {drifts:,} alarms of drift")
+        print(f"novelty: {novel:,} windows with p below 1 %, {drifts:,} alarms of drift")
     if summary.sorted:
         print(f"sorted: rows of {summary.sorted} of {summary.parts} parts were not in order of time")
     if summary.resumed:
