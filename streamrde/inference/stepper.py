@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX, log_ode_step
 
 Array = NDArray[np.floating]
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 
 class Stepper(Protocol):
@@ -79,7 +80,10 @@ def step_in_rounds(
     Returns:
         states after all windows, (windows, hidden).
     """
-    if error is None and isinstance(stepper, CompiledStepper | EnsembleStepper):
+    if error is None and isinstance(stepper, EnsembleStepper):
+        moved = stepper.each(z, lambda member, own: step_in_rounds(member, own, logsigs, previous, rounds, before))
+        return np.concatenate(moved, axis=1)
+    if error is None and isinstance(stepper, CompiledStepper):
         return stepper.step_in_rounds(z, logsigs, previous, rounds, before)
     after = np.empty((len(logsigs), z.shape[1]), dtype=stepper.dtype)
     for turn, places in enumerate(rounds):
@@ -330,34 +334,21 @@ class EnsembleStepper(Ends):
 
     def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
         """See Stepper."""
-        own = zip(self._members, self._split(z), strict=True)
-        return np.concatenate([member.step(state, logsigs, previous) for member, state in own], axis=1)
+        return np.concatenate(self.each(z, lambda member, own: member.step(own, logsigs, previous)), axis=1)
 
     def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
         """See Stepper."""
-        own = zip(self._members, self._split(z), strict=True)
-        moved, errors = zip(*(member.step_with_error(state, logsigs, previous) for member, state in own), strict=True)
+        steps = self.each(z, lambda member, own: member.step_with_error(own, logsigs, previous))
+        moved, errors = zip(*steps, strict=True)
         # Each is a root mean square over as many components.
         return np.concatenate(moved, axis=1), np.sqrt(np.mean(np.square(errors), axis=0))
 
-    def step_in_rounds(
-        self,
-        z: Array,
-        logsigs: Floats,
-        previous: Floats | None,
-        rounds: Sequence[NDArray[np.intp]],
-        before: NDArray[np.intp],
-    ) -> Array:
-        """See the function `step_in_rounds`."""
-        own = zip(self._members, self._split(z), strict=True)
-        moved = [step_in_rounds(member, state, logsigs, previous, rounds, before) for member, state in own]
-        return np.concatenate(moved, axis=1)
-
     def readout(self, z: Array) -> Array:
         """See Ends."""
-        total, *others = (member.readout(state) for member, state in zip(self._members, self._split(z), strict=True))
+        total, *others = self.each(z, lambda member, own: member.readout(own))
         return sum(others, start=total)
 
-    def _split(self, z: Array) -> list[Array]:
+    def each(self, z: Array, do: Callable[[ArrayStepper | CompiledStepper, Array], T]) -> list[T]:
+        """What comes of every member and its part of the states z (n, hidden)."""
         size = self.header.member_hidden
-        return [z[:, begin : begin + size] for begin in range(0, self.header.hidden, size)]
+        return [do(member, z[:, i * size : (i + 1) * size]) for i, member in enumerate(self._members)]

@@ -126,21 +126,18 @@ class ProcessEngine:
             while open_parts:
                 worker, line = told.get()
                 if not line:
-                    task, tries = worker.part, worker.tries
-                    if task is None:  # it had nothing left to do, and is not missed
-                        workers.remove(worker)
-                        worker.stop()
-                        continue
-                    if tries >= RETRIES:
-                        raise WorkerError(
-                            f"the worker of part {task} died {tries + 1} times, last with status {worker.wait()}: is "
-                            f"there enough memory? --resume goes on with what is done"
-                        )
                     workers.remove(worker)
-                    worker.stop()
+                    status = worker.stop()
+                    if worker.part is None:
+                        continue  # it had nothing left to do, and is not missed
+                    if worker.tries >= RETRIES:
+                        raise WorkerError(
+                            f"the worker of part {worker.part} died {worker.tries + 1} times, last with status "
+                            f"{status}: is there enough memory? --resume goes on with what is done"
+                        )
                     on_rows(-worker.rows)
-                    workers.append(worker := _Worker(told, self._lock))
-                    worker.give(str(folder.path), task, tries + 1)
+                    workers.append(another := _Worker(told, self._lock))
+                    another.give(str(folder.path), worker.part, worker.tries + 1)
                     continue
                 if line.startswith(b'{"rows"'):
                     rows = msgspec.json.decode(line, type=Rows).rows
@@ -190,19 +187,16 @@ class _Worker:
         except BrokenPipeError:
             pass  # it died: its end of output says so
 
-    def wait(self) -> int:
-        """Exit status."""
-        return self._process.wait(10)
-
-    def stop(self) -> None:
-        """End the process."""
+    def stop(self) -> int:
+        """End the process, where it has not ended by itself; its exit status."""
         self._process.kill()
-        self._process.wait()
+        status = self._process.wait()
         self._thread.join()
         for pipe in (self._process.stdin, self._process.stdout):
             # What it died too early to be given is still to be written, and goes with it.
             with suppress(BrokenPipeError):
                 pipe.close()  # type: ignore[union-attr]
+        return status
 
     def _listen(self) -> None:
         for line in self._process.stdout:  # type: ignore[union-attr]

@@ -221,8 +221,6 @@ class _Run:
         for progress in done.values():
             phases.update(progress.seconds)
         phases["writing"] += time.perf_counter() - began  # type: ignore[assignment]
-        counts = (sum(column) for column in zip(*(progress.counts for progress in done.values()), strict=True))
-        windows = (sum(column) for column in zip(*(progress.state_counts for progress in done.values()), strict=True))
         return Summary(
             out=self.job.out,
             files=len(plan.files) - len([file for file in plan.files if file.path in plan.skipped]),
@@ -230,8 +228,8 @@ class _Run:
             parts=len(done),
             rows=rows,
             predictions=sum(progress.predictions for progress in done.values()),
-            counts=Counts(*counts),
-            state_counts=StateCounts(*windows),
+            counts=sum((Counts(*progress.counts) for progress in done.values()), Counts()),
+            state_counts=sum((StateCounts(*progress.state_counts) for progress in done.values()), StateCounts()),
             novelty=self.job.novelty,
             horizon=self.bundle.header.horizon,
             seconds=time.perf_counter() - self.began,

@@ -96,11 +96,11 @@ class Scorer:
 
     def counts(self) -> Counts:
         """What became of the rows, those that a snapshot counted before this job not among them."""
-        return _add(self.fleet.counts(), self._before, -1)
+        return _less(self.fleet.counts(), self._before)
 
     def state_counts(self) -> StateCounts:
         """Windows that call for a look, those that a snapshot counted before this job not among them."""
-        return _add(self.fleet.state_counts(), self._states_before, -1)
+        return _less(self.fleet.state_counts(), self._states_before)
 
     def snapshot(self) -> tuple[dict[str, bytes], dict[str, tuple[Any, ...]]]:
         """The live streams' snapshots, and the last truth of each."""
@@ -117,8 +117,8 @@ class Scorer:
         """Go on from `snapshot`, and from the counts at that time."""
         self.fleet.restore(snapshots)
         self._latest |= latest
-        self._before = _add(self.fleet.counts(), counts, -1)
-        self._states_before = _add(self.fleet.state_counts(), state_counts, -1)
+        self._before = _less(self.fleet.counts(), counts)
+        self._states_before = _less(self.fleet.state_counts(), state_counts)
 
     def _take_up(self, streams: pa.Array) -> None:
         names = pc.unique(streams.dictionary_decode() if pa.types.is_dictionary(streams.type) else streams)
@@ -127,8 +127,8 @@ class Scorer:
             snapshots = self._load(new)
             self.fleet.restore(snapshots)
             for name in snapshots:
-                self._before = _add(self._before, self.fleet.counts(name), 1)
-                self._states_before = _add(self._states_before, self.fleet.state_counts(name), 1)
+                self._before += self.fleet.counts(name)
+                self._states_before += self.fleet.state_counts(name)
 
     def _truth_of(self, samples: Samples, batch: pa.RecordBatch) -> list[pa.Array]:
         streams = samples.streams
@@ -176,8 +176,8 @@ class Scorer:
         return pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=self.schema)
 
 
-def _add(a: C, b: C, sign: int) -> C:
-    return type(a)(*(x + sign * y for x, y in zip(a, b, strict=True)))
+def _less(a: C, b: C) -> C:
+    return type(a)(*(x - y for x, y in zip(a, b, strict=True)))
 
 
 def output_schema(predictions: pa.Schema, truth: pa.Schema | None) -> pa.Schema:

@@ -182,7 +182,7 @@ def test_a_worker_that_is_killed_again_and_again_is_not_replaced_for_ever(tmp_pa
         stopped.set()
         killer.join()
     assert len(killed) > RETRIES
-    run_job(job)
+    run_job(job, resume=True)
     sr.score(source, model, out=tmp_path / "whole.parquet")
     assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 

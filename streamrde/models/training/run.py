@@ -174,7 +174,7 @@ def _fit_member(
     console: Console,
     resume: bool,
 ) -> tuple[NeuralRDE, History]:
-    model = _begin(config, parts, data)
+    model = _begin(config, data)
     model.to(device)
     objective = Objective(config.training, model.header, data.examples["train"], device=device)
 
@@ -235,6 +235,8 @@ class _Prepared(NamedTuple):
     deviation: Array
     """Standard deviation of each data channel, (C-1,)."""
     examples: dict[str, Examples]
+    scaling: Scaling
+    """Of the path, the log-signatures and the targets."""
 
 
 def _prepare(config: TrainConfig, parts: Split, console: Console) -> _Prepared:
@@ -249,27 +251,33 @@ def _prepare(config: TrainConfig, parts: Split, console: Console) -> _Prepared:
             console.print(f"{part}: {short} of {len(recordings)} streams are too short for a window and left out")
     if not examples["train"]:
         raise ConfigError("no training stream has a window: shorten windows, or use longer recordings")
-    return _Prepared(classes, fills, deviation, examples)
+    return _Prepared(classes, fills, deviation, examples, _scaling(config, parts, fills, classes, examples["train"]))
 
 
-def _begin(config: TrainConfig, parts: Split, data: _Prepared) -> NeuralRDE:
-    """The model as training begins with it."""
-    names = [channel.name for channel in config.data.channels]
-    model = _model(config, data.fills, data.classes)
-    logsigs = [example.logsigs for example in data.examples["train"]]
+def _scaling(
+    config: TrainConfig, parts: Split, fills: Array, classes: Sequence[str], examples: Sequence[Example]
+) -> Scaling:
+    """Of the training streams alone."""
     shift, scale, logsig_scale = fit_inputs(
         [recording.x for recording in parts.train],
-        logsigs,
-        names,
-        channels=model.header.path_channels,
+        [example.logsigs for example in examples],
+        [channel.name for channel in config.data.channels],
+        channels=config.partition(fills).path_channels,
         by=config.training.scaling,
     )
     if isinstance(config.model.field, LogNCDE):
         logsig_scale = along_words(logsig_scale, config.model.depth)
-    outputs = (np.zeros(len(data.classes)), np.ones(len(data.classes)))
-    if not data.classes:
-        outputs = fit_targets([example.target for example in data.examples["train"]], config.data.targets)
-    model.set_scaling(Scaling(shift, scale, logsig_scale, *outputs))
+    if classes:
+        return Scaling(shift, scale, logsig_scale, np.zeros(len(classes)), np.ones(len(classes)))
+    return Scaling(
+        shift, scale, logsig_scale, *fit_targets([example.target for example in examples], config.data.targets)
+    )
+
+
+def _begin(config: TrainConfig, data: _Prepared) -> NeuralRDE:
+    """A model as training begins with it."""
+    model = _model(config, data.fills, data.classes)
+    model.set_scaling(data.scaling)
     shrink_field(model, config.training.field_gain)
     if config.training.start != "random" and carries_samples(model):
         carry_sample(model)
