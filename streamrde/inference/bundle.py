@@ -23,6 +23,7 @@ from streamrde.inference.fields import MLP, External, Field, Linear
 from streamrde.inference.fields.motion import Positive as Positive
 from streamrde.inference.novelty import TrainingWindows, novelty_fault, novelty_shapes
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
+from streamrde.inference.statistics import StreamStatistics
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
@@ -30,10 +31,11 @@ from streamrde.windowing.norms import norm_limits
 from streamrde.windowing.policies import Adaptive, Every, Interpolation, WindowPolicy, Windows
 from streamrde.windowing.rows import Partition
 
-FORMAT = 3
+FORMAT = 4
 """1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
-the model was trained, notes, the distribution of its training windows, members."""
-_READABLE = (1, 2, 3)
+the model was trained, notes, the distribution of its training windows, members. 4: statistics of the
+training streams."""
+_READABLE = (1, 2, 3, 4)
 _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
 _MAX_HEADER = 16 << 20
@@ -95,6 +97,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Share of that range's width by which a component may leave it before the state is called out of range."""
     novelty: TrainingWindows | None = None
     """Where the tensors `novelty.*` say how the windows of training were distributed: of which windows."""
+    statistics: StreamStatistics | None = None
+    """How the streams of training looked: rate, times, silences, values. None: the model was written without."""
     windows: Windows = Every(1.0)
     interpolation: Interpolation = "linear"
     missing: Missing = Missing()
@@ -224,7 +228,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 # What may differ between two models of which one takes over the other's streams.
 _OF_NO_STATE = (
-    *("format", "field", "solver", "target_at", "horizon", "novelty"),
+    *("format", "field", "solver", "target_at", "horizon", "novelty", "statistics"),
     *("versions", "metrics", "training", "description", "notes"),
 )
 
@@ -297,7 +301,14 @@ class Bundle:
         What is told beside a prediction, its novelty, is no part of it: see `novelty_fingerprint`.
         """
         header = msgspec.structs.replace(
-            self.header, format=FORMAT, target_at="", novelty=None, metrics={}, versions={}, training={}
+            self.header,
+            format=FORMAT,
+            target_at="",
+            novelty=None,
+            statistics=None,
+            metrics={},
+            versions={},
+            training={},
         )
         header = msgspec.structs.replace(header, description="", notes="")
         # A field at its default is left out, so that a later format's new fields do not change an old model's.

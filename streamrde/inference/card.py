@@ -89,8 +89,17 @@ def _takes(header: Header) -> list[tuple[str, ...]]:
         ("windows", _windows(header)),
         ("interpolation", header.interpolation),
         ("missing values", f"channels for {' and '.join(missing)} are added" if missing else "are interpolated"),
+        ("training streams", _statistics(header)),
         ("gaps", "go unnoticed" if gap is None else f"longer than {gap.seconds:g} s: the state is {_GAPS[gap.state]}"),
     ]
+
+
+def _statistics(header: Header) -> str:
+    told = header.statistics
+    if told is None:
+        return "not known"
+    _, median, _ = told.samples_per_window
+    return f"{median:g} samples a window, {told.interval:g} s apart, at most {told.longest_silence:g} s"
 
 
 def _gives(bundle: Bundle) -> list[tuple[str, ...]]:

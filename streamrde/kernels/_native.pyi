@@ -5,6 +5,7 @@ from streamrde.kernels.reference import Accumulator as Accumulator
 from streamrde.kernels.reference import Names as Names
 
 def choose(variant: str | None) -> str: ...
+def variant() -> str: ...
 def fold(
     signatures: NDArray[np.float64],
     increments: NDArray[np.float64],

@@ -58,7 +58,8 @@ namespace {
 
 const char* variant = "baseline";
 
-// Takes the best instruction set, or the one named, that this processor has; false where it has it not.
+// Takes the best instruction set of this processor, or the one named. Returns false, and changes nothing, where the
+// processor lacks that one.
 bool choose_variant(const char* wanted) {
 #ifdef STREAMRDE_X86
     __builtin_cpu_init();
@@ -80,11 +81,12 @@ bool choose_variant(const char* wanted) {
         return true;
     }
 #endif
+    if (wanted && std::strcmp(wanted, "baseline")) return false;
     variant = "baseline";
     select_kernel = select_baseline;
     step_kernels = steps_baseline();
     sequence_kernels = sequences_baseline();
-    return !wanted || !std::strcmp(wanted, "baseline");
+    return true;
 }
 
 PyObject* choose(PyObject*, PyObject* wanted) {
@@ -94,8 +96,13 @@ PyObject* choose(PyObject*, PyObject* wanted) {
     return PyUnicode_FromString(variant);
 }
 
+PyObject* current_variant(PyObject*, PyObject*) {
+    return PyUnicode_FromString(variant);
+}
+
 PyMethodDef functions[] = {
     {"choose", choose, METH_O, nullptr},
+    {"variant", current_variant, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

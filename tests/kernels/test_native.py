@@ -15,6 +15,8 @@ from streamrde.kernels import reference
 
 native = pytest.importorskip("streamrde.kernels._native", reason="no compiled kernels: there was no C++ compiler")
 VARIANTS = ["baseline", "avx2", "avx512"]
+# What the process runs when no test has chosen: what STREAMRDE_KERNELS asks for, or the best there is.
+CHOSEN = None if kernels.IMPLEMENTATION.name == "reference" else kernels.IMPLEMENTATION.name
 # Fused multiply-adds round once where the reference rounds twice; some ten operations deep.
 RTOL = 1e-13
 
@@ -26,7 +28,7 @@ def variant(request):
     except ValueError as error:
         pytest.skip(str(error))
     yield request.param
-    native.choose(None)
+    native.choose(CHOSEN)
 
 
 def close(got, expected):
@@ -135,6 +137,16 @@ def test_whatever_comes_is_an_error_or_right_never_a_crash(values, number):
     for call in (uninitialised.words, uninitialised.reset, uninitialised.state, lambda: uninitialised.push(values[0])):
         with pytest.raises(RuntimeError, match="not initialised"):
             call()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_refused_variant_changes_nothing(variant, name):
+    with contextlib.suppress(ValueError):
+        native.choose(name)
+        native.choose(variant)
+    with pytest.raises(ValueError, match="has no variant 'fpga'"):
+        native.choose("fpga")
+    assert native.variant() == variant
 
 
 @pytest.mark.parametrize("name", ["reference", "baseline"])

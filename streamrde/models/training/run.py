@@ -18,6 +18,7 @@ from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle, TargetAt
 from streamrde.inference.ensemble import join
 from streamrde.inference.fields import LogNCDE
+from streamrde.inference.statistics import stream_statistics
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.report.write import write_report
 from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets, moments
@@ -109,6 +110,8 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
     model.set_range(*state_range(model, data.examples["train"], batch_size=size, device=device))
     bundle = to_bundle(model)
     told = provenance(config, parts, epochs=[history.best for history in histories])
+    partition = bundle.header.partition
+    statistics = stream_statistics([r.t for r in parts.train], [r.x for r in parts.train], partition)
     at: TargetAt = "stream" if parts.train[0].target.t is None else "window"
     header = msgspec.structs.replace(
         bundle.header,
@@ -117,6 +120,7 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
         notes=config.model.notes,
         target_at=at,
         horizon=config.data.horizon,
+        statistics=statistics,
     )
     bundle = Bundle(header, bundle.tensors)
     if config.novelty:

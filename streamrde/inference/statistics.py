@@ -1,0 +1,77 @@
+"""Statistics of the training streams: their rate, times, silences and values, stored with the model.
+
+Serving compares live streams with them: a unit of time that cannot be right, a silence longer than any of training, a
+value far outside of its channel's range. They change no prediction of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamrde.windowing.policies import Adaptive
+from streamrde.windowing.recorded import window_recordings
+from streamrde.windowing.rows import Partition
+
+Floats = NDArray[np.float64]
+
+_STREAMS = 200
+"""Streams whose windows are counted; of more, evenly spaced ones: quantiles need no more."""
+_QUANTILES = (0.01, 0.5, 0.99)
+
+
+class StreamStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Describe the streams of training. Times are in seconds, values in the units of the channels."""
+
+    samples_per_window: tuple[float, float, float]
+    """Samples in a window that has any: the quantiles 0.01, 0.5 and 0.99."""
+    interval: float
+    """Median time between two samples of a stream; 0 where no stream has two."""
+    longest_silence: float
+    """Longest time between two samples of a stream."""
+    first: float
+    """Earliest time of a sample."""
+    last: float
+    """Latest time of a sample."""
+    low: tuple[float, ...]
+    """Smallest value of each data channel; its fill value where the channel was never observed."""
+    high: tuple[float, ...]
+    """Largest value of each data channel."""
+
+
+def stream_statistics(ts: Sequence[Floats], xs: Sequence[Floats], partition: Partition) -> StreamStatistics:
+    """Compute the statistics of recordings.
+
+    Args:
+        ts: times of each recording, (L,), L >= 1, strictly ascending, seconds.
+        xs: its data channels, (L, channels); NaN = not observed.
+        partition: how the model makes windows of samples.
+    """
+    some = slice(None, None, -(-len(ts) // _STREAMS))
+    if not isinstance(partition.windows, Adaptive):
+        partition = partition._replace(depth=1)  # the windows do not depend on it
+    windowed = window_recordings(ts[some], xs[some], partition)
+    counts = np.concatenate([np.zeros(0), *(_samples(ts[some][w.stream], w.start, w.end) for w in windowed)])
+    counts = counts[counts > 0] if counts.any() else np.ones(1)
+    intervals = np.concatenate([np.diff(t) for t in ts])
+    observed = np.array([np.isfinite(x).any(axis=0) for x in xs])
+    low = np.min([np.min(x, axis=0, initial=np.inf, where=np.isfinite(x)) for x in xs], axis=0)
+    high = np.max([np.max(x, axis=0, initial=-np.inf, where=np.isfinite(x)) for x in xs], axis=0)
+    seen = observed.any(axis=0)
+    return StreamStatistics(
+        samples_per_window=tuple(np.quantile(counts, _QUANTILES).tolist()),
+        interval=float(np.median(intervals)) if len(intervals) else 0.0,
+        longest_silence=float(intervals.max(initial=0.0)),
+        first=float(min(t[0] for t in ts)),
+        last=float(max(t[-1] for t in ts)),
+        low=tuple(np.where(seen, low, partition.fills).tolist()),
+        high=tuple(np.where(seen, high, partition.fills).tolist()),
+    )
+
+
+def _samples(t: Floats, start: Floats, end: Floats) -> NDArray[np.intp]:
+    """Samples in each window (start, end]."""
+    return np.asarray(np.searchsorted(t, end, side="right") - np.searchsorted(t, start, side="right"))
