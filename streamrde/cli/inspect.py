@@ -30,6 +30,7 @@ def inspect(
             print_json(IMPLEMENTATION._asdict())
         else:
             print(f"{IMPLEMENTATION.name}: {IMPLEMENTATION.reason}")
+            print(f"STREAMRDE_KERNELS chooses among {', '.join(IMPLEMENTATION.available)}")
         return
     if model is None:
         raise ConfigError("what is to be inspected? give a model file, or --kernels")

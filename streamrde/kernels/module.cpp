@@ -2,6 +2,7 @@
 #define STREAMRDE_IMPORTS_NUMPY
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "arrays.hpp"
 
@@ -56,53 +57,73 @@ PyObject* object_new(PyTypeObject* type, PyObject*, PyObject*) {
 
 namespace {
 
-const char* variant = "baseline";
+// What runs on one instruction set.
+struct Variant {
+    const char* name;
+    Kernel (*select)(int channels, int depth);
+    StepKernels (*steps)();
+    SequenceKernels (*sequences)();
+};
 
-// Takes the best instruction set of this processor, or the one named. Returns false, and changes nothing, where the
-// processor lacks that one.
-bool choose_variant(const char* wanted) {
+const Variant* running = nullptr;
+
+// The variants that this processor has, the best one first.
+std::vector<Variant> find_variants() {
+    std::vector<Variant> found;
 #ifdef STREAMRDE_X86
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512dq");
-    if (avx512 && (!wanted || !std::strcmp(wanted, "avx512"))) {
-        variant = "avx512";
-        select_kernel = select_avx512;
-        step_kernels = steps_avx512();
-        sequence_kernels = sequences_avx512();
-        return true;
-    }
-    if (avx2 && (!wanted || !std::strcmp(wanted, "avx2"))) {
-        variant = "avx2";
-        select_kernel = select_avx2;
-        step_kernels = steps_avx2();
-        sequence_kernels = sequences_avx2();
-        return true;
-    }
+    if (avx512) found.push_back({"avx512", select_avx512, steps_avx512, sequences_avx512});
+    if (avx2) found.push_back({"avx2", select_avx2, steps_avx2, sequences_avx2});
 #endif
-    if (wanted && std::strcmp(wanted, "baseline")) return false;
-    variant = "baseline";
-    select_kernel = select_baseline;
-    step_kernels = steps_baseline();
-    sequence_kernels = sequences_baseline();
-    return true;
+    found.push_back({"baseline", select_baseline, steps_baseline, sequences_baseline});
+    return found;
+}
+
+const std::vector<Variant>& variants() {
+    static const std::vector<Variant> found = find_variants();
+    return found;
+}
+
+void run(const Variant& chosen) {
+    running = &chosen;
+    select_kernel = chosen.select;
+    step_kernels = chosen.steps();
+    sequence_kernels = chosen.sequences();
 }
 
 PyObject* choose(PyObject*, PyObject* wanted) {
-    const char* name = wanted == Py_None ? nullptr : PyUnicode_AsUTF8(wanted);
-    if (wanted != Py_None && !name) return nullptr;
-    if (!choose_variant(name)) return PyErr_Format(PyExc_ValueError, "this processor or build has no variant %R", wanted);
-    return PyUnicode_FromString(variant);
+    const char* name = wanted == Py_None ? variants().front().name : PyUnicode_AsUTF8(wanted);
+    if (!name) return nullptr;
+    for (const Variant& variant : variants()) {
+        if (std::strcmp(variant.name, name)) continue;
+        run(variant);
+        return PyUnicode_FromString(name);
+    }
+    // Nothing has changed: whoever asks for what is not there goes on with what there was.
+    return PyErr_Format(PyExc_ValueError, "this processor or build has no variant %R", wanted);
 }
 
-PyObject* current_variant(PyObject*, PyObject*) {
-    return PyUnicode_FromString(variant);
+PyObject* variant(PyObject*, PyObject*) {
+    return PyUnicode_FromString(running->name);
+}
+
+PyObject* all_variants(PyObject*, PyObject*) {
+    PyObject* names = PyTuple_New(static_cast<Py_ssize_t>(variants().size()));
+    for (std::size_t i = 0; names && i < variants().size(); ++i) {
+        PyObject* name = PyUnicode_FromString(variants()[i].name);
+        if (!name) Py_CLEAR(names);
+        else PyTuple_SET_ITEM(names, static_cast<Py_ssize_t>(i), name);
+    }
+    return names;
 }
 
 PyMethodDef functions[] = {
     {"choose", choose, METH_O, nullptr},
-    {"variant", current_variant, METH_NOARGS, nullptr},
+    {"variant", variant, METH_NOARGS, nullptr},
+    {"variants", all_variants, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -132,6 +153,6 @@ PyObject* make_module() {
 
 PyMODINIT_FUNC PyInit__native() {
     import_array();
-    streamrde::choose_variant(nullptr);
+    streamrde::run(streamrde::variants().front());
     return streamrde::make_module();
 }

@@ -7,28 +7,26 @@ import sys
 
 import numpy as np
 import pytest
+from bundles import make_bundle
 from hypothesis import given
 from hypothesis import strategies as st
+from tolerances import STEPPER32
 
-from streamrde import kernels
+from streamrde import Fleet, kernels
 from streamrde.kernels import reference
 
 native = pytest.importorskip("streamrde.kernels._native", reason="no compiled kernels: there was no C++ compiler")
-VARIANTS = ["baseline", "avx2", "avx512"]
-# What the process runs when no test has chosen: what STREAMRDE_KERNELS asks for, or the best there is.
-CHOSEN = None if kernels.IMPLEMENTATION.name == "reference" else kernels.IMPLEMENTATION.name
+VARIANTS = native.variants()  # of this processor, the best first
 # Fused multiply-adds round once where the reference rounds twice; some ten operations deep.
 RTOL = 1e-13
 
 
 @pytest.fixture(params=VARIANTS)
 def variant(request):
-    try:
-        native.choose(request.param)
-    except ValueError as error:
-        pytest.skip(str(error))
+    before = native.variant()
+    native.choose(request.param)
     yield request.param
-    native.choose(CHOSEN)
+    native.choose(before)
 
 
 def close(got, expected):
@@ -139,17 +137,42 @@ def test_whatever_comes_is_an_error_or_right_never_a_crash(values, number):
             call()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+def test_the_best_variant_of_the_processor_is_chosen_first():
+    before = native.variant()
+    assert native.choose(None) == VARIANTS[0]
+    native.choose(before)
+
+
+@pytest.mark.parametrize("name", sorted({"avx2", "avx512", "fpga", ""} - set(VARIANTS)))
 def test_a_refused_variant_changes_nothing(variant, name):
-    with contextlib.suppress(ValueError):
+    with pytest.raises(ValueError, match=f"has no variant '{name}'"):
         native.choose(name)
-        native.choose(variant)
-    with pytest.raises(ValueError, match="has no variant 'fpga'"):
-        native.choose("fpga")
     assert native.variant() == variant
 
 
-@pytest.mark.parametrize("name", ["reference", "baseline"])
+def test_variants_differ_within_the_documented_bound():
+    before, bundle = native.variant(), make_bundle(outputs=2, task="regression", labels=())
+    rng, rows = np.random.default_rng(3), 400
+    names, t, x = (
+        rng.integers(0, 5, rows).astype(str),
+        np.cumsum(rng.exponential(0.2, rows)),
+        rng.normal(size=(rows, 2)),
+    )
+    found = {}
+    for name in VARIANTS:
+        native.choose(name)
+        found[name] = Fleet(bundle, features=("state", "logsignature")).push(names, t, x)
+    native.choose(before)
+    first = found.pop(VARIANTS[-1])
+    for batch in found.values():
+        for column, bound in (("logsignature", RTOL), ("state", STEPPER32)):
+            expected = np.stack(first[column].to_numpy(zero_copy_only=False))
+            got = np.stack(batch[column].to_numpy(zero_copy_only=False))
+            scale = np.abs(expected).max() if column == "logsignature" else 1 + np.abs(expected).max()
+            np.testing.assert_allclose(got, expected, rtol=0, atol=bound * scale)
+
+
+@pytest.mark.parametrize("name", ["reference", *VARIANTS])
 def test_the_environment_chooses(name):
     code = "import streamrde.kernels as k; print(k.IMPLEMENTATION.name, k.Accumulator.__module__)"
     env = os.environ | {"STREAMRDE_KERNELS": name}
@@ -157,7 +180,8 @@ def test_the_environment_chooses(name):
     assert done.stdout.split()[0] == name
     env["STREAMRDE_KERNELS"] = "fpga"
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
-    assert "use reference, baseline, avx2 or avx512" in failed.stderr
+    assert "STREAMRDE_KERNELS=fpga asks for it, and this machine has" in failed.stderr
+    assert "baseline, reference: use one of these, or leave it unset" in failed.stderr
 
 
 paths = st.builds(
