@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from streamrde.errors import ConfigError, StreamRDEError
+from streamrde.settings import convert
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -41,8 +42,8 @@ def read_toml(path: str | os.PathLike[str], kind: type[S]) -> S:
     """
     tables = read_tables(path)
     try:
-        return msgspec.convert(tables, kind)
-    except (msgspec.ValidationError, StreamRDEError) as error:
+        return convert(tables, kind)
+    except StreamRDEError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 

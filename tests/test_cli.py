@@ -75,12 +75,15 @@ def test_inspect_as_json(monkeypatch, capsys, model):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ('model = "m"\nmodle = 1\n', "unknown field `modle`"),
-        ("", "missing required field `model`"),
-        ('model = 3\n[source]\nkind="arrow"\nfiles="f"\n[sink]\nkind="arrow"\npath="p"', "`$.model`"),
-        ('model = "m"\n[source]\nkind = "kafka"\n', "Invalid value 'kafka' - at `$.source.kind`"),
-        ('model = "m"\n[source]\nkind = "arrow"\nfiles = 1\n[sink]\nkind="arrow"\npath="p"', "`$.source.files`"),
-        ('model = "m"\n[source]\nkind = "mqtt"\nurl="u"\ntopic="t"\nqos=2\n', "`$.source.qos`"),
+        ('model = "m"\nmodle = 1\n', "unknown key 'modle'; did you mean 'model'?"),
+        ("", "'model' is missing"),
+        ('model = 3\n[source]\nkind="arrow"\nfiles="f"\n[sink]\nkind="arrow"\npath="p"', "model = 3: expected text"),
+        ('model = "m"\n[source]\nkind = "kafka"\n', 'source.kind = "kafka": use "mqtt" or "arrow"'),
+        (
+            'model = "m"\n[source]\nkind = "arrow"\nfiles = 1\n[sink]\nkind="arrow"\npath="p"',
+            "source.files = 1: expected",
+        ),
+        ('model = "m"\n[source]\nkind = "mqtt"\nurl="u"\ntopic="t"\nqos=2\n', "source.qos = 2: use 0 or 1"),
         ("model = \n", "not valid TOML"),
     ],
 )
@@ -199,4 +202,4 @@ def test_train_takes_settings_and_a_seed(monkeypatch, capsys, tmp_path):
     assert sr.load(tmp_path / "m").fingerprint != first
     status, _, err = call(monkeypatch, capsys, "train", path, "--set", "training.epoch=1")
     assert status == 1
-    assert "unknown field `epoch`" in err
+    assert "unknown key 'training.epoch'; did you mean 'training.epochs'?" in err

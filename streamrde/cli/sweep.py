@@ -32,10 +32,10 @@ def sweep(
     """
     from rich.console import Console
 
-    from streamrde import models
+    from streamrde import models, toml
     from streamrde.disk import replace_file
     from streamrde.errors import ConfigError
-    from streamrde.models.sweeping import progress, space, toml
+    from streamrde.models.sweeping import progress, space
 
     if resume and out is None:
         raise ConfigError("--resume: give --out, the file with the results so far")

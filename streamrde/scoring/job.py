@@ -16,6 +16,7 @@ from streamrde.inference.bundle import Header
 from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.evaluation import truth_schema
+from streamrde.settings import convert
 from streamrde.windowing.order import Order
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
@@ -102,10 +103,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def checked(self) -> Job:
         """The same; raise ConfigError where a value has another type or is out of its range."""
-        try:
-            return msgspec.convert(msgspec.to_builtins(self), Job)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"{error}") from None
+        return convert(msgspec.to_builtins(self), Job)
 
     @property
     def patterns(self) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from streamrde.models.sweeping.results import Standing
 from streamrde.models.sweeping.space import Rung, short_keys, told
-from streamrde.models.sweeping.toml import value
 from streamrde.models.sweeping.trial import Outcome
 from streamrde.models.training.config import TrainConfig
+from streamrde.toml import value
 
 # Rows of the table while a sweep goes on.
 _ROWS = 10

@@ -11,9 +11,9 @@ import numpy as np
 
 from streamrde.errors import ConfigError
 from streamrde.inference.fields import Linear, LogNCDE
-from streamrde.models.sweeping.toml import value
 from streamrde.models.training.config import SweepConfig, TrainConfig, as_train_config
 from streamrde.signature.words import logsignature_channels
+from streamrde.toml import value
 from streamrde.windowing.policies import Adaptive, Count, Every
 
 # More features than this make a field whose last layer dwarfs all else, in training and when served.

@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from streamrde.disk import read_tables
-from streamrde.errors import ConfigError, StreamRDEError
+from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Depth, Emit, Members, Pooling
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fields.motion import Positive
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.models.training.inputs import DataConfig, NotNegative, Share, SplitConfig
 from streamrde.models.training.overrides import override
+from streamrde.settings import convert
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.order import Order
@@ -289,9 +290,15 @@ def load_train_config(path: str | os.PathLike[str], settings: Sequence[str] = ()
 
 def as_train_config(tables: Mapping[str, Any], settings: Sequence[str] = ()) -> TrainConfig:
     """A TrainConfig from tables, some of their keys set anew; raises ConfigError with the key's path."""
-    try:
-        config = msgspec.convert(override(tables, settings), TrainConfig)
-    except (msgspec.ValidationError, StreamRDEError) as error:
-        raise ConfigError(str(error)) from None
+    config = convert(_with_channels(override(tables, settings)), TrainConfig)
     config.check()
     return config
+
+
+def _with_channels(tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables, channels that are plain names written out as tables."""
+    data = tables.get("data")
+    if isinstance(data, dict) and isinstance(data.get("channels"), list | tuple):
+        names = [{"name": item} if isinstance(item, str) else item for item in data["channels"]]
+        return tables | {"data": data | {"channels": names}}
+    return tables

@@ -17,8 +17,8 @@ import streamrde.models.sweeping.trial as trial_module
 from streamrde.errors import ConfigError, ParameterError, WorkerError
 from streamrde.models import sweep, train
 from streamrde.models.sweeping.space import all_tables
-from streamrde.models.sweeping.toml import dumps
 from streamrde.models.training.config import as_train_config
+from streamrde.toml import dumps
 
 
 def quiet() -> Console:

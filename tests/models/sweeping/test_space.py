@@ -14,8 +14,8 @@ from streamrde.models.sweeping.space import (
     short_keys,
     trials,
 )
-from streamrde.models.sweeping.toml import dumps, value
 from streamrde.models.training.config import SweepConfig, as_train_config
+from streamrde.toml import dumps, value
 
 
 def config(**tables: dict[str, object]):

@@ -50,9 +50,9 @@ def test_a_wrong_setting_has_the_errors_of_the_file(tmp_path) -> None:
     path.write_text('[data]\nfiles = "x"\nchannels = [{ name = "a" }]\ntarget = "y"\n')
     config = load_train_config(path, ["training.epochs=5", 'windows={policy="count", n=50}', "data.files=z"])
     assert (config.training.epochs, config.windows, config.data.files) == (5, sr.Count(50), "z")
-    with pytest.raises(ConfigError, match=r"run\.toml with training\.epoch=5: .*unknown field `epoch`.*\$\.training"):
+    with pytest.raises(ConfigError, match=r"run\.toml with training\.epoch=5: .*unknown key 'training\.epoch'"):
         load_train_config(path, ["training.epoch=5"])
-    with pytest.raises(ConfigError, match=r"run\.toml with training\.epochs=many: Expected `int`"):
+    with pytest.raises(ConfigError, match=r"run\.toml with training\.epochs=many: training\.epochs = \"many\": exp"):
         load_train_config(path, ["training.epochs=many"])
 
 

@@ -1,0 +1,260 @@
+"""Tables of settings as structs; an error names the key, what is allowed there, and the nearest."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from streamrde import toml
+from streamrde.errors import ConfigError, StreamRDEError
+from streamrde.nearest import did_you_mean, either, listed, nearest
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+# Longer values are cut in messages.
+_SHOWN = 60
+
+
+def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
+    """Turn tables into a struct.
+
+    Raises:
+        ConfigError: a key is unknown, missing or of a wrong type, or a value cannot work; names the key by its dotted
+            path, what is allowed, and for words the nearest that is.
+    """
+    problem = _problem(tables, inspect.type_info(kind), "", kind)
+    if problem is not None:
+        raise ConfigError(problem)
+    try:
+        return msgspec.convert(tables, kind)
+    except StreamRDEError as error:
+        raise ConfigError(str(error)) from None
+    except msgspec.ValidationError as error:
+        raise ConfigError(_plain(str(error))) from None
+
+
+def _plain(message: str) -> str:
+    """A message of msgspec with the key's path in front: what a struct's own checks raise."""
+    match = re.fullmatch(r"(?P<text>.*) - at `\$\.?(?P<path>.*)`", message, re.DOTALL)
+    return message if match is None else f"{match['path']}: {match['text']}" if match["path"] else match["text"]
+
+
+def _problem(value: Any, kind: inspect.Type, path: str, root: type[msgspec.Struct]) -> str | None:
+    """What is wrong with a value, or None."""
+    if isinstance(kind, inspect.UnionType):
+        return _of_union(value, kind, path, root)
+    if not _fits(value, kind):
+        return _wrong(value, kind, path)
+    if isinstance(kind, inspect.StructType):
+        return _of_struct(value, kind, path, root)
+    if isinstance(kind, inspect.LiteralType):
+        return None if _chosen(value, kind) else _wrong(value, kind, path)
+    if isinstance(kind, inspect.TupleType) and len(value) != len(kind.item_types):
+        return _wrong(value, kind, path)
+    if isinstance(kind, inspect.IntType | inspect.FloatType):
+        return None if _within(value, kind) else _wrong(value, kind, path)
+    return next((p for item, own, at in _inside(value, kind, path) if (p := _problem(item, own, at, root))), None)
+
+
+def _of_struct(value: Mapping[str, Any], kind: inspect.StructType, path: str, root: type[msgspec.Struct]) -> str | None:
+    own = {field.encode_name: field for field in kind.fields}
+    allowed = [*([kind.tag_field] if kind.tag_field else []), *own]
+    for name in value if kind.forbid_unknown_fields else ():
+        if name not in allowed:
+            return _unknown(name, allowed, path, root)
+    if kind.tag_field is not None and value.get(kind.tag_field) != kind.tag and kind.tag_field in value:
+        return _wrong_choice(value[kind.tag_field], [kind.tag], _join(path, kind.tag_field))
+    for name, field in own.items():
+        if name not in value:
+            if field.required:
+                return f"'{_join(path, name)}' is missing: give {_article(field.type)}"
+            continue
+        if (problem := _problem(value[name], field.type, _join(path, name), root)) is not None:
+            return problem
+    return None
+
+
+def _member_with(names: Iterable[str], structs: list[inspect.StructType]) -> str:
+    """Which of several tables has one of these keys, in brackets."""
+    for member in structs:
+        for name in names:
+            if (found := nearest(name, [field.encode_name for field in member.fields])) is not None:
+                return f" ('{member.tag}' has the key '{found}')"
+    return ""
+
+
+def _of_union(value: Any, kind: inspect.UnionType, path: str, root: type[msgspec.Struct]) -> str | None:
+    structs = [member for member in kind.types if isinstance(member, inspect.StructType)]
+    if isinstance(value, Mapping) and len(structs) > 1:
+        field = structs[0].tag_field or ""
+        tags = [member.tag for member in structs]
+        if field not in value:
+            return f"'{_join(path, field)}' is missing: use {either(tags)}{_member_with(value, structs)}"
+        chosen = next((member for member in structs if member.tag == value[field]), None)
+        if chosen is None:
+            return _wrong_choice(value[field], tags, _join(path, field), structs)
+        return _of_struct(value, chosen, path, root)
+    problems = []
+    for member in kind.types:
+        if _fits(value, member):
+            problem = _problem(value, member, path, root)
+            if problem is None:
+                return None
+            problems.append(problem)
+    # A choice of words beside numbers: all of it is said.
+    simple = all(isinstance(m, inspect.LiteralType | inspect.IntType | inspect.FloatType) for m in kind.types)
+    return problems[0] if problems and not simple else _wrong(value, kind, path)
+
+
+def _unknown(name: str, allowed: list[str], path: str, root: type[msgspec.Struct]) -> str:
+    where = f"[{path}]" if path else "the file"
+    has = f"{where} has {listed(allowed)}"
+    keys = sorted(keys_of(root))
+    elsewhere = [key for key in keys if key.rsplit(".", 1)[-1] == name]
+    near = nearest(name, allowed)
+    if _join(path, name) in keys:
+        hint = ": it is a key of another kind of this table;"
+    elif near is not None:
+        hint = f"; did you mean '{_join(path, near)}'?"
+    elif elsewhere:
+        hint = f"; did you mean '{elsewhere[0]}'?"
+    else:
+        close = nearest(name, [key.rsplit(".", 1)[-1] for key in keys])
+        found = [key for key in keys if key.rsplit(".", 1)[-1] == close]
+        hint = f"; did you mean '{found[0]}'?" if found else ";"
+    return f"unknown key '{_join(path, name)}'{hint} {has}"
+
+
+def keys_of(kind: type[msgspec.Struct]) -> set[str]:
+    """Return all keys of a struct and of the structs in it, dotted."""
+    found: set[str] = set()
+    pending: list[tuple[str, inspect.Type]] = [("", inspect.type_info(kind))]
+    while pending:
+        path, own = pending.pop()
+        if isinstance(own, inspect.UnionType):
+            pending += [(path, member) for member in own.types]
+        elif isinstance(own, inspect.StructType):
+            found |= {_join(path, field.encode_name) for field in own.fields}
+            pending += [(_join(path, field.encode_name), field.type) for field in own.fields]
+    return found
+
+
+def _fits(value: Any, kind: inspect.Type) -> bool:
+    """Whether a value is of the sort that a type takes, its range aside."""
+    if isinstance(value, bool):
+        return isinstance(kind, inspect.BoolType | inspect.AnyType) or _is_literal(value, kind)
+    if isinstance(kind, inspect.StructType | inspect.DictType):
+        return isinstance(value, Mapping)
+    if isinstance(kind, inspect.IntType):
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(kind, inspect.FloatType):
+        return isinstance(value, int | float)
+    if isinstance(kind, inspect.LiteralType):
+        return isinstance(value, tuple({type(choice) for choice in kind.values}))
+    if isinstance(kind, inspect.VarTupleType | inspect.TupleType | inspect.ListType):
+        return isinstance(value, list | tuple)
+    if isinstance(kind, inspect.StrType):
+        return isinstance(value, str)
+    if isinstance(kind, inspect.UnionType):
+        return any(_fits(value, member) for member in kind.types)
+    if isinstance(kind, inspect.NoneType):
+        return value is None
+    # Types that no table of ours has are msgspec's to judge.
+    return not isinstance(kind, inspect.BoolType)
+
+
+def _is_literal(value: Any, kind: inspect.Type) -> bool:
+    return isinstance(kind, inspect.LiteralType) and _chosen(value, kind)
+
+
+def _chosen(value: Any, kind: inspect.LiteralType) -> bool:
+    return any(value == choice and type(value) is type(choice) for choice in kind.values)
+
+
+def _within(value: float, kind: inspect.IntType | inspect.FloatType) -> bool:
+    return (
+        not math.isnan(value)
+        and (kind.gt is None or value > kind.gt)
+        and (kind.ge is None or value >= kind.ge)
+        and (kind.lt is None or value < kind.lt)
+        and (kind.le is None or value <= kind.le)
+    )
+
+
+def _inside(value: Any, kind: inspect.Type, path: str) -> Iterator[tuple[Any, inspect.Type, str]]:
+    """The items of a list or a table with their types and paths."""
+    if isinstance(kind, inspect.VarTupleType | inspect.ListType):
+        yield from ((item, kind.item_type, f"{path}[{i}]") for i, item in enumerate(value))
+    elif isinstance(kind, inspect.TupleType) and len(value) == len(kind.item_types):
+        yield from ((*pair, f"{path}[{i}]") for i, pair in enumerate(zip(value, kind.item_types, strict=True)))
+    elif isinstance(kind, inspect.DictType):
+        yield from ((item, kind.value_type, _join(path, name)) for name, item in value.items())
+
+
+def _wrong(value: Any, kind: inspect.Type, path: str) -> str:
+    if isinstance(kind, inspect.LiteralType):
+        return _wrong_choice(value, kind.values, path)
+    hint = ""
+    members = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    if isinstance(value, str):
+        words = [str(word) for own in members if isinstance(own, inspect.LiteralType) for word in own.values]
+        hint = did_you_mean(value, words)
+        if any(isinstance(own, inspect.VarTupleType) for own in members):
+            hint = f"; write [{toml.value(value)}]"
+        elif _is_number(value) and any(isinstance(own, inspect.IntType | inspect.FloatType) for own in members):
+            hint = f"; write {value} without quotes"
+    return f"{path or 'the file'} = {_shown(value)}: expected {_article(kind)}{hint}"
+
+
+def _wrong_choice(value: Any, choices: Any, path: str, structs: list[inspect.StructType] | None = None) -> str:
+    hint = ""
+    if isinstance(value, str):
+        hint = did_you_mean(value, [str(choice) for choice in choices]) or _member_with([value], structs or [])
+    elif str(value) in choices:
+        hint = f'; write "{value}", with quotes'
+    return f"{path} = {_shown(value)}: use {either(choices)}{hint}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    text = toml.value(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _article(kind: inspect.Type) -> str:
+    """What is allowed, in words."""
+    if isinstance(kind, inspect.UnionType):
+        parts = [_article(member) for member in kind.types if not isinstance(member, inspect.NoneType)]
+        return " or ".join(dict.fromkeys(parts))
+    if isinstance(kind, inspect.LiteralType):
+        return either(kind.values)
+    if isinstance(kind, inspect.IntType | inspect.FloatType):
+        name = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
+        signs = ((">", kind.gt), (">=", kind.ge), ("<", kind.lt), ("<=", kind.le))
+        return " ".join([name, " and ".join(f"{sign} {bound:g}" for sign, bound in signs if bound is not None)]).strip()
+    if isinstance(kind, inspect.StructType):
+        names = [*([kind.tag_field] if kind.tag_field else []), *(field.encode_name for field in kind.fields)]
+        return f"a table with {listed(names, most=8)}"
+    if isinstance(kind, inspect.VarTupleType | inspect.ListType):
+        return f"a list of which each is {_article(kind.item_type)}"
+    if isinstance(kind, inspect.TupleType):
+        return f"a list of {len(kind.item_types)}: {', '.join(map(_article, kind.item_types))}"
+    if isinstance(kind, inspect.DictType):
+        return "a table"
+    return {inspect.StrType: "text", inspect.BoolType: "true or false"}.get(type(kind), "another value")
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
