@@ -65,11 +65,12 @@ def make_hostile(seed, length, *, streams=3, channels=2, missing=0.3, shuffled=1
 class Table:
     """Rows and a loop: what a Fleet is made of, without the model."""
 
-    def __init__(self, partition, order=None, *, reference=False, streams=3):
+    def __init__(self, partition, order=None, *, reference=False, streams=3, restart_after=0):
         self.layout = Layout(partition)
         order = order or Order()
-        built = None if reference else compiled_loop(Loop, self.layout, self.layout.width, order)
-        self.loop = built or ReferenceLoop(self.layout, order)
+        built = None if reference else compiled_loop(Loop, self.layout, self.layout.width, order, restart_after)
+        self.loop = built or ReferenceLoop(self.layout, order, restart_after)
+        self.restart_after = restart_after
         self.rows = np.tile(self.layout.blank, (streams, 1))
         self.slots = np.arange(streams)
 
@@ -87,7 +88,8 @@ class Table:
 
     def moved(self, partition, order=None):
         """The same streams in another table, from what a snapshot has."""
-        other = Table(partition, order, reference=isinstance(self.loop, ReferenceLoop), streams=len(self.slots))
+        reference, again = isinstance(self.loop, ReferenceLoop), self.restart_after
+        other = Table(partition, order, reference=reference, streams=len(self.slots), restart_after=again)
         other.rows[:] = self.rows
         for slot in self.slots.tolist():
             other.loop.hold(slot, self.loop.held(slot), int(self.rows[slot, Column.RIPE]))

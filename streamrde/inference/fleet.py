@@ -232,6 +232,17 @@ class Fleet:
         self._table.release(slots)
         return batch
 
+    def restart(self, streams: Iterable[str]) -> pa.RecordBatch:
+        """Begin the streams' time again: close their last windows and forget the times they have reached.
+
+        Each one's next sample is taken, whatever its time, and begins a segment. Window numbers go on, and so do the
+        states of a model that has them go on when a stream returns.
+        """
+        slots = self._find(streams)
+        closed = self._table.restart(slots)
+        self._table.changed[slots] = True
+        return self._batch(closed)
+
     def peek(self, streams: Iterable[str] | None = None, t: float | None = None) -> pa.RecordBatch:
         """Provisional predictions of streams (None: all), one each, as Predictor.peek; commits nothing.
 
@@ -254,7 +265,10 @@ class Fleet:
             raise ParameterError(f"idle={idle}: give a number of seconds, at least 0")
         time = self.event_time if now is None else float(check_time(now)[0])
         slots = self._find(None)
-        return self._end(slots[self._table.last(slots) < time - idle], keep=True)
+        last = self._table.last(slots)
+        # A stream whose time is to begin again has reached none.
+        waits = (last == -np.inf) & self._table.started(slots)
+        return self._end(slots[(last < time - idle) & ~waits], keep=True)
 
     def snapshot(self, streams: Iterable[str] | None = None) -> dict[str, bytes]:
         """The whole state of each stream (None: all), by name; Predictor.restore reads one too."""
@@ -263,11 +277,15 @@ class Fleet:
     def _snapshots(self, slots: Slots) -> dict[str, bytes]:
         return {name: self._table.snapshot(slot) for slot, name in zip(slots.tolist(), self._names(slots), strict=True)}
 
-    def restore(self, snapshots: Mapping[str, bytes]) -> None:
+    def restore(self, snapshots: Mapping[str, bytes], *, repeats: int = 0) -> None:
         """Put streams back to where they were when `snapshot` was called, beside those that are live.
 
         For `checkpoint` they are unchanged until they next take a row.
 
+        Args:
+            snapshots: by the streams' names.
+            repeats: rows that each stream may get a second time, from a source that sends again what was not
+                acknowledged: so many late rows say nothing about its clock.
         Raises:
             SnapshotError: one is damaged, or belongs to another model; then none is restored.
         """
@@ -275,6 +293,8 @@ class Fleet:
         slots, _ = self._table.add(pa.array(list(states), pa.string()))
         for slot, values in zip(slots.tolist(), states.values(), strict=True):
             self._table.restore(slot, values)
+            if repeats:
+                self._table.rows[slot, Column.REFUSED] = -repeats
             self._time = max(self._time, values[Column.TOP])
 
     def checkpoint(self) -> Changes:

@@ -25,7 +25,7 @@ Feature: TypeAlias = Literal["state", "logsignature"]
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model is stepped; none of it changes a prediction, but for `on_range`."""
+    """How a model is stepped; none of it changes a prediction, but for `on_range` and `restart_after`."""
 
     stepper: Any = None
     """A Stepper; None: the fastest there is for the model."""
@@ -40,12 +40,16 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """Tell of every window how far it lies outside of training, and watch the streams for drift."""
     features: tuple[Feature, ...] = ()
     """What else to tell of every window."""
+    restart_after: int = 0
+    """Late samples in a row with which a stream's time begins again, in a new segment; 0: never."""
 
     def __post_init__(self) -> None:
         if self.on_range not in ("keep", "reset"):
             raise ParameterError(f"on_range={self.on_range!r}: use 'keep' or 'reset'")
         if not (isinstance(self.threads, int) and self.threads >= 1):
             raise ParameterError(f"threads={self.threads!r}: use a whole number, at least 1")
+        if not (isinstance(self.restart_after, int) and self.restart_after >= 0):
+            raise ParameterError(f"restart_after={self.restart_after!r}: use a whole number of samples, or 0 for never")
         if set(self.features) - {"state", "logsignature"} or len(set(self.features)) < len(self.features):
             raise ParameterError(f"features={self.features!r}: use 'state', 'logsignature', both, or none")
 

@@ -31,6 +31,9 @@ from streamrde.windowing.ordering import Fault
 from streamrde.windowing.policies import Every
 from streamrde.windowing.rows import COUNTS, Column, Layout
 
+# Columns with which rows began before snapshots said how many there were.
+_COLUMNS_BEFORE = 21
+
 Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
 OnFault: TypeAlias = Literal["error", "drop"]
@@ -69,6 +72,8 @@ class SnapshotHeader(msgspec.Struct, frozen=True, tag="stream", tag_field="kind"
     stream: str
     model: str
     """Fingerprint of the bundle."""
+    columns: int = _COLUMNS_BEFORE
+    """Fixed columns with which the row begins; later versions append to them."""
 
 
 class StreamTable:
@@ -89,13 +94,16 @@ class StreamTable:
         # Windows of fixed length show when they are cut short; of others it is the stream's last one.
         self._fixed = isinstance(header.windows, Every)
         order = order or Order()
-        self.loop = compiled_loop(Loop, layout, self.states.stop, order) or ReferenceLoop(layout, order)
+        again = serving.restart_after
+        self.loop = compiled_loop(Loop, layout, self.states.stop, order, again) or ReferenceLoop(layout, order, again)
         self.rows = np.empty((0, self.states.stop))
         self.changed = np.zeros(0, dtype=bool)
         """By slot: whether a stream's state changed since it was last saved."""
         self.names = StreamNames()
         self.unused = Unused(np.empty(0, np.intp), np.empty(0, np.int64))
         """Of the last push."""
+        self.restarted: Slots = np.empty(0, np.intp)
+        """Rows of the last push with which their stream's time began again."""
         self.predecessors: set[str] = set()
         """Fingerprints of models whose snapshots this one goes on with; see `Fleet.swap`."""
 
@@ -144,6 +152,10 @@ class StreamTable:
         """Latest time of each stream's samples; -inf where there is none."""
         return np.asarray(self.rows[slots, Column.TOP])
 
+    def started(self, slots: Slots) -> NDArray[np.bool_]:
+        """Which of the streams had a sample on their path."""
+        return np.asarray(self.rows[slots, Column.STARTED] > 0)
+
     def progress(self, slots: Slots) -> Floats:
         """What changes in a stream's row when time alone passes, (slots, 2)."""
         return self.rows[slots[:, None], [[Column.WINDOW, Column.HELD]]]
@@ -166,7 +178,9 @@ class StreamTable:
         if len(taken) == len(Refusal._fields):
             raise self._refused(Refusal(*taken), slots, t, x)
         taken = Taken(*taken)
-        self.unused = Unused(taken.unused, taken.fault)
+        restarted = taken.fault == Fault.RESTARTED
+        self.restarted = taken.unused[restarted]
+        self.unused = Unused(taken.unused[~restarted], taken.fault[~restarted])
         return self._tell(self._take(taken))
 
     def advance(self, slots: Slots, t: Floats) -> Closed:
@@ -181,6 +195,13 @@ class StreamTable:
         taken = Taken(*self.loop.flush(self.rows, slots))
         closed = self._take(taken, None if self._fixed else _lasts(taken.slot))
         return closed if self.header.emit == "every" else self._last(slots, closed)
+
+    def restart(self, slots: Slots) -> Closed:
+        """End the streams' segments and forget the times they have reached, as after a gap of unknown length."""
+        closed = self._take(Taken(*self.loop.flush(self.rows, slots)))
+        self.rows[slots, Column.REFUSED] = 0
+        self.rows[slots[:, None], [[Column.ORDERED, Column.TOP]]] = -np.inf
+        return self._tell(closed)
 
     def reset(self, slots: Slots) -> None:
         """Make streams as new; what they counted is forgotten too."""
@@ -217,7 +238,7 @@ class StreamTable:
 
     def snapshot(self, slot: int) -> bytes:
         """The stream's row and held samples with a header that says what they belong to."""
-        header = SnapshotHeader(self.names[slot], self.bundle.fingerprint)
+        header = SnapshotHeader(self.names[slot], self.bundle.fingerprint, len(Column))
         return snapshots.pack(header, np.append(self.rows[slot], self.loop.held(slot)))
 
     def read_snapshot(self, data: bytes) -> tuple[str, Floats]:
@@ -229,6 +250,8 @@ class StreamTable:
                 f"{self.bundle.fingerprint[:12]}: restore it with the model it was taken from"
             )
         width = len(self._blank)
+        # Of a later version it has too many values, which is said below.
+        values = np.insert(values, min(header.columns, len(values)), np.zeros(max(len(Column) - header.columns, 0)))
         held, ripe = values[[Column.HELD, Column.RIPE]] if len(values) > Column.RIPE else (-1, 0)
         values = self._with_drift(values, held)
         if len(values) != width + held * self._entry or not (0 <= ripe <= held and ripe == ripe // 1):

@@ -24,13 +24,14 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     Partition partition{};
     Order order{};
     int counts, elapsed, policy, epoch, hold, carry, resumes, duplicates, merge;
-    long long n, wait_samples, lateness_samples, max_held;
+    long long n, wait_samples, lateness_samples, max_held, restart_after;
     PyObject *indices, *bounds, *initial;
-    if (!PyArg_ParseTuple(arguments, "(nnnn)(ippi)OOO(idpLdp)(ddpp)(Ld)(dLLip)", &layout.width, &layout.x, &layout.seen,
+    if (!PyArg_ParseTuple(arguments, "(nnnn)(ippi)OOO(idpLdp)(ddpp)(Ld)(dLLipL)", &layout.width, &layout.x, &layout.seen,
                           &layout.signature, &layout.channels, &counts, &elapsed, &layout.depth, &indices, &bounds,
                           &initial, &policy, &partition.length, &epoch, &n, &partition.min_seconds, &hold,
                           &partition.longest_gap, &partition.holds, &carry, &resumes, &wait_samples, &partition.wait_seconds,
-                          &order.lateness, &lateness_samples, &max_held, &duplicates, &merge))
+                          &order.lateness, &lateness_samples, &max_held, &duplicates, &merge,
+                          &restart_after))
         return -1;
     PyArrayObject* words = checked(indices, NPY_INTP, 1, "indices");
     PyArrayObject* limits = words ? checked(bounds, NPY_DOUBLE, 1, "limits") : nullptr;
@@ -63,6 +64,7 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     order.max_held = max_held;
     order.duplicates = static_cast<Duplicates>(duplicates);
     order.merge = merge != 0;
+    order.restart_after = restart_after;
     const auto* limit = static_cast<const double*>(PyArray_DATA(limits));
     const auto* fill = static_cast<const double*>(PyArray_DATA(fills));
     try {

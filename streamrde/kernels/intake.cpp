@@ -86,7 +86,8 @@ bool Loop::holds(const double* rows, const std::int64_t* slots, std::ptrdiff_t c
 }
 
 double Loop::reached_edge(const double* row) const {
-    if (row[started] == 0) return -std::numeric_limits<double>::infinity();
+    const double never = -std::numeric_limits<double>::infinity();
+    if (row[started] == 0 || row[ordered] == never) return never;
     const double reached = row[t0] + row[cursor];
     return reached - edge_tolerance(row[t0], reached);
 }
@@ -222,6 +223,14 @@ void Loop::end_intake(Stream& stream, Held& held) {
     count(stream.row, held);
 }
 
+void Loop::restart(Stream& stream) {
+    double* row = stream.row;
+    if (held_[stream.slot]) end_intake(stream, *held_[stream.slot]);
+    if (row[started] != 0 && row[paused] == 0) end(stream);
+    row[paused] = 1;
+    row[ordered] = row[top] = -std::numeric_limits<double>::infinity();
+}
+
 void Loop::pop(Stream& stream, Held& held) {
     // The sample stays where it is until it is settled, which does not touch what waits.
     const double* entry = held.waiting.at(0);
@@ -232,7 +241,7 @@ void Loop::pop(Stream& stream, Held& held) {
 void Loop::settle(Stream& stream, double t, const double* x) {
     double* row = stream.row;
     const int channels = layout_.channels;
-    const bool opens = row[ordered] == -std::numeric_limits<double>::infinity();
+    const bool opens = row[started] == 0 && row[ordered] == -std::numeric_limits<double>::infinity();
     const bool breaks = !opens && (row[paused] != 0 || t - row[ordered] > partition_.longest_gap);
     Held* own = held_[stream.slot].get();
     if (breaks && own) {

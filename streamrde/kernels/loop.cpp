@@ -46,7 +46,10 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
             i = stream.cause = indices[k];
         }
         Refusal refusal = take(stream, t[i], x + i * layout_.channels);
-        if (refusal.fault == Fault::none) continue;
+        if (refusal.fault == Fault::none) {
+            stream.row[refused] = 0;
+            continue;
+        }
         if (!drop && !(refusal.fault == Fault::duplicate && order_.duplicates != Duplicates::error)) {
             refusal.row = i;
             fold_run(scratch.run);
@@ -55,7 +58,16 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
         const Column counter = refusal.fault == Fault::rejected ? rejected
                                : refusal.fault == Fault::late   ? late
                                                                 : duplicate;
-        stream.row[counter] += 1;
+        stream.row[refused] += 1;
+        if (order_.restart_after > 0 && refusal.fault == Fault::late &&
+            stream.row[refused] >= static_cast<double>(order_.restart_after)) {
+            restart(stream);
+            take(stream, t[i], x + i * layout_.channels);
+            stream.row[refused] = 0;
+            refusal.fault = Fault::restarted;
+        } else {
+            stream.row[counter] += 1;
+        }
         closed.unused.push_back(i);
         closed.fault.push_back(static_cast<std::int64_t>(refusal.fault));
     }

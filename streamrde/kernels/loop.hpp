@@ -19,7 +19,7 @@ namespace streamrde {
 // First columns of a stream's row; see windowing/rows.py.
 enum Column {
     started, t0, last, cursor, window, filled, start, first, begun, begins, taken, ordered, top, paused, held, ripe,
-    samples, late, duplicate, rejected, merged, columns
+    samples, late, duplicate, rejected, merged, refused, columns
 };
 
 // Pieces that wait to be folded, at most; the kernels cut longer runs too.
@@ -62,12 +62,13 @@ struct Order {
     std::int64_t lateness_samples, max_held;
     Duplicates duplicates;
     bool merge;
+    std::int64_t restart_after;  // late rows in a row with which a stream's time begins again; 0: never
 
     bool strict() const { return merge || duplicates == Duplicates::last; }
     bool holds() const { return lateness > 0 || lateness_samples > 0 || strict(); }
 };
 
-enum class Fault : int { none = 0, rejected, late, duplicate };
+enum class Fault : int { none = 0, rejected, late, duplicate, restarted };
 
 struct Refusal {
     Fault fault = Fault::none;
@@ -181,6 +182,8 @@ private:
     Refusal repeat(double* row, double* entry, const double* x) const;
     void release(Stream& stream, Held& held, double time);
     void end_intake(Stream& stream, Held& held);
+    // Ends the stream's segment and forgets the times it has reached.
+    void restart(Stream& stream);
     void pop(Stream& stream, Held& held);
     void settle(Stream& stream, double t, const double* x);
     void fill_back(const double* row, Queue& pending, int channel) const;

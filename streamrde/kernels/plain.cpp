@@ -9,7 +9,7 @@
 namespace streamrde {
 
 bool Loop::plain(const double* row) const {
-    if (row[started] == 0 || row[paused] != 0 || row[held] != 0) return false;
+    if (row[started] == 0 || row[paused] != 0 || row[held] != 0 || row[refused] != 0) return false;
     if (partition_.hold) return true;
     for (int i = 0; i < layout_.channels; ++i)
         if (row[layout_.seen + i] == 0) return false;

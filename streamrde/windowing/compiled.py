@@ -16,12 +16,15 @@ from streamrde.windowing.rows import Layout
 _DUPLICATES = ("error", "first", "last")
 
 
-def compiled_loop(kind: type[Any] | None, layout: Layout, width: int, order: Order) -> Any | None:
+def compiled_loop(
+    kind: type[Any] | None, layout: Layout, width: int, order: Order, restart_after: int = 0
+) -> Any | None:
     """The compiled twin of `ReferenceLoop`; None where it was not built, or does not know the window policy.
 
     Args:
         kind: `kernels.Loop`.
         width: columns of the table's rows, at least those of the layout.
+        restart_after: late rows in a row with which a stream's time begins again; 0: never.
     """
     partition = layout.partition
     windows, missing = partition.windows, partition.missing
@@ -50,5 +53,6 @@ def compiled_loop(kind: type[Any] | None, layout: Layout, width: int, order: Ord
             order.max_held,
             _DUPLICATES.index(order.duplicates),
             order.merge,
+            restart_after,
         ),
     )

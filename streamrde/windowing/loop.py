@@ -46,7 +46,7 @@ class Taken(NamedTuple):
     row: Slots
     """Row that closed it; the place in `slots` where time or the end did."""
     unused: Slots
-    """Rows that were not used, (unused,)."""
+    """Rows that were not used, (unused,), and those with which a stream's time began again."""
     fault: NDArray[np.int64]
     """Why, a `Fault` each, (unused,)."""
 
@@ -75,9 +75,10 @@ class Held:
 class ReferenceLoop:
     """Carries rows of samples through rows of state."""
 
-    def __init__(self, layout: Layout, order: Order) -> None:
+    def __init__(self, layout: Layout, order: Order, restart_after: int = 0) -> None:
         self._layout = layout
         self._ordering = Ordering(layout, order)
+        self._restart_after = restart_after
         self._settling = Settling(layout)
         self._held: dict[int, Held] = {}
 
@@ -99,11 +100,20 @@ class ReferenceLoop:
             row, held = rows[slot], self._held.setdefault(slot, Held())
             fault, column, bound = self._ordering.take(row, held.waiting, time, x[i], self._onto(walk, row, slot, held))
             self._count(row, held)
-            if fault:
+            if not fault:
+                row[Column.REFUSED] = 0
+            else:
                 if before is not None and not (fault == Fault.DUPLICATE and forgiven):
                     self._put_back(rows, before)
                     return Refusal(int(fault), i, column, bound)
-                row[fault.column] += 1
+                row[Column.REFUSED] += 1
+                if 0 < self._restart_after <= row[Column.REFUSED] and fault == Fault.LATE:
+                    self._restart(walk, row, slot, held)
+                    self._ordering.take(row, held.waiting, time, x[i], self._onto(walk, row, slot, held))
+                    self._count(row, held)
+                    row[Column.REFUSED], fault = 0, Fault.RESTARTED
+                else:
+                    row[fault.column] += 1
                 unused.append((i, int(fault)))
         return self._taken(walk, unused)
 
@@ -127,17 +137,25 @@ class ReferenceLoop:
         walk = Walk(self._layout)
         for i, slot in enumerate(slots.tolist()):
             walk.cause = i
-            row, held = rows[slot], self._held.setdefault(slot, Held())
-            settle = self._onto(walk, row, slot, held)
-            while held.waiting:
-                entry = held.waiting.pop(0)
-                settle(float(entry[0]), entry[1 : 1 + self._layout.partition.channels])
-            self._settling.complete(row, held.pending, partial(walk.take, row, slot), all_of_them=True)
-            self._count(row, held)
-            if row[Column.STARTED] and not row[Column.PAUSED]:
-                walk.end(row, slot)
-                row[Column.PAUSED] = 1
+            self._end(walk, rows[slot], slot, self._held.setdefault(slot, Held()))
         return self._taken(walk)
+
+    def _end(self, walk: Walk, row: Floats, slot: int, held: Held) -> None:
+        settle = self._onto(walk, row, slot, held)
+        while held.waiting:
+            entry = held.waiting.pop(0)
+            settle(float(entry[0]), entry[1 : 1 + self._layout.partition.channels])
+        self._settling.complete(row, held.pending, partial(walk.take, row, slot), all_of_them=True)
+        self._count(row, held)
+        if row[Column.STARTED] and not row[Column.PAUSED]:
+            walk.end(row, slot)
+            row[Column.PAUSED] = 1
+
+    def _restart(self, walk: Walk, row: Floats, slot: int, held: Held) -> None:
+        """End the stream's segment and forget the times it has reached."""
+        self._end(walk, row, slot, held)
+        row[Column.PAUSED] = 1
+        row[[Column.ORDERED, Column.TOP]] = -np.inf
 
     def pass_time(self, rows: Floats, slots: Slots, t: Floats) -> Taken:
         """Close what ends by time t, (n,), whatever lateness says; held samples stay where they are."""

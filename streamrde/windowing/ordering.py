@@ -33,6 +33,8 @@ class Fault(IntEnum):
     """Before a sample that was taken, or before a window edge that was closed."""
     DUPLICATE = 3
     """At the time of another sample."""
+    RESTARTED = 4
+    """Used all the same: so many came late in a row that the stream's time began again with it."""
 
     @property
     def column(self) -> Column:
@@ -69,7 +71,7 @@ class Ordering:
         if infinite.any():
             return Verdict(Fault.REJECTED, int(infinite.argmax()) + 1)
         ordered, edge = row[Column.ORDERED], -math.inf
-        if row[Column.STARTED]:
+        if row[Column.STARTED] and ordered > -math.inf:
             reached = row[Column.T0] + row[Column.CURSOR]
             edge = reached - edge_tolerance(self._length, row[Column.T0], reached)
         bound = float(max(ordered, edge))

@@ -65,6 +65,8 @@ class Column(IntEnum):
     DUPLICATE = 18
     REJECTED = 19
     MERGED = 20
+    REFUSED = 21
+    """Rows in a row that were not used, up to the latest."""
 
 
 COUNTS = slice(Column.SAMPLES, Column.MERGED + 1)

@@ -31,7 +31,7 @@ class Settling:
         """Take a sample whose turn has come: find its values, and pass on what is complete."""
         partition, layout, channels = self._partition, self._layout, len(x)
         ordered = row[Column.ORDERED]
-        first = ordered == -math.inf
+        first = not row[Column.STARTED] and ordered == -math.inf
         paused = bool(row[Column.PAUSED])
         breaks = not first and (paused or bool(t - ordered > partition.longest_gap))
         if breaks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from bundles import make_bundle, make_recording
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 import streamrde as sr
 import streamrde.errors
+from streamrde import snapshots
+from streamrde.windowing.rows import Column
 
 BUNDLE = make_bundle(interpolation="hold")
 NAMES = ["a", "b", "c"]
@@ -85,6 +88,23 @@ def test_a_swapped_model_goes_on_from_the_same_state():
     other.swap(new)
     assert after.equals(other.push(["a"] * 30, times[30:], values[30:]))
     assert not after.equals(fleet_of(old, before).push(["a"] * 30, times[30:], values[30:]))
+
+
+def test_a_snapshot_of_before_rows_said_how_many_columns_they_have_still_loads():
+    class Header(msgspec.Struct, tag="stream", tag_field="kind"):
+        stream: str
+        model: str
+
+    for order in (sr.Order(), sr.Order(lateness=2.0)):
+        fleet = sr.Fleet(BUNDLE, order=order, faults="drop")
+        t, x = make_recording(3, 30)
+        fleet.push(["a"] * 20, t[:20], x[:20])
+        values = fleet._table.read_snapshot(fleet.snapshot()["a"])[1]
+        old = snapshots.pack(Header("a", BUNDLE.fingerprint), np.delete(values, np.s_[21 : len(Column)]))
+        again = sr.Fleet(BUNDLE, order=order, faults="drop")
+        again.restore({"a": old})
+        assert again.snapshot() == fleet.snapshot()
+        assert again.push(["a"] * 10, t[20:], x[20:]).equals(fleet.push(["a"] * 10, t[20:], x[20:]))
 
 
 def fleet_of(bundle, snapshot):

@@ -48,10 +48,11 @@ seeds = st.integers(0, 2**32)
 
 
 @pytest.mark.skipif(kernels.Loop is None, reason="there are no compiled kernels")
-@given(partitions(tuple(BUILT_IN)), orders, seeds, st.sampled_from([None, 0.5]))
-def test_the_compiled_loop_is_the_references_twin(partition, order, seed, grid):
+@given(partitions(tuple(BUILT_IN)), orders, seeds, st.sampled_from([None, 0.5]), st.sampled_from([0, 2]))
+def test_the_compiled_loop_is_the_references_twin(partition, order, seed, grid, restart_after):
     slots, t, x = make_hostile(seed, 60, grid=grid)
-    compiled, reference = Table(partition, order), Table(partition, order, reference=True)
+    compiled = Table(partition, order, restart_after=restart_after)
+    reference = Table(partition, order, reference=True, restart_after=restart_after)
     for part in np.array_split(np.arange(len(t)), 3):
         for call in (
             lambda table, part=part: table.push(slots[part], t[part], x[part]),
@@ -67,12 +68,19 @@ def test_the_compiled_loop_is_the_references_twin(partition, order, seed, grid):
     assert compiled.state() == reference.state()
 
 
-@given(partitions(), orders, seeds, st.lists(st.integers(0, 70), max_size=5), st.sampled_from([None, 0.5]))
-def test_cuts_and_snapshots_change_nothing(partition, order, seed, cuts, grid):
+@given(
+    partitions(),
+    orders,
+    seeds,
+    st.lists(st.integers(0, 70), max_size=5),
+    st.sampled_from([None, 0.5]),
+    st.integers(0, 2),
+)
+def test_cuts_and_snapshots_change_nothing(partition, order, seed, cuts, grid, restart_after):
     slots, t, x = make_hostile(seed, 60, grid=grid)
-    whole = Table(partition, order)
+    whole = Table(partition, order, restart_after=restart_after)
     at_once = [whole.push(slots, t, x), whole.flush()]
-    table, parts = Table(partition, order), []
+    table, parts = Table(partition, order, restart_after=restart_after), []
     for part in np.split(np.arange(len(t)), sorted(cuts)):
         parts.append(table.push(slots[part], t[part], x[part]))
         table = table.moved(partition, order)
@@ -80,6 +88,25 @@ def test_cuts_and_snapshots_change_nothing(partition, order, seed, cuts, grid):
     assert table.state() == whole.state()
     for slot in range(3):
         assert windows_of(parts, slot) == windows_of(at_once, slot)
+
+
+@given(partitions(), orders, seeds, st.integers(1, 4))
+def test_a_stream_whose_clock_begins_again_goes_on_as_after_a_gap(partition, order, seed, after):
+    """From the late row that is one too many on, the stream is as one that never had another time."""
+    t, x = make_recording(seed, 40)
+    again = np.concatenate([1000.0 + t, t])
+    slots, x = np.zeros(len(again), np.intp), np.concatenate([x, x])
+    table = Table(partition, order, streams=1, restart_after=after)
+    taken = [table.push(slots, again, x), table.flush()]
+    lost = len(t) + after - 1
+    assert table.rows[0, COUNTS].tolist() == [len(again) - after + 1, after - 1, 0, 0, 0]
+    assert taken[0].unused.tolist() == list(range(len(t), len(t) + after))
+    assert taken[0].fault.tolist() == [Fault.LATE] * (after - 1) + [Fault.RESTARTED]
+    fresh = Table(partition, order, streams=1)
+    expected = windows_of([fresh.push(slots[lost:], again[lost:], x[lost:]), fresh.flush()], 0)
+    got = [window for window in windows_of(taken, 0) if window[2] < 1000.0]
+    assert [window[2:4] for window in got] == [window[2:4] for window in expected]
+    assert [window[0] for window in windows_of(taken, 0)] == list(range(len(windows_of(taken, 0))))
 
 
 @given(partitions(), orders, seeds)
