@@ -69,6 +69,25 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     labels: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether the one output is the probability of the second of two classes: the sigmoid of one logit."""
+        return self.task == "classification" and self.outputs == 1
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, "0", "1", ... where the model gives none; empty for regression."""
+        if self.task != "classification":
+            return ()
+        if self.is_binary and len(self.labels) == 1:
+            return (f"not {self.labels[0]}", self.labels[0])
+        return self.labels or tuple(str(i) for i in range(max(2, self.outputs)))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, one each; empty where the model gives none."""
+        return self.labels[-1:] if self.is_binary else self.labels
+
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything about a model that is not a tensor."""
@@ -105,7 +124,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gap: Gap | None = None
     task: Task = "regression"
     labels: tuple[str, ...] = ()
-    """Classes (classification) or names of the targets (regression), one per output; may be empty."""
+    """Classes (classification) or names of the targets (regression), one per output; may be empty. A classification
+    with one output, a logit, has two classes: its output is the probability of the second."""
     units: tuple[str, ...] = ()
     """Units of the targets (regression), one per output; may be empty."""
     heads: tuple[Head, ...] = ()
@@ -164,7 +184,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             where = f"head '{head.name}': " if head.name else ""
             for name in ("labels", "units"):
                 values = getattr(head, name)
-                if values and len(values) != head.outputs:
+                if head.is_binary and name == "labels":
+                    if len(values) > 2:
+                        raise ParameterError(
+                            f"{where}labels has {len(values)} entries and outputs=1: one logit parts two classes; "
+                            "give two labels, the second being the one whose probability it is, or one output per class"
+                        )
+                elif values and len(values) != head.outputs:
                     raise ParameterError(
                         f"{where}{name} has {len(values)} entries and outputs={head.outputs}: one per output, or none"
                     )
@@ -188,6 +214,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"first_stage={self.first_stage!r}, substeps={self.substeps!r}: field 'linear' is stepped exactly; "
                 "leave them at 'own' and 1"
             )
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, one each; empty where the model gives none, or has heads."""
+        return () if self.heads else self.parts[0].output_names
 
     @property
     def parts(self) -> tuple[Head, ...]:
@@ -259,7 +290,8 @@ class Bundle:
 
     A stream's path is ``(t - t0, x)``. The initial state is ``z0 = initial.weight ((x0 - x0.shift) * x0.scale) +
     initial.bias``; a window's log-signature enters the field as ``l * logsig.scale``; an output leaves as
-    ``activation(readout.weight z + readout.bias)``, for regression times `output.scale` plus `output.shift`. Where the
+    ``activation(readout.weight z + readout.bias)``, for regression times `output.scale` plus `output.shift`, for
+    classification through softmax, or through the sigmoid where there is one output. Where the
     header says so, the state decays by the rates `decay` per second, and was between `range.low` and `range.high` in
     training, and the tensors `novelty.*` say how its windows were distributed (see inference.novelty).
 

@@ -163,6 +163,8 @@ _EMITTED = {"every": "after every window", "last": "when the stream ends"}
 
 def _outputs(head: Head) -> str:
     units = head.units or ("",) * head.outputs
+    if head.is_binary:
+        return f"probability of {head.classes[1]} (of {head.classes[0]} and {head.classes[1]})"
     if not head.labels:
         return str(head.outputs)
     return ", ".join(f"{label} ({unit})" if unit else label for label, unit in zip(head.labels, units, strict=True))

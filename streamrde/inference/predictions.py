@@ -24,7 +24,8 @@ class Prediction:
         stream: name of the stream.
         window: number of the window in its stream, from 0.
         t_start, t_end: the window's edges, in the time of the samples, seconds.
-        value: class probabilities or regression targets, (outputs,), in the model's dtype.
+        value: class probabilities or regression targets, (outputs,), in the model's dtype. A classification with one
+            output has the probability of its second class.
         labels: names of the outputs; empty where the model has none.
         label: the most probable class; None for regression, and for a model with several heads.
         flag: "out_of_range" where the state left the range it had in training, "not_finite" where it is not finite;
@@ -96,7 +97,7 @@ class Closed(NamedTuple):
 
     def predictions(self, names: StreamNames, header: Header, *, provisional: bool = False) -> list[Prediction]:
         """One Prediction per window."""
-        labels = () if header.heads else class_labels(header.parts[0])
+        labels = () if header.heads else header.parts[0].classes
         return [
             Prediction(
                 name,
@@ -104,8 +105,8 @@ class Closed(NamedTuple):
                 float(t_start),
                 float(t_end),
                 value,
-                header.labels,
-                labels[int(value.argmax())] if labels else None,
+                header.output_names,
+                labels[int(most_probable(value))] if labels else None,
                 FLAGS[flag],
                 None if np.isnan(error) else float(error),
                 None if np.isnan(novelty) else float(novelty),
@@ -136,9 +137,9 @@ class Closed(NamedTuple):
             pa.FixedSizeListArray.from_arrays(pa.array(self.value.ravel()), header.outputs),
         ]
         for head, own in _slices(header):
-            labels = class_labels(head)
+            labels = head.classes
             if labels:
-                columns.append(pa.array([labels[i] for i in self.value[:, own].argmax(axis=1)], pa.string()))
+                columns.append(pa.array([labels[i] for i in most_probable(self.value[:, own])], pa.string()))
         columns += [
             pa.array([FLAGS[flag] for flag in self.flag], pa.string()),
             pa.array(self.error, pa.float64(), from_pandas=True),
@@ -164,16 +165,17 @@ def _slices(header: Header) -> Iterator[tuple[Head, slice]]:
 def _by_head(value: NDArray[np.floating], header: Header) -> dict[str, HeadPrediction]:
     found = {}
     for head, own in _slices(header):
-        labels, part = class_labels(head), value[own]
-        found[head.name] = HeadPrediction(part, labels[int(part.argmax())] if labels else None)
+        labels, part = head.classes, value[own]
+        found[head.name] = HeadPrediction(part, labels[int(most_probable(part))] if labels else None)
     return found
 
 
-def class_labels(head: Head) -> tuple[str, ...]:
-    """Names of the classes, "0", "1", ... where the model gives none; empty for regression."""
-    if head.task != "classification":
-        return ()
-    return head.labels or tuple(str(i) for i in range(head.outputs))
+def most_probable(value: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Return the number of the most probable class, (..., outputs) -> (...).
+
+    One output is the probability of the second of two classes.
+    """
+    return np.asarray(value[..., 0] > 0.5 if value.shape[-1] == 1 else value.argmax(axis=-1), dtype=np.intp)
 
 
 def prediction_schema(
@@ -189,7 +191,7 @@ def prediction_schema(
     "heads".
     """
     dtype = pa.float32() if header.dtype == "float32" else pa.float64()
-    metadata = {"outputs": msgspec.json.encode(header.labels), "units": msgspec.json.encode(header.units)}
+    metadata = {"outputs": msgspec.json.encode(header.output_names), "units": msgspec.json.encode(header.units)}
     if header.heads:
         metadata["heads"] = msgspec.json.encode(header.heads)
     fields = [

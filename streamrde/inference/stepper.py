@@ -141,11 +141,15 @@ class Ends:
     def predicted(self, value: Array) -> Array:
         """Readouts (n, outputs) as probabilities, or in the targets' units."""
         shift, scale = self._output
-        parts, begin = [], 0
+        parts: list[Array] = []
+        begin = 0
         for head in self.header.parts:
             own = slice(begin, begin := begin + head.outputs)
             part = value[:, own]
-            if head.task == "classification":
+            if head.is_binary:
+                with np.errstate(over="ignore"):
+                    parts.append(1 / (1 + np.exp(-part)))
+            elif head.task == "classification":
                 exponentials = np.exp(part - part.max(axis=1, keepdims=True))
                 parts.append(exponentials / exponentials.sum(axis=1, keepdims=True))
             else:
@@ -202,24 +206,29 @@ class ArrayStepper(Ends):
         drift = self._field.drift(own)
         first_drift = None if first is None else self._field.drift(first)
 
-        def solve(substeps: int) -> Array:
+        def solve(substeps: int, first_drift: Any) -> Array:
             fading = None if decay is None else lambda share: np.exp(decay * self.dtype.type(-seconds * share))
             return np.asarray(
                 log_ode_step(z, drift, header.solver, first_drift=first_drift, substeps=substeps, fading=fading)
             )
 
+        # A first stage that sees the window before lowers the order of the step. The finer step of the comparison
+        # therefore sees its own window only: it converges at the solver's order, to what the step is to come near.
         power = 2.0 ** TABLEAUX[header.solver].order
         if header.substeps != "auto":
-            coarse = solve(header.substeps)
-            error = step_error(coarse, solve(2 * header.substeps)) * power / (power - 1) if estimate else 0.0
+            coarse = solve(header.substeps, first_drift)
+            error = step_error(coarse, solve(2 * header.substeps, None)) * power / (power - 1) if estimate else 0.0
             return coarse, float(error)
-        coarse, n = solve(1), 2
+        coarse, n = solve(1, None), 2
         while True:
-            fine = solve(n)
+            fine = moved = solve(n, None)
             error = step_error(coarse, fine) / (power - 1)
+            if first_drift is not None:
+                moved = solve(n, first_drift)
+                error = error + step_error(moved, fine)
             # NaN is accepted: more steps would not mend it.
             if not error > header.tolerance or 2 * n > MOST_SUBSTEPS:
-                return fine, float(error)
+                return moved, float(error)
             coarse, n = fine, 2 * n
 
 
@@ -258,7 +267,7 @@ class CompiledStepper(Ends):
             MOST_SUBSTEPS,
         )
         heads: tuple[Head, ...] = header.parts
-        self._one_classifier = len(heads) == 1 and heads[0].task == "classification"
+        self._one_classifier = len(heads) == 1 and heads[0].task == "classification" and not heads[0].is_binary
 
     def initial(self, x0: Floats) -> Array:
         """See Stepper."""

@@ -150,7 +150,7 @@ struct Solver {
     Numbers<T> memory;
     T *stage, *slopes, *hidden, *other, *factors;
     const T* matrices = nullptr;
-    const T* first = nullptr;  // of the first stage; null: matrices
+    const T* first = nullptr;  // of the window before; null: there is none
     const double* logsig = nullptr;  // the first number of each is the window's duration
     int count = 0;
 
@@ -229,15 +229,15 @@ struct Solver {
         }
     }
 
-    // z over the window in `substeps` steps.
-    void solve(T* z, int substeps) {
+    // z over the window in `substeps` steps, whose very first stage is by the matrices `begin`; null: by the window's own.
+    void solve(T* z, int substeps, const T* begin) {
         const Tableau& tableau = model.tableau;
         const double h = 1.0 / substeps;
         if (model.decay.size()) decay(h);
         for (int n = 0; n < substeps; ++n) {
             for (int i = 0; i < tableau.stages; ++i) {
                 combine(stage, z, tableau.node[i], tableau.stage[i], i, h);
-                field(stage, slopes + i * group * row, n == 0 && i == 0 && first ? first : matrices);
+                field(stage, slopes + i * group * row, n == 0 && i == 0 && begin ? begin : matrices);
             }
             combine(z, z, tableau.nodes, tableau.weight, tableau.stages, h);
         }
@@ -283,11 +283,13 @@ void step(const Model<T>& model, const Steps<T>& steps) {
     const std::size_t rows = static_cast<std::size_t>(group) * padded<T>(hidden);
     Solver<T> solver(model);
     const std::size_t matrices_size = block * model.contracted;
-    T* matrices = buffer<T>(matrices_size * (steps.previous ? 2 : 1) + block * features + 3 * rows);
+    T* matrices = buffer<T>(matrices_size * (steps.previous ? 2 : 1) + block * features + 4 * rows);
     T* first = steps.previous ? matrices + matrices_size : nullptr;
     T* turned = matrices + matrices_size * (steps.previous ? 2 : 1);
     T* z = turned + (block * features + padding<T> - 1) / padding<T> * padding<T>;
-    T *coarse = z + rows, *fine = coarse + rows;
+    T *coarse = z + rows, *fine = coarse + rows, *moved = fine + rows;
+    // A first stage that sees the window before lowers the order of the step. The finer step of a comparison therefore sees
+    // its own window only: it converges at the solver's order, to what the step is to come near.
     const double power = std::pow(2.0, model.tableau.order);
     for (std::ptrdiff_t begin = 0; begin < steps.count; begin += block) {
         const std::ptrdiff_t count = steps.count - begin < block ? steps.count - begin : block;
@@ -303,10 +305,10 @@ void step(const Model<T>& model, const Steps<T>& steps) {
             load_rows(solver, states, z);
             if (model.substeps) {
                 copy(solver, coarse, z);
-                solver.solve(coarse, model.substeps);
+                solver.solve(coarse, model.substeps, solver.first);
                 if (error) {
                     copy(solver, fine, z);
-                    solver.solve(fine, 2 * model.substeps);
+                    solver.solve(fine, 2 * model.substeps, nullptr);
                     for (int i = 0; i < solver.count; ++i)
                         error[i] = solver.distance(fine + i * solver.row, coarse + i * solver.row) * power / (power - 1);
                 }
@@ -316,18 +318,24 @@ void step(const Model<T>& model, const Steps<T>& steps) {
             bool accepted[group] = {};
             int open = solver.count;
             copy(solver, coarse, z);
-            solver.solve(coarse, 1);
+            solver.solve(coarse, 1, nullptr);
             for (int n = 2; open; n *= 2) {
                 copy(solver, fine, z);
-                solver.solve(fine, n);
+                solver.solve(fine, n, nullptr);
+                if (solver.first) {
+                    copy(solver, moved, z);
+                    solver.solve(moved, n, solver.first);
+                }
+                const T* result = solver.first ? moved : fine;
                 for (int i = 0; i < solver.count; ++i) {
                     if (accepted[i]) continue;
-                    const double estimate = solver.distance(fine + i * solver.row, coarse + i * solver.row) / (power - 1);
+                    double estimate = solver.distance(fine + i * solver.row, coarse + i * solver.row) / (power - 1);
+                    if (solver.first) estimate += solver.distance(fine + i * solver.row, moved + i * solver.row);
                     // NaN is accepted: more steps would not mend it.
                     accepted[i] = !(estimate > model.tolerance) || 2 * n > model.most_substeps;
                     if (!accepted[i]) continue;
                     --open;
-                    for (int c = 0; c < hidden; ++c) states[i * hidden + c] = fine[i * solver.row + c];
+                    for (int c = 0; c < hidden; ++c) states[i * hidden + c] = result[i * solver.row + c];
                     if (error) error[i] = estimate;
                 }
                 T* swap = coarse;

@@ -60,8 +60,9 @@ class NeuralRDE(nn.Module):
         names: names of the data channels; by default x1, x2, ...
         units: their units.
         fills: the value of each before it is first observed.
-        task: "regression" or "classification" (the outputs are then logits).
-        labels: names of the outputs.
+        task: "regression" or "classification" (the outputs are then logits). One output is the logit of the second of
+            two classes: train it with binary_cross_entropy_with_logits; its sigmoid is served.
+        labels: names of the outputs, or of the two classes of one logit.
         target_units: units of the outputs.
         heads: several predictions from one state; their outputs, one after the other, are `outputs`. `task`, `labels`
             and `target_units` are then theirs.
@@ -336,23 +337,28 @@ class NeuralRDE(nn.Module):
         """One member's states after a window, and the errors."""
         header = self.header
 
-        def solve(substeps: int) -> Tensor:
+        def solve(substeps: int, first_drift: Callable[[Tensor], Tensor] | None) -> Tensor:
             fading = None if decay is None else lambda share: torch.exp(-decay * seconds * share)
-            return log_ode_step(z, drift, header.solver, first_drift=first, substeps=substeps, fading=fading)  # type: ignore[no-any-return]
+            return log_ode_step(z, drift, header.solver, first_drift=first_drift, substeps=substeps, fading=fading)  # type: ignore[no-any-return]
 
+        # As in inference.stepper: the finer step of a comparison sees its own window only.
         power = 2 ** TABLEAUX[header.solver].order
         if header.substeps != "auto":
-            coarse = solve(header.substeps)
+            coarse = solve(header.substeps, first)
             if not estimate:
                 return coarse, torch.zeros_like(coarse[:, 0])
-            return coarse, _distance(coarse, solve(2 * header.substeps)) * power / (power - 1)
-        coarse, n = solve(1), 2
+            return coarse, _distance(coarse, solve(2 * header.substeps, None)) * power / (power - 1)
+        coarse, n = solve(1, None), 2
         accepted, error = coarse, torch.full_like(coarse[:, 0], torch.inf)
         done = torch.zeros(len(z), dtype=torch.bool, device=z.device)
         while True:
-            fine = solve(n)
-            accepted = torch.where(done[:, None], accepted, fine)
-            error = torch.where(done, error, _distance(coarse, fine) / (power - 1))
+            fine = moved = solve(n, None)
+            estimated = _distance(coarse, fine) / (power - 1)
+            if first is not None:
+                moved = solve(n, first)
+                estimated = estimated + _distance(moved, fine)
+            accepted = torch.where(done[:, None], accepted, moved)
+            error = torch.where(done, error, estimated)
             done = ~(error > header.tolerance)
             if bool(done.all()) or 2 * n > MOST_SUBSTEPS:
                 return accepted, error

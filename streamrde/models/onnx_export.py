@@ -79,6 +79,8 @@ class _Step(nn.Module):
         y, parts, begin = model.outputs(moved), [], 0
         for head in model.header.parts:
             part = y[:, begin : begin + head.outputs]
-            parts.append(part.softmax(dim=1) if head.task == "classification" else part)
+            if head.task == "classification":
+                part = part.sigmoid() if head.is_binary else part.softmax(dim=1)
+            parts.append(part)
             begin += head.outputs
         return moved, torch.cat(parts, dim=1)

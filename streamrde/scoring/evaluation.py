@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Head, Header
-from streamrde.inference.predictions import class_labels
+from streamrde.inference.predictions import most_probable
 from streamrde.inference.quality import classification_measures, regression_measures
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -38,7 +38,7 @@ class ClassificationEvaluation:
     def __init__(self, head: Head, outputs: slice, truth: tuple[str, ...]) -> None:
         self._outputs = outputs
         self._column = f"true_{truth[0]}"
-        self.labels = class_labels(head)
+        self.labels = head.classes
         self.confusion: NDArray[np.int64] = np.zeros((len(self.labels),) * 2, dtype=np.int64)
         """Windows by true class (rows) and predicted class (columns)."""
         self.unknown = 0
@@ -51,7 +51,9 @@ class ClassificationEvaluation:
         known = places.is_valid().to_numpy(zero_copy_only=False)
         true = places.fill_null(0).to_numpy()[known]
         value = _values(batch)[known, self._outputs]
-        predicted = value.argmax(axis=1)
+        predicted = most_probable(value)
+        if value.shape[1] == 1:
+            value = np.concatenate([1 - value, value], axis=1)
         np.add.at(self.confusion, (true, predicted), 1)
         self.unknown += int((~known).sum())
         smallest = np.finfo(value.dtype).tiny

@@ -167,6 +167,49 @@ def test_the_estimated_error_is_near_the_real_one(make, solver):
 
 
 @STEPPERS
+@pytest.mark.parametrize("nearness", [0.0, 0.02, 1.0])
+@pytest.mark.parametrize("substeps", [1, 4, "auto"])
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "rk4"])
+def test_the_estimated_error_is_near_the_real_one_where_the_first_stage_sees_the_window_before(
+    make, solver, substeps, nearness
+):
+    rng = np.random.default_rng(9)
+    z, logsigs, other = rng.normal(size=(6, 8)), *rng.normal(size=(2, 6, 14)) * 0.3
+    previous = logsigs + nearness * (other - logsigs)
+    given = {"dtype": "float64", "field": MLP(width=16, layers=2, activation="tanh")}
+    bundle = make_bundle(solver=solver, substeps=substeps, first_stage="previous", tolerance=1e-3, **given)
+    moved, errors = make(bundle).step_with_error(z, logsigs, previous)
+    assert moved.tobytes() == make(bundle).step(z, logsigs, previous).tobytes()
+    real = step_error(moved, make(make_bundle(solver="rk4", substeps=256, **given)).step(z, logsigs))
+    assert ((real / 2 < errors) & (errors < real * 4)).all()
+
+
+@STEPPERS
+def test_automatic_substeps_take_more_steps_where_the_first_stage_sees_the_window_before(make):
+    rng = np.random.default_rng(10)
+    z, (logsigs, previous) = rng.normal(size=(6, 8)), rng.normal(size=(2, 6, 14)) * 0.1
+    given = {"dtype": "float64", "field": MLP(width=16, layers=2, activation="tanh")}
+    bundle = make_bundle(substeps="auto", first_stage="previous", tolerance=2e-3, **given)
+    moved, errors = make(bundle).step_with_error(z, logsigs, previous)
+    assert (errors <= 2e-3).all()
+    exact = make(make_bundle(substeps=256, **given)).step(z, logsigs)
+    assert (step_error(moved, exact) <= 2e-3).all()
+    own = make(make_bundle(substeps=2, **given)).step(z, logsigs)
+    assert (step_error(own, exact) < 1e-4).all()  # a textbook step would have been content with two
+
+
+@STEPPERS
+def test_a_tolerance_that_cannot_be_kept_is_seen_in_the_error(make):
+    rng = np.random.default_rng(11)
+    z, (logsigs, previous) = rng.normal(size=(6, 8)), rng.normal(size=(2, 6, 14))
+    bundle = make_bundle(dtype="float64", substeps="auto", first_stage="previous", tolerance=1e-9)
+    moved, errors = make(bundle).step_with_error(z, logsigs, previous)
+    real = step_error(moved, make(make_bundle(dtype="float64", substeps=1024)).step(z, logsigs))
+    assert (real > 1e-6).all()
+    assert (errors > real / 1.5).all()
+
+
+@STEPPERS
 def test_automatic_substeps_keep_the_error_within_the_tolerance(make):
     rng = np.random.default_rng(4)
     z, logsigs = rng.normal(size=(8, 8)), rng.normal(size=(8, 14)) * np.geomspace(0.05, 0.7, 8)[:, None]
@@ -233,3 +276,19 @@ def test_a_linear_fields_step_is_its_exponential(block):
 def test_a_field_that_is_elsewhere_says_how_to_serve_it():
     with pytest.raises(ParameterError, match=r"TorchStepper\(model\)"):
         make_stepper(make_bundle(field=External(name="Mine")))
+
+
+@STEPPERS
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_logit_means_a_sigmoid(make, dtype):
+    bundle = make_bundle(outputs=1, labels=("well", "ill"), dtype=dtype)
+    z = np.random.default_rng(12).normal(size=(9, 8)).astype(dtype) * 5
+    z[0], z[1] = 1e4, -1e4
+    logits = z @ bundle.tensors["readout.weight"].T + bundle.tensors["readout.bias"]
+    value = make(bundle).output(z)
+    assert value.shape == (9, 1)
+    assert value.dtype == dtype
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(value, 1 / (1 + np.exp(-logits.astype(np.float64))), rtol=2e-5, atol=1e-30)
+    assert np.concatenate([make(bundle).output(z[i : i + 1]) for i in range(9)]).tobytes() == value.tobytes()
+    assert np.isnan(make(bundle).output(np.full((1, 8), np.nan, dtype))).all()

@@ -39,7 +39,7 @@ def inputs(bundle, count=7):
     return z, logsigs, previous
 
 
-@pytest.mark.parametrize("substeps", [2, "auto"])
+@pytest.mark.parametrize("substeps", [1, 2, "auto"])
 @pytest.mark.parametrize("first_stage", ["own", "previous"])
 def test_torchs_step_is_the_array_steppers(first_stage, substeps):
     bundle = make_bundle(first_stage=first_stage, substeps=substeps, tolerance=1e-2, decay=True, dtype="float64")
@@ -105,6 +105,16 @@ def test_onnxruntime_runs_the_step_without_torch(tmp_path, first_stage):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "4"
+
+
+def test_onnx_gives_one_logit_through_the_sigmoid(tmp_path):
+    bundle = make_bundle(field=sr.MLP(width=6, layers=1), depth=2, outputs=1, labels=("a", "b"))
+    export_onnx(NeuralRDE.from_bundle(bundle), tmp_path / "step.onnx")
+    z, logsigs, _ = inputs(bundle)
+    by_onnx = OnnxStepper(bundle, tmp_path / "step.onnx")
+    moved, output = by_onnx._run(["z_next", "output"], {"z": z, "logsig": logsigs})
+    np.testing.assert_allclose(output, by_onnx.output(moved), rtol=1e-5, atol=1e-6)
+    assert ((output > 0) & (output < 1)).all()
 
 
 @pytest.mark.parametrize("field", [sr.MLP(width=6, layers=1), sr.LogNCDE(width=6, layers=1)], ids=str)

@@ -116,3 +116,20 @@ def test_of_a_model_that_looks_ahead_it_is_said_what_the_truth_has_to_be(tmp_pat
     told = "truth: the model predicts 30 s ahead"
     assert told in CliRunner().invoke(app, [*command, "--evaluate", "u"]).output
     assert told not in CliRunner().invoke(app, command).output
+
+
+def test_one_logit_is_measured_as_the_probability_of_its_second_class(tmp_path):
+    model = make_model(tmp_path, outputs=1, labels=("x", "y"))
+    table = make_table()
+    source = write(table, tmp_path / "in" / "a.parquet")
+    found = sr.score(source, model, out=tmp_path / "out.parquet", truth=["kind"], jobs=1).evaluation
+    rows = [row | {"true": "xyz"[int(row["stream"][1:]) % 3]} for row in predict(model, table).values()]
+    known = [row for row in rows if row["true"] != "z"]
+    assert found["unknown"] == len(rows) - len(known)
+    assert found["labels"] == ["x", "y"]
+    assert found["accuracy"] == pytest.approx(np.mean([row["label"] == row["true"] for row in known]))
+    own = [row["value"][0] if row["true"] == "y" else 1 - row["value"][0] for row in known]
+    assert found["log_loss"] == pytest.approx(-np.mean(np.log(np.maximum(own, np.finfo(np.float32).tiny))), rel=1e-4)
+    last = {row["stream"]: row for row in known}.values()
+    area = naive.area_under_roc([row["true"] == "y" for row in last], [row["value"][0] for row in last])
+    assert found["auc_at_end"] == pytest.approx(area)
