@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,13 +15,16 @@ from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, header_differences
 from streamrde.inference.names import stream_column
 from streamrde.inference.predictions import Closed, prediction_schema
-from streamrde.inference.predictor import check_faults, check_samples, check_time
+from streamrde.inference.predictor import check_faults, check_samples, check_stepper_pickles, check_time
 from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
 from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
 from streamrde.inference.unused import UNUSED, unused_rows
 from streamrde.windowing.order import Order
 from streamrde.windowing.rows import Column
+
+_OWN = ("_time", "_unused", "_ended", "_ended_states", "_gone", "_archived")
+"""Attributes of a Fleet that neither its settings nor its streams' snapshots hold."""
 
 
 class Changes(NamedTuple):
@@ -73,6 +77,18 @@ class Fleet:
         features: Sequence[Feature] = (),
     ) -> None:
         check_faults(faults)
+        # As __init__ takes them, for __reduce__ and __deepcopy__.
+        self._settings: dict[str, Any] = {
+            "faults": faults,
+            "order": order,
+            "archive": archive,
+            "stepper": stepper,
+            "threads": threads,
+            "on_range": on_range,
+            "step_error": step_error,
+            "novelty": novelty,
+            "features": tuple(features),
+        }
         self._order = order
         if archive is not None and on_range == "reset" and bundle.header.partition.resumes:
             raise ParameterError("on_range='reset': not with an archive from which states go on; use 'keep'")
@@ -97,6 +113,30 @@ class Fleet:
         self._archived: dict[str, bytes] = {}
         self.schema: pa.Schema = prediction_schema(bundle.header, features=self._features, novelty=novelty)
         """Schema of the record batches that come out."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        check_stepper_pickles(self._settings["stepper"], type(self).__name__)
+        return _restored, (type(self), self._table.bundle, self._settings, self._state())
+
+    def __copy__(self) -> Fleet:
+        return _restored(type(self), self._table.bundle, self._settings, self._state())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fleet:
+        # The bundle and a stepper hold no state of the streams: they are shared. An archive does.
+        settings = self._settings | {"archive": copy.deepcopy(self._archive, memo)}
+        copied = _restored(type(self), self._table.bundle, settings, copy.deepcopy(self._state(), memo))
+        memo[id(self)] = copied
+        return copied
+
+    def _state(self) -> dict[str, Any]:
+        """All that `_restored` needs besides bundle and settings."""
+        live = self._find(None)
+        return {
+            "snapshots": self._snapshots(live),
+            "changed": self._table.changed[live],
+            "predecessors": set(self._table.predecessors),
+            "own": {name: copy.copy(getattr(self, name)) for name in _OWN},
+        }
 
     def __len__(self) -> int:
         return len(self._table.names)
@@ -344,6 +384,7 @@ class Fleet:
         if self._serving.novelty and new.header.novelty is None:
             raise BundleError("the model does not know its training windows, and novelty is asked for: add the novelty")
         serving = msgspec.structs.replace(self._serving, stepper=None)
+        self._settings["stepper"] = None
         saved, table = self.snapshot(), StreamTable(new, self._order, serving)
         table.predecessors = {*self._table.predecessors, old.fingerprint} - {new.fingerprint}
         self._table = table
@@ -368,3 +409,14 @@ class Fleet:
             features=self._features,
             novelty=self._serving.novelty,
         )
+
+
+def _restored(cls: type[Fleet], bundle: Bundle, settings: Mapping[str, Any], state: Mapping[str, Any]) -> Fleet:
+    """Make a copy of a fleet from its parts."""
+    fleet = cls(bundle, **settings)
+    fleet._table.predecessors = state["predecessors"]
+    fleet.restore(state["snapshots"])
+    fleet._table.changed[fleet._find(None)] = state["changed"]
+    for name, value in state["own"].items():
+        setattr(fleet, name, value)
+    return fleet

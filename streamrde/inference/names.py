@@ -75,6 +75,10 @@ class StreamNames:
 
 def stream_column(streams: pa.Array | Sequence[str] | NDArray[Any]) -> pa.Array:
     """Names of the rows' streams, strings or a dictionary of them; raise ShapeError where they are no names."""
+    if isinstance(streams, str | bytes):
+        raise ShapeError(
+            f"streams={streams!r} is one name: give one per row, as in [{streams!r}] * len(t), or use a Predictor"
+        )
     if isinstance(streams, pa.ChunkedArray):
         streams = streams.combine_chunks()
     try:

@@ -54,6 +54,9 @@ class OnnxStepper(Ends):
         self._run: Any = session.run
         self._carries = bundle.header.first_stage == "previous"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("an onnxruntime session lives in one process")
+
     def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
         """See streamrde.inference.stepper.Stepper."""
         if not len(z):

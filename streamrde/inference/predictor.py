@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from streamrde.errors import ParameterError, SampleError, ShapeError
-from streamrde.floats import as_floats
+from streamrde.floats import as_floats, swapped
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.predictions import Closed, Prediction
 from streamrde.inference.states import OnRange, Serving, StateCounts
@@ -47,6 +47,15 @@ class Predictor:
         novelty: bool = False,
     ) -> None:
         check_faults(faults)
+        # As __init__ takes them, for __reduce__ and __deepcopy__.
+        self._settings: dict[str, Any] = {
+            "faults": faults,
+            "order": order,
+            "stepper": stepper,
+            "on_range": on_range,
+            "step_error": step_error,
+            "novelty": novelty,
+        }
         serving = Serving(stepper=stepper, on_range=on_range, step_error=step_error, novelty=novelty)
         self._table = StreamTable(bundle, order, serving)
         self._table.add(pa.array([stream], pa.string()))
@@ -57,6 +66,20 @@ class Predictor:
 
     def __repr__(self) -> str:
         return f"Predictor(stream={self.stream!r}, samples={self.counts.samples})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        check_stepper_pickles(self._settings["stepper"], type(self).__name__)
+        return _restored, (type(self), self._table.bundle, self._table.predecessors, self.snapshot(), self._settings)
+
+    def __copy__(self) -> Predictor:
+        return self.__deepcopy__({})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Predictor:
+        # The bundle and a stepper hold no state of the stream: they are shared.
+        table = self._table
+        copied = _restored(type(self), table.bundle, table.predecessors, self.snapshot(), self._settings)
+        memo[id(self)] = copied
+        return copied
 
     @property
     def stream(self) -> str:
@@ -169,15 +192,41 @@ class Predictor:
             step_error=step_error,
             novelty=novelty,
         )
-        table = predictor._table
-        name, values = table.read_snapshot(data)
-        table.release(_SLOT)
-        table.add(pa.array([name], pa.string()))
-        table.restore(0, values)
+        predictor._go_on(data)
         return predictor
+
+    def _go_on(self, snapshot: bytes) -> None:
+        """Take the place of the predictor whose snapshot it is."""
+        name, values = self._table.read_snapshot(snapshot)
+        self._table.release(_SLOT)
+        self._table.add(pa.array([name], pa.string()))
+        self._table.restore(0, values)
 
     def _predictions(self, closed: Closed) -> list[Prediction]:
         return closed.predictions(self._table.names, self._table.header)
+
+
+def _restored(
+    cls: type[Predictor], bundle: Bundle, predecessors: set[str], snapshot: bytes, settings: dict[str, Any]
+) -> Predictor:
+    """Make a copy of a predictor from its parts."""
+    predictor = cls(bundle, **settings)
+    predictor._table.predecessors = set(predecessors)
+    predictor._go_on(snapshot)
+    return predictor
+
+
+def check_stepper_pickles(stepper: Any, owner: str) -> None:
+    """Raise TypeError that says why `owner` cannot be pickled, unless its stepper can be."""
+    if stepper is None:
+        return
+    try:
+        stepper.__reduce_ex__(4)
+    except Exception as error:
+        raise TypeError(
+            f"this {owner} cannot be pickled: its stepper, a {type(stepper).__name__}, cannot ({error}); keep its "
+            f"snapshot() instead, and restore it with a stepper made where it goes on"
+        ) from None
 
 
 def check_faults(faults: str) -> None:
@@ -196,8 +245,12 @@ def check_time(t: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 def check_samples(table: StreamTable, t: ArrayLike, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Times (n,) and samples (n, channels) as float64; raise ShapeError where they do not fit the model."""
     times, samples = as_floats("t", t), as_floats("x", x)
-    if samples.ndim != 2 or samples.shape[1] != len(table.header.channels):
-        raise ShapeError(f"x has shape {samples.shape}: {_wanted(table, rows='n, ')}")
+    channels = len(table.header.channels)
+    if samples.ndim != 2 or samples.shape[1] != channels:
+        hint = ""
+        if samples.ndim == 2 and samples.shape == (channels, times.size):
+            hint = f"; {swapped('x', samples.shape)}"
+        raise ShapeError(f"x has shape {samples.shape}: {_wanted(table, rows='n, ')}{hint}")
     if times.shape != samples.shape[:1]:
         raise ShapeError(f"t has shape {times.shape} and x {samples.shape}: give one time per row of x")
     return times, samples

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamrde.errors import ParameterError
+from streamrde.floats import as_size
 from streamrde.inference import drift
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.novelty import NOVEL, Novelty
@@ -46,10 +47,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.on_range not in ("keep", "reset"):
             raise ParameterError(f"on_range={self.on_range!r}: use 'keep' or 'reset'")
-        if not (isinstance(self.threads, int) and self.threads >= 1):
-            raise ParameterError(f"threads={self.threads!r}: use a whole number, at least 1")
-        if not (isinstance(self.restart_after, int) and self.restart_after >= 0):
-            raise ParameterError(f"restart_after={self.restart_after!r}: use a whole number of samples, or 0 for never")
+        msgspec.structs.force_setattr(self, "threads", as_size("threads", self.threads))
+        msgspec.structs.force_setattr(self, "restart_after", as_size("restart_after", self.restart_after, least=0))
         if set(self.features) - {"state", "logsignature"} or len(set(self.features)) < len(self.features):
             raise ParameterError(f"features={self.features!r}: use 'state', 'logsignature', both, or none")
 

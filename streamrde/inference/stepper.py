@@ -60,6 +60,11 @@ def _alone(bundle: Bundle, *, threads: int) -> ArrayStepper | CompiledStepper:
     return CompiledStepper(bundle, threads=threads)
 
 
+def _with_threads(cls: type[T], bundle: Bundle, threads: int) -> T:
+    """Make a stepper again from what it was made of; a compiled one cannot be pickled itself."""
+    return cls(bundle, threads=threads)  # type: ignore[call-arg]
+
+
 def step_in_rounds(
     stepper: Stepper,
     z: Array,
@@ -107,6 +112,7 @@ class Ends:
 
     def __init__(self, bundle: Bundle) -> None:
         header, tensors = bundle.header, bundle.tensors
+        self._bundle = bundle
         self.header: Header = header
         self.dtype = np.dtype(header.dtype)
         self._x0 = tensors["x0.shift"], tensors["x0.scale"]
@@ -176,6 +182,9 @@ class ArrayStepper(Ends):
         header = bundle.header
         self._field: Any = header.field.build(bundle.tensors, header.hidden, header.path_channels, header.depth)
         self._decay = bundle.tensors["decay"] if header.decay else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._bundle,)
 
     def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
         """See Stepper."""
@@ -269,6 +278,9 @@ class CompiledStepper(Ends):
         heads: tuple[Head, ...] = header.parts
         self._one_classifier = len(heads) == 1 and heads[0].task == "classification" and not heads[0].is_binary
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _with_threads, (type(self), self._bundle, self._threads)
+
     def initial(self, x0: Floats) -> Array:
         """See Stepper."""
         return np.asarray(self._native.initial(self.scaled_x0(x0)))
@@ -335,7 +347,11 @@ class EnsembleStepper(Ends):
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         super().__init__(bundle)
+        self._threads = threads
         self._members = [_alone(member, threads=threads) for member in parts(bundle)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _with_threads, (type(self), self._bundle, self._threads)
 
     def initial(self, x0: Floats) -> Array:
         """See Stepper."""

@@ -127,7 +127,8 @@ const double* sample_from(Accumulator* self, PyObject* x) {
     const int channels = self->channels;
     // Converted where it is going to wait; `take` then copies it onto itself.
     double* sample = waiting_of(self) + self->waiting * channels;
-    if (PyArray_Check(x)) {
+    // No subclass: the mask of a masked array would be lost.
+    if (PyArray_CheckExact(x)) {
         auto* array = reinterpret_cast<PyArrayObject*>(x);
         if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != channels || PyArray_ISBYTESWAPPED(array)) return nullptr;
         const char* data = PyArray_BYTES(array);
@@ -169,7 +170,7 @@ PyObject* accumulator_push(PyObject* object, PyObject* x) {
 PyObject* accumulator_push_many(PyObject* object, PyObject* X) {
     auto* self = reinterpret_cast<Accumulator*>(object);
     if (!ready(self)) return nullptr;
-    if (PyArray_Check(X)) {
+    if (PyArray_CheckExact(X)) {
         auto* array = reinterpret_cast<PyArrayObject*>(X);
         if (PyArray_TYPE(array) == NPY_DOUBLE && PyArray_NDIM(array) == 2 && PyArray_DIM(array, 1) == self->channels &&
             PyArray_IS_C_CONTIGUOUS(array) && PyArray_ISALIGNED(array) && !PyArray_ISBYTESWAPPED(array)) {

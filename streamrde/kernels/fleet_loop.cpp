@@ -215,7 +215,8 @@ PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t giv
 
 // A sample's values where they can be read without a conversion: of a float64 array, a list or a tuple of floats.
 bool read_sample(PyObject* x, int channels, double* sample) {
-    if (PyArray_Check(x)) {
+    // No subclass: the mask of a masked array would be lost.
+    if (PyArray_CheckExact(x)) {
         auto* array = reinterpret_cast<PyArrayObject*>(x);
         if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != channels || PyArray_TYPE(array) != NPY_DOUBLE ||
             PyArray_ISBYTESWAPPED(array))

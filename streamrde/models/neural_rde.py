@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 import streamrde
 from streamrde.errors import ParameterError, ShapeError
+from streamrde.floats import as_plain, as_size, swapped
 from streamrde.inference.bundle import Bundle, Channel, Emit, Head, Header, Pooling, Task
 from streamrde.inference.fields import MLP, External, Linear, LogNCDE
 from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX, FirstStage, Solver, Substeps, log_ode_step
 from streamrde.models.compiled_sequence import compiled_states, is_compiled
 from streamrde.models.fields import AnyField, LinearField, MLPField, ModuleField, make_field
 from streamrde.models.scaling import Scaling
+from streamrde.signature.words import check_room
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.policies import Every, Interpolation, Windows
@@ -114,6 +116,7 @@ class NeuralRDE(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        hidden, outputs = as_size("hidden", hidden), as_size("outputs", outputs)
         if dtype not in _DTYPES:
             raise ParameterError(f"dtype={dtype}: use torch.float32 or torch.float64")
         if not decay >= 0:
@@ -146,7 +149,8 @@ class NeuralRDE(nn.Module):
                 dtype=_DTYPES[dtype],  # type: ignore[arg-type]
             )
         )
-        channels, features = self.header.path_channels, self.header.logsig_channels
+        check_room(self.header.path_channels, depth)
+        channels, features, members = self.header.path_channels, self.header.logsig_channels, self.header.members
         self.initial = nn.Linear(channels, hidden, dtype=dtype)
         fields = [make_field(self.header, dtype=dtype, module=module) for _ in range(members)]
         self.field: AnyField | nn.ModuleList = fields[0] if members == 1 else nn.ModuleList(fields)
@@ -228,9 +232,12 @@ class NeuralRDE(nn.Module):
         """
         channels, features = self.header.path_channels, self.header.logsig_channels
         if x0.ndim != 2 or x0.shape[1] != channels:
-            raise ShapeError(f"x0 has shape {tuple(x0.shape)}; this model takes (N, {channels}), time first")
+            hint = f"; {swapped('x0', tuple(x0.shape))}" if x0.ndim == 2 and len(x0) == channels else ""
+            raise ShapeError(f"x0 has shape {tuple(x0.shape)}; this model takes (N, {channels}), time first{hint}")
         if logsigs.ndim != 3 or logsigs.shape[0] != x0.shape[0] or logsigs.shape[2] != features:
-            raise ShapeError(f"logsigs has shape {tuple(logsigs.shape)}; expected ({x0.shape[0]}, K, {features})")
+            shape = tuple(logsigs.shape)
+            hint = f"; {swapped('logsigs', shape)}" if shape[:2] == (len(x0), features) else ""
+            raise ShapeError(f"logsigs has shape {shape}; expected ({x0.shape[0]}, K, {features}){hint}")
         sizes = (("mask", mask, getattr(self.header.field, "width", None)), ("start", start, self.header.hidden))
         for name, tensor, size in (*sizes, ("before", before, features)):
             if tensor is not None and size is not None and tensor.shape != (len(x0), size):
@@ -459,8 +466,10 @@ def _channels(
     channels: int, names: Sequence[str] | None, units: Sequence[str] | None, fills: Sequence[float] | None
 ) -> tuple[Channel, ...]:
     """The header's data channels."""
-    if not (isinstance(channels, int) and channels >= 2):
-        raise ParameterError(f"channels={channels!r}: time and the data channels, hence a whole number >= 2")
+    try:
+        channels = as_size("channels", channels, least=2)
+    except ParameterError:
+        raise ParameterError(f"channels={channels!r}: time and the data channels, hence a whole number >= 2") from None
     data = channels - 1
     names = [f"x{i}" for i in range(1, channels)] if names is None else names
     units = [""] * data if units is None else units
@@ -476,7 +485,7 @@ def _channels(
 def _checked(header: Header) -> Header:
     """The header, if a file with it could be read again."""
     try:
-        header = msgspec.convert(msgspec.to_builtins(header), Header)
+        header = msgspec.convert(msgspec.to_builtins(header, enc_hook=as_plain), Header)
     except msgspec.ValidationError as error:
         raise ParameterError(f"{error}") from None
     header.check()

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamrde.errors import ParameterError
+from streamrde.floats import as_size
 from streamrde.inference.stepper import Ends
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 
@@ -29,19 +29,22 @@ class TorchStepper(Ends):
         batch: streams that are stepped at once, at most.
         compile: run the step through torch.compile; batches are then filled up to `batch`, so that it compiles once.
     Raises:
-        ParameterError: `batch` is less than 1.
+        ParameterError: `batch` is no whole number of at least 1.
     """
 
     def __init__(self, model: NeuralRDE, *, batch: int = 256, compile: bool = False) -> None:
-        if batch < 1:
-            raise ParameterError(f"batch={batch}: a number of streams, at least 1")
+        batch = as_size("batch", batch)
         self.bundle = to_bundle(model.eval())
         super().__init__(self.bundle)
+        self._model = model
         self._batch, self._fills = batch, compile
         self._device = model.initial.weight.device
         self._step: Callable[..., Tensor] = torch.compile(model.step) if compile else model.step
         self._with_error = model.step_with_error
         self._carries = model.header.first_stage == "previous"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self._model, self._batch, self._fills)
 
     def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
         """See streamrde.inference.stepper.Stepper."""
@@ -69,3 +72,8 @@ class TorchStepper(Ends):
                     rows = np.append(rows, np.full(self._batch - count, rows[-1]))
                 arrays = (z, own, before, seconds)
                 yield count, [a if a is None else torch.from_numpy(a[rows]).to(self._device) for a in arrays]
+
+
+def _made_again(cls: type[TorchStepper], model: NeuralRDE, batch: int, compile: bool) -> TorchStepper:
+    """Make a stepper from what it was made of, which pickles where a compiled step does not."""
+    return cls(model, batch=batch, compile=compile)

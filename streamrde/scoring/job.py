@@ -12,6 +12,7 @@ from streamrde.connectors.filters import Filter, check_filters
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.units import Conversion, conversion
 from streamrde.errors import ConfigError
+from streamrde.floats import as_plain
 from streamrde.inference.bundle import Header
 from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
@@ -103,7 +104,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def checked(self) -> Job:
         """The same; raise ConfigError where a value has another type or is out of its range."""
-        return convert(msgspec.to_builtins(self), Job)
+        try:
+            plain = msgspec.to_builtins(self, enc_hook=as_plain)
+        except TypeError as error:
+            raise ConfigError(str(error)) from None
+        return convert(plain, Job)
 
     @property
     def patterns(self) -> tuple[str, ...]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamrde import snapshots
 from streamrde.errors import SampleError, ShapeError, SnapshotError
-from streamrde.floats import as_floats
+from streamrde.floats import as_floats, swapped
 from streamrde.kernels import Accumulator, signature_channels
-from streamrde.signature.words import Basis, check_basis, check_size, word_indices, words_to_brackets
+from streamrde.signature.words import Basis, check_basis, check_room, word_indices, words_to_brackets
 
 
 class _Header(msgspec.Struct, frozen=True, tag="logsignature", tag_field="kind", forbid_unknown_fields=True):
@@ -43,7 +45,7 @@ class LogSignature(Accumulator):
     __slots__ = ("basis", "channels", "depth")
 
     def __init__(self, channels: int, depth: int, basis: Basis = "words") -> None:
-        check_size(channels, depth)
+        check_room(channels, depth)
         check_basis(basis)
         self.channels = int(channels)
         self.depth = int(depth)
@@ -53,6 +55,9 @@ class LogSignature(Accumulator):
 
     def __repr__(self) -> str:
         return f"LogSignature(channels={self.channels}, depth={self.depth}, basis={self.basis!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).restore, (self.snapshot(),)
 
     def snapshot(self) -> bytes:
         """The whole state, as bytes that `restore` reads on any machine."""
@@ -83,8 +88,10 @@ class LogSignature(Accumulator):
     def _push_many_checked(self, X: ArrayLike) -> None:
         samples = as_floats("X", X)
         if samples.ndim != 2 or samples.shape[1] != self.channels:
+            turned = samples.ndim == 2 and samples.shape[0] == self.channels
             raise ShapeError(
                 f"X has shape {samples.shape}: this accumulator takes samples of shape (n, {self.channels})"
+                + (f"; {swapped('X', samples.shape)}" if turned else "")
             )
         if not np.isfinite(samples).all():
             row, channel = (int(i) for i in np.argwhere(~np.isfinite(samples))[0])

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamrde.errors import SampleError, ShapeError
-from streamrde.floats import as_floats
+from streamrde.floats import as_floats, swapped
 from streamrde.kernels import log_words, take_paths
 from streamrde.signature.words import (
     Basis,
     check_basis,
-    check_size,
+    check_room,
     last_letter_fastest,
     word_indices,
     words_to_brackets,
@@ -81,7 +81,7 @@ def _take(
     if points.ndim < 2 or points.shape[-2] < 1 or points.shape[-1] < 1:
         raise ShapeError(f"path has shape {points.shape}: give (..., points, channels) with at least one of each")
     *batch, length, channels = points.shape
-    check_size(channels, depth)
+    check_room(channels, depth, hint=swapped("path", points.shape) if length < channels else "")
     paths = np.ascontiguousarray(points).reshape(-1, length, channels)
     finite, taken = take_paths(paths, depth, None if places is None else places(channels, depth))
     if not finite and not np.isfinite(points).all():

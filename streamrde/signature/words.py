@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from streamrde.errors import ParameterError
+from streamrde.errors import ParameterError, ShapeError
+from streamrde.floats import as_size
 from streamrde.kernels import level_slices, signature_channels
 
 Basis: TypeAlias = Literal["words", "brackets"]
@@ -18,8 +19,29 @@ Word: TypeAlias = tuple[int, ...]
 def check_size(channels: int, depth: int) -> None:
     """Raise ParameterError unless channels and depth are whole numbers of at least 1."""
     for name, value in (("channels", channels), ("depth", depth)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ParameterError(f"{name}={value!r}: must be a whole number of at least 1")
+        as_size(name, value)
+
+
+MOST_NUMBERS = 1 << 27
+"""Numbers of one signature, 1 GiB: more is a mistake."""
+
+
+def check_room(channels: int, depth: int, *, hint: str = "") -> None:
+    """Raise ParameterError where channels or depth cannot work, or one signature would not fit into memory.
+
+    Args:
+        hint: how the array that has so many channels should be given; the error is then a ShapeError.
+    """
+    check_size(channels, depth)
+    size = 0
+    for k in range(1, int(depth) + 1):
+        size += int(channels) ** k
+        if size > MOST_NUMBERS:
+            remedy = hint or "use fewer channels or a smaller depth"
+            raise (ShapeError if hint else ParameterError)(
+                f"channels={channels}, depth={depth}: level {k} of a signature has {int(channels) ** k:,} numbers, "
+                f"and {MOST_NUMBERS:,} are the most; {remedy}"
+            )
 
 
 def check_basis(basis: str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamrde.errors import OrderError, ParameterError, SampleError, ShapeError
-from streamrde.floats import as_floats
-from streamrde.signature.words import check_size
+from streamrde.floats import as_floats, swapped
+from streamrde.signature.words import check_room
 from streamrde.windowing.missing import Missing
-from streamrde.windowing.policies import MAX_WINDOWS, Interpolation, Windows, check_interpolation
+from streamrde.windowing.norms import norm_limits
+from streamrde.windowing.policies import MAX_WINDOWS, Adaptive, Interpolation, Windows, check_interpolation
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import Partition
 
@@ -34,7 +36,8 @@ def logsig_windows(
     Args:
         t: times in seconds, (L,), strictly ascending, finite. Any origin: unix times lose nothing.
         x: the path, (L, C), used as it is: put time in as channel 0 if you want it. Where channel 0 moves with `t` it
-            is taken to be time, which under hold moves before the other channels jump. NaN = channel not observed.
+            is taken to be time, which under hold moves before the other channels jump; it may be rounded, as float32
+            rounds. NaN = channel not observed.
         depth: truncation depth, >= 1.
         windows: `Every`, `Count`, `Adaptive`, or a `WindowPolicy` of your own.
         interpolation: ``"linear"`` or ``"hold"``.
@@ -51,18 +54,28 @@ def logsig_windows(
     check_interpolation(interpolation)
     times, path = as_floats("t", t), as_floats("x", x)
     if times.ndim != 1 or path.ndim != 2 or len(times) != len(path) or not len(times) or not path.shape[1]:
-        raise ShapeError(f"t has shape {times.shape} and x {path.shape}: give t (L,) and x (L, C) with L >= 1, C >= 1")
-    check_size(path.shape[1], depth)
+        turned = times.ndim == 1 and path.ndim == 2 and path.shape[1] == len(times)
+        raise ShapeError(
+            f"t has shape {times.shape} and x {path.shape}: give t (L,) and x (L, C) with L >= 1, C >= 1"
+            + (f"; {swapped('x', path.shape)}" if turned else "")
+        )
+    check_room(path.shape[1], depth)
     fills = np.full(path.shape[1], np.nan) if fill is None else as_floats("fill", fill)
     if fills.shape != (path.shape[1],):
         raise ShapeError(f"fill has shape {fills.shape}: give one value per channel, ({path.shape[1]},)")
     _check(times, path, fills)
-    elapsed = times - times[0]
-    # Half a part in 1e9 of the span: what float32 or unix times lose, and less than any real difference.
-    is_time = bool(np.allclose(path[:, 0] - path[0, 0], elapsed, rtol=0.0, atol=1e-9 * max(elapsed[-1], 1e-300)))
+    is_time = _is_time(times, path[:, 0])
     data = path[:, 1:] if is_time else path
+    fills = np.nan_to_num(fills[1:] if is_time else fills)
+    alone = not data.shape[1]
+    if alone:
+        # Windows are made of samples with data: a channel that never moves changes no coefficient of time.
+        data, fills = np.zeros((len(times), 1)), np.zeros(1)
+        if isinstance(windows, Adaptive) and windows.scale:
+            norm_limits(windows, 1, depth)
+            windows = msgspec.structs.replace(windows, scale=(*windows.scale, 0.0))
     partition = Partition(
-        tuple(np.nan_to_num(fills[1:] if is_time else fills).tolist()),
+        tuple(fills.tolist()),
         depth,
         windows,
         interpolation,
@@ -75,7 +88,32 @@ def logsig_windows(
             "or take the two parts one by one"
         )
     (whole,) = window_recordings([times], [np.ascontiguousarray(data)], partition)
-    return np.append(times[:1], whole.end), whole.logsigs
+    return np.append(times[:1], whole.end), whole.logsigs[:, :1] if alone else whole.logsigs
+
+
+def _is_time(t: Floats, channel: Floats) -> bool:
+    """Return whether a channel of the path moves as the times do, up to the rounding of what they are stored in.
+
+    A channel may be time since any origin. It may differ by a part in 1e9 of the span, by the rounding of its own type
+    and that of the times as long as this is a small part of the span, or be the very times rounded to its type.
+    """
+    moved, elapsed = channel - channel[0], t - t[0]
+    rounding = sum(2 * _spacing(values) * float(np.abs(values).max()) for values in (t, channel))
+    tolerance = max(1e-9 * elapsed[-1], min(rounding, 1e-3 * elapsed[-1]), 1e-300)
+    if np.allclose(moved, elapsed, rtol=0.0, atol=tolerance):
+        return True
+    with np.errstate(over="ignore"):
+        rounded = [times.astype(kind) for times in (t, elapsed) for kind in (np.float32, np.float16)]
+    return any(np.array_equal(channel, values) for values in rounded)
+
+
+def _spacing(values: Floats) -> float:
+    """Return the relative spacing of the coarsest type of float that holds all the values."""
+    for kind in (np.float16, np.float32):
+        with np.errstate(over="ignore"):
+            if np.array_equal(values.astype(kind), values):
+                return float(np.finfo(kind).eps)
+    return float(np.finfo(np.float64).eps)
 
 
 def _check(t: Floats, x: Floats, fills: Floats) -> None:

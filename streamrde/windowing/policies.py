@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamrde.errors import ParameterError
+from streamrde.floats import as_size
 from streamrde.windowing.edges import edge
 from streamrde.windowing.norms import passes
 
@@ -85,6 +86,7 @@ class Every(WindowPolicy, frozen=True, tag="every"):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.seconds) and self.seconds > 0):
             raise ParameterError(f"Every(seconds={self.seconds}): a window's duration must be finite and > 0 seconds")
+        msgspec.structs.force_setattr(self, "seconds", float(self.seconds))
         if self.align not in ("first", "epoch"):
             raise ParameterError(f"Every(align={self.align!r}): use 'first' or 'epoch'")
 
@@ -103,8 +105,7 @@ class Count(WindowPolicy, frozen=True, tag="count"):
     n: int
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.n, int) and self.n >= 1):
-            raise ParameterError(f"Count(n={self.n}): a window needs a whole number of increments, at least 1")
+        msgspec.structs.force_setattr(self, "n", as_size("Count: n", self.n))
 
     def closes(self, window: OpenWindow) -> bool:
         """With the n-th sample."""

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import oracles
 import pytest
@@ -159,3 +162,58 @@ def test_inputs_of_another_shape_are_refused() -> None:
         model(x0[:, 1:], logsigs)
     with pytest.raises(ShapeError, match=r"expected \(3, K, 6\)"):
         model(x0, logsigs[..., 1:])
+
+
+@pytest.mark.parametrize("copied", [lambda m: pickle.loads(pickle.dumps(m)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("field", [sr.MLP(width=6, activation="softplus"), sr.Linear(), sr.LogNCDE(width=6)], ids=repr)
+def test_a_copy_of_a_model_says_the_same_and_its_bundle_too(copied, field) -> None:
+    model = random_model(field=field, decay=0.1)
+    x0, logsigs = random_inputs(model)
+    twin = copied(model)
+    torch.testing.assert_close(twin(x0, logsigs), model(x0, logsigs), rtol=0, atol=0)
+    assert to_bundle(twin).fingerprint == to_bundle(model).fingerprint
+    bundle = to_bundle(model)
+    assert copied(bundle).fingerprint == bundle.fingerprint
+
+
+def test_sizes_may_be_integers_and_floats_of_numpy() -> None:
+    torch.manual_seed(0)
+    plain = NeuralRDE(3, 2, 4, 2, field=sr.MLP(width=8), windows=sr.Every(0.5), members=2, decay=0.1, substeps=2)
+    torch.manual_seed(0)
+    given = NeuralRDE(
+        np.int64(3),
+        np.int32(2),
+        np.int16(4),
+        np.uint8(2),
+        field=sr.MLP(width=np.int64(8)),
+        windows=sr.Every(np.float32(0.5)),
+        members=np.int64(2),
+        decay=np.float64(0.1),
+        substeps=np.int64(2),
+    )
+    assert to_bundle(given).fingerprint == to_bundle(plain).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("sizes", "match"),
+    [
+        ((True, 2, 4, 2), "channels=True"),
+        ((3, True, 4, 2), "depth"),
+        ((3, 2, True, 2), "hidden=True"),
+        ((3, 2, 4, np.True_), "outputs="),
+        ((3, 2, 4.0, 2), "hidden=4.0"),
+        ((304128, 2, 4, 2), "level 2 of a signature has 92,493,840,384 numbers"),
+    ],
+)
+def test_what_is_no_size_is_named(sizes, match) -> None:
+    with pytest.raises(ParameterError, match=match):
+        NeuralRDE(*sizes)
+
+
+def test_axes_that_look_swapped_are_named() -> None:
+    model = random_model()
+    x0, logsigs = random_inputs(model, streams=4)
+    with pytest.raises(ShapeError, match=r"the axes look swapped: give x0.swapaxes"):
+        model(x0.T, logsigs)
+    with pytest.raises(ShapeError, match=r"the axes look swapped: give logsigs.swapaxes"):
+        model(x0, logsigs.mT)

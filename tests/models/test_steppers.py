@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -139,3 +141,29 @@ def test_what_onnx_cannot_express_is_refused(tmp_path):
             export_onnx(NeuralRDE.from_bundle(bundle), tmp_path / "step.onnx")
     with pytest.raises(ParameterError, match="at least 1"):
         TorchStepper(NeuralRDE.from_bundle(make_bundle()), batch=0)
+
+
+def test_a_predictor_with_a_torch_stepper_can_be_pickled_and_copied() -> None:
+    torch.manual_seed(0)
+    model = NeuralRDE(3, 2, 8, 3, windows=sr.Every(1.0))
+    t, x = make_recording(0, 60)
+    stepper = TorchStepper(model)
+    for copied in (lambda p: pickle.loads(pickle.dumps(p)), copy.deepcopy):
+        predictor = sr.Predictor(stepper.bundle, stepper=stepper)
+        predictor.push_many(t[:30], x[:30])
+        twin = copied(predictor)
+        ours, theirs = ([p.value.tolist() for p in each.push_many(t[30:], x[30:])] for each in (predictor, twin))
+        assert ours == theirs
+        assert ours
+
+
+def test_a_predictor_with_an_onnx_graph_says_why_it_cannot_be_pickled(tmp_path) -> None:
+    pytest.importorskip("onnxscript", reason="the export needs onnxscript")
+    pytest.importorskip("onnxruntime", reason="the graph needs onnxruntime")
+    torch.manual_seed(0)
+    model = NeuralRDE(3, 2, 8, 3, windows=sr.Every(1.0))
+    export_onnx(model, tmp_path / "step.onnx")
+    bundle = to_bundle(model)
+    predictor = sr.Predictor(bundle, stepper=OnnxStepper(bundle, tmp_path / "step.onnx"))
+    with pytest.raises(TypeError, match=r"its stepper, a OnnxStepper, cannot .*one process.*snapshot\(\)"):
+        pickle.dumps(predictor)

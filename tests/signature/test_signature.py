@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import naive
 import numpy as np
 import pytest
@@ -181,3 +184,55 @@ def test_samples_that_wait_to_be_folded_are_never_seen_to_wait(steps, seed):
         else:
             expected = plain.value()
             np.testing.assert_allclose(acc.value(), expected, rtol=0, atol=LAW * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("copied", [lambda a: pickle.loads(pickle.dumps(a)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("basis", ["words", "brackets"])
+def test_a_copy_of_an_accumulator_goes_on_bit_for_bit(copied, basis):
+    path = np.random.default_rng(0).normal(size=(50, 3))
+    acc = sr.LogSignature(np.int64(3), np.int32(3), basis)
+    acc.push_many(path[:20])
+    acc.push(path[20])
+    twin = copied(acc)
+    acc.push_many(path[21:])
+    np.testing.assert_array_equal(sr.LogSignature.restore(twin.snapshot()).value(), twin.value())
+    twin.push_many(path[21:])
+    np.testing.assert_array_equal(twin.value(), acc.value())
+    assert repr(twin) == repr(acc)
+
+
+def test_an_accumulator_that_has_no_sample_can_be_copied():
+    twin = copy.deepcopy(sr.LogSignature(2, 2))
+    twin.push_many([[1.0, 1.0], [2.0, 3.0]])
+    np.testing.assert_array_equal(twin.value(), [1.0, 2.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "push",
+    [
+        lambda acc, row: acc.push(row),
+        lambda acc, row: acc.push_many(np.ma.stack([row, row])),
+        lambda acc, row: acc.push_many([row, row]),
+    ],
+)
+def test_a_masked_sample_is_refused_as_not_observed(push):
+    acc = sr.LogSignature(2, 2)
+    with pytest.raises(SampleError, match="channel 1 is nan"):
+        push(acc, np.ma.array([1.0, -9999.0], mask=[False, True]))
+
+
+@pytest.mark.parametrize("compute", [sr.signature, sr.logsignature])
+@pytest.mark.parametrize("shape", [(2, 304128), (5, 2, 304128)])
+def test_axes_that_look_swapped_are_named_where_memory_would_not_do(compute, shape):
+    with pytest.raises(ShapeError, match=r"the axes look swapped: give path.swapaxes\(-1, -2\), of shape"):
+        compute(np.broadcast_to(0.0, shape), 2)
+
+
+def test_an_accumulator_names_axes_that_look_swapped():
+    with pytest.raises(ShapeError, match=r"the axes look swapped: give X.swapaxes\(-1, -2\), of shape \(60, 2\)"):
+        sr.LogSignature(2, 2).push_many(np.zeros((2, 60)))
+
+
+def test_an_accumulator_beyond_all_memory_is_refused_with_its_size():
+    with pytest.raises(ParameterError, match=r"level 2 of a signature has 92,493,840,384 numbers"):
+        sr.LogSignature(304128, 2)

@@ -230,3 +230,21 @@ def test_an_edge_that_does_not_move_on_is_an_error():
         sr.logsig_windows([0.0, 1.0], [[0.0], [1.0]], 1, Stuck())
     with pytest.raises(OrderError):
         sr.logsig_windows([0.0, 0.0], [[0.0], [1.0]], 1, Stuck())
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
+def test_a_count_may_be_an_integer_of_numpy(kind):
+    assert sr.Count(kind(3)) == sr.Count(3)
+    assert type(sr.Count(kind(3)).n) is int
+
+
+@pytest.mark.parametrize("n", [True, np.True_, 3.0, np.float64(3.0), "3", None, 0])
+def test_a_count_is_a_whole_number(n):
+    with pytest.raises(ParameterError, match="must be a whole number of at least 1"):
+        sr.Count(n)
+
+
+def test_a_duration_may_be_a_float_of_numpy():
+    assert sr.Every(np.float32(0.5)) == sr.Every(0.5)
+    assert type(sr.Every(np.float32(0.5)).seconds) is float
+    assert type(sr.Every(np.int64(2)).seconds) is float

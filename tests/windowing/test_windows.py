@@ -137,3 +137,85 @@ def test_a_recording_that_is_no_path_is_refused(t, x, error, match):
 def test_a_policy_that_cannot_work_is_named(call, match):
     with pytest.raises(ParameterError, match=match):
         call()
+
+
+def rounded_times() -> dict[str, tuple[np.ndarray, np.ndarray, object]]:
+    """Times, channel 0 of the path, and the rounding of the log-signatures that is due to the times alone."""
+    t = np.sort(np.random.default_rng(0).uniform(0.0, 30.0, 200))
+    unix = t + 1.7e9
+    steps = np.diff(t, prepend=0.0).astype(np.float32)
+    return {
+        "float64": (t, t, 0.0),
+        "float32": (t, t.astype(np.float32), 0.0),
+        "float16": (t, t.astype(np.float16), 0.0),
+        "float32, later in double": (t, t.astype(np.float32).astype(np.float64), 0.0),
+        "float32, summed up": (t, np.cumsum(steps, dtype=np.float32), 0.0),
+        "float32, of a late origin": (t, (t + 5e5).astype(np.float32), 0.0),
+        "the times are float32 too": (t.astype(np.float32), t.astype(np.float32), 1e-5),
+        "only the times are float32": (t.astype(np.float32), t, 1e-5),
+        "unix": (unix, unix, 1e-5),
+        "unix times, seconds since the first": (unix, t, 1e-5),
+        "unix times, rounded beyond the span": (unix, unix.astype(np.float32), 1e-5),
+    }
+
+
+@pytest.mark.parametrize("name", rounded_times())
+def test_a_channel_that_is_time_but_for_its_rounding_is_time(name):
+    t, channel, rounding = rounded_times()[name]
+    x = np.random.default_rng(1).normal(size=(200, 2)).cumsum(axis=0)
+    exact = rounded_times()["float64"][0]
+    expected = sr.logsig_windows(exact, np.column_stack([exact, x]), 2, sr.Every(1.0), "hold")[1]
+    path = np.column_stack([channel, x])
+    found = sr.logsig_windows(t, path, 2, sr.Every(1.0), "hold")[1]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=rounding)
+
+
+def test_a_whole_path_in_float32_has_the_areas_of_time_that_moves_first():
+    t = np.sort(np.random.default_rng(0).uniform(0.0, 30.0, 200))
+    path = np.column_stack([t, np.random.default_rng(1).normal(size=(200, 2)).cumsum(axis=0)])
+    expected = sr.logsig_windows(t, path, 2, sr.Every(1.0), "hold")[1]
+    found = sr.logsig_windows(t, path.astype(np.float32), 2, sr.Every(1.0), "hold")[1]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("drift", [1e-2, -1e-2, 0.5])
+def test_a_channel_that_only_resembles_time_is_data(drift):
+    """A clock that is off by a percent is a sensor's; under hold it jumps as data does."""
+    t = np.arange(1.0, 31.0).astype(np.float32)
+    path = np.column_stack([t * (1 + drift), np.sin(t)]).astype(np.float32)
+    found = sr.logsig_windows(t, path, 2, sr.Every(10.0), "hold")[1]
+    np.testing.assert_allclose(found[0, 0], 9 * (1 + drift), rtol=1e-5)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+@pytest.mark.parametrize("windows", [sr.Every(2.0), sr.Count(2), sr.Adaptive(norm=1.5, scale=(1.0,))], ids=str)
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_path_of_time_alone_has_the_windows_durations(windows, interpolation, depth):
+    t = np.arange(6.0)
+    edges, logsigs = sr.logsig_windows(t, t[:, None], depth, windows, interpolation)
+    assert logsigs.shape == (len(edges) - 1, 1)
+    np.testing.assert_allclose(logsigs[:, 0], np.diff(edges))
+    assert edges[-1] == 5.0
+
+
+@pytest.mark.parametrize("x", [[[7.0]], [[7.0, 1.0]], [[7.0, 1.0, 2.0]]], ids=len)
+@pytest.mark.parametrize("windows", [sr.Every(2.0), sr.Count(np.int64(3))], ids=str)
+def test_one_sample_of_any_channels_has_no_window(x, windows):
+    edges, logsigs = sr.logsig_windows([7.0], x, 2, windows)
+    np.testing.assert_array_equal(edges, [7.0])
+    assert logsigs.shape == (0, sr.logsignature_channels(len(x[0]), 2))
+
+
+def test_a_masked_value_of_a_path_is_not_observed():
+    t, x = make_recording(3, 50)
+    holes = np.random.default_rng(1).random(x.shape) < 0.3
+    holes[0] = False
+    masked = np.ma.array(np.where(holes, -9999.0, x), mask=holes)
+    expected = sr.logsig_windows(t, np.where(holes, np.nan, x), 2, sr.Every(1.0), "hold")
+    found = sr.logsig_windows(t, masked, 2, sr.Every(1.0), "hold")
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_axes_of_a_path_that_look_swapped_are_named():
+    with pytest.raises(ShapeError, match=r"the axes look swapped: give x.swapaxes\(-1, -2\), of shape \(304128, 2\)"):
+        sr.logsig_windows(np.arange(304128.0), np.zeros((2, 304128)), 2, sr.Every(1.0))

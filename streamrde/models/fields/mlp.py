@@ -12,24 +12,50 @@ from torch import Tensor, nn
 
 from streamrde.inference.fields import MLP
 
+
+# Functions with names, not lambdas: a model is pickled with those that it uses.
+def _identity(v: Tensor) -> Tensor:
+    return v
+
+
+def _softplus(v: Tensor) -> Tensor:
+    # Beyond its threshold torch's softplus drops a term of exp(-threshold): 2e-9 at the default of 20.
+    return nn.functional.softplus(v, threshold=40.0)
+
+
+def _relu_slope(v: Tensor) -> Tensor:
+    return (v > 0).to(v.dtype)
+
+
+def _tanh_slope(v: Tensor) -> Tensor:
+    return 1 - torch.tanh(v) ** 2
+
+
+def _silu_slope(v: Tensor) -> Tensor:
+    return torch.sigmoid(v) * (1 + v * (1 - torch.sigmoid(v)))
+
+
+def _gelu_slope(v: Tensor) -> Tensor:
+    return torch.special.ndtr(v) + v * torch.exp(-0.5 * v * v) * (1 / math.sqrt(2 * math.pi))  # type: ignore[no-any-return]
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda v: v,
+    "identity": _identity,
     "relu": torch.relu,
     "tanh": torch.tanh,
     "silu": nn.functional.silu,
-    # Beyond its threshold torch's softplus drops a term of exp(-threshold): 2e-9 at the default of 20.
-    "softplus": lambda v: nn.functional.softplus(v, threshold=40.0),
+    "softplus": _softplus,
     "gelu": nn.functional.gelu,
 }
 
 
 DERIVATIVES: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": torch.ones_like,
-    "relu": lambda v: (v > 0).to(v.dtype),
-    "tanh": lambda v: 1 - torch.tanh(v) ** 2,
-    "silu": lambda v: torch.sigmoid(v) * (1 + v * (1 - torch.sigmoid(v))),
+    "relu": _relu_slope,
+    "tanh": _tanh_slope,
+    "silu": _silu_slope,
     "softplus": torch.sigmoid,
-    "gelu": lambda v: torch.special.ndtr(v) + v * torch.exp(-0.5 * v * v) * (1 / math.sqrt(2 * math.pi)),
+    "gelu": _gelu_slope,
 }
 
 

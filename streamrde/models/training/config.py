@@ -10,6 +10,7 @@ import msgspec
 
 from streamrde.disk import read_tables
 from streamrde.errors import ConfigError
+from streamrde.floats import as_plain
 from streamrde.inference.bundle import Depth, Emit, Members, Pooling
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fields.motion import Positive
@@ -290,7 +291,11 @@ def load_train_config(path: str | os.PathLike[str], settings: Sequence[str] = ()
 
 def as_train_config(tables: Mapping[str, Any], settings: Sequence[str] = ()) -> TrainConfig:
     """A TrainConfig from tables, some of their keys set anew; raises ConfigError with the key's path."""
-    config = convert(_with_channels(override(tables, settings)), TrainConfig)
+    try:
+        plain = msgspec.to_builtins(tables, enc_hook=as_plain)
+    except TypeError as error:
+        raise ConfigError(str(error)) from None
+    config = convert(_with_channels(override(plain, settings)), TrainConfig)
     config.check()
     return config
 
