@@ -54,7 +54,7 @@ def report(metrics: Metrics, json: bool, what: str) -> None:
         return
     skipped = {
         name: summary[name]
-        for name in ("late", "duplicate", "rejected", "malformed", "dropped", "quarantined")
+        for name in ("late", "duplicate", "rejected", "malformed", "dropped", "quarantined", "missed")
         if summary[name]
     }
     print(f"{what}: {_line(metrics)}, {metrics.seconds:.2f} s")

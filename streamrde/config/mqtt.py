@@ -98,7 +98,7 @@ class PayloadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Topics of a source, and how their payloads are read."""
 
     topic: str
-    """Template of the topics; one level is {stream}, another may be {channel}."""
+    """Template of the topics; {stream} is a level, others in braces are part of its name, {channel} is the channel."""
     codec: CodecName = "json"
     layout: str | None = None
     """For codec = "packed": the record, as in Python's struct module."""
@@ -108,10 +108,13 @@ class PayloadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Where the topic has the channel: the field of its value."""
     channels: tuple[str, ...] = ()
     """Payload fields of the model's channels, in its order; empty: they have the channels' names."""
+    sequence: str = ""
+    """Payload field that counts up with every message or sample; "": there is none, and losses go unnoticed."""
 
     def columns(self, header: Header) -> Columns:
         """The fields of a payload."""
         columns = columns_of(header, self.channels, time=self.time, time_unit=self.time_unit)
+        columns = msgspec.structs.replace(columns, sequence=self.sequence)
         if "{channel}" not in self.topic.split("/"):
             return columns
         return msgspec.structs.replace(columns, channels=(self.value,))
@@ -148,6 +151,7 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
     time_unit: TimeUnit = "s"
     value: str = "value"
     channels: tuple[str, ...] = ()
+    sequence: str = ""
     qos: QoS = 1
     session: bool = False
     """The broker keeps what was not acknowledged while this client is away; needs client_id."""
@@ -159,7 +163,7 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
     queue_messages: Positive = 10_000
     max_bytes: Positive = 1 << 20
     quarantine_faults: Annotated[int, msgspec.Meta(ge=0)] = 10
-    """Messages in a row that cannot be read after which a stream is set aside; 0: never."""
+    """Messages in a row that cannot be read after which a topic is set aside; 0: never."""
     quarantine_seconds: Seconds = 60.0
 
     def payloads(self) -> tuple[PayloadConfig, ...]:
@@ -176,6 +180,7 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
             time_unit=self.time_unit,
             value=self.value,
             channels=self.channels,
+            sequence=self.sequence,
         )
         return (own,)
 
@@ -199,7 +204,7 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
             self.address(),
             columns=columns_of(header),
             subscriptions=[
-                Subscription(TopicTemplate(p.topic), p.build_codec(header, max_bytes=self.max_bytes))
+                Subscription(TopicTemplate(p.topic), p.build_codec(header, max_bytes=self.max_bytes), bool(p.sequence))
                 for p in self.payloads()
             ],
             qos=self.qos,

@@ -37,6 +37,13 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Unit of a numeric time column: s, ms, us or ns. Arrow timestamps and durations carry their own."""
     stream: str | None = "stream_id"
     """Column of the stream's name; None: each file is one stream, named after the file."""
+    sequence: str = ""
+    """Field of a payload that counts what a sender has sent, decoded after the channels; "": there is none."""
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Fields of a payload beside the time: the channels, and the sequence number if there is one."""
+        return (*self.channels, self.sequence) if self.sequence else self.channels
 
     def __post_init__(self) -> None:
         if not self.channels:
@@ -46,6 +53,10 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.time in self.channels:
             raise ParameterError(
                 f"time = {self.time!r} is also one of the channels: time is channel 0 already, leave it out"
+            )
+        if self.sequence and self.sequence in (*self.channels, self.time):
+            raise ParameterError(
+                f"sequence = {self.sequence!r} is also the time or one of the channels: name another field"
             )
         if self.time_unit not in TICKS_PER_SECOND:
             raise ParameterError(f"time_unit = {self.time_unit!r}: use one of {', '.join(TICKS_PER_SECOND)}")

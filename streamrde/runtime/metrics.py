@@ -65,7 +65,11 @@ class Metrics:
     dropped: int = 0
     """Messages that a full queue pushed out (QoS 0)."""
     quarantined: int = 0
-    """Messages of streams that are set aside."""
+    """Messages of topics or streams that are set aside."""
+    missed: int = 0
+    """Messages, or samples, that never came, by the sequence numbers of those that did."""
+    merged: int = 0
+    """Streams whose samples came from more than one topic."""
     provisional: int = 0
     """Predictions of windows that were still open."""
     states: StateCounts = field(default_factory=StateCounts)
@@ -139,6 +143,8 @@ class Metrics:
             "malformed": self.malformed,
             "dropped": self.dropped,
             "quarantined": self.quarantined,
+            "missed": self.missed,
+            "merged": self.merged,
             "predictions": self.predictions,
             "provisional": self.provisional,
             **{f"states_{name}": count for name, count in self.states._asdict().items()},

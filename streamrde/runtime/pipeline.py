@@ -315,7 +315,7 @@ class Pipeline(Generic[B]):
         metrics.streams = len(self.fleet)
         if counts is not None:
             metrics.malformed, metrics.dropped = counts.malformed, counts.dropped
-            metrics.quarantined = counts.quarantined
+            metrics.quarantined, metrics.missed, metrics.merged = counts.quarantined, counts.missed, counts.merged
 
 
 async def run(

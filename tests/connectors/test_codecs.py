@@ -103,22 +103,22 @@ def test_batches_by_rows_and_by_columns_agree() -> None:
         (b"{", "truncated"),
         (b"[]", "no sample"),
         (b'{"t": []}', "no sample"),
-        (b"12", "Expected"),
-        (b"null", "Expected"),
-        (b'{"ax": 1}', "missing required field `t`"),
-        (b'{"t": null, "ax": 1}', r"\$.t"),
-        (b'{"t": "noon", "ax": 1}', r"\$.t"),
-        (b'{"t": 1, "ax": "text"}', r"\$.ax"),
-        (b'{"t": 1, "ax": true}', r"\$.ax"),
-        (b'{"t": true, "ax": 1}', r"\$.t"),
-        (b'{"t": 1, "ax": {"a": 1}}', r"\$.ax"),
+        (b"12", "it is a bare number, 12, not an object"),
+        (b"null", "it is null, not an object"),
+        (b'{"ax": 1}', "has no field 't' with the time"),
+        (b'{"t": null, "ax": 1}', "'t' is null"),
+        (b'{"t": "noon", "ax": 1}', "'t' is text, 'noon'"),
+        (b'{"t": 1, "ax": "text"}', "'ax' is text, 'text': send a number"),
+        (b'{"t": 1, "ax": true}', "'ax' is true"),
+        (b'{"t": true, "ax": 1}', "'t' is true"),
+        (b'{"t": 1, "ax": {"a": 1}}', "'ax' is an object with a"),
         (b'{"t": 1, "ax": [1]}', "'ax' is a list"),
         (b'[{"t": [1], "ax": [1]}, {"t": [2], "ax": [1]}]', "'t' is a list"),
         (b'{"t": [1, 2], "ax": [1]}', "'ax' has 1 values and 't' has 2"),
         (b'{"t": [1, 2], "ax": 1}', "'ax' has one number"),
-        (b'{"t": [1, null]}', r"\$.t"),
+        (b'{"t": [1, null], "ax": [1, 2]}', "'t' is a list of 2 values"),
         (b'{"t": 1e999, "ax": 1}', "out of range"),
-        (b'{"t": NaN, "ax": 1}', "malformed"),
+        (b'{"t": NaN, "ax": 1}', "'t' is not finite"),
         (b'{"t": Infinity}', "malformed"),
         (b'{"t": 1' + b"0" * 400 + b"}", "out of range|too large"),
         (b'{"t": 1, "ax": 1' + b"0" * 400 + b"}", "out of range|too large"),
@@ -143,7 +143,7 @@ def test_a_payload_over_the_limit_is_refused_unread() -> None:
 def test_times_are_read_in_their_unit(unit: str, ticks: int) -> None:
     codec = JsonCodec(Columns(channels=("a",), time_unit=unit))
     now = 1_700_000_000
-    for payload in (b'{"t": %d}' % (now * ticks), b'{"t": [%d]}' % (now * ticks)):
+    for payload in (b'{"t": %d, "a": 1}' % (now * ticks), b'{"t": [%d], "a": [1]}' % (now * ticks)):
         assert codec.decode(payload)[0].tolist() == [float(now)]
     t, _ = codec.decode(codec.encode_samples([now + 0.25], [[1.0]]))
     assert t.tolist() == [now + 0.25]
@@ -151,7 +151,7 @@ def test_times_are_read_in_their_unit(unit: str, ticks: int) -> None:
 
 def test_nanoseconds_since_1970_keep_all_digits_that_float64_has() -> None:
     codec = JsonCodec(Columns(channels=("a",), time_unit="ns"))
-    assert codec.decode(b'{"t": 1700000000123456789}')[0].tolist() == [1700000000.123456789]
+    assert codec.decode(b'{"t": 1700000000123456789, "a": 1}')[0].tolist() == [1700000000.123456789]
 
 
 @pytest.mark.parametrize(("t", "x"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, math.inf)])
@@ -197,3 +197,123 @@ def test_the_zero_of_a_clock_is_a_moment() -> None:
     assert zero_seconds("2000-01-01T01:00:00+01:00") == 946684800.0
     with pytest.raises(ParameterError, match="give a date and time"):
         zero_seconds("the epoch")
+
+
+IMU = ("ax", "ay", "az", "wx", "wy", "wz")
+
+
+def refused(payload: bytes, *, channels: tuple[str, ...] = IMU, time: str = "t") -> str:
+    with pytest.raises(PayloadError) as caught:
+        JsonCodec(Columns(channels=channels, time=time)).decode(payload)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [
+        (b'{"t": 0.0, "accX": 0.1, "accY": 0.2}', "has none of ax, ay, az, wx, wy, wz; it has: accX, accY; name its"),
+        (b'{"t": 0.0, "AX": 0.1}', "it has: AX; 'AX' is spelled differently"),
+        (b'{"t": 0.0, "ax ": 0.1}', "it has: ax ;"),
+        (b'{"t": 0.0}', "it has: no other field"),
+        (b'{"t": 0.0, "imu": {"ax": 0.1, "ay": 0.2}}', "it has: imu.ax, imu.ay; 'ax' must stand at the top level"),
+        (b'{"t": 0, "values": [{"id": "d.ax", "v": 0.1, "t": 0}]}', "values[].id, values[].v, values[].t; send an"),
+        (b'{"t": 0, "acc": [0.1, 0.2, 0.3]}', "it has: acc[3]; send an object with a field of its own"),
+        (b'{"t": [0, 1], "accX": [0.1, 0.2]}', "it has: accX[2]"),
+        (b'[{"t": 0, "ax": 1}, {"t": 1, "accX": 1}]', "element 1 of its list: has none of ax"),
+        (b'[{"t": 0, "accX": 1}]', "its list's element: has none of ax"),
+        (b'{"ts": 0, "values": {"ax": 0.1}}', "has no time 't' and has none of ax, ay, az, wx, wy, wz; it has: ts,"),
+        (b'{"ts": 0, "ax": 0.1}', "has no field 't' with the time; it has: ts; name it in time"),
+    ],
+)  # fmt: skip
+def test_a_message_without_any_channel_is_malformed_and_says_what_it_has(payload: bytes, found: str) -> None:
+    assert found in refused(payload)
+
+
+def test_a_message_with_some_channels_is_a_sample_also_where_they_are_null() -> None:
+    codec = JsonCodec(Columns(channels=IMU))
+    np.testing.assert_array_equal(codec.decode(b'{"t": 1, "wz": 0.5, "gps": 1}')[1], [[math.nan] * 5 + [0.5]])
+    assert np.isnan(codec.decode(b'{"t": 1, "ax": null}')[1]).all()
+    assert np.isnan(codec.decode(b'{"t": [1, 2], "ax": [null, null]}')[1]).all()
+    assert np.isnan(codec.decode(b'{"t": [1, 2], "ax": null}')[1]).all()
+    for unread in (b"1e999", b"[" * 2000 + b"]" * 2000):
+        with contextlib.suppress(PayloadError):
+            codec.decode(b'{"t": 1, "ax": null, "z": ' + unread + b"}")
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [
+        (b"0.123", 'it is a bare number, 0.123, not an object: send {"t": 12.34, "value": 0.1}'),
+        (b"-5", "it is a bare number, -5"),
+        (b"true", "it is true, not an object"),
+        (b'"on"', "it is text, 'on', not an object"),
+        (b"ON", "it is text, 'ON'"),
+        (b"21.5 C", "it is text, '21.5 C'"),
+        (b"[0.1, 0.2, 0.3]", "element 0 of its list is a bare number, 0.1, not an object"),
+        (b'{"t": 1, "value": "0.12"}', "field 'value' is text, '0.12': send a number"),
+        (b'{"t": 1, "value": "unavailable"}', "field 'value' is text, 'unavailable'"),
+        (b'{"t": 1, "value": {"v": 0.1}}', "field 'value' is an object with v: send a number"),
+        (b'{"t": 1, "value": false}', "field 'value' is false"),
+        (b'{"t": 1, "value": [0.1, 0.2]}', "field 'value' is a list and others are not"),
+        (b'{"t": 1, "value": nan}', "JSON has no nan: send null"),
+        (b'{"t": 1, "value": -inf}', "JSON has no -inf: send null"),
+        (b'{"t": 1, "value": Infinity}', "JSON has no Infinity: send null"),
+        (b'{"t": 1, "val": 2}', "has no field 'value'; it has: val; name its fields in channels"),
+    ],
+)
+def test_a_payload_of_another_shape_is_refused_with_what_was_found(payload: bytes, found: str) -> None:
+    assert found in refused(payload, channels=("value",))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"t": 1, "ax": 0.5}\0',
+        b'{"t": 1, "ax": 0.5}\0\0\0',
+        b'{"t": 1, "ax": 0.5}\r\n\0',
+        b'\xef\xbb\xbf{"t": 1, "ax": 0.5}',
+        b'[{"t": 1, "ax": 0.5}]\n',
+        b'{"t": 1, "ax": 0.5, "ay": NaN}',
+        b'{"t": [1], "ax": [0.5], "ay": [NaN]}\0',
+    ],
+)
+def test_a_nul_at_the_end_a_byte_order_mark_and_the_word_nan_are_read(payload: bytes) -> None:
+    t, x = JsonCodec(Columns(channels=IMU)).decode(payload)
+    assert t.tolist() == [1.0]
+    np.testing.assert_array_equal(x, [[0.5] + [math.nan] * 5])
+
+
+@pytest.mark.parametrize("payload", [b'{"t": 1, "ax": 1}\0{"t": 2, "ax": 2}', b'{"t": 1, "ax": 1}\n{"t": 2, "ax": 2}'])
+def test_a_second_sample_behind_the_first_is_not_lost_in_silence(payload: bytes) -> None:
+    assert "trailing characters" in refused(payload)
+
+
+def test_a_value_that_is_infinite_is_named() -> None:
+    assert "field 'ay' is infinite in sample 1" in refused(b'{"t": [1, 2], "ax": [1, NaN], "ay": [1, Infinity]}')
+
+
+def test_names_of_strangers_are_cut_and_made_printable() -> None:
+    many = json.dumps({"t": 1, **{f"field {i}": i for i in range(100)}}).encode()
+    assert "... (100 in all)" in refused(many)
+    assert len(refused(json.dumps({"t": 1, "x" * 10_000: 1}).encode())) < 300
+    assert "\n" not in refused(json.dumps({"t": 1, "a\nERROR all is lost": 1}).encode())
+
+
+@pytest.mark.parametrize("time", ["t", ""])
+def test_a_sequence_number_is_decoded_after_the_channels_and_is_none_of_them(time: str) -> None:
+    codec = JsonCodec(Columns(channels=("a",), time=time, sequence="seq"))
+    np.testing.assert_array_equal(codec.decode(b'{"t": 1, "a": 2, "seq": 7}')[1], [[2.0, 7.0]])
+    np.testing.assert_array_equal(codec.decode(b'{"t": 1, "a": 2}')[1], [[2.0, math.nan]])
+    for payload, match in (
+        (b'{"t": 1, "seq": 7}', "has no field 'a'"),
+        (b'{"t": 1, "a": 1, "seq": "7"}', "'seq' is text"),
+    ):
+        with pytest.raises(PayloadError, match=match):
+            codec.decode(payload)
+    if time:
+        batch = codec.decode(b'{"t": [1, 2], "a": [2, 3], "seq": 7}')[1]
+        np.testing.assert_array_equal(batch, [[2.0, 7.0], [3.0, 7.0]])
+        np.testing.assert_array_equal(codec.decode(b'{"t": [1, 2], "a": [2, 3], "seq": [7, 8]}')[1][:, 1], [7.0, 8.0])
+        assert codec.decode(codec.encode_samples([1.0], [[2.0, 7.0]]))[1].tolist() == [[2.0, 7.0]]
+    with pytest.raises(ParameterError, match="is also the time or one of the channels"):
+        Columns(channels=("a",), sequence="a")

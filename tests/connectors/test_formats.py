@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -156,6 +157,63 @@ def test_arrow_streams_that_are_refused(table, options):
         ArrowCodec(COLUMNS).decode(ipc(table, **options))
 
 
+WITHOUT = {"t": 1.0, "accA": 2.0, "values": {"a": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("name", "payload"),
+    [
+        ("msgpack", msgspec.msgpack.encode(WITHOUT)),
+        ("cbor", cbor2.dumps(WITHOUT)),
+        ("arrow", ipc(pa.table({"t": [1.0], "accA": [2.0], "values": [{"a": 1.0}]}))),
+    ],
+)
+def test_a_message_without_any_channel_is_malformed_in_every_format(name, payload):
+    with pytest.raises(
+        PayloadError, match=r"has none of a, b; it has: accA, values\.a; 'a' must stand at the top level"
+    ):
+        MAKERS[name](COLUMNS).decode(payload)
+
+
+@pytest.mark.parametrize("name", ["msgpack", "cbor"])
+def test_a_value_that_is_no_number_is_named_in_every_format(name):
+    encode = {"msgpack": msgspec.msgpack.encode, "cbor": cbor2.dumps}[name]
+    for value, found in (("0.12", "text, '0.12'"), (b"\1\2", "2 bytes"), ([1.0, "x"], "a list of 2 values")):
+        with pytest.raises(PayloadError, match=f"field 'a' is {found}"):
+            MAKERS[name](COLUMNS).decode(encode({"t": 1.0, "a": value}))
+    with pytest.raises(PayloadError, match=r"it is a bare number, 0\.5"):
+        MAKERS[name](COLUMNS).decode(encode(0.5))
+    np.testing.assert_array_equal(MAKERS[name](COLUMNS).decode(encode({"t": 1.0, "a": np.nan}))[1], [[np.nan, np.nan]])
+
+
+@CODECS
+def test_bytes_behind_the_sample_are_not_left_out_in_silence(name):
+    codec = MAKERS[name](COLUMNS)
+    one = codec.encode_samples([1.0], [[2.0, 3.0]])
+    try:
+        t, _ = codec.decode(one + codec.encode_samples([2.0], [[2.0, 3.0]]))
+    except PayloadError:
+        return
+    assert t.tolist() == [1.0, 2.0]
+
+
+@CODECS
+def test_json_where_another_format_is_expected_is_said_to_be_json(name):
+    if name == "json":
+        return
+    for payload in (b'{"t": 1, "a": 2}', b'[{"t": 1, "a": 2.55}]   ', b'{"t":1.000000,"a":2}\0\0\0\0'):
+        with pytest.raises(PayloadError, match=r"JSON|'[{\[]|Arrow IPC"):
+            MAKERS[name](COLUMNS).decode(payload)
+
+
+@CODECS
+def test_a_sequence_number_stands_after_the_channels(name):
+    columns = Columns(channels=("a", "b"), sequence="seq")
+    codec = PackedCodec(columns, layout="<dddI") if name == "packed" else MAKERS[name](columns)
+    x = np.array([[1.0, 2.0, 7.0], [3.0, np.nan, 8.0]])
+    np.testing.assert_array_equal(codec.decode(codec.encode_samples([1.0, 2.0], x))[1], x)
+
+
 @pytest.mark.parametrize("layout", ["<d2f", "<dff", "<dxxffx", ">dff"])
 def test_a_packed_layout_is_that_of_the_struct_module(layout):
     payload = b"".join(struct.pack(layout, t, 2 * t, -t) for t in (1.0, 2.0))
@@ -181,8 +239,6 @@ def test_packed_integers_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("name", PREDICTION_ENCODERS)
 def test_predictions_have_the_same_fields_in_every_format(name):
-    import msgspec
-
     row = {"stream": "s", "window": 3, "t_start": 1.0, "t_end": 2.0, "value": [0.25, 0.75], "label": "b"}
     payload = PREDICTION_ENCODERS[name](row)
     read = {"json": decode_prediction, "msgpack": msgspec.msgpack.decode, "cbor": cbor2.loads}[name]
@@ -214,7 +270,7 @@ def test_dead_letters_keep_reason_and_bytes_and_bound_the_disk(tmp_path):
     assert b'"bytes":3145728' in line
 
 
-def test_quarantine_sets_a_stream_aside_after_faults_in_a_row_and_lets_it_try_again():
+def test_quarantine_sets_a_name_aside_after_faults_in_a_row_and_lets_it_try_again():
     quarantine = Quarantine(faults=3, seconds=10.0)
     assert [quarantine.fault("s", 0.0) for _ in range(2)] == [False, False]
     quarantine.clear("s")
@@ -224,6 +280,11 @@ def test_quarantine_sets_a_stream_aside_after_faults_in_a_row_and_lets_it_try_ag
     assert not quarantine.holds("s", 11.0)
     assert quarantine.fault("s", 11.0), "one more fault is enough"
     assert len(quarantine) == 1
+    assert quarantine.clear("s"), "a good message ends it"
+    assert not quarantine.holds("s", 11.5)
+    assert not quarantine.clear("s")
+    quarantine.set_aside("s", 12.0)
+    assert not quarantine.holds(b"s", 12.0), "a topic is no stream"
     for i in range(20_000):
         quarantine.fault(f"invented-{i}", 12.0)
     assert len(quarantine._in_a_row) == 10_000

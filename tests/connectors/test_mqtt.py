@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+import re
 import socket
 import subprocess
 import time
@@ -18,8 +20,18 @@ import pyarrow as pa
 import pytest
 from brokers import MOSQUITTO, free_port, mosquitto
 
-from streamrde.connectors.codecs import decode_prediction
-from streamrde.connectors.mqtt import MqttAddress, MqttBatch, MqttLink, MqttSink, MqttSource, SamplePublisher
+from streamrde.connectors.codecs import JsonCodec, decode_prediction
+from streamrde.connectors.mqtt import (
+    MqttAddress,
+    MqttBatch,
+    MqttLink,
+    MqttSink,
+    MqttSource,
+    SamplePublisher,
+    Subscription,
+    TopicTemplate,
+)
+from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import BrokerError, ParameterError
 
@@ -125,7 +137,7 @@ def test_malformed_messages_are_counted_acknowledged_and_skipped(broker: str, ca
             MqttSource(broker, topic=topic, columns=COLUMNS) as source,
             aiomqtt.Client(address.host, address.port) as client,
         ):
-            bad = [b"", b"no json", b"[]", b'{"t": "x"}', b'{"a": 1}', b"\xff"]
+            bad = [b"", b"no json", b"[]", b'{"t": 1, "accX": 2}', b'{"a": 1}', b"\xff"]
             # More than a broker keeps in flight: were they not acknowledged, the good one would never come.
             for payload in bad * 10:
                 await client.publish(topic.format(stream="s"), payload, qos=1)
@@ -134,7 +146,16 @@ def test_malformed_messages_are_counted_acknowledged_and_skipped(broker: str, ca
             assert joined(batches).t.tolist() == [1.0]
             letters = [letter for batch in batches for letter in batch.letters]
             assert [letter.payload for letter in letters] == bad * 10
-            assert all("not a sample" in letter.reason or "no sample" in letter.reason for letter in letters)
+            reasons = [
+                "truncated",
+                "it is text, 'no json'",
+                "no sample in it",
+                "has no field 't'|has none of a, b",
+                "",
+                "",
+            ]
+            for reason, letter in zip(reasons * 10, letters, strict=True):
+                assert re.search(reason, letter.reason), letter.reason
             assert {letter.topic for letter in letters} == {topic.format(stream="s")}
             assert source.counts.malformed == 60
             assert source.counts.messages == 61
@@ -142,7 +163,8 @@ def test_malformed_messages_are_counted_acknowledged_and_skipped(broker: str, ca
     with caplog.at_level(logging.WARNING):
         run(main())
     assert [record.levelname for record in caplog.records] == ["WARNING"], "one line, not sixty"
-    assert "not a sample" in caplog.text
+    place = topic.format(stream="s")
+    assert f"skipped a message on topic {place!r} (stream 's'): not a sample: Input data was truncated" in caplog.text
 
 
 def test_a_sink_returns_when_the_broker_has_confirmed(broker: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -368,3 +390,141 @@ def test_a_broker_that_goes_away_is_an_error(tmp_path: Path) -> None:
 def test_arguments_that_cannot_work_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ParameterError):
         MqttSource("mqtt://host", **{"topic": "a/{stream}", "columns": COLUMNS, **arguments})
+
+
+async def send(url: str, *messages: tuple[str, bytes]) -> None:
+    address = MqttAddress.parse(url)
+    async with aiomqtt.Client(address.host, address.port) as client:
+        for topic, payload in messages:
+            await client.publish(topic, payload, qos=1)
+
+
+async def take(source: MqttSource, messages: int) -> list[MqttBatch]:
+    """Batches until so many messages were taken."""
+    batches: list[MqttBatch] = []
+    async for batch in source:
+        batches.append(batch)
+        await source.acknowledge(batch)
+        if source.counts.messages >= messages:
+            break
+    return batches
+
+
+def sample(t: float, **beside: float) -> bytes:
+    return json.dumps({"t": t, "a": 1.0, "b": 2.0} | beside).encode()
+
+
+def test_status_texts_beside_the_data_set_their_topic_aside_and_not_the_stream(
+    broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = f"tele-{uuid4().hex}"
+
+    async def main() -> None:
+        source = MqttSource(broker, topic=f"{root}/{{stream}}/+", columns=COLUMNS, quarantine=Quarantine())
+        async with source:
+            info = [(f"{root}/d1/INFO", b'{"Version": "13.1", "RestartReason": "Power On"}')] * 12
+            await send(broker, *info, *[(f"{root}/d1/SENSOR", sample(t)) for t in range(120)], *info)
+            batches = await take(source, 144)
+        assert joined(batches).t.tolist() == list(range(120))
+        assert (source.counts.malformed, source.counts.quarantined) == (10, 14)
+        assert sum(len(batch.letters) for batch in batches) == 24
+        assert all(
+            "has no time 't' and has none of a, b; it has: Version" in x.reason for b in batches for x in b.letters
+        )
+        assert len(source.quarantine) == 1
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    assert f"topic '{root}/d1/INFO' (stream 'd1') is set aside after 10 messages in a row" in caplog.text
+
+
+def test_a_readable_message_ends_a_quarantine_and_is_used(broker: str, caplog: pytest.LogCaptureFixture) -> None:
+    topic = new_topic()
+
+    async def main() -> None:
+        source = MqttSource(broker, topic=topic, columns=COLUMNS, quarantine=Quarantine(faults=3, seconds=1e6))
+        async with source:
+            place = topic.format(stream="s")
+            await send(broker, *[(place, b"starting")] * 5, *[(place, sample(t)) for t in range(3)], (place, b"x"))
+            batches = await take(source, 9)
+        assert joined(batches).t.tolist() == [0.0, 1.0, 2.0]
+        assert (source.counts.malformed, source.counts.quarantined) == (4, 2)
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    assert "can be read again" in caplog.text
+
+
+def test_a_channel_that_sends_texts_leaves_the_others_alone(broker: str) -> None:
+    root = f"esp-{uuid4().hex}"
+
+    async def main() -> None:
+        value = Columns(channels=("value",), time="")
+        subscription = Subscription(TopicTemplate(f"{root}/{{stream}}/{{channel}}"), JsonCodec(value))
+        source = MqttSource(broker, subscriptions=[subscription], columns=COLUMNS, quarantine=Quarantine(faults=2))
+        async with source:
+            bad = [(f"{root}/d/a", b"unavailable")] * 6 + [(f"{root}/d/rssi", b'{"value": -60}')]
+            await send(broker, *bad, *[(f"{root}/d/b", b'{"value": 1.5}')] * 4)
+            batches = await take(source, 11)
+        assert joined(batches).x[:, 1].tolist() == [1.5] * 4
+        assert (source.counts.malformed, source.counts.quarantined, source.counts.merged) == (3, 4, 0)
+        assert "the channel 'rssi', which is none of a, b" in [x.reason for b in batches for x in b.letters][-1]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("template", "topics", "merged"),
+    [
+        ("{root}/+/{{stream}}/imu", ["{root}/p1/w1/imu", "{root}/p2/w1/imu"], 1),
+        ("{root}/{{stream}}/#", ["{root}/w1/left", "{root}/w1/right/raw", "{root}/w1/x"], 1),
+        ("{root}/{{site}}/{{stream}}/imu", ["{root}/p1/w1/imu", "{root}/p2/w1/imu"], 0),
+        ("{root}/+/{{stream}}/imu", ["{root}/p1/w1/imu", "{root}/p2/w2/imu"], 0),
+    ],
+)
+def test_devices_that_become_one_stream_are_said_once(
+    broker: str, caplog: pytest.LogCaptureFixture, template: str, topics: list[str], merged: int
+) -> None:
+    root = f"plant-{uuid4().hex}"
+
+    async def main() -> None:
+        source = MqttSource(broker, topic=template.format(root=root), columns=COLUMNS)
+        async with source:
+            places = [topic.format(root=root) for topic in topics]
+            await send(broker, *[(place, sample(t)) for t in range(5) for place in places])
+            await take(source, 5 * len(places))
+        assert source.counts.merged == merged
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    found = [record.getMessage() for record in caplog.records if "from two topics" in record.getMessage()]
+    assert len(found) == merged
+    if merged:
+        assert all(repr(topic.format(root=root)) in found[0] for topic in topics[:2])
+
+
+def test_messages_that_never_came_are_counted_by_their_numbers_and_said_once(
+    broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = new_topic()
+    columns = Columns(channels=("a", "b"), sequence="seq")
+
+    async def main() -> None:
+        async with MqttSource(broker, topic=topic, columns=columns) as source:
+            place = topic.format(stream="s")
+            numbers = [0, 1, 2, 999, 3001, 3002]
+            messages = [(place, sample(n / 10, seq=n)) for n in numbers]
+            messages.insert(3, (place, b"cut"))
+            await send(broker, *messages, (topic.format(stream="other"), sample(0.0, seq=7)))
+            batches = await take(source, 8)
+        got = joined(batches)
+        assert got.x.shape == (7, 2)
+        np.testing.assert_array_equal(got.x, [[1.0, 2.0]] * 7)
+        assert source.counts.missed == 995 + 2001  # the one that could not be read has come
+        assert source.sequences.missed == {"s": 2996}
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    found = [record.getMessage() for record in caplog.records if "never came" in record.getMessage()]
+    assert len(found) == 1
+    assert "stream 's': 995 messages or samples never came, between number 3 and 999" in found[0]

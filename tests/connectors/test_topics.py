@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamrde.connectors.mqtt.topics import MqttAddress, Place, TopicTemplate
+from streamrde.connectors.mqtt.topics import MqttAddress, Place, TopicTemplate, check_names
 from streamrde.errors import ParameterError
 
 
@@ -51,6 +51,13 @@ def test_a_password_is_neither_printed_nor_shown() -> None:
         "a/{Stream}",
         "{stream}/{channel}/{channel}",
         "{stream}/x{channel}",
+        "site-{site}/{stream}",
+        "{site}/{site}/{stream}",
+        "{}/{stream}",
+        "{0}/{stream}",
+        "{{site}}/{stream}",
+        "${site}/{stream}",
+        "{site/{stream}",
         "a+/{stream}",
         "#/{stream}",
         "{stream}/a#",
@@ -101,3 +108,37 @@ def test_a_topic_that_does_not_fit_has_no_stream(topic: str) -> None:
 def test_a_stream_that_cannot_be_a_level_is_an_error(stream: str) -> None:
     with pytest.raises(ParameterError, match="rename it"):
         TopicTemplate("sensors/{stream}").topic_for(stream)
+
+
+@pytest.mark.parametrize(
+    ("template", "topic", "stream"),
+    [
+        ("{site}/{stream}/imu", "plant1/w1/imu", "plant1/w1"),
+        ("plant/{site}/{line}/{stream}", "plant/a/7/w1", "a/7/w1"),
+        ("{stream}/{part}", "w1/left", "w1/left"),
+    ],
+)
+def test_a_name_may_have_several_levels(template: str, topic: str, stream: str) -> None:
+    made = TopicTemplate(template)
+    assert made.place_of(topic) == Place(stream)
+    assert made.topic_for(stream) == topic
+    assert made.filter.count("+") == len(made.names) == stream.count("/") + 1
+    assert made.place_of(topic.replace("w1", "")) is None
+    for name in ("w1", stream + "/x", stream.replace("w1", ""), stream.replace("w1", "+")):
+        with pytest.raises(ParameterError, match=r"has \d levels? and|with a level for each|rename it"):
+            made.topic_for(name)
+
+
+def test_a_channel_is_no_part_of_a_name_and_wildcards_are_none_either() -> None:
+    template = TopicTemplate("{site}/{stream}/+/{channel}/#")
+    assert template.filter == "+/+/+/+/#"
+    assert template.place_of("p/w1/x/temp/a/b") == Place("p/w1", "temp")
+    assert template.device_of("p/w1/x/temp/a") == "p/w1/x/{channel}/a"
+    assert template.names == ("{site}", "{stream}")
+
+
+def test_topics_of_one_source_name_streams_in_one_way() -> None:
+    check_names([TopicTemplate("{site}/{stream}/imu"), TopicTemplate("b/{site}/+/{stream}")])
+    for other in ("{stream}/gps", "{stream}/{site}", "{plant}/{stream}"):
+        with pytest.raises(ParameterError, match="use the same levels in braces"):
+            check_names([TopicTemplate("{site}/{stream}/imu"), TopicTemplate(other)])

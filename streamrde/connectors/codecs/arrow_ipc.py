@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
+from streamrde.connectors.codecs.refusals import listed, no_channel
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.timestamps import TICKS_PER_SECOND, arrow_seconds
 from streamrde.errors import ParameterError, PayloadError
@@ -20,8 +21,8 @@ _HEADER, _COMPRESSION = 2, 3
 class ArrowCodec:
     """Samples of one stream as an Arrow IPC stream: schema, record batches, without compression.
 
-    A column that is absent was not observed; columns that `columns` does not name are ignored. Timestamps and durations
-    carry their own unit.
+    A column that is absent was not observed, but one channel's must be there; columns that `columns` does not name are
+    ignored. Timestamps and durations carry their own unit.
 
     Args:
         columns: names of the time and channel columns; `columns.stream` is not used.
@@ -39,12 +40,16 @@ class ArrowCodec:
         check_size(payload, self.max_bytes)
         try:
             _refuse_compression(payload)
-            with pa.ipc.open_stream(payload) as reader:
+            source = pa.BufferReader(payload)
+            with pa.ipc.open_stream(source) as reader:
                 table = reader.read_all()
+            if rest := len(payload) - source.tell():
+                raise PayloadError(f"{rest} bytes follow its Arrow IPC stream; send one stream a message")
             # Arrow trusts offsets that it reads; this looks at each.
             table.validate(full=True)
-            names = [self.columns.time, *self.columns.channels]
+            names = [self.columns.time, *self.columns.values]
             found = table.select([name for name in names if name in table.column_names]).combine_chunks()
+            _require_columns(table.schema, self.columns)
             return self._arrays(found)
         except PayloadError:
             raise
@@ -52,17 +57,19 @@ class ArrowCodec:
             raise PayloadError(f"no Arrow IPC stream of samples: {str(error)[:200]}") from None
 
     def _arrays(self, table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        if self.columns.time not in table.column_names:
-            raise PayloadError(f"no column {self.columns.time!r}")
         time = _one_chunk(table[self.columns.time])
         if time.null_count:
             raise PayloadError(f"column {self.columns.time!r} has a null")
         t = arrow_seconds(time, self.columns.time_unit)
-        x = np.full((len(t), len(self.columns.channels)), np.nan)
-        for i, name in enumerate(self.columns.channels):
+        x = np.full((len(t), len(self.columns.values)), np.nan)
+        for i, name in enumerate(self.columns.values):
             if name in table.column_names:
-                x[:, i] = _one_chunk(table[name]).cast(pa.float64()).to_numpy(zero_copy_only=False)
-        check_samples(t, x)
+                column = _one_chunk(table[name])
+                try:
+                    x[:, i] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+                except (pa.ArrowException, ValueError) as error:
+                    raise PayloadError(f"column {name!r} is of type {column.type}: {str(error)[:200]}") from None
+        check_samples(t, x, self.columns)
         return t, x
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
@@ -70,12 +77,29 @@ class ArrowCodec:
         times, values = np.asarray(t, dtype=np.float64), np.asarray(x, dtype=np.float64)
         rate = TICKS_PER_SECOND[self.columns.time_unit]
         columns = {self.columns.time: times * rate if rate > 1 else times}
-        columns |= dict(zip(self.columns.channels, values.T, strict=True))
+        columns |= dict(zip(self.columns.values, values.T, strict=True))
         batch = pa.record_batch({name: pa.array(np.ascontiguousarray(column)) for name, column in columns.items()})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
         return bytes(sink.getvalue())
+
+
+def _require_columns(schema: pa.Schema, columns: Columns) -> None:
+    """Raise PayloadError where the time or every channel is missing, with the columns that there are."""
+    beside = pa.schema([field for field in schema if field.name != columns.time])
+    if any(name in beside.names for name in columns.channels):
+        if columns.time not in schema.names:
+            raise PayloadError(f"no column {columns.time!r} with the time; it has: {listed(schema.names)}")
+        return
+    raise PayloadError(no_channel([name for field in beside for name in _names(field)], columns))
+
+
+def _names(field: pa.Field) -> list[str]:
+    """The column's name, or those of the fields in it."""
+    if pa.types.is_struct(field.type):
+        return [f"{field.name}.{inner.name}" for inner in field.type]
+    return [f"{field.name}[]" if pa.types.is_nested(field.type) else field.name]
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

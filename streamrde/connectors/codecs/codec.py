@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamrde.connectors.samples import Columns
 from streamrde.errors import PayloadError
 
 MAX_BYTES = 1 << 20
@@ -19,7 +20,8 @@ class Codec(Protocol):
     def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The samples of a payload: t in seconds, (n,), finite, and x, (n, channels), finite or NaN = not observed.
 
-        There is at least one.
+        There is at least one, and each has the field of some channel: a payload without any is not a sample. Where
+        `columns.sequence` names a field, x has its numbers in one more column.
 
         Raises:
             PayloadError: whatever else the payload is; nothing else is ever raised.
@@ -42,14 +44,16 @@ def check_size(payload: bytes, max_bytes: int) -> None:
         raise PayloadError(f"payload of {len(payload)} bytes, more than max_bytes = {max_bytes}; send smaller batches")
 
 
-def check_samples(t: NDArray[np.float64], x: NDArray[np.float64], *, timed: bool = True) -> None:
-    """Raise PayloadError where there is no sample, a time is not finite (where `timed`), or a value infinite."""
+def check_samples(t: NDArray[np.float64], x: NDArray[np.float64], columns: Columns) -> None:
+    """Raise PayloadError where there is no sample, a time is not finite, or a value infinite."""
     if not len(t):
         raise PayloadError("no sample in it: send at least one")
-    if timed and not np.isfinite(t).all():
-        raise PayloadError("a time is not finite")
+    if columns.time and not np.isfinite(t).all():
+        raise PayloadError(f"field {columns.time!r} is not finite in sample {int(np.isfinite(t).argmin())}")
     if np.isinf(x).any():
-        raise PayloadError("a value is infinite")
+        sample, channel = np.argwhere(np.isinf(x))[0]
+        name = columns.values[channel]
+        raise PayloadError(f"field {name!r} is infinite in sample {sample}; send null where it was not observed")
 
 
 def to_ticks(seconds: float, rate: int) -> int | float:

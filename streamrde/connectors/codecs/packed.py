@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size, to_ticks
+from streamrde.connectors.codecs.refusals import described
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.timestamps import TICKS_PER_SECOND, to_seconds
 from streamrde.errors import ParameterError, PayloadError, SampleError
@@ -25,7 +26,8 @@ class PackedCodec:
 
     A layout is an order of bytes, ``<`` (little-endian) or ``>``, and a letter per number as in Python's struct module:
     ``<q6f`` is a time in 8 bytes and six channels in 4 each. The first number is the time, in `columns.time_unit`, then
-    come the channels in order; ``x`` skips a byte. There is no padding but that. NaN in a channel = not observed.
+    come the channels in order, and the sequence number last if there is one; ``x`` skips a byte. There is no padding
+    but that. NaN in a channel = not observed.
 
     Args:
         columns: the time's unit and the channels.
@@ -54,10 +56,10 @@ class PackedCodec:
                 kind = order + _TYPES[letter]
                 places.append((kind, offset))
                 offset += np.dtype(kind).itemsize
-        if len(places) != 1 + len(columns.channels):
+        if len(places) != 1 + len(columns.values):
             raise ParameterError(
-                f"layout = {layout!r} has {len(places)} numbers, and a record has {1 + len(columns.channels)}: "
-                f"{columns.time}, {', '.join(columns.channels)}"
+                f"layout = {layout!r} has {len(places)} numbers, and a record has {1 + len(columns.values)}: "
+                f"{columns.time}, {', '.join(columns.values)}"
             )
         self._record = np.dtype(
             {
@@ -73,14 +75,18 @@ class PackedCodec:
         check_size(payload, self.max_bytes)
         size = self._record.itemsize
         if not payload or len(payload) % size:
-            raise PayloadError(f"{len(payload)} bytes are no whole number of records of {size}; check the layout")
+            raise PayloadError(
+                f"{len(payload)} bytes are no whole number of records of {size}{_text(payload)}; check the layout"
+            )
+        if payload[:1] in b"{[" and (text := _text(payload)):
+            raise PayloadError(f"it is no packed record{text}; check codec and layout")
         records = np.frombuffer(payload, self._record)
         time, *channels = (records[name] for name in self._record.names or ())
         t = to_seconds(time, self.columns.time_unit)
         # A signalling NaN of another width makes NumPy warn; it is a NaN all the same.
         with np.errstate(invalid="ignore"):
             x = np.stack([channel.astype(np.float64) for channel in channels], axis=1)
-        check_samples(t, x)
+        check_samples(t, x, self.columns)
         return t, x
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
@@ -100,3 +106,10 @@ class PackedCodec:
             with np.errstate(over="ignore"):
                 records[name] = column
         return records.tobytes()
+
+
+def _text(payload: bytes) -> str:
+    """The beginning of a payload that is all text, which packed numbers as good as never are; else nothing."""
+    if not payload or not payload.isascii() or not (text := payload.rstrip(b"\0\r\n").decode()).isprintable():
+        return ""
+    return f": it is {described(text)}"

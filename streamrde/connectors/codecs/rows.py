@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
+import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -12,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size, to_ticks
+from streamrde.connectors.codecs.refusals import described, refusal
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.timestamps import TICKS_PER_SECOND
 from streamrde.errors import MissingExtraError, PayloadError, SampleError
@@ -22,7 +26,8 @@ class _RowCodec:
 
     A payload is one sample ``{"t": 12.34, "ax": 0.1}``, a list of such samples, or a batch by columns
     ``{"t": [12.34, 12.36], "ax": [0.1, null]}``. Times are numbers of `columns.time_unit`. A channel that is absent or
-    null was not observed (NaN). Fields that `columns` does not name are ignored.
+    null was not observed (NaN). Fields that `columns` does not name are ignored, but a sample without the field of any
+    channel is not one: it is refused with the names that it has.
 
     Args:
         columns: names of the time and channel fields; the stream comes from the topic. Without a time field a payload
@@ -38,57 +43,98 @@ class _RowCodec:
         self._rate = TICKS_PER_SECOND[columns.time_unit]
         # A Struct decodes twice as fast as a dict and skips unknown fields unread; it cannot be built from field names
         # that are no identifiers, hence the renaming.
-        names = {"t": columns.time} | {f"x{i}": channel for i, channel in enumerate(columns.channels)}
+        self._names, self._channels = columns.values, len(columns.channels)
+        names = {"t": columns.time} | {f"x{i}": name for i, name in enumerate(self._names)}
         values: Any = float | list[float | None] | None
         time: Any = ("t", int | float | list[int | float]) if columns.time else ("t", None, None)
         fields = [time] + [(field, values, None) for field in list(names)[1:]]
         row = msgspec.defstruct("Row", fields, rename=names, gc=False)
-        self._parse = self._parser(row | list[row])  # type: ignore[valid-type]
+        self._rows: Any = row | list[row]  # type: ignore[valid-type]
+        self._parse = self._parser(self._rows)
 
     def _parser(self, rows: Any) -> Callable[[bytes], Any]:
-        """A function that reads a payload as `rows`, raising msgspec.DecodeError or one of `decode`'s others."""
+        """A function that reads a payload as `rows`, raising one of _UNREADABLE."""
+        raise NotImplementedError
+
+    def _read(self, payload: bytes) -> Any:
+        """Read a payload as Python's own values, as leniently as the format allows; raises one of _UNREADABLE."""
         raise NotImplementedError
 
     def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The samples of a payload: t in seconds, (n,), and x, (n, channels), n >= 1.
 
         Raises:
-            PayloadError: too long, no JSON, no sample in it, a wrong type, unequal lengths, or a time that is missing
-                or not finite.
+            PayloadError: too long, no JSON, no sample in it, without any channel, a wrong type, unequal lengths, or a
+                time that is missing or not finite.
         """
         check_size(payload, self.max_bytes)
         try:
             decoded = self._parse(payload)
-            rows = decoded if isinstance(decoded, list) else [decoded]
+        except _UNREADABLE as error:
+            decoded = self._second_look(payload, error)
+        rows = decoded if isinstance(decoded, list) else [decoded]
+        try:
             if len(rows) == 1 and isinstance(rows[0].t, list):
-                t, x = self._from_columns(*msgspec.structs.astuple(rows[0]))
+                t, x, empty = self._from_columns(*msgspec.structs.astuple(rows[0]))
             else:
-                t, x = self._from_rows([msgspec.structs.astuple(row) for row in rows])
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise PayloadError(f"not a sample: {error}") from None
+                t, x, empty = self._from_rows([msgspec.structs.astuple(row) for row in rows])
         except OverflowError:
             raise PayloadError("a number is too large for float64") from None
         if not self.columns.time and len(t) != 1:
             raise PayloadError(f"{len(t)} samples without a time: send them one by one, or each with its time")
-        check_samples(t, x, timed=bool(self.columns.time))
+        check_samples(t, x, self.columns)
+        # A channel that is null and one that is absent are the same number; only the payload tells them apart.
+        if empty:
+            self._require_channels(payload)
         return t, x
 
-    def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        rate = self._rate
-        x = np.empty((len(rows), len(self.columns.channels)))
+    def _require_channels(self, payload: bytes) -> None:
+        try:
+            found = self._read(payload)
+        except _UNREADABLE as error:  # in a field that the strict parser left unread
+            raise PayloadError(f"not a sample: {_named(error)}") from None
+        if reason := refusal(found, self.columns):
+            raise PayloadError(reason)
+
+    def _hint(self, payload: bytes) -> str:
+        """Say what an unreadable payload looks like, where that says what is wrong."""
+        if (text := _text(payload)).startswith(("{", "[")):
+            return '; it looks like JSON: is codec = "json" meant?'
+        return f"; it is {described(text)}" if text else ""
+
+    def _second_look(self, payload: bytes, error: Exception) -> Any:
+        """What the strict parser refused: rows where a lenient one reads them, else PayloadError with the reason."""
+        try:
+            found = self._read(payload)
+        except _UNREADABLE:
+            raise PayloadError(f"not a sample: {_named(error)}{self._hint(payload)}") from None
+        try:
+            return msgspec.convert(found, self._rows)
+        except (msgspec.ValidationError, RecursionError, OverflowError) as failure:
+            reason = refusal(found, self.columns) or f"not a sample: {_named(failure)}"
+        raise PayloadError(reason)
+
+    def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+        """Times, values, and if some row has no value at all."""
+        rate, channels, empty = self._rate, self._channels, False
+        x = np.empty((len(rows), len(self._names)))
         t = np.empty(len(rows))
         for i, row in enumerate(rows):
             if list in map(type, row):
-                name = (self.columns.time, *self.columns.channels)[list(map(type, row)).index(list)]
+                name = (self.columns.time, *self._names)[list(map(type, row)).index(list)]
                 raise PayloadError(f"field {name!r} is a list and others are not; send lists in all fields, or in none")
             t[i] = math.nan if row[0] is None else row[0] / rate
-            x[i] = row[1:]  # None becomes NaN
-        return t, x
+            values = row[1:]
+            x[i] = values  # None becomes NaN
+            empty = empty or values[:channels].count(None) == channels
+        return t, x, empty
 
-    def _from_columns(self, time: list[float], *values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _from_columns(self, time: list[float], *values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
         x = np.full((len(time), len(values)), np.nan)
-        for i, (name, column) in enumerate(zip(self.columns.channels, values, strict=True)):
-            if isinstance(column, list) and len(column) == len(time):
+        for i, (name, column) in enumerate(zip(self._names, values, strict=True)):
+            if name == self.columns.sequence and isinstance(column, float):
+                x[:, i] = column  # the message's own number
+            elif isinstance(column, list) and len(column) == len(time):
                 x[:, i] = column
             elif column is not None:
                 what = f"{len(column)} values" if isinstance(column, list) else "one number"
@@ -96,7 +142,8 @@ class _RowCodec:
                     f"field {name!r} has {what} and {self.columns.time!r} has {len(time)}; send one per time"
                 )
         # Python divides integers exactly and rounds once; NumPy would round 64-bit ticks first.
-        return np.array([ticks / self._rate for ticks in time], dtype=np.float64), x
+        t = np.array([ticks / self._rate for ticks in time], dtype=np.float64)
+        return t, x, values[: self._channels].count(None) == self._channels
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """Samples as a payload that `decode` reads back: bit for bit in seconds, else to t's last place.
@@ -117,19 +164,38 @@ class _RowCodec:
             fields[self.columns.time] = [to_ticks(time, self._rate) for time in times.tolist()]
         # null rather than NaN: JSON has no NaN, and what is not observed has one spelling in all formats.
         columns = [[None if math.isnan(v) else v for v in column] for column in values.T.tolist()]
-        fields.update(zip(self.columns.channels, columns, strict=True))
+        fields.update(zip(self._names, columns, strict=True))
         if len(times) == 1:
             fields = {name: column[0] for name, column in fields.items()}
         return self._encode(fields)
 
 
 class JsonCodec(_RowCodec):
-    """JSON; see the base for what a payload may be."""
+    """JSON; see the base for what a payload may be.
+
+    What C programs and Python's json module add to it is read too: a NUL at the end, a mark of the byte order at the
+    beginning, and the word NaN for a channel that was not observed.
+    """
 
     _encode = staticmethod(msgspec.json.encode)
 
     def _parser(self, rows: Any) -> Callable[[bytes], Any]:
         return msgspec.json.Decoder(rows).decode
+
+    def _read(self, payload: bytes) -> Any:
+        text = payload.rstrip(b"\0 \t\r\n").removeprefix(b"\xef\xbb\xbf")
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            if b"NaN" not in text:
+                raise
+            return json.loads(text.decode())
+
+    def _hint(self, payload: bytes) -> str:
+        text = _text(payload)
+        if text.startswith(("{", "[")) and (word := re.search(r"[:,[]\s*([-+]?(?:nan|inf\w*))\b", text, re.IGNORECASE)):
+            return f"; JSON has no {word[1]}: send null where a channel was not observed"
+        return f"; it is {described(text)}" if text else ""
 
 
 class MessagePackCodec(_RowCodec):
@@ -139,6 +205,9 @@ class MessagePackCodec(_RowCodec):
 
     def _parser(self, rows: Any) -> Callable[[bytes], Any]:
         return msgspec.msgpack.Decoder(rows).decode
+
+    def _read(self, payload: bytes) -> Any:
+        return msgspec.msgpack.decode(payload)
 
 
 class CborCodec(_RowCodec):
@@ -153,17 +222,37 @@ class CborCodec(_RowCodec):
         super().__init__(columns, max_bytes=max_bytes)
 
     def _parser(self, rows: Any) -> Callable[[bytes], Any]:
-        loads = cbor().loads
+        return lambda payload: msgspec.convert(self._read(payload), rows)
 
-        def parse(payload: bytes) -> Any:
-            try:
-                return msgspec.convert(loads(payload), rows)
-            except (msgspec.ValidationError, OverflowError, RecursionError):
-                raise
-            except Exception as error:  # cbor2 lets errors of the types that its tags build through
-                raise PayloadError(f"not CBOR: {error}") from None
+    def _read(self, payload: bytes) -> Any:
+        stream = io.BytesIO(payload)
+        try:
+            found = cbor().CBORDecoder(stream).decode()
+        except (OverflowError, RecursionError):
+            raise
+        except Exception as error:  # cbor2 lets errors of the types that its tags build through
+            raise msgspec.DecodeError(f"not CBOR: {error}") from None
+        # A second item, which `loads` would leave unread without a word.
+        if rest := len(payload) - stream.tell():
+            raise msgspec.DecodeError(f"{rest} bytes follow its first CBOR item; send several samples as a list")
+        return found
 
-        return parse
+
+# msgspec's errors, those of Python's json module (and of integers longer than Python reads), and text that is no UTF-8.
+_UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError, OverflowError)
+
+
+def _text(payload: bytes) -> str:
+    """The beginning of a payload that is readable text; empty where it is none."""
+    try:
+        text = payload[:200].rstrip(b"\0").decode("ascii").strip()
+    except UnicodeDecodeError:
+        return ""
+    return text if text.isprintable() else ""
+
+
+def _named(error: Exception) -> str:
+    return f"{error}" or type(error).__name__
 
 
 def cbor() -> ModuleType:

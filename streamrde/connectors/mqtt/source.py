@@ -18,18 +18,24 @@ from numpy.typing import NDArray
 from paho.mqtt.client import MQTTMessage
 
 from streamrde.connectors.codecs import MAX_BYTES, Codec, JsonCodec, check_size
+from streamrde.connectors.codecs.refusals import listed
 from streamrde.connectors.dead_letters import DeadLetter
 from streamrde.connectors.mqtt.connection import ConnectionCounts, MqttConnection, Receipt
 from streamrde.connectors.mqtt.link import MqttLink
-from streamrde.connectors.mqtt.topics import MqttAddress, Place, TopicTemplate, checked_qos
+from streamrde.connectors.mqtt.topics import MqttAddress, Place, TopicTemplate, check_names, checked_qos
 from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.sequences import Sequences
 from streamrde.errors import ParameterError, PayloadError
 
 logger = logging.getLogger(__name__)
 _LOG_INTERVAL = 10.0
+# Streams whose losses are named within that time.
+_MOST_LOSSES = 20
 # Topics whose stream is remembered; who publishes is free to invent more.
 _REMEMBERED = 100_000
+# In place of a stream's topic, where it has more than one and that was said.
+_MERGED = ""
 
 
 @dataclass
@@ -43,7 +49,11 @@ class SourceCounts:
     dropped: int = 0
     """Messages of QoS 0 that a full queue pushed out."""
     quarantined: int = 0
-    """Messages of streams that are set aside."""
+    """Messages of topics or streams that are set aside."""
+    missed: int = 0
+    """Messages, or samples, that never came, by the sequence numbers of those that did."""
+    merged: int = 0
+    """Streams whose samples came from more than one topic."""
     retained: int = 0
     """Messages that the broker had kept from before; skipped where the source says so."""
     duplicates: int = 0
@@ -57,10 +67,27 @@ class Subscription:
     Args:
         topic: template; one level is ``{stream}``, another may be ``{channel}``.
         codec: of the payloads; its columns are the model's channels, or the one value where the topic has the channel.
+        numbered: the codec's last column is a sequence number.
     """
 
     topic: TopicTemplate
     codec: Codec
+    numbered: bool = False
+
+
+class _Topic:
+    """A topic from which a message came."""
+
+    __slots__ = ("codec", "device", "name", "numbered", "place", "sampled")
+
+    def __init__(self, name: str, place: Place, subscription: Subscription) -> None:
+        self.name = name
+        self.place = place
+        self.device = subscription.topic.device_of(name)
+        self.codec = subscription.codec
+        self.numbered = subscription.numbered
+        self.sampled = False
+        """A sample came from it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +121,15 @@ class MqttSource:
     A lost connection is made again; what the broker then sends a second time is passed on once.
 
     A message that cannot be read is counted, logged at most every ten seconds, and handed on in `MqttBatch.letters`;
-    it is acknowledged with its batch. A stream that sends nothing else is set aside.
+    it is acknowledged with its batch. A topic on which nothing else comes is set aside: what comes on it is counted
+    apart and reported no more, until a message can be read again.
 
     Args:
         address: the broker, ``mqtt://user:password@host:port`` or parsed.
         topic: template of the topics, one level of it ``{stream}``; or `subscriptions`, several with a codec each, of
             which the first that fits a message's topic is used.
-        columns: fields of the payload; `columns.stream` is not used, the topic has the stream.
+        columns: fields of the payload; `columns.stream` is not used, the topic has the stream. With `columns.sequence`
+            the numbers that are missing are counted and logged, see `Sequences`.
         qos: 0 or 1.
         client_id: the client's name at the broker; needed for a session.
         session: the broker keeps the subscription and unacknowledged messages while the client is away.
@@ -111,7 +140,7 @@ class MqttSource:
         queue_messages: messages that wait here; beyond it, QoS 1 leaves them in the socket, QoS 0 drops the oldest.
         max_bytes: longer payloads are refused before parsing.
         inflight: messages that a broker of MQTT 5 is asked to send before the first is acknowledged.
-        quarantine: when a stream is set aside; None: never.
+        quarantine: when a topic is set aside; None: never.
         link: version, TLS, last will, reconnection.
     Raises:
         BrokerError: the broker is not there at first, or refuses.
@@ -147,9 +176,13 @@ class MqttSource:
         self.quarantine = Quarantine(faults=0) if quarantine is None else quarantine
         self._qos = checked_qos(qos)
         self._channels = {name: i for i, name in enumerate(columns.channels)}
-        own = [] if topic is None else [Subscription(TopicTemplate(topic), codec or JsonCodec(columns))]
-        self._subscriptions = (*own, *subscriptions)
-        self._places: dict[bytes, tuple[Place, Codec]] = {}
+        if topic is not None:
+            subscriptions = [Subscription(TopicTemplate(topic), codec or JsonCodec(columns), bool(columns.sequence))]
+        self._subscriptions = tuple(subscriptions)
+        check_names(s.topic for s in self._subscriptions)
+        self._topics: dict[bytes, _Topic] = {}
+        self._devices: dict[str, str] = {}
+        self.sequences = Sequences()
         self._time_zero = time_zero
         self._skip_retained = retained == "skip"
         self._max_bytes = max_bytes
@@ -157,7 +190,8 @@ class MqttSource:
         self._queue_messages = queue_messages
         self._queue: deque[tuple[float, MQTTMessage, Receipt | None]] = deque()
         self._remaining: int | None = None
-        self._next_log = 0.0
+        self._next_log = self._next_losses = 0.0
+        self._losses_said = 0
         self._connection = MqttConnection(
             MqttAddress.of(address),
             link=link,
@@ -224,7 +258,7 @@ class MqttSource:
             if self._qos:
                 self._connection.pause()
             else:
-                self._queue.popleft()
+                self.sequences.skip(self._queue.popleft()[1]._topic)
                 self.counts.dropped += 1
                 self._log(
                     "the queue of %d messages is full: %d dropped so far", self._queue_messages, self.counts.dropped
@@ -273,48 +307,110 @@ class MqttSource:
 
     def _read(self, message: MQTTMessage, now: float) -> tuple[Place, NDArray[np.float64], NDArray[np.float64]]:
         """Where a message belongs, and its samples: t (n,) and x (n, channels)."""
-        found = self._places.get(message._topic) or self._place_of(message)
-        place, codec = found
+        key = message._topic
+        topic = self._topics.get(key) or self._topic_of(message)
+        place = topic.place
         if self.quarantine.holds(place.stream, now):
-            raise _QuarantinedError(f"stream {place.stream!r} is in quarantine")
+            raise _SetAsideError(f"stream {place.stream!r} is in quarantine")
         try:
             payload = bytes(message.payload)
             check_size(payload, self._max_bytes)
-            t, x = codec.decode(payload)
-        except PayloadError:
-            if self.quarantine.fault(place.stream, now):
-                logger.error("MQTT: stream %r sends only faults and is set aside", place.stream)
+            t, x = topic.codec.decode(payload)
+        except PayloadError as error:
+            self.sequences.skip(key)
+            if self.quarantine.holds(key, now):
+                raise _SetAsideError(f"the topic is in quarantine: {error}") from None
+            if self.quarantine.fault(key, now):
+                logger.error(
+                    "MQTT: topic %r (stream %r) is set aside after %d messages in a row that cannot be read: %s; they "
+                    "are counted and not reported for %g s, or until one can be read",
+                    topic.name, place.stream, self.quarantine.in_a_row(key), error, self.quarantine.seconds,
+                )  # fmt: skip
             raise
-        self.quarantine.clear(place.stream)
+        if self.quarantine.clear(key):
+            logger.warning("MQTT: topic %r (stream %r) can be read again", topic.name, place.stream)
+        if not topic.sampled:
+            self._sampled(topic)
+        if topic.numbered:
+            self._follow(key, topic, x[:, -1])
+            x = x[:, :-1]
         if place.channel is not None:
             values, x = x[:, 0], np.full((len(t), len(self._channels)), np.nan)
             x[:, self._channels[place.channel]] = values
         return place, t, x
 
-    def _place_of(self, message: MQTTMessage) -> tuple[Place, Codec]:
+    def _topic_of(self, message: MQTTMessage) -> _Topic:
         try:
-            topic = message.topic
+            name = message.topic
         except UnicodeDecodeError:
             raise PayloadError("its topic is not UTF-8") from None
+        unknown = ""
         for subscription in self._subscriptions:
-            place = subscription.topic.place_of(topic)
-            if place is None or (place.channel is not None and place.channel not in self._channels):
-                continue
-            if len(self._places) >= _REMEMBERED:
-                self._places.clear()
-            self._places[message._topic] = place, subscription.codec
-            return place, subscription.codec
-        templates = ", ".join(repr(s.topic.template) for s in self._subscriptions)
-        raise PayloadError(f"its topic does not fit {templates}, or its channel is none of {', '.join(self._channels)}")
+            place = subscription.topic.place_of(name)
+            if place is not None and place.channel is not None and place.channel not in self._channels:
+                unknown = place.channel
+            elif place is not None:
+                if len(self._topics) >= _REMEMBERED:
+                    self._topics.clear()
+                topic = self._topics[message._topic] = _Topic(name, place, subscription)
+                return topic
+        if unknown:
+            raise PayloadError(f"its topic has the channel {unknown!r}, which is none of {listed(self._channels)}")
+        raise PayloadError(f"its topic does not fit {', '.join(repr(s.topic.template) for s in self._subscriptions)}")
+
+    def _sampled(self, topic: _Topic) -> None:
+        """A topic's first sample: say once where a stream's samples come from two."""
+        topic.sampled = True
+        if len(self._devices) >= _REMEMBERED:
+            self._devices.clear()
+        stream = topic.place.stream
+        if (before := self._devices.setdefault(stream, topic.device)) in (topic.device, _MERGED):
+            return
+        self._devices[stream] = _MERGED
+        self.counts.merged += 1
+        if self.counts.merged == 1:
+            logger.error(
+                "MQTT: stream %r gets samples from two topics, %r and %r: two devices become one; give the level that "
+                "tells them apart a name, such as {site}, in the source's topic",
+                stream, before, topic.device,
+            )  # fmt: skip
+
+    def _follow(self, key: bytes, topic: _Topic, numbers: NDArray[np.float64]) -> None:
+        loss = self.sequences.observe(key, topic.place.stream, numbers)
+        if loss is None:
+            return
+        self.counts.missed += loss.missed
+        if loss.first:
+            self._log_loss(
+                "MQTT: stream %r: %s messages or samples never came, between number %d and %d on topic %r; look at the "
+                "queue that the broker keeps (mosquitto: max_queued_messages) and at the sender",
+                topic.place.stream, f"{loss.missed:,}", loss.before, loss.after, topic.name,
+            )  # fmt: skip
 
     def _dead(self, message: MQTTMessage, error: PayloadError, arrival: float) -> DeadLetter:
-        if isinstance(error, _QuarantinedError):
+        name = message._topic.decode("utf-8", "replace")
+        if isinstance(error, _SetAsideError):
             self.counts.quarantined += 1
         else:
             self.counts.malformed += 1
-            self._log("skipped a message: %s; %d malformed so far", error, self.counts.malformed)
+            topic = self._topics.get(message._topic)
+            stream = f" (stream {topic.place.stream!r})" if topic is not None else ""
+            self._log(
+                "skipped a message on topic %r%s: %s; %d malformed so far", name, stream, error, self.counts.malformed
+            )
         received = time.time() - (time.perf_counter() - arrival)
-        return DeadLetter(str(error), message._topic.decode("utf-8", "replace"), bytes(message.payload), received)
+        return DeadLetter(str(error), name, bytes(message.payload), received)
+
+    def _log_loss(self, message: str, *arguments: object) -> None:
+        """Each stream's first loss is said, but not those of thousands that a broker lost at once."""
+        now = time.monotonic()
+        if now >= self._next_losses:
+            self._next_losses, self._losses_said = now + _LOG_INTERVAL, 0
+        self._losses_said += 1
+        if self._losses_said <= _MOST_LOSSES:
+            logger.warning(message, *arguments)
+        elif self._losses_said == _MOST_LOSSES + 1:
+            logger.warning("MQTT: more streams have lost messages; the metric `missed` counts them")
 
     def _log(self, message: str, *arguments: object) -> None:
         if (now := time.monotonic()) >= self._next_log:
@@ -322,5 +418,5 @@ class MqttSource:
             logger.warning("MQTT broker %s: " + message, self._connection.address, *arguments)
 
 
-class _QuarantinedError(PayloadError):
-    """A message of a stream that is set aside."""
+class _SetAsideError(PayloadError):
+    """A message of a topic or a stream that is set aside."""
