@@ -33,6 +33,38 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
             raise
 
 
+def prepare_file(path: str | os.PathLike[str], key: str) -> None:
+    """Create the folder of a file that will be written, and refuse a path that cannot be.
+
+    Args:
+        key: the setting or option that has the path, for the error.
+    Raises:
+        ConfigError: the path is a folder, or its folder cannot be created or written to.
+    """
+    target = Path(path)
+    if target.is_dir() or str(path).endswith(("/", os.sep)):
+        raise ConfigError(f"{key} = '{path}': is a folder; give the path of a file")
+    prepare_folder(target.parent, key)
+    if target.exists() and not os.access(target, os.W_OK):
+        raise ConfigError(f"{key} = '{path}': the file cannot be written; choose another path")
+
+
+def prepare_folder(path: str | os.PathLike[str], key: str) -> None:
+    """Create a folder in which files will be written.
+
+    Raises:
+        ConfigError: it cannot be created or written to; names `key`, the setting or option that has the path.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path, prefix=".streamrde."):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: nothing can be written in '{path}': {error.strerror or error}; choose another path"
+        ) from None
+
+
 def read_toml(path: str | os.PathLike[str], kind: type[S]) -> S:
     """Read a TOML file into a struct of the given kind.
 

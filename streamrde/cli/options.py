@@ -17,6 +17,19 @@ Channels = Annotated[
 ]
 Files = Annotated[list[str], typer.Argument(help="Parquet, Feather / Arrow IPC or CSV: files, folders or globs.")]
 
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", help="Rows to train on, as data.filters: 'site == A', 'hr > 40'; repeat for more."),
+]
+
+
+def filters_of(where: list[str] | None) -> list[str]:
+    """Return the setting of data.filters for rows given as text; none without any."""
+    from streamrde import toml
+    from streamrde.connectors.filters import parse_filter
+
+    return [f"data.filters={toml.value([*map(parse_filter, where)])}"] if where else []
+
 
 def split(names: str) -> tuple[str, ...]:
     """The names of a comma-separated list."""

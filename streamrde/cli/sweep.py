@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamrde.cli.options import Json
+from streamrde.cli.options import Json, Where, filters_of
 from streamrde.cli.printing import print_json
 
 
@@ -21,6 +21,7 @@ def sweep(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Parquet file, a row per training.")] = None,
     best: Annotated[Path | None, typer.Option(help="TOML file to write, ready for `streamrde train`.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep that --out has.")] = False,
+    where: Where = None,
     json: Json = False,
 ) -> None:
     """Try window lengths, depths, sizes and solvers on the validation streams, and find the best configuration.
@@ -40,7 +41,7 @@ def sweep(
     if resume and out is None:
         raise ConfigError("--resume: give --out, the file with the results so far")
     console = Console(stderr=json)
-    settings = [*(settings or []), *([] if trials is None else [f"sweep.trials={trials}"])]
+    settings = [*(settings or []), *([] if trials is None else [f"sweep.trials={trials}"]), *filters_of(where)]
     found = models.sweep(config, settings=settings, jobs=jobs, out=out or "", resume=resume, console=console)
     winner = found.standings[0]
     console.print(progress.table(found.standings, found.best))

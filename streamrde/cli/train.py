@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamrde.cli.options import Json
+from streamrde.cli.options import Json, Where, filters_of
 from streamrde.cli.printing import print_json
 
 
@@ -20,6 +20,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from training.checkpoint, where there is one.")
     ] = False,
+    where: Where = None,
     json: Json = False,
 ) -> None:
     """Train a Neural RDE on recorded files and write the model.
@@ -30,7 +31,7 @@ def train(
 
     from streamrde import models
 
-    settings = [*(settings or []), *([] if seed is None else [f"training.seed={seed}"])]
+    settings = [*(settings or []), *([] if seed is None else [f"training.seed={seed}"]), *filters_of(where)]
     bundle = models.train(config, settings=settings, resume=resume, console=Console(stderr=json))
     if json:
         print_json(bundle.header.metrics)

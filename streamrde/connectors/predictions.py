@@ -16,7 +16,7 @@ import pyarrow.parquet
 
 from streamrde.errors import DataError, ParameterError, ShapeError
 
-_WRITABLE = (".parquet", ".feather", ".arrow", ".ipc", ".arrows", ".csv")
+WRITABLE = (".parquet", ".feather", ".arrow", ".ipc", ".arrows", ".csv")
 # CSV has no dictionaries, and an Arrow IPC file only one for all its batches.
 _PLAIN = (".feather", ".arrow", ".ipc", ".csv")
 
@@ -50,9 +50,9 @@ class PredictionWriter:
     ) -> None:
         self._sync = sync
         self.path = Path(path)
-        if (suffix := self.path.suffix.lower()) not in _WRITABLE:
+        if (suffix := self.path.suffix.lower()) not in WRITABLE:
             raise ParameterError(
-                f"{self.path}: cannot write {suffix or 'a name without extension'!r}; use one of {', '.join(_WRITABLE)}"
+                f"{self.path}: cannot write {suffix or 'a name without extension'!r}; use one of {', '.join(WRITABLE)}"
             )
         self._suffix = suffix
         self._schema = schema

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from streamrde.connectors.timestamps import TICKS_PER_SECOND
 from streamrde.errors import ParameterError
 
+HORIZON = "streamrde.horizon"
+"""Metadata of a column with targets that lie so many seconds ahead of their rows."""
+
 
 class Samples(NamedTuple):
     """Rows of samples of one or many streams, in the order in which they arrived."""

@@ -16,8 +16,10 @@ from rich.console import Console
 from streamrde.errors import ConfigError, StreamRDEError
 from streamrde.models.report.speed import step_cost
 from streamrde.models.training.config import SweepConfig, TrainConfig
+from streamrde.models.training.inputs import SplitConfig
+from streamrde.models.training.preflight import names_parts
 from streamrde.models.training.run import fit
-from streamrde.models.training.splits import Split
+from streamrde.models.training.splits import Split, split
 from streamrde.models.training.streams import read_parts
 
 # Enough for a median, and little beside a training.
@@ -108,9 +110,20 @@ def parts_without_test(config: TrainConfig, sweep: SweepConfig, *, fold: int = 0
     if sweep.folds:
         streams = [*kept.train, *kept.validation]
         groups = sorted({stream.group for stream in streams})
+        if len(groups) < sweep.folds <= len(streams) and names_parts(groups):
+            by_stream = SplitConfig(
+                by="stream",
+                validation=(),
+                folds=sweep.folds,
+                fold=fold,
+                stratify=config.split.stratify,
+                seed=sweep.seed,
+            )
+            folded = split(streams, by_stream)
+            return Split(folded.train, folded.test, [])
         if len(groups) < sweep.folds:
             raise ConfigError(
-                f"sweep.folds={sweep.folds}: there are only {len(groups)} groups; use fewer folds, or set "
+                f"sweep.folds={sweep.folds}: there are only {len(groups):,} groups; use fewer folds, or set "
                 "split.group to a column with more"
             )
         drawn = np.random.default_rng(sweep.seed).permutation(len(groups))[fold :: sweep.folds]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from streamrde.connectors.filters import Filter, check_filters
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Task
 
@@ -55,6 +56,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     files: str | tuple[str, ...]
     """File, folder or glob, or several; relative to the current working directory."""
     channels: tuple[ChannelConfig, ...]
+    """Data channels in the order in which the model takes them: names of columns, or tables with `name` and `unit`."""
     target: str | tuple[str, ...]
     """Column of the class, or column or columns of numbers to predict."""
     task: Task = "classification"
@@ -69,6 +71,8 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Column of the stream's name; "" where each file is one stream."""
     time: str = "t"
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    filters: tuple[Filter, ...] = ()
+    """Rows to take: column, comparison and value, ``["site", "==", "A"]``, all of which must hold; as of `score`."""
     segments: SegmentsConfig | None = None
     cache: str = ""
     """Folder that keeps the windows of streams for the next run; "": none. See `cached_windows`."""
@@ -97,6 +101,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 f"data.horizon={self.horizon:g}: one value for all of a stream is the same later on; "
                 'set data.target_at = "window", or data.horizon = 0'
             )
+        check_filters(self.filters)
         if self.segments is not None:
             self.segments.check()
 

@@ -71,10 +71,12 @@ def read_recordings(
     targets = data.targets if targets is None else targets
     extra = tuple(dict.fromkeys((*targets, *(name for name in (group, given) if name))))
     files = data.files if isinstance(data.files, str) else list(data.files)
-    batches = list(read(files, columns, extra=extra))
+    batches = list(read(files, columns, extra=extra, filters=data.filters))
     where = str(data.files)
     if not sum(len(batch.t) for batch in batches):
-        raise DataError(f"{where}: no rows; give files with samples", path=where)
+        passes = f"no row passes data.filters {list(data.filters)}"
+        remedy = passes if data.filters else "no rows; give files with samples"
+        raise DataError(f"{where}: {remedy}", path=where)
     names, stream = _streams(batches)
     t = np.concatenate([batch.t for batch in batches])
     x = np.concatenate([batch.x for batch in batches])

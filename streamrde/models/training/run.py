@@ -31,6 +31,7 @@ from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, predict, state_range
 from streamrde.models.training.novelty import learn_windows
 from streamrde.models.training.optimisation import optimise
+from streamrde.models.training.preflight import check_outputs, check_streams, say_single_windows
 from streamrde.models.training.progress import print_metrics
 from streamrde.models.training.provenance import provenance
 from streamrde.models.training.recordings import Recording
@@ -71,6 +72,7 @@ def train(
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False)
 
+    check_outputs(config)
     parts = read_parts(config, say=say)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
@@ -244,17 +246,23 @@ class _Prepared(NamedTuple):
 
 
 def _prepare(config: TrainConfig, parts: Split, console: Console) -> _Prepared:
+    check_streams(config, parts)
     classes = _classes(parts, config)
     fills, deviation, _ = moments([recording.x for recording in parts.train])
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
     examples = {
         part: prepare(recordings, config, fills=fills, classes=classes) for part, recordings in parts._asdict().items()
     }
     for part, recordings in parts._asdict().items():
         short = _without_window(recordings, examples[part])
         if short:
-            console.print(f"{part}: {short} of {len(recordings)} streams are too short for a window and left out")
+            say(f"{part}: {short:,} of {len(recordings):,} streams are too short for a window and left out")
     if not examples["train"]:
         raise ConfigError("no training stream has a window: shorten windows, or use longer recordings")
+    say_single_windows(examples["train"].lengths, say)
     return _Prepared(classes, fills, deviation, examples, _scaling(config, parts, fills, classes, examples["train"]))
 
 

@@ -11,16 +11,30 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamrde.connectors.predictions import PredictionWriter
-from streamrde.errors import ConfigError
+from streamrde.connectors.samples import HORIZON
 from streamrde.inference.bundle import Header
 from streamrde.models.training.augmentation import Variant
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.examples import targets_of
+from streamrde.models.training.preflight import OWN
 from streamrde.models.training.recordings import Recording
 from streamrde.windowing.recorded import window_recordings
 
 # Rows of a record batch, hence of a row group.
 _ROWS = 1 << 18
+
+
+def truth_columns(config: TrainConfig) -> dict[str, str]:
+    """The column of each target in the file: its name, or where another column has that, ``target_`` before it."""
+    taken = {*OWN, *(channel.name for channel in config.data.channels)}
+    found: dict[str, str] = {}
+    for name in config.data.targets:
+        column = name
+        while column in taken:
+            column = f"target_{column}"
+        taken.add(column)
+        found[name] = column
+    return found
 
 
 def write_test(path: str | os.PathLike[str], streams: Sequence[Recording], config: TrainConfig, header: Header) -> None:
@@ -35,16 +49,16 @@ def write_test(path: str | os.PathLike[str], streams: Sequence[Recording], confi
         config: of the run.
         header: of the trained model.
     Raises:
-        ConfigError: a column would have a name twice.
         DataError: the file cannot be written.
     """
     channels = [channel.name for channel in header.channels]
+    truth = truth_columns(config)
     classify = header.task == "classification"
     fields = [pa.field("stream_id", pa.string()), *(pa.field(name, pa.float64()) for name in ("t", *channels))]
-    fields += [pa.field(name, pa.string() if classify else pa.float64()) for name in config.data.targets]
+    told = {HORIZON: f"{header.horizon:g}"} if header.horizon else None
+    kind = pa.string() if classify else pa.float64()
+    fields += [pa.field(name, kind, metadata=told) for name in truth.values()]
     schema = pa.schema(fields)
-    if len(set(schema.names)) < len(schema.names):
-        raise ConfigError(f"output.test: its columns {schema.names} have a name twice; rename it in data.files")
     with PredictionWriter(path, schema) as file:
         for batch in _batches(streams, config, header, schema):
             file.write(batch)

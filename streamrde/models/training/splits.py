@@ -13,6 +13,7 @@ from streamrde.errors import ConfigError
 from streamrde.models.training.inputs import SplitConfig
 from streamrde.models.training.recordings import Recording
 from streamrde.models.training.segments import Say, excerpt
+from streamrde.nearest import did_you_mean, listed
 
 
 class Split(NamedTuple):
@@ -35,13 +36,19 @@ def split(streams: Sequence[Recording], config: SplitConfig, *, say: Say = lambd
     if config.by == "time":
         parts = _by_time(streams, config, say)
     else:
-        listed = _listed(streams, config)
-        drawn = _drawn([stream for stream in streams if stream.given not in listed], config)
+        chosen = _listed(streams, config)
+        drawn = _drawn([stream for stream in streams if stream.given not in chosen], config)
         parts = Split([], [], [])
         for stream in streams:
-            name = listed.get(stream.given) or drawn.get(_unit(stream, config), "train")
+            name = chosen.get(stream.given) or drawn.get(_unit(stream, config), "train")
             getattr(parts, name).append(stream)
     if not parts.train:
+        if len({stream.source for stream in streams}) == 1 and not config.listed:
+            raise ConfigError(
+                f"there is one recording, '{streams[0].source}', and the split leaves nothing of it to train on: "
+                'divide it in time, [split] by = "time", or cut it into segments first, [data.segments] seconds = ... with '
+                '[split] by = "stream"'
+            )
         raise ConfigError(
             "split leaves no stream to train on: lower split.validation and split.test; where a share is to be drawn "
             'from streams of one group, set split.by = "stream" or split.group'
@@ -98,8 +105,8 @@ def _listed(streams: Sequence[Recording], config: SplitConfig) -> dict[str, str]
         for value in map(str, values if isinstance(values, tuple) else ()):
             if value not in found:
                 raise ConfigError(
-                    f"split.{name}: no stream has '{value}' in column '{config.column}'; "
-                    f"it has {', '.join(sorted(found))}"
+                    f"split.{name}: no stream has '{value}' in column '{config.column}'{did_you_mean(value, found)}; "
+                    f"it has {listed(sorted(found))}"
                 )
             if parts.setdefault(value, name) != name:
                 raise ConfigError(f"'{value}' is listed in split.validation and in split.test: leave it in one of them")
@@ -123,7 +130,10 @@ def _drawn(streams: Sequence[Recording], config: SplitConfig) -> dict[str, str]:
     parts: dict[str, str] = {}
     if config.folds:
         if total < config.folds:
-            raise ConfigError(f"split.folds={config.folds}: there are only {total} groups; use fewer folds")
+            raise ConfigError(
+                f"split.folds={config.folds}: there are only {total:,} "
+                f"{'streams' if config.by == 'stream' else 'groups'}; use fewer folds"
+            )
         parts = dict.fromkeys(units[config.fold :: config.folds], "test")
     for name in ("test", "validation"):
         share = getattr(config, name)

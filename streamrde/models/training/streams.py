@@ -7,6 +7,7 @@ from dataclasses import replace
 from streamrde.errors import ConfigError
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.inputs import DataConfig
+from streamrde.models.training.preflight import official_split, say_official_split
 from streamrde.models.training.recordings import Recording, read_recordings
 from streamrde.models.training.segments import Say, cut_by_rule, cut_listed, read_listed
 from streamrde.models.training.splits import Split, split, warnings_of
@@ -25,7 +26,13 @@ def read_parts(config: TrainConfig, *, say: Say = lambda text: None) -> Split:
     divided = config.split
     given = divided.column if divided.listed else ""
     streams = read_streams(config.data, group=divided.undivided, given=given, order=config.order, say=say)
-    parts = split(streams, divided, say=say)
+    try:
+        parts = split(streams, divided, say=say)
+    except ConfigError as error:
+        lines = "" if divided.listed else official_split(config)
+        told = f"; the files have a split of their own, to use it write:\n[split]\n{lines}" if lines else ""
+        raise ConfigError(f"{error}{told}") from None
+    say_official_split(config, say)
     for warning in warnings_of(parts, divided):
         say(f"warning: {warning}")
     return parts

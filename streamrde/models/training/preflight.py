@@ -1,0 +1,174 @@
+"""What is refused before a training begins, because it could not end well."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from streamrde.connectors.predictions import WRITABLE
+from streamrde.connectors.record_batches import read_batches, schema_of
+from streamrde.connectors.recordings import find_recordings
+from streamrde.disk import prepare_file, prepare_folder
+from streamrde.errors import ConfigError, DataError
+from streamrde.models.training.config import TrainConfig
+from streamrde.models.training.segments import Say
+from streamrde.models.training.splits import Split
+from streamrde.nearest import listed
+from streamrde.windowing.policies import Count, Every
+
+OWN = ("stream_id", "t")
+"""Columns of the file of test streams beside channels and targets."""
+# Names that data sets give to the column of their own split, and the values that its test part has.
+_SPLITS = ("split", "set", "subset", "partition", "part", "fold", "usage")
+_TESTS = ("test", "testing", "eval", "holdout")
+_VALIDATIONS = ("validation", "valid", "val", "dev")
+_TRAININGS = ("train", "training", "learn")
+
+
+def names_parts(values: Iterable[str]) -> bool:
+    """Whether values name parts of a data set, and so say nothing of which streams belong together."""
+    return {value.lower() for value in values} <= {*_TESTS, *_TRAININGS, *_VALIDATIONS}
+
+
+def check_outputs(config: TrainConfig) -> None:
+    """Create the folders of what will be written, and refuse what cannot be.
+
+    Raises:
+        ConfigError: a path is a folder or lies where nothing can be written, two are the same, or `output.test` has an
+            unknown extension or cannot hold what it must; names the key.
+    """
+    output, training = config.output, config.training
+    paths = {
+        "output.model": output.model,
+        "output.metrics": output.metrics,
+        "output.report": output.report,
+        "output.test": output.test,
+        "training.checkpoint": training.checkpoint,
+    }
+    seen: dict[str, str] = {}
+    for key, path in paths.items():
+        if not path:
+            continue
+        before = seen.setdefault(os.path.realpath(path), key)
+        if before != key:
+            raise ConfigError(f"{key} and {before} are both '{path}': give each a file of its own")
+        prepare_file(path, key)
+    if config.data.cache:
+        prepare_folder(config.data.cache, "data.cache")
+    if output.test:
+        _check_test(config)
+
+
+def _check_test(config: TrainConfig) -> None:
+    path = config.output.test
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITABLE:
+        raise ConfigError(f"output.test = '{path}': its extension must be one of {', '.join(WRITABLE)}")
+    if config.data.horizon and suffix == ".csv":
+        raise ConfigError(
+            f"output.test = '{path}': CSV has no place to say that the targets lie {config.data.horizon:g} s ahead of "
+            "their rows; use .parquet"
+        )
+    for channel in config.data.channels:
+        if channel.name in OWN:
+            raise ConfigError(
+                f"output.test: a channel is called '{channel.name}', as one of the file's own columns is; rename it in "
+                "data.files, or leave output.test out"
+            )
+
+
+def check_streams(config: TrainConfig, parts: Split) -> None:
+    """Refuse streams from which nothing can be learned.
+
+    Raises:
+        ConfigError: a class is that of one stream only, or every training stream is shorter than a window.
+    """
+    _check_classes(config, parts)
+    windows, streams = config.windows, parts.train
+    if isinstance(windows, Every):
+        longest = max(float(stream.t[-1] - stream.t[0]) if len(stream.t) else 0.0 for stream in streams)
+        if 0 < longest < windows.seconds * (1 - 1e-9):
+            raise ConfigError(
+                f"windows.seconds = {windows.seconds:g}: the longest training stream lasts {longest:g} s, so that no "
+                f"window would ever close before its end; set windows.seconds to {longest / 10:.3g}, say, or check "
+                f'data.time_unit = "{config.data.time_unit}"'
+            )
+    elif isinstance(windows, Count):
+        most = max(len(stream.t) for stream in streams)
+        if 1 < most <= windows.n:
+            raise ConfigError(
+                f"windows.n = {windows.n:,}: the longest training stream has {most:,} samples, so that no window would "
+                f"ever close before its end; set windows.n to {max(1, most // 10):,}, say"
+            )
+
+
+def _check_classes(config: TrainConfig, parts: Split) -> None:
+    streams = [stream for part in parts for stream in part]
+    if config.data.task != "classification" or any(stream.target.t is not None for stream in streams):
+        return
+    counts = Counter(label for stream in streams for label in stream.target.labels)
+    alone = sorted(label for label, count in counts.items() if count == 1)
+    if alone:
+        names = listed([f"'{label}'" for label in alone], most=5)
+        column = config.data.targets[0]
+        raise ConfigError(
+            f"only one stream has the class {names}: one to train on and one to measure by is the least; record more, "
+            f'or leave it out by data.filters = [["{column}", "!=", "{alone[0]}"]]'
+        )
+
+
+def official_split(config: TrainConfig) -> str:
+    """Return the lines of [split] that follow a column by which the files are split already; "" where there is none.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    found = _official_column(config)
+    if found is None:
+        return ""
+    column, values = found
+    by_name = {value.lower(): value for value in values}
+    test = next(by_name[name] for name in _TESTS if name in by_name)
+    validation = next((by_name[name] for name in _VALIDATIONS if name in by_name), None)
+    told = "0.15" if validation is None else f'["{validation}"]'
+    return f'column = "{column}"\nvalidation = {told}\ntest = ["{test}"]'
+
+
+def _official_column(config: TrainConfig) -> tuple[str, list[str]] | None:
+    recordings = find_recordings(config.data.files if isinstance(config.data.files, str) else list(config.data.files))
+    names = [*recordings[0].partitions, *schema_of(recordings[0]).names]
+    for column in (name for name in names if name.lower() in _SPLITS):
+        values: set[str] = set()
+        for recording in recordings:
+            for _, batch in read_batches(recording, [column], texts=[column]):
+                values |= {str(value) for value in pc.unique(batch.column(0).cast(pa.string())).to_pylist()}
+        lower = {value.lower() for value in values}
+        if lower & {*_TESTS} and lower & {*_TRAININGS} and lower <= {*_TESTS, *_TRAININGS, *_VALIDATIONS, "none"}:
+            return column, sorted(values)
+    return None
+
+
+def say_official_split(config: TrainConfig, say: Say) -> None:
+    """Say that the files have a split of their own where the configuration does not use it."""
+    if config.split.listed or config.split.by == "time":
+        return
+    try:
+        lines = official_split(config)
+    except DataError:
+        return  # reading the samples will say it, with the column that matters
+    if lines:
+        say("note: the files have a split of their own, which [split] does not use; to use it write:")
+        say(f"[split]\n{lines}")
+
+
+def say_single_windows(lengths: NDArray[np.intp], say: Say) -> None:
+    """Say that no training stream has a second window, where that is so; `lengths` counts those of each."""
+    if len(lengths) > 1 and (lengths == 1).all():
+        say("note: every training stream has one window; shorter windows give an answer before a stream's end")
