@@ -84,32 +84,36 @@ def _check_test(config: TrainConfig) -> None:
             )
 
 
-def check_streams(config: TrainConfig, parts: Split) -> None:
-    """Refuse streams from which nothing can be learned.
-
-    Raises:
-        ConfigError: a class is that of one stream only, or every training stream is shorter than a window.
-    """
-    _check_classes(config, parts)
-    windows, streams = config.windows, parts.train
+def say_windows(config: TrainConfig, parts: Split, lengths: NDArray[np.intp], say: Say) -> None:
+    """Say that windows are longer than every training stream, or that none has a second one; `lengths` counts them."""
+    windows, streams, told = config.windows, parts.train, ""
     if isinstance(windows, Every):
         longest = max(float(stream.t[-1] - stream.t[0]) if len(stream.t) else 0.0 for stream in streams)
-        if 0 < longest < windows.seconds * (1 - 1e-9):
-            raise ConfigError(
-                f"windows.seconds = {windows.seconds:g}: the longest training stream lasts {longest:g} s, so that no "
-                f"window would ever close before its end; set windows.seconds to {longest / 10:.3g}, say, or check "
+        if longest < windows.seconds * (1 - 1e-9):
+            told = (
+                f"windows.seconds = {windows.seconds:g}, and the longest training stream lasts {longest:.4g} s: no "
+                f"window closes before its stream ends; set windows.seconds = {longest / 10:.2g}, say, or check "
                 f'data.time_unit = "{config.data.time_unit}"'
             )
     elif isinstance(windows, Count):
         most = max(len(stream.t) for stream in streams)
-        if 1 < most <= windows.n:
-            raise ConfigError(
-                f"windows.n = {windows.n:,}: the longest training stream has {most:,} samples, so that no window would "
-                f"ever close before its end; set windows.n to {max(1, most // 10):,}, say"
+        if most <= windows.n:
+            told = (
+                f"windows.n = {windows.n:,}, and the longest training stream has {most:,} samples: no window closes "
+                f"before its stream ends; set windows.n = {max(1, most // 10)}, say"
             )
+    if told:
+        say(f"warning: {told}")
+    elif len(lengths) > 1 and (lengths == 1).all():
+        say("note: every training stream has one window; shorter windows give an answer before a stream's end")
 
 
-def _check_classes(config: TrainConfig, parts: Split) -> None:
+def check_classes(config: TrainConfig, parts: Split) -> None:
+    """Refuse classes that only one stream has; of those that change along a stream any number is enough.
+
+    Raises:
+        ConfigError: names the classes, and the filter that leaves one out.
+    """
     streams = [stream for part in parts for stream in part]
     if config.data.task != "classification" or any(stream.target.t is not None for stream in streams):
         return
@@ -166,9 +170,3 @@ def say_official_split(config: TrainConfig, say: Say) -> None:
     if lines:
         say("note: the files have a split of their own, which [split] does not use; to use it write:")
         say(f"[split]\n{lines}")
-
-
-def say_single_windows(lengths: NDArray[np.intp], say: Say) -> None:
-    """Say that no training stream has a second window, where that is so; `lengths` counts those of each."""
-    if len(lengths) > 1 and (lengths == 1).all():
-        say("note: every training stream has one window; shorter windows give an answer before a stream's end")

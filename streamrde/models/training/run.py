@@ -31,7 +31,7 @@ from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, predict, state_range
 from streamrde.models.training.novelty import learn_windows
 from streamrde.models.training.optimisation import optimise
-from streamrde.models.training.preflight import check_outputs, check_streams, say_single_windows
+from streamrde.models.training.preflight import check_classes, check_outputs, say_windows
 from streamrde.models.training.progress import print_metrics
 from streamrde.models.training.provenance import provenance
 from streamrde.models.training.recordings import Recording
@@ -246,7 +246,7 @@ class _Prepared(NamedTuple):
 
 
 def _prepare(config: TrainConfig, parts: Split, console: Console) -> _Prepared:
-    check_streams(config, parts)
+    check_classes(config, parts)
     classes = _classes(parts, config)
     fills, deviation, _ = moments([recording.x for recording in parts.train])
 
@@ -262,7 +262,7 @@ def _prepare(config: TrainConfig, parts: Split, console: Console) -> _Prepared:
             say(f"{part}: {short:,} of {len(recordings):,} streams are too short for a window and left out")
     if not examples["train"]:
         raise ConfigError("no training stream has a window: shorten windows, or use longer recordings")
-    say_single_windows(examples["train"].lengths, say)
+    say_windows(config, parts, examples["train"].lengths, say)
     return _Prepared(classes, fills, deviation, examples, _scaling(config, parts, fills, classes, examples["train"]))
 
 

@@ -46,8 +46,8 @@ def split(streams: Sequence[Recording], config: SplitConfig, *, say: Say = lambd
         if len({stream.source for stream in streams}) == 1 and not config.listed:
             raise ConfigError(
                 f"there is one recording, '{streams[0].source}', and the split leaves nothing of it to train on: "
-                'divide it in time, [split] by = "time", or cut it into segments first, [data.segments] seconds = ... with '
-                '[split] by = "stream"'
+                'divide it in time, [split] by = "time", or cut it into segments first, [data.segments] seconds = ... '
+                'with [split] by = "stream"'
             )
         raise ConfigError(
             "split leaves no stream to train on: lower split.validation and split.test; where a share is to be drawn "

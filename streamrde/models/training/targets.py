@@ -53,8 +53,8 @@ class Target:
                 shown = ", ".join(repr(self.classes[int(v)]) if self.classes else f"{v:g}" for v in found[:3])
                 raise DataError(
                     f"{where}: stream '{stream}' has {shown or 'no value'} in column '{name}': it must be one value "
-                    "per stream with data.target_at = 'stream', as it is by default for classes; where it changes along "
-                    "a stream set data.target_at = 'window'",
+                    "per stream with data.target_at = 'stream', as it is by default for classes; where it changes "
+                    "along a stream set data.target_at = 'window'",
                     path=where,
                     column=name,
                 )
