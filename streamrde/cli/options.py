@@ -11,7 +11,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Model = Annotated[Path, typer.Option("--model", "-m", help="Model file, written by `streamrde train`.")]
 StreamColumn = Annotated[str, typer.Option("--stream", help='Column of the stream\'s name; "" = one stream per file.')]
 TimeColumn = Annotated[str, typer.Option("--time", help="Column of the time.")]
-TimeUnit = Annotated[str, typer.Option("--time-unit", help="Unit of a numeric time column: s, ms, us or ns.")]
+TimeUnit = Annotated[
+    str,
+    typer.Option("--time-unit", help="Unit of a numeric time: s, ms, us, ns, min, h, d, or excel (day numbers)."),
+]
+TimeFormat = Annotated[
+    str, typer.Option("--time-format", help='Format of times that are text or digits, as of strptime; "" = ISO 8601.')
+]
+TimeZone = Annotated[str, typer.Option("--time-zone", help='Zone of times that name none; "" = UTC.')]
 Channels = Annotated[
     str, typer.Option("--channels", help="Columns of the model's channels, comma-separated; default: their names.")
 ]

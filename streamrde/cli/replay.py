@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamrde.cli.options import Channels, Files, Json, StreamColumn, TimeColumn, TimeUnit, split
+from streamrde.cli.options import Channels, Files, Json, StreamColumn, TimeColumn, TimeFormat, TimeUnit, TimeZone, split
 from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError
 
@@ -35,6 +35,8 @@ def replay(
     stream: StreamColumn = "stream_id",
     time: TimeColumn = "t",
     time_unit: TimeUnit = "s",
+    time_format: TimeFormat = "",
+    time_zone: TimeZone = "",
     channels: Channels = "",
     json: Json = False,
 ) -> None:
@@ -42,15 +44,17 @@ def replay(
 
     Example: `streamrde replay recordings/ --to mqtt://127.0.0.1:1883 --model model.safetensors --speed 10`
     """
-    from streamrde.config import columns_of
+    from msgspec.structs import asdict
+
+    from streamrde.config import TimeKeys, columns_of
     from streamrde.connectors.samples import Columns
     from streamrde.inference.bundle import load
 
+    times = TimeKeys(time=time, time_unit=time_unit, time_format=time_format, time_zone=time_zone)
     if model is not None:
-        header = load(model).header
-        columns = columns_of(header, split(channels), stream=stream, time=time, time_unit=time_unit)
+        columns = columns_of(load(model).header, split(channels), stream=stream, times=times)
     elif channels:
-        columns = Columns(channels=split(channels), stream=stream or None, time=time, time_unit=time_unit)
+        columns = Columns(channels=split(channels), stream=stream or None, **asdict(times))
     else:
         raise ConfigError("which columns are sent? give --channels ax,ay,az or --model MODEL")
     summary = asyncio.run(_replay(files, columns, to, topic, speed, batch, tick))

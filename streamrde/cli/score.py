@@ -44,7 +44,17 @@ def score(
     ] = None,
     time: Annotated[str | None, typer.Option("--time", help="Column of the time [t].")] = None,
     time_unit: Annotated[
-        str | None, typer.Option("--time-unit", help="Unit of a numeric time: s, ms, us or ns [s].")
+        str | None,
+        typer.Option("--time-unit", help="Unit of a numeric time: s, ms, us, ns, min, h, d or excel (days) [s]."),
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option("--time-format", help="Format of times that are text or digits, as of strptime [ISO 8601]."),
+    ] = None,
+    time_zone: Annotated[str | None, typer.Option("--time-zone", help="Zone of times that name none [UTC].")] = None,
+    time_ambiguous: Annotated[
+        str | None,
+        typer.Option("--time-ambiguous", help="Times that clocks put back show twice: error, earlier, later [error]."),
     ] = None,
     channels: Annotated[
         str | None, typer.Option("--channels", help="Columns of the model's channels, comma-separated [their names].")
@@ -138,6 +148,9 @@ def score(
             "stream": stream,
             "time": time,
             "time_unit": time_unit,
+            "time_format": time_format,
+            "time_zone": time_zone,
+            "time_ambiguous": time_ambiguous,
             "channels": None if channels is None else split(channels),
             "units": None if unit is None else dict(map(_unit, unit)),
         },

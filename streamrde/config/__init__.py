@@ -1,6 +1,6 @@
 """TOML files: one per run, read into frozen structs. An unknown key or a wrong type is an error with file and key."""
 
-from streamrde.config.columns import TimeUnit, columns_of
+from streamrde.config.columns import TimeKeys, columns_of
 from streamrde.config.files import ArrowSinkConfig, ArrowSourceConfig, PartsSinkConfig
 from streamrde.config.mqtt import MqttDeadLettersConfig, MqttSinkConfig, MqttSourceConfig
 from streamrde.config.run import RunConfig
@@ -17,6 +17,6 @@ __all__ = [
     "RunConfig",
     "ServiceConfig",
     "StateConfig",
-    "TimeUnit",
+    "TimeKeys",
     "columns_of",
 ]

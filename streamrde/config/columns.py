@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import msgspec
 
 from streamrde.connectors.samples import Columns
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Header
+from streamrde.times.texts import Ambiguous
 
-TimeUnit = Literal["s", "ms", "us", "ns"]
+
+class TimeKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys that say where times stand and how they are written; see `times.TimeForm`."""
+
+    time: str = "t"
+    time_unit: str = "s"
+    time_format: str = ""
+    time_zone: str = ""
+    time_ambiguous: Ambiguous = "error"
 
 
 def columns_of(
@@ -16,13 +25,17 @@ def columns_of(
     channels: tuple[str, ...] = (),
     *,
     stream: str | None = None,
-    time: str = "t",
-    time_unit: str = "s",
+    times: TimeKeys | None = None,
 ) -> Columns:
     """The columns or payload fields of a model's channels; without `channels` they have the channels' names."""
+    times = times or TimeKeys()
     own = tuple(channel.name for channel in header.channels)
     if channels and len(channels) != len(own):
         raise ConfigError(
             f"channels lists {len(channels)} names, and the model has {len(own)} channels: {', '.join(own)}"
         )
-    return Columns(channels=channels or own, stream=stream or None, time=time, time_unit=time_unit)
+    return Columns(
+        channels=channels or own,
+        stream=stream or None,
+        **{name: getattr(times, name) for name in TimeKeys.__struct_fields__},
+    )

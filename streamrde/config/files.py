@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from streamrde.config.columns import TimeUnit, columns_of
+from streamrde.config.columns import TimeKeys, columns_of
 from streamrde.inference.bundle import Bundle, Header
 from streamrde.inference.fields.motion import Positive
 from streamrde.inference.predictions import prediction_schema
@@ -16,17 +16,13 @@ if TYPE_CHECKING:
     from streamrde.runtime.parts import PartSink
 
 
-class ArrowSourceConfig(
-    msgspec.Struct, frozen=True, kw_only=True, tag="arrow", tag_field="kind", forbid_unknown_fields=True
-):
+class ArrowSourceConfig(TimeKeys, frozen=True, kw_only=True, tag="arrow", tag_field="kind"):
     """Samples from Parquet, Feather / Arrow IPC or CSV files."""
 
     files: str | tuple[str, ...]
     """A file, a folder, a glob, or several; relative to the current working directory."""
     stream: str = "stream_id"
     """Column of the stream's name; "": each file is one stream, named after the file."""
-    time: str = "t"
-    time_unit: TimeUnit = "s"
     channels: tuple[str, ...] = ()
     batch_rows: Positive = 65536
 
@@ -34,7 +30,7 @@ class ArrowSourceConfig(
         """The source, its files found and not yet read."""
         from streamrde.runtime.files import FileSource
 
-        columns = columns_of(header, self.channels, stream=self.stream, time=self.time, time_unit=self.time_unit)
+        columns = columns_of(header, self.channels, stream=self.stream, times=self)
         return FileSource(self.files, columns, batch_rows=self.batch_rows)
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from streamrde.config.columns import TimeUnit, columns_of
+from streamrde.config.columns import TimeKeys, columns_of
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.bundle import Bundle, Header, Positive
+from streamrde.times.texts import Ambiguous
 
 if TYPE_CHECKING:
     from streamrde.connectors import Columns
@@ -94,7 +95,7 @@ class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         )
 
 
-class PayloadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
     """Topics of a source, and how their payloads are read."""
 
     topic: str
@@ -102,8 +103,6 @@ class PayloadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     codec: CodecName = "json"
     layout: str | None = None
     """For codec = "packed": the record, as in Python's struct module."""
-    time: str = "t"
-    time_unit: TimeUnit = "s"
     value: str = "value"
     """Where the topic has the channel: the field of its value."""
     channels: tuple[str, ...] = ()
@@ -113,7 +112,7 @@ class PayloadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def columns(self, header: Header) -> Columns:
         """The fields of a payload."""
-        columns = columns_of(header, self.channels, time=self.time, time_unit=self.time_unit)
+        columns = columns_of(header, self.channels, times=self)
         columns = msgspec.structs.replace(columns, sequence=self.sequence)
         if "{channel}" not in self.topic.split("/"):
             return columns
@@ -148,7 +147,10 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
     codec: CodecName = "json"
     layout: str | None = None
     time: str = "t"
-    time_unit: TimeUnit = "s"
+    time_unit: str = "s"
+    time_format: str = ""
+    time_zone: str = ""
+    time_ambiguous: Ambiguous = "error"
     value: str = "value"
     channels: tuple[str, ...] = ()
     sequence: str = ""
@@ -176,8 +178,7 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
             topic=self.topic,
             codec=self.codec,
             layout=self.layout,
-            time=self.time,
-            time_unit=self.time_unit,
+            **{name: getattr(self, name) for name in TimeKeys.__struct_fields__},
             value=self.value,
             channels=self.channels,
             sequence=self.sequence,
@@ -191,6 +192,9 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
             place = "source" if self.topic is not None else f"source.topics[{i}]"
             for name in ("topic", "time_unit"):
                 found[f"{place}.{name}"] = getattr(payload, name)
+            for name in ("time_format", "time_zone"):
+                if getattr(payload, name):
+                    found[f"{place}.{name}"] = getattr(payload, name)
             found[f"{place}.channels"] = ", ".join(payload.channels)
         return found | ({"source.time_zero": self.time_zero} if self.time_zero else {})
 
@@ -198,7 +202,7 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
         """The source, not yet connected."""
         from streamrde.connectors.mqtt import MqttSource, Subscription, TopicTemplate
         from streamrde.connectors.quarantine import Quarantine
-        from streamrde.connectors.timestamps import zero_seconds
+        from streamrde.times import zero_seconds
 
         return MqttSource(
             self.address(),

@@ -15,9 +15,9 @@ from streamrde.connectors.predictions import PredictionWriter
 from streamrde.connectors.record_batches import check_columns, read_batches, schema_of
 from streamrde.connectors.recordings import CSV, PathLike, Recording, find_recordings, suffix_of
 from streamrde.connectors.samples import Columns, Samples
-from streamrde.connectors.timestamps import arrow_seconds
 from streamrde.connectors.units import Conversion
 from streamrde.errors import DataError, ParameterError
+from streamrde.times import NotATimeError, TimeForm
 
 __all__ = ["PredictionWriter", "SampleReader", "read"]
 
@@ -42,9 +42,9 @@ def read(
     Args:
         files: a file, a folder (everything below it but hidden and temporary files), a glob, or several of these. Files
             come in sorted order within an entry, entries in the order given.
-        columns: names of the stream, time and channel columns. Times may be timestamps, dates or durations of any unit
-            or numbers of `time_unit`; they become float64 seconds (see `to_seconds` for the precision). Streams may be
-            strings, dictionary-encoded or not, or integers.
+        columns: names of the stream, time and channel columns. Times may be timestamps, dates or durations of any
+            unit, text, or numbers of `time_unit`; they become float64 seconds (see `to_seconds` for the precision).
+            Streams may be strings, dictionary-encoded or not, or integers.
         extra: further columns to hand through as `Samples.extra`, with the types of the first file.
         filters: comparisons that all must hold for a row to be read, ``("site", "==", "A")``.
         batch_rows: rows in a batch, at most.
@@ -86,6 +86,7 @@ class SampleReader:
     ) -> None:
         check_filters(filters)
         self.columns = columns
+        self._form = columns.time_form()
         self.extra = tuple(extra)
         self._extra_schema = extra_schema
         self._filters = tuple(filters)
@@ -110,7 +111,7 @@ class SampleReader:
         batches = read_batches(
             recording,
             self.wanted,
-            texts=self._texts,
+            texts=(*self._texts, self.columns.time) if self._form.reads_text else self._texts,
             numbers=self.columns.channels,
             batch_rows=self._batch_rows,
             remedy=dict.fromkeys(
@@ -200,7 +201,7 @@ class SampleReader:
                     batch, names = batch.filter(mask), names.filter(mask)
                     numbers = file.numbers_of_rows
                     file.numbers_of_rows = np.flatnonzero(own) + first if numbers is None else numbers[own]
-        t = file.times(batch, columns.time, columns.time_unit)
+        t = file.times(batch, columns.time, self._form)
         x = np.empty((batch.num_rows, len(columns.channels)))
         for i, channel in enumerate(columns.channels):
             x[:, i] = file.numbers(batch, channel)
@@ -270,15 +271,17 @@ class SampleFile:
             raise self.error(column, f"a stream's name cannot be {kind}; store it as string or integer")
         return names.cast(pa.string())
 
-    def times(self, batch: pa.RecordBatch, column: str, unit: str) -> NDArray[np.float64]:
+    def times(self, batch: pa.RecordBatch, column: str, form: TimeForm) -> NDArray[np.float64]:
         times = _plain(batch.column(column))
         if times.null_count:
             raise self.error(column, "the time is null; fill it in or drop the row", times.is_null())
         try:
-            t = arrow_seconds(times, unit)
+            t = form.column(times)
+        except NotATimeError as error:
+            raise self.error(column, str(error), np.arange(len(times)) == error.place) from None
         except TypeError:
             raise self.error(
-                column, f"a time cannot be {times.type}; store a timestamp, or numbers and set time_unit"
+                column, f"a time cannot be {times.type}; store a timestamp, ISO 8601 text, or numbers and set time_unit"
             ) from None
         if not math.isfinite(t.sum()) and not (finite := np.isfinite(t)).all():
             raise self.error(column, "the time is not finite; correct it or drop the row", ~finite)

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamrde.connectors.timestamps import TICKS_PER_SECOND
 from streamrde.errors import ParameterError
+from streamrde.times import TimeForm
+from streamrde.times.texts import Ambiguous
 
 HORIZON = "streamrde.horizon"
 """Metadata of a column with targets that lie so many seconds ahead of their rows."""
@@ -37,7 +38,13 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     time: str = "t"
     """"": a message has none, and its sample gets the time at which it arrives, seconds since 1970."""
     time_unit: str = "s"
-    """Unit of a numeric time column: s, ms, us or ns. Arrow timestamps and durations carry their own."""
+    """Unit of a numeric time: a key of `times.UNITS`. Timestamps, durations and text carry their own."""
+    time_format: str = ""
+    """Format of times that are text, or digits of a date, as of `datetime.strptime`; "": text is ISO 8601."""
+    time_zone: str = ""
+    """Time zone of dates and times that name none, such as "Europe/Berlin"; "": UTC."""
+    time_ambiguous: Ambiguous = "error"
+    """Which is meant of two readings, where clocks were put back or forward: "error", "earlier" or "later"."""
     stream: str | None = "stream_id"
     """Column of the stream's name; None: each file is one stream, named after the file."""
     sequence: str = ""
@@ -61,5 +68,8 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ParameterError(
                 f"sequence = {self.sequence!r} is also the time or one of the channels: name another field"
             )
-        if self.time_unit not in TICKS_PER_SECOND:
-            raise ParameterError(f"time_unit = {self.time_unit!r}: use one of {', '.join(TICKS_PER_SECOND)}")
+        self.time_form()
+
+    def time_form(self) -> TimeForm:
+        """How the times are written; raise ParameterError where that cannot be."""
+        return TimeForm(self.time_unit, self.time_format, self.time_zone, self.time_ambiguous)

@@ -15,11 +15,12 @@ from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, header_differences
 from streamrde.inference.names import stream_column
 from streamrde.inference.predictions import Closed, prediction_schema
-from streamrde.inference.predictor import check_faults, check_samples, check_stepper_pickles, check_time
+from streamrde.inference.predictor import check_faults, check_samples, check_stepper_pickles
 from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
 from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
 from streamrde.inference.unused import UNUSED, unused_rows
+from streamrde.times import as_time
 from streamrde.windowing.order import Order
 from streamrde.windowing.rows import Column
 
@@ -199,8 +200,8 @@ class Fleet:
 
         Args:
             streams: stream of each row, (n,): strings, or integers, which become their decimal text.
-            t: times in seconds, (n,), ascending within each stream but for what `order` allows; streams may be
-                interleaved in any way.
+            t: times in seconds or as datetime64, (n,), ascending within each stream but for what `order` allows;
+                streams may be interleaved in any way.
             x: data channels without time, (n, channels), raw (unscaled); NaN = not observed.
         Returns:
             a prediction per closed window (see `prediction_schema`), in the order of the rows that closed them.
@@ -243,7 +244,7 @@ class Fleet:
         """
         slots = self._find(streams)
         before = self._table.progress(slots)
-        closed = self._table.advance(slots, np.repeat(check_time(t), len(slots)))
+        closed = self._table.advance(slots, np.full(len(slots), as_time(t)))
         moved = (before != self._table.progress(slots)).any(axis=1)
         self._table.changed[slots[moved]] = True
         return self._batch(closed)
@@ -288,7 +289,7 @@ class Fleet:
 
         The batch has the column `provisional` beside those of `schema`.
         """
-        time = None if t is None else float(check_time(t)[0])
+        time = None if t is None else as_time(t)
         slots = self._find(streams)
         slots = slots[self._table.last(slots) > -np.inf]
         closed = self._table.peek(slots, time)
@@ -303,7 +304,7 @@ class Fleet:
         """
         if not idle >= 0:
             raise ParameterError(f"idle={idle}: give a number of seconds, at least 0")
-        time = self.event_time if now is None else float(check_time(now)[0])
+        time = self.event_time if now is None else as_time(now)
         slots = self._find(None)
         last = self._table.last(slots)
         # A stream whose time is to begin again has reached none.

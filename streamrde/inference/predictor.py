@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from streamrde.inference.predictions import Closed, Prediction
 from streamrde.inference.states import OnRange, Serving, StateCounts
 from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, StreamTable
+from streamrde.times import as_time, as_times
 from streamrde.windowing.order import Order
 
 _SLOT = np.zeros(1, dtype=np.intp)
@@ -100,7 +100,8 @@ class Predictor:
         """Take one sample; returns the predictions of the windows it closed, often none.
 
         Args:
-            t: its time in seconds, after that of the sample before, but for what `order` allows. Any origin.
+            t: its time, in seconds of any origin or as datetime64 or datetime, after that of the sample before but for
+                what `order` allows.
             x: the data channels without time, (channels,), raw (unscaled); NaN = not observed.
         Raises:
             ShapeError: x has another number of channels.
@@ -123,7 +124,7 @@ class Predictor:
         """Take samples in order; the same predictions, bit for bit, as pushing them one by one.
 
         Args:
-            t: times in seconds, (n,).
+            t: times, (n,), in seconds or as datetime64.
             X: data channels, (n, channels).
         Raises:
             as `push`; then none of the samples is taken.
@@ -138,7 +139,7 @@ class Predictor:
         With ``interpolation="hold"`` the last value holds until t. With "linear" the path is not known before the next
         sample, and with `Count` time has no edges: nothing closes then.
         """
-        return self._predictions(self._table.advance(_SLOT, check_time(t)))
+        return self._predictions(self._table.advance(_SLOT, np.array([as_time(t)])))
 
     def flush(self) -> list[Prediction]:
         """The stream ended: close its last, short window and forget the stream; the next sample begins a new one."""
@@ -158,7 +159,7 @@ class Predictor:
         """
         if not self.counts.samples:
             raise SampleError(f"stream '{self.stream}' has no sample yet: push one before peek", stream=self.stream)
-        closed = self._table.peek(_SLOT, None if t is None else float(check_time(t)[0]))
+        closed = self._table.peek(_SLOT, None if t is None else as_time(t))
         return closed.predictions(self._table.names, self._table.header, provisional=True)[0]
 
     def snapshot(self) -> bytes:
@@ -235,16 +236,9 @@ def check_faults(faults: str) -> None:
         raise ParameterError(f"faults={faults!r}: use 'error' or 'drop'")
 
 
-def check_time(t: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """t as an array of one; raise ParameterError unless it is finite."""
-    if not math.isfinite(t):
-        raise ParameterError(f"t={t}: a time must be finite, in seconds")
-    return np.array([t], dtype=np.float64)
-
-
 def check_samples(table: StreamTable, t: ArrayLike, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Times (n,) and samples (n, channels) as float64; raise ShapeError where they do not fit the model."""
-    times, samples = as_floats("t", t), as_floats("x", x)
+    times, samples = as_times("t", t), as_floats("x", x)
     channels = len(table.header.channels)
     if samples.ndim != 2 or samples.shape[1] != channels:
         hint = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias, overload
+from typing import TypeAlias, overload
 
 import pyarrow as pa
 
@@ -17,15 +17,16 @@ from streamrde.scoring.job import ColumnsConfig, Engine, Job, OnError, Sort
 from streamrde.scoring.lazily import ArrowStream, predictions_of
 from streamrde.scoring.run import run_job
 from streamrde.scoring.status import Status, Summary
+from streamrde.times.texts import Ambiguous
 
 Path: TypeAlias = str | os.PathLike[str]
 Source: TypeAlias = Path | Sequence[Path] | ArrowStream
 
 
 @overload
-def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
+def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
 @overload
-def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: Literal["s", "ms", "us", "ns"] = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
+def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
 def score(
     source: Source,
     model: Path | Bundle,
@@ -33,7 +34,10 @@ def score(
     out: Path | None = None,
     stream: str = "stream_id",
     time: str = "t",
-    time_unit: Literal["s", "ms", "us", "ns"] = "s",
+    time_unit: str = "s",
+    time_format: str = "",
+    time_zone: str = "",
+    time_ambiguous: Ambiguous = "error",
     channels: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
     scale: Mapping[str, float] | None = None,
@@ -68,7 +72,10 @@ def score(
         model: path of a model file; or, without `out`, a Bundle.
         out: .parquet, .feather, .arrow, .ipc, .arrows or .csv; a name without extension is a folder of Parquet files.
         stream, time, time_unit: columns of the stream's name (in files "" = one stream per file) and of the time, and
-            the unit of a numeric time: s, ms, us or ns.
+            the unit of a numeric time: s, ms, us, ns, min, h, d, or excel (its day numbers).
+        time_format, time_zone, time_ambiguous: how times are written as text, or as digits of a date, in the terms of
+            `datetime.strptime` ("" = ISO 8601); the zone of those that name none ("" = UTC); and which reading is meant
+            where its clocks were put back or forward: "error", "earlier" or "later".
         channels: columns of the model's channels, in its order; default: the channels' names.
         units: unit of a column where it is not the model's, ``{"ax": "m/s2"}``.
         scale, offset: ``x * scale + offset`` is in the model's unit, by column.
@@ -106,6 +113,9 @@ def score(
             stream=stream,
             time=time,
             time_unit=time_unit,
+            time_format=time_format,
+            time_zone=time_zone,
+            time_ambiguous=time_ambiguous,
             channels=tuple(channels),
             units=dict(units or {}),
             scale=dict(scale or {}),

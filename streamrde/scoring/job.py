@@ -18,6 +18,7 @@ from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.evaluation import truth_schema
 from streamrde.settings import convert
+from streamrde.times.texts import Ambiguous
 from streamrde.windowing.order import Order
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
@@ -32,7 +33,11 @@ class ColumnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stream: str = "stream_id"
     """Column of the stream's name; "": each file is one stream, named after the file."""
     time: str = "t"
-    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    time_unit: str = "s"
+    time_format: str = ""
+    time_zone: str = ""
+    time_ambiguous: Ambiguous = "error"
+    """How times are written; see `times.TimeForm`."""
     channels: tuple[str, ...] = ()
     """Columns of the model's channels, in its order; empty: they have the channels' names."""
     units: dict[str, str] = {}
@@ -49,7 +54,13 @@ class ColumnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"channels lists {len(self.channels)} names, and the model has {len(own)} channels: {', '.join(own)}"
             )
         return Columns(
-            channels=self.channels or own, stream=self.stream or None, time=self.time, time_unit=self.time_unit
+            channels=self.channels or own,
+            stream=self.stream or None,
+            time=self.time,
+            time_unit=self.time_unit,
+            time_format=self.time_format,
+            time_zone=self.time_zone,
+            time_ambiguous=self.time_ambiguous,
         )
 
     def conversion(self, header: Header) -> Conversion | None:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamrde.errors import OrderError, ParameterError, SampleError, ShapeError
 from streamrde.floats import as_floats, swapped
 from streamrde.signature.words import check_room
+from streamrde.times import as_times
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.norms import norm_limits
 from streamrde.windowing.policies import MAX_WINDOWS, Adaptive, Interpolation, Windows, check_interpolation
@@ -34,7 +35,7 @@ def logsig_windows(
     window is included, and with hold a jump exactly on the last edge makes a last window of zero length.
 
     Args:
-        t: times in seconds, (L,), strictly ascending, finite. Any origin: unix times lose nothing.
+        t: times in seconds or as datetime64, (L,), strictly ascending, finite. Any origin: unix times lose nothing.
         x: the path, (L, C), used as it is: put time in as channel 0 if you want it. Where channel 0 moves with `t` it
             is taken to be time, which under hold moves before the other channels jump; it may be rounded, as float32
             rounds. NaN = channel not observed.
@@ -52,7 +53,7 @@ def logsig_windows(
     Reference: Morrill et al. 2021, section 3.1; torchcde.logsig_windows, whose rows are the cumulative sum of these.
     """
     check_interpolation(interpolation)
-    times, path = as_floats("t", t), as_floats("x", x)
+    times, path = as_times("t", t), as_floats("x", x)
     if times.ndim != 1 or path.ndim != 2 or len(times) != len(path) or not len(times) or not path.shape[1]:
         turned = times.ndim == 1 and path.ndim == 2 and path.shape[1] == len(times)
         raise ShapeError(

@@ -17,8 +17,8 @@ import pytest
 
 from streamrde.connectors.arrow import read
 from streamrde.connectors.samples import Columns, Samples
-from streamrde.connectors.timestamps import to_seconds
 from streamrde.errors import DataError, ParameterError
+from streamrde.times import to_seconds
 
 COLUMNS = Columns(channels=("ax", "acc.y"))
 SUFFIXES = (".parquet", ".feather", ".arrow", ".ipc", ".arrows", ".csv", ".csv.gz")
@@ -228,7 +228,7 @@ def test_text_in_a_number_column_is_an_error(tmp_path: Path, suffix: str) -> Non
     match = "'ax': Row #9: .*'broken'" if suffix.startswith(".csv") else "'ax': a channel cannot be string"
     fails(path, match, column="ax")
     path = write(make_table(t=pa.array(["noon"] * 10)), tmp_path / f"b{suffix}")
-    fails(path, "'t': a time cannot be string", column="t")
+    fails(path, "'t', row 0 .*'noon' is no ISO 8601 date and time; set time_format", column="t")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -349,3 +349,44 @@ def test_a_file_that_vanishes_is_an_error(tmp_path: Path) -> None:
 def test_a_batch_needs_a_row(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="batch_rows=0"):
         read(tmp_path, COLUMNS, batch_rows=0)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("written", "keys"),
+    [
+        ("%d/%m/%Y %H:%M:%S", {"time_format": "%d/%m/%Y %H:%M:%S"}),
+        ("%Y-%m-%dT%H:%M:%SZ", {}),
+        ("%Y-%m-%d %H:%M:%S", {}),
+        ("%Y%m%d%H%M%S", {"time_format": "%Y%m%d%H%M%S"}),
+        ("%Y-%m-%d %H:%M:%S", {"time_zone": "Asia/Tokyo"}),
+    ],
+)
+def test_times_as_text_are_read_from_every_format(tmp_path: Path, suffix: str, written: str, keys: dict) -> None:
+    start = datetime.datetime(2024, 3, 5, 12, tzinfo=datetime.UTC)
+    moments = [start + datetime.timedelta(seconds=i) for i in range(ROWS)]
+    path = write(make_table(t=pa.array([moment.strftime(written) for moment in moments])), tmp_path / f"a{suffix}")
+    samples = joined(list(read(path, Columns(channels=("ax",), **keys))))
+    shift = 9 * 3600 if keys.get("time_zone") else 0
+    assert samples.t.tolist() == [moment.timestamp() - shift for moment in moments]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_digits_of_dates_and_excel_days_are_read_from_every_format(tmp_path: Path, suffix: str) -> None:
+    digits = write(make_table(t=pa.array([20240305120000 + i for i in range(ROWS)])), tmp_path / f"a{suffix}")
+    samples = joined(list(read(digits, Columns(channels=("ax",), time_format="%Y%m%d%H%M%S"))))
+    assert samples.t.tolist() == [1709640000.0 + i for i in range(ROWS)]
+    days = write(make_table(t=pa.array([45356.5 + i / 86400 for i in range(ROWS)])), tmp_path / f"b{suffix}")
+    samples = joined(list(read(days, Columns(channels=("ax",), time_unit="excel"))))
+    np.testing.assert_allclose(samples.t, 1709640000.0 + np.arange(ROWS), rtol=0, atol=1e-6)
+
+
+def test_a_local_time_that_came_twice_is_an_error_with_its_row(tmp_path: Path) -> None:
+    texts = [f"2024-10-27 0{i // 2}:{30 * (i % 2):02}:00" for i in range(ROWS)]
+    path = write(make_table(t=pa.array(texts)), tmp_path / "a.csv")
+    columns = Columns(channels=("ax",), time_zone="Europe/Berlin")
+    with pytest.raises(DataError, match=r"a.csv: column 't', row 4 .*showed twice .*time_ambiguous = 'earlier' or"):
+        list(read(path, columns))
+    path = write(make_table(t=pa.array([text.replace("10-27", "03-31") for text in texts])), tmp_path / "b.csv")
+    with pytest.raises(DataError, match=r"b.csv: column 't', row 4 .*never showed .*time_ambiguous = 'earlier' or"):
+        list(read(path, columns))

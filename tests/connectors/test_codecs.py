@@ -4,17 +4,30 @@ import contextlib
 import json
 import math
 import random
+import struct
+from datetime import UTC, datetime
 
+import cbor2
+import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from streamrde.connectors.codecs import ArrowCodec, JsonCodec, PackedCodec, decode_prediction, encode_prediction
+from streamrde.connectors.codecs import (
+    ArrowCodec,
+    CborCodec,
+    JsonCodec,
+    MessagePackCodec,
+    PackedCodec,
+    decode_prediction,
+    encode_prediction,
+)
 from streamrde.connectors.samples import Columns
-from streamrde.connectors.timestamps import zero_seconds
 from streamrde.errors import ParameterError, PayloadError, SampleError
+from streamrde.times import zero_seconds
 
 CHANNELS = ("ax", "heart rate", "class")
 CODEC = JsonCodec(Columns(channels=CHANNELS))
@@ -106,17 +119,17 @@ def test_batches_by_rows_and_by_columns_agree() -> None:
         (b"12", "it is a bare number, 12, not an object"),
         (b"null", "it is null, not an object"),
         (b'{"ax": 1}', "has no field 't' with the time"),
-        (b'{"t": null, "ax": 1}', "'t' is null"),
-        (b'{"t": "noon", "ax": 1}', "'t' is text, 'noon'"),
+        (b'{"t": null, "ax": 1}', "field 't': null is no time"),
+        (b'{"t": "noon", "ax": 1}', "field 't': 'noon' is no ISO 8601"),
         (b'{"t": 1, "ax": "text"}', "'ax' is text, 'text': send a number"),
         (b'{"t": 1, "ax": true}', "'ax' is true"),
-        (b'{"t": true, "ax": 1}', "'t' is true"),
+        (b'{"t": true, "ax": 1}', "field 't': true is no time"),
         (b'{"t": 1, "ax": {"a": 1}}', "'ax' is an object with a"),
         (b'{"t": 1, "ax": [1]}', "'ax' is a list"),
         (b'[{"t": [1], "ax": [1]}, {"t": [2], "ax": [1]}]', "'t' is a list"),
         (b'{"t": [1, 2], "ax": [1]}', "'ax' has 1 values and 't' has 2"),
         (b'{"t": [1, 2], "ax": 1}', "'ax' has one number"),
-        (b'{"t": [1, null], "ax": [1, 2]}', "'t' is a list of 2 values"),
+        (b'{"t": [1, null], "ax": [1, 2]}', "field 't': null is no time"),
         (b'{"t": 1e999, "ax": 1}', "out of range"),
         (b'{"t": NaN, "ax": 1}', "'t' is not finite"),
         (b'{"t": Infinity}', "malformed"),
@@ -171,7 +184,7 @@ def test_a_prediction_comes_back_as_it_was() -> None:
 
 @pytest.mark.parametrize(
     "columns",
-    [{"channels": ()}, {"channels": ("a", "a")}, {"channels": ("t",)}, {"channels": ("a",), "time_unit": "h"}],
+    [{"channels": ()}, {"channels": ("a", "a")}, {"channels": ("t",)}, {"channels": ("a",), "time_unit": "hr"}],
 )
 def test_columns_that_cannot_work_are_refused(columns: dict[str, object]) -> None:
     with pytest.raises(ParameterError):
@@ -317,3 +330,50 @@ def test_a_sequence_number_is_decoded_after_the_channels_and_is_none_of_them(tim
         assert codec.decode(codec.encode_samples([1.0], [[2.0, 7.0]]))[1].tolist() == [[2.0, 7.0]]
     with pytest.raises(ParameterError, match="is also the time or one of the channels"):
         Columns(channels=("a",), sequence="a")
+
+
+@pytest.mark.parametrize("codec", [JsonCodec, MessagePackCodec, CborCodec], ids=lambda codec: codec.__name__)
+def test_times_in_payloads_may_be_text(codec) -> None:
+    columns = Columns(channels=("ax",))
+    encode = {JsonCodec: msgspec.json.encode, MessagePackCodec: msgspec.msgpack.encode, CborCodec: cbor2.dumps}[codec]
+    noon = 1709640000.0
+    for time in ("2024-03-05T12:00:00Z", "2024-03-05 13:00:00+01:00", "1709640000"):
+        assert codec(columns).decode(encode({"t": time, "ax": 0.12}))[0].tolist() == [noon]
+        assert codec(columns).decode(encode({"t": [time, time], "ax": [0.1, 0.2]}))[0].tolist() == [noon, noon]
+    digits = msgspec.structs.replace(columns, time_format="%Y%m%d%H%M%S%f")
+    assert codec(digits).decode(encode({"t": 20240305120000123, "ax": 1.0}))[0].tolist() == [noon + 0.123]
+    local = msgspec.structs.replace(columns, time_format="%d.%m.%Y %H:%M", time_zone="Europe/Berlin")
+    assert codec(local).decode(encode({"t": "05.03.2024 13:00", "ax": 1.0}))[0].tolist() == [noon]
+    assert codec(local).decode(codec(local).encode_samples([noon], [[1.0]]))[0].tolist() == [noon]
+    with pytest.raises(PayloadError, match=r"field 't': .* showed twice .*time_ambiguous"):
+        codec(local).decode(encode({"t": "27.10.2024 02:30", "ax": 1.0}))
+
+
+@pytest.mark.parametrize("codec", [MessagePackCodec, CborCodec], ids=lambda codec: codec.__name__)
+def test_timestamps_of_a_binary_format_are_times(codec) -> None:
+    moment = datetime(2024, 3, 5, 12, tzinfo=UTC)
+    payload = (msgspec.msgpack.encode if codec is MessagePackCodec else cbor2.dumps)({"t": moment, "ax": 1.0})
+    assert codec(Columns(channels=("ax",))).decode(payload)[0].tolist() == [1709640000.0]
+
+
+def test_packed_and_arrow_payloads_carry_digits_of_dates_and_text() -> None:
+    columns = Columns(channels=("ax",), time_format="%Y%m%d%H%M%S")
+    packed = PackedCodec(columns, layout="<qf")
+    for codec, payload in (
+        (packed, struct.pack("<qf", 20240305120000, 1.0)),
+        (ArrowCodec(columns), _ipc(t=pa.array(["20240305120000"]), ax=pa.array([1.0]))),
+        (ArrowCodec(columns), _ipc(t=pa.array([20240305120000]), ax=pa.array([1.0]))),
+    ):
+        assert codec.decode(payload)[0].tolist() == [1709640000.0]
+        assert codec.decode(codec.encode_samples([1709640000.0], [[1.0]]))[0].tolist() == [1709640000.0]
+    with pytest.raises(PayloadError, match="record 0: '20241305120000' does not fit"):
+        packed.decode(struct.pack("<qf", 20241305120000, 1.0))
+    with pytest.raises(PayloadError, match="column 't', row 0: 'noon' is no ISO"):
+        ArrowCodec(Columns(channels=("ax",))).decode(_ipc(t=pa.array(["noon"]), ax=pa.array([1.0])))
+
+
+def _ipc(**columns: pa.Array) -> bytes:
+    batch, sink = pa.record_batch(columns), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
 from streamrde.connectors.codecs.refusals import listed, no_channel
 from streamrde.connectors.samples import Columns
-from streamrde.connectors.timestamps import TICKS_PER_SECOND, arrow_seconds
 from streamrde.errors import ParameterError, PayloadError
+from streamrde.times import NotATimeError
 
 # Positions in the Message and RecordBatch tables of Arrow's Message.fbs.
 _HEADER, _COMPRESSION = 2, 3
@@ -33,6 +33,7 @@ class ArrowCodec:
         if not columns.time:
             raise ParameterError("Arrow batches have a column of times: name it in columns.time")
         self.columns = columns
+        self._form = columns.time_form()
         self.max_bytes = max_bytes
 
     def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -60,7 +61,10 @@ class ArrowCodec:
         time = _one_chunk(table[self.columns.time])
         if time.null_count:
             raise PayloadError(f"column {self.columns.time!r} has a null")
-        t = arrow_seconds(time, self.columns.time_unit)
+        try:
+            t = self._form.column(time)
+        except NotATimeError as error:
+            raise PayloadError(f"column {self.columns.time!r}, row {error.place}: {error}") from None
         x = np.full((len(t), len(self.columns.values)), np.nan)
         for i, name in enumerate(self.columns.values):
             if name in table.column_names:
@@ -73,12 +77,12 @@ class ArrowCodec:
         return t, x
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
-        """See `Codec.encode_samples`; times become float64 of the unit."""
+        """See `Codec.encode_samples`."""
         times, values = np.asarray(t, dtype=np.float64), np.asarray(x, dtype=np.float64)
-        rate = TICKS_PER_SECOND[self.columns.time_unit]
-        columns = {self.columns.time: times * rate if rate > 1 else times}
-        columns |= dict(zip(self.columns.values, values.T, strict=True))
-        batch = pa.record_batch({name: pa.array(np.ascontiguousarray(column)) for name, column in columns.items()})
+        ticks = [self._form.encode(time) for time in times.tolist()]
+        columns = {self.columns.time: ticks if isinstance(ticks[0], str) else np.array(ticks, dtype=np.float64)}
+        columns |= dict(zip(self.columns.values, np.ascontiguousarray(values.T), strict=True))
+        batch = pa.record_batch({name: pa.array(column) for name, column in columns.items()})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
@@ -54,9 +53,3 @@ def check_samples(t: NDArray[np.float64], x: NDArray[np.float64], columns: Colum
         sample, channel = np.argwhere(np.isinf(x))[0]
         name = columns.values[channel]
         raise PayloadError(f"field {name!r} is infinite in sample {sample}; send null where it was not observed")
-
-
-def to_ticks(seconds: float, rate: int) -> int | float:
-    """Seconds in ticks; a whole number where float64 would round ticks more coarsely than seconds."""
-    ticks = seconds * rate
-    return ticks if rate == 1 or abs(ticks) < 2**53 else round(Fraction(seconds) * rate)

@@ -7,11 +7,11 @@ import re
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size, to_ticks
+from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
 from streamrde.connectors.codecs.refusals import described
 from streamrde.connectors.samples import Columns
-from streamrde.connectors.timestamps import TICKS_PER_SECOND, to_seconds
 from streamrde.errors import ParameterError, PayloadError, SampleError
+from streamrde.times import NotATimeError
 
 # struct's letters, as NumPy's kinds; the sizes are struct's standard ones.
 _TYPES = {
@@ -42,7 +42,7 @@ class PackedCodec:
             raise ParameterError("packed records have a time: name it in columns.time")
         self.columns = columns
         self.max_bytes = max_bytes
-        self._rate = TICKS_PER_SECOND[columns.time_unit]
+        self._form = columns.time_form()
         if (match := _LAYOUT.fullmatch(layout)) is None:
             raise ParameterError(
                 f"layout = {layout!r}: give < or > and struct's letters, such as '<d6f'; see PackedCodec"
@@ -82,19 +82,26 @@ class PackedCodec:
             raise PayloadError(f"it is no packed record{text}; check codec and layout")
         records = np.frombuffer(payload, self._record)
         time, *channels = (records[name] for name in self._record.names or ())
-        t = to_seconds(time, self.columns.time_unit)
+        try:
+            t = self._form.numbers(time)
+        except NotATimeError as error:
+            raise PayloadError(f"record {error.place}: {error}") from None
         # A signalling NaN of another width makes NumPy warn; it is a NaN all the same.
         with np.errstate(invalid="ignore"):
             x = np.stack([channel.astype(np.float64) for channel in channels], axis=1)
         check_samples(t, x, self.columns)
         return t, x
 
+    def _ticks(self, seconds: float) -> int | float:
+        ticks = self._form.encode(seconds)
+        return int(ticks) if isinstance(ticks, str) else ticks
+
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """See `Codec.encode_samples`."""
         times, values = np.asarray(t, dtype=np.float64), np.asarray(x, dtype=np.float64)
         records = np.zeros(len(times), self._record)
         names = self._record.names or ()
-        columns = [[to_ticks(time, self._rate) for time in times.tolist()], *values.T]
+        columns = [[self._ticks(time) for time in times.tolist()], *values.T]
         for name, column in zip(names, columns, strict=True):
             if self._record[name].kind in "iu":
                 limits = np.iinfo(self._record[name])

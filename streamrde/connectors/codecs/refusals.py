@@ -115,8 +115,6 @@ def _of_object(row: Mapping[Any, Any], columns: Columns) -> str | None:
     for name in columns.values:
         if (value := row.get(name)) is not None and not _is_number(value) and not _is_numbers(value):
             return f"field {name!r} is {described(value)}: send a number, or null where it was not observed"
-    if columns.time and not _is_number(value := row[columns.time]) and not _is_numbers(value, nullable=False):
-        return f"field {columns.time!r} is {described(value)}: send the time as a number"
     return None
 
 
@@ -124,8 +122,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_numbers(value: Any, *, nullable: bool = True) -> bool:
-    return isinstance(value, list) and all(_is_number(x) or (x is None and nullable) for x in value)
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_number(x) or x is None for x in value)
 
 
 def _kind(value: Any) -> str:

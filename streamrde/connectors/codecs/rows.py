@@ -14,20 +14,21 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size, to_ticks
+from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
 from streamrde.connectors.codecs.refusals import described, refusal
 from streamrde.connectors.samples import Columns
-from streamrde.connectors.timestamps import TICKS_PER_SECOND
 from streamrde.errors import MissingExtraError, PayloadError, SampleError
+from streamrde.times import NotATimeError
 
 
 class _RowCodec:
     """Samples of one stream as maps of fields.
 
     A payload is one sample ``{"t": 12.34, "ax": 0.1}``, a list of such samples, or a batch by columns
-    ``{"t": [12.34, 12.36], "ax": [0.1, null]}``. Times are numbers of `columns.time_unit`. A channel that is absent or
-    null was not observed (NaN). Fields that `columns` does not name are ignored, but a sample without the field of any
-    channel is not one: it is refused with the names that it has.
+    ``{"t": [12.34, 12.36], "ax": [0.1, null]}``. A time is a number of `columns.time_unit`, text (ISO 8601 or
+    `columns.time_format`), or a timestamp of MessagePack or CBOR. A channel that is absent or null was not observed
+    (NaN). Fields that `columns` does not name are ignored, but a sample without the field of any channel is not one: it
+    is refused with the names that it has.
 
     Args:
         columns: names of the time and channel fields; the stream comes from the topic. Without a time field a payload
@@ -40,13 +41,14 @@ class _RowCodec:
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         self.columns = columns
         self.max_bytes = max_bytes
-        self._rate = TICKS_PER_SECOND[columns.time_unit]
+        form = columns.time_form()
+        self._seconds, self._encode_time = form.seconds, form.encode
         # A Struct decodes twice as fast as a dict and skips unknown fields unread; it cannot be built from field names
         # that are no identifiers, hence the renaming.
         self._names, self._channels = columns.values, len(columns.channels)
         names = {"t": columns.time} | {f"x{i}": name for i, name in enumerate(self._names)}
         values: Any = float | list[float | None] | None
-        time: Any = ("t", int | float | list[int | float]) if columns.time else ("t", None, None)
+        time: Any = ("t", Any) if columns.time else ("t", None, None)
         fields = [time] + [(field, values, None) for field in list(names)[1:]]
         row = msgspec.defstruct("Row", fields, rename=names, gc=False)
         self._rows: Any = row | list[row]  # type: ignore[valid-type]
@@ -116,20 +118,20 @@ class _RowCodec:
 
     def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
         """Times, values, and if some row has no value at all."""
-        rate, channels, empty = self._rate, self._channels, False
+        channels, empty = self._channels, False
         x = np.empty((len(rows), len(self._names)))
         t = np.empty(len(rows))
         for i, row in enumerate(rows):
             if list in map(type, row):
                 name = (self.columns.time, *self._names)[list(map(type, row)).index(list)]
                 raise PayloadError(f"field {name!r} is a list and others are not; send lists in all fields, or in none")
-            t[i] = math.nan if row[0] is None else row[0] / rate
+            t[i] = self._time(row[0]) if self.columns.time else math.nan
             values = row[1:]
             x[i] = values  # None becomes NaN
             empty = empty or values[:channels].count(None) == channels
         return t, x, empty
 
-    def _from_columns(self, time: list[float], *values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    def _from_columns(self, time: list[Any], *values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
         x = np.full((len(time), len(values)), np.nan)
         for i, (name, column) in enumerate(zip(self._names, values, strict=True)):
             if name == self.columns.sequence and isinstance(column, float):
@@ -141,9 +143,14 @@ class _RowCodec:
                 raise PayloadError(
                     f"field {name!r} has {what} and {self.columns.time!r} has {len(time)}; send one per time"
                 )
-        # Python divides integers exactly and rounds once; NumPy would round 64-bit ticks first.
-        t = np.array([ticks / self._rate for ticks in time], dtype=np.float64)
+        t = np.array([self._time(one) for one in time], dtype=np.float64)
         return t, x, values[: self._channels].count(None) == self._channels
+
+    def _time(self, value: Any) -> float:
+        try:
+            return self._seconds(value)
+        except NotATimeError as error:
+            raise PayloadError(f"field {self.columns.time!r}: {error}") from None
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """Samples as a payload that `decode` reads back: bit for bit in seconds, else to t's last place.
@@ -161,7 +168,7 @@ class _RowCodec:
             )
         fields: dict[str, Any] = {}
         if self.columns.time:
-            fields[self.columns.time] = [to_ticks(time, self._rate) for time in times.tolist()]
+            fields[self.columns.time] = [self._encode_time(time) for time in times.tolist()]
         # null rather than NaN: JSON has no NaN, and what is not observed has one spelling in all formats.
         columns = [[None if math.isnan(v) else v for v in column] for column in values.T.tolist()]
         fields.update(zip(self._names, columns, strict=True))

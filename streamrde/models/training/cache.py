@@ -73,7 +73,7 @@ def _digest(streams: Sequence[Recording], config: TrainConfig, partition: Partit
         "format": _FORMAT,
         "version": streamrde.__version__,
         "files": [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats],
-        "data": (data.channels, data.stream, data.time, data.time_unit, data.filters, data.segments),
+        "data": (data.channels, data.stream, data.time, data.time_form(), data.filters, data.segments),
         "order": config.order,
         "partition": partition._asdict() | {"fills": tuple(map(float, partition.fills))},
         "logsignatures": config.training.logsignatures,

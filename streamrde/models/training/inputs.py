@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from streamrde.connectors.filters import Filter, check_filters
-from streamrde.errors import ConfigError
+from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.bundle import Task
+from streamrde.times import TimeForm
+from streamrde.times.texts import Ambiguous
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -70,7 +72,11 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     stream: str = "stream_id"
     """Column of the stream's name; "" where each file is one stream."""
     time: str = "t"
-    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    time_unit: str = "s"
+    time_format: str = ""
+    time_zone: str = ""
+    time_ambiguous: Ambiguous = "error"
+    """How times are written; see `times.TimeForm`."""
     filters: tuple[Filter, ...] = ()
     """Rows to take: column, comparison and value, ``["site", "==", "A"]``, all of which must hold; as of `score`."""
     segments: SegmentsConfig | None = None
@@ -82,8 +88,16 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """The target columns."""
         return (self.target,) if isinstance(self.target, str) else self.target
 
+    def time_form(self) -> TimeForm:
+        """How the times are written; raise ParameterError where that cannot be."""
+        return TimeForm(self.time_unit, self.time_format, self.time_zone, self.time_ambiguous)
+
     def check(self) -> None:
         """Raise ConfigError where fields contradict each other."""
+        try:
+            self.time_form()
+        except ParameterError as error:
+            raise ConfigError(f"data.{error}") from None
         names = [channel.name for channel in self.channels]
         if not names:
             raise ConfigError('data.channels is empty: list at least one, as { name = "ax", unit = "g" }')

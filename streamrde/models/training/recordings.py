@@ -66,6 +66,9 @@ def read_recordings(
         channels=tuple(channel.name for channel in data.channels),
         time=data.time,
         time_unit=data.time_unit,
+        time_format=data.time_format,
+        time_zone=data.time_zone,
+        time_ambiguous=data.time_ambiguous,
         stream=data.stream or None,
     )
     targets = data.targets if targets is None else targets

@@ -57,14 +57,16 @@ def read_listed(data: DataConfig, config: SegmentsConfig, *, keys: Sequence[str]
         )
     extra = list(dict.fromkeys([*found, *(key for key in keys if key in has)]))
     wanted = list(dict.fromkeys([*own, *extra]))
+    form = data.time_form()
+    texts_of_csv = own if form.reads_text else (config.stream,)
     parts: list[tuple[list[str], Array, Array]] = []
     batches: list[pa.RecordBatch] = []
     for recording in recordings:
         file = SampleFile(str(recording.path))
-        for first, batch in read_batches(recording, wanted, texts=(config.stream,)):
+        for first, batch in read_batches(recording, wanted, texts=texts_of_csv):
             file.rows = first
             streams = file.streams(batch, config.stream).to_pylist()
-            times = [file.times(batch, name, data.time_unit) for name in own[1:]]
+            times = [file.times(batch, name, form) for name in own[1:]]
             if not (times[1] > times[0]).all():
                 raise file.error(config.end, "the excerpt ends before it starts; correct it", times[1] <= times[0])
             parts.append((streams, times[0], times[1]))

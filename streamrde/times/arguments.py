@@ -1,0 +1,61 @@
+"""Times as callers of the Python API hand them in."""
+
+from __future__ import annotations
+
+import math
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from streamrde.errors import ParameterError, SampleError
+from streamrde.floats import as_floats
+from streamrde.times.forms import TimeForm, numpy_seconds, object_seconds
+from streamrde.times.texts import NotATimeError
+
+
+def as_times(name: str, values: ArrayLike | pa.Array) -> NDArray[np.float64]:
+    """Times as float64 seconds: numbers are seconds, dates and times (NumPy's, Python's, pandas', ISO text) since 1970.
+
+    What is masked or missing becomes NaN, as NaT does.
+
+    Raises:
+        SampleError: a value is no time.
+    """
+    if type(values) is np.ndarray and values.dtype == np.float64:
+        return values
+    try:
+        if isinstance(values, pa.Array | pa.ChunkedArray) and not values.null_count:
+            whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+            return TimeForm().column(whole)
+        array = np.asarray(values)
+        if array.dtype.kind in "mM":
+            seconds = numpy_seconds(array)
+            return np.where(values.mask, np.nan, seconds) if isinstance(values, np.ma.MaskedArray) else seconds
+        if array.dtype.kind == "U" or (array.dtype.kind == "O" and any(map(_is_date, array.ravel().tolist()))):
+            flat = [object_seconds(value) for value in array.ravel().tolist()]
+            return np.array(flat, dtype=np.float64).reshape(array.shape)
+    except (NotATimeError, TypeError, ValueError, OverflowError) as error:
+        raise SampleError(f"{name} has a value that is no time ({error}); give seconds, or datetime64") from None
+    return as_floats(name, values)
+
+
+def _is_date(value: object) -> bool:
+    return isinstance(value, str | date | timedelta | np.datetime64 | np.timedelta64) or hasattr(value, "to_datetime64")
+
+
+def as_time(t: Any) -> float:
+    """One time as finite float64 seconds; see `as_times`.
+
+    Raises:
+        ParameterError: it is not finite, or no time.
+    """
+    try:
+        seconds = float(t) if isinstance(t, float | int) else float(as_times("t", np.asarray(t))[()])
+    except (SampleError, TypeError, OverflowError) as error:
+        raise ParameterError(f"t={t!r} is no time ({error}); give seconds, or a datetime64") from None
+    if not math.isfinite(seconds):
+        raise ParameterError(f"t={t}: a time must be finite, in seconds")
+    return seconds
