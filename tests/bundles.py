@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from streamrde import MLP, Bundle, Channel, Header
+from streamrde.inference.statistics import StreamStatistics
 
 
 def make_bundle(seed: int = 0, **changes: object) -> Bundle:
@@ -36,6 +37,16 @@ def make_bundle(seed: int = 0, **changes: object) -> Bundle:
         else:
             tensors[name] = (rng.normal(size=shape) / shape[-1] ** 0.5).astype(header.dtype)
     return Bundle(header, tensors)
+
+
+def make_statistics(
+    low: tuple[float, ...] = (-2.0, -3.0), high: tuple[float, ...] = (2.0, 5.0), **changes: object
+) -> StreamStatistics:
+    """Statistics of some training whose channels were between `low` and `high`."""
+    statistics = StreamStatistics(
+        samples_per_window=(1.0, 3.0, 9.0), interval=0.3, longest_silence=3.0, first=0.0, last=9.0, low=low, high=high
+    )
+    return msgspec.structs.replace(statistics, **changes)
 
 
 def novelty_tensor(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

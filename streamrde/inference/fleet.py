@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, header_differences
 from streamrde.inference.names import stream_column
+from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import Closed, prediction_schema
 from streamrde.inference.predictor import check_faults, check_samples, check_stepper_pickles
 from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
 from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
+from streamrde.inference.troubles import KINDS, Kind, Trouble, Troubles, Vigilance
 from streamrde.inference.unused import UNUSED, unused_rows
 from streamrde.times import as_time
 from streamrde.windowing.order import Order
@@ -61,6 +63,11 @@ class Fleet:
             inference.novelty), and watch each stream for drift (`state_counts`); for models that know their training.
         features: what else to put out of every window, as columns of the record batches: its ``"state"``, the hidden
             state after it, and its ``"logsignature"``.
+        plausible: which values can be real, and what becomes of others.
+        vigilance: when a stream counts as gone wrong; see `troubles`.
+        restart_after: late samples in a row with which a stream's time begins again, as by `restart`; 0: never.
+        on_trouble: called with each trouble when it is noticed, once per stream, kind and channel, and again (with
+            `Trouble.again`) while a stream's samples go on being refused; None: implausible values are warned about.
     """
 
     def __init__(
@@ -76,6 +83,10 @@ class Fleet:
         step_error: bool = False,
         novelty: bool = False,
         features: Sequence[Feature] = (),
+        plausible: Plausible | None = None,
+        vigilance: Vigilance | None = None,
+        restart_after: int = 0,
+        on_trouble: Callable[[Trouble], None] | None = None,
     ) -> None:
         check_faults(faults)
         # As __init__ takes them, for __reduce__ and __deepcopy__.
@@ -89,6 +100,9 @@ class Fleet:
             "step_error": step_error,
             "novelty": novelty,
             "features": tuple(features),
+            "plausible": plausible,
+            "vigilance": vigilance,
+            "restart_after": restart_after,
         }
         self._order = order
         if archive is not None and on_range == "reset" and bundle.header.partition.resumes:
@@ -100,10 +114,12 @@ class Fleet:
             step_error=step_error,
             novelty=novelty,
             features=tuple(features),
+            restart_after=restart_after,
         )
         self._features = self._serving.features
         self._table = StreamTable(bundle, order, self._serving)
         self._archive = archive
+        self._troubles = Troubles(bundle.header, plausible=plausible, vigilance=vigilance, on_trouble=on_trouble)
         self._time = -np.inf
         # Rows of the last push and which were not used: made into a batch only where someone asks.
         self._unused: tuple[Any, Any, Any, Any, Any] | None = None
@@ -195,6 +211,29 @@ class Fleet:
             return self._table.state_counts(self._find([stream]))
         return self._ended_states + self._table.state_counts(self._find(None))
 
+    def troubles(self, most: int = 20) -> list[Trouble]:
+        """The latest streams that went wrong, the last one first: which, in what way, why, and what helps."""
+        return self._troubles.latest(most, self._table.names, self._table.rows)
+
+    @property
+    def on_trouble(self) -> Callable[[Trouble], None] | None:
+        """What is called with each trouble when it is noticed, and again while samples go on being refused."""
+        return self._troubles.on_trouble
+
+    @on_trouble.setter
+    def on_trouble(self, take: Callable[[Trouble], None] | None) -> None:
+        self._troubles.on_trouble = take
+
+    @property
+    def trouble_counts(self) -> dict[Kind, int]:
+        """How many streams went wrong so far, by kind; channels of streams where it is about one."""
+        return {kind: self._troubles.counts[kind] for kind in KINDS}
+
+    @property
+    def implausible(self) -> dict[str, int]:
+        """How many values were not plausible so far, by channel."""
+        return {channel: self._troubles.implausible[channel] for channel in self.channels}
+
     def push(self, streams: pa.Array | Sequence[str] | NDArray[Any], t: ArrayLike, x: ArrayLike) -> pa.RecordBatch:
         """Take rows of samples; a stream begins with its first row.
 
@@ -218,8 +257,10 @@ class Fleet:
         try:
             if self._archive is not None:
                 self._return(began, self._archive)
-            closed = self._table.push(slots, times, samples, faults=self._faults)
+            taken = self._troubles.look(self._table.names, slots, times, samples, raises=self._faults == "error")
+            closed = self._table.push(slots, times, taken, faults=self._faults)
         except BaseException:
+            self._troubles.forget(began)
             self._table.release(began)
             raise
         self._table.changed[slots] = True
@@ -228,6 +269,11 @@ class Fleet:
             rows, faults = self._table.unused
             self._unused = rows, faults, names, times[rows], samples[rows]
             used = np.delete(times, self._table.unused.row)
+            self._troubles.refused(self._table.names, self._table.rows, slots, times, samples, rows, faults)
+        if len(self._table.restarted):
+            self._troubles.restarted(
+                self._table.names, slots, times, self._table.restarted, self._serving.restart_after
+            )
         self._time = max(self._time, used.max(initial=-np.inf))
         return self._batch(closed)
 
@@ -261,6 +307,7 @@ class Fleet:
         self._ended += self._table.counts(slots)
         self._ended_states += self._table.state_counts(slots)
         self._table.forget_counts(slots)
+        self._troubles.ended(self._table.names, slots)
         names = self._names(slots)
         if keep and self._archive is not None:
             for slot, name in zip(slots.tolist(), names, strict=True):
@@ -386,10 +433,12 @@ class Fleet:
             raise BundleError("the model does not know its training windows, and novelty is asked for: add the novelty")
         serving = msgspec.structs.replace(self._serving, stepper=None)
         self._settings["stepper"] = None
-        saved, table = self.snapshot(), StreamTable(new, self._order, serving)
+        saved, names, slots = self.snapshot(), self.streams, self._find(None)
+        table = StreamTable(new, self._order, serving)
         table.predecessors = {*self._table.predecessors, old.fingerprint} - {new.fingerprint}
         self._table = table
         self.restore(saved)
+        self._troubles.swapped(new.header, slots, self._find(names))
         self._table.changed[self._find(None)] = True
 
     def accept(self, predecessors: Iterable[str]) -> None:

@@ -12,10 +12,12 @@ from numpy.typing import ArrayLike
 from streamrde.errors import ParameterError, SampleError, ShapeError
 from streamrde.floats import as_floats, swapped
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import Closed, Prediction
 from streamrde.inference.states import OnRange, Serving, StateCounts
 from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, StreamTable
+from streamrde.inference.troubles import Troubles
 from streamrde.times import as_time, as_times
 from streamrde.windowing.order import Order
 
@@ -31,7 +33,7 @@ class Predictor:
         faults: what to do with a sample that is late, a repeat, or not finite: ``"error"`` raises and leaves the state
             as it was; ``"drop"`` skips and counts it (see `counts`).
         order: what of samples that come late or twice; None: none may come late, and a repeat is a fault.
-        stepper, on_range, step_error, novelty: as of Fleet.
+        stepper, on_range, step_error, novelty, plausible, restart_after: as of Fleet.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class Predictor:
         on_range: OnRange = "keep",
         step_error: bool = False,
         novelty: bool = False,
+        plausible: Plausible | None = None,
+        restart_after: int = 0,
     ) -> None:
         check_faults(faults)
         # As __init__ takes them, for __reduce__ and __deepcopy__.
@@ -55,14 +59,22 @@ class Predictor:
             "on_range": on_range,
             "step_error": step_error,
             "novelty": novelty,
+            "plausible": plausible,
+            "restart_after": restart_after,
         }
-        serving = Serving(stepper=stepper, on_range=on_range, step_error=step_error, novelty=novelty)
+        serving = Serving(
+            stepper=stepper, on_range=on_range, step_error=step_error, novelty=novelty, restart_after=restart_after
+        )
         self._table = StreamTable(bundle, order, serving)
         self._table.add(pa.array([stream], pa.string()))
         self._faults: OnFault = faults
         self._drops = faults == "drop"
         # One call instead of arrays of one row; it answers None where nothing closed, False to what it cannot read.
         self._push_one: Callable[..., Any] | None = getattr(self._table.loop, "push_one", None)
+        self._troubles = Troubles(bundle.header, plausible=plausible)
+        if self._push_one is not None and self._troubles.plausible.otherwise != "use":
+            # It does not read values outside of these either.
+            self._table.loop.limit(*self._troubles.near)  # type: ignore[union-attr]
 
     def __repr__(self) -> str:
         return f"Predictor(stream={self.stream!r}, samples={self.counts.samples})"
@@ -130,7 +142,9 @@ class Predictor:
             as `push`; then none of the samples is taken.
         """
         times, samples = check_samples(self._table, t, X)
-        closed = self._table.push(np.zeros(len(times), dtype=np.intp), times, samples, faults=self._faults)
+        slots = np.zeros(len(times), dtype=np.intp)
+        samples = self._troubles.judge(self._table.names, slots, times, samples, raises=not self._drops)
+        closed = self._table.push(slots, times, samples, faults=self._faults)
         return self._predictions(closed)
 
     def advance(self, t: float) -> list[Prediction]:
@@ -178,6 +192,8 @@ class Predictor:
         on_range: OnRange = "keep",
         step_error: bool = False,
         novelty: bool = False,
+        plausible: Plausible | None = None,
+        restart_after: int = 0,
     ) -> Predictor:
         """The predictor as it was when `snapshot` was called, from a Predictor's or a Fleet's snapshot.
 
@@ -192,6 +208,8 @@ class Predictor:
             on_range=on_range,
             step_error=step_error,
             novelty=novelty,
+            plausible=plausible,
+            restart_after=restart_after,
         )
         predictor._go_on(data)
         return predictor

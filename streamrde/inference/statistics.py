@@ -40,6 +40,10 @@ class StreamStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Smallest value of each data channel; its fill value where the channel was never observed."""
     high: tuple[float, ...]
     """Largest value of each data channel."""
+    longest_missing: tuple[int, ...] = ()
+    """Longest run of a stream's samples without the channel, between its first and its last; empty: not known."""
+    unseen: tuple[float, ...] = ()
+    """Share of the streams in which the channel was never observed; empty: not known."""
 
 
 def stream_statistics(ts: Sequence[Floats], xs: Sequence[Floats], partition: Partition) -> StreamStatistics:
@@ -69,7 +73,18 @@ def stream_statistics(ts: Sequence[Floats], xs: Sequence[Floats], partition: Par
         last=float(max(t[-1] for t in ts)),
         low=tuple(np.where(seen, low, partition.fills).tolist()),
         high=tuple(np.where(seen, high, partition.fills).tolist()),
+        longest_missing=tuple(np.max([_longest_missing(x) for x in xs], axis=0).tolist()),
+        unseen=tuple((1.0 - observed.mean(axis=0)).tolist()),
     )
+
+
+def _longest_missing(x: Floats) -> NDArray[np.intp]:
+    """Longest run of rows between two in which a channel was observed, (channels,)."""
+    longest = np.zeros(x.shape[1], np.intp)
+    for channel in np.flatnonzero(np.isnan(x).any(axis=0)):
+        between = np.diff(np.flatnonzero(~np.isnan(x[:, channel])))
+        longest[channel] = between.max(initial=1) - 1
+    return longest
 
 
 def _samples(t: Floats, start: Floats, end: Floats) -> NDArray[np.intp]:

@@ -63,7 +63,7 @@ def _choose() -> Implementation:
 IMPLEMENTATION = _choose()
 
 if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
-    from streamrde.kernels.reference import Accumulator, Names, fold, log_words, take_paths
+    from streamrde.kernels.reference import Accumulator, Names, fold, log_words, observe, take_paths
 
     Loop: type[Any] | None = None
     """The compiled twin of windowing.cutting and windowing.order; None: these run."""
@@ -83,6 +83,7 @@ else:
         Stepper,
         fold,
         log_words,
+        observe,
         sequence_backward,
         sequence_forward,
         take_paths,
@@ -100,6 +101,7 @@ __all__ = [
     "fold",
     "level_slices",
     "log_words",
+    "observe",
     "sequence_backward",
     "sequence_forward",
     "signature_channels",

@@ -50,6 +50,7 @@ PyCFunction cast(F* function) {
 // What each file gives to the module.
 extern PyMethodDef path_functions[];
 extern PyMethodDef sequence_functions[];
+extern PyMethodDef observe_functions[];
 extern PyType_Spec accumulator_spec;
 extern PyType_Spec loop_spec;
 extern PyType_Spec names_spec;

@@ -16,6 +16,7 @@ static_assert(sizeof(npy_intp) == sizeof(std::int64_t), "slots are 64-bit");
 struct LoopObject {
     PyObject_HEAD
     Loop* loop;
+    std::vector<double>* limits;  // of push_one: low and high of each channel; null: none
 };
 
 int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
@@ -80,6 +81,7 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
 
 void loop_dealloc(PyObject* object) {
     delete reinterpret_cast<LoopObject*>(object)->loop;
+    delete reinterpret_cast<LoopObject*>(object)->limits;
     PyTypeObject* type = Py_TYPE(object);
     type->tp_free(object);
     Py_DECREF(type);
@@ -245,6 +247,12 @@ PyObject* loop_push_one(PyObject* object, PyObject* const* arguments, Py_ssize_t
     const int channels = loop->layout().channels;
     if (channels > most_channels || !PyFloat_Check(arguments[2]) || !read_sample(arguments[3], channels, sample))
         Py_RETURN_FALSE;
+    if (const std::vector<double>* limits = reinterpret_cast<LoopObject*>(object)->limits) {
+        const double *low = limits->data(), *high = low + channels;
+        bool inside = true;  // NaN is
+        for (int i = 0; i < channels; ++i) inside &= !(sample[i] < low[i]) && !(sample[i] > high[i]);
+        if (!inside) Py_RETURN_FALSE;
+    }
     PyArrayObject* table = checked(arguments[0], NPY_DOUBLE, 2, "rows");
     if (!table) return nullptr;
     const std::int64_t slot = PyLong_AsLongLong(arguments[1]);
@@ -339,6 +347,31 @@ PyObject* loop_hold(PyObject* object, PyObject* const* arguments, Py_ssize_t giv
     Py_RETURN_NONE;
 }
 
+// limit(low, high): values outside of them have to be pushed another way than by push_one.
+PyObject* loop_limit(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
+    Loop* loop = initialised(object);
+    if (!loop) return nullptr;
+    if (given != 2) return PyErr_Format(PyExc_TypeError, "limit takes 2 arguments");
+    PyArrayObject* low = checked(arguments[0], NPY_DOUBLE, 1, "low");
+    PyArrayObject* high = low ? checked(arguments[1], NPY_DOUBLE, 1, "high") : nullptr;
+    if (!high) return nullptr;
+    const npy_intp channels = loop->layout().channels;
+    if (PyArray_DIM(low, 0) != channels || PyArray_DIM(high, 0) != channels) {
+        Table::unfit();
+        return nullptr;
+    }
+    const auto *a = static_cast<const double*>(PyArray_DATA(low)), *b = static_cast<const double*>(PyArray_DATA(high));
+    auto& limits = reinterpret_cast<LoopObject*>(object)->limits;
+    try {
+        if (!limits) limits = new std::vector<double>();
+        limits->assign(a, a + channels);
+        limits->insert(limits->end(), b, b + channels);
+    } catch (const std::bad_alloc&) {
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
+
 PyMethodDef loop_methods[] = {
     {"push", cast(loop_push), METH_FASTCALL, nullptr},
     {"push_one", cast(loop_push_one), METH_FASTCALL, nullptr},
@@ -348,6 +381,7 @@ PyMethodDef loop_methods[] = {
     {"close", cast(loop_of_slots<&Loop::close>), METH_FASTCALL, nullptr},
     {"held", loop_held, METH_O, nullptr},
     {"hold", cast(loop_hold), METH_FASTCALL, nullptr},
+    {"limit", cast(loop_limit), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

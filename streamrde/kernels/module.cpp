@@ -21,6 +21,7 @@ static const char* name_of(int type) {
         case NPY_DOUBLE: return "float64";
         case NPY_FLOAT: return "float32";
         case NPY_INT32: return "int32";
+        case NPY_UINT32: return "uint32";
         case NPY_UINT8: return "uint8";
         default: return "intp";
     }
@@ -131,7 +132,8 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, functio
 
 PyObject* make_module() {
     PyObject* module = PyModule_Create(&definition);
-    if (!module || PyModule_AddFunctions(module, path_functions) < 0 || PyModule_AddFunctions(module, sequence_functions) < 0) {
+    if (!module || PyModule_AddFunctions(module, path_functions) < 0 || PyModule_AddFunctions(module, sequence_functions) < 0 ||
+        PyModule_AddFunctions(module, observe_functions) < 0) {
         Py_XDECREF(module);
         return nullptr;
     }

@@ -6,6 +6,8 @@ same bits whatever rows stand beside it. That is what makes push, push_many and 
 
 from __future__ import annotations
 
+import math
+from enum import IntEnum
 from functools import lru_cache
 from itertools import pairwise
 
@@ -118,6 +120,81 @@ def tensor_log(signatures: Floats, channels: int, depth: int) -> Floats:
 def log_words(signatures: Floats, channels: int, depth: int, places: NDArray[np.intp]) -> Floats:
     """Coefficients of the logarithms at some places of a row, (rows, places)."""
     return tensor_log(signatures, channels, depth)[:, places]
+
+
+class Event(IntEnum):
+    """What `observe` notices of a channel of a stream."""
+
+    IMPLAUSIBLE = 0
+    """A value that cannot be."""
+    UNSEEN = 1
+    """The channel did not come in so many rows, and never did before."""
+    GONE = 2
+    """It did before."""
+    FAR = 3
+    """So many of its values in a row were far from the usual ones."""
+    SEEN_AGAIN = 4
+    """It came, after UNSEEN or GONE."""
+    NEAR_AGAIN = 5
+    """A usual value came, after FAR."""
+
+
+def observe(
+    marks: NDArray[np.uint32],
+    slots: NDArray[np.intp],
+    x: Floats,
+    bounds: Floats,
+    sentinels: Floats,
+    after: NDArray[np.uint32],
+) -> NDArray[np.int64] | None:
+    """Look at rows of samples, in order of arrival, before they are taken; a row without any value is passed over.
+
+    Args:
+        marks: of each stream, (slots, 1 + 3 channels), changed in place: its rows, and of each channel the rows since
+            it came, the most that ever lay between (at least 1, and 0 where it never came), and its values in a row
+            that were far from the usual ones.
+        slots, x: (n,), (n, channels).
+        bounds: low, high, near low, near high of each channel, (4, channels). A value outside of the first two is
+            implausible, and one outside of the last two where it is a sentinel.
+        sentinels: numbers that loggers write for "no value", (k,).
+        after: rows until UNSEEN, until GONE (or ten times the most that lay between, if that is more), and values until
+            FAR, (3, channels).
+    Returns:
+        row, channel and `Event` of what was noticed, (events, 3), or None.
+    """
+    events = []
+    low, high, near_low, near_high = bounds
+    most = np.iinfo(np.uint32).max - 1  # the largest number is a bound that is never reached
+    for i, slot in enumerate(slots.tolist()):
+        if np.isnan(x[i]).all():
+            continue
+        own = marks[slot].tolist()
+        own[0] = min(own[0] + 1, most)
+        for c, value in enumerate(x[i].tolist()):
+            since, longest, outside = own[1 + 3 * c : 4 + 3 * c]
+            bound = max(int(after[1, c]), 10 * longest) if longest else int(after[0, c])
+            if math.isnan(value):
+                since = min(since + 1, most)
+                if since == bound:
+                    events.append((i, c, Event.GONE if longest else Event.UNSEEN))
+            else:
+                if since and since >= bound:
+                    events.append((i, c, Event.SEEN_AGAIN))
+                longest, since = max(longest, since) if longest else 1, 0
+                if near_low[c] <= value <= near_high[c]:
+                    if outside and outside >= after[2, c]:
+                        events.append((i, c, Event.NEAR_AGAIN))
+                    outside = 0
+                elif math.isfinite(value):
+                    if value < low[c] or value > high[c] or value in sentinels:
+                        events.append((i, c, Event.IMPLAUSIBLE))
+                    else:
+                        outside = min(outside + 1, most)
+                        if outside == after[2, c]:
+                            events.append((i, c, Event.FAR))
+            own[1 + 3 * c : 4 + 3 * c] = since, longest, outside
+        marks[slot] = own
+    return np.array(events, dtype=np.int64) if events else None
 
 
 def take_paths(points: Floats, depth: int, places: NDArray[np.intp] | None) -> tuple[bool, Floats]:
