@@ -39,13 +39,21 @@ def bench(
     from rich.console import Console
 
     from streamrde import bench
-    from streamrde.disk import replace_file
+    from streamrde.disk import prepare_file, replace_file
     from streamrde.errors import ParameterError
+    from streamrde.nearest import did_you_mean
+    from streamrde.tables import print_whole
 
     groups = bench.GROUPS if only is None else tuple(only)
     unknown = [group for group in groups if group not in bench.GROUPS]
     if unknown:
-        raise ParameterError(f"--only {unknown[0]!r}: use one of {', '.join(map(repr, bench.GROUPS))}")
+        raise ParameterError(
+            f"--only {unknown[0]!r}: use one of {', '.join(map(repr, bench.GROUPS))}"
+            f"{did_you_mean(unknown[0], bench.GROUPS)}"
+        )
+    for path, option in ((out, "--out"), (chart, "--chart")):
+        if path is not None:
+            prepare_file(path, option)
     console = Console(stderr=json)
     machine = bench.machine()
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)
@@ -53,7 +61,7 @@ def bench(
     with console.status("starting") as status:
         figures = bench.measure(bench.cases(groups, **sizes), rounds=rounds, on_case=status.update)
     result = {"machine": machine, "rounds": rounds, "figures": [figure._asdict() for figure in figures]}
-    console.print(bench.table(figures))
+    print_whole(console, bench.table(figures))
     if out is not None:
         replace_file(out, msgspec.json.format(msgspec.json.encode(result), indent=2))
     if chart is not None:

@@ -321,6 +321,7 @@ def _print(summary: Summary) -> None:
         from rich.console import Console
 
         from streamrde.cli.evaluation import tables
+        from streamrde.tables import print_whole
 
         for table in tables(summary.evaluation):
-            Console().print(table)
+            print_whole(Console(), table)

@@ -34,17 +34,21 @@ def sweep(
     from rich.console import Console
 
     from streamrde import models, toml
-    from streamrde.disk import replace_file
+    from streamrde.disk import prepare_file, replace_file
     from streamrde.errors import ConfigError
     from streamrde.models.sweeping import progress, space
+    from streamrde.tables import print_whole
 
     if resume and out is None:
         raise ConfigError("--resume: give --out, the file with the results so far")
+    for path, option in ((out, "--out"), (best, "--best")):
+        if path is not None:
+            prepare_file(path, option)
     console = Console(stderr=json)
     settings = [*(settings or []), *([] if trials is None else [f"sweep.trials={trials}"]), *filters_of(where)]
     found = models.sweep(config, settings=settings, jobs=jobs, out=out or "", resume=resume, console=console)
     winner = found.standings[0]
-    console.print(progress.table(found.standings, found.best))
+    print_whole(console, progress.table(found.standings, found.best))
     console.print(f"best: {space.told(winner.trial.values)}", highlight=False, markup=False, soft_wrap=True)
     if out is not None:
         console.print(f"all {found.table.num_rows} trainings are in {out}", highlight=False)

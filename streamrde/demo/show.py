@@ -26,6 +26,7 @@ from streamrde.inference.fleet import Fleet
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.pipeline import run
 from streamrde.runtime.replay import load_recording, replay
+from streamrde.tables import print_whole
 
 # A watch that sends every 0.2 s puts 10 samples of 50 Hz in a message; twice as fast as recorded that is one in 0.1 s.
 _BATCH = 10
@@ -54,7 +55,7 @@ def show(
         board = Board(truth())
         console.print(f"streams   {len(board.truth)} recordings of people the model never saw, {speed:g}x real time")
         metrics = asyncio.run(_everything(url, bundle, board, console, speed))
-    console.print(board.table())
+    print_whole(console, board.table())
     return {
         "streams": len(board.truth),
         "right_at_end": board.right,

@@ -55,7 +55,9 @@ def card(bundle: Bundle, name: str) -> Group:
         )
         for i, heading in enumerate(section.columns or ("", "")):
             number = section.title == _MEASURED and i > 0
-            table.add_column(heading, justify="right" if number else "left", no_wrap=plain and i == 0, overflow="fold")
+            table.add_column(
+                heading, justify="right" if number else "left", no_wrap=number or (plain and i == 0), overflow="fold"
+            )
         for row in section.rows:
             table.add_row(*map(Text, row))
         parts += [Text(f"\n{section.title}", style="bold"), table]
@@ -73,13 +75,20 @@ def measured(metrics: Mapping[str, float]) -> Section:
         part, _, measure = name.partition("_")
         if part not in _PARTS or not measure:
             part, measure = "", name
-        found.setdefault(measure, {})[part] = f"{value:.5g}"
+        found.setdefault(measure, {})[part] = figure(value)
     parts = [part for part in _PARTS if any(part in values for values in found.values())]
     alone = [measure for measure, values in found.items() if "" in values]
     columns = ("measure", *parts, *([""] if alone else []))
     order = [*alone, *(measure for measure in found if measure not in alone)]
     rows = [(measure.replace("_", " "), *(found[measure].get(part, "") for part in columns[1:])) for measure in order]
     return Section(_MEASURED, rows, columns)
+
+
+def figure(value: float) -> str:
+    """A measure for people: five digits that count, thousands set apart, counts as they are."""
+    if math.isfinite(value) and (value == int(value) or abs(value) >= 1e4) and abs(value) < 1e12:
+        return f"{value:,.0f}"
+    return f"{value:.5g}"
 
 
 def _takes(header: Header) -> list[tuple[str, ...]]:

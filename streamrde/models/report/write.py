@@ -66,7 +66,14 @@ def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float)
     levels, measure = _levels(bundle, fitted.parts[part])
     chapters = [
         tiles(_figures(fitted, part, seconds)),
-        *map(alarm, [*_warnings(part, answered), *map(_sentence, warnings_of(parts, config.split))]),
+        *map(
+            alarm,
+            [
+                *map(_sentence, fitted.verdict.alarms),
+                *_warnings(part, answered),
+                *map(_sentence, warnings_of(parts, config.split)),
+            ],
+        ),
         section("Data", "", _data(config, parts, answered)),
         sections.metrics(header),
         sections.learning(histories),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamrde.inference.bundle import Bundle
 from streamrde.models.training.examples import Example
+from streamrde.models.training.verdict import Verdict
 
 Array = NDArray[np.float64]
 
@@ -74,3 +75,5 @@ class Fitted(NamedTuple):
     """One per member."""
     parts: dict[str, Predicted]
     """Of "train", "validation" and "test"."""
+    verdict: Verdict
+    """What the measures say of it."""

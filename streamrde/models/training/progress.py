@@ -7,9 +7,11 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
+from streamrde.inference.card import figure
 from streamrde.models.training.history import Epoch
+from streamrde.tables import print_whole
 
 
 class Reporter:
@@ -63,8 +65,8 @@ def print_metrics(console: Console, metrics: Mapping[str, float]) -> None:
     """Measures as a table, one row per measure, one column per part of the data."""
     parts = [part for part in ("train", "validation", "test") if any(name.startswith(f"{part}_") for name in metrics)]
     rows = list(dict.fromkeys(name.split("_", 1)[1] for name in metrics if name.split("_", 1)[0] in parts))
-    table = Table("", *parts)
+    table = Table("", *(Column(part, justify="right", no_wrap=True) for part in parts))
     for row in rows:
         values = (metrics.get(f"{part}_{row}") for part in parts)
-        table.add_row(row.replace("_", " "), *("" if value is None else f"{value:.4g}" for value in values))
-    console.print(table)
+        table.add_row(row.replace("_", " "), *("" if value is None else figure(value) for value in values))
+    print_whole(console, table)

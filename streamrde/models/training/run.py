@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from streamrde.disk import replace_file
-from streamrde.errors import ConfigError
+from streamrde.errors import ConfigError, ParameterError, StreamRDEError
 from streamrde.inference.bundle import Bundle, TargetAt
 from streamrde.inference.ensemble import join
 from streamrde.inference.fields import LogNCDE
@@ -22,6 +22,7 @@ from streamrde.inference.statistics import stream_statistics
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.report.write import write_report
 from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets, moments
+from streamrde.models.training.baselines import baselines, majority
 from streamrde.models.training.checkpoint import Checkpoint, identity_of
 from streamrde.models.training.config import ConfigSource, TrainConfig, resolve_config
 from streamrde.models.training.examples import Example, Examples, Variation, prepare
@@ -35,9 +36,11 @@ from streamrde.models.training.preflight import check_classes, check_outputs, sa
 from streamrde.models.training.progress import print_metrics
 from streamrde.models.training.provenance import provenance
 from streamrde.models.training.recordings import Recording
-from streamrde.models.training.score_file import write_test
+from streamrde.models.training.score_file import truth_columns, write_test
+from streamrde.models.training.segments import Say
 from streamrde.models.training.splits import Split, leakage
 from streamrde.models.training.streams import read_parts
+from streamrde.models.training.verdict import verdict
 
 Array = NDArray[np.float64]
 
@@ -70,7 +73,7 @@ def train(
     begin = time.perf_counter()
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     check_outputs(config)
     parts = read_parts(config, say=say)
@@ -78,19 +81,42 @@ def train(
         torch.manual_seed(config.training.seed)
         fitted = fit(config, parts, console=console, resume=resume)
     bundle, seconds = fitted.bundle, time.perf_counter() - begin
-    if config.output.model:
-        bundle.save(config.output.model)
-        console.print(f"model written to {config.output.model}", highlight=False)
-    if config.output.metrics:
-        replace_file(config.output.metrics, json.dumps(bundle.header.metrics, indent=2).encode() + b"\n")
-        console.print(f"metrics written to {config.output.metrics}", highlight=False)
-    if config.output.test:
-        write_test(config.output.test, parts.test, config, bundle.header)
-        console.print(f"test streams written to {config.output.test}", highlight=False)
-    if config.output.report:
-        write_report(config.output.report, fitted, config=config, parts=parts, seconds=seconds)
-        console.print(f"report written to {config.output.report}", highlight=False)
+    _write(config, fitted, parts, seconds, say)
+    say(f"done: {fitted.verdict.line}")
+    for alarm in fitted.verdict.alarms:
+        say(f"warning: {alarm}")
     return bundle
+
+
+def _write(config: TrainConfig, fitted: Fitted, parts: Split, seconds: float, say: Say) -> None:
+    """Write what was asked for; where one of the files fails the others are written all the same."""
+    bundle, output = fitted.bundle, config.output
+    failed: list[str] = []
+
+    def write(path: str, what: str, how: Callable[[], object]) -> None:
+        if not path:
+            return
+        try:
+            how()
+        except (OSError, StreamRDEError) as error:
+            failed.append(f"{what}: {error}")
+        else:
+            say(f"{what} written to {path}")
+
+    write(output.model, "model", lambda: bundle.save(output.model))
+    metrics = json.dumps(bundle.header.metrics, indent=2).encode() + b"\n"
+    write(output.metrics, "metrics", lambda: replace_file(output.metrics, metrics))
+    write(output.test, "test streams", lambda: write_test(output.test, parts.test, config, bundle.header))
+    for target, column in truth_columns(config).items() if output.test else ():
+        if column != target:
+            say(f"in {output.test} the target '{target}' is column '{column}', as a channel has its name")
+    write(
+        output.report,
+        "report",
+        lambda: write_report(output.report, fitted, config=config, parts=parts, seconds=seconds),
+    )
+    if failed:
+        raise ParameterError(f"trained, but not all could be written: {'; '.join(failed)}")
 
 
 def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = False) -> Fitted:
@@ -108,6 +134,7 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
         "steps_skipped": float(sum(epoch.skipped for history in histories for epoch in history.epochs)),
     }
     metrics |= _metrics(config, parts, predicted)
+    metrics |= baselines(config, parts, data.examples, fills=data.fills, classes=data.classes)
     print_metrics(console, metrics)
     model.set_range(*state_range(model, data.examples["train"], batch_size=size, device=device))
     bundle = to_bundle(model)
@@ -128,7 +155,13 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
     if config.novelty:
         seen = [*data.examples["train"], *data.examples["validation"]]
         bundle = learn_windows(bundle, parts, seen, say=lambda text: console.print(text, highlight=False))
-    return Fitted(bundle, histories, predicted)
+    judged = verdict(
+        metrics,
+        majority=majority(data.examples["train"], data.classes) if data.classes else "",
+        targets=config.data.targets,
+        weighted=config.training.class_weights != "equal" and not config.training.undo_weights,
+    )
+    return Fitted(bundle, histories, predicted, judged)
 
 
 def _fit_members(
@@ -251,7 +284,7 @@ def _prepare(config: TrainConfig, parts: Split, console: Console) -> _Prepared:
     fills, deviation, _ = moments([recording.x for recording in parts.train])
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     examples = {
         part: prepare(recordings, config, fills=fills, classes=classes) for part, recordings in parts._asdict().items()

@@ -1,0 +1,29 @@
+"""Tables that keep their figures whatever the width of the output."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+# Wider than any table.
+_WIDEST = 100_000
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table as wide as it needs to be: lines may wrap on a narrow terminal, figures are never cut.
+
+    In a pipe or a file nobody's window sets a width, so that nothing is folded there.
+    """
+    needed = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    if needed <= console.width:
+        console.print(table)
+        return
+    wide = Console(
+        file=console.file,
+        width=needed,
+        force_terminal=console.is_terminal,
+        no_color=console.no_color,
+        highlight=False,
+    )
+    wide.print(table, soft_wrap=False)
