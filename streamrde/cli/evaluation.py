@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,11 +24,33 @@ def tables(evaluation: dict[str, Any]) -> Iterator[Table]:
                 yield table
 
 
+def alarms(evaluation: dict[str, Any], name: str = "") -> Iterator[str]:
+    """What is to be said of a model that is worse than one answer to everything."""
+    of = f" of '{name}'" if name else ""
+    if "confusion" in evaluation:
+        found, always = evaluation["accuracy"], evaluation["majority_accuracy"]
+        if found is not None and found < always:
+            yield (
+                f"the model{of} is right in {found:.1%} of the windows, and always '{evaluation['majority']}' would be "
+                f"in {always:.1%}"
+            )
+        return
+    for head, own in evaluation.items():
+        if "unit" not in own:
+            yield from alarms(own, head)
+        elif own.get("rmse", 0.0) > own.get("mean_rmse", math.inf):
+            yield (
+                f"the model of '{head}' has rmse {own['rmse']:.4g}, and always the mean of the truth would have "
+                f"{own['mean_rmse']:.4g}"
+            )
+
+
 def _accuracy(evaluation: dict[str, Any]) -> Table:
     table = Table("measure", "value", title="Evaluation")
     for name, key, form in (
         ("windows", "windows", "{:,}"),
         ("accuracy, all windows", "accuracy", "{:.1%}"),
+        (f"always '{evaluation['majority']}', all windows", "majority_accuracy", "{:.1%}"),
         ("mean log loss, all windows", "log_loss", "{:.4f}"),
         ("accuracy, last window of a stream", "accuracy_at_end", "{:.1%}"),
         ("area under the ROC curve, last window", "auc_at_end", "{:.4f}"),
@@ -52,10 +75,11 @@ def _confusion(evaluation: dict[str, Any]) -> Table:
 
 
 def _errors(evaluation: dict[str, Any]) -> Table:
-    measures = next((list(m)[2:] for m in evaluation.values() if "rmse" in m), [])
-    measures = [measure for measure in measures if not measure.endswith("_at_end")]
-    names = [f"{m.removeprefix('q')} % of |error|" if m.startswith("q") else m for m in measures]
-    table = Table("output", "windows", *names, title="Errors")
+    names = {"rmse": "rmse", "mean_rmse": "rmse of the mean", "r2": "R2", "mae": "mae", "bias": "bias"}
+    known = dict.fromkeys(measure for own in evaluation.values() for measure in own)
+    names |= {measure: f"{measure[1:]} % of |error|" for measure in known if measure.startswith("q")}
+    measures = [measure for measure in names if measure in known]
+    table = Table("output", "windows", *(names[measure] for measure in measures), title="Errors")
     for name, values in evaluation.items():
         unit = f" ({values['unit']})" if values["unit"] else ""
         table.add_row(

@@ -290,11 +290,25 @@ def _remedy(job: Job, error: str) -> str:
 
 def _print(summary: Summary) -> None:
     rate = summary.rows / max(summary.seconds, 1e-9)
+    streams = (
+        f"{summary.streams - summary.silent:,} of {summary.streams:,} streams"
+        if summary.silent
+        else (f"{summary.streams:,} streams")
+    )
     print(
-        f"wrote {summary.out}: {summary.streams:,} streams, {summary.rows:,} rows, "
+        f"wrote {summary.out}: {streams}, {summary.rows:,} rows, "
         f"{summary.predictions:,} predictions, "
         f"{summary.seconds:.2f} s ({rate:,.0f} rows/s)"
     )
+    if summary.silent:
+        names = ", ".join(f"'{name}'" for name in summary.silent_examples)
+        more = ", ..." if summary.silent > len(summary.silent_examples) else ""
+        why = (
+            "their windows are still open, in the state store"
+            if summary.states
+            else "they have fewer than two usable samples"
+        )
+        print(f"{summary.silent:,} streams without a window, hence without a prediction ({names}{more}): {why}")
     faults = {name: count for name, count in summary.counts._asdict().items() if name != "samples" and count}
     if faults:
         print("skipped: " + ", ".join(f"{count:,} {name}" for name, count in faults.items()))
@@ -312,16 +326,20 @@ def _print(summary: Summary) -> None:
         print(f"states: {summary.states:,} streams left where they stand")
     for reason in summary.skipped.values():
         print(f"left out: {reason}")
+    if summary.unmeasured:
+        print(f"not measured: {summary.unmeasured}")
     if summary.evaluation is not None:
         if summary.horizon:
             print(
-                f"truth: the model predicts {summary.horizon:g} s ahead, and a row's truth has to be what is known by "
-                "then, as in the file of output.test"
+                f"truth: the model predicts {summary.horizon:g} s ahead; each window is compared with what is known so "
+                "much later"
             )
         from rich.console import Console
 
-        from streamrde.cli.evaluation import tables
+        from streamrde.cli.evaluation import alarms, tables
         from streamrde.tables import print_whole
 
         for table in tables(summary.evaluation):
             print_whole(Console(), table)
+        for alarm in alarms(summary.evaluation):
+            print(f"warning: {alarm}")

@@ -76,6 +76,8 @@ class ClassificationEvaluation:
             "windows": windows,
             "unknown": self.unknown,
             "accuracy": right / windows if windows else None,
+            "majority": self.labels[int(self.confusion.sum(axis=1).argmax())] if windows else None,
+            "majority_accuracy": float(self.confusion.sum(axis=1).max()) / windows if windows else None,
             **{f"{name}_at_end": value for name, value in ends.items()},
             "log_loss": self._loss / windows if windows else None,
             "f1": {label: None if math.isnan(v) else float(v) for label, v in zip(self.labels, f1, strict=True)},
@@ -101,6 +103,8 @@ class RegressionEvaluation:
         self._units = head.units or ("",) * head.outputs
         self._sums = np.zeros((4, head.outputs))
         self._buckets = np.zeros((head.outputs, _BUCKETS), np.int64)
+        self._spread = [(0, 0.0, 0.0)] * head.outputs
+        """Of each output's truth: how many, their mean, and the sum of squared distances from it."""
         self._at_end: list[dict[str, tuple[float, float]]] = [{} for _ in range(head.outputs)]
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -115,6 +119,7 @@ class RegressionEvaluation:
             self._at_end[i] |= dict(
                 zip(last, zip(true[rows].tolist(), predicted[rows].tolist(), strict=True), strict=True)
             )
+            self._spread[i] = _joined(self._spread[i], true)
             error = predicted - true
             size = np.abs(error)
             self._sums[:, i] += len(error), error.sum(), size.sum(), (error**2).sum()
@@ -126,12 +131,15 @@ class RegressionEvaluation:
         result: dict[str, Any] = {}
         for i, name in enumerate(self.names):
             count, total, absolute, squares = self._sums[:, i]
+            deviation = math.sqrt(self._spread[i][2] / count) if count else 0.0
             seen = self._buckets[i].cumsum()
             result[name] = {"windows": int(count), "unit": self._units[i]} | (
                 {
                     "rmse": math.sqrt(squares / count),
                     "mae": absolute / count,
                     "bias": total / count,
+                    **({"r2": 1 - squares / count / deviation**2} if deviation > 0 else {}),
+                    "mean_rmse": deviation,
                     **{
                         f"q{100 * q:g}": float(_SMALLEST * _RATIO ** (np.searchsorted(seen, q * count) + 0.5))
                         for q in QUANTILES
@@ -195,6 +203,17 @@ def truth_schema(header: Header, truth: tuple[str, ...]) -> pa.Schema:
             f"a classification, one per output of a regression"
         )
     return pa.schema([pa.field(name, kind) for name, kind in zip(truth, kinds, strict=True)])
+
+
+def _joined(before: tuple[int, float, float], values: NDArray[np.floating]) -> tuple[int, float, float]:
+    """Count, mean and sum of squared distances of values joined with more of them (Chan, Golub & LeVeque 1979)."""
+    count, mean, squares = before
+    if not len(values):
+        return before
+    own = float(values.mean())
+    total, distance = count + len(values), own - mean
+    squares += float(((values - own) ** 2).sum()) + distance**2 * count * len(values) / total
+    return total, mean + distance * len(values) / total, squares
 
 
 def _last_rows(batch: pa.RecordBatch, known: NDArray[np.bool_]) -> dict[str, int]:

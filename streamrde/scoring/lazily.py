@@ -13,7 +13,7 @@ import pyarrow as pa
 from streamrde.connectors.recordings import find_recordings
 from streamrde.connectors.samples import Samples
 from streamrde.connectors.sorting import sort_by_time
-from streamrde.errors import DataError, OrderError, SampleError
+from streamrde.errors import ConfigError, DataError, OrderError, SampleError
 from streamrde.inference.bundle import Bundle
 from streamrde.scoring.job import Job
 from streamrde.scoring.read_ahead import read_ahead
@@ -35,6 +35,11 @@ def predictions_of(source: ArrowStream | None, job: Job, bundle: Bundle) -> pa.R
     Raises:
         DataError: when a batch is read: a missing column, a wrong type, rows out of order.
     """
+    if job.truth and bundle.header.horizon:
+        raise ConfigError(
+            f"truth {list(job.truth)}: the model predicts {bundle.header.horizon:g} s ahead, and a stream of "
+            "predictions cannot look ahead for its truth; give `out`, a file"
+        )
     scorer = Scorer(bundle, truth=job.truth, features=job.features, novelty=job.novelty)
     return pa.RecordBatchReader.from_batches(scorer.schema, _batches(source, job, bundle))
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from streamrde.connectors.arrow import SampleReader
 from streamrde.connectors.samples import Samples
 from streamrde.connectors.sorting import sort_by_time
 from streamrde.errors import DataError, OrderError, SampleError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
-from streamrde.scoring.folder import Commit, JobFolder, Plan, Progress
+from streamrde.scoring.folder import Commit, File, JobFolder, Plan, Progress
 from streamrde.scoring.plan import Part
 from streamrde.scoring.read_ahead import WriteBehind, read_ahead
 from streamrde.scoring.scorer import Scorer
@@ -61,6 +62,17 @@ def score_part(
         except _OutOfOrderError:
             folder.forget(part)
     return worker.score(None, sort=True)
+
+
+def samples_of(part: Part, files: Sequence[File], reader: SampleReader) -> Iterator[Samples]:
+    """All samples of a part's streams, in the order of its files."""
+    streams = frozenset(part.streams) if any(piece.shared for piece in part.pieces) else None
+    for piece in part.pieces:
+        file = files[piece.file]
+        file.check()
+        stop, wanted = None if piece.stop < 0 else piece.stop, streams if piece.shared else None
+        for _, samples in reader.read(file.recording(), start=piece.start, stop=stop, streams=wanted):
+            yield samples
 
 
 class _PartWorker:

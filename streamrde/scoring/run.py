@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamrde.connectors.predictions import PredictionWriter
 from streamrde.connectors.record_batches import mapped_errors
@@ -18,11 +19,13 @@ from streamrde.errors import ConfigError, DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
+from streamrde.scoring.ahead import MOST_ROWS, TruthAhead, stated_horizon, with_truth
 from streamrde.scoring.evaluation import Evaluation
 from streamrde.scoring.folder import FORMAT, File, JobFolder, Plan, Progress
 from streamrde.scoring.job import Job
 from streamrde.scoring.local import Engine, InProcessEngine, ProcessEngine, ThreadEngine
 from streamrde.scoring.output import check_output, is_folder, provenance, write_file, write_folder
+from streamrde.scoring.part import samples_of
 from streamrde.scoring.plan import make_plan
 from streamrde.scoring.ray import RayEngine
 from streamrde.scoring.scan import Scan, scan
@@ -33,6 +36,9 @@ from streamrde.scoring.worker import Done, Failure
 
 # A process takes half a second to start, as long as two million rows take; but it does not share Python's lock.
 _PROCESS_ROWS = 20_000_000
+
+# Names of streams without a prediction that a summary has.
+_EXAMPLES = 5
 
 OnStatus: TypeAlias = Callable[[Status], None]
 
@@ -211,7 +217,9 @@ class _Run:
             with opened(self.job.state_out, self.bundle.fingerprint, identity=self.job.state_identity or None) as store:
                 states = leave(store, (some for part in sorted(done) for some in self.folder.kept(part)))
         metadata = provenance(self.job, self.bundle)
-        parts = (self._evaluated(self._predictions(part)) for part in sorted(done))
+        silent: list[str] = []
+        ahead = self._looks_ahead(plan)
+        parts = (self._evaluated(self._complete(plan, part, ahead, silent)) for part in sorted(done))
         began = time.perf_counter()
         if is_folder(self.job.out):
             write_folder(self.job.out, self.schema, parts, metadata)
@@ -238,8 +246,53 @@ class _Run:
             skipped=plan.skipped,
             phases=dict(phases),
             states=states,
-            evaluation=None if self.evaluation is None else self.evaluation.summary(),
+            evaluation=None if self.evaluation is None or self.unmeasured else self.evaluation.summary(),
+            unmeasured=self.unmeasured,
+            silent=len(silent),
+            silent_examples=tuple(silent[:_EXAMPLES]),
         )
+
+    def _looks_ahead(self, plan: Plan) -> bool:
+        """Whether the truth is to be looked up a horizon after each window; files of test streams have it so already.
+
+        Where that cannot be, `unmeasured` says why, and nothing is measured.
+        """
+        horizon, truth = self.bundle.header.horizon, self.job.truth
+        if not horizon or not truth:
+            return False
+        for file in plan.files:
+            told = None if file.path in plan.skipped else stated_horizon(file.recording(), truth)
+            if told is not None:
+                if abs(told - horizon) > 1e-9 * horizon:
+                    self.unmeasured = (
+                        f"{file.path} has the truth {told:g} s ahead, and the model predicts {horizon:g} s"
+                    )
+                return False
+        if max(part.rows for part in plan.parts) > MOST_ROWS:
+            self.unmeasured = (
+                f"the model predicts {horizon:g} s ahead, and the truth of {MOST_ROWS:,} rows at most can be looked up "
+                "together; score fewer files at a time, or use --groups"
+            )
+        return not self.unmeasured
+
+    unmeasured = ""
+
+    def _complete(self, plan: Plan, part: int, ahead: bool, silent: list[str]) -> Iterator[pa.RecordBatch]:
+        """A part's predictions with the truth they are about; the streams that have none are added to `silent`."""
+        truth = None
+        if ahead:
+            samples = samples_of(plan.part(part), plan.files, self.reader)
+            truth = TruthAhead(samples, horizon=self.bundle.header.horizon)
+        without = set(plan.part(part).streams)
+        for batch in self._predictions(part):
+            without.difference_update(pc.unique(batch["stream"]).to_pylist())
+            if truth is not None:
+                yield with_truth(batch, truth.of(batch))
+            elif self.unmeasured:
+                yield with_truth(batch, [pa.nulls(batch.num_rows, batch[f"true_{n}"].type) for n in self.job.truth])
+            else:
+                yield batch
+        silent += sorted(without)
 
     def _predictions(self, part: int) -> Iterator[pa.RecordBatch]:
         for commit in self.folder.commits(part):

@@ -28,7 +28,7 @@ class Scorer:
     """Samples in, record batches of predictions out; the Fleet's, and a column ``true_...`` for each of `truth`.
 
     The truth of a window is that of the last sample in it or before it; only in it, where the model's targets are those
-    of windows. A model's horizon is for the columns of truth to have in them.
+    of windows. A model's horizon is looked up afterwards; see `TruthAhead`.
 
     Args:
         bundle: the model.

@@ -40,7 +40,9 @@ class Summary:
         states: streams whose state was left behind.
         evaluation: measures of the task, where there was truth.
         novelty: whether novelty was asked for.
-        horizon: seconds by which the model's targets lie ahead of their windows, hence what the truth must be of.
+        horizon: seconds by which the model's targets, and the truth they are measured by, lie ahead of their windows.
+        unmeasured: why there are no measures although truth was named.
+        silent: streams without a prediction, and the names of some, `silent_examples`.
     """
 
     out: str
@@ -60,6 +62,9 @@ class Summary:
     evaluation: dict[str, Any] | None = None
     novelty: bool = False
     horizon: float = 0.0
+    unmeasured: str = ""
+    silent: int = 0
+    silent_examples: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As plain numbers, for JSON."""

@@ -55,7 +55,7 @@ def write_test(path: str | os.PathLike[str], streams: Sequence[Recording], confi
     truth = truth_columns(config)
     classify = header.task == "classification"
     fields = [pa.field("stream_id", pa.string()), *(pa.field(name, pa.float64()) for name in ("t", *channels))]
-    told = {HORIZON: f"{header.horizon:g}"} if header.horizon else None
+    told = {HORIZON: repr(header.horizon)} if header.horizon else None
     kind = pa.string() if classify else pa.float64()
     fields += [pa.field(name, kind, metadata=told) for name in truth.values()]
     schema = pa.schema(fields)
