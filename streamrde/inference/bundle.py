@@ -21,6 +21,7 @@ from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.fields import MLP, External, Field, Linear
 from streamrde.inference.fields.motion import Positive as Positive
+from streamrde.inference.layers import End, Layers
 from streamrde.inference.novelty import TrainingWindows, novelty_fault, novelty_shapes
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.inference.statistics import StreamStatistics
@@ -34,7 +35,7 @@ from streamrde.windowing.rows import Partition
 FORMAT = 4
 """1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
 the model was trained, notes, the distribution of its training windows, members. 4: statistics of the
-training streams."""
+training streams, perceptrons and modules at the model's ends."""
 _READABLE = (1, 2, 3, 4)
 _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
@@ -99,6 +100,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hidden: Positive
     outputs: Positive
     field: Field = MLP()
+    initial: End = Layers()
+    """What makes the first state of a first sample, scaled."""
+    readout: End = Layers()
+    """What reads the outputs out of a state."""
     members: Members = 1
     """Equal parts of the state, each with a field of its own that sees nothing of the others: the members of an
     ensemble (see inference.ensemble). The readout sees them all."""
@@ -208,6 +213,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ParameterError(
                 f"members={self.members}: a field that is not in the file has one; make them one module"
             )
+        for name, end in (("initial", self.initial), ("readout", self.readout)):
+            if isinstance(end, Layers):
+                end.check(name)
+            if self.members > 1 and not (isinstance(end, Layers) and end.is_linear):
+                raise ParameterError(f"members={self.members}: their {name} is one linear layer, and this is another")
         self.field.check(self.member_hidden, self.path_channels, self.depth)
         if isinstance(self.field, Linear) and (self.first_stage != "own" or self.substeps != 1):
             raise ParameterError(
@@ -234,13 +244,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "x0.shift": (channels,),
             "x0.scale": (channels,),
             "logsig.scale": (self.logsig_channels,),
-            "initial.weight": (hidden, channels),
-            "initial.bias": (hidden,),
-            "readout.weight": (self.outputs, hidden),
-            "readout.bias": (self.outputs,),
             "output.shift": (self.outputs,),
             "output.scale": (self.outputs,),
         }
+        for name, end, inputs, outputs in (
+            ("initial", self.initial, channels, hidden),
+            ("readout", self.readout, hidden, self.outputs),
+        ):
+            shapes |= end.shapes(name, inputs, outputs) if isinstance(end, Layers) else {}
         if self.decay:
             shapes["decay"] = (hidden,)
         if self.hidden_range:
@@ -259,7 +270,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 # What may differ between two models of which one takes over the other's streams.
 _OF_NO_STATE = (
-    *("format", "field", "solver", "target_at", "horizon", "novelty", "statistics"),
+    *("format", "field", "initial", "readout", "solver", "target_at", "horizon", "novelty", "statistics"),
     *("versions", "metrics", "training", "description", "notes"),
 )
 
@@ -291,9 +302,10 @@ class Bundle:
     A stream's path is ``(t - t0, x)``. The initial state is ``z0 = initial.weight ((x0 - x0.shift) * x0.scale) +
     initial.bias``; a window's log-signature enters the field as ``l * logsig.scale``; an output leaves as
     ``activation(readout.weight z + readout.bias)``, for regression times `output.scale` plus `output.shift`, for
-    classification through softmax, or through the sigmoid where there is one output. Where the
-    header says so, the state decays by the rates `decay` per second, and was between `range.low` and `range.high` in
-    training, and the tensors `novelty.*` say how its windows were distributed (see inference.novelty).
+    classification through softmax, or through the sigmoid where there is one output. Both ends have more layers where
+    the header says so. Where it says so, the state decays by the rates `decay` per second, and was between `range.low`
+    and `range.high` in training, and the tensors `novelty.*` say how its windows were distributed (see
+    inference.novelty).
 
     Raises:
         BundleError: a tensor is missing, superfluous, or has another shape or dtype than the header asks for.

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from streamrde.inference.bundle import Bundle, Head, Header
 from streamrde.inference.fields import Linear
+from streamrde.inference.layers import Layers
 from streamrde.windowing.policies import Count, Every
 
 
@@ -142,10 +143,21 @@ def _model(bundle: Bundle) -> list[tuple[str, ...]]:
         ("hidden state", _state(header)),
         ("field", field.summary(header.member_hidden)),
         *([] if isinstance(field, Linear) else [("solver", _solver(header))]),
+        *_ends(header),
         ("decay", _decay(bundle)),
         ("read out", _POOLED[header.pooling]),
         ("parameters", f"{bundle.parameters:,} {header.dtype}"),
         ("fingerprint", bundle.fingerprint),
+    ]
+
+
+def _ends(header: Header) -> list[tuple[str, ...]]:
+    """Describe the initial layer and the readout where they are more than linear layers."""
+    ends = (("initial", header.initial), ("readout", header.readout))
+    return [
+        (name, end.summary() if isinstance(end, Layers) else end.summary(header.hidden))
+        for name, end in ends
+        if end != Layers()
     ]
 
 

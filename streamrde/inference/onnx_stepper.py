@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamrde.errors import BundleError, MissingExtraError, ParameterError
-from streamrde.inference.bundle import Bundle
+from streamrde.inference.bundle import Bundle, Header
+from streamrde.inference.fields import External
 from streamrde.inference.stepper import Ends
 
 Array = NDArray[np.floating]
@@ -19,10 +20,15 @@ FINGERPRINT = "streamrde.model"
 """Key of the bundle's fingerprint in a graph's metadata."""
 
 
+def has_module_ends(header: Header) -> bool:
+    """Whether a graph of the model needs its initial layer or readout, which is not in the model file."""
+    return isinstance(header.initial, External) or isinstance(header.readout, External)
+
+
 class OnnxStepper(Ends):
     """Steps states by a graph that `streamrde.models.export_onnx` wrote.
 
-    For models whose field is a torch module, where torch is not wanted:
+    For models with a torch module as field, initial layer or readout, where torch is not wanted:
     ``Predictor(bundle, stepper=OnnxStepper(bundle, "step.onnx"))``. A stream's result may depend on its batch mates in
     the last place, as onnxruntime's products do.
 
@@ -52,7 +58,34 @@ class OnnxStepper(Ends):
             models = f"{str(made_with)[:12]}, and this bundle is {bundle.fingerprint[:12]}"
             raise BundleError(f"{path}: its step is of the model {models}: export and save the same model")
         self._run: Any = session.run
-        self._carries = bundle.header.first_stage == "previous"
+        header = bundle.header
+        self._carries, self._ends = header.first_stage == "previous", has_module_ends(header)
+        # A graph wants all of its inputs, also those that an output does not depend on.
+        self._nothing: dict[str, Array] = {
+            "z": np.zeros((1, header.hidden), self.dtype),
+            "logsig": np.zeros((1, header.logsig_channels)),
+        }
+        if self._carries:
+            self._nothing["previous"] = self._nothing["logsig"]
+        if self._ends:
+            self._nothing |= {"x0": np.zeros((1, header.path_channels), self.dtype), "state": self._nothing["z"]}
+
+    def initial(self, x0: Floats) -> Array:
+        """See streamrde.inference.stepper.Stepper."""
+        if not isinstance(self.header.initial, External):
+            return super().initial(x0)
+        return self._end("z0", "x0", self.scaled_x0(x0), self.header.hidden)
+
+    def readout(self, z: Array) -> Array:
+        """See streamrde.inference.stepper.Ends."""
+        if not isinstance(self.header.readout, External):
+            return super().readout(z)
+        return self._end("readout", "state", np.ascontiguousarray(z), self.header.outputs)
+
+    def _end(self, output: str, name: str, rows: Array, size: int) -> Array:
+        if not len(rows):
+            return np.empty((0, size), self.dtype)
+        return np.asarray(self._run([output], self._nothing | {name: rows})[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("an onnxruntime session lives in one process")
@@ -61,7 +94,7 @@ class OnnxStepper(Ends):
         """See streamrde.inference.stepper.Stepper."""
         if not len(z):
             return z.copy()
-        inputs = {"z": np.ascontiguousarray(z), "logsig": np.ascontiguousarray(logsigs)}
+        inputs = self._nothing | {"z": np.ascontiguousarray(z), "logsig": np.ascontiguousarray(logsigs)}
         if self._carries:
             inputs["previous"] = np.ascontiguousarray(logsigs if previous is None else previous)
         return np.asarray(self._run(["z_next"], inputs)[0])

@@ -12,7 +12,8 @@ from streamrde import kernels
 from streamrde.inference.activations import NUMBERS
 from streamrde.inference.bundle import Bundle, Head, Header
 from streamrde.inference.ensemble import parts
-from streamrde.inference.fields import MLP
+from streamrde.inference.fields import MLP, External
+from streamrde.inference.layers import Dense, Layers
 from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX, log_ode_step
 
 Array = NDArray[np.floating]
@@ -55,6 +56,9 @@ def make_stepper(bundle: Bundle, *, threads: int = 1) -> Stepper:
 def _alone(bundle: Bundle, *, threads: int) -> ArrayStepper | CompiledStepper:
     """The stepper of a model that is no ensemble."""
     field = bundle.header.field
+    for name in ("initial", "readout"):
+        if isinstance(end := getattr(bundle.header, name), External):
+            raise end.elsewhere(name)
     if kernels.Stepper is None or not isinstance(field, MLP) or field.final_activation != "identity":
         return ArrayStepper(bundle)
     return CompiledStepper(bundle, threads=threads)
@@ -118,8 +122,10 @@ class Ends:
         self._x0 = tensors["x0.shift"], tensors["x0.scale"]
         self._logsig_scale = tensors["logsig.scale"]
         self._output = tensors["output.shift"].astype(self.dtype), tensors["output.scale"].astype(self.dtype)
-        self._initial = tensors["initial.weight"], tensors["initial.bias"]
-        self._readout = tensors["readout.weight"], tensors["readout.bias"]
+        self._initial, self._readout = (
+            Dense(end, tensors, name) if isinstance(end, Layers) else None
+            for name, end in (("initial", header.initial), ("readout", header.readout))
+        )
 
     def scaled(self, logsigs: Floats) -> Array:
         """Log-signatures as they enter the field, (n, B)."""
@@ -132,17 +138,17 @@ class Ends:
 
     def initial(self, x0: Floats) -> Array:
         """See Stepper."""
-        weight, bias = self._initial
-        return self.rows(len(x0), self.header.hidden, [weight @ row + bias for row in self.scaled_x0(x0)])
+        dense = self._dense("initial", self._initial)
+        return self.rows(len(x0), self.header.hidden, [dense(row) for row in self.scaled_x0(x0)])
 
     def output(self, z: Array) -> Array:
         """See Stepper."""
         return self.predicted(self.readout(z))
 
     def readout(self, z: Array) -> Array:
-        """``readout.weight z + readout.bias``, (n, hidden) -> (n, outputs)."""
-        weight, bias = self._readout
-        return self.rows(len(z), self.header.outputs, [weight @ state + bias for state in z])
+        """``readout.weight z + readout.bias``, or through more layers, (n, hidden) -> (n, outputs)."""
+        dense = self._dense("readout", self._readout)
+        return self.rows(len(z), self.header.outputs, [dense(state) for state in z])
 
     def predicted(self, value: Array) -> Array:
         """Readouts (n, outputs) as probabilities, or in the targets' units."""
@@ -161,6 +167,11 @@ class Ends:
             else:
                 parts.append(part * scale[own] + shift[own])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _dense(self, name: str, dense: Dense | None) -> Dense:
+        if dense is None:
+            raise getattr(self.header, name).elsewhere(name)
+        return dense
 
     def rows(self, count: int, size: int, rows: list[Array]) -> Array:
         """Rows as one array, (count, size)."""
@@ -259,6 +270,13 @@ class CompiledStepper(Ends):
         def layer(name: str) -> tuple[Array, Array]:
             return tensors[f"{name}.weight"], tensors[f"{name}.bias"]
 
+        # Other ends than one linear layer are run in NumPy. The compiled step is then given layers of zeros.
+        ends = {"initial": (header.hidden, header.path_channels), "readout": (header.outputs, header.hidden)}
+        self._linear = {name: getattr(header, name) == Layers() for name in ends}
+        for name, shape in ends.items():
+            if not self._linear[name]:
+                tensors[f"{name}.weight"] = np.zeros(shape, self.dtype)
+                tensors[f"{name}.bias"] = np.zeros(shape[0], self.dtype)
         tableau = TABLEAUX[header.solver]
         assert kernels.Stepper is not None  # noqa: S101 (make_stepper saw to it)
         assert isinstance(field, MLP)  # noqa: S101
@@ -283,6 +301,8 @@ class CompiledStepper(Ends):
 
     def initial(self, x0: Floats) -> Array:
         """See Stepper."""
+        if not self._linear["initial"]:
+            return super().initial(x0)
         return np.asarray(self._native.initial(self.scaled_x0(x0)))
 
     def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
@@ -322,12 +342,14 @@ class CompiledStepper(Ends):
 
     def output(self, z: Array) -> Array:
         """See Stepper."""
-        if self._one_classifier:
+        if self._one_classifier and self._linear["readout"]:
             return np.asarray(self._native.output(np.ascontiguousarray(z), True))
         return self.predicted(self.readout(z))
 
     def readout(self, z: Array) -> Array:
         """See Ends."""
+        if not self._linear["readout"]:
+            return super().readout(z)
         return np.asarray(self._native.output(np.ascontiguousarray(z), False))
 
     def _step(self, z: Array, logsigs: Floats, previous: Floats | None, estimate: bool) -> Any:

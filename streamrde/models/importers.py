@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
+import msgspec
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from streamrde.errors import ParameterError
 from streamrde.inference.activations import Activation, FinalActivation
 from streamrde.inference.bundle import Emit, Task
 from streamrde.inference.fields import MLP
+from streamrde.inference.layers import Layers
 from streamrde.inference.solvers import TABLEAUX, FirstStage, Solver, Substeps
-from streamrde.models.fields import MLPField
-from streamrde.models.fields.mlp import ACTIVATIONS
+from streamrde.models.foreign import Chosen, FirstChannels, Part, Reordered, inspect, places_of, width_of
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.scaling import Scaling, along_words
+from streamrde.models.structure import Step
 from streamrde.signature.words import logsignature_channels
-from streamrde.windowing.policies import Count, Interpolation, Windows
-
-_HIDDEN = tuple(name for name in ACTIVATIONS if name != "identity")
+from streamrde.windowing.policies import Count, Every, Windows
 
 
 class Imported(NamedTuple):
@@ -33,79 +32,113 @@ class Imported(NamedTuple):
     model: NeuralRDE
     """Ready for `save`, `to_bundle` or `TorchStepper`."""
     differences: tuple[str, ...]
-    """What it does otherwise than the original; empty: the same outputs, to rounding."""
+    """What it does, or may do, otherwise than the original; empty: the same outputs, to rounding."""
 
 
 def from_torchcde(
     func: nn.Module,
-    initial: nn.Linear,
-    readout: nn.Linear,
+    initial: nn.Module,
+    readout: nn.Module,
     *,
     channels: int,
     depth: int,
     windows: Windows,
     method: str = "dopri5",
     options: Mapping[str, Any] | None = None,
+    times: Literal["windows", "seconds"] | None = None,
+    time: int | None = 0,
     shift: ArrayLike | None = None,
     scale: ArrayLike | None = None,
-    interpolation: Interpolation = "linear",
+    interpolation: Literal["linear", "hold", "rectilinear"] = "linear",
+    complete: bool = False,
     names: Sequence[str] | None = None,
+    fills: Sequence[float] | None = None,
     task: Task = "regression",
     labels: Sequence[str] = (),
     emit: Emit = "every",
 ) -> Imported:
-    """A Neural RDE that was trained with torchcde: logsig_windows, LinearInterpolation, cdeint at its grid points.
+    """Bring over a Neural RDE that was trained with torchcde: logsig_windows, LinearInterpolation, cdeint.
 
-    A field that is a perceptron (found by comparing outputs on random states) is served compiled; any other by a
-    `TorchStepper` or ONNX. torchcde's default, ``perturb=False``, shows the first stage of each window the window
-    before: such a model gets ``first_stage="previous"``.
+    The graphs of `func`, `initial` and `readout` decide how they are served. A chain of linear layers and activations
+    that are known here is stored in the model file, and such a field is served compiled. Any other module is served as
+    it is, by a `TorchStepper` or ONNX; the model's notes then say why. torchcde's default, ``perturb=False``, shows the
+    first stage of each window the window before: such a model gets ``first_stage="previous"``.
 
     Args:
         func: the vector field, func(t, z): (N, hidden) -> (N, hidden, B); it must not depend on t.
         initial: z0 = initial(x0), or of row 0 of logsig_windows, which is x0 and zeros.
-        readout: y = readout(z).
-        channels: C, channels of the path, time first. Time begins at 0.
+        readout: y = readout(z), (N, hidden) -> (N, outputs).
+        channels: C, channels of the path. Time begins at 0.
         depth: of logsig_windows.
         windows: Every(window_length).
-        method, options: as handed to cdeint, whose own default is dopri5.
-        shift, scale: what the path's channels went through before, ``(x - shift) * scale``, (C,) each, time first.
-        interpolation, names, task, labels, emit: as of NeuralRDE.
+        method, options: as handed to cdeint, whose own default is dopri5; `rtol` may stand among the options.
+        times: what t the interpolation of the windows was given, and with it the unit of options["step_size"]: none
+            ("windows", each is of length 1), or the windows' edges in seconds. None: not known; where that matters it
+            is said in `differences`.
+        time: which channel of the path is time; None: none is. Here it is the first, and the field is adapted.
+        shift, scale: what the path's channels went through before, ``(x - shift) * scale``, (C,) each, in its order.
+        interpolation: "linear", or "hold" for a path by linear_interpolation_coeffs(rectilinear=...).
+        complete: every sample has a value in every channel, so that what torchcde makes of NaN does not matter.
+        names, fills, task, labels, emit: as of NeuralRDE.
     Raises:
         ParameterError: a part cannot be brought over at all; says which and why.
     """
-    hidden, features = initial.out_features, logsignature_channels(channels, depth)
-    if initial.in_features not in (channels, features):
+    if time is not None and not 0 <= time < channels:
+        raise ParameterError(f"time={time}: the channel that is time, 0 to {channels - 1}, or None where none is")
+    if interpolation not in ("linear", "hold", "rectilinear"):
         raise ParameterError(
-            f"initial takes {initial.in_features} inputs; this path has {channels} channels, or {features} coefficients"
+            f"interpolation={interpolation!r}: use 'linear' or 'hold' (rectilinear); a cubic path sees samples that "
+            "are still to come, and cannot be served: train with linear or rectilinear interpolation"
         )
-    if readout.in_features != hidden:
-        raise ParameterError(f"readout takes {readout.in_features} inputs and the state has {hidden}")
-    options, dtype = dict(options or {}), initial.weight.dtype
-    differences: list[str] = []
-    solver, substeps, first_stage = _solver(method, options, differences)
-    field = _field(func, hidden, features)
+    options, differences = dict(options or {}), list[str]()
+    solver, substeps, first_stage = _solver(method, options, windows, times, differences)
+    differences += _missing(interpolation, complete) + _rectilinear(interpolation, depth)
+    parts = _parts(func, initial, readout, channels, logsignature_channels(channels, depth))
+    for part in parts:
+        differences += part.differences
+    field, first, last = parts
+    hidden, outputs = first.size, last.size
+    path_channels = channels + (time is None)
+    if time != 0:
+        field = _reordered(field, channels, depth, time, (hidden, logsignature_channels(channels, depth)))
+        first = _reordered_initial(first, channels, time)
     model = NeuralRDE(
-        channels,
+        path_channels,
         depth,
         hidden,
-        readout.out_features,
-        field=field.spec if isinstance(field, _Perceptron) else field,
+        outputs,
+        field=spec if (spec := _perceptron(field)) is not None else field.module,
+        initial=_layers(first) if first.steps else first.module,
+        readout=_layers(last) if last.steps else last.module,
         solver=solver,
         first_stage=first_stage,
         substeps=substeps,
         tolerance=float(options.get("rtol", 1e-4)),
         windows=windows,
-        interpolation=interpolation,
+        interpolation="linear" if interpolation == "linear" else "hold",
         names=names,
+        fills=fills,
         task=task,
         labels=labels,
         emit=emit,
-        dtype=dtype,
+        dtype=_dtype(func, initial, readout),
     )
-    if isinstance(field, _Perceptron):
-        _copy_layers(model, field.layers)
-    _copy_ends(model, initial.weight[:, :channels], initial.bias, readout.weight, readout.bias)
+    if spec is not None:
+        _copy(model.field, field.steps)
+    for end, part in ((model.initial, first), (model.readout, last)):
+        _copy(end, part.steps)
+    shift, scale = _first_time(shift, 0.0, channels, time, "shift"), _first_time(scale, 1.0, channels, time, "scale")
     model.set_scaling(_scaling(model, shift, scale))
+    reasons = [
+        f"{name} is served by torch or ONNX: {part.reason or 'its layers are not those of an MLP field'}"
+        for name, part, stored in (
+            ("func", field, spec),
+            ("initial", first, first.steps),
+            ("readout", last, last.steps),
+        )
+        if not stored
+    ]
+    model.header = msgspec.structs.replace(model.header, notes="; ".join(reasons))
     return Imported(model, tuple(differences))
 
 
@@ -176,99 +209,235 @@ def from_neural_rdes(
         emit="every" if return_sequences else "last",
         dtype=state["initial_linear.weight"].dtype,
     )
-    _copy_layers(model, layers)
-    _copy_ends(model, *(state[f"{part}_linear.{kind}"] for part in ("initial", "final") for kind in ("weight", "bias")))
+    _copy(model.field, [Step(*layer, "") for layer in layers])
+    for part, name in ((model.initial, "initial_linear"), (model.readout, "final_linear")):
+        _copy(part, [Step(state[f"{name}.weight"], state[f"{name}.bias"], "identity")])
     model.set_scaling(_scaling(model, shift, scale))
     return Imported(model, tuple(differences))
 
 
-class _Perceptron(NamedTuple):
-    spec: MLP
-    layers: list[tuple[Tensor, Tensor]]
+_ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun", "tsit5")
+_OPTIONS = (
+    *(
+        "step_size",
+        "perturb",
+        "rtol",
+        "atol",
+        "interp",
+        "norm",
+        "jump_t",
+        "step_t",
+        "first_step",
+        "min_step",
+        "max_step",
+    ),
+    *("safety", "ifactor", "dfactor", "max_num_steps", "dtype", "eps"),
+)
 
 
-class _WithoutTime(nn.Module):
-    """A torchcde field as a function of z alone."""
-
-    def __init__(self, func: nn.Module) -> None:
-        super().__init__()
-        self.func = func
-
-    def forward(self, z: Tensor) -> Tensor:
-        field: Tensor = self.func(z.new_zeros(()), z)
-        return field
-
-
-@torch.no_grad()
-def _field(func: nn.Module, hidden: int, features: int) -> _Perceptron | _WithoutTime:
-    """The field as a perceptron if it is one, else as it is."""
-    exact = copy.deepcopy(func).double()
-    z = torch.randn(16, hidden, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    wanted = exact(z.new_zeros(()), z)
-    if wanted.shape != (16, hidden, features):
-        raise ParameterError(
-            f"func gives {tuple(wanted.shape)} for z (16, {hidden}); expected (16, {hidden}, {features})"
-        )
-    if not torch.equal(wanted, exact(z.new_ones(()), z)):
-        raise ParameterError("func depends on t: here a field is a function of z alone; put time into the path")
-    layers, own = _layers(exact), _layers(func)
-    sizes = [layer.in_features for layer in layers] + [layer.out_features for layer in layers[-1:]]
-    joined = all(a.out_features == b.in_features for a, b in itertools.pairwise(layers))
-    if joined and len(set(sizes[1:-1])) == 1 and (sizes[0], sizes[-1]) == (hidden, hidden * features):
-        hiddens = _HIDDEN if len(layers) > 2 else _HIDDEN[:1]  # with one hidden layer there is none between two
-        for activation, last, final in itertools.product(hiddens, _HIDDEN, ACTIVATIONS):
-            value = z
-            for layer, name in zip(layers, [activation] * (len(layers) - 2) + [last, final], strict=True):
-                value = ACTIVATIONS[name](layer(value))
-            if torch.allclose(value, wanted.flatten(1), rtol=1e-10, atol=1e-12):
-                spec = MLP(
-                    width=sizes[1],
-                    layers=len(layers) - 1,
-                    activation=cast(Activation, activation),
-                    last_activation=cast(Activation, last),
-                    final_activation=cast(FinalActivation, final),
-                )
-                return _Perceptron(spec, [(layer.weight, layer.bias) for layer in own])
-    return _WithoutTime(func)
-
-
-def _layers(module: nn.Module) -> list[nn.Linear]:
-    return [layer for layer in module.modules() if isinstance(layer, nn.Linear) and layer.bias is not None]
-
-
-def _solver(method: str, options: dict[str, Any], differences: list[str]) -> tuple[Solver, Substeps, FirstStage]:
-    perturb = bool(options.get("perturb", False))
-    first_stage: FirstStage = "own" if perturb else "previous"
+def _solver(
+    method: str, options: dict[str, Any], windows: Windows, times: str | None, differences: list[str]
+) -> tuple[Solver, Substeps, FirstStage]:
+    for name in options:
+        if name not in _OPTIONS:
+            raise ParameterError(f"options[{name!r}]: not known here; a fixed step is options['step_size']")
+    if times not in (None, "windows", "seconds"):
+        raise ParameterError(f"times={times!r}: use 'windows', 'seconds' or None")
+    if times == "seconds" and not isinstance(windows, Every):
+        raise ParameterError(f"times='seconds' with {windows}: only windows by time, Every(seconds), have one length")
     if method not in TABLEAUX:
+        if method not in _ADAPTIVE:
+            raise ParameterError(
+                f"method={method!r}: use one of {', '.join((*TABLEAUX, *_ADAPTIVE))}, as the model was trained"
+            )
         differences.append(f"{method} chooses its steps by its error; here rk4 does, with substeps='auto' within rtol")
         return "rk4", "auto", "own"
-    step = float(options.get("step_size", 1.0))
+    perturb = bool(options.get("perturb", False))
     if "step_size" not in options:
         differences.append(
             "without step_size the original steps from output time to output time: here window by window"
         )
-    substeps = round(1 / step) if 0 < step <= 1 else 0
-    if not substeps or abs(substeps * step - 1) > 1e-9:
+        return method, 1, "own" if perturb else "previous"  # type: ignore[return-value]
+    step = float(options["step_size"])
+    length = windows.seconds if times == "seconds" and isinstance(windows, Every) else 1.0
+    substeps = round(length / step) if 0 < step <= length * (1 + 1e-9) else 0
+    if not substeps or abs(substeps * step - length) > 1e-9 * length:
+        fits = "1, 1/2, ..." if length == 1 else f"{length:g}, {length / 2:g}, ... (seconds)"
+        hint = "" if times == "seconds" else "; times='seconds' where the interpolation was given the windows' edges"
         raise ParameterError(
-            f"options['step_size']={step}: windows have length 1; a step must divide them, as 1, 1/2, ..."
+            f"options['step_size']={step}: windows have length {length:g}; a step must divide them, as {fits}{hint}"
         )
-    return method, substeps, first_stage  # type: ignore[return-value]
+    if times is None and isinstance(windows, Every) and windows.seconds != 1:
+        differences.append(
+            f"step_size={step:g} is taken for a share of a window, as where the interpolation was given no t: pass "
+            "times='windows' if so, times='seconds' if t was the windows' edges"
+        )
+    if times == "seconds":
+        differences.append(
+            "a stream's last window, where it is shorter than the others, takes as many steps as they do: the original "
+            "took steps of one length"
+        )
+    if not perturb and math.frexp(step)[0] != 0.5:
+        differences.append(
+            f"step_size={step:g} is no power of two: in the original rounding decides which windows' first stages see "
+            "the window before; here all do"
+        )
+    return method, substeps, "own" if perturb else "previous"  # type: ignore[return-value]
+
+
+def _missing(interpolation: str, complete: bool) -> list[str]:
+    if complete:
+        return []
+    begins = (
+        "where a stream begins without a value (NaN), torchcde fills backwards with the first one to come: here the "
+        "channel has its fill until then"
+    )
+    if interpolation != "linear":
+        return [begins]
+    return [
+        f"{begins}; between values torchcde fills by row unless it was given t: here by time "
+        "(complete=True where no value is missing)"
+    ]
+
+
+def _rectilinear(interpolation: str, depth: int) -> list[str]:
+    if interpolation == "linear":
+        return []
+    steps = (
+        "a rectilinear path that was not cut by logsig_windows was stepped twice a sample, for the move in time and "
+        "for the jump of the values: here a window is one step of both"
+    )
+    edges = "windows that end between samples are cut where time reaches them, before the jump"
+    return [steps, edges] if depth == 1 else [edges]
+
+
+def _dtype(*modules: nn.Module) -> torch.dtype:
+    found = {weight.dtype for module in modules for weight in module.parameters() if weight.is_floating_point()}
+    if len(found) > 1:
+        raise ParameterError(f"the parts have weights of {', '.join(sorted(map(str, found)))}: make them one dtype")
+    return found.pop() if found else torch.float32
+
+
+def _parts(
+    func: nn.Module, initial: nn.Module, readout: nn.Module, channels: int, features: int
+) -> tuple[Part, Part, Part]:
+    """The three parts as they can be served; the initial one takes x0 alone."""
+    for name, module in (("func", func), ("initial", initial), ("readout", readout)):
+        if not isinstance(module, nn.Module):
+            raise ParameterError(f"{name} is a {type(module).__name__}: wrap it in a torch.nn.Module")
+    if hasattr(func, "prod"):
+        raise ParameterError(
+            "func has a method prod, which cdeint calls in the place of forward: give a func whose forward is F(z)"
+        )
+    _dtype(func, initial, readout)
+    if isinstance(initial, nn.Linear) and initial.in_features not in (channels, features):
+        raise ParameterError(
+            f"initial takes {initial.in_features} inputs; this path has {channels} channels, or {features} coefficients"
+        )
+    errors = []
+    for size in dict.fromkeys((channels, features)):
+        try:
+            hidden = width_of(initial, "initial", size)
+            if isinstance(readout, nn.Linear) and readout.in_features != hidden:
+                raise ParameterError(f"readout takes {readout.in_features} inputs and the state has {hidden}")
+            field = inspect(func, "func", hidden, (hidden, features), timed=True)
+        except ParameterError as error:
+            errors.append(error)
+            continue
+        first = inspect(initial, "initial", size, (hidden,))
+        if size != channels:
+            steps = first.steps
+            if steps:
+                steps = [steps[0]._replace(weight=steps[0].weight[:, :channels]), *steps[1:]]
+            first = first._replace(steps=steps, module=FirstChannels(first.module, size - channels))
+        return field, first, inspect(readout, "readout", hidden, (width_of(readout, "readout", hidden),))
+    raise errors[-1] if isinstance(initial, nn.Linear) and initial.in_features == features else errors[0]
+
+
+def _perceptron(field: Part) -> MLP | None:
+    """The field as a description of its layers; None where there is none of them."""
+    if not field.steps or len(field.steps) < 2:
+        return None
+    *hidden, final = field.steps
+    widths = {len(step.weight) for step in hidden}
+    activations, last = {step.activation for step in hidden[:-1]}, hidden[-1].activation
+    if len(widths) > 1 or len(activations) > 1 or "identity" in {*activations, last}:
+        return None
+    return MLP(
+        width=widths.pop(),
+        layers=len(hidden),
+        activation=cast(Activation, activations.pop() if activations else "relu"),
+        last_activation=cast(Activation, last),
+        final_activation=cast(FinalActivation, final.activation),
+    )
+
+
+def _layers(part: Part) -> Layers:
+    *hidden, final = part.steps or []
+    return Layers(
+        widths=tuple(len(step.weight) for step in hidden),
+        activations=tuple(cast(FinalActivation, step.activation) for step in hidden),
+        final_activation=cast(FinalActivation, final.activation),
+    )
+
+
+def _reordered(field: Part, channels: int, depth: int, time: int | None, shape: tuple[int, int]) -> Part:
+    """A field of a path whose time stands elsewhere, or nowhere, as one of a path whose first channel is time."""
+    places = torch.as_tensor(places_of(_order(channels, time), channels + (time is None), depth))
+    weight = next(field.module.parameters(), torch.zeros(0))
+    places = places.to(weight)
+    steps = field.steps
+    if steps and steps[-1].activation == "identity":
+        last = steps[-1]
+        weight = torch.einsum("hbw,bj->hjw", last.weight.reshape(*shape, -1), places).flatten(0, 1)
+        bias = (last.bias.reshape(shape) @ places).flatten()
+        return field._replace(steps=[*steps[:-1], last._replace(weight=weight, bias=bias)])
+    reason = field.reason or "an activation after its last layer, and time is not the first channel"
+    return field._replace(steps=None, module=Reordered(field.module, places), reason=reason)
+
+
+def _reordered_initial(first: Part, channels: int, time: int | None) -> Part:
+    order = _order(channels, time)
+    if first.steps:
+        step = first.steps[0]
+        weight = step.weight.new_zeros(len(step.weight), channels + (time is None))
+        weight[:, order] = step.weight
+        return first._replace(steps=[step._replace(weight=weight), *first.steps[1:]])
+    return first._replace(module=Chosen(first.module, order))
+
+
+def _order(channels: int, time: int | None) -> list[int]:
+    """Where each channel of the original's path stands in a path whose first is time."""
+    if time is None:
+        return [1 + i for i in range(channels)]
+    return [0 if i == time else i + (i < time) for i in range(channels)]
+
+
+def _first_time(
+    values: ArrayLike | None, default: float, channels: int, time: int | None, name: str
+) -> NDArray[np.float64] | None:
+    """Shifts or scales in the order of the path here."""
+    if values is None:
+        return None
+    given = np.asarray(values, dtype=np.float64)
+    if given.shape != (channels,):
+        raise ParameterError(
+            f"{name} has shape {given.shape}: give one value per channel, in the path's order, ({channels},)"
+        )
+    found = np.full(channels + (time is None), default)
+    found[_order(channels, time)] = given
+    return found
 
 
 @torch.no_grad()
-def _copy_layers(model: NeuralRDE, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-    if not isinstance(model.field, MLPField):
-        raise ParameterError("only a perceptron has layers to copy")
-    for target, (weight, bias) in zip(model.field, layers, strict=True):
-        target.weight.copy_(weight)  # type: ignore[operator]
-        target.bias.copy_(bias)  # type: ignore[operator]
-
-
-@torch.no_grad()
-def _copy_ends(model: NeuralRDE, initial: Tensor, initial_bias: Tensor, readout: Tensor, readout_bias: Tensor) -> None:
-    for part, weight, bias in ((model.initial, initial, initial_bias), (model.readout, readout, readout_bias)):
-        part.weight.copy_(weight)
-        part.bias.copy_(bias)
+def _copy(target: nn.Module, steps: Sequence[Step] | None) -> None:
+    """Give a model's layers the weights of an imported chain."""
+    if steps is None:
+        return
+    layers = [target] if isinstance(target, nn.Linear) else list(cast(nn.ModuleList, target))
+    for layer, step in zip(cast("list[nn.Linear]", layers), steps, strict=True):
+        layer.weight.copy_(step.weight)
+        layer.bias.copy_(step.bias)
 
 
 def _scaling(model: NeuralRDE, shift: ArrayLike | None, scale: ArrayLike | None) -> Scaling:

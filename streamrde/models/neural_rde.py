@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -17,10 +17,13 @@ from streamrde.errors import ParameterError, ShapeError
 from streamrde.floats import as_plain, as_size, swapped
 from streamrde.inference.bundle import Bundle, Channel, Emit, Head, Header, Pooling, Task
 from streamrde.inference.fields import MLP, External, Linear, LogNCDE
-from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX, FirstStage, Solver, Substeps, log_ode_step
+from streamrde.inference.layers import Layers
+from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.models.compiled_sequence import compiled_states, is_compiled
+from streamrde.models.ends import ModuleEnd, make_end
 from streamrde.models.fields import AnyField, LinearField, MLPField, ModuleField, make_field
 from streamrde.models.scaling import Scaling
+from streamrde.models.solving import solve
 from streamrde.signature.words import check_room
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
@@ -28,15 +31,15 @@ from streamrde.windowing.policies import Every, Interpolation, Windows
 
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _SCALES = Scaling._fields
-_MLP, _WINDOWS, _MISSING = MLP(), Every(1.0), Missing()
+_MLP, _LINEAR, _WINDOWS, _MISSING = MLP(), Layers(), Every(1.0), Missing()
 _FLOAT64 = {*_SCALES, "range_low", "range_high"}
 
 
 class NeuralRDE(nn.Module):
     """A Neural RDE by the log-ODE method, with a readout after every window.
 
-    ``z(0) = Linear(x0)``; ``dz/ds = F(z) l_k`` over s in [0, 1], l_k window k's log-signature;
-    ``y_k = Linear(z(k+1))``.
+    ``z(0) = Linear(x0)``, ``dz/ds = F(z) l_k`` over s in [0, 1], l_k window k's log-signature, and
+    ``y_k = Linear(z(k+1))``, with other modules in the places of the linear layers where they are given.
 
     Args:
         channels: time (seconds since the stream's first sample) and the data channels; C, the channels of the path, are
@@ -46,6 +49,9 @@ class NeuralRDE(nn.Module):
         outputs: number of outputs: classes or targets.
         field: the vector field F: a spec (`MLP`, `LogNCDE`, `Linear`), or a torch module that maps z (N, hidden) to
             (N, hidden, B), which is served by a `TorchStepper` or as ONNX.
+        initial: what makes the first state of the first sample, (N, C) -> (N, hidden): one linear layer, a perceptron
+            (`Layers`), or a torch module, which is served as a field that is one.
+        readout: what reads the outputs out of a state, (N, hidden) -> (N, outputs), likewise.
         solver: "euler", "midpoint" or "rk4" (torchdiffeq's, the 3/8 rule); one step per window.
         first_stage: "own", the textbook step, or "previous": the first stage sees the window before, as
             torchcde.cdeint does by default.
@@ -77,6 +83,9 @@ class NeuralRDE(nn.Module):
     Reference: Morrill et al. 2021, "Neural rough differential equations for long time series".
     """
 
+    # A linear layer in every model that training makes; else as `make_end` says.
+    initial: Any
+    readout: Any
     x0_shift: Tensor
     x0_scale: Tensor
     logsig_scale: Tensor
@@ -93,6 +102,8 @@ class NeuralRDE(nn.Module):
         outputs: int,
         *,
         field: MLP | LogNCDE | Linear | nn.Module = _MLP,
+        initial: Layers | nn.Module = _LINEAR,
+        readout: Layers | nn.Module = _LINEAR,
         solver: Solver = "rk4",
         first_stage: FirstStage = "own",
         substeps: Substeps = 1,
@@ -129,6 +140,8 @@ class NeuralRDE(nn.Module):
                 hidden=hidden,
                 outputs=outputs,
                 field=External() if isinstance(field, nn.Module) else field,
+                initial=External() if isinstance(initial, nn.Module) else initial,
+                readout=External() if isinstance(readout, nn.Module) else readout,
                 solver=solver,
                 first_stage=first_stage,
                 substeps=substeps,
@@ -151,10 +164,14 @@ class NeuralRDE(nn.Module):
         )
         check_room(self.header.path_channels, depth)
         channels, features, members = self.header.path_channels, self.header.logsig_channels, self.header.members
-        self.initial = nn.Linear(channels, hidden, dtype=dtype)
+        modules = {
+            name: end for name, end in (("initial", initial), ("readout", readout)) if isinstance(end, nn.Module)
+        }
+        own, given = self.header, modules.get
+        self.initial = make_end(own.initial, "initial", channels, hidden, dtype=dtype, module=given("initial"))
         fields = [make_field(self.header, dtype=dtype, module=module) for _ in range(members)]
         self.field: AnyField | nn.ModuleList = fields[0] if members == 1 else nn.ModuleList(fields)
-        self.readout = nn.Linear(hidden, outputs, dtype=dtype)
+        self.readout = make_end(own.readout, "readout", hidden, outputs, dtype=dtype, module=given("readout"))
         sizes = dict(zip(_SCALES, (channels, channels, features, outputs, outputs), strict=True))
         for name, size in sizes.items():
             start = torch.zeros if name.endswith("shift") else torch.ones
@@ -165,6 +182,17 @@ class NeuralRDE(nn.Module):
         self.register_buffer("range_high", torch.full((hidden,), torch.inf, dtype=torch.float64))
         # Its magnitude is the rate, so that no step of the optimiser can make it negative.
         self.decay = nn.Parameter(torch.full((hidden,), decay, dtype=dtype)) if decay else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights and the state."""
+        weights = (weight for weight in self.parameters() if weight.is_floating_point())
+        return next((weight.dtype for weight in weights), getattr(torch, self.header.dtype))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.x0_shift.device
 
     def set_scaling(self, scaling: Scaling) -> None:
         """Store the scaling of inputs and outputs."""
@@ -242,7 +270,7 @@ class NeuralRDE(nn.Module):
         for name, tensor, size in (*sizes, ("before", before, features)):
             if tensor is not None and size is not None and tensor.shape != (len(x0), size):
                 raise ShapeError(f"{name} has shape {tuple(tensor.shape)}; expected ({len(x0)}, {size})")
-        dtype = self.initial.weight.dtype
+        dtype = self.dtype
         z = self.initial(((x0 - self.x0_shift) * self.x0_scale).to(dtype)) if start is None else start
         states, previous = [z], None
         if before is not None and self.header.first_stage == "previous":
@@ -317,7 +345,8 @@ class NeuralRDE(nn.Module):
                 continue
             drift = field.drift(logsig, mask=mask, precontract=precontract)
             first = None if previous is None else field.drift(previous, mask=mask, precontract=precontract)
-            state, error = self._solve(part, drift, first, decay, seconds, estimate=estimate)
+            fading = None if decay is None else _fading(decay * seconds)
+            state, error = solve(self.header, part, drift, first, fading, estimate=estimate)
             moved.append(state)
             errors.append(error)
         # Each error is a root mean square over as many components.
@@ -331,46 +360,6 @@ class NeuralRDE(nn.Module):
         fields = cast(list[AnyField], list(cast(nn.ModuleList, self.field)))
         return zip(fields, z.chunk(count, dim=1), [None] * count if rates is None else rates.chunk(count), strict=True)
 
-    def _solve(
-        self,
-        z: Tensor,
-        drift: Callable[[Tensor], Tensor],
-        first: Callable[[Tensor], Tensor] | None,
-        decay: Tensor | None,
-        seconds: Tensor,
-        *,
-        estimate: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """One member's states after a window, and the errors."""
-        header = self.header
-
-        def solve(substeps: int, first_drift: Callable[[Tensor], Tensor] | None) -> Tensor:
-            fading = None if decay is None else lambda share: torch.exp(-decay * seconds * share)
-            return log_ode_step(z, drift, header.solver, first_drift=first_drift, substeps=substeps, fading=fading)  # type: ignore[no-any-return]
-
-        # As in inference.stepper: the finer step of a comparison sees its own window only.
-        power = 2 ** TABLEAUX[header.solver].order
-        if header.substeps != "auto":
-            coarse = solve(header.substeps, first)
-            if not estimate:
-                return coarse, torch.zeros_like(coarse[:, 0])
-            return coarse, _distance(coarse, solve(2 * header.substeps, None)) * power / (power - 1)
-        coarse, n = solve(1, None), 2
-        accepted, error = coarse, torch.full_like(coarse[:, 0], torch.inf)
-        done = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-        while True:
-            fine = moved = solve(n, None)
-            estimated = _distance(coarse, fine) / (power - 1)
-            if first is not None:
-                moved = solve(n, first)
-                estimated = estimated + _distance(moved, fine)
-            accepted = torch.where(done[:, None], accepted, moved)
-            error = torch.where(done, error, estimated)
-            done = ~(error > header.tolerance)
-            if bool(done.all()) or 2 * n > MOST_SUBSTEPS:
-                return accepted, error
-            coarse, n = fine, 2 * n
-
     def outputs(self, z: Tensor) -> Tensor:
         """The readout of hidden states, (..., hidden) -> (..., outputs)."""
         y = self.readout(z)
@@ -379,39 +368,53 @@ class NeuralRDE(nn.Module):
         return y * self.output_scale.to(y.dtype) + self.output_shift.to(y.dtype)  # type: ignore[no-any-return]
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, *, field: nn.Module | None = None) -> NeuralRDE:
+    def from_bundle(
+        cls,
+        bundle: Bundle,
+        *,
+        field: nn.Module | None = None,
+        initial: nn.Module | None = None,
+        readout: nn.Module | None = None,
+    ) -> NeuralRDE:
         """The torch model of a bundle, for training further or for gradients.
 
         Args:
-            field: the module, of a bundle whose field is not in its file.
+            field, initial, readout: the modules that are not in the bundle's file.
         Raises:
             ParameterError: there is none, or it has other weights than the bundle's had.
         """
-        header = bundle.header
-        if isinstance(header.field, External) and field is None:
-            make_field(header, dtype=getattr(torch, header.dtype))
+        header, given = bundle.header, {"field": field, "initial": initial, "readout": readout}
+        for name, module in given.items():
+            if isinstance(part := getattr(header, name), External) and module is None:
+                raise ParameterError(
+                    f"the {name} of this model ({part.name}) is not in its file: give {name}=, the module"
+                )
         model = cls(
             header.path_channels,
             header.depth,
             header.hidden,
             header.outputs,
             field=field or header.field,  # type: ignore[arg-type]
+            initial=initial or header.initial,  # type: ignore[arg-type]
+            readout=readout or header.readout,  # type: ignore[arg-type]
             decay=1.0 if header.decay else 0.0,
             members=header.members,
             heads=header.heads,
             dtype=getattr(torch, header.dtype),
         )
-        if isinstance(model.field, ModuleField) and model.field.spec() != header.field:
-            raise ParameterError(
-                "this module has other weights, or another class, than the one the bundle was made with"
-            )
+        for name in given:
+            own = getattr(model, name)
+            if isinstance(own, ModuleField | ModuleEnd) and own.spec() != getattr(header, name):
+                raise ParameterError(
+                    f"this {name} module has other weights, or another class, than the one the bundle was made with"
+                )
         model.header = header
-        own = model.state_dict()
-        names = {_tensor_name(name): name for name in own if _tensor_name(name) in bundle.tensors}
+        state = model.state_dict()
+        names = {_tensor_name(name): name for name in state if _tensor_name(name) in bundle.tensors}
         model.novelty = {name: tensor for name, tensor in bundle.tensors.items() if name.startswith("novelty.")}
         # A copy: the bundle's arrays may be read-only, and must not train along.
         loaded = {names[name]: torch.tensor(bundle.tensors[name]) for name in bundle.tensors.keys() - model.novelty}
-        model.load_state_dict(own | loaded)
+        model.load_state_dict(state | loaded)
         return model
 
 
@@ -422,11 +425,12 @@ def to_bundle(model: NeuralRDE) -> Bundle:
         BundleError: a weight is not finite.
     """
     versions = {"streamrde": streamrde.__version__, "numpy": np.__version__, "torch": str(torch.__version__)}
-    dtype = _DTYPES[model.initial.weight.dtype]
+    dtype = _DTYPES[model.dtype]
     ranged = bool(torch.isfinite(model.range_low).all() and torch.isfinite(model.range_high).all())
     header = msgspec.structs.replace(model.header, dtype=dtype, versions=versions, hidden_range=ranged)
-    if isinstance(model.field, ModuleField):
-        header = msgspec.structs.replace(header, field=model.field.spec())
+    for part in ("field", "initial", "readout"):
+        if isinstance(module := getattr(model, part), ModuleField | ModuleEnd):
+            header = msgspec.structs.replace(header, **{part: module.spec()})
     tensors, shapes = {}, header.shapes()
     for name, tensor in model.state_dict().items():
         if _tensor_name(name) in shapes:
@@ -453,9 +457,8 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
 
 
-def _distance(coarse: Tensor, fine: Tensor) -> Tensor:
-    """See inference.stepper.step_error."""
-    return (((fine - coarse) / (1 + fine.abs())) ** 2).mean(dim=1).sqrt()
+def _fading(exponent: Tensor) -> Callable[[float], Tensor]:
+    return lambda share: torch.exp(-exponent * share)
 
 
 def _tensor_name(name: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from streamrde.disk import replace_file
 from streamrde.errors import MissingExtraError, ParameterError
 from streamrde.inference.fields import Linear
-from streamrde.inference.onnx_stepper import FINGERPRINT
+from streamrde.inference.onnx_stepper import FINGERPRINT, has_module_ends
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 
 
@@ -21,11 +21,14 @@ def export_onnx(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
     """Write the step of a model to `path`: inputs z and logsig, outputs z_next and output.
 
     z: (n, hidden); logsig: (n, B), unscaled, float64; z_next: (n, hidden); output: (n, outputs), probabilities or
-    targets. n is free. A model with ``first_stage="previous"`` has a third input, previous, (n, B). The graph carries
-    the bundle's fingerprint, which `OnnxStepper` compares.
+    targets. n is free. A model with ``first_stage="previous"`` has a third input, previous, (n, B). Where the initial
+    layer or the readout is a module, the graph has it too: inputs x0, (m, C), scaled, and state, (k, hidden); outputs
+    z0, (m, hidden), and readout, (k, outputs), before softmax and scaling. The graph carries the bundle's fingerprint,
+    which `OnnxStepper` compares.
 
     Raises:
-        ParameterError: the step depends on its data (``substeps="auto"``), or ONNX has no matrix exponential.
+        ParameterError: the step depends on its data (``substeps="auto"``), ONNX has no matrix exponential, or a module
+            of the model cannot be written down as a graph for any number of rows.
         MissingExtraError: onnx or onnxscript is not installed.
     """
     try:
@@ -40,25 +43,44 @@ def export_onnx(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
     bundle = to_bundle(model.eval())
     header, carries = model.header, model.header.first_stage == "previous"
     count = 3
-    z = torch.zeros(count, header.hidden, dtype=model.initial.weight.dtype)
+    z = torch.zeros(count, header.hidden, dtype=model.dtype)
     logsigs = [torch.zeros(count, header.logsig_channels, dtype=torch.float64) for _ in range(1 + carries)]
-    names = ["z", "logsig", "previous"][: 2 + carries]
-    batch = torch.export.Dim("n", min=1)
+    inputs: dict[str, Tensor] = dict(zip(("z", "logsig", "previous"), (z, *logsigs), strict=False))
+    rows = dict.fromkeys(inputs, torch.export.Dim("n", min=1))
+    outputs = ["z_next", "output"]
+    if has_module_ends(header):
+        # Of other counts than z: an exporter takes equal ones for the same.
+        inputs |= {"x0": z.new_zeros(count + 1, header.path_channels), "state": z.new_zeros(count + 2, header.hidden)}
+        rows |= {"x0": torch.export.Dim("m", min=1), "state": torch.export.Dim("k", min=1)}
+        outputs += ["z0", "readout"]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own making
         target = Path(folder) / "step.onnx"
-        torch.onnx.export(
-            _Step(model),
-            (z, *logsigs),
-            str(target),
-            input_names=names,
-            output_names=["z_next", "output"],
-            dynamic_shapes=tuple({0: batch} for _ in names),
-            dynamo=True,
-            verbose=False,
-            external_data=False,
-        )
+        try:
+            torch.onnx.export(
+                _Step(model),
+                (),
+                str(target),
+                kwargs=inputs,
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_shapes={name: {0: size} for name, size in rows.items()},
+                dynamo=True,
+                verbose=False,
+                external_data=False,
+            )
+        except Exception as error:  # whatever the exporter or a module raises
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ParameterError(
+                f"a module of this model has no graph ({lines[0][:120]}); serve it by a TorchStepper"
+            ) from None
         graph = onnx.load(str(target))
+    for given in graph.graph.input:
+        if not given.type.tensor_type.shape.dim[0].dim_param:
+            raise ParameterError(
+                f"a module of this model has a graph for one number of rows only ({given.name}), as len(z) or a "
+                "loop over rows make it; serve it by a TorchStepper"
+            )
     entry = graph.metadata_props.add()
     entry.key, entry.value = FINGERPRINT, bundle.fingerprint
     replace_file(path, graph.SerializeToString())
@@ -71,7 +93,14 @@ class _Step(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, z: Tensor, logsig: Tensor, previous: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        z: Tensor,
+        logsig: Tensor,
+        previous: Tensor | None = None,
+        x0: Tensor | None = None,
+        state: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         model = self.model
         own = (logsig * model.logsig_scale).to(z.dtype)
         before = None if previous is None else (previous * model.logsig_scale).to(z.dtype)
@@ -83,4 +112,5 @@ class _Step(nn.Module):
                 part = part.sigmoid() if head.is_binary else part.softmax(dim=1)
             parts.append(part)
             begin += head.outputs
-        return moved, torch.cat(parts, dim=1)
+        ends = () if x0 is None or state is None else (model.initial(x0), model.readout(state))
+        return moved, torch.cat(parts, dim=1), *ends

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamrde.floats import as_size
+from streamrde.inference.fields import External
 from streamrde.inference.stepper import Ends
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 
@@ -21,8 +22,9 @@ Floats = NDArray[np.float64]
 class TorchStepper(Ends):
     """Steps states by a model's own torch code, in inference mode, in micro-batches.
 
-    For models whose field is a module of your own; `Predictor(bundle, stepper=TorchStepper(model))` with the `bundle`
-    of `to_bundle(model)`. A stream's result may depend on its batch mates in the last place, as torch's products do.
+    For models with a module of your own as field, initial layer or readout:
+    ``Predictor(bundle, stepper=TorchStepper(model))`` with the bundle of `to_bundle(model)`. A stream's result may
+    depend on its batch mates in the last place, as torch's products do.
 
     Args:
         model: the model; it is put into evaluation mode.
@@ -36,15 +38,35 @@ class TorchStepper(Ends):
         batch = as_size("batch", batch)
         self.bundle = to_bundle(model.eval())
         super().__init__(self.bundle)
-        self._model = model
         self._batch, self._fills = batch, compile
-        self._device = model.initial.weight.device
+        self._model, self._device = model, model.device
         self._step: Callable[..., Tensor] = torch.compile(model.step) if compile else model.step
         self._with_error = model.step_with_error
         self._carries = model.header.first_stage == "previous"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made_again, (type(self), self._model, self._batch, self._fills)
+
+    def initial(self, x0: Floats) -> Array:
+        """See streamrde.inference.stepper.Stepper."""
+        if isinstance(self.header.initial, External):
+            return self._rows(self._model.initial, self.scaled_x0(x0), self.header.hidden)
+        return super().initial(x0)
+
+    def readout(self, z: Array) -> Array:
+        """See streamrde.inference.stepper.Ends."""
+        if isinstance(self.header.readout, External):
+            return self._rows(self._model.readout, z, self.header.outputs)
+        return super().readout(z)
+
+    def _rows(self, module: Callable[[Tensor], Tensor], rows: Array, size: int) -> Array:
+        """A module's results for rows, in micro-batches, (n, size)."""
+        with torch.inference_mode():
+            parts = [
+                module(torch.from_numpy(np.ascontiguousarray(rows[i : i + self._batch])).to(self._device)).cpu().numpy()
+                for i in range(0, len(rows), self._batch)
+            ]
+        return np.concatenate(parts) if parts else np.empty((0, size), self.dtype)
 
     def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
         """See streamrde.inference.stepper.Stepper."""

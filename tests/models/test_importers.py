@@ -69,9 +69,8 @@ def test_a_model_trained_with_torchcde_streams_to_the_same_outputs(method, step_
     rng = np.random.default_rng(0)
     t = 1.7e9 + np.ceil(rng.exponential(0.4, size=60) * 64).cumsum() / 64
     x = rng.normal(size=(60, 2)).cumsum(axis=0) * 0.3
-    imported = from_torchcde(
-        func, initial, readout, channels=CHANNELS, depth=DEPTH, windows=sr.Every(1.0), method=method, options=options
-    )
+    given = {"channels": CHANNELS, "depth": DEPTH, "windows": sr.Every(1.0), "method": method, "options": options}
+    imported = from_torchcde(func, initial, readout, complete=True, **given)
     assert imported.differences == ()
     bundle = to_bundle(imported.model)
     assert bundle.header.field == sr.MLP(width=7, layers=2, activation="relu", last_activation="relu")
@@ -119,7 +118,7 @@ def test_what_torchcde_did_otherwise_is_said_or_refused():
 
     with pytest.raises(ParameterError, match="depends on t"):
         from_torchcde(Driven(final=False), initial, readout, method="rk4", **given)
-    with pytest.raises(ParameterError, match=r"expected \(16, 5, 3\)"):
+    with pytest.raises(ParameterError, match=r"func gives \(24, 5, 6\) .* expected \(24, 5, 3\)"):
         from_torchcde(func, initial, readout, method="rk4", **given | {"depth": 1})
 
 

@@ -33,7 +33,11 @@ class External(
 
     def build(self, tensors: Tensors, hidden: int, channels: int, depth: int) -> Driven:
         """Raise ParameterError: there is nothing to build from."""
-        raise ParameterError(
-            f"the field of this model ({self.name or 'a module'}) is not in its file: hand over a stepper, as in "
+        raise self.elsewhere("field")
+
+    def elsewhere(self, part: str) -> ParameterError:
+        """Return the error that a part of a model is needed and not in its file."""
+        return ParameterError(
+            f"the {part} of this model ({self.name or 'a module'}) is not in its file: hand over a stepper, as in "
             "Predictor(bundle, stepper=TorchStepper(model)) or stepper=OnnxStepper(bundle, path)"
         )

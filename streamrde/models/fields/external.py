@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +43,19 @@ class ModuleField(nn.Module):
 
     def spec(self) -> External:
         """What a model file says of it: its class, and a digest of class and weights."""
-        name = type(self.module).__qualname__
-        digest = hashlib.sha256(f"{type(self.module).__module__}.{name}".encode())
-        for key, tensor in sorted(self.module.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return External(name=name, digest=digest.hexdigest())
+        return described(self.module)
+
+
+def described(module: nn.Module) -> External:
+    """Describe a module that is not in a model file by its class, and a digest of class and weights."""
+    name = type(module).__qualname__
+    digest = hashlib.sha256(f"{type(module).__module__}.{name}".encode())
+    inner = module
+    while isinstance(getattr(inner, "inner", None), nn.Module):  # what streamrde wraps around a module of yours
+        inner = cast(nn.Module, inner.inner)
+        name = type(inner).__qualname__
+        digest.update(f"{type(inner).__module__}.{name}".encode())
+    for key, tensor in sorted(module.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return External(name=name, digest=digest.hexdigest())

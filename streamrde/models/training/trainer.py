@@ -199,7 +199,7 @@ class Trainer:
         if not (config.dropout and isinstance(field, MLP)):
             return None
         # One mask per stream for all windows: fresh ones would be noise that the state sums up.
-        keep = self._model.readout.weight.new_full((streams, field.width), 1 - config.dropout)
+        keep: Tensor = self._model.readout.weight.new_full((streams, field.width), 1 - config.dropout)
         return torch.bernoulli(keep) / keep
 
     def _step(self, loss: Tensor, rate: float) -> tuple[float | None, float]:

@@ -1,0 +1,243 @@
+"""Read from a module's graph that it is a chain of linear layers and activations, or why it is not.
+
+The graph decides, never a comparison of outputs: functions that agree wherever one happens to look may part elsewhere.
+torch.export writes the graph down, with the functions that forward calls, parametrizations of weights and hooks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from streamrde.errors import ParameterError
+
+_BATCHES = (7, 1)
+
+
+class Step(NamedTuple):
+    """A linear layer and the activation after it."""
+
+    weight: Tensor
+    bias: Tensor
+    activation: str
+    """A key of inference.activations.ACTIVATIONS."""
+
+
+class UnprovenError(Exception):
+    """The module is not known to be such a chain; says why."""
+
+
+def chain(module: nn.Module, inputs: tuple[Tensor, ...], size: int) -> list[Step]:
+    """The layers that a module applies to its last input, row by row.
+
+    Args:
+        module: the module, in evaluation mode; it takes `inputs` and ``x (N, size)``.
+        inputs: what it takes before x and may not use.
+        size: numbers in a row of x.
+    Raises:
+        UnprovenError: it is no such chain, or its graph cannot be written down.
+        ParameterError: it uses `inputs`, or draws random numbers.
+    """
+    reference = next(iter(module.parameters()), torch.zeros(0))
+    found = []
+    # A graph holds for one size of the batch: lengths are plain numbers to Python.
+    for count in _BATCHES:
+        x = torch.zeros(count, size, dtype=reference.dtype, device=reference.device)
+        found.append(_Reader(_exported(module, (*inputs, x)), len(inputs), x).steps())
+    first, other = found
+    if len(first) != len(other) or not all(
+        torch.equal(a.weight, b.weight) and torch.equal(a.bias, b.bias) and a.activation == b.activation
+        for a, b in zip(first, other, strict=True)
+    ):
+        raise UnprovenError("it does otherwise for one row than for several")
+    return first
+
+
+def _exported(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    try:
+        with torch.no_grad(), _quietly():
+            return torch.export.export(module, inputs, strict=False)
+    except Exception as error:  # torch.export raises whatever the module or the tracer does
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UnprovenError(f"its graph cannot be written down ({lines[0][:120]})") from None
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep torch from printing why a graph cannot be written down: that is said in the error."""
+    names = ("torch", *(name for name in logging.root.manager.loggerDict if name.startswith("torch.")))
+    before = {name: logging.getLogger(name).disabled for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).disabled = True
+        nowhere = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, disabled in before.items():
+            logging.getLogger(name).disabled = disabled
+
+
+class _Reader:
+    """Follow x through the graph of one batch size."""
+
+    def __init__(self, program: Any, unused: int, x: Tensor) -> None:
+        self._program, self._x = program, x
+        self._nodes = list(program.graph.nodes)
+        given = set(program.graph_signature.user_inputs)
+        inputs = [node for node in self._nodes if node.op == "placeholder" and node.name in given]
+        self._unused, self._current = inputs[:unused], inputs[unused]
+        self._moved = {self._current}
+        self._steps: list[list[Any]] = []  # weight, bias, activation; bias None: none yet, activation None: none yet
+
+    def steps(self) -> list[Step]:
+        """The layers in turn."""
+        for node in self._unused:
+            if node.users:
+                raise ParameterError("it depends on t: here a field is a function of z alone; put time into the path")
+        (output,) = (node for node in self._nodes if node.op == "output")
+        (results,) = output.args
+        if len(results) != 1:
+            raise UnprovenError("it returns several tensors")
+        needed = _ancestors(results[0])
+        for node in self._nodes:
+            if node.op != "call_function":
+                continue
+            if node in needed and torch.Tag.nondeterministic_seeded in node.target.tags and _random(node):
+                raise ParameterError(f"it draws random numbers ({_name(node)}), so that no two runs agree")
+            if any(source in self._moved for source in node.all_input_nodes):
+                if node in needed or node.target._schema.is_mutable:
+                    self._follow(node)
+                else:
+                    self._moved.add(node)
+            elif getattr(node.target, "_schema", None) is not None and node.target._schema.is_mutable:
+                raise UnprovenError(f"it changes something in place ({_name(node)})")
+        if results[0] is not self._current:
+            raise UnprovenError("its result is not the end of one chain")
+        steps = []
+        for weight, bias, activation in self._steps:
+            zeros = torch.zeros(len(weight), dtype=weight.dtype, device=weight.device)
+            steps.append(Step(weight, zeros if bias is None else bias, activation or "identity"))
+        return steps
+
+    def _follow(self, node: Any) -> None:
+        sources = [source for source in node.all_input_nodes if source in self._moved]
+        if sources != [self._current]:
+            raise UnprovenError(f"its paths part and meet again ({_name(node)})")
+        name, value = _name(node), node.meta.get("val")
+        if not isinstance(value, Tensor) or value.dtype != self._x.dtype or value.shape[:1] != self._x.shape[:1]:
+            raise UnprovenError(f"{name} changes the dtype or the rows")
+        before = self._current.meta["val"]
+        if name in _LAYERS and before.ndim == 2 and node.args[0] is self._current:
+            self._steps.append([*self._layer(name, node), None])
+        elif name == "addmm" and before.ndim == 2 and node.args[1] is self._current and not node.kwargs:
+            self._steps.append([self._value(node.args[2]).T, self._value(node.args[0]), None])
+        elif name == "add" and len(node.args) == 2 and not node.kwargs and self._steps:
+            self._add(node, value)
+        elif _activation(node, name):
+            self._activate(_activation(node, name), before)
+        elif not (_is_identity(node, name) or (name in _SHAPES and value.numel() == before.numel())):
+            raise UnprovenError(f"{name}{_arguments(node)} is no activation that is known here")
+        self._moved.add(node)
+        self._current = node
+
+    def _layer(self, name: str, node: Any) -> tuple[Tensor, Tensor | None]:
+        weight = self._value(node.args[1])
+        if weight.ndim != 2:
+            raise UnprovenError(f"{name} by something else than a matrix")
+        bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+        return (weight, None if bias is None else self._value(bias)) if name == "linear" else (weight.T, None)
+
+    def _add(self, node: Any, value: Tensor) -> None:
+        """A bias that is added by itself."""
+        other = node.args[1] if node.args[0] is self._current else node.args[0]
+        step = self._steps[-1]
+        offset = self._value(other) if isinstance(other, torch.fx.Node) else None
+        if step[1] is not None or step[2] is not None or offset is None or offset.shape != (len(step[0]),):
+            raise UnprovenError("it adds something that is no layer's bias")
+        step[1] = offset
+
+    def _activate(self, name: str, before: Tensor) -> None:
+        if not self._steps or self._steps[-1][2] is not None:
+            # An activation by itself follows a layer that changes nothing.
+            if before.ndim != 2:
+                raise UnprovenError(f"{name} follows another activation")
+            self._steps.append([torch.eye(before.shape[1], dtype=self._x.dtype, device=self._x.device), None, None])
+        self._steps[-1][2] = name
+
+    def _value(self, node: Any) -> Any:
+        """A tensor that does not depend on the inputs."""
+        if not isinstance(node, torch.fx.Node):
+            return node
+        signature, program = self._program.graph_signature, self._program
+        if node.op == "placeholder":
+            for names, tensors in (
+                (signature.inputs_to_parameters, program.state_dict),
+                (signature.inputs_to_buffers, {**program.constants, **program.state_dict}),
+                (signature.inputs_to_lifted_tensor_constants, program.constants),
+            ):
+                if node.name in names:
+                    return tensors[names[node.name]].detach()
+        if node.op != "call_function" or node in self._moved:
+            raise UnprovenError(f"{node.name} is no weight")
+        run: Any = node.target
+        if run._schema.is_mutable:
+            raise UnprovenError(f"it changes something in place ({_name(node)})")
+        arguments, options = torch.fx.map_arg((node.args, node.kwargs), self._value)
+        with torch.no_grad():
+            return run(*arguments, **options)
+
+
+_LAYERS = ("linear", "matmul", "mm")
+_SHAPES = ("view", "reshape", "_unsafe_view", "unflatten", "flatten", "unsqueeze", "squeeze")
+_ACTIVATIONS = {"relu": "relu", "relu_": "relu", "tanh": "tanh", "tanh_": "tanh", "silu": "silu", "silu_": "silu"}
+
+
+def _ancestors(node: Any) -> set[Any]:
+    found, open_ = set(), [node]
+    while open_:
+        if (one := open_.pop()) not in found:
+            found.add(one)
+            open_ += one.all_input_nodes
+    return found
+
+
+def _name(node: Any) -> str:
+    return str(getattr(node.target, "_opname", None) or getattr(node.target, "__name__", node.target))
+
+
+def _arguments(node: Any) -> str:
+    """Numbers that an operation is given beside tensors, for people."""
+    numbers = [repr(value) for value in node.args if isinstance(value, int | float | str)]
+    numbers += [f"{key}={value!r}" for key, value in node.kwargs.items()]
+    return f"({', '.join(numbers)})" if numbers else ""
+
+
+def _random(node: Any) -> bool:
+    """Whether an operation that may draw random numbers does: a dropout that is off does not."""
+    return not _is_identity(node, _name(node))
+
+
+def _is_identity(node: Any, name: str) -> bool:
+    if name in ("dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
+        return len(node.args) == 3 and (node.args[2] is False or node.args[1] == 0)
+    return name in ("clone", "contiguous", "detach", "alias", "lift_fresh_copy", "to", "_to_copy")
+
+
+def _activation(node: Any, name: str) -> str:
+    """The activation's name here; "" where it is another one, or has other parameters."""
+    extra = dict(zip(("beta", "threshold") if name == "softplus" else (), node.args[1:], strict=False)) | node.kwargs
+    if name == "softplus" and set(extra) <= {"beta", "threshold"}:
+        # Beyond its threshold torch drops a term of exp(-threshold), 2e-9 at the default of 20.
+        return "softplus" if extra.get("beta", 1) == 1 and extra.get("threshold", 20) >= 20 else ""
+    if name == "gelu":
+        return "gelu" if len(node.args) == 1 and node.kwargs.get("approximate", "none") == "none" else ""
+    return _ACTIVATIONS.get(name, "") if len(node.args) == 1 and not node.kwargs else ""
