@@ -105,7 +105,15 @@ class WorkerError(StreamRDEError, RuntimeError):
 
 
 class BrokerError(StreamRDEError, ConnectionError):
-    """A message broker is not there, refused the client, or went away."""
+    """A message broker is not there, refused the client, or went away.
+
+    Attributes:
+        final: trying again does not help: the broker refuses for good.
+    """
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 class MissingExtraError(StreamRDEError, ImportError):

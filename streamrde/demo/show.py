@@ -16,7 +16,8 @@ from rich.live import Live
 from streamrde.connectors.broker import EmbeddedBroker
 from streamrde.connectors.codecs import decode_prediction
 from streamrde.connectors.mqtt import MqttSink, MqttSource, SamplePublisher
-from streamrde.connectors.mqtt.connection import MqttConnection, Receipt
+from streamrde.connectors.mqtt.connection import MqttConnection
+from streamrde.connectors.mqtt.messages import Receipt
 from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate
 from streamrde.demo.board import Board
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files, truth

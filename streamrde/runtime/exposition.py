@@ -56,6 +56,7 @@ _CONNECTION = (
     ("sessions_lost", "Sessions that the broker had forgotten.", "sessions_lost"),
     ("redelivered", "Messages sent again by the broker while the first copy was held.", "redelivered"),
     ("resent", "Messages published again after a lost connection.", "resent"),
+    ("refused", "Messages that the broker refused for the time being.", "refused"),
     ("lost", "Messages of QoS 0 under way when a connection was lost.", "lost"),
 )
 

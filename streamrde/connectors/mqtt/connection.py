@@ -10,20 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiomqtt
-import stamina
-from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.client import MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from streamrde.connectors.mqtt.link import MqttLink, Tls
+from streamrde.connectors.mqtt.link import MqttLink, Tls, Will
+from streamrde.connectors.mqtt.messages import ConnectionCounts, Outgoing, Receipt
+from streamrde.connectors.mqtt.outbox import Outbox
+from streamrde.connectors.mqtt.reasons import check_granted, is_final, is_refusal, mapped_errors, named
 from streamrde.connectors.mqtt.topics import MqttAddress
 from streamrde.errors import BrokerError, ParameterError
 
@@ -34,45 +35,10 @@ _client_logger.setLevel(logging.CRITICAL)
 # A connection that a broker closes sooner than this does not reset the pause before the next, in seconds: two clients
 # with one client_id would otherwise throw each other out as fast as they can.
 _SHORT_LIVED = 5.0
-
-
-class Receipt:
-    """A message of QoS 1 that waits for its acknowledgement."""
-
-    __slots__ = ("done", "message", "socket")
-
-    def __init__(self, message: MQTTMessage, socket: int) -> None:
-        self.message = message
-        self.socket = socket
-        """Number of the socket on which it came; a packet id means nothing on another."""
-        self.done = False
-
-
-class Outgoing(NamedTuple):
-    """A message that the broker has not confirmed yet."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    properties: Properties | None
-
-
-@dataclass
-class ConnectionCounts:
-    """What has happened to the connection."""
-
-    connected: bool = False
-    connects: int = 0
-    """How often it was made; the first time counts."""
-    sessions_lost: int = 0
-    """How often the broker had forgotten the session: what it held for this client is lost."""
-    redelivered: int = 0
-    """Messages that came again while they were still held here; passed on once."""
-    resent: int = 0
-    """Messages published again because a lost connection left them unconfirmed."""
-    lost: int = 0
-    """Messages of QoS 0 that were under way when a connection was lost."""
+# So many of them in a row, and the log names what is likely.
+_SUSPICIOUS = 3
+# The first pause before something is tried again, in seconds; each next one is twice as long.
+_FIRST_PAUSE = 0.25
 
 
 class MqttConnection:
@@ -80,6 +46,10 @@ class MqttConnection:
 
     A message of QoS 1 that a broker sends again after a reconnection, while the first copy is still held here, is
     passed on once: its receipt moves to the new socket. A receipt whose message did not come again is void.
+
+    A message that a broker of MQTT 5 refuses is not confirmed. Where the refusal passes (quota exceeded, server busy)
+    it is published again after a pause; any other ends the connection for good, as does a refusal of the connection or
+    of a subscription that would come again: `check`, `wait` and what waits for confirmations raise BrokerError.
 
     Args:
         address: the broker.
@@ -127,17 +97,19 @@ class MqttConnection:
         self._socket = 0
         self._held: dict[int, Receipt] = {}
         self._orphans: dict[int, Receipt] = {}
-        self._unconfirmed: dict[int, Outgoing] = {}
-        self._resend: list[Outgoing] = []
-        # The packet id that paho last reported as sent: one of QoS 0 often before its publish has returned.
-        self._sent_early: int | None = None
-        # When the broker last gave a sign, or was first asked for one, `time.monotonic()`.
-        self._heard = 0.0
+        self._outbox = Outbox(self.link, inflight=inflight, counts=self.counts, fail=self._fail_with)
+        # The reason with which the broker ended the connection, where it gave one.
+        self._farewell: Any = None
         # Set whenever something has changed that a waiting task may want to look at: wait, then look again.
         self.changed = asyncio.Event()
 
     async def __aenter__(self) -> MqttConnection:
-        await self._connect()
+        if self.link.wait:
+            self.counts.waiting = True
+            await self._await_broker()
+            self.counts.waiting = False
+        else:
+            await self._connect()
         self._supervisor = asyncio.create_task(self._supervise())
         self._supervisor.add_done_callback(self._on_supervised)
         return self
@@ -148,10 +120,10 @@ class MqttConnection:
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
+        self._outbox.close()
         try:
             if self.link.will is not None and self.counts.connected:
-                will = self.link.will
-                self._paho.publish(will.topic, will.offline, will.qos, retain=True)
+                await self._say_offline(self.link.will)
             await self._client.__aexit__(None, None, None)
         except (aiomqtt.MqttError, OSError) as failure:
             # The work is done or has failed already; a broker that does not answer a farewell changes neither.
@@ -174,26 +146,24 @@ class MqttConnection:
 
     async def subscribe(self, topic_filter: str, qos: int) -> None:
         """Subscribe on this connection only, and raise BrokerError if the broker refuses or grants less than `qos`."""
-        with self._mapped_errors("cannot subscribe"):
+        with mapped_errors(self.address, "cannot subscribe"):
             granted = await self._client.subscribe(topic_filter, qos)
-        codes = [code if isinstance(code, int) else code.value for code in granted]
-        if codes != [qos]:
-            raise BrokerError(
-                f"MQTT broker {self.address} grants {codes}, not QoS {qos}, on {topic_filter!r}; check its access rules"
-            )
+        check_granted(self.address, topic_filter, qos, granted)
 
     async def publish(
         self, topic: str, payload: bytes, qos: int, *, retain: bool = False, properties: Properties | None = None
     ) -> None:
         """Send a message, waiting while `inflight` are unconfirmed; `drain` waits for the confirmations."""
-        while not self.counts.connected or len(self._unconfirmed) + len(self._resend) >= self._inflight:
+        self.check()
+        while not self.counts.connected or self._outbox.is_full:
             await self._await_confirmation()
-        self._send(Outgoing(topic, payload, qos, retain, properties))
+        self._outbox.send(Outgoing(topic, payload, qos, retain, properties))
 
     async def drain(self) -> None:
         """Wait until every message is confirmed: QoS 1 by the broker, QoS 0 by the socket."""
-        while self._unconfirmed or self._resend:
+        while self._outbox:
             await self._await_confirmation()
+        self.check()
 
     def acknowledge(self, receipt: Receipt) -> None:
         """Acknowledge a message of QoS 1; one whose socket is gone when it comes again."""
@@ -259,7 +229,7 @@ class MqttConnection:
             logger=_client_logger,
             **self._session_arguments(),
         )
-        self._paho = paho = client._client
+        self._paho = self._outbox.paho = paho = client._client
         paho.connect_timeout = link.timeout
         paho.on_publish = self._on_publish
         paho.on_connect = self._on_connect
@@ -271,7 +241,7 @@ class MqttConnection:
         self._orphans |= self._held
         self._held = {}
         self._socket += 1
-        with self._mapped_errors("cannot connect"):
+        with mapped_errors(address, "cannot connect"):
             try:
                 await client.__aenter__()
             except BaseException:
@@ -285,7 +255,7 @@ class MqttConnection:
         client._disconnected.add_done_callback(self._on_disconnected)
         self.counts.connected = True
         self.counts.connects += 1
-        self._connected_at = self._heard = time.monotonic()
+        self._connected_at = self._outbox.heard = time.monotonic()
         try:
             await self._begin()
         except BaseException:
@@ -317,58 +287,94 @@ class MqttConnection:
         for topic_filter, qos in self._subscriptions:
             await self.subscribe(topic_filter, qos)
         if (will := self.link.will) is not None:
-            self._send(Outgoing(will.topic, will.online.encode(), will.qos, True, None))
-        resend, self._resend = self._resend, []
-        for message in resend:
-            self._send(message)
-        self.counts.resent += len(resend)
+            self._outbox.send(Outgoing(will.topic, will.online.encode(), will.qos, True, None))
+        self._outbox.send_again()
         self.changed.set()
+
+    async def _await_broker(self) -> None:
+        """Connect, and try again after pauses while the broker is not there; a refusal for good is raised."""
+        pause, said = _FIRST_PAUSE, ""
+        while True:
+            try:
+                return await self._connect()
+            except BrokerError as error:
+                if error.final:
+                    raise
+                if said != (said := f"{error}"):
+                    logger.warning("waiting for MQTT broker %s: %s", self.address, error)
+            # Jitter, so that the clients of a broker that returns do not all come at once.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(2 * pause, self.link.longest_pause)
 
     async def _supervise(self) -> None:
         """Connect again whenever the connection is lost."""
-        pause = 0.0
+        pause, short = 0.0, 0
         while True:
             await asyncio.wait([self._client._disconnected])
             self._lost()
-            if not self.link.reconnect:
+            if self._failure is not None:
                 return
             if time.monotonic() - self._connected_at < _SHORT_LIVED:
-                pause = min(max(2 * pause, 0.25), self.link.longest_pause)
+                pause, short = min(max(2 * pause, _FIRST_PAUSE), self.link.longest_pause), short + 1
+                if short == _SUSPICIOUS and self._client_id:
+                    logger.error(
+                        "MQTT broker %s has closed %d connections shortly after it accepted them: is another client "
+                        "connected with client_id %r? give each its own",
+                        self.address, short, self._client_id,
+                    )  # fmt: skip
                 await asyncio.sleep(pause)
             else:
-                pause = 0.0
-            async for attempt in stamina.retry_context(
-                on=BrokerError, attempts=None, timeout=None, wait_initial=0.1, wait_max=self.link.longest_pause
-            ):
-                with attempt:
-                    await self._connect()
+                pause, short = 0.0, 0
+            await self._await_broker()
             logger.warning("connected to MQTT broker %s again", self.address)
 
     def _on_supervised(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failure = BrokerError(f"MQTT broker {self.address} cannot be connected to again ({error!r})")
-            self.changed.set()
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        text = f"MQTT broker {self.address} cannot be connected to again ({error!r})"
+        self._failure = error if isinstance(error, BrokerError) else BrokerError(text)
+        self.changed.set()
 
     def _lost(self) -> None:
+        farewell, self._farewell = self._farewell, None
         reason = self._client._disconnected.exception() or "the connection was closed"
+        if farewell is not None:
+            reason = f"it says: {named(farewell)}"
         self.counts.connected = False
-        for message in self._unconfirmed.values():
-            if message.qos and not (self.link.will and message.topic == self.link.will.topic):
-                self._resend.append(message)
-            elif not message.qos:
-                self.counts.lost += 1
-        self._unconfirmed.clear()
-        if self.link.reconnect:
+        self._outbox.lost()
+        if farewell is not None and is_final(farewell):
+            self._fail(f"MQTT broker {self.address} ended the connection ({named(farewell)})")
+        elif self.link.reconnect:
             logger.warning("MQTT broker %s went away (%s); connecting again", self.address, reason)
         else:
-            self._failure = BrokerError(f"MQTT broker {self.address} went away ({reason}); start it again, then this")
+            self._fail(f"MQTT broker {self.address} went away ({reason}); start it again, then this", final=False)
         self.changed.set()
+
+    def _fail(self, text: str, *, final: bool = True) -> None:
+        """End for good; the first failure is the one that is raised."""
+        self._failure = self._failure or BrokerError(text, final=final)
+        self.changed.set()
+
+    def _fail_with(self, text: str, final: bool) -> None:
+        self._fail(f"MQTT broker {self.address} {text}", final=final)
+
+    async def _say_offline(self, will: Will) -> None:
+        """Publish that this client ends, and wait until the broker has confirmed it."""
+        self._outbox.send(Outgoing(will.topic, will.offline.encode(), will.qos, True, None))
+        deadline = time.monotonic() + self.link.timeout
+        while (
+            self._outbox.is_waiting and self.counts.connected and self._failure is None and time.monotonic() < deadline
+        ):
+            self.changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.link.timeout):
+                    await self.changed.wait()
 
     async def _await_confirmation(self) -> None:
         """Sleep until a confirmation or a connection comes; a broker that stands and is silent is left."""
         await self.wait(timeout=self.link.timeout)
-        silence = time.monotonic() - self._heard
-        if not (self.counts.connected and self._unconfirmed and silence >= self.link.timeout):
+        silence = time.monotonic() - self._outbox.heard
+        if not (self.counts.connected and self._outbox.is_waiting and silence >= self.link.timeout):
             return
         text = f"MQTT broker {self.address} confirmed nothing for {self.link.timeout:g} s; look at its log and its disk"
         if not self.link.reconnect:
@@ -383,21 +389,15 @@ class MqttConnection:
         if not self._client._disconnected.done():
             self._client._disconnected.set_exception(aiomqtt.MqttError("it does not answer"))
 
-    def _send(self, message: Outgoing) -> None:
-        if not self._unconfirmed:
-            self._heard = time.monotonic()
-        self._sent_early = None
-        info = self._paho.publish(
-            message.topic, message.payload, message.qos, retain=message.retain, properties=message.properties
-        )
-        if info.rc:
-            # The socket broke; its reader ends the connection, and the message goes out on the next.
-            self._resend.append(message)
-        elif info.mid != self._sent_early:
-            self._unconfirmed[info.mid] = message
-
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any) -> None:
         self._session_present = flags.session_present
+        self._outbox.limit = min(self._inflight, getattr(properties, "ReceiveMaximum", self._inflight))
+        kept = getattr(properties, "SessionExpiryInterval", None)
+        if self._session and kept is not None and kept < self.link.session_expiry:
+            logger.warning(
+                "MQTT broker %s keeps the session of %r for %d s and not %d: away for longer, what came is lost",
+                self.address, self._client_id, kept, self.link.session_expiry,
+            )  # fmt: skip
         self._client._on_connect(client, userdata, flags, reason_code, properties)
 
     def _received(self, client: Any, userdata: Any, message: MQTTMessage) -> None:
@@ -420,13 +420,13 @@ class MqttConnection:
         if self._on_message is not None:
             self._on_message(message, receipt)
 
-    def _on_publish(self, client: Any, userdata: Any, mid: int, *_: Any) -> None:
-        self._heard = time.monotonic()
-        self._unconfirmed.pop(mid, None)
-        self._sent_early = mid
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
+        self._outbox.answered(mid, reason_code)
         self.changed.set()
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any) -> None:
+        if flags.is_disconnect_packet_from_server and is_refusal(reason_code):
+            self._farewell = reason_code
         # aiomqtt would wait for its timeout where a broker closes instead of accepting.
         if not self._client._connected.done():
             self._client._connected.set_exception(aiomqtt.MqttError(f"closed before it was accepted: {reason_code}"))
@@ -447,19 +447,6 @@ class MqttConnection:
         except OSError as error:
             if not self._client._disconnected.done():
                 self._client._disconnected.set_exception(error)
-
-    @contextlib.contextmanager
-    def _mapped_errors(self, failure: str) -> Iterator[None]:
-        try:
-            yield
-        except MqttConnectError as error:
-            remedy = "check user and password, and the broker's access rules"
-            raise BrokerError(f"MQTT broker {self.address} refuses the connection ({error}); {remedy}") from None
-        except (aiomqtt.MqttError, OSError) as error:
-            remedy = "start the broker or check host, port and mqtt:// or mqtts://"
-            if self.address.tls:
-                remedy += ", and that a certificate for this host, signed by an authority in `ca`, is there"
-            raise BrokerError(f"{failure} to MQTT broker {self.address} ({error}); {remedy}") from None
 
 
 def _same(one: MQTTMessage, other: MQTTMessage) -> bool:

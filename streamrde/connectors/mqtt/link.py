@@ -90,8 +90,8 @@ class Will:
     qos: Literal[0, 1] = 1
 
     def __post_init__(self) -> None:
-        if not self.topic or any(sign in self.topic for sign in "+#\0"):
-            raise ParameterError(f"will: topic {self.topic!r} must be one topic, without wildcards")
+        if not self.topic or any(sign in self.topic for sign in "+#{}\0"):
+            raise ParameterError(f"will: topic {self.topic!r} must be one topic, without wildcards and braces")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,9 @@ class MqttLink:
         keepalive: seconds without traffic after which each side asks whether the other is there.
         timeout: seconds for the broker to accept a connection, to answer, or to confirm a message.
         reconnect: connect again when a connection that stood is lost, for ever, after pauses that double with jitter;
-            False: a lost connection is an error. The first connection is tried once: what fails then is configuration.
+            False: a lost connection is an error.
+        wait: try the first connection for ever too, as long as the broker is not there; what it refuses for good, such
+            as a password, is an error at once. False: it is tried once.
         longest_pause: seconds between two attempts, at most.
         session_expiry: seconds for which a broker of MQTT 5 keeps the session of a client that is away. In MQTT 3.1.1
             the broker decides.
@@ -117,6 +119,7 @@ class MqttLink:
     keepalive: int = 60
     timeout: float = 10.0
     reconnect: bool = True
+    wait: bool = False
     longest_pause: float = 30.0
     session_expiry: int = 7 * 86400
 

@@ -49,6 +49,7 @@ class SamplePublisher:
         if batch < 1:
             raise ParameterError(f"batch={batch}: a message needs at least one sample")
         self.counts = SinkCounts()
+        self._sent = 0
         self._qos = checked_qos(qos)
         self._topic = TopicTemplate(topic)
         self._codec = codec or JsonCodec(columns)
@@ -80,11 +81,12 @@ class SamplePublisher:
         for name, rows in _messages(names, self._batch):
             payload = self._codec.encode_samples(samples.t[rows], samples.x[rows])
             await self._connection.publish(topics[name], payload, self._qos)
-            self.counts.messages += 1
+            self._sent += 1
 
     async def flush(self) -> None:
         """Wait until every message is confirmed."""
         await self._connection.drain()
+        self.counts.messages = self._sent
 
 
 def _messages(names: list[str], batch: int) -> list[tuple[str, list[int]]]:

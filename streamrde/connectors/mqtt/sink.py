@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from streamrde.connectors.codecs import encode_prediction
 from streamrde.connectors.dead_letters import DeadLetter, encode_letter
-from streamrde.connectors.mqtt.connection import ConnectionCounts, MqttConnection
+from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink
+from streamrde.connectors.mqtt.messages import ConnectionCounts
 from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate, checked_qos
 
 

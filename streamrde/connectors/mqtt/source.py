@@ -20,8 +20,9 @@ from paho.mqtt.client import MQTTMessage
 from streamrde.connectors.codecs import MAX_BYTES, Codec, JsonCodec, check_size
 from streamrde.connectors.codecs.refusals import listed
 from streamrde.connectors.dead_letters import DeadLetter
-from streamrde.connectors.mqtt.connection import ConnectionCounts, MqttConnection, Receipt
+from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink
+from streamrde.connectors.mqtt.messages import ConnectionCounts, Receipt
 from streamrde.connectors.mqtt.topics import MqttAddress, Place, TopicTemplate, check_names, checked_qos
 from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.samples import Columns, Samples
