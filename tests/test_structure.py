@@ -37,7 +37,7 @@ FOREIGN = {
     "ray": {"scoring"},
     "asyncio": {"connectors", "runtime", "demo", "cli"},
     "time": {"bench", "connectors", "runtime", "demo", "models", "scoring", "cli"},
-    "logging": {"connectors", "runtime", "models"},
+    "logging": {"connectors", "runtime", "models", "cli"},
     "typer": {"cli"},
     "pickle": set(),
 }

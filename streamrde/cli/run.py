@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,12 +19,18 @@ if TYPE_CHECKING:
     from streamrde.inference.bundle import Bundle
     from streamrde.runtime.metrics import Metrics
 
+logger = logging.getLogger(__name__)
+
 
 def run(
     config: Annotated[Path, typer.Argument(help="TOML file, such as configs/mqtt.toml.")],
     check: Annotated[
         bool, typer.Option("--check", help="Check config, model, broker and state, say what would be done, and end.")
     ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait/--no-wait", help="Wait at the start for a broker that is not there, or fail at once."),
+    ] = True,
     json: Json = False,
 ) -> None:
     """Carry samples from a source through a model to a sink, until the source ends or Ctrl-C.
@@ -42,9 +49,10 @@ def run(
     try:
         settings.check()
         if check:
-            lines = asyncio.run(_checked(settings, bundle))
-            print_json(lines) if json else print("\n".join(f"{name:12} {text}" for name, text in lines.items()))
+            _show(asyncio.run(_checked(settings, bundle)), settings, json)
             return
+        if not wait:
+            settings = settings.without_waiting()
         with logs_to_stderr(level=settings.service.log_level, format=settings.service.log_format):
             metrics = with_progress(lambda show: _serve(settings, bundle, show))
     except (ConfigError, ParameterError) as error:
@@ -54,9 +62,20 @@ def run(
     report(metrics, json, "done")
 
 
+def _show(lines: dict[str, str], settings: RunConfig, json: bool) -> None:
+    warnings, notes = settings.warnings(), settings.notes()
+    if json:
+        print_json({**lines, "warnings": warnings, "notes": notes})
+        return
+    beside = [*(("warning", text) for text in warnings), *(("note", text) for text in notes)]
+    print("\n".join(f"{name:12} {text}" for name, text in [*lines.items(), *beside]))
+
+
 async def _serve(settings: RunConfig, bundle: Bundle, show: Show) -> Metrics:
     from streamrde.runtime.service import serve
 
+    for text in settings.warnings():
+        logger.warning("%s", text)
     pipeline = settings.build(bundle, on_start=lambda: show("connected"), on_batch=show)
     try:
         if not settings.live:
@@ -101,14 +120,15 @@ async def _checked(settings: RunConfig, bundle: Bundle) -> dict[str, str]:
 
 async def _reached(section: object, end: object) -> str:
     """Where an end is, after reaching it; a broker by a client of no name, so that a run that is on stays so."""
-    from streamrde.config.mqtt import MqttClientConfig
+    from streamrde.config.mqtt import MqttClientConfig, MqttSourceConfig
     from streamrde.connectors.mqtt.connection import MqttConnection
 
     if not isinstance(section, MqttClientConfig):
         return ", ".join(str(getattr(section, name)) for name in ("files", "path", "folder") if hasattr(section, name))
     address = section.address()
     try:
-        async with MqttConnection(address, link=section.quiet_link()):
+        subscriptions = section.filters() if isinstance(section, MqttSourceConfig) else []
+        async with MqttConnection(address, link=section.quiet_link(), subscriptions=subscriptions):
             pass
     except BrokerError as error:
         raise ConfigError(f"{error}") from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from streamrde.config.columns import TimeKeys, columns_of
-from streamrde.errors import ConfigError, ParameterError
+from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle, Header, Positive
 from streamrde.times.texts import Ambiguous
 
@@ -57,6 +57,8 @@ class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     keepalive: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 60
     timeout: Seconds = 10.0
     longest_pause: Seconds = 30.0
+    wait: bool = True
+    """At the start, try again until the broker is there; false: an error if it is not."""
     tls: TlsConfig | None = None
     will: WillConfig | None = None
 
@@ -75,7 +77,7 @@ class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def quiet_link(self) -> MqttLink:
         """How to connect for a look: without a will, once."""
-        return dataclasses.replace(self.link(), will=None, reconnect=False)
+        return dataclasses.replace(self.link(), will=None, reconnect=False, wait=False)
 
     def link(self) -> MqttLink:
         """How to connect."""
@@ -91,6 +93,7 @@ class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             will=None if will is None else Will(will.topic, will.online, will.offline),
             keepalive=self.keepalive,
             timeout=self.timeout,
+            wait=self.wait,
             longest_pause=self.longest_pause,
         )
 
@@ -156,7 +159,9 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
     sequence: str = ""
     qos: QoS = 1
     session: bool = False
-    """The broker keeps what was not acknowledged while this client is away; needs client_id."""
+    """The broker keeps what was not acknowledged while this client is away, up to its own limits; needs client_id."""
+    session_expiry: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 7 * 86400
+    """Seconds for which a broker of MQTT 5 keeps the session; in MQTT 3.1.1 the broker decides."""
     time_zero: str = ""
     """Moment from which the times of payloads are counted, ISO 8601; "": 1970, or any other that nothing asks for."""
     retained: Literal["use", "skip"] = "use"
@@ -184,6 +189,16 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
             sequence=self.sequence,
         )
         return (own,)
+
+    def link(self) -> MqttLink:
+        """How to connect."""
+        return dataclasses.replace(super().link(), session_expiry=self.session_expiry)
+
+    def filters(self) -> list[tuple[str, int]]:
+        """What is subscribed to, with the quality of service."""
+        from streamrde.connectors.mqtt import TopicTemplate
+
+        return [(TopicTemplate(payload.topic).filter, self.qos) for payload in self.payloads()]
 
     def identity(self) -> dict[str, str]:
         """What of this shapes a stream, so that its state cannot go on without it."""
@@ -260,6 +275,4 @@ class MqttDeadLettersConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mq
         """The sink, not yet connected."""
         from streamrde.connectors.mqtt import MqttDeadLetters
 
-        if any(sign in self.topic for sign in "+#{"):
-            raise ParameterError(f"dead_letters.topic = {self.topic!r}: give one topic, without placeholders")
         return MqttDeadLetters(self.address(), topic=self.topic, client_id=self.client_id, link=self.link())

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from streamrde.config.durations import seconds_of
+from streamrde.config.ends import check_ends, notes_of, warnings_of
 from streamrde.config.files import ArrowSinkConfig, ArrowSourceConfig, PartsSinkConfig
-from streamrde.config.mqtt import MqttDeadLettersConfig, MqttSinkConfig, MqttSourceConfig
+from streamrde.config.mqtt import MqttClientConfig, MqttDeadLettersConfig, MqttSinkConfig, MqttSourceConfig
 from streamrde.config.service import FileDeadLettersConfig, ServiceConfig, StateConfig
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
@@ -75,6 +76,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 "[state] without source.session: the broker would forget what comes while this is away; "
                 "set source.client_id and session = true, or qos = 0 if that may be"
             )
+        check_ends(self.source, self.sink, self.dead_letters)
         if self.unused == "letters" and self.dead_letters is None:
             raise ConfigError('unused = "letters" needs [dead_letters]: that is where they go')
         if self.silence.returning == "state" and self.state is None:
@@ -91,6 +93,23 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ConfigError(
                 'faults = "error" with [state]: what the broker sends twice would stop the run; use "drop"'
             )
+
+    def warnings(self) -> list[str]:
+        """What may go wrong, in sentences."""
+        return warnings_of(self.source, self.sink, self.dead_letters)
+
+    def notes(self) -> list[str]:
+        """What a broker may do that nobody here can see, in sentences."""
+        return notes_of(self.source, self.sink, self.dead_letters)
+
+    def without_waiting(self) -> RunConfig:
+        """The same run, which fails at once where a broker is not there."""
+        ends = {
+            name: msgspec.structs.replace(section, wait=False)
+            for name in ("source", "sink", "dead_letters")
+            if isinstance(section := getattr(self, name), MqttClientConfig)
+        }
+        return msgspec.structs.replace(self, **ends)
 
     def identity(self, fingerprint: str) -> dict[str, str]:
         """What the state of the streams depends on."""

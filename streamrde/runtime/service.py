@@ -49,7 +49,8 @@ async def serve(
     """Run a pipeline until SIGTERM or Ctrl-C; SIGHUP takes on the model file anew.
 
     The first signal ends the run in order: no more is read, what has arrived is worked off, the state saved, the input
-    acknowledged. A second one, or the end of `drain`, breaks it off; what was not saved then comes again.
+    acknowledged. A second one, or the end of `drain`, breaks it off; what was not saved then comes again. Before both
+    ends are connected there is nothing to work off, and the first signal ends it.
 
     Args:
         model: the file that `pipeline` has its model from.
@@ -71,11 +72,17 @@ async def serve(
             await stack.enter_async_context(server)
             logger.info("health and metrics on http://%s:%d", server.host, server.port)
         running = asyncio.create_task(pipeline.run())
+        given_up = asyncio.Event()
         reload = asyncio.Event()
         watching = asyncio.create_task(_swap_models(pipeline, model, identity, reload, watch=options.watch))
-        _handle_signals(pipeline, running, reload, options.drain)
+        _handle_signals(pipeline, running, reload, given_up, options.drain)
         try:
             return await running
+        except asyncio.CancelledError:
+            # Nothing was begun that could be left undone.
+            if given_up.is_set():
+                return pipeline.metrics
+            raise
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -86,6 +93,8 @@ def obstacles(pipeline: Pipeline[Any]) -> list[str]:
     found = [] if pipeline.started else ["starting"]
     for end in ("source", "sink"):
         connection = getattr(getattr(pipeline, end), "connection", None)
+        if getattr(connection, "waiting", False):
+            found.append(f"waiting for the {end}'s broker")
         if pipeline.started and connection is not None and not connection.connected:
             found.append(f"the {end}'s broker is away")
     if pipeline.metrics.store_full:
@@ -94,12 +103,21 @@ def obstacles(pipeline: Pipeline[Any]) -> list[str]:
 
 
 def _handle_signals(
-    pipeline: Pipeline[Any], running: asyncio.Task[Metrics], reload: asyncio.Event, drain: float
+    pipeline: Pipeline[Any],
+    running: asyncio.Task[Metrics],
+    reload: asyncio.Event,
+    given_up: asyncio.Event,
+    drain: float,
 ) -> None:
     loop = asyncio.get_running_loop()
     ending: list[asyncio.TimerHandle] = []
 
     def end() -> None:
+        if not pipeline.started and not given_up.is_set():
+            logger.info("ended before both ends were connected")
+            given_up.set()
+            running.cancel()
+            return
         if ending or not pipeline.started:
             running.cancel()
             return

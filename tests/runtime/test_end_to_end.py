@@ -245,7 +245,7 @@ def test_load_recording_sorts_by_time(recording):
 def test_a_broker_that_is_not_there_is_a_clear_error(tmp_path, model):
     config = tmp_path / "run.toml"
     write_config(config, model, "mqtt://user:secret@127.0.0.1:1")
-    done = streamrde("run", config, check=False)
+    done = streamrde("run", config, "--no-wait", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("streamrde: cannot connect to MQTT broker 127.0.0.1:1")
     assert "secret" not in done.stdout + done.stderr

@@ -19,8 +19,10 @@ import pytest
 from brokers import MOSQUITTO, free_port, mosquitto
 from bundles import make_bundle
 from prometheus_client.parser import text_string_to_metric_families
+from scripted_broker import ScriptedBroker
 
 from streamrde.connectors.dead_letters import decode_letter
+from streamrde.connectors.mqtt import MqttAddress
 from streamrde.runtime.exposition import Exposition
 from streamrde.runtime.health import HealthServer
 from streamrde.runtime.metrics import Metrics
@@ -58,14 +60,15 @@ def eventually(ready, process=None, seconds=30.0):
     raise AssertionError("it did not come to pass")
 
 
-async def _publish(port: int, messages: list[tuple[str, bytes]]) -> None:
-    async with aiomqtt.Client("127.0.0.1", port) as client:
+async def _publish(url: str, messages: list[tuple[str, bytes]]) -> None:
+    address = MqttAddress.parse(url)
+    async with aiomqtt.Client(address.host, address.port, username=address.user, password=address.password) as client:
         for topic, payload in messages:
             await client.publish(topic, payload, qos=1)
 
 
 def publish(url: str, *messages: tuple[str, bytes]) -> None:
-    asyncio.run(_publish(int(url.rsplit(":", 1)[1]), list(messages)))
+    asyncio.run(_publish(url, list(messages)))
 
 
 def config(folder: Path, url: str, port: int, **changes: str) -> Path:
@@ -178,6 +181,97 @@ def check(path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_run_waits_for_its_broker_at_the_start(tmp_path):
+    port, broker = free_port(), free_port()
+    path = config(tmp_path, f"mqtt://127.0.0.1:{broker}", port)
+    with service(path) as process:
+        eventually(lambda: "waiting for the sink's broker" in get(port, "/readyz")[1], process)
+        assert get(port, "/healthz")[0] == 200
+        with mosquitto(tmp_path, port=broker) as url:
+            eventually(lambda: get(port, "/readyz")[0] == 200, process)
+            publish(url, *[("a/x", row(t / 2)) for t in range(8)])
+            eventually(lambda: samples(get(port, "/metrics")[1])["streamrde_predictions_total"] == 3, process)
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    messages = [json.loads(line)["message"] for line in errors.splitlines()]
+    assert sum("waiting for MQTT broker" in message for message in messages) == 1
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_that_waits_for_its_broker(tmp_path, name):
+    port = free_port()
+    with service(config(tmp_path, f"mqtt://127.0.0.1:{free_port()}", port)) as process:
+        eventually(lambda: "waiting for the sink's broker" in get(port, "/readyz")[1], process)
+        process.send_signal(name)
+        out, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert "ended before both ends were connected" in errors
+    assert json.loads(out)["rows"] == 0
+
+
+def test_a_run_that_is_not_to_wait_fails_at_once(tmp_path):
+    path = config(tmp_path, f"mqtt://127.0.0.1:{free_port()}", free_port())
+    command = [sys.executable, "-m", "streamrde", "run", str(path)]
+    for arguments, text in (([*command, "--no-wait"], None), (command, "wait = false")):
+        if text:
+            path.write_text(path.read_text().replace('kind = "mqtt"\n', f'kind = "mqtt"\n{text}\n'))
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert "start the broker or check host" in done.stderr
+
+
+def refusing(folder: Path, rules: str) -> tuple[Path, Path]:
+    passwords, acl = folder / "passwords", folder / "rules"
+    passwords.touch(0o600)
+    made = subprocess.run(["mosquitto_passwd", "-b", str(passwords), "alice", "pw"], capture_output=True, check=False)
+    assert made.returncode == 0, made.stderr
+    acl.write_text(f"user alice\n{rules}\n")
+    return passwords, acl
+
+
+def test_predictions_that_the_broker_refuses_end_the_run_and_their_input_comes_again(tmp_path):
+    passwords, acl = refusing(tmp_path, "topic readwrite a/#")
+    port = free_port()
+    access = 'user = "alice"\npassword_env = "PW"\nversion = "5"'
+    with mosquitto(tmp_path, passwords=passwords, config=f"acl_file {acl}") as url:
+        path = config(
+            tmp_path, url, port,
+            source=f'kind = "mqtt"\nurl = "{url}"\ntopic = "a/{{stream}}"\nclient_id = "s"\nsession = true\n{access}',
+            sink=f'kind = "mqtt"\nurl = "{url}"\ntopic = "p/{{stream}}"\n{access}',
+        )  # fmt: skip
+        command = [sys.executable, "-m", "streamrde", "run", str(path), "--json"]
+        environment = os.environ | {"PW": "pw"}
+        for attempt in range(2):
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            )
+            if attempt == 0:
+                eventually(lambda: get(port, "/readyz")[0] == 200, process)
+                publish(url.replace("://", "://alice:pw@"), *[("a/x", row(t / 2)) for t in range(8)])
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 1, errors
+            assert "refuses a message on topic 'p/x' (Not authorized, code 135" in errors
+            assert "what it was made of is not acknowledged" in errors
+
+
+def test_check_finds_a_subscription_that_is_refused(tmp_path):
+    from streamrde.cli.run import _reached
+    from streamrde.config import RunConfig
+    from streamrde.disk import read_toml
+
+    async def main():
+        async with ScriptedBroker(suback=[135]) as broker:
+            text = f'kind = "mqtt"\nurl = "{broker.url}"\ntopic = "a/{{stream}}"\nversion = "5"'
+            run = read_toml(config(tmp_path, broker.url, 0, source=text), RunConfig)
+            with pytest.raises(ValueError, match=r"refuses the subscription to 'a/\+' \(Not authorized"):
+                await _reached(run.source, None)
+            assert "a/{stream}" in await _reached(run.source, None)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
 def test_check_says_what_a_run_would_do_and_leaves_no_trace(tmp_path):
     with mosquitto(tmp_path) as url:
         path = config(tmp_path, url, 9999)
@@ -185,6 +279,9 @@ def test_check_says_what_a_run_would_do_and_leaves_no_trace(tmp_path):
         assert done.returncode == 0, done.stderr
         for text in ("a/{stream}", "p/{stream}", "a new store", "10 messages", "dead.jsonl", "127.0.0.1:9999/healthz"):
             assert text in done.stdout
+        assert "max_queued_messages, 1000" in done.stdout, "what the broker may lose is said"
+        path.write_text(path.read_text().replace("a/{stream}", "a/+/{stream}"))
+        assert "warning      source topic 'a/+/{stream}'" in check(path).stdout
         assert not (tmp_path / "state.db").exists()
     done = check(path)
     assert done.returncode == 1
