@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import streamrde as sr
 from streamrde.cli import app, main
 
-COMMANDS = ["demo", "train", "sweep", "score", "run", "replay", "inspect", "bench"]
+COMMANDS = ["demo", "init", "train", "sweep", "score", "run", "replay", "inspect", "bench"]
 
 
 @pytest.fixture

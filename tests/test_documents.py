@@ -108,5 +108,5 @@ def test_the_score_config_runs(tmp_path):
 
 
 def test_every_command_is_in_the_readme():
-    for command in ("demo", "train", "sweep", "score", "run", "replay", "inspect", "bench"):
+    for command in ("demo", "init", "train", "sweep", "score", "run", "replay", "inspect", "bench"):
         assert f"streamrde {command}" in README

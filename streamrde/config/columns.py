@@ -14,10 +14,15 @@ class TimeKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The keys that say where times stand and how they are written; see `times.TimeForm`."""
 
     time: str = "t"
+    """Column or field of the time."""
     time_unit: str = "s"
+    """Unit of times that are numbers; text and timestamps carry their own."""
     time_format: str = ""
+    """Format of times that are text where it is not ISO 8601, as of strptime."""
     time_zone: str = ""
+    """Zone of local times without an offset, such as Europe/Vienna."""
     time_ambiguous: Ambiguous = "error"
+    """Which of two moments a local time stands for that occurs twice, when clocks go back."""
 
 
 def columns_of(

@@ -24,7 +24,9 @@ class ArrowSourceConfig(TimeKeys, frozen=True, kw_only=True, tag="arrow", tag_fi
     stream: str = "stream_id"
     """Column of the stream's name; "": each file is one stream, named after the file."""
     channels: tuple[str, ...] = ()
+    """Columns of the model's channels, in its order; empty: they have the channels' names."""
     batch_rows: Positive = 65536
+    """Rows read at a time."""
 
     def build(self, header: Header) -> FileSource:
         """The source, its files found and not yet read."""
@@ -40,6 +42,7 @@ class ArrowSinkConfig(
     """Predictions to one file, whose extension chooses the format."""
 
     path: str
+    """Output file: .parquet, .feather, .arrow, .ipc, .arrows or .csv."""
 
     def build(self, bundle: Bundle) -> FileSink:
         """The sink, not yet opened; the file's metadata say which model and version wrote it."""
@@ -54,9 +57,13 @@ class PartsSinkConfig(
     """Predictions to a folder of files, each in exactly one; needs [state]."""
 
     folder: str
+    """Folder of the parts."""
     format: Literal["parquet", "feather", "arrows"] = "parquet"
+    """Format of the parts."""
     part_rows: Positive = 100_000
+    """Rows after which a part is finished."""
     part_seconds: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    """Seconds after which a part is finished."""
 
     def build(self, bundle: Bundle) -> PartSink:
         """The sink, not yet opened."""

@@ -29,17 +29,24 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ca: str | None = None
     """Authorities to trust, PEM; None: the system's."""
     certificate: str | None = None
+    """This client's certificate, PEM."""
     key: str | None = None
+    """Its private key, PEM."""
     key_password_env: str | None = None
+    """Environment variable with the key's password."""
     key_password_file: str | None = None
+    """File whose first line is the key's password."""
 
 
 class WillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A retained topic that says whether this client is there."""
 
     topic: str
+    """Topic that is retained."""
     online: str = "online"
+    """Its payload while this client is there."""
     offline: str = "offline"
+    """Its payload when it is not."""
 
 
 class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,15 +55,21 @@ class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     url: str
     """``mqtt://host:port``, or mqtts:// for TLS."""
     user: str | None = None
+    """User's name at the broker."""
     password_env: str | None = None
     """Name of the environment variable that has the password."""
     password_file: str | None = None
     """File whose first line is the password."""
     version: Literal["3.1.1", "5"] = "3.1.1"
+    """Version of MQTT."""
     client_id: str | None = None
+    """Name by which the broker knows this client."""
     keepalive: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 60
+    """Seconds of silence after which a ping is sent."""
     timeout: Seconds = 10.0
+    """Seconds to wait for the broker's answers."""
     longest_pause: Seconds = 30.0
+    """Longest pause between attempts to connect again, seconds."""
     wait: bool = True
     """At the start, try again until the broker is there; false: an error if it is not."""
     tls: TlsConfig | None = None
@@ -104,6 +117,7 @@ class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
     topic: str
     """Template of the topics; {stream} is a level, others in braces are part of its name, {channel} is the channel."""
     codec: CodecName = "json"
+    """How payloads are encoded."""
     layout: str | None = None
     """For codec = "packed": the record, as in Python's struct module."""
     value: str = "value"
@@ -147,17 +161,29 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
     topic: str | None = None
     """Template of the topics; or `topics`, several with a codec each."""
     topics: tuple[PayloadConfig, ...] = ()
+    """Several topics, each with its payload; instead of topic."""
     codec: CodecName = "json"
+    """How payloads are encoded."""
     layout: str | None = None
+    """For codec = "packed": the record, as in Python's struct module."""
     time: str = "t"
+    """Column or field of the time."""
     time_unit: str = "s"
+    """Unit of times that are numbers; text and timestamps carry their own."""
     time_format: str = ""
+    """Format of times that are text where it is not ISO 8601, as of strptime."""
     time_zone: str = ""
+    """Zone of local times without an offset, such as Europe/Vienna."""
     time_ambiguous: Ambiguous = "error"
+    """Which of two moments a local time stands for that occurs twice, when clocks go back."""
     value: str = "value"
+    """Where the topic has the channel: the field of its value."""
     channels: tuple[str, ...] = ()
+    """Fields of the model's channels, in its order; empty: they have the channels' names."""
     sequence: str = ""
+    """Field with a number that grows by one from message to message; gaps are counted."""
     qos: QoS = 1
+    """Quality of service of the subscription."""
     session: bool = False
     """The broker keeps what was not acknowledged while this client is away, up to its own limits; needs client_id."""
     session_expiry: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 7 * 86400
@@ -165,13 +191,17 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
     time_zero: str = ""
     """Moment from which the times of payloads are counted, ISO 8601; "": 1970, or any other that nothing asks for."""
     retained: Literal["use", "skip"] = "use"
+    """Use or skip the messages that the broker kept from before."""
     inflight: Positive = 20
     """Messages that the broker sends before the first is acknowledged: mosquitto's max_inflight_messages."""
     queue_messages: Positive = 10_000
+    """Messages that wait to be processed, at most."""
     max_bytes: Positive = 1 << 20
+    """Longest payload that is read."""
     quarantine_faults: Annotated[int, msgspec.Meta(ge=0)] = 10
     """Messages in a row that cannot be read after which a topic is set aside; 0: never."""
     quarantine_seconds: Seconds = 60.0
+    """Seconds for which a stream is set aside."""
 
     def payloads(self) -> tuple[PayloadConfig, ...]:
         """All topics with their payloads."""
@@ -245,9 +275,13 @@ class MqttSinkConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", ta
     topic: str
     """Template of the topics; one level is {stream}."""
     codec: Literal["json", "msgpack", "cbor"] = "json"
+    """How predictions are encoded."""
     qos: QoS = 1
+    """Quality of service of the predictions."""
     retain: bool = False
+    """Ask the broker to keep each topic's last prediction."""
     inflight: Positive = 100
+    """Predictions on their way to the broker at a time."""
 
     def build(self, bundle: Bundle) -> MqttSink:
         """The sink, not yet connected."""
@@ -270,6 +304,7 @@ class MqttDeadLettersConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mq
     """Messages that cannot be used, to a topic."""
 
     topic: str
+    """Topic for what cannot be used."""
 
     def build(self) -> MqttDeadLetters:
         """The sink, not yet connected."""

@@ -23,13 +23,17 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     path: str
     """SQLite file."""
     sync: Literal["full", "normal"] = "full"
+    """full survives a power cut, normal a killed process."""
     checkpoint_seconds: Seconds = 1.0
+    """Seconds between two checkpoints."""
     checkpoint_messages: Positive | None = None
     """None: half of the source's inflight."""
     restore: Literal["all", "lazy"] = "all"
+    """Load all streams at the start, or each when it comes back."""
     ttl: Seconds | None = None
     """Streams not saved for so many seconds are forgotten; None: never."""
     max_bytes: Positive | None = None
+    """Size of the store, at most; None: as the disk allows."""
 
     def build(self) -> SqliteStore:
         """The store, not yet opened."""
@@ -49,7 +53,9 @@ class FileDeadLettersConfig(
     """Messages that cannot be used, to a file of JSON lines."""
 
     path: str
+    """File of JSON lines."""
     max_bytes: Positive = 64 << 20
+    """Size at which the file is begun again."""
 
     def build(self) -> FileDeadLetters:
         """The sink, not yet opened."""
@@ -64,11 +70,15 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
     """Of /healthz, /readyz and /metrics; 0: any free one."""
     host: str = "127.0.0.1"
+    """Address that the port is opened on."""
     drain_seconds: Seconds = 30.0
+    """Seconds that the end of a run may take."""
     watch_model: bool = False
     """Take on the model file when it changes; SIGHUP does so in any case."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least important messages that are logged."""
     log_format: Literal["text", "json"] = "text"
+    """Logs for people, or as JSON lines."""
 
     def options(self) -> ServiceOptions:
         """What the runtime takes of it."""

@@ -33,16 +33,21 @@ class ColumnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stream: str = "stream_id"
     """Column of the stream's name; "": each file is one stream, named after the file."""
     time: str = "t"
+    """Column or field of the time."""
     time_unit: str = "s"
+    """Unit of times that are numbers; text and timestamps carry their own."""
     time_format: str = ""
+    """Format of times that are text where it is not ISO 8601, as of strptime."""
     time_zone: str = ""
+    """Zone of local times without an offset, such as Europe/Vienna."""
     time_ambiguous: Ambiguous = "error"
-    """How times are written; see `times.TimeForm`."""
+    """Which of two moments a local time stands for that occurs twice, when clocks go back; see `times.TimeForm`."""
     channels: tuple[str, ...] = ()
     """Columns of the model's channels, in its order; empty: they have the channels' names."""
     units: dict[str, str] = {}
     """Unit of a column in the files, where it is not the model's."""
     scale: dict[str, float] = {}
+    """Factor of a column; see offset."""
     offset: dict[str, float] = {}
     """``x * scale + offset`` is in the model's unit, for what `units` cannot say."""
 
@@ -78,10 +83,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """A scoring job. Its keys are those of ``configs/score.toml``, where each is explained."""
 
     model: str = ""
+    """Model file."""
     files: str | tuple[str, ...] = ()
+    """A file, a folder, a glob, or several."""
     out: str = ""
+    """Predictions: .parquet, .feather, .arrow, .ipc, .arrows, .csv, or a folder of Parquet files."""
     columns: ColumnsConfig = ColumnsConfig()
     filters: tuple[Filter, ...] = ()
+    """Rows to take: column, comparison and value, all of which must hold."""
     truth: tuple[str, ...] = ()
     """Columns with what was to be predicted; they are carried into the output."""
     features: tuple[Feature, ...] = ()
@@ -89,19 +98,29 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     novelty: bool = False
     """Write of each window how far it lies outside of what the model was trained on."""
     sort: Sort = "auto"
+    """Rows out of order of time: sort them on disk where there are any, always, or never."""
     faults: OnFault = "error"
+    """Rows that are late, repeated or unusable: stop, or count and skip them."""
     on_error: OnError = "stop"
+    """Files that cannot be used: stop, or skip them."""
     state_in: str = ""
+    """State store from which streams go on."""
     state_out: str = ""
+    """State store into which streams' states are put."""
     state_identity: dict[str, str] = {}
     """What the stores belong to besides the model, as a live run says it; empty: what an existing store says."""
     order: Order | None = None
     """What of samples that come late or twice; of a live run whose states are taken up or left."""
     engine: Engine = "local"
+    """Threads or processes, chosen by the job's size (local), or Ray."""
     ray_address: str = ""
+    """Address of a Ray cluster; empty: one on this machine."""
     jobs: Positive = 1
+    """Threads, processes or Ray tasks at a time."""
     groups: Positive = 1
+    """Parts, at most, of streams that are interleaved throughout the files."""
     batch_rows: Positive = 65536
+    """Rows read at a time."""
     sort_memory: Positive = 256 << 20
     """Bytes that a run of a sort may take in memory, per worker."""
     commit_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0

@@ -26,10 +26,15 @@ class LogNCDE(msgspec.Struct, frozen=True, kw_only=True, tag="log_ncde", tag_fie
     """
 
     width: Positive = 64
+    """Units of each hidden layer."""
     layers: Positive = 2
+    """Hidden layers."""
     activation: Activation = "silu"
+    """Activation between hidden layers."""
     last_activation: Activation = "silu"
+    """Activation after the last hidden layer."""
     final_activation: FinalActivation = "tanh"
+    """Activation after the linear layer; anything but identity makes the step several times slower."""
 
     @property
     def activations(self) -> tuple[Activation, ...]:

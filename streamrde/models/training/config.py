@@ -36,19 +36,30 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The Neural RDE; see `streamrde.NeuralRDE`."""
 
     depth: Depth = 2
+    """Depth of the log-signatures."""
     hidden: Positive = 32
+    """Size of the hidden state."""
     field: MLP | LogNCDE | Linear = MLP()
     solver: Solver = "rk4"
+    """Solver of the log-ODE step."""
     first_stage: FirstStage = "own"
+    """First stage of the solver: the textbook step, or torchcde's default."""
     substeps: Substeps = 1
+    """Steps of the solver per window, or auto: doubled until the estimated error is within tolerance."""
     tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-3
+    """Error of a step that auto allows, relative to 1 + the state's size."""
     decay: NotNegative = 0.0
     """Rate per second at which the state decays when training starts; learned from there; 0: no decay."""
     pooling: Pooling = "state"
+    """What is read out: the state, or the mean of the states so far."""
     emit: Emit = "every"
+    """Predict after every window, or only when the stream ends."""
     interpolation: Interpolation = "linear"
+    """Path between samples: linear, or hold (causal)."""
     dtype: Literal["float32", "float64"] = "float32"
+    """Dtype of the weights."""
     description: str = ""
+    """Free text that is stored with the model."""
     notes: str = ""
     """What the model is meant for and where its limits are; stored with it, as the description."""
 
@@ -85,7 +96,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How the weights are found: AdamW with a schedule of the learning rate, and what keeps it on its way."""
 
     epochs: Positive = 200
+    """Passes over the training streams, at most."""
     batch_size: Positive = 32
+    """Streams per step."""
     length_pool: Positive = 8
     """So many batches are drawn at once and made of streams of similar lengths; 1: batches are drawn one by one."""
     learning_rate: AboveZero = 3e-3
@@ -101,6 +114,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     betas: tuple[Share, Share] = (0.9, 0.999)
     """AdamW's decays of the running means of the gradient and of its square."""
     weight_decay: NotNegative = 1e-4
+    """AdamW's weight decay."""
     truncate: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Windows that gradients reach back: longer streams are trained part by part, a step after each, with the state
     carried over as live; 0: all windows."""
@@ -120,6 +134,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     target_weights: tuple[AboveZero, ...] = ()
     """Factors on the loss of each target of a regression; () = equal."""
     label_smoothing: Share = 0.0
+    """Share of a target's probability that is spread over all classes."""
     dropout: Share = 0.0
     """Share of the field's hidden features that a training stream goes without, the same ones in all its windows."""
     gradient_norm: AboveZero = 1.0
@@ -156,7 +171,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     checkpoint_seconds: NotNegative = 60.0
     """It is written at the end of an epoch where the last time is so long ago, and when training ends."""
     seed: int = 0
+    """Seed of weights, batches and augmentation."""
     logsignatures: Literal["own", "pysiglib"] = "own"
+    """What computes log-signatures: the serving kernels, or pysiglib; they agree to 1e-10."""
     device: str = "auto"
     """A torch device, or "auto": a GPU where there is one."""
 
@@ -165,7 +182,9 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What is written; paths are relative to the current working directory, "" writes nothing."""
 
     model: str = ""
+    """Model file."""
     metrics: str = ""
+    """JSON file with all measures."""
     report: str = ""
     """An HTML file: learning curves, quality, calibration, step errors, speed; see `write_report`."""
     test: str = ""

@@ -22,7 +22,9 @@ class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A data channel: its column and its unit."""
 
     name: str
+    """Column of the channel."""
     unit: str = ""
+    """Its unit, stored with the model."""
 
 
 class SegmentsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +37,7 @@ class SegmentsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     seconds: Seconds | None = None
+    """Length of the excerpts."""
     every: Seconds | None = None
     """Seconds between the starts; None: as `seconds`, one excerpt after the other."""
     file: str = ""
@@ -42,7 +45,9 @@ class SegmentsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     stream: str = "stream_id"
     """Columns of `file`: the recording's name, and the excerpt's start and end, timed as the samples are."""
     start: str = "t"
+    """Column of the excerpt's start."""
     end: str = "t_end"
+    """Column of the excerpt's end."""
 
     def check(self) -> None:
         """Raise ConfigError unless there is a rule or a file."""
@@ -62,6 +67,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     target: str | tuple[str, ...]
     """Column of the class, or column or columns of numbers to predict."""
     task: Task = "classification"
+    """What is learned: classes, or numbers."""
     target_at: Literal["auto", "stream", "window"] = "auto"
     """"stream": one value per stream, in all its rows that have one; it is the target of every window. "window": the
     last value known in each window. "auto": "stream" for classes and where `segments.file` has the targets, else
@@ -69,14 +75,19 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     horizon: NotNegative = 0.0
     """Seconds by which a window's target lies ahead of it: the last value known in (start + horizon, end + horizon]."""
     target_units: tuple[str, ...] = ()
+    """Units of a regression's targets, one for each."""
     stream: str = "stream_id"
     """Column of the stream's name; "" where each file is one stream."""
     time: str = "t"
+    """Column or field of the time."""
     time_unit: str = "s"
+    """Unit of times that are numbers; text and timestamps carry their own."""
     time_format: str = ""
+    """Format of times that are text where it is not ISO 8601, as of strptime."""
     time_zone: str = ""
+    """Zone of local times without an offset, such as Europe/Vienna."""
     time_ambiguous: Ambiguous = "error"
-    """How times are written; see `times.TimeForm`."""
+    """Which of two moments a local time stands for that occurs twice, when clocks go back; see `times.TimeForm`."""
     filters: tuple[Filter, ...] = ()
     """Rows to take: column, comparison and value, ``["site", "==", "A"]``, all of which must hold; as of `score`."""
     segments: SegmentsConfig | None = None
@@ -135,6 +146,7 @@ class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     group: str = ""
     """Column of what must not be divided; "": `column`; where there is neither, the recording."""
     validation: Share | Values = 0.15
+    """Values of column, or a share, of the streams that decide when to stop; [] = none."""
     test: Share | Values = 0.15
     """Of no use with `folds`."""
     folds: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -147,6 +159,7 @@ class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     embargo: NotNegative = 0.0
     """Seconds that are left out between two parts in time."""
     seed: int = 0
+    """Seed of the draw where shares or folds are given."""
 
     @property
     def listed(self) -> bool:

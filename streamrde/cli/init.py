@@ -1,0 +1,100 @@
+"""A configuration to begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamrde.errors import ConfigError
+
+# What has no default, by command: examples, to be changed first.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "train": {
+        "data.files": "recordings.parquet",
+        "data.channels": ["ax", "ay", "az"],
+        "data.target": "label",
+        "windows.seconds": 1.0,
+        "windows.n": 32,
+        "windows.norm": 1.0,
+        "gap.seconds": 60.0,
+        "output.model": "model.safetensors",
+        "output.report": "report.html",
+    },
+    "run": {
+        "model": "model.safetensors",
+        "source.url": "mqtt://127.0.0.1:1883",
+        "source.topic": "sensors/{stream}/imu",
+        "source.topics.topic": "sensors/{stream}/imu",
+        "source.files": "recordings.parquet",
+        "source.will.topic": "status/reader",
+        "sink.url": "mqtt://127.0.0.1:1883",
+        "sink.topic": "predictions/{stream}",
+        "sink.path": "predictions.parquet",
+        "sink.folder": "predictions",
+        "sink.will.topic": "status/writer",
+        "state.path": "state.sqlite",
+        "dead_letters.path": "dead.jsonl",
+        "dead_letters.url": "mqtt://127.0.0.1:1883",
+        "dead_letters.topic": "dead-letters",
+        "dead_letters.will.topic": "status/dead-letters",
+    },
+    "score": {"model": "model.safetensors", "files": "recordings.parquet", "out": "predictions.parquet"},
+}
+
+
+def init(
+    what: Annotated[str, typer.Argument(help="The command that will read the file: train, run or score.")] = "train",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default it is printed.")] = None,
+) -> None:
+    """Write a configuration with every key, what it means and its default.
+
+    Example: `streamrde init train --out train.toml`
+    """
+    from streamrde.disk import prepare_file, replace_file
+
+    text = text_of(what)
+    if out is None:
+        print(text, end="")
+        return
+    if out.exists():
+        raise ConfigError(f"--out {out}: the file exists; remove it or give another path")
+    prepare_file(out, "--out")
+    replace_file(out, text.encode())
+    print(f"written to {out}: change what is marked 'Must be given', then streamrde {what} {_use(what, out)}")
+
+
+def text_of(what: str) -> str:
+    """Return the configuration of a command.
+
+    Raises:
+        ConfigError: no such command reads one.
+    """
+    from streamrde.cli.template import template
+    from streamrde.nearest import did_you_mean, either
+
+    if what == "train":
+        from streamrde.models.training.config import TrainConfig
+
+        body = template(TrainConfig, EXAMPLES[what])
+    elif what == "run":
+        from streamrde.config import RunConfig
+
+        body = template(RunConfig, EXAMPLES[what])
+    elif what == "score":
+        from streamrde.scoring import Job
+
+        body = template(Job, EXAMPLES[what])
+    else:
+        raise ConfigError(f"init {what}: use {either(EXAMPLES)}{did_you_mean(what, EXAMPLES)}")
+    use = f"streamrde {what} {_use(what, Path('FILE'))}"
+    head = (
+        f"# Every key of a configuration for `{use}`, with its default.\n"
+        "# Keys may be left out; those in comments are off.\n\n"
+    )
+    return head + body
+
+
+def _use(what: str, path: Path) -> str:
+    return f"--config {path}" if what == "score" else str(path)
