@@ -63,6 +63,8 @@ def _accuracy(evaluation: dict[str, Any]) -> Table:
             table.add_row(name, form.format(value))
     if evaluation["unknown"]:
         table.add_row("windows without a class the model knows", f"{evaluation['unknown']:,}")
+    if evaluation["not_finite"]:
+        table.add_row("windows whose value is not finite", f"{evaluation['not_finite']:,}")
     return table
 
 

@@ -42,8 +42,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What of samples that come late or twice."""
     silence: Silence = Silence()
     """What of streams from which nothing comes."""
-    on_range: OnRange = "keep"
-    """A hidden state that is not finite, or out of the range it had in training: "keep" it, or "reset" it."""
+    on_range: OnRange = "mend"
+    """A hidden state that is not finite, or out of the range it had in training: "mend" begins one that is not finite
+    anew, "keep" keeps both, "reset" begins both anew."""
     step_error: bool = False
     """Estimate the solver's error in every window and put it on the prediction."""
     novelty: bool = False

@@ -64,7 +64,7 @@ class Board:
     def predicted(self, row: Mapping[str, Any]) -> None:
         """A prediction came back."""
         stream = self._streams[row["stream"]]
-        stream.label, stream.confidence = row["label"], max(row["value"])
+        stream.label, stream.confidence = row["label"] or "", max(row["value"])
         stream.windows, stream.reached = row["window"] + 1, row["t_end"]
         self.predictions += 1
         place = bisect_left(stream.sent, (row["t_end"],))

@@ -29,13 +29,13 @@ from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.norms import norm_limits
-from streamrde.windowing.policies import Adaptive, Every, Interpolation, WindowPolicy, Windows
+from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Adaptive, Every, Interpolation, WindowPolicy, Windows
 from streamrde.windowing.rows import Partition
 
 FORMAT = 4
 """1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
-the model was trained, notes, the distribution of its training windows, members. 4: statistics of the
-training streams, perceptrons and modules at the model's ends."""
+the model was trained, notes, the distribution of its training windows, members. 4: statistics of the training streams,
+how long a silence is filled with windows, perceptrons and modules at the model's ends."""
 _READABLE = (1, 2, 3, 4)
 _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
@@ -127,6 +127,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     interpolation: Interpolation = "linear"
     missing: Missing = Missing()
     gap: Gap | None = None
+    bridge: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOWS)] = BRIDGE
+    """Windows that a silence is filled with at most, where there is no `gap`; a longer one cuts the stream."""
     task: Task = "regression"
     labels: tuple[str, ...] = ()
     """Classes (classification) or names of the targets (regression), one per output; may be empty. A classification
@@ -164,7 +166,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def partition(self) -> Partition:
         """How the model makes windows of samples."""
         fills = tuple(channel.fill for channel in self.channels)
-        return Partition(fills, self.depth, self.windows, self.interpolation, self.missing, self.gap)
+        return Partition(
+            fills, self.depth, self.windows, self.interpolation, self.missing, self.gap, bridge=self.bridge
+        )
 
     @property
     def logsig_channels(self) -> int:
@@ -270,7 +274,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 # What may differ between two models of which one takes over the other's streams.
 _OF_NO_STATE = (
-    *("format", "field", "initial", "readout", "solver", "target_at", "horizon", "novelty", "statistics"),
+    *("format", "field", "initial", "readout", "solver", "target_at", "horizon", "novelty", "statistics", "bridge"),
     *("versions", "metrics", "training", "description", "notes"),
 )
 

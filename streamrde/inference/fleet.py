@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, header_differences
+from streamrde.inference.copies import restored, state_of
 from streamrde.inference.names import stream_column
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import Closed, prediction_schema
-from streamrde.inference.predictor import check_faults, check_samples, check_stepper_pickles
+from streamrde.inference.predictor import check_faults, check_samples, check_stepper_pickles, check_windows
+from streamrde.inference.slices import Slices
 from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
 from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
@@ -25,9 +27,6 @@ from streamrde.inference.unused import UNUSED, unused_rows
 from streamrde.times import as_time
 from streamrde.windowing.order import Order
 from streamrde.windowing.rows import Column
-
-_OWN = ("_time", "_unused", "_ended", "_ended_states", "_gone", "_archived")
-"""Attributes of a Fleet that neither its settings nor its streams' snapshots hold."""
 
 
 class Changes(NamedTuple):
@@ -55,9 +54,10 @@ class Fleet:
             None: it begins anew.
         stepper: what steps the model, e.g. a TorchStepper; None: the compiled one, or the one in NumPy.
         threads: how many to split the streams of large calls over; no prediction depends on it.
-        on_range: what to do with a hidden state that is not finite, or out of the range it had in training: ``"keep"``
-            it, or ``"reset"`` it to the initial state of the path where the next window begins. Its prediction is
-            flagged and counted either way (see `state_counts`).
+        on_range: what to do with a hidden state that is not finite, or out of the range it had in training. ``"mend"``
+            begins one that is not finite anew, as the initial state of the path where the next window begins, and keeps
+            the others; ``"keep"`` keeps both; ``"reset"`` begins both anew. The prediction is flagged and counted in
+            any case (see `state_counts`).
         step_error: estimate the solver's error in every window (thrice the solver's cost).
         novelty: tell of every window how far it lies outside of what the model was trained on, as a p-value (see
             inference.novelty), and watch each stream for drift (`state_counts`); for models that know their training.
@@ -79,7 +79,7 @@ class Fleet:
         archive: MutableMapping[str, bytes] | None = None,
         stepper: Stepper | None = None,
         threads: int = 1,
-        on_range: OnRange = "keep",
+        on_range: OnRange = "mend",
         step_error: bool = False,
         novelty: bool = False,
         features: Sequence[Feature] = (),
@@ -105,8 +105,6 @@ class Fleet:
             "restart_after": restart_after,
         }
         self._order = order
-        if archive is not None and on_range == "reset" and bundle.header.partition.resumes:
-            raise ParameterError("on_range='reset': not with an archive from which states go on; use 'keep'")
         self._serving = Serving(
             stepper=stepper,
             threads=threads,
@@ -127,33 +125,25 @@ class Fleet:
         self._ended, self._ended_states = Counts(), StateCounts()
         # Streams that ended since the last checkpoint.
         self._gone: set[str] = set()
+        # Streams that owe windows, in turn.
+        self._owing: dict[str, None] = {}
         self._archived: dict[str, bytes] = {}
         self.schema: pa.Schema = prediction_schema(bundle.header, features=self._features, novelty=novelty)
         """Schema of the record batches that come out."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         check_stepper_pickles(self._settings["stepper"], type(self).__name__)
-        return _restored, (type(self), self._table.bundle, self._settings, self._state())
+        return restored, (type(self), self._table.bundle, self._settings, state_of(self))
 
     def __copy__(self) -> Fleet:
-        return _restored(type(self), self._table.bundle, self._settings, self._state())
+        return restored(type(self), self._table.bundle, self._settings, state_of(self))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Fleet:
         # The bundle and a stepper hold no state of the streams: they are shared. An archive does.
         settings = self._settings | {"archive": copy.deepcopy(self._archive, memo)}
-        copied = _restored(type(self), self._table.bundle, settings, copy.deepcopy(self._state(), memo))
+        copied = restored(type(self), self._table.bundle, settings, copy.deepcopy(state_of(self), memo))
         memo[id(self)] = copied
         return copied
-
-    def _state(self) -> dict[str, Any]:
-        """All that `_restored` needs besides bundle and settings."""
-        live = self._find(None)
-        return {
-            "snapshots": self._snapshots(live),
-            "changed": self._table.changed[live],
-            "predecessors": set(self._table.predecessors),
-            "own": {name: copy.copy(getattr(self, name)) for name in _OWN},
-        }
 
     def __len__(self) -> int:
         return len(self._table.names)
@@ -234,7 +224,19 @@ class Fleet:
         """How many values were not plausible so far, by channel."""
         return {channel: self._troubles.implausible[channel] for channel in self.channels}
 
-    def push(self, streams: pa.Array | Sequence[str] | NDArray[Any], t: ArrayLike, x: ArrayLike) -> pa.RecordBatch:
+    @property
+    def owing(self) -> int:
+        """Streams that may owe windows since a `push` with a bound."""
+        return len(self._owing)
+
+    def push(
+        self,
+        streams: pa.Array | Sequence[str] | NDArray[Any],
+        t: ArrayLike,
+        x: ArrayLike,
+        *,
+        windows: int | None = None,
+    ) -> pa.RecordBatch:
         """Take rows of samples; a stream begins with its first row.
 
         Args:
@@ -242,6 +244,9 @@ class Fleet:
             t: times in seconds or as datetime64, (n,), ascending within each stream but for what `order` allows;
                 streams may be interleaved in any way.
             x: data channels without time, (n, channels), raw (unscaled); NaN = not observed.
+            windows: bound on the windows that the passing of time closes in this call, beyond four per row; None: no
+                bound. A stream that is stopped by it owes the others, to ``slices(...).owed()`` or to the next call
+                that is about it; its samples are taken and its predictions the same.
         Returns:
             a prediction per closed window (see `prediction_schema`), in the order of the rows that closed them.
         Raises:
@@ -252,18 +257,21 @@ class Fleet:
         names = stream_column(streams)
         if len(names) != len(times):
             raise ShapeError(f"streams has {len(names)} rows and t {len(times)}: give one stream per row")
+        bound = -1 if windows is None else check_windows(windows)
         slots, began = self._table.add(names)
         self._unused = None
         try:
             if self._archive is not None:
                 self._return(began, self._archive)
             taken = self._troubles.look(self._table.names, slots, times, samples, raises=self._faults == "error")
-            closed = self._table.push(slots, times, taken, faults=self._faults)
+            closed = self._table.push(slots, times, taken, faults=self._faults, windows=bound)
         except BaseException:
             self._troubles.forget(began)
             self._table.release(began)
             raise
         self._table.changed[slots] = True
+        if len(self._table.owing):
+            self._owing |= dict.fromkeys(self._names(self._table.owing))
         used = times
         if len(self._table.unused.row):
             rows, faults = self._table.unused
@@ -277,6 +285,10 @@ class Fleet:
         self._time = max(self._time, used.max(initial=-np.inf))
         return self._batch(closed)
 
+    def slices(self, *, windows: int) -> Slices:
+        """What is done to many streams at once, and what they owe, at most so many windows at a time."""
+        return Slices(self, windows)
+
     def _return(self, slots: Slots, archive: MutableMapping[str, bytes]) -> None:
         """Let streams that were archived go on."""
         for slot, name in zip(slots.tolist(), self._names(slots), strict=True):
@@ -288,9 +300,11 @@ class Fleet:
 
         Samples that lateness still allows for can come after that: nothing that they belong to closes.
         """
-        slots = self._find(streams)
+        return self._advance(as_time(t), self._find(streams), -1, -1)
+
+    def _advance(self, t: float, slots: Slots, windows: int, share: int) -> pa.RecordBatch:
         before = self._table.progress(slots)
-        closed = self._table.advance(slots, np.full(len(slots), as_time(t)))
+        closed = self._table.advance(slots, np.full(len(slots), t), windows, share)
         moved = (before != self._table.progress(slots)).any(axis=1)
         self._table.changed[slots[moved]] = True
         return self._batch(closed)
@@ -300,15 +314,18 @@ class Fleet:
 
         A stream that comes back begins anew. To let one pause and go on later, keep its snapshot.
         """
-        return self._end(self._find(streams), keep=False)
+        return self._end(self._find(streams), -1, -1, keep=False)
 
-    def _end(self, slots: Slots, *, keep: bool) -> pa.RecordBatch:
-        batch = self._batch(self._table.flush(slots))
+    def _end(self, slots: Slots, windows: int, share: int, *, keep: bool) -> pa.RecordBatch:
+        batch = self._batch(self._table.flush(slots, windows, share))
+        slots = slots[~np.isin(slots, self._table.owing)]
         self._ended += self._table.counts(slots)
         self._ended_states += self._table.state_counts(slots)
         self._table.forget_counts(slots)
         self._troubles.ended(self._table.names, slots)
         names = self._names(slots)
+        for name in names:
+            self._owing.pop(name, None)
         if keep and self._archive is not None:
             for slot, name in zip(slots.tolist(), names, strict=True):
                 self._archive[name] = self._archived[name] = self._table.snapshot(slot)
@@ -329,6 +346,7 @@ class Fleet:
         slots = self._find(streams)
         closed = self._table.restart(slots)
         self._table.changed[slots] = True
+        self._time = float(self._table.last(self._find(None)).max(initial=-np.inf))
         return self._batch(closed)
 
     def peek(self, streams: Iterable[str] | None = None, t: float | None = None) -> pa.RecordBatch:
@@ -349,6 +367,9 @@ class Fleet:
             idle: seconds; streams whose latest sample is longer ago are ended.
             now: the time it is; None: the fleet's `event_time`.
         """
+        return self._end(self._idle(idle, now), -1, -1, keep=True)
+
+    def _idle(self, idle: float, now: float | None) -> Slots:
         if not idle >= 0:
             raise ParameterError(f"idle={idle}: give a number of seconds, at least 0")
         time = self.event_time if now is None else as_time(now)
@@ -356,7 +377,7 @@ class Fleet:
         last = self._table.last(slots)
         # A stream whose time is to begin again has reached none.
         waits = (last == -np.inf) & self._table.started(slots)
-        return self._end(slots[(last < time - idle) & ~waits], keep=True)
+        return np.asarray(slots[(last < time - idle) & ~waits])
 
     def snapshot(self, streams: Iterable[str] | None = None) -> dict[str, bytes]:
         """The whole state of each stream (None: all), by name; Predictor.restore reads one too."""
@@ -384,6 +405,8 @@ class Fleet:
             if repeats:
                 self._table.rows[slot, Column.REFUSED] = -repeats
             self._time = max(self._time, values[Column.TOP])
+        # Whether they wait for windows or for observations shows when they are asked to go on.
+        self._owing |= dict.fromkeys(name for name, values in states.items() if values[Column.RIPE])
 
     def checkpoint(self) -> Changes:
         """What changed since the last call, or since the fleet was made.
@@ -459,14 +482,3 @@ class Fleet:
             features=self._features,
             novelty=self._serving.novelty,
         )
-
-
-def _restored(cls: type[Fleet], bundle: Bundle, settings: Mapping[str, Any], state: Mapping[str, Any]) -> Fleet:
-    """Make a copy of a fleet from its parts."""
-    fleet = cls(bundle, **settings)
-    fleet._table.predecessors = state["predecessors"]
-    fleet.restore(state["snapshots"])
-    fleet._table.changed[fleet._find(None)] = state["changed"]
-    for name, value in state["own"].items():
-        setattr(fleet, name, value)
-    return fleet

@@ -27,7 +27,8 @@ class Prediction:
         value: class probabilities or regression targets, (outputs,), in the model's dtype. A classification with one
             output has the probability of its second class.
         labels: names of the outputs; empty where the model has none.
-        label: the most probable class; None for regression, and for a model with several heads.
+        label: the most probable class; None for regression, for a model with several heads, and where a value is not
+            finite.
         flag: "out_of_range" where the state left the range it had in training, "not_finite" where it is not finite;
             None where it is as it should be.
         step_error: estimate of the solver's error in this window, relative to 1 + the state's size; None where it was
@@ -58,7 +59,7 @@ class HeadPrediction(NamedTuple):
     value: NDArray[np.floating]
     """Class probabilities or targets, (outputs of this head,)."""
     label: str | None
-    """The most probable class; None for regression."""
+    """The most probable class; None for regression, and where a value is not finite."""
 
 
 FLAGS = (None, "out_of_range", "not_finite")
@@ -106,7 +107,7 @@ class Closed(NamedTuple):
                 float(t_end),
                 value,
                 header.output_names,
-                labels[int(most_probable(value))] if labels else None,
+                _labels(labels, value[None])[0] if labels else None,
                 FLAGS[flag],
                 None if np.isnan(error) else float(error),
                 None if np.isnan(novelty) else float(novelty),
@@ -139,7 +140,7 @@ class Closed(NamedTuple):
         for head, own in _slices(header):
             labels = head.classes
             if labels:
-                columns.append(pa.array([labels[i] for i in most_probable(self.value[:, own])], pa.string()))
+                columns.append(pa.array(_labels(labels, self.value[:, own]), pa.string()))
         columns += [
             pa.array([FLAGS[flag] for flag in self.flag], pa.string()),
             pa.array(self.error, pa.float64(), from_pandas=True),
@@ -166,8 +167,15 @@ def _by_head(value: NDArray[np.floating], header: Header) -> dict[str, HeadPredi
     found = {}
     for head, own in _slices(header):
         labels, part = head.classes, value[own]
-        found[head.name] = HeadPrediction(part, labels[int(most_probable(part))] if labels else None)
+        found[head.name] = HeadPrediction(part, _labels(labels, part[None])[0] if labels else None)
     return found
+
+
+def _labels(labels: Sequence[str], value: NDArray[np.floating]) -> list[str | None]:
+    """The most probable class of each row, (n, outputs); None where a value is not finite."""
+    best = [labels[i] for i in most_probable(value).tolist()]
+    finite = np.isfinite(value).all(axis=1)
+    return best if finite.all() else [label if good else None for label, good in zip(best, finite, strict=True)]
 
 
 def most_probable(value: NDArray[np.floating]) -> NDArray[np.intp]:
@@ -184,11 +192,11 @@ def prediction_schema(
     """Columns of predictions.
 
     stream, window, t_start, t_end (seconds), value (one number per output); for a classification also label, and with
-    several heads label_NAME for each that classifies; then flag and step_error, null where there is nothing to say (see
-    Prediction); novelty, where it is asked for, null for windows that were cut short; the features asked for: state, in
-    the model's dtype, logsignature, float64, unscaled; and, of what is not committed, provisional. The metadata of the
-    field `value` name the outputs and their units, as JSON lists under "outputs" and "units", and the heads under
-    "heads".
+    several heads label_NAME for each that classifies, null where the value is not finite; then flag and step_error,
+    null where there is nothing to say (see Prediction); novelty, where it is asked for, null for windows that were cut
+    short; the features asked for: state, in the model's dtype, logsignature, float64, unscaled; and, of what is not
+    committed, provisional. The metadata of the field `value` name the outputs and their units, as JSON lists under
+    "outputs" and "units", and the heads under "heads".
     """
     dtype = pa.float32() if header.dtype == "float32" else pa.float64()
     metadata = {"outputs": msgspec.json.encode(header.output_names), "units": msgspec.json.encode(header.units)}
@@ -204,7 +212,7 @@ def prediction_schema(
     for head in header.parts:
         if head.task == "classification":
             name = f"label_{head.name}" if head.name else "label"
-            fields.append(pa.field(name, pa.string(), nullable=False))
+            fields.append(pa.field(name, pa.string()))
     fields += [pa.field("flag", pa.string()), pa.field("step_error", pa.float64())]
     if novelty:
         fields.append(pa.field("novelty", pa.float64()))

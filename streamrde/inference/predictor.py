@@ -44,7 +44,7 @@ class Predictor:
         faults: OnFault = "error",
         order: Order | None = None,
         stepper: Stepper | None = None,
-        on_range: OnRange = "keep",
+        on_range: OnRange = "mend",
         step_error: bool = False,
         novelty: bool = False,
         plausible: Plausible | None = None,
@@ -189,7 +189,7 @@ class Predictor:
         faults: OnFault = "error",
         order: Order | None = None,
         stepper: Stepper | None = None,
-        on_range: OnRange = "keep",
+        on_range: OnRange = "mend",
         step_error: bool = False,
         novelty: bool = False,
         plausible: Plausible | None = None,
@@ -252,6 +252,13 @@ def check_faults(faults: str) -> None:
     """Raise ParameterError unless `faults` is one that exists."""
     if faults not in ("error", "drop"):
         raise ParameterError(f"faults={faults!r}: use 'error' or 'drop'")
+
+
+def check_windows(windows: int) -> int:
+    """Return a bound on the windows of one call; raise ParameterError unless it is at least 1."""
+    if not windows >= 1:
+        raise ParameterError(f"windows={windows}: a call closes at least 1; give a whole number")
+    return int(windows)
 
 
 def check_samples(table: StreamTable, t: ArrayLike, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from streamrde.windowing.policies import Every
 
 Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
-OnRange: TypeAlias = Literal["keep", "reset"]
+OnRange: TypeAlias = Literal["mend", "keep", "reset"]
 Feature: TypeAlias = Literal["state", "logsignature"]
 """What can be told of a window besides its prediction: the hidden state after it, its log-signature (unscaled)."""
 
@@ -32,9 +32,10 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """A Stepper; None: the fastest there is for the model."""
     threads: int = 1
     """How many to split the streams of large calls over."""
-    on_range: OnRange = "keep"
-    """What to do with a state that is not finite, or out of the range it had in training: "keep" it, or "reset" it to
-    the initial state of the path where the next window begins."""
+    on_range: OnRange = "mend"
+    """What to do with a state that is not finite, or out of the range it had in training. "mend": begin one that is not
+    finite anew, as the initial state of the path where the next window begins, and keep the others; "keep" both;
+    "reset": begin both anew."""
     step_error: bool = False
     """Estimate the solver's error in every window, at thrice the solver's cost."""
     novelty: bool = False
@@ -45,8 +46,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """Late samples in a row with which a stream's time begins again, in a new segment; 0: never."""
 
     def __post_init__(self) -> None:
-        if self.on_range not in ("keep", "reset"):
-            raise ParameterError(f"on_range={self.on_range!r}: use 'keep' or 'reset'")
+        if self.on_range not in ("mend", "keep", "reset"):
+            raise ParameterError(f"on_range={self.on_range!r}: use 'mend', 'keep' or 'reset'")
         msgspec.structs.force_setattr(self, "threads", as_size("threads", self.threads))
         msgspec.structs.force_setattr(self, "restart_after", as_size("restart_after", self.restart_after, least=0))
         if set(self.features) - {"state", "logsignature"} or len(set(self.features)) < len(self.features):
@@ -66,6 +67,8 @@ class StateCounts(NamedTuple):
     """Their p-value was below 1 %; of what the model was trained on, one in a hundred is. With `novelty` only."""
     drifts: int = 0
     """With them the evidence was enough that the stream is not like those of training. With `novelty` only."""
+    cuts: int = 0
+    """Silences, not windows: so long that the stream was cut rather than its silence filled with windows."""
 
     def __add__(self, other: StateCounts) -> StateCounts:  # type: ignore[override]
         return StateCounts(*(a + b for a, b in zip(self, other, strict=True)))
@@ -95,13 +98,12 @@ class Stepped(NamedTuple):
 class States:
     """The columns of a stream's row that hold its state, from `start` on.
 
-        z | counts | base | mean | previous | drift
+        z | counts | mean | previous | drift
 
-    z: hidden state, (hidden,). counts: the first three of StateCounts. base: the path's value where the open window
-    begins, without time, (C - 1,). mean: of the states after each window, and their number, (hidden + 1,), only for
-    models with ``pooling="mean"``. previous: the last closed window's log-signature, (B,), only for models with
-    ``first_stage="previous"``. drift: the last two of StateCounts and the logarithm of the drift test's capital, only
-    where novelty is asked for.
+    z: hidden state, (hidden,). counts: the first three of StateCounts. mean: of the states after each window, and their
+    number, (hidden + 1,), only for models with ``pooling="mean"``. previous: the last closed window's log-signature,
+    (B,), NaN where the state was begun after it, only for models with ``first_stage="previous"``. drift: two of
+    StateCounts and the logarithm of the drift test's capital, only where novelty is asked for.
 
     Args:
         bundle: the model.
@@ -114,9 +116,7 @@ class States:
         self.header = header
         self.stepper: Stepper = serving.stepper or make_stepper(bundle, threads=serving.threads)
         self.estimates = serving.step_error or header.substeps == "auto"
-        self._resets = serving.on_range == "reset"
-        if self._resets and header.partition.carry:
-            raise ParameterError("on_range='reset': not with gap.state='carry', whose windows do not join; use 'keep'")
+        self._resets, self._mends = serving.on_range == "reset", serving.on_range != "keep"
         self._low, self._high = _allowed(bundle)
         self._hidden = header.hidden if "state" in serving.features else 0
         self._logsig = header.logsig_channels if "logsignature" in serving.features else 0
@@ -124,23 +124,20 @@ class States:
         sizes = [
             header.hidden,
             _COUNTED,
-            header.path_channels - 1,
             header.hidden + 1 if self._averages else 0,
             header.logsig_channels if self._carries else 0,
             drift.COLUMNS if serving.novelty else 0,
         ]
         stops = np.cumsum([start, *sizes])
-        self._z, self._counts, self._base, self._mean, self._previous, self.drift = (
-            slice(a, b) for a, b in pairwise(stops)
-        )
+        self._z, self._counts, self._mean, self._previous, self.drift = (slice(a, b) for a, b in pairwise(stops))
         self.stop = int(stops[-1])
         """The column after the last."""
+        self.after_counts = self._counts.stop
         self._novelty = novelty_of(bundle) if serving.novelty else None
 
     def begin(self, rows: Floats, slots: Slots, x: Floats) -> None:
         """Give streams whose path begins at x, (n, C - 1), without time, their initial states."""
         rows[slots, self._z] = self._initial(x)
-        rows[slots, self._base] = x
         rows[slots, self._mean] = 0.0
 
     def counts(self, rows: Floats, slots: Slots) -> StateCounts:
@@ -159,16 +156,18 @@ class States:
         slots: Slots,
         windows: NDArray[np.int64],
         logsigs: Floats,
+        last: Floats,
         cut_short: NDArray[np.bool_] | None = None,
     ) -> Stepped:
         """Step streams over closed windows, in order, and read out; a slot stands once per window.
 
         Args:
+            last: value of the data channels where each window ends, (n, channels).
             cut_short: windows that are shorter than their policy would have them, whose novelty is not judged.
         """
         # A lone window is told of as fast in turn.
         in_turn = self._resets or self._averages or len(slots) < 2
-        stepped = (self._step_and_judge if in_turn else self._step_then_judge)(rows, slots, windows, logsigs)
+        stepped = (self._step_and_judge if in_turn else self._step_then_judge)(rows, slots, windows, logsigs, last)
         if self._novelty is not None and len(slots):
             stepped.novelty[:] = self._novelty.p(logsigs)
             if cut_short is not None:
@@ -177,22 +176,25 @@ class States:
             drift.watch(rows, self.drift.start, slots, stepped.novelty, novel=NOVEL, alarm=alarm)
         return stepped
 
-    def _step_then_judge(self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> Stepped:
+    def _step_then_judge(
+        self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats, last: Floats
+    ) -> Stepped:
         """`step` where nothing but the state decides the next one: what is told of all windows is found at once."""
         stepped, before = self.nothing(len(slots)), _before(slots)
         previous = None
         if self._carries:
             previous = np.where(before[:, None] < 0, rows[slots, self._previous], logsigs[before])
-            previous = np.where(windows[:, None] > 0, previous, logsigs)
+            previous = np.where(_has_previous(windows, previous), previous, logsigs)
         rounds = list(_rounds(slots))
         z = self._states(rows, slots[rounds[0]])
         error = stepped.error if self.estimates else None
         z = step_in_rounds(self.stepper, z, logsigs, previous, rounds, before, error)
+        if self._mends and not np.isfinite(z).all():
+            return self._step_and_judge(rows, slots, windows, logsigs, last)
         # A slot's last window is written last, and stays.
         rows[slots, self._z] = z
         if self._carries:
             rows[slots, self._previous] = logsigs
-        np.add.at(rows[:, self._base], slots, logsigs[:, 1 : self.header.path_channels])
         flag = self._judge(z)
         for place, alarms in enumerate((flag == 1, flag == 2)):
             np.add.at(rows[:, self._counts.start + place], slots, alarms)
@@ -201,21 +203,23 @@ class States:
         stepped.state[:], stepped.logsignature[:] = z[:, : self._hidden], logsigs[:, : self._logsig]
         return stepped._replace(value=self.stepper.output(z), flag=flag)
 
-    def _step_and_judge(self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats) -> Stepped:
+    def _step_and_judge(
+        self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats, last: Floats
+    ) -> Stepped:
         """`step` where what is found of one window decides the next."""
-        stepped, channels = self.nothing(len(slots)), self.header.path_channels
+        stepped = self.nothing(len(slots))
         for places in _rounds(slots):
             of, own = slots[places], logsigs[places]
             z, previous = self._states(rows, of), None
             if self._carries:
-                previous = np.where(windows[places, None] > 0, rows[of, self._previous], own)
+                previous = rows[of, self._previous]
+                previous = np.where(_has_previous(windows[places], previous), previous, own)
                 rows[of, self._previous] = own
             if self.estimates:
                 z, stepped.error[places] = self.stepper.step_with_error(z, own, previous)
             else:
                 z = self.stepper.step(z, own, previous)
             rows[of, self._z] = z
-            rows[of, self._base] += own[:, 1:channels]
             if self._averages:
                 self._average(rows, of, z)
             stepped.value[places], flag = self._read_out(rows, of, z), self._judge(z)
@@ -223,20 +227,21 @@ class States:
             stepped.state[places] = z[:, : self._hidden]
             stepped.logsignature[places] = own[:, : self._logsig]
             if flag.any():
-                self._alarm(rows, of, flag)
+                self._alarm(rows, of, flag, last[places])
             if self.estimates:
                 rows[of, self._counts.start + 2] += ~(stepped.error[places] <= self.header.tolerance)
         return stepped
 
-    def _alarm(self, rows: Floats, slots: Slots, flag: NDArray[np.uint8]) -> None:
+    def _alarm(self, rows: Floats, slots: Slots, flag: NDArray[np.uint8], last: Floats) -> None:
         """Count states that are not as they should be, and begin them anew where that is asked for."""
         rows[slots, self._counts.start] += flag == 1
         rows[slots, self._counts.start + 1] += flag == 2
-        if self._resets:
-            flagged = slots[flag > 0]
-            base = rows[flagged, self._base]
-            base[:, len(self.header.channels) :] = 0.0  # what counts observations begins anew too
-            rows[flagged, self._z] = self._initial(base)
+        if self._mends:
+            flagged = flag > 0 if self._resets else flag == 2
+            base = np.zeros((int(flagged.sum()), self.header.path_channels - 1))
+            base[:, : last.shape[1]] = last[flagged]  # and what counts observations begins anew too
+            rows[slots[flagged], self._z] = self._initial(base)
+            rows[slots[flagged], self._previous] = np.nan
 
     def look(self, rows: Floats, slots: Slots) -> Stepped:
         """Outputs of streams as they stand."""
@@ -303,6 +308,11 @@ def novelty_of(bundle: Bundle) -> Novelty:
         )
     seconds = header.windows.seconds if isinstance(header.windows, Every) else 0.0
     return Novelty(bundle.tensors, header.novelty, channels=header.path_channels, depth=header.depth, seconds=seconds)
+
+
+def _has_previous(windows: NDArray[np.int64], previous: Floats) -> NDArray[np.bool_]:
+    """Which windows, (n, 1), follow one from which the same state comes."""
+    return np.asarray((windows > 0) & ~np.isnan(previous[:, 0]))[:, None]
 
 
 def _before(slots: Slots) -> Slots:

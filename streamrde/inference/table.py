@@ -57,6 +57,14 @@ class Counts(NamedTuple):
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
+class Cuts(NamedTuple):
+    """Streams that one call cut because of a silence."""
+
+    slot: Slots
+    silence: Floats
+    """How long it was, seconds."""
+
+
 class Unused(NamedTuple):
     """Rows of one push that were not used."""
 
@@ -104,6 +112,10 @@ class StreamTable:
         """Of the last push."""
         self.restarted: Slots = np.empty(0, np.intp)
         """Rows of the last push with which their stream's time began again."""
+        self.cuts = Cuts(np.empty(0, np.intp), np.empty(0))
+        """Of the last call."""
+        self.owing: Slots = np.empty(0, np.intp)
+        """Streams that the last call's bound on windows stopped, in order of slot."""
         self.predecessors: set[str] = set()
         """Fingerprints of models whose snapshots this one goes on with; see `Fleet.swap`."""
 
@@ -141,11 +153,12 @@ class StreamTable:
 
     def state_counts(self, slots: Slots) -> StateCounts:
         """Sum over streams of the windows that call for a look."""
-        return self.states.counts(self.rows, slots)
+        return self.states.counts(self.rows, slots)._replace(cuts=int(self.rows[slots, Column.CUTS].sum()))
 
     def forget_counts(self, slots: Slots) -> None:
         """Begin to count anew."""
         self.rows[slots, COUNTS] = 0
+        self.rows[slots, Column.CUTS] = 0
         self.states.forget_counts(self.rows, slots)
 
     def last(self, slots: Slots) -> Floats:
@@ -160,16 +173,17 @@ class StreamTable:
         """What changes in a stream's row when time alone passes, (slots, 2)."""
         return self.rows[slots[:, None], [[Column.WINDOW, Column.HELD]]]
 
-    def push(self, slots: Slots, t: Floats, x: Floats, *, faults: OnFault) -> Closed:
+    def push(self, slots: Slots, t: Floats, x: Floats, *, faults: OnFault, windows: int = -1) -> Closed:
         """Take samples in order of arrival; predictions come in the order of the rows that closed their windows.
 
         Args:
             slots, t, x: (rows,), (rows,), (rows, channels).
             faults: "error" raises at the first row that cannot be used and leaves the table as it was; "drop" counts
                 such rows and goes on.
+            windows: what time may close beyond a few windows per row, negative for any number; the rest is owed.
         """
         taken = self.loop.push(
-            self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop", self._threads
+            self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop", self._threads, windows
         )
         return self.told(taken, slots, t, x)
 
@@ -183,22 +197,40 @@ class StreamTable:
         self.unused = Unused(taken.unused[~restarted], taken.fault[~restarted])
         return self._tell(self._take(taken))
 
-    def advance(self, slots: Slots, t: Floats) -> Closed:
-        """Time t, (slots,), has come: close the windows that end by then, as far as lateness allows."""
-        return self._tell(self._take(Taken(*self.loop.advance(self.rows, slots, t))))
+    def advance(self, slots: Slots, t: Floats, windows: int = -1, share: int = -1) -> Closed:
+        """Time t, (slots,), has come: close the windows that end by then, as far as lateness allows.
 
-    def flush(self, slots: Slots) -> Closed:
+        Args:
+            windows, share: what all streams may close, and each of them; negative for any number. Those in `owing`
+                want to be called for again.
+        """
+        return self._tell(self._take(Taken(*self.loop.advance(self.rows, slots, t, windows, share))))
+
+    def go_on(self, slots: Slots, windows: int, share: int) -> Closed:
+        """Close windows that streams owe; `windows` and `share` as of `advance`."""
+        return self._tell(self._take(Taken(*self.loop.go_on(self.rows, slots, windows, share))))
+
+    def flush(self, slots: Slots, windows: int = -1, share: int = -1) -> Closed:
         """Close the open windows as the ends of their streams; a window in which nothing happened is none.
 
         Of a model that emits last, the one prediction of each stream, of all its windows.
+
+        Args:
+            windows, share: as of `advance`; a stream in `owing` has not ended.
         """
-        taken = Taken(*self.loop.flush(self.rows, slots))
-        closed = self._take(taken, None if self._fixed else _lasts(taken.slot))
-        return closed if self.header.emit == "every" else self._last(slots, closed)
+        closed = self._flush(slots, windows, share)
+        if self.header.emit == "every":
+            return closed
+        ended = slots[~np.isin(slots, self.owing)]
+        return self._last(ended, closed.take(np.flatnonzero(np.isin(closed.slot, ended))))
+
+    def _flush(self, slots: Slots, windows: int, share: int) -> Closed:
+        taken = Taken(*self.loop.flush(self.rows, slots, windows, share))
+        return self._take(taken, None if self._fixed else _lasts(taken.slot))
 
     def restart(self, slots: Slots) -> Closed:
         """End the streams' segments and forget the times they have reached, as after a gap of unknown length."""
-        closed = self._take(Taken(*self.loop.flush(self.rows, slots)))
+        closed = self._flush(slots, -1, -1)
         self.rows[slots, Column.REFUSED] = 0
         self.rows[slots[:, None], [[Column.ORDERED, Column.TOP]]] = -np.inf
         return self._tell(closed)
@@ -214,7 +246,7 @@ class StreamTable:
 
         Where t is the window's end under hold, this is the prediction that `advance` will commit, bit for bit.
         """
-        before = self.rows[slots]
+        before, cuts, owing = self.rows[slots], self.cuts, self.owing
         try:
             end, committed = before[:, Column.LAST].copy(), self.nothing()
             if t is not None and self.header.interpolation == "hold":
@@ -234,7 +266,7 @@ class StreamTable:
             found = Closed.join([closed, just_now, self._standing(rest)], self.nothing())
             return found.take(np.argsort(self._places(slots, found.slot), kind="stable"))
         finally:
-            self.rows[slots] = before
+            self.rows[slots], self.cuts, self.owing = before, cuts, owing
 
     def snapshot(self, slot: int) -> bytes:
         """The stream's row and held samples with a header that says what they belong to."""
@@ -252,6 +284,10 @@ class StreamTable:
         width = len(self._blank)
         # Of a later version it has too many values, which is said below.
         values = np.insert(values, min(header.columns, len(values)), np.zeros(max(len(Column) - header.columns, 0)))
+        if header.columns <= Column.CUTS:
+            # Rows of before had where the open window begins.
+            base = self.states.after_counts
+            values = np.delete(values, np.s_[base : base + self.header.path_channels - 1])
         held, ripe = values[[Column.HELD, Column.RIPE]] if len(values) > Column.RIPE else (-1, 0)
         values = self._with_drift(values, held)
         if len(values) != width + held * self._entry or not (0 <= ripe <= held and ripe == ripe // 1):
@@ -282,10 +318,11 @@ class StreamTable:
 
     def _take(self, taken: Taken, cut_short: NDArray[np.bool_] | None = None) -> Closed:
         """Begin the states and step the models of the windows that closed, some of them perhaps before their time."""
+        self.cuts, self.owing = Cuts(taken.cut, taken.silence), taken.owing
         if len(taken.began) and len(taken.slot) and (taken.begins > 1).any():
             return self._take_in_turn(taken, cut_short)
         self._begin(taken.began, taken.first)
-        stepped = self.states.step(self.rows, taken.slot, taken.since, taken.logsigs, cut_short)
+        stepped = self.states.step(self.rows, taken.slot, taken.since, taken.logsigs, taken.last, cut_short)
         return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
 
     def _take_in_turn(self, taken: Taken, cut_short: NDArray[np.bool_] | None) -> Closed:
@@ -302,7 +339,9 @@ class StreamTable:
             begin, step = of_beginning == now, of_window == now
             self._begin(taken.began[begin], taken.first[begin])
             cut = None if cut_short is None else cut_short[step]
-            part = self.states.step(self.rows, taken.slot[step], taken.since[step], taken.logsigs[step], cut)
+            part = self.states.step(
+                self.rows, taken.slot[step], taken.since[step], taken.logsigs[step], taken.last[step], cut
+            )
             stepped.put(step, part)
         return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
 

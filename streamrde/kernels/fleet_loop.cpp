@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "arrays.hpp"
@@ -130,11 +132,23 @@ struct Table {
     }
 };
 
+// In order of slot, each stream's silences in order of time.
+void sort_by_slot(Closed& closed) {
+    std::sort(closed.owing.begin(), closed.owing.end());
+    closed.owing.erase(std::unique(closed.owing.begin(), closed.owing.end()), closed.owing.end());
+    std::vector<std::pair<std::int64_t, double>> cuts(closed.cut.size());
+    for (std::size_t i = 0; i < cuts.size(); ++i) cuts[i] = {closed.cut[i], closed.silence[i]};
+    std::stable_sort(cuts.begin(), cuts.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (std::size_t i = 0; i < cuts.size(); ++i) std::tie(closed.cut[i], closed.silence[i]) = cuts[i];
+}
+
 // A tuple as in windowing/loop.py's Taken.
-PyObject* as_taken(const Closed& closed, const Loop& loop) {
+PyObject* as_taken(Closed& closed, const Loop& loop) {
+    sort_by_slot(closed);
     const auto size = [](const auto& column) { return static_cast<npy_intp>(column.size()); };
     const npy_intp begun = size(closed.began), windows = size(closed.slot), unused = size(closed.unused);
-    constexpr int count = 13;
+    const npy_intp cut = size(closed.cut);
+    constexpr int count = 17;
     PyObject* parts[count] = {
         array_from(closed.began.data(), NPY_INTP, begun, -1),
         array_from(closed.begins.data(), NPY_INT64, begun, -1),
@@ -149,6 +163,10 @@ PyObject* as_taken(const Closed& closed, const Loop& loop) {
         array_from(closed.row.data(), NPY_INTP, windows, -1),
         array_from(closed.unused.data(), NPY_INTP, unused, -1),
         array_from(closed.fault.data(), NPY_INT64, unused, -1),
+        array_from(closed.last.data(), NPY_DOUBLE, windows, loop.layout().channels),
+        array_from(closed.owing.data(), NPY_INTP, size(closed.owing), -1),
+        array_from(closed.cut.data(), NPY_INTP, cut, -1),
+        array_from(closed.silence.data(), NPY_DOUBLE, cut, -1),
     };
     PyObject* result = PyTuple_New(count);
     for (int i = 0; i < count; ++i) {
@@ -183,7 +201,15 @@ PyObject* without_gil(const Table& table, Work work) {
     return memory ? as_taken(closed, *table.loop) : PyErr_NoMemory();
 }
 
-// push(rows, slots, t, x, drop, threads = 1) -> a Taken's or a Refusal's tuple
+// A number of windows that a call may close: negative is any number. False where it is none.
+bool read_windows(PyObject* object, std::int64_t& windows) {
+    const long long given = PyLong_AsLongLong(object);
+    if (given == -1 && PyErr_Occurred()) return false;
+    windows = given < 0 ? unbounded : given;
+    return true;
+}
+
+// push(rows, slots, t, x, drop, threads = 1, windows = -1) -> a Taken's or a Refusal's tuple
 PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
     Table table;
     if (!table.read(object, arguments, std::min<Py_ssize_t>(given, 5), 5)) return nullptr;
@@ -197,18 +223,20 @@ PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t giv
     const int drop = PyObject_IsTrue(arguments[4]);
     const long threads = drop < 0 ? -1 : given > 5 ? PyLong_AsLong(arguments[5]) : 1;
     if (threads == -1 && PyErr_Occurred()) return nullptr;
+    std::int64_t windows = unbounded;
+    if (given > 6 && !read_windows(arguments[6], windows)) return nullptr;
     const auto* data = static_cast<const double*>(PyArray_DATA(x));
     Refusal refusal;
     PyObject* taken = without_gil(table, [&](Closed& closed) {
         if (!drop && table.loop->holds(table.rows, table.slot, table.count)) {
             // The first refusal in order of arrival shows only when the rows before it have been taken, in this order.
             std::vector<Loop::Saved> saved = table.loop->save(table.rows, table.slot, table.count);
-            refusal = table.loop->push(table.rows, table.slot, times, data, nullptr, table.count, false, closed);
+            refusal = table.loop->push(table.rows, table.slot, times, data, nullptr, table.count, false, windows, closed);
             if (refusal.fault != Fault::none) table.loop->put_back(table.rows, saved);
             return;
         }
         refusal = push_streams(*table.loop, {table.rows, table.slots_in_table, table.slot, times, data, table.count},
-                               drop != 0, static_cast<int>(threads), closed);
+                               drop != 0, static_cast<int>(threads), windows, closed);
     });
     if (!taken || refusal.fault == Fault::none) return taken;
     Py_DECREF(taken);
@@ -271,31 +299,63 @@ PyObject* loop_push_one(PyObject* object, PyObject* const* arguments, Py_ssize_t
     Refusal refusal;
     try {
         loop->reserve(static_cast<std::size_t>(PyArray_DIM(table, 0)));
-        refusal = loop->push(rows, &slot, &t, sample, nullptr, 1, drop, closed);
+        refusal = loop->push(rows, &slot, &t, sample, nullptr, 1, drop, unbounded, closed);
     } catch (const std::bad_alloc&) {
         return PyErr_NoMemory();
     }
     if (refusal.fault != Fault::none) return as_refusal(refusal);
-    if (closed.began.empty() && closed.slot.empty() && closed.unused.empty()) Py_RETURN_NONE;
+    if (closed.began.empty() && closed.slot.empty() && closed.unused.empty() && closed.cut.empty()) Py_RETURN_NONE;
     return as_taken(closed, *loop);
 }
 
-template <void (Loop::*method)(double*, const std::int64_t*, const double*, std::ptrdiff_t, Closed&)>
-PyObject* loop_with_times(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
+// How many windows a call may close, and how many of one stream: its last two arguments, unbounded where they are left out.
+struct Bounds {
+    std::int64_t windows = unbounded, share = unbounded;
+
+    bool read(PyObject* const* arguments, Py_ssize_t given, Py_ssize_t wanted) {
+        return given <= wanted ||
+               (given == wanted + 2 && read_windows(arguments[wanted], windows) && read_windows(arguments[wanted + 1], share));
+    }
+};
+
+// advance(rows, slots, t, windows = -1, share = -1)
+PyObject* loop_advance(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
+    Table table;
+    Bounds bounds;
+    if (!bounds.read(arguments, given, 3) || !table.read(object, arguments, given == 5 ? 3 : given, 3)) return nullptr;
+    const double* times = table.times(arguments[2]);
+    if (!times) return nullptr;
+    return without_gil(table, [&](Closed& closed) {
+        table.loop->advance(table.rows, table.slot, times, table.count, bounds.windows, bounds.share, closed);
+    });
+}
+
+// pass_time(rows, slots, t)
+PyObject* loop_pass_time(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
     Table table;
     if (!table.read(object, arguments, given, 3)) return nullptr;
     const double* times = table.times(arguments[2]);
     if (!times) return nullptr;
     return without_gil(
-        table, [&](Closed& closed) { (table.loop->*method)(table.rows, table.slot, times, table.count, closed); });
+        table, [&](Closed& closed) { table.loop->pass_time(table.rows, table.slot, times, table.count, closed); });
 }
 
-template <void (Loop::*method)(double*, const std::int64_t*, std::ptrdiff_t, Closed&)>
-PyObject* loop_of_slots(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
+// flush(rows, slots, windows = -1, share = -1), go_on(...)
+template <void (Loop::*method)(double*, const std::int64_t*, std::ptrdiff_t, std::int64_t, std::int64_t, Closed&)>
+PyObject* loop_in_shares(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
+    Table table;
+    Bounds bounds;
+    if (!bounds.read(arguments, given, 2) || !table.read(object, arguments, given == 4 ? 2 : given, 2)) return nullptr;
+    return without_gil(table, [&](Closed& closed) {
+        (table.loop->*method)(table.rows, table.slot, table.count, bounds.windows, bounds.share, closed);
+    });
+}
+
+// close(rows, slots)
+PyObject* loop_close(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
     Table table;
     if (!table.read(object, arguments, given, 2)) return nullptr;
-    return without_gil(table,
-                       [&](Closed& closed) { (table.loop->*method)(table.rows, table.slot, table.count, closed); });
+    return without_gil(table, [&](Closed& closed) { table.loop->close(table.rows, table.slot, table.count, closed); });
 }
 
 Loop* initialised(PyObject* object) {
@@ -375,10 +435,11 @@ PyObject* loop_limit(PyObject* object, PyObject* const* arguments, Py_ssize_t gi
 PyMethodDef loop_methods[] = {
     {"push", cast(loop_push), METH_FASTCALL, nullptr},
     {"push_one", cast(loop_push_one), METH_FASTCALL, nullptr},
-    {"advance", cast(loop_with_times<&Loop::advance>), METH_FASTCALL, nullptr},
-    {"pass_time", cast(loop_with_times<&Loop::pass_time>), METH_FASTCALL, nullptr},
-    {"flush", cast(loop_of_slots<&Loop::flush>), METH_FASTCALL, nullptr},
-    {"close", cast(loop_of_slots<&Loop::close>), METH_FASTCALL, nullptr},
+    {"advance", cast(loop_advance), METH_FASTCALL, nullptr},
+    {"pass_time", cast(loop_pass_time), METH_FASTCALL, nullptr},
+    {"flush", cast(loop_in_shares<&Loop::flush>), METH_FASTCALL, nullptr},
+    {"go_on", cast(loop_in_shares<&Loop::go_on>), METH_FASTCALL, nullptr},
+    {"close", cast(loop_close), METH_FASTCALL, nullptr},
     {"held", loop_held, METH_O, nullptr},
     {"hold", cast(loop_hold), METH_FASTCALL, nullptr},
     {"limit", cast(loop_limit), METH_FASTCALL, nullptr},

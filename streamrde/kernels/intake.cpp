@@ -220,12 +220,16 @@ void Loop::release(Stream& stream, Held& held, double time) {
 void Loop::end_intake(Stream& stream, Held& held) {
     while (held.waiting.size() > 0) pop(stream, held);
     complete(stream, held, true);
-    count(stream.row, held);
 }
 
 void Loop::restart(Stream& stream) {
     double* row = stream.row;
-    if (held_[stream.slot]) end_intake(stream, *held_[stream.slot]);
+    if (held_[stream.slot]) {
+        const std::int64_t own = stream.budget.own;
+        stream.budget.own = unbounded;  // what it owes belongs to the segment that ends
+        end_intake(stream, *held_[stream.slot]);
+        stream.budget.own = own;
+    }
     if (row[started] != 0 && row[paused] == 0) end(stream);
     row[paused] = 1;
     row[ordered] = row[top] = -std::numeric_limits<double>::infinity();
@@ -242,18 +246,16 @@ void Loop::settle(Stream& stream, double t, const double* x) {
     double* row = stream.row;
     const int channels = layout_.channels;
     const bool opens = row[started] == 0 && row[ordered] == -std::numeric_limits<double>::infinity();
-    const bool breaks = !opens && (row[paused] != 0 || t - row[ordered] > partition_.longest_gap);
+    const bool breaks = !opens && this->breaks(row, row[ordered], t);
     Held* own = held_[stream.slot].get();
-    if (breaks && own) {
-        complete(stream, *own, true);
-        count(row, *own);
-    }
+    if (breaks && own) complete(stream, *own, true);
+    const bool behind = own && own->pending.size() > 0;
     row[ordered] = t;
     double* data = stream.work;
     double* observed = data + channels;
     double* seen = row + layout_.seen;
-    const double* before = row + layout_.x;
-    const bool flags = layout_.counts || layout_.elapsed, reset = breaks && !(row[paused] != 0 ? partition_.resumes : partition_.carry);
+    const double* before = behind ? own->pending.at(own->pending.size() - 1) + 1 : row + layout_.x;
+    const bool flags = layout_.counts || layout_.elapsed, reset = breaks && !goes_on(row);
     bool open = false;
     for (int i = 0; i < channels; ++i) {
         const bool is_missing = std::isnan(x[i]);
@@ -268,18 +270,26 @@ void Loop::settle(Stream& stream, double t, const double* x) {
         }
         if (!partition_.hold && !is_missing) seen[i] = 1;
     }
-    if (!partition_.hold && (open || (own && own->pending.size() > 0))) {
+    if (open || behind) {
+        append(stream, t, data);
         Held& held = held_at(stream.slot);
-        double* entry = held.pending.insert(held.pending.size());
-        entry[0] = t;
-        std::memcpy(entry + 1, data, (layout_.entry() - 1) * sizeof(double));
-        for (int i = 0; i < channels; ++i)
-            if (!std::isnan(x[i])) fill_back(row, held.pending, i);
+        if (!partition_.hold && !breaks)
+            for (int i = 0; i < channels; ++i)
+                if (!std::isnan(x[i])) fill_back(row, held.pending, i);
         complete(stream, held, false);
-        count(row, held);
         return;
     }
-    walk(stream, t, data, observed, breaks);
+    if (walk(stream, t, data, observed)) return;
+    append(stream, t, data);
+    count(row, held_at(stream.slot));
+    stream.closed.owing.push_back(stream.slot);
+}
+
+void Loop::append(Stream& stream, double t, const double* data) {
+    Queue& pending = held_at(stream.slot).pending;
+    double* entry = pending.insert(pending.size());
+    entry[0] = t;
+    std::memcpy(entry + 1, data, (layout_.entry() - 1) * sizeof(double));
 }
 
 void Loop::fill_back(const double* row, Queue& pending, int channel) const {
@@ -303,22 +313,38 @@ void Loop::fill_back(const double* row, Queue& pending, int channel) const {
     }
 }
 
-void Loop::complete(Stream& stream, Held& held, bool all_of_them) {
+// Finds the values of samples that have waited for long enough: their channels have stood still.
+void Loop::resolve(const double* row, Queue& pending, bool all_of_them) const {
     const int channels = layout_.channels;
-    while (held.pending.size() > 0) {
-        double* entry = held.pending.at(0);
+    for (std::ptrdiff_t k = 0; k < pending.size(); ++k) {
+        double* entry = pending.at(k);
         bool unknown = false;
         for (int i = 1; i <= channels; ++i) unknown = unknown || std::isnan(entry[i]);
-        if (unknown) {
-            const double waited = stream.row[ordered] - entry[0];
-            if (!all_of_them && held.pending.size() <= partition_.wait_samples && !(waited > partition_.wait_seconds))
-                return;
-            for (int i = 0; i < channels; ++i)
-                if (std::isnan(entry[1 + i])) entry[1 + i] = stream.row[layout_.x + i];
-        }
-        walk(stream, entry[0], entry + 1, entry + 1 + channels, false);
-        held.pending.pop();
+        if (!unknown) continue;
+        const double waited = row[ordered] - entry[0];
+        if (!all_of_them && pending.size() - k <= partition_.wait_samples && !(waited > partition_.wait_seconds)) return;
+        const double* before = k > 0 ? pending.at(k - 1) + 1 : row + layout_.x;
+        for (int i = 0; i < channels; ++i)
+            if (std::isnan(entry[1 + i])) entry[1 + i] = before[i];
     }
+}
+
+void Loop::complete(Stream& stream, Held& held, bool all_of_them) {
+    const int channels = layout_.channels;
+    Queue& pending = held.pending;
+    if (!partition_.hold) resolve(stream.row, pending, all_of_them);
+    while (pending.size() > 0) {
+        const double* entry = pending.at(0);
+        bool unknown = false;
+        for (int i = 1; i <= channels; ++i) unknown = unknown || std::isnan(entry[i]);
+        if (unknown) break;
+        if (!walk(stream, entry[0], entry + 1, entry + 1 + channels)) {
+            stream.closed.owing.push_back(stream.slot);
+            break;
+        }
+        pending.pop();
+    }
+    count(stream.row, held);
 }
 
 void Loop::count(double* row, const Held& samples_held) {

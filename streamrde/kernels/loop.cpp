@@ -29,12 +29,14 @@ Loop::Scratch Loop::scratch() const {
 }
 
 Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, const double* x,
-                   const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, Closed& closed) {
+                   const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, std::int64_t windows, Closed& closed) {
     Scratch scratch = this->scratch();
+    const std::int64_t own = windows == unbounded ? unbounded : windows_of_a_row;
     std::ptrdiff_t stop = 0;  // where the stream's rows end
     for (std::ptrdiff_t k = 0; k < count; ++k) {
         std::ptrdiff_t i = indices ? indices[k] : k;
-        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
+        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run,
+                      {own, &windows}};
         if (indices) {
             if (k >= stop)
                 for (stop = k + 1; stop < count && slots[indices[stop]] == stream.slot;) ++stop;
@@ -75,78 +77,113 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
     return {};
 }
 
-void Loop::advance(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed) {
+template <typename Work>
+void Loop::share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
+                     std::int64_t share, Closed& closed, Work work) {
     Scratch scratch = this->scratch();
+    std::int64_t none = 0;
     for (std::ptrdiff_t i = 0; i < count; ++i) {
-        double* row = rows + slots[i] * layout_.width;
-        if (row[top] == -std::numeric_limits<double>::infinity() || row[paused] != 0) continue;
-        Stream stream{row, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
-        if (held_[slots[i]]) release(stream, *held_[slots[i]], t[i]);
-        if (order_.lateness_samples == 0) pass(stream, (row[top] > t[i] ? row[top] : t[i]) - order_.lateness);
+        const std::int64_t own = windows < share ? windows : share;
+        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run,
+                      {own, &none}};
+        if (own == 0 || !work(stream)) closed.owing.push_back(slots[i]);
+        if (windows != unbounded) windows -= own - stream.budget.own;
     }
     fold_run(scratch.run);
 }
 
-void Loop::flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed) {
-    Scratch scratch = this->scratch();
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-        double* row = rows + slots[i] * layout_.width;
-        Stream stream{row, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
-        if (held_[slots[i]]) end_intake(stream, *held_[slots[i]]);
+void Loop::advance(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, std::int64_t windows,
+                   std::int64_t share, Closed& closed) {
+    share_out(rows, slots, count, windows, share, closed, [&](Stream& stream) {
+        const double* row = stream.row;
+        const double time = t[stream.cause];
+        if (row[top] == -std::numeric_limits<double>::infinity() || row[paused] != 0) return true;
+        if (Held* own = held_[stream.slot].get()) {
+            release(stream, *own, time);
+            complete(stream, *own, false);
+            if (partition_.hold && own->pending.size() > 0) return false;
+        }
+        return order_.lateness_samples > 0 || pass(stream, (row[top] > time ? row[top] : time) - order_.lateness);
+    });
+}
+
+void Loop::flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows, std::int64_t share,
+                 Closed& closed) {
+    share_out(rows, slots, count, windows, share, closed, [&](Stream& stream) {
+        double* row = stream.row;
+        if (Held* own = held_[stream.slot].get()) {
+            end_intake(stream, *own);
+            if (own->pending.size() > 0) return false;
+        }
         if (row[started] != 0 && row[paused] == 0) {
             end(stream);
             row[paused] = 1;
         }
-    }
-    fold_run(scratch.run);
+        return true;
+    });
+}
+
+void Loop::go_on(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows, std::int64_t share,
+                 Closed& closed) {
+    share_out(rows, slots, count, windows, share, closed, [&](Stream& stream) {
+        if (Held* own = held_[stream.slot].get()) complete(stream, *own, false);  // which says that it owes
+        return true;
+    });
 }
 
 void Loop::pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed) {
-    Scratch scratch = this->scratch();
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
-        pass(stream, t[i]);
-    }
-    fold_run(scratch.run);
+    share_out(rows, slots, count, unbounded, unbounded, closed,
+              [&](Stream& stream) { return pass(stream, t[stream.cause]); });
 }
 
 void Loop::close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed) {
-    Scratch scratch = this->scratch();
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run};
+    share_out(rows, slots, count, unbounded, unbounded, closed, [&](Stream& stream) {
         end(stream);
-    }
-    fold_run(scratch.run);
+        return true;
+    });
 }
 
-void Loop::walk(Stream& stream, double t, const double* data, const double* observed, bool breaks) const {
+bool Loop::breaks(const double* row, double since, double t) const {
+    return row[paused] != 0 || t - since > partition_.longest_gap;
+}
+
+bool Loop::goes_on(const double* row) const { return row[paused] != 0 ? partition_.resumes : partition_.carry; }
+
+bool Loop::walk(Stream& stream, double t, const double* data, const double* observed) const {
     double* row = stream.row;
     if (row[started] == 0) {
         begin(stream, t, data, observed, true);
-    } else if (breaks) {
-        if (partition_.holds != 0 && row[paused] == 0) pass(stream, row[last] + partition_.holds);
-        end(stream);
-        begin(stream, t, data, observed, !(row[paused] != 0 ? partition_.resumes : partition_.carry));
-    } else {
-        extend(stream, t, data, observed);
+        return true;
     }
+    if (!breaks(row, row[last], t)) return extend(stream, t, data, observed);
+    if (partition_.holds != 0 && row[paused] == 0 && !pass(stream, row[last] + partition_.holds)) return false;
+    end(stream);
+    if (row[paused] == 0) {
+        row[cuts] += 1;
+        stream.closed.cut.push_back(stream.slot);
+        stream.closed.silence.push_back(t - row[last]);
+    }
+    begin(stream, t, data, observed, !goes_on(row));
+    return true;
 }
 
-void Loop::pass(Stream& stream, double t) const {
+bool Loop::pass(Stream& stream, double t) const {
     double* row = stream.row;
-    if (!partition_.hold || row[started] == 0 || row[paused] != 0) return;
+    if (!partition_.hold || row[started] == 0 || row[paused] != 0) return true;
     if (t - row[last] > partition_.longest_gap) t = row[last] + partition_.holds;
     double u = t - row[t0];
     find_edges(row, t, u, stream.edges);
     double* dx = stream.work + 2 * layout_.channels;
     for (const double at : stream.edges) {
+        if (!stream.budget.take()) return false;
         move(stream, at, dx);
-        close_window(stream, edge_time(row, at));
+        close_window(stream, edge_time(row, at), row + layout_.x);
     }
+    return true;
 }
 
 void Loop::end(Stream& stream) const {
-    if (stream.row[filled] != 0) close_window(stream, stream.row[last]);
+    if (stream.row[filled] != 0) close_window(stream, stream.row[last], stream.row + layout_.x);
 }
 
 void Loop::begin(Stream& stream, double t, const double* data, const double* observed, bool anew) const {
@@ -176,7 +213,7 @@ void Loop::begin(Stream& stream, double t, const double* data, const double* obs
     closed.first.insert(closed.first.end(), x, x + layout_.values());
 }
 
-void Loop::extend(Stream& stream, double t, const double* data, const double* observed) const {
+bool Loop::extend(Stream& stream, double t, const double* data, const double* observed) const {
     double* row = stream.row;
     const int channels = layout_.channels, values = layout_.values(), clocks = layout_.elapsed ? channels : 0;
     const int plain = values - clocks;
@@ -190,6 +227,7 @@ void Loop::extend(Stream& stream, double t, const double* data, const double* ob
     double u = t - row[t0];
     const bool on_edge = find_edges(row, t, u, edges);
     const double begins_at = row[cursor];
+    double reached = row[walked] > 0 ? row[walked] : begins_at;  // linear: where the next piece begins
     std::memcpy(next, data, channels * sizeof(double));
     if (layout_.counts)
         for (int i = 0; i < channels; ++i) next[channels + i] = x[channels + i] + observed[i];
@@ -199,8 +237,9 @@ void Loop::extend(Stream& stream, double t, const double* data, const double* ob
     const bool counts_pieces = partition_.policy != Policy::count;
     if (partition_.hold) {
         for (std::size_t j = 0; j < moves; ++j) {
+            if (j < edges.size() && !stream.budget.take()) return false;
             move(stream, j < edges.size() ? edges[j] : u, dx);
-            if (j < edges.size()) close_window(stream, edge_time(row, edges[j]));
+            if (j < edges.size()) close_window(stream, edge_time(row, edges[j]), x);
         }
         dx[0] = 0.0;
         for (int i = 0; i < plain; ++i) dx[1 + i] = next[i] - x[i];
@@ -208,44 +247,46 @@ void Loop::extend(Stream& stream, double t, const double* data, const double* ob
         fold(stream, dx);
         if (counts_pieces) row[filled] += 1;
     } else {
-        for (int i = 0; i < plain; ++i) {
-            left[i] = x[i];
-            right[i] = next[i];
+        for (int i = 0; i < values; ++i) {
+            left[i] = i < plain ? x[i] : begins_at - x[i];
+            right[i] = i < plain ? next[i] : u - next[i];
         }
-        for (int i = plain; i < values; ++i) {
-            left[i] = begins_at - x[i];
-            right[i] = u - next[i];
-        }
+        const auto straight = [&](int i, double to) {
+            const double from = i < plain ? x[i] : begins_at - x[i];
+            return from + (to - begins_at) / (u - begins_at) * (right[i] - from);
+        };
+        if (row[walked] > 0)
+            for (int i = 0; i < values; ++i) left[i] = straight(i, reached);
         for (std::size_t j = 0; j < moves; ++j) {
+            if (j < edges.size() && !stream.budget.take()) {
+                row[walked] = reached;
+                return false;
+            }
             const double to = j == moves - 1 ? u : edges[j];
-            dx[0] = to - row[cursor];
-            if (j == moves - 1) {
-                for (int i = 0; i < values; ++i) dx[1 + i] = right[i] - left[i];
-            } else {
-                const double fraction = (to - begins_at) / (u - begins_at);
-                for (int i = 0; i < values; ++i) {
-                    const double from = i < plain ? x[i] : begins_at - x[i];
-                    const double at = from + fraction * (right[i] - from);
-                    dx[1 + i] = at - left[i];
-                    left[i] = at;
-                }
+            dx[0] = to - reached;
+            for (int i = 0; i < values; ++i) {
+                const double at = j == moves - 1 ? right[i] : straight(i, to);
+                dx[1 + i] = at - left[i];
+                left[i] = at;
             }
             fold(stream, dx);
             if (counts_pieces) row[filled] += 1;
-            row[cursor] = to;
-            if (j < edges.size()) close_window(stream, edge_time(row, edges[j]));
+            reached = to;
+            if (j < edges.size()) close_window(stream, edge_time(row, edges[j]), left);
         }
+        row[walked] = 0;
     }
     row[last] = t;
     row[cursor] = u;
     std::memcpy(x, next, values * sizeof(double));
     if (partition_.policy == Policy::count) {
         row[filled] += 1;
-        if (row[filled] == static_cast<double>(partition_.n)) close_window(stream, t);
+        if (row[filled] == static_cast<double>(partition_.n)) close_window(stream, t, x);
     } else if (partition_.policy == Policy::adaptive) {
         if (partition_.hold || !on_edge) row[taken] += 1;
-        if (row[filled] != 0 && large(stream, dx + layout_.path() + 3 * values)) close_window(stream, t);
+        if (row[filled] != 0 && large(stream, dx + layout_.path() + 3 * values)) close_window(stream, t, x);
     }
+    return true;
 }
 
 // Everything about edges is as in windowing/edges.py, to the bit.
@@ -284,7 +325,7 @@ bool Loop::find_edges(const double* row, double t, double& u, std::vector<double
             u = at;
             return true;
         }
-        from = at;
+        from = (origin + at) - origin;  // as it is where the window is the open one
     }
     if (std::fabs(u - from) <= tolerance) u = from;
     return false;
@@ -334,7 +375,7 @@ bool Loop::large(Stream& stream, double* log) const {
     return false;
 }
 
-void Loop::close_window(Stream& stream, double end) const {
+void Loop::close_window(Stream& stream, double end, const double* values) const {
     double* row = stream.row;
     double* signature = row + layout_.signature;
     Closed& closed = stream.closed;
@@ -345,6 +386,7 @@ void Loop::close_window(Stream& stream, double end) const {
     closed.start.push_back(row[start]);
     closed.end.push_back(end);
     closed.row.push_back(stream.cause);
+    closed.last.insert(closed.last.end(), values, values + layout_.channels);
     closed.logsigs.resize(closed.logsigs.size() + words_.size());
     fold_run(stream.run);
     double* logsig = closed.logsigs.data() + closed.logsigs.size() - words_.size();

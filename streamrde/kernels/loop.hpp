@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -19,7 +20,7 @@ namespace streamrde {
 // First columns of a stream's row; see windowing/rows.py.
 enum Column {
     started, t0, last, cursor, window, filled, start, first, begun, begins, taken, ordered, top, paused, held, ripe,
-    samples, late, duplicate, rejected, merged, refused, columns
+    samples, late, duplicate, rejected, merged, refused, cuts, walked, columns
 };
 
 // Pieces that wait to be folded, at most; the kernels cut longer runs too.
@@ -82,10 +83,28 @@ struct Closed {
     std::vector<std::int64_t> began, begins, began_row;
     std::vector<double> first;
     std::vector<std::int64_t> slot, window, since, of;
-    std::vector<double> start, end, logsigs;
+    std::vector<double> start, end, logsigs, last;
     std::vector<std::int64_t> row;
     std::vector<std::int64_t> unused, fault;
+    std::vector<std::int64_t> owing, cut;
+    std::vector<double> silence;
 };
+
+// Windows that a call may still close because time passes: its own, then those of a store that others share.
+struct Budget {
+    std::int64_t own;
+    std::int64_t* shared;
+
+    bool take() {
+        std::int64_t& from = own > 0 ? own : *shared;
+        if (from <= 0) return false;
+        --from;
+        return true;
+    }
+};
+constexpr std::int64_t unbounded = std::numeric_limits<std::int64_t>::max();
+// Of a bounded call, what each row of samples may close without drawing on the others' store.
+constexpr std::int64_t windows_of_a_row = 4;
 
 // Samples in order of time, `width` numbers each.
 class Queue {
@@ -120,16 +139,23 @@ public:
 
     // Takes rows in order of arrival, or those at `indices` of them. One that cannot be used is counted in its stream's
     // row and skipped; without `drop` the first such is returned at once, and what came before it is done.
+    // Of the windows that time closes, each row closes some and all of them together `windows` more. A stream that has none
+    // left holds its samples, is one of `owing`, and goes on with `go_on`, or with whatever is next called on it.
     Refusal push(double* rows, const std::int64_t* slots, const double* t, const double* x,
-                 const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, Closed& closed);
+                 const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, std::int64_t windows, Closed& closed);
     // The same refusal without taking anything; only where no sample is held, which `holds` tells. Indices are in order of
     // stream.
     Refusal check(const double* rows, const std::int64_t* slots, const double* t, const double* x,
                   const std::ptrdiff_t* indices, std::ptrdiff_t count) const;
     bool holds(const double* rows, const std::int64_t* slots, std::ptrdiff_t count) const;
 
-    void advance(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed);
-    void flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed);
+    // These close at most `windows`, and `share` of one stream; of the streams in `owing` they are to be called again.
+    void advance(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, std::int64_t windows,
+                 std::int64_t share, Closed& closed);
+    void flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows, std::int64_t share,
+               Closed& closed);
+    void go_on(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows, std::int64_t share,
+               Closed& closed);
     void pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed);
     void close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed);
 
@@ -159,6 +185,7 @@ private:
         double* work;
         std::vector<double>& edges;
         Run& run;
+        Budget budget;
     };
     // Memory that one call uses over and over.
     struct Scratch {
@@ -187,23 +214,33 @@ private:
     void pop(Stream& stream, Held& held);
     void settle(Stream& stream, double t, const double* x);
     void fill_back(const double* row, Queue& pending, int channel) const;
+    void resolve(const double* row, Queue& pending, bool all_of_them) const;
     void complete(Stream& stream, Held& held, bool all_of_them);
+    void append(Stream& stream, double t, const double* data);
     static void count(double* row, const Held& held);
     Held& held_at(std::int64_t slot);
 
     // loop.cpp
-    void walk(Stream& stream, double t, const double* data, const double* observed, bool breaks) const;
+    // False where the budget ends before the sample is reached.
+    bool walk(Stream& stream, double t, const double* data, const double* observed) const;
     void begin(Stream& stream, double t, const double* data, const double* observed, bool anew) const;
-    void extend(Stream& stream, double t, const double* data, const double* observed) const;
+    bool extend(Stream& stream, double t, const double* data, const double* observed) const;
     void end(Stream& stream) const;
-    void pass(Stream& stream, double t) const;
+    bool pass(Stream& stream, double t) const;
+    bool breaks(const double* row, double since, double t) const;
+    bool goes_on(const double* row) const;
+    // Calls `work` on each stream with its share of the windows; those for which it answers false owe some.
+    template <typename Work>
+    void share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows, std::int64_t share,
+                   Closed& closed, Work work);
     bool find_edges(const double* row, double t, double& u, std::vector<double>& edges) const;
     double edge_time(const double* row, double at) const;
     void move(Stream& stream, double to, double* dx) const;
     bool large(Stream& stream, double* log) const;
     void fold(Stream& stream, const double* dx) const;
     void fold_run(Run& run) const;
-    void close_window(Stream& stream, double end) const;
+    // `values`: of the data channels where the window ends.
+    void close_window(Stream& stream, double end, const double* values) const;
     double edge_tolerance(double origin, double t) const;
     double anchor(double origin) const;
 

@@ -77,6 +77,7 @@ Closed join(const std::vector<Closed>& parts, const Loop& loop) {
               all.end.push_back(part.end[i]);
               all.row.push_back(part.row[i]);
               append_rows(all.logsigs, part.logsigs, i, loop.words());
+              append_rows(all.last, part.last, i, loop.layout().channels);
           });
     merge([](const Closed& part) -> const auto& { return part.unused; },
           [&](const Closed& part, std::ptrdiff_t i) {
@@ -89,12 +90,17 @@ Closed join(const std::vector<Closed>& parts, const Loop& loop) {
               all.begins.push_back(part.begins[i]);
               append_rows(all.first, part.first, i, loop.layout().values());
           });
+    for (const Closed& part : parts) {
+        all.owing.insert(all.owing.end(), part.owing.begin(), part.owing.end());
+        all.cut.insert(all.cut.end(), part.cut.begin(), part.cut.end());
+        all.silence.insert(all.silence.end(), part.silence.begin(), part.silence.end());
+    }
     return all;
 }
 
 }  // namespace
 
-Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, Closed& closed) {
+Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, std::int64_t windows, Closed& closed) {
     const Shares shares = share_out(rows, threads);
     const std::size_t count = shares.begin.size() - 1;
     const auto indices = [&](std::size_t part) { return shares.order.data() + shares.begin[part]; };
@@ -111,8 +117,9 @@ Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, Close
         if (earliest.fault != Fault::none) return earliest;
     }
     std::vector<Closed> parts(count);
+    if (windows != unbounded) windows /= static_cast<std::int64_t>(count);
     run_parts(count, [&](std::size_t part) {
-        loop.push(rows.table, rows.slots, rows.t, rows.x, indices(part), size(part), true, parts[part]);
+        loop.push(rows.table, rows.slots, rows.t, rows.x, indices(part), size(part), true, windows, parts[part]);
     });
     closed = join(parts, loop);
     return {};

@@ -19,6 +19,7 @@ struct Rows {
 // Loop::push, or without `drop` Loop::check before it. A stream's rows are taken one after the other, which lets its pieces
 // be folded as runs and its row stay in the cache; streams are split over threads. What comes of it, and its order, which
 // is that of the rows that caused it, depend on neither.
-Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, Closed& closed);
+// Each thread has its part of the `windows` that time may close.
+Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, std::int64_t windows, Closed& closed);
 
 }  // namespace streamrde

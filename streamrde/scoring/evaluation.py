@@ -32,7 +32,7 @@ class ClassificationEvaluation:
         head: of the model.
         outputs: where its outputs stand in `value`.
         truth: the one column that holds the class; it is compared with the model's labels as text. Windows whose class
-            the model does not know, or that have none, are counted apart.
+            the model does not know, or that have none, are counted apart, and so are those whose value is not finite.
     """
 
     def __init__(self, head: Head, outputs: slice, truth: tuple[str, ...]) -> None:
@@ -41,21 +41,24 @@ class ClassificationEvaluation:
         self.labels = head.classes
         self.confusion: NDArray[np.int64] = np.zeros((len(self.labels),) * 2, dtype=np.int64)
         """Windows by true class (rows) and predicted class (columns)."""
-        self.unknown = 0
+        self.unknown = self.not_finite = 0
         self._loss = 0.0
         self._at_end: dict[str, tuple[int, list[float]]] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take predictions with their truth."""
         places = pc.index_in(batch[self._column], pa.array(self.labels))
-        known = places.is_valid().to_numpy(zero_copy_only=False)
+        value = _values(batch)[:, self._outputs]
+        has_class, finite = places.is_valid().to_numpy(zero_copy_only=False), np.isfinite(value).all(axis=1)
+        known = has_class & finite
         true = places.fill_null(0).to_numpy()[known]
-        value = _values(batch)[known, self._outputs]
+        value = value[known]
         predicted = most_probable(value)
         if value.shape[1] == 1:
             value = np.concatenate([1 - value, value], axis=1)
         np.add.at(self.confusion, (true, predicted), 1)
-        self.unknown += int((~known).sum())
+        self.unknown += int((~has_class).sum())
+        self.not_finite += int((has_class & ~finite).sum())
         smallest = np.finfo(value.dtype).tiny
         self._loss -= float(np.log(np.maximum(value[np.arange(len(true)), true], smallest)).sum(dtype=np.float64))
         last = _last_rows(batch, known)
@@ -75,6 +78,7 @@ class ClassificationEvaluation:
         return {
             "windows": windows,
             "unknown": self.unknown,
+            "not_finite": self.not_finite,
             "accuracy": right / windows if windows else None,
             "majority": self.labels[int(self.confusion.sum(axis=1).argmax())] if windows else None,
             "majority_accuracy": float(self.confusion.sum(axis=1).max()) / windows if windows else None,

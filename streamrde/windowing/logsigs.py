@@ -32,7 +32,8 @@ def logsig_windows(
     """Log-signatures of the windows of one recorded path.
 
     The same windows and the same bits as pushing the samples through a Predictor and flushing it: the short last
-    window is included, and with hold a jump exactly on the last edge makes a last window of zero length.
+    window is included, and with hold a jump exactly on the last edge makes a last window of zero length. A silence is
+    always filled with windows here, where a model would cut the path after a long one (see `Gap`).
 
     Args:
         t: times in seconds or as datetime64, (L,), strictly ascending, finite. Any origin: unix times lose nothing.
@@ -82,6 +83,7 @@ def logsig_windows(
         interpolation,
         missing or Missing(),
         time=is_time,
+        bridge=MAX_WINDOWS,
     )
     if (jump := np.diff(times, prepend=times[0])).max() > partition.longest_gap:
         raise ParameterError(

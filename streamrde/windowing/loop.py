@@ -6,7 +6,9 @@ what runs the window policies that are not built in.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +51,14 @@ class Taken(NamedTuple):
     """Rows that were not used, (unused,), and those with which a stream's time began again."""
     fault: NDArray[np.int64]
     """Why, a `Fault` each, (unused,)."""
+    last: Floats
+    """Value of the data channels where each window ends, (windows, channels)."""
+    owing: Slots
+    """Streams that the call's bound on windows stopped, in order; see `ReferenceLoop.go_on`."""
+    cut: Slots
+    """Streams that were cut after a silence, in order, (cut,)."""
+    silence: Floats
+    """How long each silence was, seconds, (cut,)."""
 
 
 class Refusal(NamedTuple):
@@ -60,6 +70,10 @@ class Refusal(NamedTuple):
     bound: float
 
 
+WINDOWS_OF_A_ROW = 4
+"""Of a bounded call, what each row of samples may close because time passes without drawing on what all share."""
+
+
 class Held:
     """Samples that a stream holds, each one (time, data, observed flags), in order of time."""
 
@@ -67,13 +81,18 @@ class Held:
 
     def __init__(self) -> None:
         self.pending: list[Floats] = []
-        """In turn, waiting for a channel's next observation."""
+        """In turn, waiting for a channel's next observation, or for the windows before them to close."""
         self.waiting: list[Floats] = []
         """Not yet in turn."""
 
 
 class ReferenceLoop:
-    """Carries rows of samples through rows of state."""
+    """Carries rows of samples through rows of state.
+
+    How many windows a call closes because time passes can be bounded: `windows`, negative for no bound. A stream that
+    is stopped by it keeps its samples beside its row and stands among `owing`; it goes on with `go_on`, or with
+    whatever is next called on it, and its windows are the same to the bit.
+    """
 
     def __init__(self, layout: Layout, order: Order, restart_after: int = 0) -> None:
         self._layout = layout
@@ -82,7 +101,16 @@ class ReferenceLoop:
         self._settling = Settling(layout)
         self._held: dict[int, Held] = {}
 
-    def push(self, rows: Floats, slots: Slots, t: Floats, x: Floats, drop: bool, threads: int = 1) -> Taken | Refusal:
+    def push(
+        self,
+        rows: Floats,
+        slots: Slots,
+        t: Floats,
+        x: Floats,
+        drop: bool,
+        threads: int = 1,
+        windows: int = -1,
+    ) -> Taken | Refusal:
         """Take samples in order of arrival.
 
         Args:
@@ -90,13 +118,18 @@ class ReferenceLoop:
             slots, t, x: (n,), (n,), (n, channels).
             drop: count and skip rows that cannot be used; else the first is returned and nothing changes.
             threads: how many the compiled twin may split the streams over; the results are the same.
+            windows: what all rows together may close beyond `WINDOWS_OF_A_ROW` each.
         """
         walk = Walk(self._layout)
         before = None if drop else self._save(rows, slots)
         unused: list[tuple[int, int]] = []
         forgiven = self._ordering.order.duplicates != "error"
+        if windows >= 0:
+            walk.budget.shared = windows
         for i, (slot, time) in enumerate(zip(slots.tolist(), t.tolist(), strict=True)):
             walk.cause = i
+            if windows >= 0:
+                walk.budget.own = WINDOWS_OF_A_ROW
             row, held = rows[slot], self._held.setdefault(slot, Held())
             fault, column, bound = self._ordering.take(row, held.waiting, time, x[i], self._onto(walk, row, slot, held))
             self._count(row, held)
@@ -117,43 +150,87 @@ class ReferenceLoop:
                 unused.append((i, int(fault)))
         return self._taken(walk, unused)
 
-    def advance(self, rows: Floats, slots: Slots, t: Floats) -> Taken:
-        """Tell streams that time t, (n,), has come: pass on what lateness no longer holds, close what ends by then."""
-        walk, order = Walk(self._layout), self._ordering.order
-        for i, (slot, time) in enumerate(zip(slots.tolist(), t.tolist(), strict=True)):
-            walk.cause = i
-            row, held = rows[slot], self._held.setdefault(slot, Held())
+    def advance(self, rows: Floats, slots: Slots, t: Floats, windows: int = -1, share: int = -1) -> Taken:
+        """Tell streams that time t, (n,), has come: pass on what lateness no longer holds, close what ends by then.
+
+        Args:
+            windows, share: how many all of them may close, and each one. It is to be called again for those that owe.
+        """
+        order = self._ordering.order
+
+        def work(walk: Walk, row: Floats, slot: int, held: Held) -> bool:
+            time = float(t[walk.cause])
             if row[Column.TOP] == -np.inf or row[Column.PAUSED]:
-                continue
+                return True
             settle = self._onto(walk, row, slot, held)
             self._ordering.release(row, held.waiting, self._layout.partition.channels, settle, time)
-            self._count(row, held)
-            if not order.lateness_samples:
-                walk.pass_time(row, slot, max(row[Column.TOP], time) - order.lateness)
-        return self._taken(walk)
+            self._settling.complete(row, held.pending, partial(walk.take, row, slot))
+            if self._layout.partition.hold and held.pending:
+                return False
+            return bool(order.lateness_samples) or walk.pass_time(
+                row, slot, max(row[Column.TOP], time) - order.lateness
+            )
 
-    def flush(self, rows: Floats, slots: Slots) -> Taken:
-        """The streams ended: pass on what is held, close the last windows. What comes after that begins a segment."""
+        return self._share_out(rows, slots, windows, share, work)
+
+    def flush(self, rows: Floats, slots: Slots, windows: int = -1, share: int = -1) -> Taken:
+        """The streams ended: pass on what is held, close the last windows. What comes after that begins a segment.
+
+        Args:
+            windows, share: as of `advance`; those that owe have not ended.
+        """
+        return self._share_out(rows, slots, windows, share, self._end)
+
+    def go_on(self, rows: Floats, slots: Slots, windows: int = -1, share: int = -1) -> Taken:
+        """Close windows that streams owe.
+
+        Args:
+            windows, share: as of `advance`.
+        """
+
+        def work(walk: Walk, row: Floats, slot: int, held: Held) -> bool:
+            self._settling.complete(row, held.pending, partial(walk.take, row, slot))
+            return True
+
+        return self._share_out(rows, slots, windows, share, work)
+
+    def _share_out(
+        self, rows: Floats, slots: Slots, windows: int, share: int, work: Callable[[Walk, Floats, int, Held], bool]
+    ) -> Taken:
+        """Call `work` on each stream with its share of the windows; those for which it returns False owe some."""
         walk = Walk(self._layout)
-        for i, slot in enumerate(slots.tolist()):
-            walk.cause = i
-            self._end(walk, rows[slot], slot, self._held.setdefault(slot, Held()))
+        left, most = (np.inf if bound < 0 else bound for bound in (windows, share))
+        for walk.cause, slot in enumerate(slots.tolist()):
+            row, held = rows[slot], self._held.setdefault(slot, Held())
+            own = min(left, most)
+            walk.budget.own = own
+            if not own or not work(walk, row, slot, held):
+                walk.owing.append(slot)
+            if own < np.inf:
+                left -= own - walk.budget.own
+            self._count(row, held)
         return self._taken(walk)
 
-    def _end(self, walk: Walk, row: Floats, slot: int, held: Held) -> None:
+    def _end(self, walk: Walk, row: Floats, slot: int, held: Held) -> bool:
+        """End the stream's segment; False where it owes windows before that."""
         settle = self._onto(walk, row, slot, held)
         while held.waiting:
             entry = held.waiting.pop(0)
             settle(float(entry[0]), entry[1 : 1 + self._layout.partition.channels])
         self._settling.complete(row, held.pending, partial(walk.take, row, slot), all_of_them=True)
         self._count(row, held)
+        if held.pending:
+            return False
         if row[Column.STARTED] and not row[Column.PAUSED]:
             walk.end(row, slot)
             row[Column.PAUSED] = 1
+        return True
 
     def _restart(self, walk: Walk, row: Floats, slot: int, held: Held) -> None:
         """End the stream's segment and forget the times it has reached."""
+        own, walk.budget.own = walk.budget.own, np.inf  # what it owes belongs to the segment that ends
         self._end(walk, row, slot, held)
+        walk.budget.own = own
         row[Column.PAUSED] = 1
         row[[Column.ORDERED, Column.TOP]] = -np.inf
 
@@ -200,9 +277,12 @@ class ReferenceLoop:
 
     def _taken(self, walk: Walk, unused: list[tuple[int, int]] | None = None) -> Taken:
         partition = self._layout.partition
-        slot, window, since, begins, start, end, row = zip(*walk.closed, strict=True) if walk.closed else ((),) * 7
+        slot, window, since, begins, start, end, row, last = (
+            zip(*walk.closed, strict=True) if walk.closed else ((),) * 8
+        )
         began, begin, first = zip(*walk.began, strict=True) if walk.began else ((),) * 3
         rows, faults = zip(*unused, strict=True) if unused else ((), ())
+        cut, silence = zip(*sorted(walk.cut, key=itemgetter(0)), strict=True) if walk.cut else ((), ())
         return Taken(
             np.array(began, np.intp),
             np.array(begin, np.int64),
@@ -217,4 +297,8 @@ class ReferenceLoop:
             np.array(row, np.intp),
             np.array(rows, np.intp),
             np.array(faults, np.int64),
+            np.array(last, np.float64).reshape(-1, partition.channels),
+            np.unique(np.array(walk.owing, np.intp)),
+            np.array(cut, np.intp),
+            np.array(silence, np.float64),
         )

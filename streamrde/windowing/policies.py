@@ -18,8 +18,10 @@ from streamrde.windowing.norms import passes
 Interpolation: TypeAlias = Literal["linear", "hold"]
 
 MAX_WINDOWS = 100_000
-"""A stream that stands still for longer than so many windows is taken to have ended: a wrong time must not fill memory
-with empty windows."""
+"""No silence is filled with more windows than these, whatever a model says: a wrong time must not fill memory."""
+BRIDGE = 1000
+"""Windows that a silence is filled with at most, where a model has no gap and says nothing else: a longer one cuts the
+stream. It is more than any recipe of this project needs, and is worked off in a fraction of a second."""
 
 
 class OpenWindow(NamedTuple):

@@ -19,7 +19,7 @@ from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Ordering, Verdict
 from streamrde.windowing.policies import Count, Every
 from streamrde.windowing.rows import Column, Layout, Partition
-from streamrde.windowing.settling import Settling
+from streamrde.windowing.settling import Settling, breaks
 
 Floats = NDArray[np.float64]
 Logarithm = Callable[[Runs, int], Floats]
@@ -193,21 +193,22 @@ def _segments(stream: int, t: Floats, x: Floats, partition: Partition) -> list[_
     settling, row = Settling(layout), layout.blank.copy()
     pending: list[Floats] = []
     taken: list[NDArray[np.float64]] = []
-    breaks: list[int] = []
+    begins: list[int] = []
 
-    def emit(entry: Floats, begins: bool) -> None:
-        if begins or not taken:
-            breaks.append(len(taken))
+    def emit(entry: Floats) -> bool:
+        if not taken or breaks(row, row[Column.LAST], entry[0], partition):
+            begins.append(len(taken))
         row[layout.x][: partition.channels] = entry[1 : 1 + partition.channels]
         row[Column.LAST] = entry[0]
         taken.append(entry.copy())
+        return True
 
     for time, sample in zip(t.tolist(), x, strict=True):
         settling.settle(row, pending, time, sample, emit)
     settling.complete(row, pending, emit, all_of_them=True)
     entries = np.array(taken)
     segments: list[_Segment] = []
-    for begin, stop in zip(breaks, [*breaks[1:], len(entries)], strict=True):
+    for begin, stop in zip(begins, [*begins[1:], len(entries)], strict=True):
         anew = not segments or not partition.carry
         part = entries[begin:stop]
         data = part[:, 1 : 1 + partition.channels]

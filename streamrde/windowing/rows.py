@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streamrde.kernels import signature_channels
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
-from streamrde.windowing.policies import MAX_WINDOWS, Interpolation, Windows, window_length
+from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Interpolation, Windows, window_length
 
 
 class Column(IntEnum):
@@ -57,9 +57,10 @@ class Column(IntEnum):
     PAUSED = 13
     """1 where the next sample begins a segment, whatever its time."""
     HELD = 14
-    """Samples held beside the row: first those that wait for a channel's next observation, then those not in turn."""
+    """Samples held beside the row: first those in turn, which wait for a channel's next observation or for the windows
+    before them, then those not in turn."""
     RIPE = 15
-    """How many of them wait for an observation."""
+    """How many of them are in turn."""
     SAMPLES = 16
     LATE = 17
     DUPLICATE = 18
@@ -67,6 +68,10 @@ class Column(IntEnum):
     MERGED = 20
     REFUSED = 21
     """Rows in a row that were not used, up to the latest."""
+    CUTS = 22
+    """Silences after which the path was cut."""
+    WALKED = 23
+    """Time since T0 of the last edge on the way to the first held sample, walked in part so far (linear); else 0."""
 
 
 COUNTS = slice(Column.SAMPLES, Column.MERGED + 1)
@@ -85,6 +90,8 @@ class Partition(NamedTuple):
     gap: Gap | None = None
     time: bool = True
     """Whether time is channel 0 of the path."""
+    bridge: int = BRIDGE
+    """Windows that a silence is filled with at most, where there is no `gap`."""
 
     @property
     def channels(self) -> int:
@@ -109,8 +116,9 @@ class Partition(NamedTuple):
     @property
     def longest_gap(self) -> float:
         """Seconds between two samples beyond which the later one begins a segment."""
+        windows = min(MAX_WINDOWS, self.bridge) if self.gap is None else MAX_WINDOWS
         length = window_length(self.windows)
-        bound = MAX_WINDOWS * length if length else math.inf
+        bound = windows * length if length else math.inf
         return bound if self.gap is None else min(bound, self.gap.seconds)
 
     @property

@@ -11,11 +11,21 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from streamrde.windowing.rows import Column, Layout
+from streamrde.windowing.rows import Column, Layout, Partition
 
 Floats = NDArray[np.float64]
-Emit = Callable[[Floats, bool], None]
-"""Takes a complete sample (time, data, observed flags), (entry,), and whether it begins a segment."""
+Emit = Callable[[Floats], bool]
+"""Takes a complete sample (time, data, observed flags), (entry,); False where it has to wait."""
+
+
+def breaks(row: Floats, since: float, t: float, partition: Partition) -> bool:
+    """Return True where a sample at time t begins a segment, the one before it having come at time `since`."""
+    return bool(row[Column.PAUSED]) or bool(t - since > partition.longest_gap)
+
+
+def goes_on(row: Floats, partition: Partition) -> bool:
+    """Return True where the segment that a sample begins keeps the state and the last values."""
+    return partition.resumes if row[Column.PAUSED] else partition.carry
 
 
 class Settling:
@@ -32,10 +42,10 @@ class Settling:
         partition, layout, channels = self._partition, self._layout, len(x)
         ordered = row[Column.ORDERED]
         first = not row[Column.STARTED] and ordered == -math.inf
-        paused = bool(row[Column.PAUSED])
-        breaks = not first and (paused or bool(t - ordered > partition.longest_gap))
-        if breaks:
+        cut = not first and breaks(row, ordered, t, partition)
+        if cut:
             self.complete(row, pending, emit, all_of_them=True)
+        behind = bool(pending)
         row[Column.ORDERED] = t
         entry = np.zeros(layout.entry)
         entry[0] = t
@@ -45,24 +55,26 @@ class Settling:
         if partition.flags:
             entry[1 + channels :] = observed
         missing = np.flatnonzero(~observed)
-        last, seen = row[layout.x], row[layout.seen]
-        if breaks and not (partition.resumes if paused else partition.carry):
+        seen = row[layout.seen]
+        last = pending[-1][1 : 1 + channels] if behind else row[layout.x]
+        if cut and not goes_on(row, partition):
             seen[:] = 0
             data[missing] = np.array(partition.fills)[missing]
-        elif first or breaks or partition.hold:
+        elif first or cut or partition.hold:
             data[missing] = last[missing]
         else:
             unseen = missing[seen[missing] == 0]
             data[unseen] = last[unseen]
         if not partition.hold:
             seen[observed] = 1
-            if pending or np.isnan(data).any():
-                pending.append(entry)
+        if behind or np.isnan(data).any():
+            pending.append(entry)
+            if not (partition.hold or cut):
                 for channel in np.flatnonzero(observed):
                     self._fill_back(row, pending, int(channel))
-                self.complete(row, pending, emit)
-                return
-        emit(entry, breaks)
+            self.complete(row, pending, emit)
+        elif not emit(entry):
+            pending.append(entry)
 
     def _fill_back(self, row: Floats, pending: list[Floats], channel: int) -> None:
         """The last pending sample has observed a channel: the samples before it lie on the straight line to it."""
@@ -80,14 +92,21 @@ class Settling:
 
     def complete(self, row: Floats, pending: list[Floats], emit: Emit, *, all_of_them: bool = False) -> None:
         """Pass on the pending samples that are complete, or have waited for long enough."""
+        self._resolve(row, pending, all_of_them)
+        while pending and not np.isnan(pending[0][1 : 1 + self._partition.channels]).any():
+            if not emit(pending[0]):
+                return
+            pending.pop(0)
+
+    def _resolve(self, row: Floats, pending: list[Floats], all_of_them: bool) -> None:
+        """Find the values of samples that have waited for long enough: their channels have stood still."""
         missing, channels = self._partition.missing, self._partition.channels
-        while pending:
-            data = pending[0][1 : 1 + channels]
+        for k, entry in enumerate(pending):
+            data = entry[1 : 1 + channels]
             unknown = np.isnan(data)
             if unknown.any():
-                waited = row[Column.ORDERED] - pending[0][0]
-                if not (all_of_them or len(pending) > missing.wait_samples or waited > self._wait_seconds):
+                waited = row[Column.ORDERED] - entry[0]
+                if not (all_of_them or len(pending) - k > missing.wait_samples or waited > self._wait_seconds):
                     return
-                # The channel is taken to have stood still since the last sample on the path.
-                data[unknown] = row[self._layout.x][:channels][unknown]
-            emit(pending.pop(0), False)
+                before = pending[k - 1][1 : 1 + channels] if k else row[self._layout.x][:channels]
+                data[unknown] = before[unknown]

@@ -18,6 +18,7 @@ from streamrde.windowing.edges import edge, edge_time, edge_tolerance, locate
 from streamrde.windowing.folding import Folding
 from streamrde.windowing.policies import Count, Every, OpenWindow, window_length
 from streamrde.windowing.rows import Column, Layout
+from streamrde.windowing.settling import breaks, goes_on
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +33,8 @@ class Closing(NamedTuple):
     start: float
     end: float
     row: int
+    last: Floats
+    """Value of the data channels where it ends, (channels,)."""
 
 
 class Beginning(NamedTuple):
@@ -43,8 +46,25 @@ class Beginning(NamedTuple):
     """Value of the path's channels without time, (C - 1,)."""
 
 
+class Budget:
+    """The windows that a call may still close because time passes: its own, then those of a store that others share."""
+
+    def __init__(self, own: float = math.inf, shared: float = 0) -> None:
+        self.own, self.shared = own, shared
+
+    def take(self) -> bool:
+        """Take one; False where there is none left."""
+        if self.own > 0:
+            self.own -= 1
+        elif self.shared > 0:
+            self.shared -= 1
+        else:
+            return False
+        return True
+
+
 class Walk:
-    """Builds paths; what closes and what begins is appended to `closed` and `began`."""
+    """Builds paths; what closes, begins and is cut is appended to `closed`, `began` and `cut`."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -53,42 +73,59 @@ class Walk:
         self.folding = Folding(layout)
         self.closed: list[Closing] = []
         self.began: list[Beginning] = []
+        self.cut: list[tuple[int, float]] = []
+        """Streams that were cut, and the seconds for which each was silent."""
+        self.owing: list[int] = []
+        """Streams whose way to a sample ended with the budget."""
+        self.budget = Budget()
         self.cause = 0
         """Row of the samples handed in that is the reason for what happens."""
 
-    def take(self, row: Floats, slot: int, entry: Floats, breaks: bool) -> None:
-        """Extend a stream's path by a complete sample, or begin it."""
-        channels = self._partition.channels
+    def take(self, row: Floats, slot: int, entry: Floats) -> bool:
+        """Extend a stream's path by a complete sample, or begin it; False where the budget ends before the sample."""
+        partition, channels = self._partition, self._partition.channels
         t, data, observed = float(entry[0]), entry[1 : 1 + channels], entry[1 + channels :]
         if not row[Column.STARTED]:
             self._begin(row, slot, t, data, observed, anew=True)
-        elif breaks:
-            if self._partition.holds and not row[Column.PAUSED]:
-                self.pass_time(row, slot, row[Column.LAST] + self._partition.holds)
-            self.end(row, slot)
-            goes_on = self._partition.resumes if row[Column.PAUSED] else self._partition.carry
-            self._begin(row, slot, t, data, observed, anew=not goes_on)
+            return True
+        reached = True
+        if not breaks(row, row[Column.LAST], t, partition):
+            reached = self._extend(row, slot, t, data, observed)
         else:
-            self._extend(row, slot, t, data, observed)
+            if partition.holds and not row[Column.PAUSED]:
+                reached = self.pass_time(row, slot, row[Column.LAST] + partition.holds)
+            if reached:
+                self.end(row, slot)
+                if not row[Column.PAUSED]:
+                    row[Column.CUTS] += 1
+                    self.cut.append((slot, t - float(row[Column.LAST])))
+                self._begin(row, slot, t, data, observed, anew=not goes_on(row, partition))
+        if not reached:
+            self.owing.append(slot)
+        return reached
 
-    def pass_time(self, row: Floats, slot: int, t: float) -> None:
+    def pass_time(self, row: Floats, slot: int, t: float) -> bool:
         """Close the windows whose edges time t has reached although no sample came (hold only).
 
-        Path is built up to the last edge and no further, so the pieces do not depend on how often time is told.
+        Path is built up to the last edge and no further, so the pieces do not depend on how often time is told. False
+        where the budget ends before that.
         """
         if not self._partition.hold or not row[Column.STARTED] or row[Column.PAUSED]:
-            return
+            return True
         if t - row[Column.LAST] > self._partition.longest_gap:
             t = row[Column.LAST] + self._partition.holds
         edges, _, _ = self._edges(row, t, t - row[Column.T0])
         for at in edges:
+            if not self.budget.take():
+                return False
             self._move(row, slot, at)
-            self._close(row, slot, self._edge_time(row, at))
+            self._close(row, slot, self._edge_time(row, at), row[self._layout.x])
+        return True
 
     def end(self, row: Floats, slot: int) -> None:
         """Close the open window at the last sample; one in which nothing happened is none."""
         if row[Column.FILLED]:
-            self._close(row, slot, row[Column.LAST])
+            self._close(row, slot, row[Column.LAST], row[self._layout.x])
 
     def _begin(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats, *, anew: bool) -> None:
         partition, x = self._partition, row[self._layout.x]
@@ -110,7 +147,7 @@ class Walk:
             row[Column.BEGINS] += 1
             self.began.append(Beginning(slot, int(row[Column.BEGINS]), self._values(x, 0.0)))
 
-    def _extend(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats) -> None:
+    def _extend(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats) -> bool:
         partition, windows, x = self._partition, self._partition.windows, row[self._layout.x]
         edges, u, on_edge = self._edges(row, t, t - row[Column.T0])
         begins_at = row[Column.CURSOR]
@@ -125,34 +162,43 @@ class Walk:
         moves = len(edges) + (not on_edge)
         if partition.hold:
             for j in range(moves):
+                if j < len(edges) and not self.budget.take():
+                    return False
                 self._move(row, slot, edges[j] if j < len(edges) else u)
                 if j < len(edges):
-                    self._close(row, slot, self._edge_time(row, edges[j]))
+                    self._close(row, slot, self._edge_time(row, edges[j]), x)
             self._fold(row, slot, np.append(0.0, self._values(after, u) - self._values(x, u)))
         else:
             a, b = self._values(x, begins_at), self._values(after, u)
-            left = a
+            reached, left = begins_at, a
+            if row[Column.WALKED] > 0:
+                reached = row[Column.WALKED]
+                left = a + (reached - begins_at) / (u - begins_at) * (b - a)
             for j in range(moves):
+                if j < len(edges) and not self.budget.take():
+                    row[Column.WALKED] = reached
+                    return False
                 to = u if j == moves - 1 else edges[j]
                 right = b if j == moves - 1 else a + (to - begins_at) / (u - begins_at) * (b - a)
-                self._fold(row, slot, np.append(to - row[Column.CURSOR], right - left))
-                row[Column.CURSOR] = to
-                left = right
+                self._fold(row, slot, np.append(to - reached, right - left))
+                reached, left = to, right
                 if j < len(edges):
                     if j == moves - 1:
                         row[Column.TAKEN] += 1
-                    self._close(row, slot, self._edge_time(row, edges[j]))
+                    self._close(row, slot, self._edge_time(row, edges[j]), right)
+            row[Column.WALKED] = 0
         row[Column.LAST] = t
         row[Column.CURSOR] = u
         x[:] = after
         if isinstance(windows, Count):
             row[Column.FILLED] += 1
             if row[Column.FILLED] == windows.n:
-                self._close(row, slot, t)
+                self._close(row, slot, t, x)
         elif not isinstance(windows, Every):
             row[Column.TAKEN] += bool(partition.hold or not on_edge)
             if row[Column.FILLED] and windows.closes(self._open(row)):
-                self._close(row, slot, t)
+                self._close(row, slot, t, x)
+        return True
 
     def _edges(self, row: Floats, t: float, u: float) -> tuple[list[float], float, bool]:
         """Edges that close up to time t = T0 + u, since T0; u snapped to an edge; whether the last edge is u itself."""
@@ -173,7 +219,8 @@ class Walk:
             edges.append(at)
             if abs(u - at) <= tolerance:
                 return edges, at, True
-            window = window._replace(number=window.number + 1, start=at, now=at, samples=0)
+            start = float((t0 + at) - t0)  # as it is where the window is the open one
+            window = window._replace(number=window.number + 1, start=start, now=at, samples=0)
         if at < math.inf and abs(u - window.start) <= tolerance:
             u = window.start
         return edges, u, False
@@ -220,7 +267,8 @@ class Walk:
         if not isinstance(self._partition.windows, Count):
             row[Column.FILLED] += 1
 
-    def _close(self, row: Floats, slot: int, end: float) -> None:
+    def _close(self, row: Floats, slot: int, end: float, values: Floats) -> None:
+        """Close the open window, which ends where the path has these values."""
         self.folding.close(row, slot)
         window = int(row[Column.WINDOW])
         self.closed.append(
@@ -232,6 +280,7 @@ class Walk:
                 float(row[Column.START]),
                 float(end),
                 self.cause,
+                values[: self._partition.channels].copy(),
             )
         )
         row[Column.WINDOW] += 1

@@ -100,6 +100,9 @@ def test_a_snapshot_of_before_rows_said_how_many_columns_they_have_still_loads()
         t, x = make_recording(3, 30)
         fleet.push(["a"] * 20, t[:20], x[:20])
         values = fleet._table.read_snapshot(fleet.snapshot()["a"])[1]
+        # They had two columns, one per data channel, behind the state and its three counts that are no more.
+        place = fleet._table.states.after_counts
+        values = np.insert(values, place, [0.25, 0.5])
         old = snapshots.pack(Header("a", BUNDLE.fingerprint), np.delete(values, np.s_[21 : len(Column)]))
         again = sr.Fleet(BUNDLE, order=order, faults="drop")
         again.restore({"a": old})

@@ -40,7 +40,7 @@ def test_without_a_range_only_a_state_that_is_not_finite_is_flagged():
     bundle = grown(make_bundle(solver="euler"), 1e38)
     t, x = make_recording(1, 40)
     with np.errstate(all="ignore"):
-        predictions = sr.Predictor(bundle).push_many(t, x)
+        predictions = sr.Predictor(bundle, on_range="keep").push_many(t, x)
     assert {p.flag for p in predictions[3:]} == {"not_finite"}
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import streamrde as sr
 from streamrde import kernels
+from streamrde.windowing.loop import WINDOWS_OF_A_ROW, Taken
 from streamrde.windowing.ordering import Fault
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import COUNTS
@@ -224,3 +225,82 @@ def test_threads_change_nothing_on_hostile_rows(interpolation, drop):
             assert [np.asarray(a).tobytes() for a in result] == [np.asarray(a).tobytes() for a in results[0]]
         assert (len(results[0]) == 4) is not drop
     assert all(table.state() == tables[0].state() for table in tables)
+
+
+def in_slices(table, slots, t, x, windows):
+    """What a push gives that may close so many windows at a time, and what each call closed."""
+    call = table.loop.push(table.rows, slots, t, np.ascontiguousarray(x), True, 1, windows)
+    takens = [Taken(*call)]
+    while len(owing := takens[-1].owing):
+        takens.append(Taken(*table.loop.go_on(table.rows, owing, windows, max(1, windows // 2))))
+    return takens
+
+
+@given(partitions(), orders, seeds, st.integers(1, 9), st.sampled_from([1.0, 40.0, 3000.0]))
+def test_a_bound_on_the_windows_of_a_call_changes_none_of_them(partition, order, seed, windows, stretch):
+    partition = partition._replace(bridge=2000)
+    slots, t, x = make_hostile(seed, 40)
+    t = 10.0 + stretch * t  # long silences: many windows from one sample to the next
+    whole, sliced = Table(partition, order), Table(partition, order)
+    at_once, parts = [], []
+    for part in np.array_split(np.arange(len(t)), 3):
+        at_once.append(whole.push(slots[part], t[part], x[part]))
+        takens = in_slices(sliced, slots[part], t[part], x[part], windows)
+        closed_by_samples = len(part) * (1 + WINDOWS_OF_A_ROW) + 2 * len(part)
+        assert all(len(taken.slot) <= windows + closed_by_samples for taken in takens)
+        parts += takens
+        assert sliced.state() == whole.state()
+        now = np.full(3, np.nanmax(t[part]) - 2.0)
+        at_once.append(Taken(*whole.loop.advance(whole.rows, whole.slots, now)))
+        waiting = sliced.slots
+        while len(waiting):
+            parts.append(Taken(*sliced.loop.advance(sliced.rows, waiting, now[waiting], windows, 2)))
+            assert len(parts[-1].slot) <= windows + 2 * len(part)
+            waiting = parts[-1].owing
+        assert sliced.state() == whole.state()
+    at_once.append(whole.flush())
+    waiting = sliced.slots
+    while len(waiting):
+        parts.append(Taken(*sliced.loop.flush(sliced.rows, waiting, windows, 2)))
+        waiting = parts[-1].owing
+    assert sliced.state() == whole.state()
+    for slot in range(3):
+        assert windows_of(parts, slot) == windows_of(at_once, slot)
+        for name in ("cut", "began"):
+            count = [sum((getattr(taken, name) == slot).sum() for taken in takens) for takens in (parts, at_once)]
+            assert count[0] == count[1]
+
+
+@given(partitions(), orders, seeds, st.integers(1, 9), st.lists(st.integers(0, 50), max_size=4))
+def test_a_stream_that_owes_windows_takes_samples_and_snapshots_as_if_it_did_not(partition, order, seed, windows, cuts):
+    partition = partition._replace(bridge=2000)
+    slots, t, x = make_hostile(seed, 40)
+    t = 10.0 + 60.0 * t
+    whole, table = Table(partition, order), Table(partition, order)
+    at_once, parts = [whole.push(slots, t, x), whole.flush()], []
+    for part in np.split(np.arange(len(t)), sorted(cuts)):
+        call = table.loop.push(table.rows, slots[part], t[part], np.ascontiguousarray(x[part]), True, 1, windows)
+        parts.append(Taken(*call))
+        if len(parts[-1].owing):
+            parts.append(Taken(*table.loop.go_on(table.rows, parts[-1].owing, windows, windows)))
+        table = table.moved(partition, order)
+    parts.append(table.flush())
+    assert table.state() == whole.state()
+    for slot in range(3):
+        assert windows_of(parts, slot) == windows_of(at_once, slot)
+
+
+@pytest.mark.skipif(kernels.Loop is None, reason="there are no compiled kernels")
+@given(partitions(tuple(BUILT_IN)), orders, seeds, st.integers(1, 9))
+def test_the_compiled_loop_closes_and_owes_the_same_windows_as_the_reference(partition, order, seed, windows):
+    partition = partition._replace(bridge=2000)
+    slots, t, x = make_hostile(seed, 40)
+    t = 10.0 + 60.0 * t
+    compiled, reference = Table(partition, order), Table(partition, order, reference=True)
+    # Streams one after the other: the compiled loop takes rows in this order, and shares the bound out in it.
+    place = np.argsort(slots, kind="stable")
+    ours, theirs = (in_slices(table, slots[place], t[place], x[place], windows) for table in (compiled, reference))
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert [column.tobytes() for column in one] == [column.tobytes() for column in other]
+    assert compiled.state() == reference.state()

@@ -18,7 +18,7 @@ class _Prediction(msgspec.Struct, omit_defaults=True):
     t_end: float
     value: list[float | None]
     label: str | None = None
-    labels: dict[str, str] = {}
+    labels: dict[str, str | None] = {}
     flag: str | None = None
     step_error: float | None = None
     novelty: float | None = None
@@ -28,7 +28,8 @@ class _Prediction(msgspec.Struct, omit_defaults=True):
 def encode_prediction(row: Mapping[str, Any]) -> bytes:
     """One prediction as JSON: stream, window, t_start, t_end, value and, for a classification, label.
 
-    Where there is something to say, also labels (by head), flag, step_error, novelty, and provisional: true.
+    A value that is not finite is null, and has no label. Where there is something to say, also labels (by head), flag,
+    step_error, novelty, and provisional: true.
 
     Args:
         row: a row of the prediction record batch, as `RecordBatch.to_pylist` gives it.

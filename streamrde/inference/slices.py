@@ -1,0 +1,84 @@
+"""A fleet's work in slices: a bounded number of windows at a time, so that others have their turn in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamrde.inference.predictor import check_windows
+from streamrde.times import as_time
+from streamrde.windowing.rows import Column
+
+if TYPE_CHECKING:
+    from streamrde.inference.fleet import Fleet
+
+Work: TypeAlias = Callable[[NDArray[np.intp], int, int], pa.RecordBatch]
+"""Takes slots, and how many windows all of them and each one may close; those in the table's `owing` have more."""
+# Windows that a stream may close in its turn at least: with fewer, turns cost more than windows.
+_SHARE = 16
+
+
+class Slices:
+    """Does what a Fleet does to many streams, slice by slice; between two of them anything may happen to the fleet.
+
+    A slice closes at most `windows` windows, and the last ones of streams that end. The streams take turns, and the
+    predictions are the same. Samples that a stream holds for lateness are taken in one go, as they came.
+
+    Args:
+        fleet: the streams.
+        windows: at least 1.
+    """
+
+    def __init__(self, fleet: Fleet, windows: int) -> None:
+        self._fleet = fleet
+        self._windows = check_windows(windows)
+
+    def advance(self, t: float) -> Iterator[pa.RecordBatch]:
+        """As `Fleet.advance` of all streams."""
+        return self._of(self._fleet.streams, partial(self._fleet._advance, as_time(t)))
+
+    def evict(self, *, idle: float, now: float | None = None) -> Iterator[pa.RecordBatch]:
+        """As `Fleet.evict`."""
+        names = self._fleet._names(self._fleet._idle(idle, now))
+        return self._of(names, partial(self._fleet._end, keep=True))
+
+    def flush(self) -> Iterator[pa.RecordBatch]:
+        """As `Fleet.flush` of all streams."""
+        return self._of(self._fleet.streams, partial(self._fleet._end, keep=False))
+
+    def owed(self) -> Iterator[pa.RecordBatch]:
+        """Close the windows that streams owe since a `Fleet.push` with a bound, until none does."""
+        while names := list(self._fleet._owing):
+            # Few at a time, the first ones first: with more than these some would come away empty.
+            yield from self._of(names[: max(1, self._windows // _SHARE)], self._go_on, again=False)
+
+    @property
+    def held(self) -> int:
+        """Samples that wait for windows which their streams owe."""
+        fleet = self._fleet
+        slots = fleet._find([name for name in fleet._owing if name in fleet])
+        return int(fleet._table.rows[slots, Column.RIPE].sum())
+
+    def _go_on(self, slots: NDArray[np.intp], windows: int, share: int) -> pa.RecordBatch:
+        fleet = self._fleet
+        closed = fleet._table.go_on(slots, windows, share)
+        for name in fleet._names(slots):
+            fleet._owing.pop(name, None)
+        fleet._owing |= dict.fromkeys(fleet._names(fleet._table.owing))
+        fleet._table.changed[slots] = True
+        return fleet._batch(closed)
+
+    def _of(self, names: list[str], work: Work, *, again: bool = True) -> Iterator[pa.RecordBatch]:
+        fleet = self._fleet
+        while names:
+            some, names = names[: self._windows], names[self._windows :]
+            slots = fleet._find([name for name in some if name in fleet])
+            batch = work(slots, self._windows, max(_SHARE, self._windows // max(1, len(slots))))
+            if again:
+                names += fleet._names(fleet._table.owing)
+            yield batch
