@@ -72,12 +72,14 @@ class DataError(StreamRDEError, ValueError):
     Attributes:
         path: the file, or the pattern that matched none.
         column: the column at fault, or None.
+        row: the row at fault, from 0, where it is one row's fault alone, or None.
     """
 
-    def __init__(self, message: str, *, path: str, column: str | None = None) -> None:
+    def __init__(self, message: str, *, path: str, column: str | None = None, row: int | None = None) -> None:
         super().__init__(message)
         self.path = path
         self.column = column
+        self.row = row
 
 
 class PayloadError(StreamRDEError, ValueError):

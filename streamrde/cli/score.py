@@ -163,7 +163,7 @@ def score(
         try:
             summary = run_job(job, resume=resume, on_status=on_status)
         except DataError as error:
-            raise type(error)(f"{error}{_remedy(job, str(error))}", path=error.path, column=error.column) from None
+            raise DataError(f"{error}{_remedy(job, error)}", path=error.path, column=error.column) from None
     if json:
         print_json(summary.as_dict())
     else:
@@ -282,10 +282,11 @@ def _progress() -> Iterator[Callable[[Status], None]]:
         yield show
 
 
-def _remedy(job: Job, error: str) -> str:
-    if "faults='drop'" in error or "sample" in error:
+def _remedy(job: Job, error: DataError) -> str:
+    if error.row is not None and job.faults == "error":
         return "; --skip-faults counts and skips such rows"
-    return "; --on-error skip leaves such files out" if job.on_error == "stop" and "column" in error else ""
+    files = job.on_error == "stop" and error.path and Path(error.path).is_file()
+    return "; --on-error skip leaves such files out" if files else ""
 
 
 def _print(summary: Summary) -> None:
@@ -312,6 +313,8 @@ def _print(summary: Summary) -> None:
     faults = {name: count for name, count in summary.counts._asdict().items() if name != "samples" and count}
     if faults:
         print("skipped: " + ", ".join(f"{count:,} {name}" for name, count in faults.items()))
+    for reason, count in summary.dropped.items():
+        print(f"skipped: {count:,} row{'s' if count > 1 else ''}: {reason}")
     flags = {name.replace("_", " "): getattr(summary.state_counts, name) for name in ("out_of_range", "not_finite")}
     if any(flags.values()):
         print("states: " + ", ".join(f"{count:,} windows {name}" for name, count in flags.items() if count))

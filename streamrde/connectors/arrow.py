@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from streamrde.connectors.csv_dialect import explain_text, line_of
+from streamrde.connectors.csv_files import Kind, no_numbers, no_text, without_blanks
+from streamrde.connectors.file_errors import mapped_errors
 from streamrde.connectors.filters import Filter, check_filters, expression, select
 from streamrde.connectors.predictions import PredictionWriter
 from streamrde.connectors.record_batches import check_columns, read_batches, schema_of
@@ -21,6 +27,8 @@ from streamrde.times import NotATimeError, TimeForm
 
 __all__ = ["PredictionWriter", "SampleReader", "read"]
 
+Faults: TypeAlias = Literal["error", "drop"]
+
 # A column of row numbers while rows are filtered, so that an error can still say which row of the file it means.
 _ROW = "__row__"
 
@@ -30,6 +38,7 @@ def read(
     columns: Columns,
     *,
     extra: Sequence[str] = (),
+    extra_schema: pa.Schema | None = None,
     filters: Sequence[Filter] = (),
     batch_rows: int = 65536,
 ) -> Iterator[Samples]:
@@ -46,6 +55,7 @@ def read(
             unit, text, or numbers of `time_unit`; they become float64 seconds (see `to_seconds` for the precision).
             Streams may be strings, dictionary-encoded or not, or integers.
         extra: further columns to hand through as `Samples.extra`, with the types of the first file.
+        extra_schema: types of all the further columns, instead.
         filters: comparisons that all must hold for a row to be read, ``("site", "==", "A")``.
         batch_rows: rows in a batch, at most.
     Raises:
@@ -54,7 +64,8 @@ def read(
     """
     if batch_rows < 1:
         raise ParameterError(f"batch_rows={batch_rows}: a batch needs at least one row")
-    return _read(find_recordings(files), SampleReader(columns, extra=extra, filters=filters, batch_rows=batch_rows))
+    reader = SampleReader(columns, extra=extra, extra_schema=extra_schema, filters=filters, batch_rows=batch_rows)
+    return _read(find_recordings(files), reader)
 
 
 def _read(recordings: Sequence[Recording], reader: SampleReader) -> Iterator[Samples]:
@@ -72,6 +83,9 @@ class SampleReader:
         columns, extra, filters, batch_rows: see `read`.
         extra_schema: types of the extra columns; None = those of the first batch.
         conversion: brings the channels to the model's units.
+        faults: rows that cannot be used, "error", or "drop": they are counted and left out. These are rows without a
+            time or a stream, with text for a number and, in CSV, of another length than the header.
+        finite: an infinite value is an error too; else it is left to whoever takes the samples.
     """
 
     def __init__(
@@ -83,6 +97,8 @@ class SampleReader:
         filters: Sequence[Filter] = (),
         conversion: Conversion | None = None,
         batch_rows: int = 65536,
+        faults: Faults = "error",
+        finite: bool = False,
     ) -> None:
         check_filters(filters)
         self.columns = columns
@@ -92,10 +108,33 @@ class SampleReader:
         self._filters = tuple(filters)
         self._conversion = conversion
         self._batch_rows = batch_rows
-        self._texts = () if columns.stream is None else (columns.stream,)
+        self._drops = faults == "drop"
+        self._finite = finite
+        self.dropped: Counter[str] = Counter()
+        """Rows that were left out, by the reason."""
+        self.nameless: Counter[str] = Counter()
+        """Of these the rows of which no stream is known, for those who read a file more than once."""
+        self._texts: tuple[str, ...] = () if columns.stream is None else (columns.stream,)
         self._remedy = dict.fromkeys(self._texts, _NO_STREAM)
         filtered = (column for column, _, _ in filters)
         self.wanted = list(dict.fromkeys((*self._texts, columns.time, *columns.channels, *self.extra, *filtered)))
+        self._kinds = self._uses()
+
+    def _uses(self) -> dict[str, Kind]:
+        """How each column is used."""
+        kinds: dict[str, Kind] = dict.fromkeys(self._texts, "text")
+        kinds.setdefault(self.columns.time, "text" if self._form.reads_text else "time")
+        for channel in self.columns.channels:
+            kinds.setdefault(channel, "number")
+        for field in self._extra_schema or ():
+            kinds.setdefault(field.name, "number" if pa.types.is_floating(field.type) else "any")
+        for column, _, value in self._filters:
+            values = value if isinstance(value, tuple) else (value,)
+            if all(isinstance(one, str) for one in values):
+                kinds.setdefault(column, "label")
+            elif not any(isinstance(one, str | bool) for one in values):
+                kinds.setdefault(column, "number")
+        return kinds
 
     def read(
         self, recording: Recording, *, start: int = 0, stop: int | None = None, streams: Collection[str] | None = None
@@ -111,12 +150,11 @@ class SampleReader:
         batches = read_batches(
             recording,
             self.wanted,
-            texts=(*self._texts, self.columns.time) if self._form.reads_text else self._texts,
-            numbers=self.columns.channels,
+            texts=self._texts,
+            kinds=self._kinds,
             batch_rows=self._batch_rows,
-            remedy=dict.fromkeys(
-                self._texts, "set columns.stream to another one, or to none if each file is one stream; "
-            ),
+            remedy=self._remedy,
+            skipped=self.nameless if self._drops else None,
             start=start,
             stop=stop,
             where=self._pruning(recording) if self._filters else None,
@@ -127,6 +165,23 @@ class SampleReader:
             samples = self.convert(batch, file, first, recording.stream, wanted, recording.partitions)
             if samples is not None:
                 yield first + batch.num_rows, samples
+
+    def streams(
+        self, recording: Recording, *, batch_rows: int, dropped: Counter[str]
+    ) -> Iterator[tuple[NDArray[np.int64], pa.DictionaryArray]]:
+        """The streams' names alone, and the row of the file of each; those without a name are counted in `dropped`."""
+        column = self._texts[0]
+        file = SampleFile(str(recording.path))
+        batches = read_batches(
+            recording, [column], texts=[column], batch_rows=batch_rows, skipped=dropped if self._drops else None
+        )
+        for first, batch in batches:
+            file.rows = first
+            names, _ = self._named(batch, file, "", dropped)
+            numbers = file.numbers_of_rows
+            file.leave(None)
+            rows = np.arange(first, first + len(names)) if numbers is None else numbers
+            yield rows, names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
 
     def read_arrow(self, batches: pa.RecordBatchReader) -> Iterator[Samples]:
         """Samples of an Arrow stream, whoever made it.
@@ -155,8 +210,8 @@ class SampleReader:
         wanted = [name for name in self.wanted if name in schema.names or name not in recording.partitions]
         check_columns(path, schema.names, wanted, self._remedy)
         if suffix_of(recording.path) not in CSV:  # what is guessed from a first block is no type to rely on
-            fields = [schema.field(name) if name in wanted else pa.field(name, pa.string()) for name in self.wanted]
-            empty = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in fields], names=self.wanted)
+            types = [schema.field(name).type if name in wanted else pa.string() for name in self.wanted]
+            empty = pa.RecordBatch.from_arrays([_empty(kind) for kind in types], names=self.wanted)
             self.convert(empty, SampleFile(path), 0, recording.stream, None, recording.partitions)
         return schema
 
@@ -187,33 +242,67 @@ class SampleReader:
             batch = table.combine_chunks().to_batches()[0]
             file.numbers_of_rows = batch.column(_ROW).to_numpy()
         columns = self.columns
-        if columns.stream is None:
-            indices = pa.array(np.zeros(batch.num_rows, np.int32))
-            names = pa.DictionaryArray.from_arrays(indices, pa.array([stream]))
-        else:
-            names = file.streams(batch, columns.stream)
-            if wanted is not None:
-                own = _is_in(names, wanted)
-                if not own.any():
-                    return None
-                if not own.all():
-                    mask = pa.array(own)
-                    batch, names = batch.filter(mask), names.filter(mask)
-                    numbers = file.numbers_of_rows
-                    file.numbers_of_rows = np.flatnonzero(own) + first if numbers is None else numbers[own]
-        t = file.times(batch, columns.time, self._form)
+        names, batch = self._named(batch, file, stream, self.nameless)
+        if wanted is not None and columns.stream is not None:
+            own = _is_in(names, wanted)
+            if not own.any():
+                return file.leave(None)
+            if not own.all():
+                batch, names = file.keep(own, batch), names.filter(pa.array(own))
+        before = batch.num_rows
+        while True:
+            try:
+                t, x, others = self._values(batch, file)
+                break
+            except RowError as error:
+                batch, names = self._without(error, batch, names, file, self.dropped)
+        return file.leave(Samples(names, t, x, others) if batch.num_rows or not before else None)
+
+    def _named(
+        self, batch: pa.RecordBatch, file: SampleFile, stream: str, counts: Counter[str]
+    ) -> tuple[pa.Array, pa.RecordBatch]:
+        """The streams' names, and the rows that have one."""
+        while True:
+            try:
+                return self._names(batch, file, stream), batch
+            except RowError as error:
+                batch, _ = self._without(error, batch, None, file, counts)
+
+    def _names(self, batch: pa.RecordBatch, file: SampleFile, stream: str) -> pa.Array:
+        if self.columns.stream is None:
+            return pa.DictionaryArray.from_arrays(pa.array(np.zeros(batch.num_rows, np.int32)), pa.array([stream]))
+        with mapped_errors(file.path, self.columns.stream):
+            return file.streams(batch, self.columns.stream)
+
+    def _values(
+        self, batch: pa.RecordBatch, file: SampleFile
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], pa.RecordBatch | None]:
+        columns = self.columns
+        with mapped_errors(file.path, columns.time):
+            t = file.times(batch, columns.time, self._form)
         x = np.empty((batch.num_rows, len(columns.channels)))
         for i, channel in enumerate(columns.channels):
-            x[:, i] = file.numbers(batch, channel)
+            with mapped_errors(file.path, channel):
+                x[:, i] = file.numbers(batch, channel)
+            if self._finite and (infinite := np.isinf(x[:, i])).any():
+                raise file.error(channel, "the value is infinite; correct it or drop the row", infinite)
         if self._conversion is not None:
             x *= self._conversion.factor
             x += self._conversion.offset
-        others = None
-        if self.extra:
-            self._extra_schema = self._extra_schema or batch.select(self.extra).schema.remove_metadata()
-            others = file.others(batch, self._extra_schema)
-        file.numbers_of_rows = None
-        return Samples(names, t, x, others)
+        if not self.extra:
+            return t, x, None
+        self._extra_schema = self._extra_schema or batch.select(self.extra).schema.remove_metadata()
+        return t, x, file.others(batch, self._extra_schema)
+
+    def _without(
+        self, error: RowError, batch: pa.RecordBatch, names: pa.Array | None, file: SampleFile, counts: Counter[str]
+    ) -> tuple[pa.RecordBatch, pa.Array | None]:
+        """The batch and its names without the rows at fault, which are counted; raises the error if it is to be one."""
+        if not self._drops or not error.bad.any():
+            raise error
+        counts[error.reason] += int(error.bad.sum())
+        good = ~error.bad
+        return file.keep(good, batch), None if names is None else names.filter(pa.array(good))
 
     def _pruning(self, recording: Recording) -> pc.Expression | None:
         """The filters on columns of the file itself, for the statistics of its row groups."""
@@ -233,6 +322,26 @@ def _is_in(names: pa.Array, wanted: pa.Array) -> NDArray[np.bool_]:
     return found
 
 
+def _empty(kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):  # as polars' categories are, of a type that pyarrow makes no arrays of
+        return pa.DictionaryArray.from_arrays(pa.nulls(0, kind.index_type), pa.nulls(0, kind.value_type))
+    return pa.nulls(0, kind)
+
+
+class RowError(DataError):
+    """A recorded file's rows that cannot be used, and it is they alone.
+
+    Attributes:
+        reason: what is wrong with all of them, without a row or a value.
+        bad: marks them in their batch.
+    """
+
+    def __init__(self, message: str, *, path: str, column: str, row: int, reason: str, bad: NDArray[np.bool_]) -> None:
+        super().__init__(message, path=path, column=column, row=row)
+        self.reason = reason
+        self.bad = bad
+
+
 class SampleFile:
     """Conversions of one file's columns, and where it is when one fails."""
 
@@ -242,11 +351,41 @@ class SampleFile:
         """Row of the file where the batch begins."""
         self.numbers_of_rows: NDArray[np.int64] | None = None
         """Rows of the file that are left of the batch, where some were filtered out."""
+        self._is_csv = suffix_of(path) in CSV
 
-    def error(self, column: str, message: str, bad: pa.Array | NDArray[np.bool_] | None = None) -> DataError:
-        """A DataError at `column` and, where `bad` marks rows of the batch, at the first of these."""
-        row = "" if bad is None else f", row {self._row(int(np.argmax(np.asarray(bad))))} (the first is 0)"
-        return DataError(f"{self.path}: column {column!r}{row}: {message}", path=self.path, column=column)
+    def keep(self, own: NDArray[np.bool_], batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows of the batch that are marked."""
+        numbers = self.numbers_of_rows
+        self.numbers_of_rows = np.flatnonzero(own) + self.rows if numbers is None else numbers[own]
+        return batch.filter(pa.array(own))
+
+    def leave(self, samples: Samples | None) -> Samples | None:
+        """The same, after the batch is done with."""
+        self.numbers_of_rows = None
+        return samples
+
+    def error(
+        self, column: str, message: str, bad: pa.Array | NDArray[np.bool_] | None = None, *, text: str | None = None
+    ) -> DataError:
+        """A DataError at `column` and, where `bad` marks rows of the batch, at the first of these.
+
+        Args:
+            message: what is wrong, and after a semicolon the remedy.
+            bad: marks rows of the batch that cannot be used; None: the whole column cannot.
+            text: what was found in the first of them, in place of a number.
+        """
+        if bad is None:
+            return DataError(f"{self.path}: column {column!r}: {message}", path=self.path, column=column)
+        bad = np.asarray(bad)
+        row = self._row(int(np.argmax(bad)))
+        line = line_of(Path(self.path), row) if self._is_csv else None
+        where = f"row {row} (the first is 0)" + (f", line {line}" if line is not None else "")
+        found = "" if text is None else f"{text!r} "
+        reason = f"column {column!r}: " + (message.split(";")[0] if text is None else "a text that is not a number")
+        return RowError(
+            f"{self.path}: column {column!r}, {where}: {found}{message}",
+            path=self.path, column=column, row=row, reason=reason, bad=bad,
+        )  # fmt: skip
 
     def _row(self, place: int) -> int:
         return self.rows + place if self.numbers_of_rows is None else int(self.numbers_of_rows[place])
@@ -266,15 +405,38 @@ class SampleFile:
 
     def _strings(self, column: str, names: pa.Array) -> pa.Array:
         kind = names.type
+        if self._is_csv and pa.types.is_binary(kind):
+            return self._decoded(column, names)
         is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
         if not (is_text or pa.types.is_integer(kind)):
             raise self.error(column, f"a stream's name cannot be {kind}; store it as string or integer")
         return names.cast(pa.string())
 
+    def _as_numbers(self, column: str, values: pa.Array) -> pa.Array:
+        bad = no_numbers(values)
+        if bad.any():
+            text = values[int(np.argmax(bad))].as_py()
+            raise self.error(column, explain_text(text), bad, text=text)
+        return without_blanks(values).cast(pa.float64())
+
+    def _decoded(self, column: str, values: pa.Array) -> pa.Array:
+        bad = no_text(values)
+        if bad.any():
+            raise self.error(column, "the text is not UTF-8; save the file as UTF-8", bad)
+        return values.cast(pa.string())
+
     def times(self, batch: pa.RecordBatch, column: str, form: TimeForm) -> NDArray[np.float64]:
         times = _plain(batch.column(column))
+        if self._is_csv and pa.types.is_binary(times.type):
+            times = self._decoded(column, times)
+        if self._is_csv and pa.types.is_string(times.type):
+            times = without_blanks(times)
         if times.null_count:
             raise self.error(column, "the time is null; fill it in or drop the row", times.is_null())
+        if self._is_csv and pa.types.is_string(times.type) and not form.reads_text:
+            bad = no_numbers(times)
+            if 2 * bad.sum() < len(bad):  # a column of numbers that has a text
+                times = self._as_numbers(column, times)
         try:
             t = form.column(times)
         except NotATimeError as error:
@@ -288,21 +450,29 @@ class SampleFile:
         return t
 
     def numbers(self, batch: pa.RecordBatch, column: str) -> NDArray[np.floating]:
+        numbers: NDArray[np.float64]
         values = _plain(batch.column(column))
+        if self._is_csv and pa.types.is_binary(values.type):
+            values = self._decoded(column, values)
         kind = values.type
+        if self._is_csv and pa.types.is_string(kind):
+            numbers = self._as_numbers(column, values).to_numpy(zero_copy_only=False)
+            return numbers
         numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
         if not (numeric or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
             raise self.error(column, f"a channel cannot be {kind}; store numbers, or choose another column")
         if pa.types.is_floating(kind) and not values.null_count and not pa.types.is_float16(kind):
             plain: NDArray[np.floating] = values.to_numpy()  # the caller's array converts it
             return plain
-        numbers: NDArray[np.float64] = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return numbers
 
     def others(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         arrays = []
         for field in schema:
             values = batch.column(field.name)
+            if self._is_csv and pa.types.is_floating(field.type) and not pa.types.is_floating(values.type):
+                values = pa.array(self.numbers(batch, field.name), from_pandas=True)
             try:
                 arrays.append(values if values.type == field.type else values.cast(field.type))
             except pa.ArrowException:

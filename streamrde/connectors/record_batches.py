@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from streamrde.connectors.recordings import IPC, PARQUET, Recording, suffix_of
+from streamrde.connectors.csv_dialect import read_header
+from streamrde.connectors.csv_files import Kind, csv_batches, explain_missing
+from streamrde.connectors.file_errors import mapped_errors
+from streamrde.connectors.recordings import CSV, IPC, PARQUET, Recording, suffix_of
 from streamrde.errors import DataError
 
 _IPC_FILE_MAGIC = b"ARROW1"
@@ -28,12 +30,13 @@ def read_batches(
     columns: Sequence[str],
     *,
     texts: Sequence[str] = (),
-    numbers: Sequence[str] = (),
+    kinds: Mapping[str, Kind] | None = None,
     batch_rows: int = 65536,
     remedy: Mapping[str, str] | None = None,
     start: int = 0,
     stop: int | None = None,
     where: pc.Expression | None = None,
+    skipped: Counter[str] | None = None,
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The file's record batches with these columns, at most `batch_rows` rows each, and the row where each begins.
 
@@ -41,11 +44,12 @@ def read_batches(
 
     Args:
         columns: the columns asked for, each once; those that the file lacks may be among the recording's partitions.
-        texts: those that a CSV file holds as text, whatever they look like.
-        numbers: those that a CSV file holds as float64.
+        texts: those whose values repeat: names of streams.
+        kinds: how each is used; a CSV file says of no column what type it has. See `csv_batches`.
         remedy: what to do where a column is missing, by column.
         start, stop: rows of the file to read, [start, stop); None = to the end.
         where: row groups whose statistics exclude it may be passed over; the rows are the caller's to filter.
+        skipped: lines of a CSV file with another number of fields are skipped and counted here; None: an error.
     Raises:
         DataError: the file cannot be opened, is cut, has no rows, or lacks a column.
     """
@@ -60,14 +64,18 @@ def read_batches(
         elif suffix in IPC:
             batches = _ipc(file)
         else:
-            batches = _csv(file, texts, numbers)
+            columns_there = file.check(read_header(path).names)
+            uses: dict[str, Kind] = {}
+            for name in texts:
+                uses[name] = "text"
+            uses.update(kinds or {})
+            batches = csv_batches(path, columns_there, uses, skipped=skipped)
         rows = 0
         for first, batch in batches:
             if stop is not None and first >= stop:
                 return
             rows = first + batch.num_rows
-            # Offsets, indices and text come from the file: unchecked, a wrong one reads foreign memory.
-            batch.validate(full=True)
+            _validate(path, batch)
             if rows <= start:
                 continue
             skip = max(0, start - first)
@@ -82,8 +90,16 @@ def read_batches(
             raise DataError(f"{path}: has no rows; leave it out or record it again", path=str(path))
 
 
+def _validate(path: Path, batch: pa.RecordBatch) -> None:
+    """Offsets, indices and text come from the file: unchecked, a wrong one reads foreign memory."""
+    batch.validate()
+    for name, values in zip(batch.schema.names, batch.columns, strict=True):
+        with mapped_errors(path, name):
+            values.validate(full=True)
+
+
 def schema_of(recording: Recording) -> pa.Schema:
-    """Names and types of the file's columns; those of a CSV file are guessed from its first block.
+    """Names and types of the file's columns; those of a CSV file are all text.
 
     Raises:
         DataError: the file cannot be opened or is cut.
@@ -98,8 +114,7 @@ def schema_of(recording: Recording) -> pa.Schema:
         if suffix in IPC:
             with pa.OSFile(str(path)) as file, _open_ipc(file) as reader:
                 return reader.schema
-        with pa.csv.open_csv(path, read_options=pa.csv.ReadOptions(use_threads=False)) as probe:
-            return probe.schema
+        return pa.schema([pa.field(name, pa.string()) for name in read_header(path).names])
 
 
 def row_groups(path: Path) -> NDArray[np.int64]:
@@ -153,18 +168,6 @@ class _Columns:
         return pa.DictionaryArray.from_arrays(indices, pa.array([self._partitions[name]], pa.string()))
 
 
-@contextmanager
-def mapped_errors(path: Path) -> Iterator[None]:
-    """What pyarrow and the system raise about a file, as a DataError that names it."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file any more; run again without it", path=str(path)) from None
-    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
-        raise DataError(f"{path}: cannot be read ({reason}); copy it again or leave it out", path=str(path)) from None
-
-
 def check_columns(path: str, has: Sequence[str], columns: Sequence[str], remedy: Mapping[str, str]) -> None:
     """Raise DataError where one of the columns is not there, or twice; `path` is what the error names."""
     for column in columns:
@@ -174,6 +177,8 @@ def check_columns(path: str, has: Sequence[str], columns: Sequence[str], remedy:
             raise DataError(
                 f"{path}: {times} columns are called {column!r}; rename all but one", path=path, column=column
             )
+        if suffix_of(path) in CSV and (why := explain_missing(Path(path), columns)) is not None:
+            raise DataError(f"{path}: has no column {column!r}: {why}", path=path, column=column)
         shown = ", ".join(has[:40]) + (f", ... ({len(has)} columns)" if len(has) > 40 else "")
         close = difflib.get_close_matches(column, has, n=1) or [name for name in has if name.lower() == column.lower()]
         hint = f"did you mean {close[0]!r}? " if close else ""
@@ -246,44 +251,3 @@ def _open_ipc(
     is_file = handle.read(len(_IPC_FILE_MAGIC)) == _IPC_FILE_MAGIC
     handle.seek(0)
     return pa.ipc.open_file(handle, options=options) if is_file else pa.ipc.open_stream(handle, options=options)
-
-
-def _csv(file: _Columns, texts: Sequence[str], numbers: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    # The first block tells the names and what the other columns look like. One thread: errors then name the row.
-    read = pa.csv.ReadOptions(use_threads=False)
-    names: list[str] = []
-    try:
-        with pa.csv.open_csv(file.path, read_options=read) as probe:
-            schema = probe.schema
-        columns = file.check(names := schema.names)
-        types = {column: pa.string() for column in texts} | {column: pa.float64() for column in numbers}
-        for column in columns:
-            types.setdefault(column, _csv_type(schema.field(column).type))
-        convert = pa.csv.ConvertOptions(include_columns=columns, column_types=types)
-        first = 0
-        with pa.csv.open_csv(file.path, read_options=read, convert_options=convert) as reader:
-            for batch in reader:
-                yield first, batch
-                first += batch.num_rows
-    except pa.ArrowInvalid as error:
-        raise _csv_error(file.path, str(error).split("\n")[0], names) from None
-
-
-def _csv_type(inferred: pa.DataType) -> pa.DataType:
-    """The type for a whole column of which the first block looked like `inferred`."""
-    if pa.types.is_timestamp(inferred):
-        return pa.timestamp("ns", inferred.tz)
-    return pa.string() if pa.types.is_null(inferred) or pa.types.is_binary(inferred) else inferred
-
-
-def _csv_error(path: Path, reason: str, names: Sequence[str]) -> DataError:
-    column = None
-    if reason.startswith("In CSV column #"):
-        number, _, reason = reason.removeprefix("In CSV column #").partition(": ")
-        column = names[int(number)] if int(number) < len(names) else None
-    where = f"column {column!r}: " if column else ""
-    return DataError(
-        f"{path}: {where}{reason.rstrip(':')}; correct the line (row 1 is the header) or leave the file out",
-        path=str(path),
-        column=column,
-    )

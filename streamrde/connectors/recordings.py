@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
+from streamrde.connectors.file_errors import mapped_errors
 from streamrde.errors import DataError
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -51,7 +52,11 @@ def find_recordings(files: PathLike | Iterable[PathLike]) -> list[Recording]:
     entries = [files] if isinstance(files, str | os.PathLike) else list(files)
     if not entries:
         raise DataError("no files were given: give a file, a folder or a glob", path="")
-    paths = list(dict.fromkeys(path for entry in entries for path in _expand(os.fspath(entry))))
+    paths: list[Path] = []
+    for entry in entries:
+        with mapped_errors(os.fspath(entry)):
+            paths += _expand(os.fspath(entry))
+    paths = list(dict.fromkeys(paths))
     stems = Counter(_stem(path) for path in paths)
     root = os.path.commonpath([path.absolute().parent for path in paths])
     return [

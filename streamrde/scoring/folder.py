@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 import msgspec
 import pyarrow as pa
 
+from streamrde.connectors.file_errors import mapped_errors
 from streamrde.connectors.predictions import PredictionWriter
-from streamrde.connectors.record_batches import mapped_errors
 from streamrde.connectors.recordings import Recording
 from streamrde.disk import replace_file
 from streamrde.errors import ConfigError, DataError
@@ -78,6 +78,8 @@ class Plan(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
     skipped: dict[str, str] = {}
     """Files that cannot be used and are left out, and why; their pieces still stand in `parts`."""
+    dropped: dict[str, dict[str, int]] = {}
+    """Rows of each file of which no stream is known and that are left out, by the reason."""
 
     def part(self, number: int) -> Part:
         """A part without the files that are skipped; their streams end with the piece before, or else the next."""
@@ -129,6 +131,8 @@ class Progress(msgspec.Struct, frozen=True):
     sorted: bool = False
     seconds: dict[str, float] = {}
     """Time in reading, in the fleet and in writing; they overlap."""
+    dropped: dict[str, int] = {}
+    """Rows that could not be read and were left out, by the reason."""
 
 
 class Commit(msgspec.Struct, frozen=True):

@@ -166,4 +166,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             filters=self.filters,
             conversion=self.columns.conversion(header),
             batch_rows=self.batch_rows,
+            faults=self.faults,
+            finite=self.faults == "error",
         )

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from streamrde.connectors.file_errors import mapped_errors
 from streamrde.connectors.predictions import PredictionWriter
-from streamrde.connectors.record_batches import mapped_errors
 from streamrde.connectors.recordings import SUFFIXES
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
 from streamrde.scoring.folder import Commit, File, JobFolder, Plan, Progress
-from streamrde.scoring.plan import Part
+from streamrde.scoring.plan import Part, Piece
 from streamrde.scoring.read_ahead import WriteBehind, read_ahead
 from streamrde.scoring.scorer import Scorer
 
@@ -33,6 +34,8 @@ class _Step(NamedTuple):
     row: int
     """Row of the file where to go on after them."""
     samples: Samples | None
+    dropped: dict[str, int]
+    """Rows that were left out until then, by the reason."""
 
 
 class _OutOfOrderError(Exception):
@@ -102,11 +105,14 @@ class _PartWorker:
             keep=bool(job.state_out),
         )
         number, piece, row, rows, predictions = 0, 0, 0, 0, 0
+        self.reader.dropped.clear()
+        before: Counter[str] = Counter()
         if last is not None:
             at = last.progress
             number, piece, row = last.number + 1, at.piece, at.row
             rows, predictions = at.rows, at.predictions
             self.seconds |= at.seconds
+            before.update(at.dropped)
             scorer.restore(
                 *self.folder.live(self.number, last.number),
                 counts=Counts(*at.counts),
@@ -151,6 +157,7 @@ class _PartWorker:
                     done=done,
                     sorted=sort,
                     seconds=dict(self.seconds),
+                    dropped=dict(before + Counter(step.dropped)),
                 )
                 live, kept = None if done else scorer.snapshot(), scorer.kept
                 scorer.kept = {}
@@ -173,7 +180,7 @@ class _PartWorker:
         files = {self.plan.files[piece.file].path for piece in self.part.pieces}
         path = self.plan.files[self.part.pieces[step.piece].file].path if step.row or len(files) == 1 else ""
         begin = "" if not step.row else f", rows from {step.row - len(step.samples.t)}"  # type: ignore[union-attr]
-        return DataError(f"{path}{begin}: {error}", path=path)
+        return DataError(f"{path}{begin}: {error}", path=path, row=max(0, step.row - len(step.samples.t)))  # type: ignore[union-attr]
 
     def _commit(self, commit: tuple) -> None:  # type: ignore[type-arg]
         number, batches, schema, progress, live, kept = commit
@@ -206,9 +213,16 @@ class _PartWorker:
                 streams=streams if one.shared else None,
             )
             for after, batch in samples:
-                yield _Step(number, after, batch)
-            yield _Step(number, 0, None)
+                yield _Step(number, after, batch, self._dropped(one))
+            yield _Step(number, 0, None, self._dropped(one))
             row = 0
+
+    def _dropped(self, piece: Piece) -> dict[str, int]:
+        """The rows that are left out; those without a stream only where the scan has not seen them."""
+        if piece.stop < 0:
+            self.reader.dropped.update(self.reader.nameless)
+        self.reader.nameless.clear()
+        return dict(self.reader.dropped)
 
     def _sorted(self, steps: Iterator[_Step]) -> Iterator[_Step]:
         last = len(self.part.pieces) - 1
@@ -216,5 +230,5 @@ class _PartWorker:
         for batch in sort_by_time(
             samples, folder=self.folder.path, memory=self.plan.job.sort_memory, batch_rows=self.plan.job.batch_rows
         ):
-            yield _Step(last, 0, batch)
-        yield _Step(last, 0, None)
+            yield _Step(last, 0, batch, dict(self.reader.dropped))
+        yield _Step(last, 0, None, dict(self.reader.dropped))

@@ -12,8 +12,8 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrde.connectors.file_errors import mapped_errors
 from streamrde.connectors.predictions import PredictionWriter
-from streamrde.connectors.record_batches import mapped_errors
 from streamrde.connectors.recordings import find_recordings
 from streamrde.errors import ConfigError, DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
@@ -117,7 +117,8 @@ class _Run:
             raise DataError(
                 "no file can be used: " + "; ".join(skipped.values()), path=", ".join(map(str, self.job.patterns))
             )
-        plan = Plan(FORMAT, fingerprint, self.bundle.fingerprint, self.job, tuple(kept), tuple(parts), skipped)
+        dropped = {f.path: dict(s.dropped) for f, s in zip(files, scans, strict=True) if s is not None and s.dropped}
+        plan = Plan(FORMAT, fingerprint, self.bundle.fingerprint, self.job, tuple(kept), tuple(parts), skipped, dropped)
         self.folder.save(plan)
         model = self.bundle.fingerprint
         if self.job.state_in:
@@ -225,6 +226,12 @@ class _Run:
             write_folder(self.job.out, self.schema, parts, metadata)
         else:
             write_file(self.job.out, self.schema, (batch for part in parts for batch in part), metadata)
+        dropped = Counter[str]()
+        for reasons in (
+            *(reasons for path, reasons in plan.dropped.items() if path not in plan.skipped),
+            *(progress.dropped for progress in done.values()),
+        ):
+            dropped.update(reasons)
         phases = Counter[str]()
         for progress in done.values():
             phases.update(progress.seconds)
@@ -244,6 +251,7 @@ class _Run:
             resumed=resumed,
             sorted=sum(progress.sorted for progress in done.values()),
             skipped=plan.skipped,
+            dropped=dict(dropped),
             phases=dict(phases),
             states=states,
             evaluation=None if self.evaluation is None or self.unmeasured else self.evaluation.summary(),
@@ -310,5 +318,5 @@ class _Run:
 
 def _error(failure: Failure) -> StreamRDEError:
     if failure.kind == "DataError":
-        return DataError(failure.error, path=failure.path)
+        return DataError(failure.error, path=failure.path, column=failure.column, row=failure.row)
     return ConfigError(failure.error) if failure.kind == "ConfigError" else StreamRDEError(failure.error)

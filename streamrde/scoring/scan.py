@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -10,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from streamrde.connectors.arrow import SampleFile, SampleReader
-from streamrde.connectors.record_batches import mapped_errors, read_batches, row_groups
+from streamrde.connectors.arrow import SampleReader
+from streamrde.connectors.file_errors import mapped_errors
+from streamrde.connectors.record_batches import row_groups
 from streamrde.connectors.recordings import PARQUET, Recording, suffix_of
 
 Rows: TypeAlias = NDArray[np.int64]
@@ -33,6 +36,8 @@ class Scan(NamedTuple):
     """Rows at which reading can begin without decoding what comes before."""
     exact: bool = True
     """Rows were counted; else the file is one stream and they are estimated."""
+    dropped: Mapping[str, int] = MappingProxyType({})
+    """Rows of which no stream is known and that may be left out, by the reason."""
 
     @property
     def rows(self) -> int:
@@ -54,9 +59,9 @@ def scan(recording: Recording, reader: SampleReader) -> Scan:
         return _one_stream(recording, recording.partitions[stream] or "")
     names: dict[str, int] = {}
     first, last, count = (np.empty(0, np.int64) for _ in range(3))
-    for begin, chunk in _streams(recording, stream):
+    dropped: Counter[str] = Counter()
+    for places, chunk in reader.streams(recording, batch_rows=_SCAN_ROWS, dropped=dropped):
         rows, size = chunk.indices.to_numpy(), len(chunk.dictionary)
-        places = np.arange(begin, begin + len(rows))
         # Of several values assigned to one place NumPy keeps the last.
         at, until = np.empty(size, np.int64), np.empty(size, np.int64)
         at[rows[::-1]], until[rows] = places[::-1], places
@@ -71,16 +76,7 @@ def scan(recording: Recording, reader: SampleReader) -> Scan:
         np.minimum.at(first, slots, at[used])
         np.maximum.at(last, slots, until[used])
         np.add.at(count, slots, times[used])
-    return Scan(list(names), first, last, count, row_groups(recording.path))
-
-
-def _streams(recording: Recording, column: str) -> Iterator[tuple[int, pa.DictionaryArray]]:
-    """The column of streams, batch by batch, with the row where each begins."""
-    file = SampleFile(str(recording.path))
-    for first, batch in read_batches(recording, [column], texts=[column], batch_rows=_SCAN_ROWS):
-        file.rows = first
-        names = file.streams(batch, column)
-        yield first, names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
+    return Scan(list(names), first, last, count, row_groups(recording.path), True, dict(dropped))
 
 
 def _one_stream(recording: Recording, name: str) -> Scan:

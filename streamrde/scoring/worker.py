@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from streamrde.connectors.file_errors import mapped_errors
 from streamrde.errors import DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.scoring.folder import JobFolder, Plan, Progress
@@ -39,6 +40,8 @@ class Failure(msgspec.Struct, frozen=True):
     path: str = ""
     """The recorded file at fault; "" where none is."""
     kind: str = "StreamRDEError"
+    column: str | None = None
+    row: int | None = None
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -55,14 +58,19 @@ class Rows(msgspec.Struct, frozen=True):
 
 def perform(task: Task, on_rows: Callable[[int], None]) -> Done | Failure:
     """Score a part, in this process."""
+    plan: Plan | None = None
     try:
         folder = JobFolder(task.folder)
-        plan, bundle = _open(task.folder, (folder.path / "plan.json").stat().st_mtime_ns)
+        with mapped_errors(folder.path / "plan.json"):
+            modified = (folder.path / "plan.json").stat().st_mtime_ns
+        plan, bundle = _open(task.folder, modified)
         return Done(score_part(folder, plan, task.part, bundle, threads=task.threads, on_rows=on_rows))
     except StreamRDEError as error:
-        files = {file.path for file in plan.files} if isinstance(error, DataError) else set()
-        path = error.path if isinstance(error, DataError) and error.path in files else ""
-        return Failure(str(error), path, type(error).__name__)
+        if not isinstance(error, DataError):
+            return Failure(str(error), kind=type(error).__name__)
+        files = {file.path for file in plan.files} if plan is not None else set()
+        path = error.path if error.path in files else ""
+        return Failure(str(error), path, DataError.__name__, error.column, error.row)
 
 
 @functools.lru_cache(maxsize=1)

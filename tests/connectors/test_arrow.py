@@ -15,7 +15,8 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-from streamrde.connectors.arrow import read
+from streamrde.connectors.arrow import SampleReader, read
+from streamrde.connectors.recordings import find_recordings
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError, ParameterError
 from streamrde.times import to_seconds
@@ -225,7 +226,11 @@ def test_a_missing_column_is_named_with_the_closest_and_all_there_are(tmp_path: 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_text_in_a_number_column_is_an_error(tmp_path: Path, suffix: str) -> None:
     path = write(make_table(ax=pa.array(["1.5"] * 7 + ["broken"] * 3)), tmp_path / f"a{suffix}")
-    match = "'ax': Row #9: .*'broken'" if suffix.startswith(".csv") else "'ax': a channel cannot be string"
+    match = (
+        "'ax', row 7 .*, line 9: 'broken' is not a number"
+        if suffix.startswith(".csv")
+        else "'ax': a channel cannot be string"
+    )
     fails(path, match, column="ax")
     path = write(make_table(t=pa.array(["noon"] * 10)), tmp_path / f"b{suffix}")
     fails(path, "'t', row 0 .*'noon' is no ISO 8601 date and time; set time_format", column="t")
@@ -334,7 +339,7 @@ def test_two_columns_of_one_name_are_an_error(tmp_path: Path) -> None:
 def test_a_csv_line_of_another_length_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("stream_id,t,ax,acc.y\ns,1,2,3\ns,2,3\n")
-    fails(path, "Row #3: Expected 4 columns, got 3.*correct the line")
+    fails(path, "line 3: Expected 4 columns, got 3.*correct the line")
 
 
 def test_a_file_that_vanishes_is_an_error(tmp_path: Path) -> None:
@@ -390,3 +395,81 @@ def test_a_local_time_that_came_twice_is_an_error_with_its_row(tmp_path: Path) -
     path = write(make_table(t=pa.array([text.replace("10-27", "03-31") for text in texts])), tmp_path / "b.csv")
     with pytest.raises(DataError, match=r"b.csv: column 't', row 4 .*never showed .*time_ambiguous = 'earlier' or"):
         list(read(path, columns))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".arrow", ".arrows"])
+@pytest.mark.parametrize(
+    "unused",
+    [
+        pa.array([[1, 2]] * ROWS),
+        pa.array([{"x": 1, "y": "b"}] * ROWS),
+        pa.array(["a"] * ROWS, pa.string_view()),
+        pa.array([b"\xff\xfe"] * ROWS),
+        pa.array([None] * ROWS),
+        pa.array([datetime.time(1, 2)] * ROWS),
+        pa.array([1 << 62] * ROWS),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_the_type_of_an_unused_column_does_not_matter(tmp_path: Path, suffix: str, unused: pa.Array) -> None:
+    samples = joined(read(write(make_table(unused=unused), tmp_path / f"a{suffix}"), COLUMNS))
+    np.testing.assert_array_equal(samples.x, EXPECTED_X)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrows"])
+def test_unused_columns_may_share_a_name(tmp_path: Path, suffix: str) -> None:
+    table = make_table().append_column("unused", pa.array(range(ROWS)))
+    samples = joined(read(write(table, tmp_path / f"a{suffix}"), COLUMNS))
+    np.testing.assert_array_equal(samples.x, EXPECTED_X)
+
+
+@pytest.mark.parametrize("values", [pa.string_view(), pa.large_string(), pa.string()])
+@pytest.mark.parametrize("index", [pa.uint32(), pa.int8()])
+def test_categories_as_polars_writes_them_name_streams(tmp_path: Path, values: pa.DataType, index: pa.DataType) -> None:
+    """Polars has its categories as a dictionary of string views with unsigned indices, of which pyarrow makes none."""
+    names = pa.array(["a", "b", "unused"], values)
+    ids = pa.DictionaryArray.from_arrays(pa.array([0, 1] * (ROWS // 2), index), names)
+    (recording,) = find_recordings(write(make_table(stream_id=ids), tmp_path / "a.arrow"))
+    reader = SampleReader(COLUMNS)
+    assert reader.check(recording).names[1] == "stream_id"
+    samples = joined(one for _, one in reader.read(recording))
+    assert samples.streams.to_pylist() == ["a", "b"] * (ROWS // 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("list", pa.array([[1.0]] * ROWS)),
+        ("struct", pa.array([{"x": 1.0}] * ROWS)),
+        ("string_view", pa.array(["1"] * ROWS, pa.string_view())),
+        ("timestamp", pa.array(range(ROWS), pa.timestamp("s"))),
+        ("dictionary|string", pa.array(["1"] * ROWS).dictionary_encode()),
+    ],
+)
+def test_a_used_column_of_a_type_that_is_no_number_is_named(tmp_path: Path, kind: str, values: pa.Array) -> None:
+    path = write(make_table(ax=values), tmp_path / "a.arrow")
+    fails(path, rf"column 'ax': a channel cannot be ({kind})", column="ax")
+    (recording,) = find_recordings(path)
+    with pytest.raises(DataError, match="column 'ax': a channel cannot be"):
+        SampleReader(COLUMNS).check(recording)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".csv"])
+def test_rows_without_a_time_or_a_stream_can_be_left_out_and_counted(tmp_path: Path, suffix: str) -> None:
+    t = pa.array([None if i == 2 else math.nan if i == 4 else float(i) for i in range(ROWS)], pa.float64())
+    ids = pa.array([None if i in (2, 3) else "" if i == 5 else "s" for i in range(ROWS)])
+    (recording,) = find_recordings(write(make_table(t=t, stream_id=ids), tmp_path / f"a{suffix}"))
+    reader = SampleReader(COLUMNS, faults="drop", batch_rows=3)
+    samples = joined(one for _, one in reader.read(recording))
+    assert samples.t.tolist() == [0, 1, 6, 7, 8, 9]
+    assert dict(reader.nameless) == {"column 'stream_id': the stream has no name": 3}
+    assert sum(reader.dropped.values()) == 1
+    assert "column 't'" in next(iter(reader.dropped))
+
+
+def test_an_infinite_value_is_an_error_where_it_is_asked_for(tmp_path: Path) -> None:
+    values = pa.array([math.inf if i == 7 else float(i) for i in range(ROWS)])
+    (recording,) = find_recordings(write(make_table(ax=values), tmp_path / "a.parquet"))
+    with pytest.raises(DataError, match=r"column .ax., row 7 .*infinite") as caught:
+        list(SampleReader(COLUMNS, finite=True).read(recording))
+    assert caught.value.row == 7
