@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamrde.connectors.arrow import SampleFile
+from streamrde.connectors.csv_files import Kind
 from streamrde.connectors.record_batches import read_batches, schema_of
 from streamrde.connectors.recordings import find_recordings
 from streamrde.errors import DataError
@@ -58,12 +59,12 @@ def read_listed(data: DataConfig, config: SegmentsConfig, *, keys: Sequence[str]
     extra = list(dict.fromkeys([*found, *(key for key in keys if key in has)]))
     wanted = list(dict.fromkeys([*own, *extra]))
     form = data.time_form()
-    texts_of_csv = own if form.reads_text else (config.stream,)
+    kinds: dict[str, Kind] = dict.fromkeys(own[1:], "text" if form.reads_text else "time")
     parts: list[tuple[list[str], Array, Array]] = []
     batches: list[pa.RecordBatch] = []
     for recording in recordings:
         file = SampleFile(str(recording.path))
-        for first, batch in read_batches(recording, wanted, texts=texts_of_csv):
+        for first, batch in read_batches(recording, wanted, texts=(config.stream,), kinds=kinds):
             file.rows = first
             streams = file.streams(batch, config.stream).to_pylist()
             times = [file.times(batch, name, form) for name in own[1:]]
