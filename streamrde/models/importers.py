@@ -92,7 +92,7 @@ def from_torchcde(
         )
     options, differences = dict(options or {}), list[str]()
     solver, substeps, first_stage = _solver(method, options, windows, times, differences)
-    differences += _missing(interpolation, complete) + _rectilinear(interpolation, depth)
+    differences += _missing(interpolation, complete) + _rectilinear(interpolation, depth, windows)
     parts = _parts(func, initial, readout, channels, logsignature_channels(channels, depth))
     for part in parts:
         differences += part.differences
@@ -250,7 +250,10 @@ def _solver(
             raise ParameterError(
                 f"method={method!r}: use one of {', '.join((*TABLEAUX, *_ADAPTIVE))}, as the model was trained"
             )
-        differences.append(f"{method} chooses its steps by its error; here rk4 does, with substeps='auto' within rtol")
+        differences.append(
+            f"{method} chooses its steps by its error, also across the edges of windows, where its estimate fails: "
+            "here rk4 does window by window, with substeps='auto', and stays within rtol of the exact solution"
+        )
         return "rk4", "auto", "own"
     perturb = bool(options.get("perturb", False))
     if "step_size" not in options:
@@ -275,7 +278,7 @@ def _solver(
     if times == "seconds":
         differences.append(
             "a stream's last window, where it is shorter than the others, takes as many steps as they do: the original "
-            "took steps of one length"
+            "took steps of one length, and its first stage saw the window before shortened"
         )
     if not perturb and math.frexp(step)[0] != 0.5:
         differences.append(
@@ -300,15 +303,21 @@ def _missing(interpolation: str, complete: bool) -> list[str]:
     ]
 
 
-def _rectilinear(interpolation: str, depth: int) -> list[str]:
+def _rectilinear(interpolation: str, depth: int, windows: Windows) -> list[str]:
     if interpolation == "linear":
         return []
-    steps = (
-        "a rectilinear path that was not cut by logsig_windows was stepped twice a sample, for the move in time and "
-        "for the jump of the values: here a window is one step of both"
-    )
-    edges = "windows that end between samples are cut where time reaches them, before the jump"
-    return [steps, edges] if depth == 1 else [edges]
+    found = []
+    if depth == 1:
+        found.append(
+            "a rectilinear path that was not cut by logsig_windows was stepped twice a sample, for the move in time "
+            "and for the jump of the values: here a window is one step of both"
+        )
+    if not isinstance(windows, Count):
+        found.append(
+            "windows of a rectilinear path were counted in its rows, two a sample: here they are cut by time, as "
+            "Count(n) of n samples would not be"
+        )
+    return found
 
 
 def _dtype(*modules: nn.Module) -> torch.dtype:

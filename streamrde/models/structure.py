@@ -123,6 +123,8 @@ class _Reader:
         if results[0] is not self._current:
             raise UnprovenError("its result is not the end of one chain")
         steps = []
+        if not self._steps:
+            self._steps.append([torch.eye(self._x.shape[1], dtype=self._x.dtype, device=self._x.device), None, None])
         for weight, bias, activation in self._steps:
             zeros = torch.zeros(len(weight), dtype=weight.dtype, device=weight.device)
             steps.append(Step(weight, zeros if bias is None else bias, activation or "identity"))

@@ -10,7 +10,8 @@ from torch import nn
 
 import streamrde as sr
 from streamrde.errors import ParameterError
-from streamrde.models import TorchStepper, from_neural_rdes, from_torchcde, to_bundle
+from streamrde.inference import OnnxStepper
+from streamrde.models import NeuralRDE, TorchStepper, export_onnx, from_neural_rdes, from_torchcde, save, to_bundle
 
 HIDDEN, CHANNELS, DEPTH = 5, 3, 2
 FEATURES = sr.logsignature_channels(CHANNELS, DEPTH)
@@ -120,6 +121,336 @@ def test_what_torchcde_did_otherwise_is_said_or_refused():
         from_torchcde(Driven(final=False), initial, readout, method="rk4", **given)
     with pytest.raises(ParameterError, match=r"func gives \(24, 5, 6\) .* expected \(24, 5, 3\)"):
         from_torchcde(func, initial, readout, method="rk4", **given | {"depth": 1})
+
+
+class Tanh(nn.Module):
+    """A perceptron of a path with any number of coefficients."""
+
+    def __init__(self, features, final=None) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(HIDDEN, 7), nn.Linear(7, HIDDEN * features)
+        self.features, self.final = features, final or nn.Identity()
+
+    def forward(self, t, z):
+        return self.final(self.last(torch.tanh(self.first(z)))).view(-1, HIDDEN, self.features)
+
+
+def by_torchcde(func, initial, readout, rows, *, times=None, method="rk4", **options):
+    """Outputs by torchcde itself at its grid points after the first, for cumulated rows."""
+    control = torchcde.LinearInterpolation(torch.tensor(rows)[None], t=None if times is None else torch.tensor(times))
+    with torch.no_grad():
+        z0 = initial(control.evaluate(control.interval[0])[:, :CHANNELS])
+        z = torchcde.cdeint(control, func, z0, control.grid_points, adjoint=False, method=method, options=options)
+        return readout(z)[0, 1:].numpy()
+
+
+def cumulated(first, logsigs):
+    return np.vstack([np.append(first, np.zeros(logsigs.shape[1] - len(first))), logsigs]).cumsum(axis=0)
+
+
+def recording(length=20, seed=3):
+    rng = np.random.default_rng(seed)
+    return np.arange(length) * 0.5, rng.normal(size=(length, 2)).cumsum(axis=0) * 0.3
+
+
+def served(imported, t, x):
+    predictor = sr.Predictor(to_bundle(imported.model))
+    return np.array([p.value for p in predictor.push_many(t, x) + predictor.flush()])
+
+
+def ends(seed=0, inputs=CHANNELS):
+    torch.manual_seed(seed)
+    return nn.Linear(inputs, HIDDEN).double(), nn.Linear(HIDDEN, 2).double()
+
+
+def test_a_rectilinear_path_is_the_same_where_windows_are_counted_and_said_where_it_was_stepped_by_halves():
+    t, x = recording()
+    initial, readout = ends()
+    rectilinear = torchcde.linear_interpolation_coeffs(torch.tensor(np.column_stack([t, x])), rectilinear=0).numpy()
+    given = {"channels": CHANNELS, "interpolation": "hold", "method": "rk4", "options": {"step_size": 1.0}}
+    func = Tanh(FEATURES).double()
+    logsigs = np.array([sr.logsignature(rectilinear[i : i + 9], DEPTH) for i in range(0, 38, 8)])
+    expected = by_torchcde(func, initial, readout, cumulated(rectilinear[0], logsigs), step_size=1.0)
+    counted = from_torchcde(func, initial, readout, depth=DEPTH, windows=sr.Count(4), complete=True, **given)
+    assert counted.differences == ()
+    np.testing.assert_allclose(served(counted, t, x), expected, rtol=0, atol=1e-12)
+    by_time = from_torchcde(func, initial, readout, depth=DEPTH, windows=sr.Every(2.0), complete=True, **given)
+    assert any("counted in its rows" in difference for difference in by_time.differences)
+    func = Tanh(CHANNELS).double()
+    expected = by_torchcde(func, initial, readout, rectilinear, step_size=1.0)[1::2]
+    stepped = from_torchcde(func, initial, readout, depth=1, windows=sr.Count(1), complete=True, **given)
+    assert "stepped twice a sample" in stepped.differences[0]
+    assert np.abs(served(stepped, t, x) - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize(("seconds", "step"), [(2.0, 1.0), (2.0, 2.0), (4.0, 0.5), (0.5, 0.25)])
+def test_steps_in_seconds_are_the_originals_where_its_interpolation_was_given_times(seconds, step):
+    t, x = recording(17)  # windows of whole length
+    initial, readout = ends()
+    func = Tanh(FEATURES).double()
+    edges, logsigs = sr.logsig_windows(t, np.column_stack([t, x]), DEPTH, sr.Every(seconds))
+    rows = cumulated(np.append(0.0, x[0]), logsigs)
+    given = {"channels": CHANNELS, "depth": DEPTH, "windows": sr.Every(seconds), "method": "rk4", "complete": True}
+    imported = from_torchcde(func, initial, readout, options={"step_size": step}, times="seconds", **given)
+    expected = by_torchcde(func, initial, readout, rows, times=edges, step_size=step)
+    np.testing.assert_allclose(served(imported, t, x), expected, rtol=0, atol=1e-12)
+    assert ["last window" in difference for difference in imported.differences] == [True]
+    if step <= 1:
+        unsaid = from_torchcde(func, initial, readout, options={"step_size": step}, **given)
+        assert "times='seconds' if t was the windows' edges" in unsaid.differences[0]
+        np.testing.assert_allclose(
+            served(unsaid, t, x), by_torchcde(func, initial, readout, rows, step_size=step), rtol=0, atol=1e-12
+        )
+        given["times"] = "windows"
+        assert from_torchcde(func, initial, readout, options={"step_size": step}, **given).differences == ()
+    else:
+        with pytest.raises(ParameterError, match="times='seconds' where the interpolation was given"):
+            from_torchcde(func, initial, readout, options={"step_size": step}, **given)
+
+
+def test_a_last_window_shorter_than_a_step_in_seconds_is_the_difference_that_is_said():
+    t, x = recording(20)
+    initial, readout = ends()
+    func = Tanh(FEATURES).double()
+    edges, logsigs = sr.logsig_windows(t, np.column_stack([t, x]), DEPTH, sr.Every(2.0))
+    expected = by_torchcde(func, initial, readout, cumulated(np.append(0.0, x[0]), logsigs), times=edges, step_size=2.0)
+    imported = from_torchcde(
+        func,
+        initial,
+        readout,
+        channels=CHANNELS,
+        depth=DEPTH,
+        windows=sr.Every(2.0),
+        method="rk4",
+        options={"step_size": 2.0},
+        times="seconds",
+    )
+    values = served(imported, t, x)
+    np.testing.assert_allclose(values[:-1], expected[:-1], rtol=0, atol=1e-12)
+    assert np.abs(values[-1] - expected[-1]).max() > 1e-4
+    assert "a stream's last window" in imported.differences[0]
+
+
+def test_missing_values_are_filled_as_by_torchcde_but_for_the_beginning_which_is_said():
+    t, x = recording()
+    x[5:8, 1], x[11, 0], x[-1, 0] = np.nan, np.nan, np.nan
+    initial, readout = ends()
+    func = Tanh(FEATURES).double()
+    given = {"channels": CHANNELS, "depth": DEPTH, "windows": sr.Every(2.0), "method": "rk4", "times": "windows"}
+    imported = from_torchcde(func, initial, readout, options={"step_size": 1.0}, fills=[0.5, 0.0], **given)
+    (difference,) = imported.differences
+    assert "NaN" in difference
+    assert "backwards" in difference
+
+    def expected(x):
+        path = torchcde.linear_interpolation_coeffs(torch.tensor(np.column_stack([t, x])), t=torch.tensor(t)).numpy()
+        _, logsigs = sr.logsig_windows(t, path, DEPTH, sr.Every(2.0))
+        return by_torchcde(func, initial, readout, cumulated(path[0], logsigs), step_size=1.0)
+
+    np.testing.assert_allclose(served(imported, t, x), expected(x), rtol=0, atol=1e-12)
+    late = x.copy()
+    late[:3, 0] = np.nan
+    assert np.abs(served(imported, t, late) - expected(late)).max() > 1e-3
+
+
+def test_instead_of_an_adaptive_solver_the_exact_solution_is_followed_within_the_tolerance():
+    t, x = recording()
+    initial, readout = ends()
+    func = Tanh(FEATURES).double()
+    _, logsigs = sr.logsig_windows(t, np.column_stack([t, x]), DEPTH, sr.Every(2.0))
+    rows = cumulated(np.append(0.0, x[0]), logsigs)
+    exact = by_torchcde(func, initial, readout, rows, step_size=1 / 128, perturb=True)
+    adaptive = by_torchcde(func, initial, readout, rows, method="dopri5")
+    imported = from_torchcde(
+        func, initial, readout, channels=CHANNELS, depth=DEPTH, windows=sr.Every(2.0), complete=True
+    )
+    assert ["dopri5" in difference for difference in imported.differences] == [True]
+    error = np.abs(served(imported, t, x) - exact)
+    assert error.max() < 5e-4
+    assert error.max() < np.abs(adaptive - exact).max()
+
+
+@pytest.mark.parametrize(("depth", "time"), [(2, 1), (3, 2), (3, 1), (2, None), (3, None)])
+@pytest.mark.parametrize("final", [None, nn.Tanh()], ids=["perceptron", "tanh"])
+def test_a_path_whose_time_is_not_the_first_channel_is_served_the_same(depth, time, final):
+    t, x = recording()
+    channels = 2 if time is None else 3
+    order = [1, 2] if time is None else {1: [1, 0, 2], 2: [1, 2, 0]}[time]
+    path = np.column_stack([t, x])[:, order]
+    shift, scale = np.array([0.5, -1.0, 0.25])[:channels], np.array([0.5, 2.0, 1.5])[:channels]
+    initial, readout = ends(inputs=channels)
+    func = Tanh(sr.logsignature_channels(channels, depth), final).double()
+    scaled = (path - shift) * scale
+    logsigs = np.array([sr.logsignature(scaled[i : i + 5], depth) for i in range(0, 19, 4)])
+    expected = by_torchcde(
+        func, lambda x0: initial(x0[:, :channels]), readout, cumulated(scaled[0], logsigs), step_size=1.0
+    )
+    imported = from_torchcde(
+        func,
+        initial,
+        readout,
+        channels=channels,
+        depth=depth,
+        windows=sr.Count(4),
+        method="rk4",
+        options={"step_size": 1.0},
+        time=time,
+        shift=shift,
+        scale=scale,
+        complete=True,
+    )
+    bundle = to_bundle(imported.model)
+    stepper = None if final is None else TorchStepper(imported.model)
+    predictor = sr.Predictor(bundle, stepper=stepper)
+    values = np.array([p.value for p in predictor.push_many(t, x) + predictor.flush()])
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-10)
+
+
+def mlp(inputs, outputs):
+    return nn.Sequential(nn.Linear(inputs, 6), nn.Dropout(0.1), nn.Softplus(), nn.Linear(6, outputs), nn.Tanh()).eval()
+
+
+class Normed(nn.Module):
+    """An end of no family."""
+
+    def __init__(self, inputs, outputs) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(inputs, outputs), nn.LayerNorm(outputs)
+
+    def forward(self, x):
+        return self.norm(self.layer(x)) + 1
+
+
+@pytest.mark.parametrize(
+    ("make", "in_file"),
+    [
+        (lambda a, b: nn.Linear(a, b, bias=False), True),
+        (lambda a, b: nn.Sequential(nn.Linear(a, b)), True),
+        (lambda a, b: nn.Sequential(nn.Linear(a, 9), nn.Linear(9, b)), True),
+        (mlp, True),
+        (Normed, False),
+        (lambda a, b: nn.Sequential(nn.Linear(a, b), nn.ReLU6()), False),
+    ],
+    ids=["bias-free", "sequential", "two layers", "mlp", "norm", "relu6"],
+)
+@pytest.mark.parametrize("inputs", [CHANNELS, FEATURES])
+def test_initial_and_readout_may_be_any_module(tmp_path, make, in_file, inputs):
+    t, x = recording()
+    torch.manual_seed(4)
+    func, initial, readout = Tanh(FEATURES), make(inputs, HIDDEN), make(HIDDEN, 2)
+    imported = from_torchcde(
+        *(func, initial, readout),
+        channels=CHANNELS,
+        depth=DEPTH,
+        windows=sr.Every(2.0),
+        method="rk4",
+        options={"step_size": 1.0},
+        times="windows",
+        complete=True,
+    )
+    assert imported.differences == ()
+    save(imported.model, tmp_path / "model.safetensors")
+    bundle = sr.load(tmp_path / "model.safetensors")
+    assert ("initial is served" in bundle.header.notes) == (not in_file)
+    stepper = None if in_file else TorchStepper(imported.model)
+    _, logsigs = sr.logsig_windows(t, np.column_stack([t, x]), DEPTH, sr.Every(2.0))
+    rows = cumulated(np.append(0.0, x[0]), logsigs)
+    with torch.no_grad():
+        control = torchcde.LinearInterpolation(torch.tensor(rows, dtype=torch.float32)[None])
+        z0 = initial(torch.tensor(rows[:1, :inputs], dtype=torch.float32))
+        z = torchcde.cdeint(
+            control, func, z0, control.grid_points, adjoint=False, method="rk4", options={"step_size": 1.0}
+        )
+        expected = readout(z)[0, 1:].numpy()
+    predictor = sr.Predictor(bundle, stepper=stepper)
+    values = np.array([p.value for p in predictor.push_many(t, x) + predictor.flush()])
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+    if in_file:
+        fleet = sr.Fleet(bundle)
+        batch = fleet.push(["s"] * len(t), t, x)
+        assert [row["value"] for row in batch.to_pylist()] == values[: batch.num_rows].tolist()
+        again = NeuralRDE.from_bundle(bundle)
+        assert to_bundle(again).fingerprint == bundle.fingerprint
+    else:
+        with pytest.raises(ParameterError, match=r"the initial of this model .* is not in its file"):
+            sr.Predictor(bundle)
+        with pytest.raises(ParameterError, match="give initial="):
+            NeuralRDE.from_bundle(bundle)
+
+
+def test_a_model_without_an_initial_layer_begins_at_its_first_sample():
+    torch.manual_seed(5)
+
+    class Small(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(CHANNELS, 7), nn.ReLU(), nn.Linear(7, CHANNELS * FEATURES))
+
+        def forward(self, t, z):
+            return self.net(z).unflatten(-1, (CHANNELS, FEATURES))
+
+    func, readout = Small().double(), nn.Linear(CHANNELS, 1).double()
+    imported = from_torchcde(
+        func,
+        nn.Identity(),
+        readout,
+        channels=CHANNELS,
+        depth=DEPTH,
+        windows=sr.Count(4),
+        method="euler",
+        options={"step_size": 1.0},
+    )
+    t, x = recording()
+    _, logsigs = sr.logsig_windows(t, np.column_stack([t, x]), DEPTH, sr.Count(4))
+    rows = cumulated(np.append(0.0, x[0]), logsigs)
+    expected = by_torchcde(func, nn.Identity(), readout, rows, method="euler", step_size=1.0)
+    np.testing.assert_allclose(served(imported, t, x), expected, rtol=0, atol=1e-12)
+
+
+def test_onnx_serves_initial_and_readout_that_are_modules(tmp_path):
+    torch.manual_seed(6)
+    imported = from_torchcde(
+        *(Gated(), Normed(CHANNELS, HIDDEN), Normed(HIDDEN, 2)),
+        channels=CHANNELS,
+        depth=DEPTH,
+        windows=sr.Every(2.0),
+        method="rk4",
+        options={"step_size": 1.0},
+    )
+    bundle, (t, x) = to_bundle(imported.model), recording()
+    func = imported.model.field.module.inner
+    func.forward = lambda t, z: (func.gate(z).sigmoid() * func.value(z).tanh()).view(-1, HIDDEN, FEATURES)
+    export_onnx(imported.model, tmp_path / "step.onnx")
+    by_onnx = sr.Predictor(bundle, stepper=OnnxStepper(bundle, tmp_path / "step.onnx")).push_many(t, x)
+    by_torch = sr.Predictor(bundle, stepper=TorchStepper(imported.model)).push_many(t, x)
+    for a, b in zip(by_onnx, by_torch, strict=True):
+        np.testing.assert_allclose(a.value, b.value, rtol=1e-5, atol=1e-5)
+
+
+def test_a_module_whose_graph_holds_for_one_number_of_rows_is_not_exported(tmp_path):
+    given = {"channels": CHANNELS, "depth": DEPTH, "windows": sr.Every(2.0), "method": "rk4"}
+    initial, readout = nn.Linear(CHANNELS, HIDDEN), nn.Linear(HIDDEN, 2)
+    imported = from_torchcde(Gated(), initial, readout, options={"step_size": 1.0}, **given)
+    with pytest.raises(ParameterError, match="serve it by a TorchStepper"):
+        export_onnx(imported.model, tmp_path / "step.onnx")
+
+
+def test_unknown_methods_options_and_interpolations_are_refused():
+    given = {"channels": CHANNELS, "depth": DEPTH, "windows": sr.Every(1.0)}
+    parts = Perceptron(final=False), nn.Linear(CHANNELS, HIDDEN), nn.Linear(HIDDEN, 2)
+    for changes, match in (
+        ({"method": "heun3"}, "method='heun3': use one of euler"),
+        ({"method": "rk4", "options": {"grid_constructor": None}}, "grid_constructor.*not known here"),
+        ({"interpolation": "cubic"}, "still to come"),
+        ({"time": 3}, "time=3: the channel that is time, 0 to 2"),
+        ({"method": "rk4", "times": "minutes"}, "times='minutes'"),
+        ({"method": "rk4", "times": "seconds", "windows": sr.Count(3)}, "only windows by time"),
+        ({"shift": [1.0]}, "one value per channel"),
+    ):
+        with pytest.raises(ParameterError, match=match):
+            from_torchcde(*parts, **given | changes)
+    third = from_torchcde(*parts, method="rk4", options={"step_size": 1 / 3}, complete=True, **given)
+    assert "no power of two" in third.differences[0]
 
 
 def original(num_layers, outputs=2, width=7):
