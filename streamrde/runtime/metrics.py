@@ -144,7 +144,7 @@ class Metrics:
             "dropped": self.dropped,
             "quarantined": self.quarantined,
             "missed": self.missed,
-            "merged": self.merged,
+            "merged_streams": self.merged,
             "predictions": self.predictions,
             "provisional": self.provisional,
             **{f"states_{name}": count for name, count in self.states._asdict().items()},
