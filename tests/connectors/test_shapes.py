@@ -83,7 +83,7 @@ def carry(count: int, *, format: str, unit: str, seed: int) -> collections.Count
     assert sum(streams.counts()) == rows == counts.samples
     found = streams.counts()
     assert found.samples > 0
-    assert found.late > 0
+    assert found.late > 0 or count < 500
     return fates
 
 
