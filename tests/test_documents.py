@@ -55,7 +55,13 @@ def test_the_configs_are_read_and_every_key_is_commented(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     tables = [config, config.source, config.sink]
     if path.name == "mqtt.toml":
-        tables += [StateConfig(path="x"), FileDeadLettersConfig(path="x"), config.service, config.silence]
+        tables += [
+            StateConfig(path="x"),
+            FileDeadLettersConfig(path="x"),
+            config.service,
+            config.silence,
+            config.streams,
+        ]
     for table in tables:
         for field in msgspec.structs.fields(table):
             if path.name != "mqtt.toml" and field.name in (
@@ -64,6 +70,7 @@ def test_the_configs_are_read_and_every_key_is_commented(path):
                 "service",
                 "order",
                 "silence",
+                "streams",
                 "unused",
             ):
                 continue  # for live sources

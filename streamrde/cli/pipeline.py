@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from streamrde.cli.printing import print_json
 
 if TYPE_CHECKING:
+    from streamrde.inference.troubles import Kind
     from streamrde.runtime.metrics import Metrics
 
 Show: TypeAlias = Callable[[Any], None]
+# Streams of which the end of a run says what was wrong with them.
+_SHOWN = 5
 
 
 def carry(source: Any, fleet: Any, sink: Any, *, flush: bool) -> Metrics:
@@ -50,7 +53,7 @@ def report(metrics: Metrics, json: bool, what: str) -> None:
     """Print a run's counters, for people or for scripts."""
     summary = metrics.summary()
     if json:
-        print_json(summary)
+        print_json({**summary, "latest_troubles": metrics.latest_troubles})
         return
     skipped = {
         name: summary[name]
@@ -60,8 +63,30 @@ def report(metrics: Metrics, json: bool, what: str) -> None:
     print(f"{what}: {_line(metrics)}, {metrics.seconds:.2f} s")
     if skipped:
         print("skipped: " + ", ".join(f"{count:,} {name}" for name, count in skipped.items()))
+    print_troubles(metrics.troubles, metrics.implausible, [_words(trouble) for trouble in metrics.latest_troubles])
     if "latency_p50_ms" in summary:
         print(
             "from arrival to confirmed prediction: "
             f"p50 {summary['latency_p50_ms']} ms, p99 {summary['latency_p99_ms']} ms"
         )
+
+
+def print_troubles(troubles: Mapping[Kind, int], implausible: Mapping[str, int], words: Sequence[str]) -> None:
+    """Print how many streams went wrong, and of the latest in what way."""
+    if not any(troubles.values()):
+        return
+    about = {"unseen": "channels never seen", "gone": "channels gone", "far": "channels far outside of training"}
+    found = {kind: count for kind, count in troubles.items() if count and kind != "implausible"}
+    counts = [f"{count:,} {about.get(kind, kind)}" for kind, count in found.items()]
+    values = [f"{count:,} of {channel}" for channel, count in implausible.items() if count]
+    if values:
+        counts.append(f"implausible values: {', '.join(values)}")
+    print("streams that went wrong: " + "; ".join(counts))
+    for line in words[:_SHOWN]:
+        print(f"  {line}")
+    if len(words) > _SHOWN:
+        print(f"  and {len(words) - _SHOWN} more")
+
+
+def _words(trouble: Mapping[str, Any]) -> str:
+    return f"{trouble['stream']}: {trouble['reason']}" + (" (over)" if trouble["over"] else "")

@@ -90,6 +90,7 @@ async def _serve(settings: RunConfig, bundle: Bundle, show: Show) -> Metrics:
 async def _checked(settings: RunConfig, bundle: Bundle) -> dict[str, str]:
     """What a run would do, by its parts; raises what would stop it."""
     header = bundle.header
+    settings.streams.plausible.bounds(header)
     found = {
         "model": f"{settings.model}: {len(header.channels)} channels, depth {header.depth}, {bundle.fingerprint[:12]}",
         "source": await _reached(settings.source, settings.source.build(header)),
@@ -114,7 +115,7 @@ async def _checked(settings: RunConfig, bundle: Bundle) -> dict[str, str]:
             f"half of the {inflight} that the broker sends ahead"
         )
     if (port := settings.service.port) is not None:
-        found["health"] = f"http://{settings.service.host}:{port}/healthz, /readyz, /metrics"
+        found["health"] = f"http://{settings.service.host}:{port}/healthz, /readyz, /status, /metrics"
     return found
 
 

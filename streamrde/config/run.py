@@ -17,6 +17,7 @@ from streamrde.inference.fleet import Fleet
 from streamrde.inference.states import OnRange
 from streamrde.inference.table import OnFault
 from streamrde.runtime.silence import Silence
+from streamrde.runtime.troubles import StreamRules
 from streamrde.windowing.order import Order
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A late, repeated or unusable sample: "drop" counts and skips it, "error" stops the run."""
     order: Order = Order()
     """What of samples that come late or twice."""
+    streams: StreamRules = StreamRules()
+    """What of streams that go wrong."""
     silence: Silence = Silence()
     """What of streams from which nothing comes."""
     on_range: OnRange = "mend"
@@ -86,6 +89,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
         if self.silence.active and not self.live:
             raise ConfigError("[silence] is for a live source: recorded time does not pass by itself")
+        if self.streams.late == "set aside" and not self.live:
+            raise ConfigError('streams.late = "set aside" is for a live source: use "warn" or "restart"')
         if self.provisional is not None:
             seconds_of("provisional", self.provisional)
             if not isinstance(self.sink, MqttSinkConfig):
@@ -149,6 +154,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 on_range=self.on_range,
                 step_error=self.step_error,
                 novelty=self.novelty,
+                plausible=self.streams.plausible,
+                vigilance=self.streams.vigilance,
+                restart_after=self.streams.restart_after,
             ),
             sink,
             store=store,
@@ -157,6 +165,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             flush=self.flush,
             dead_letters=dead_letters,
             letters_of_rows=self.unused == "letters",
+            rules=self.streams,
             silence=self.silence,
             provisional=None if self.provisional is None else seconds_of("provisional", self.provisional),
             **hooks,

@@ -68,7 +68,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Health, metrics, logs, and how a run ends."""
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
-    """Of /healthz, /readyz and /metrics; 0: any free one."""
+    """Of /healthz, /readyz, /status and /metrics; 0: any free one."""
     host: str = "127.0.0.1"
     """Address that the port is opened on."""
     drain_seconds: Seconds = 30.0

@@ -206,6 +206,11 @@ class Fleet:
         return self._troubles.latest(most, self._table.names, self._table.rows)
 
     @property
+    def restart_after(self) -> int:
+        """Late samples in a row with which a stream's time begins again; 0: never."""
+        return self._serving.restart_after
+
+    @property
     def on_trouble(self) -> Callable[[Trouble], None] | None:
         """What is called with each trouble when it is noticed, and again while samples go on being refused."""
         return self._troubles.on_trouble

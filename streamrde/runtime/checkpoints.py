@@ -27,6 +27,11 @@ _FULL_PAUSE = 0.5
 _FULL_PAUSE_MOST = 10.0
 _PRUNE_EVERY = 3600.0
 
+# Rows of a stream that a broker may send again after a restart of the process, because they were not acknowledged: of
+# fewer late ones nothing is said. Where late samples would begin a stream's time again, more caution is due.
+_REPEATS = 100
+_REPEATS_BEFORE_RESTART = 1000
+
 # Position in the store: fingerprints of the models that were swapped for the one that the store belongs to.
 _MODELS = "models before"
 
@@ -103,6 +108,7 @@ class Checkpointer(Generic[B]):
         self._archive = fleet.archive if isinstance(fleet.archive, StoreArchive) else None
         self._policy = policy
         self._metrics = metrics
+        self._repeats = _REPEATS_BEFORE_RESTART if fleet.restart_after else _REPEATS
         self._batches: list[B] = []
         self._messages = 0
         self._windows: dict[str, int] = {}
@@ -129,7 +135,7 @@ class Checkpointer(Generic[B]):
         self._prune()
         if not lazily:
             for part in self._store.scan():
-                self._fleet.restore(part)
+                self._fleet.restore(part, repeats=self._repeats)
 
     def fetch(self, streams: Collection[str]) -> None:
         """Restore those of the streams that are in the store and not live."""
@@ -138,7 +144,7 @@ class Checkpointer(Generic[B]):
         # What ended since the last checkpoint the store has in an older state; the fleet finds it in its archive.
         unsaved = self._archive.unsaved if self._archive is not None else ()
         if absent := [name for name in streams if name not in self._fleet and name not in unsaved]:
-            self._fleet.restore(self._store.read(absent))
+            self._fleet.restore(self._store.read(absent), repeats=self._repeats)
 
     async def took(self, batch: B, messages: int, predictions: pa.RecordBatch) -> None:
         """A batch is worked off and its predictions are confirmed, or held by a staging sink."""

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from streamrde.inference.troubles import KINDS
 from streamrde.runtime.metrics import Durations, Metrics
 
 _SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -99,6 +100,14 @@ class Exposition(Collector):
         for fate, number in metrics.counts._asdict().items():
             samples.add_metric(["used" if fate == "samples" else fate], number)
         yield samples
+        troubles = CounterMetricFamily("streamrde_stream_troubles", "Streams that went wrong.", labels=["kind"])
+        for kind in KINDS:
+            troubles.add_metric([kind], metrics.troubles.get(kind, 0))
+        yield troubles
+        implausible = CounterMetricFamily("streamrde_implausible_values", "Not plausible.", labels=["channel"])
+        for channel, number in metrics.implausible.items():
+            implausible.add_metric([channel], number)
+        yield implausible
         for name, text, attribute in _COUNTERS:
             yield CounterMetricFamily(f"streamrde_{name}", text, value=getattr(metrics, attribute))
         for name, text, attribute in _GAUGES:

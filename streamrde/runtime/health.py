@@ -1,11 +1,14 @@
-"""/healthz, /readyz and /metrics over HTTP, on one small port."""
+"""/healthz, /readyz, /status and /metrics over HTTP, on one small port."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import Any
+
+import msgspec
 
 from streamrde.errors import ParameterError
 
@@ -19,11 +22,13 @@ class HealthServer:
     """Answers GET and HEAD, one request per connection.
 
     /healthz: 200 while the process turns its event loop. /readyz: 200 while samples become predictions, else 503 with
-    what is in the way, a line each. /metrics: Prometheus' text format. There is no access control, hence the host.
+    what is in the way, a line each. /status: which streams went wrong, as JSON. /metrics: Prometheus' text format.
+    There is no access control, hence the host.
 
     Args:
         obstacles: what keeps the run from working now; empty where nothing does.
         metrics: the text of /metrics.
+        status: what /status shows.
         port: 0: any free one, see `port` after entering.
     Raises:
         ParameterError: the port cannot be listened on.
@@ -34,6 +39,7 @@ class HealthServer:
         *,
         obstacles: Callable[[], list[str]],
         metrics: Callable[[], bytes],
+        status: Callable[[], Mapping[str, Any]] = dict,
         host: str = "127.0.0.1",
         port: int = 9464,
     ) -> None:
@@ -41,6 +47,7 @@ class HealthServer:
         self.port = port
         self._obstacles = obstacles
         self._metrics = metrics
+        self._status = status
         self._clients = 0
         self._server: asyncio.Server
 
@@ -88,9 +95,11 @@ class HealthServer:
             obstacles = self._obstacles()
             status = "503 Service Unavailable" if obstacles else "200 OK"
             body = ("\n".join(obstacles) or "ok").encode() + b"\n"
+        elif path == b"/status":
+            status, body, kind = "200 OK", msgspec.json.encode(self._status()) + b"\n", "application/json"
         elif path == b"/metrics":
             status, body, kind = "200 OK", self._metrics(), "text/plain; version=0.0.4; charset=utf-8"
         else:
-            status, body = "404 Not Found", b"/healthz, /readyz or /metrics\n"
+            status, body = "404 Not Found", b"/healthz, /readyz, /status or /metrics\n"
         head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         return head.encode() + (b"" if method == b"HEAD" else body)

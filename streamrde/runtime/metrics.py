@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
+from streamrde.inference.troubles import KINDS, Kind
 
 # Buckets 4 % wide; from a microsecond to a day these are 643.
 _RATIO = 1.04
@@ -74,6 +76,12 @@ class Metrics:
     """Predictions of windows that were still open."""
     states: StateCounts = field(default_factory=StateCounts)
     """Windows after which the hidden state, or the solver's error, called for a look."""
+    troubles: dict[Kind, int] = field(default_factory=dict)
+    """Streams that went wrong, by kind; channels of streams where it is about one."""
+    implausible: dict[str, int] = field(default_factory=dict)
+    """Values that were not plausible, by channel."""
+    latest_troubles: list[dict[str, Any]] = field(default_factory=list)
+    """The latest streams that went wrong, at the end of the run; see `TroubleLog.status`."""
     not_finite: int = 0
     """Predictions that are no numbers; published all the same, and their streams set aside."""
     batches: int = 0
@@ -148,6 +156,8 @@ class Metrics:
             "predictions": self.predictions,
             "provisional": self.provisional,
             **{f"states_{name}": count for name, count in self.states._asdict().items()},
+            **{f"trouble_{kind}": self.troubles.get(kind, 0) for kind in KINDS},
+            "implausible": sum(self.implausible.values()),
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.rows / max(self.seconds, 1e-9)),
         }

@@ -23,6 +23,7 @@ from streamrde.runtime.clock import Clock, SystemClock
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.provisional import Provisional
 from streamrde.runtime.silence import Silence, Timekeeper
+from streamrde.runtime.troubles import StreamRules, TroubleLog
 from streamrde.runtime.unused import letters_of
 from streamrde.state import StateStore
 
@@ -86,6 +87,7 @@ class Pipeline(Generic[B]):
             where nobody could go on with them.
         dead_letters: where messages go that cannot be used; None: they are counted only.
         letters_of_rows: rows that the fleet does not use go there too: late, repeated or rejected ones.
+        rules: what is done about streams that go wrong; the fleet's own settings are to agree with them.
         silence: what becomes of streams from which nothing comes. While the broker is away, or right after it was, or
             while the samples that come are old, the clock tells the streams no time: what waited there would be late.
         provisional: publish what the open windows predict, every so many seconds; marked as such. Needs a sink that
@@ -108,6 +110,7 @@ class Pipeline(Generic[B]):
         flush: bool | None = None,
         dead_letters: DeadLetterSink | None = None,
         letters_of_rows: bool = False,
+        rules: StreamRules | None = None,
         silence: Silence | None = None,
         provisional: float | None = None,
         clock: Clock | None = None,
@@ -125,6 +128,7 @@ class Pipeline(Generic[B]):
         self._dead_letters = dead_letters
         self._letters_of_rows = letters_of_rows
         self._provisional = None if provisional is None else Provisional(fleet, provisional)
+        self.troubles = TroubleLog(fleet, rules, source=source)
         self._silence = silence or Silence()
         self._clock = clock or SystemClock()
         self._keeper = Timekeeper(fleet, self._silence, self._clock)
@@ -307,12 +311,17 @@ class Pipeline(Generic[B]):
         if finish is not None:
             finish()
         await self._checkpoints.save()
+        self.count()
+        self.troubles.catch_up()
+        self.metrics.latest_troubles = self.troubles.status()
 
     def count(self) -> None:
         """Bring those of the metrics up to date that are sums over streams, or the source's."""
         metrics, counts = self.metrics, getattr(self.source, "counts", None)
         metrics.counts, metrics.states = self.fleet.counts(), self.fleet.state_counts()
+        metrics.troubles, metrics.implausible = self.fleet.trouble_counts, self.fleet.implausible
         metrics.streams = len(self.fleet)
+        self.troubles.catch_up(at_once=False)
         if counts is not None:
             metrics.malformed, metrics.dropped = counts.malformed, counts.dropped
             metrics.quarantined, metrics.missed, metrics.merged = counts.quarantined, counts.missed, counts.merged

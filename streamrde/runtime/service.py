@@ -27,7 +27,7 @@ class ServiceOptions:
     """What a service does beside its pipeline.
 
     Args:
-        port: of /healthz, /readyz and /metrics; None: none is opened.
+        port: of /healthz, /readyz, /status and /metrics; None: none is opened.
         host: it listens on.
         drain: seconds that SIGTERM or Ctrl-C leaves for working off what has arrived and saving it.
         watch: take on the model file when it changes, not only on SIGHUP.
@@ -67,7 +67,11 @@ async def serve(
     async with AsyncExitStack() as stack:
         if options.port is not None:
             server = HealthServer(
-                obstacles=lambda: obstacles(pipeline), metrics=exposition.text, host=options.host, port=options.port
+                obstacles=lambda: obstacles(pipeline),
+                metrics=exposition.text,
+                status=lambda: status(pipeline),
+                host=options.host,
+                port=options.port,
             )
             await stack.enter_async_context(server)
             logger.info("health and metrics on http://%s:%d", server.host, server.port)
@@ -100,6 +104,21 @@ def obstacles(pipeline: Pipeline[Any]) -> list[str]:
     if pipeline.metrics.store_full:
         found.append("the state store's disk is full")
     return found
+
+
+def status(pipeline: Pipeline[Any]) -> dict[str, Any]:
+    """What keeps the run from working, and which streams went wrong, the latest first."""
+    pipeline.count()
+    metrics, in_the_way = pipeline.metrics, obstacles(pipeline)
+    return {
+        "ready": not in_the_way,
+        "obstacles": in_the_way,
+        "streams": metrics.streams,
+        "rows": metrics.counts._asdict(),
+        "troubles": metrics.troubles,
+        "implausible": metrics.implausible,
+        "latest": pipeline.troubles.status(),
+    }
 
 
 def _handle_signals(

@@ -69,7 +69,7 @@ class TroubleLog:
     """Takes a fleet's troubles, writes each once, and does what the rules say.
 
     Args:
-        fleet: its troubles come here from now on.
+        fleet: its troubles come here from now on, unless they go elsewhere already.
         rules: of the run.
         source: may know a stream's topic (`topic_of`), and have a `quarantine`.
         clock: seconds that only go forward.
@@ -92,7 +92,8 @@ class TroubleLog:
         self._seen: OrderedDict[tuple[str, Kind, str], dict[str, Any]] = OrderedDict()
         if self._rules.late == "set aside" and getattr(source, "quarantine", None) is None:
             raise ParameterError("streams.late = 'set aside' is for a source that can leave messages unread: MQTT")
-        fleet.on_trouble = self.take
+        if fleet.on_trouble is None:
+            fleet.on_trouble = self.take
 
     def take(self, trouble: Trouble) -> None:
         """Write a trouble that was just noticed, unless many were, and act on it."""

@@ -249,6 +249,10 @@ class MqttSource:
         for receipt in batch.receipts:
             self._connection.acknowledge(receipt)
 
+    def topic_of(self, stream: str) -> str | None:
+        """Return a topic from which the stream's messages come; None where that is no longer known."""
+        return next((topic.name for topic in self._topics.values() if topic.place.stream == stream), None)
+
     def stop(self) -> None:
         """End the iteration after the messages that have arrived by now; later ones stay unacknowledged."""
         self._remaining = len(self._queue)
