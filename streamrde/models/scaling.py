@@ -46,7 +46,9 @@ def fit_inputs(
     channels are. By level, each channel of the path is divided by the root mean square of its increments instead, which
     scales a word by the product over its letters, and then each level by the root mean square over its coefficients: of
     a level, small coefficients stay small, as those of two channels that move together. There is no shift: a window in
-    which nothing happens must leave the state where it is.
+    which nothing happens must leave the state where it is. No root mean square is taken to be smaller than what
+    rounding may make of it (see `rounding_of`), which depends on the channels of its word alone: no unit of a channel
+    changes a scaled log-signature.
 
     Args:
         x: each stream's samples, (L, data channels); NaN = not observed.
@@ -69,25 +71,70 @@ def fit_inputs(
                 f"channel '{name}' is {mean[j]:g} in every sample of the training streams; remove it from data.channels"
             )
     windows = np.concatenate(logsigs)
-    rms = np.sqrt((windows**2).mean(axis=0))
+    count = windows.shape[1]
+    depth = depth_of(channels, count)
+    # First by channel: what is left is of order 1, and none of its squares can overflow.
+    natural = channel_sizes(_rms(windows), channels, depth)
+    letters = 1 / _along(natural, channels, depth)
+    rms = _rms(windows * letters)
+    largest = np.zeros(channels)
+    largest[1 : len(names) + 1] = [_largest(x, j) for j in range(len(names))]
+    floor = rounding_of(largest / natural, channels, depth)
     # A coefficient that is rounding error in training must not be blown up to order one when it is served.
-    rms = np.maximum(rms, 1e-9 * rms.max())
+    rms = np.maximum(rms, floor)
     shift, scale = np.zeros(channels), np.ones(channels)
     shift[1 : len(names) + 1], scale[1 : len(names) + 1] = mean, 1 / deviation
-    factors = 1 / rms
     if by == "level":
-        words = lyndon_words(channels, depth_of(channels, windows.shape[1]))
-        letters = np.array([np.prod(factors[list(word)]) for word in words])
-        factors = letters / _level_sizes(np.sqrt(((windows * letters) ** 2).mean(axis=0)), [len(w) for w in words])
-    return shift, scale, factors / np.sqrt(windows.shape[1])
+        moved = _along(rms[:channels], channels, depth)
+        levels = np.array([len(word) for word in lyndon_words(channels, depth)])
+        sizes = [np.sqrt(np.mean((rms / moved)[levels == k] ** 2)) for k in range(1, depth + 1)]
+        rms = moved * np.array(sizes)[levels - 1]
+    return shift, scale, letters / (rms * np.sqrt(count))
 
 
-def _level_sizes(rms: Array, levels: Sequence[int]) -> Array:
-    """The root mean square over the coefficients of each one's level, (B,)."""
-    count = np.bincount(levels)
-    size = np.sqrt(np.bincount(levels, weights=rms**2) / np.maximum(count, 1))
-    # A level in which nothing ever happened is rounding error, as a coefficient may be.
-    return np.asarray(np.maximum(size, 1e-9 * size.max())[levels])
+LEAST = 1e-9
+"""Of a coefficient, relative to the product of its letters' sizes: what is smaller is rounding, or all but."""
+
+
+def channel_sizes(sizes: Array, channels: int, depth: int) -> Array:
+    """How far each channel of a path usually moves within a window, (C,), from the sizes of coefficients, (B,).
+
+    Its increment, or, for one that swings forth and back, its mean distance from a straight line: the area between it
+    and time, divided by the window's duration. 1 for a channel that never moves.
+    """
+    moved = np.array(sizes[:channels])
+    if depth > 1 and moved[0] > 0:
+        # Words of two letters come in the order of the upper triangle's rows: the first are those with time.
+        moved[1:] = np.maximum(moved[1:], sizes[channels : 2 * channels - 1] / moved[0])
+    return np.where(moved > 0, moved, 1.0)
+
+
+def rounding_of(offsets: Array, channels: int, depth: int) -> Array:
+    """What rounding may leave of coefficients of words, (B,), relative to the product of their letters' sizes.
+
+    Args:
+        offsets: how large each channel's values are, (C,), in sizes of its moves: a channel that moves by 1e-6 around
+            1e8 has few digits.
+    """
+    return np.array([LEAST + 10 * np.spacing(1.0) * offsets[list(w)].sum() for w in lyndon_words(channels, depth)])
+
+
+def _along(letters: Array, channels: int, depth: int) -> Array:
+    """The letters' numbers multiplied along each Lyndon word, (B,)."""
+    return np.array([np.prod(letters[list(word)]) for word in lyndon_words(channels, depth)])
+
+
+def _rms(windows: Array) -> Array:
+    """Root mean square of each coefficient, (n, B) -> (B,), also where squares would over- or underflow."""
+    largest = np.abs(windows).max(axis=0, initial=0.0)
+    largest = np.where(largest > 0, largest, 1.0)
+    return np.asarray(largest * np.sqrt(((windows / largest) ** 2).mean(axis=0)))
+
+
+def _largest(x: Sequence[Array], channel: int) -> float:
+    """The largest magnitude of a channel's values, NaN left out."""
+    values = (np.abs(own[np.isfinite(own[:, channel]), channel]) for own in x)
+    return max(float(own.max(initial=0.0)) for own in values)
 
 
 def depth_of(channels: int, size: int) -> int:
@@ -115,7 +162,7 @@ def along_words(scale: Array, depth: int) -> Array:
     A field whose higher terms are brackets of its own needs this; `scale`'s entries of longer words are not used.
     """
     channels = next(c for c in range(1, len(scale) + 1) if logsignature_channels(c, depth) == len(scale))
-    return np.array([np.prod(scale[list(word)]) for word in lyndon_words(channels, depth)])
+    return _along(scale, channels, depth)
 
 
 def fit_targets(targets: Sequence[Array], names: Sequence[str]) -> tuple[Array, Array]:

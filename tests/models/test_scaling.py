@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from models.recordings import config_for, write_recordings
 from rich.console import Console
 
@@ -29,13 +30,65 @@ def windows_of(factors: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("by", ["coefficient", "level"])
 def test_scaled_log_signatures_have_mean_square_1_and_no_unit(by) -> None:
     scaled = []
-    for factors in ((1.0, 1.0), (20.0, 0.1)):
+    for factors in ((1.0, 1.0), (20.0, 0.1), (1e6, 1e-3), (1e-8, 1e8), (1e30, 1e-30)):
         x, logsigs = windows_of(factors)
         shift, scale, logsig_scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)
         scaled.append(logsigs * logsig_scale)
         assert (scaled[-1] ** 2).sum(axis=1).mean() == pytest.approx(1)
         np.testing.assert_allclose(((x - shift[1:]) * scale[1:]).std(axis=0), 1)
-    np.testing.assert_allclose(scaled[0], scaled[1], rtol=1e-9)
+    for other in scaled[1:]:
+        np.testing.assert_allclose(scaled[0], other, rtol=1e-9)
+
+
+@pytest.mark.parametrize("by", ["coefficient", "level"])
+@pytest.mark.parametrize("factor", [1.0, 1e8, 1e-8])
+def test_what_is_rounding_in_training_is_not_blown_up(by, factor) -> None:
+    """The area between channels that move together, and the increments of one that always comes back."""
+    x, _ = windows_of((1.0, 1.0))
+    t = np.arange(400.0) * 0.1
+    x[:, 1] = 3.7 * x[:, 0] * factor
+    logsigs = sr.logsig_windows(t, np.column_stack([t, x]), 2, sr.Every(1.0))[1]
+    scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)[2]
+    assert np.abs(logsigs * scale)[:, 5].max() < 1e-4  # word ab
+    x[:, 1] = np.sin(2 * np.pi * t) * factor
+    logsigs = sr.logsig_windows(t, np.column_stack([t, x]), 2, sr.Every(1.0))[1][:-1]  # the last one is short
+    scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)[2]
+    assert np.abs(logsigs * scale)[:, 2].max() < 1e-3  # word b
+    assert np.sqrt(((logsigs * scale)[:, 4] ** 2).mean()) > 0.1  # word tb
+
+
+@pytest.mark.parametrize("by", ["coefficient", "level"])
+def test_a_small_move_around_a_large_value_keeps_what_digits_it_has(by) -> None:
+    x, logsigs = windows_of((1.0, 1.0))
+    t, moved = np.arange(400.0) * 0.1, x + np.array([1e10, -1e8])
+    path = np.column_stack([t, moved])
+    found = sr.logsig_windows(t, path, DEPTH, sr.Every(1.0))[1]
+    scaled = [
+        values * fit_inputs([own], [values], ["a", "b"], channels=C, by=by)[2]
+        for own, values in ((x, logsigs), (moved, found))
+    ]
+    np.testing.assert_allclose(scaled[0], scaled[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("factors", [(1e6, 1e-3), (1e8, 1.0), (1e-12, 1e12)])
+def test_units_of_channels_change_no_training(tmp_path, factors) -> None:
+    model = {"depth": 3}
+    bundles = []
+    for own in ((1.0, 1.0), factors):
+        files = write_recordings(tmp_path)
+        table = pq.read_table(files)
+        for name, factor in zip(("a", "b"), own, strict=True):
+            column = pa.array(table[name].to_numpy() * factor)
+            table = table.set_column(table.schema.get_field_index(name), name, column)
+        pq.write_table(table, files)
+        config = as_train_config(config_for(files, model=model, training={"epochs": 8, "learning_rate": 0.01}))
+        torch.manual_seed(0)
+        bundles.append(fit(config, read_parts(config), console=Console(file=io.StringIO())).bundle)
+    plain, scaled = (bundle.header.metrics for bundle in bundles)
+    for name in ("validation_accuracy_windows", "test_accuracy_windows", "train_accuracy_windows"):
+        assert scaled[name] == pytest.approx(plain[name], abs=0.02)
+    assert scaled["train_log_loss_windows"] == pytest.approx(plain["train_log_loss_windows"], rel=0.02)
+    assert plain["train_accuracy_windows"] > 0.9
 
 
 def test_by_level_small_coefficients_of_a_level_stay_small() -> None:
