@@ -73,13 +73,13 @@ def fit_inputs(
     windows = np.concatenate(logsigs)
     count = windows.shape[1]
     depth = depth_of(channels, count)
+    lengths = path_lengths(x, _rms(windows)[:channels], len(windows))
     # First by channel: what is left is of order 1, and none of its squares can overflow.
-    natural = channel_sizes(_rms(windows), channels, depth)
-    letters = 1 / _along(natural, channels, depth)
+    letters = 1 / _along(lengths, channels, depth)
     rms = _rms(windows * letters)
     largest = np.zeros(channels)
     largest[1 : len(names) + 1] = [_largest(x, j) for j in range(len(names))]
-    floor = rounding_of(largest / natural, channels, depth)
+    floor = rounding_of(largest / lengths, channels, depth)
     # A coefficient that is rounding error in training must not be blown up to order one when it is served.
     rms = np.maximum(rms, floor)
     shift, scale = np.zeros(channels), np.ones(channels)
@@ -92,31 +92,36 @@ def fit_inputs(
     return shift, scale, letters / (rms * np.sqrt(count))
 
 
-LEAST = 1e-9
-"""Of a coefficient, relative to the product of its letters' sizes: what is smaller is rounding, or all but."""
+ROUNDINGS = 1000
+"""Roundings that a sum of many pieces is taken to come to, at most."""
 
 
-def channel_sizes(sizes: Array, channels: int, depth: int) -> Array:
-    """How far each channel of a path usually moves within a window, (C,), from the sizes of coefficients, (B,).
+def path_lengths(x: Sequence[Array], moved: Array, windows: int) -> Array:
+    """How far each channel of the path goes within a window on average, forth and back, (C,).
 
-    Its increment, or, for one that swings forth and back, its mean distance from a straight line: the area between it
-    and time, divided by the window's duration. 1 for a channel that never moves.
+    Args:
+        x: each stream's samples, (L, data channels); NaN = not observed.
+        moved: root mean square of each channel's increments over windows, (C,).
+        windows: how many there are.
     """
-    moved = np.array(sizes[:channels])
-    if depth > 1 and moved[0] > 0:
-        # Words of two letters come in the order of the upper triangle's rows: the first are those with time.
-        moved[1:] = np.maximum(moved[1:], sizes[channels : 2 * channels - 1] / moved[0])
-    return np.where(moved > 0, moved, 1.0)
+    lengths = np.array(moved)
+    # Time since an observation falls back by what it has grown.
+    lengths[1 + x[0].shape[1] :] = np.maximum(lengths[1 + x[0].shape[1] :], 2 * moved[0])
+    for own in x:
+        for j, column in enumerate(own.T):
+            lengths[1 + j] += np.abs(np.diff(column[np.isfinite(column)])).sum() / windows
+    return np.where(lengths > 0, lengths, 1.0)
 
 
 def rounding_of(offsets: Array, channels: int, depth: int) -> Array:
-    """What rounding may leave of coefficients of words, (B,), relative to the product of their letters' sizes.
+    """What rounding may leave of coefficients of words, (B,), relative to the product of their letters' path lengths.
 
     Args:
-        offsets: how large each channel's values are, (C,), in sizes of its moves: a channel that moves by 1e-6 around
-            1e8 has few digits.
+        offsets: how large each channel's values are, (C,), in path lengths: a channel that moves by 1e-6 around 1e8 has
+            few digits.
     """
-    return np.array([LEAST + 10 * np.spacing(1.0) * offsets[list(w)].sum() for w in lyndon_words(channels, depth)])
+    words = lyndon_words(channels, depth)
+    return np.array([np.spacing(1.0) * (ROUNDINGS + 10 * offsets[list(word)].sum()) for word in words])
 
 
 def _along(letters: Array, channels: int, depth: int) -> Array:

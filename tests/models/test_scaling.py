@@ -49,12 +49,12 @@ def test_what_is_rounding_in_training_is_not_blown_up(by, factor) -> None:
     x[:, 1] = 3.7 * x[:, 0] * factor
     logsigs = sr.logsig_windows(t, np.column_stack([t, x]), 2, sr.Every(1.0))[1]
     scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)[2]
-    assert np.abs(logsigs * scale)[:, 5].max() < 1e-4  # word ab
+    assert np.abs(logsigs * scale)[:, 5].max() < 0.01  # word ab
     x[:, 1] = np.sin(2 * np.pi * t) * factor
     logsigs = sr.logsig_windows(t, np.column_stack([t, x]), 2, sr.Every(1.0))[1][:-1]  # the last one is short
     scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)[2]
-    assert np.abs(logsigs * scale)[:, 2].max() < 1e-3  # word b
-    assert np.sqrt(((logsigs * scale)[:, 4] ** 2).mean()) > 0.1  # word tb
+    assert np.abs(logsigs * scale)[:, 2].max() < 0.05  # word b
+    assert np.abs(logsigs * scale)[:, 4].max() < 0.05  # word tb
 
 
 @pytest.mark.parametrize("by", ["coefficient", "level"])
