@@ -147,6 +147,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     horizon: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Seconds by which the targets lie ahead of their windows."""
     dtype: Literal["float32", "float64"] = "float32"
+    value_dtype: Literal["", "float64"] = ""
+    """Of predictions; "": as `dtype`. Training makes it float64 where targets lie so far from 0 that float32 would lose
+    their digits: their offset is then added in float64."""
     versions: dict[str, str] = {}
     """Versions of the software that made the file."""
     metrics: dict[str, float] = {}
@@ -233,6 +236,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs, one each; empty where the model gives none, or has heads."""
         return () if self.heads else self.parts[0].output_names
+
+    @property
+    def of_values(self) -> np.dtype[Any]:
+        """The dtype of predictions."""
+        return np.dtype(self.value_dtype or self.dtype)
 
     @property
     def parts(self) -> tuple[Head, ...]:

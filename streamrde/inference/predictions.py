@@ -24,7 +24,8 @@ class Prediction:
         stream: name of the stream.
         window: number of the window in its stream, from 0.
         t_start, t_end: the window's edges, in the time of the samples, seconds.
-        value: class probabilities or regression targets, (outputs,), in the model's dtype. A classification with one
+        value: class probabilities or regression targets, (outputs,), in the model's dtype, or float64 where targets far
+            from 0 need its digits. A classification with one
             output has the probability of its second class.
         labels: names of the outputs; empty where the model has none.
         label: the most probable class; None for regression, for a model with several heads, and where a value is not
@@ -198,7 +199,7 @@ def prediction_schema(
     committed, provisional. The metadata of the field `value` name the outputs and their units, as JSON lists under
     "outputs" and "units", and the heads under "heads".
     """
-    dtype = pa.float32() if header.dtype == "float32" else pa.float64()
+    dtype, of_values = pa.from_numpy_dtype(np.dtype(header.dtype)), pa.from_numpy_dtype(header.of_values)
     metadata = {"outputs": msgspec.json.encode(header.output_names), "units": msgspec.json.encode(header.units)}
     if header.heads:
         metadata["heads"] = msgspec.json.encode(header.heads)
@@ -207,7 +208,7 @@ def prediction_schema(
         pa.field("window", pa.int64(), nullable=False),
         pa.field("t_start", pa.float64(), nullable=False, metadata={"unit": "s"}),
         pa.field("t_end", pa.float64(), nullable=False, metadata={"unit": "s"}),
-        pa.field("value", pa.list_(pa.field("item", dtype), header.outputs), nullable=False, metadata=metadata),
+        pa.field("value", pa.list_(pa.field("item", of_values), header.outputs), nullable=False, metadata=metadata),
     ]
     for head in header.parts:
         if head.task == "classification":

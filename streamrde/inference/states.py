@@ -251,7 +251,7 @@ class States:
 
     def nothing(self, count: int) -> Stepped:
         """Entries that are yet to be filled."""
-        value = np.empty((count, self.header.outputs), dtype=self.stepper.dtype)
+        value = np.empty((count, self.header.outputs), dtype=self.header.of_values)
         flag, error, novelty = np.zeros(count, dtype=np.uint8), *np.full((2, count), np.nan)
         state, logsignature = np.empty((count, self._hidden)), np.full((count, self._logsig), np.nan)
         return Stepped(value, flag, error, novelty, state, logsignature)

@@ -121,7 +121,10 @@ class Ends:
         self.dtype = np.dtype(header.dtype)
         self._x0 = tensors["x0.shift"], tensors["x0.scale"]
         self._logsig_scale = tensors["logsig.scale"]
-        self._output = tensors["output.shift"].astype(self.dtype), tensors["output.scale"].astype(self.dtype)
+        self._output = (
+            tensors["output.shift"].astype(header.of_values),
+            tensors["output.scale"].astype(header.of_values),
+        )
         self._initial, self._readout = (
             Dense(end, tensors, name) if isinstance(end, Layers) else None
             for name, end in (("initial", header.initial), ("readout", header.readout))
@@ -153,6 +156,7 @@ class Ends:
     def predicted(self, value: Array) -> Array:
         """Readouts (n, outputs) as probabilities, or in the targets' units."""
         shift, scale = self._output
+        value = value.astype(self.header.of_values, copy=False)
         parts: list[Array] = []
         begin = 0
         for head in self.header.parts:

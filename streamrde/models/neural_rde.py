@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 import streamrde
 from streamrde.errors import ParameterError, ShapeError
-from streamrde.floats import as_plain, as_size, swapped
-from streamrde.inference.bundle import Bundle, Channel, Emit, Head, Header, Pooling, Task
+from streamrde.floats import as_size, swapped
+from streamrde.inference.bundle import Bundle, Emit, Head, Header, Pooling, Task
 from streamrde.inference.fields import MLP, External, Linear, LogNCDE
 from streamrde.inference.layers import Layers
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.models.compiled_sequence import compiled_states, is_compiled
 from streamrde.models.ends import ModuleEnd, make_end
 from streamrde.models.fields import AnyField, LinearField, MLPField, ModuleField, make_field
-from streamrde.models.scaling import Scaling
+from streamrde.models.header import checked, data_channels
+from streamrde.models.scaling import Scaling, far_from_zero
 from streamrde.models.solving import solve
 from streamrde.signature.words import check_room
 from streamrde.windowing.gaps import Gap
@@ -133,9 +134,9 @@ class NeuralRDE(nn.Module):
         if not decay >= 0:
             raise ParameterError(f"decay={decay}: a rate per second, at least 0")
         module = field if isinstance(field, nn.Module) else None
-        self.header = _checked(
+        self.header = checked(
             Header(
-                channels=_channels(channels, names, units, fills),
+                channels=data_channels(channels, names, units, fills),
                 depth=depth,
                 hidden=hidden,
                 outputs=outputs,
@@ -180,8 +181,10 @@ class NeuralRDE(nn.Module):
         """The tensors `novelty.*` of the bundle that it came from: of its windows, whatever the weights are."""
         self.register_buffer("range_low", torch.full((hidden,), -torch.inf, dtype=torch.float64))
         self.register_buffer("range_high", torch.full((hidden,), torch.inf, dtype=torch.float64))
-        # Its magnitude is the rate, so that no step of the optimiser can make it negative.
+        # Its magnitude counts, so that no step of the optimiser can make a rate negative.
         self.decay = nn.Parameter(torch.full((hidden,), decay, dtype=dtype)) if decay else None
+        self.decay_time = 1.0
+        """Seconds that `decay` is a rate per; see `rescale_decay`."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -195,10 +198,28 @@ class NeuralRDE(nn.Module):
         return self.x0_shift.device
 
     def set_scaling(self, scaling: Scaling) -> None:
-        """Store the scaling of inputs and outputs."""
+        """Store the scaling of inputs and outputs; targets that float32 would take digits from come out as float64."""
+        needed = any(head.task == "regression" for head in self.header.parts) and far_from_zero(scaling)
+        self.header = msgspec.structs.replace(self.header, value_dtype="float64" if needed else "")
         with torch.no_grad():
             for name, value in scaling._asdict().items():
                 getattr(self, name).copy_(torch.as_tensor(value))
+
+    @property
+    def rates(self) -> Tensor | None:
+        """Decay per second of each component, (hidden,); None: the state does not decay."""
+        return None if self.decay is None else self.decay.abs() / self.decay_time
+
+    @torch.no_grad()
+    def rescale_decay(self, seconds: float) -> None:
+        """Make the parameter `decay` a rate per so many seconds; the rates stay what they are.
+
+        An optimiser moves a parameter by steps of its own size. In a time that is measured in the unit of the data,
+        what it learns does not depend on that unit.
+        """
+        if self.decay is not None:
+            self.decay.mul_(seconds / self.decay_time)
+            self.decay_time = seconds
 
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Store between what the states were in training, (hidden,) each."""
@@ -215,12 +236,18 @@ class NeuralRDE(nn.Module):
             precontract: contract the field's last layer with each log-signature once per window instead of once per
                 stage: the same result for a fraction of the work.
         Returns:
-            (N, K, outputs): logits (classification) or values in the targets' units (regression), of every window also
-            where only the last is served.
+            (N, K, outputs): logits (classification) or values in the targets' units (regression, float64 where the
+            header's `value_dtype` says so), of every window also where only the last is served.
         Raises:
             ShapeError: another number of channels, of log-signature coefficients, or of streams.
         """
-        return self.outputs(self.pooled(self.hidden_states(x0, logsigs, precontract=precontract)[:, 1:]))
+        return self.in_units(self.readouts(x0, logsigs, precontract=precontract))
+
+    def readouts(self, x0: Tensor, logsigs: Tensor, *, precontract: bool = True) -> Tensor:
+        """Return `forward` before the scaling of outputs, of order 1 whatever the targets' unit; losses take these."""
+        return self.readout(  # type: ignore[no-any-return]
+            self.pooled(self.hidden_states(x0, logsigs, precontract=precontract)[:, 1:])
+        )
 
     def pooled(self, states: Tensor, *, total: Tensor | None = None, count: int = 0) -> Tensor:
         """What of the states after each window, (N, K, hidden), is read out: themselves, or their running mean.
@@ -354,18 +381,23 @@ class NeuralRDE(nn.Module):
 
     def _members(self, z: Tensor) -> Iterator[tuple[AnyField, Tensor, Tensor | None]]:
         """Each member's field, part of the states (N, hidden) and decay per second."""
-        count, rates = self.header.members, None if self.decay is None else self.decay.abs()
+        count, rates = self.header.members, self.rates
         if count == 1:
             return iter([(cast(AnyField, self.field), z, rates)])
         fields = cast(list[AnyField], list(cast(nn.ModuleList, self.field)))
         return zip(fields, z.chunk(count, dim=1), [None] * count if rates is None else rates.chunk(count), strict=True)
 
     def outputs(self, z: Tensor) -> Tensor:
-        """The readout of hidden states, (..., hidden) -> (..., outputs)."""
-        y = self.readout(z)
+        """The readout of hidden states, (..., hidden) -> (..., outputs): logits, or values in the targets' units."""
+        return self.in_units(self.readout(z))
+
+    def in_units(self, y: Tensor) -> Tensor:
+        """Readouts, (..., outputs), in the targets' units; logits as they are."""
         if all(head.task == "classification" for head in self.header.parts):
-            return y  # type: ignore[no-any-return]
-        return y * self.output_scale.to(y.dtype) + self.output_shift.to(y.dtype)  # type: ignore[no-any-return]
+            return y
+        if self.header.value_dtype == "float64":
+            y = y.double()
+        return y * self.output_scale.to(y.dtype) + self.output_shift.to(y.dtype)
 
     @classmethod
     def from_bundle(
@@ -437,7 +469,9 @@ def to_bundle(model: NeuralRDE) -> Bundle:
             array = tensor.detach().cpu().numpy()
             tensors[_tensor_name(name)] = array.astype(np.float64 if name in _FLOAT64 else dtype)
     if model.decay is not None:
-        tensors["decay"] = np.abs(tensors["decay"])
+        # Divided in float64, so that a time of 1 second leaves every bit as it is.
+        rates = model.decay.detach().cpu().double().abs() / model.decay_time
+        tensors["decay"] = rates.numpy().astype(dtype)
     return Bundle(header, tensors | dict(model.novelty))
 
 
@@ -463,33 +497,3 @@ def _fading(exponent: Tensor) -> Callable[[float], Tensor]:
 
 def _tensor_name(name: str) -> str:
     return name.replace("_", ".") if name in _FLOAT64 else name
-
-
-def _channels(
-    channels: int, names: Sequence[str] | None, units: Sequence[str] | None, fills: Sequence[float] | None
-) -> tuple[Channel, ...]:
-    """The header's data channels."""
-    try:
-        channels = as_size("channels", channels, least=2)
-    except ParameterError:
-        raise ParameterError(f"channels={channels!r}: time and the data channels, hence a whole number >= 2") from None
-    data = channels - 1
-    names = [f"x{i}" for i in range(1, channels)] if names is None else names
-    units = [""] * data if units is None else units
-    fills = [0.0] * data if fills is None else fills
-    for key, values in (("names", names), ("units", units), ("fills", fills)):
-        if len(values) != data:
-            raise ParameterError(f"{key} has {len(values)} entries; channels={channels} has {data} data channels")
-    return tuple(
-        Channel(name=name, unit=unit, fill=float(fill)) for name, unit, fill in zip(names, units, fills, strict=True)
-    )
-
-
-def _checked(header: Header) -> Header:
-    """The header, if a file with it could be read again."""
-    try:
-        header = msgspec.convert(msgspec.to_builtins(header, enc_hook=as_plain), Header)
-    except msgspec.ValidationError as error:
-        raise ParameterError(f"{error}") from None
-    header.check()
-    return header

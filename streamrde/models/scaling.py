@@ -161,6 +161,12 @@ def moments(x: Sequence[Array]) -> tuple[Array, Array, NDArray[np.int64]]:
     return mean, np.sqrt(squares / np.maximum(counts, 1)), counts
 
 
+def far_from_zero(scaling: Scaling) -> bool:
+    """Return whether float32 would take visible digits from outputs: a spacing beyond 1e-5 of their deviation."""
+    spacing = np.finfo(np.float32).eps * np.abs(scaling.output_shift)
+    return bool((spacing > 1e-5 * np.abs(scaling.output_scale)).any())
+
+
 def along_words(scale: Array, depth: int) -> Array:
     """The letters' scales multiplied along each Lyndon word, (B,): what scaling the path itself would do.
 

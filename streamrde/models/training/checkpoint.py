@@ -20,7 +20,8 @@ from streamrde.errors import StateError
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.examples import Example
 
-FORMAT = 1
+FORMAT = 2
+"""1: the decay was stored per second. 2: in a time of its own."""
 _KEY = "streamrde-checkpoint"
 # What may differ between a run and its continuation: where things are, not what they are, and what training ignores.
 _FREE = (

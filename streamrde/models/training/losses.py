@@ -20,7 +20,8 @@ class Objective:
 
     Classification: the cross entropy, times its class's weight. Regression: of the error e in standard deviations of
     its target ``e^2``, or Huber's loss, ``e^2`` up to `huber` and linear beyond, ``2 huber |e| - huber^2``, times its
-    target's weight; weights of targets are divided by their mean.
+    target's weight; weights of targets are divided by their mean. Outputs and targets are scaled before they are
+    subtracted, so that no offset costs digits.
 
     Args:
         config: `loss`, `loss_on`, `class_weights`, `target_weights`, `label_smoothing`.
@@ -68,14 +69,23 @@ class Objective:
         if self._classify and self._weights is not None:
             model.readout.bias.sub_(self._weights.log().to(model.readout.bias.dtype))
 
-    def loss(self, y: Tensor, target: Tensor, weight: Tensor, scale: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    def loss(
+        self,
+        y: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        *,
+        shift: Tensor | float = 0.0,
+        scale: Tensor | float = 1.0,
+        smoothing: float = 0.0,
+    ) -> Tensor:
         """Mean of the windows' losses by their weight; 0 where there is no target at all.
 
         Args:
-            y: outputs, (N, K, outputs).
+            y: readouts, (N, K, outputs): logits, or scaled values.
             target: as `Batch.target`.
             weight: as of `weights`.
-            scale: standard deviations of the targets, (outputs,).
+            shift, scale: means and standard deviations of the targets, (outputs,), float64; read for a regression only.
             smoothing: share of a class's probability that is spread over all.
         """
         if self._classify:
@@ -85,7 +95,8 @@ class Objective:
             if self._weights is not None:
                 losses = losses * self._weights.to(losses.dtype)[target]
         else:
-            error = (y - target.to(y.dtype)) / scale.to(y.dtype)
+            # Where there is no target, 0 stands for it, which may be any number of deviations away.
+            error = (y - ((target - shift) / scale).to(y.dtype)).masked_fill(weight == 0, 0.0)
             losses = error**2
             if self._config.loss == "huber":
                 size, knee = error.abs(), self._config.huber

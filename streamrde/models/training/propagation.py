@@ -16,7 +16,7 @@ class Part(NamedTuple):
     """Some consecutive windows of a batch, of the streams that last until then."""
 
     y: Tensor
-    """Outputs, (n, k, outputs)."""
+    """Readouts, (n, k, outputs): logits, or scaled values."""
     rows: Tensor | slice
     """Which streams of the batch these are, (n,)."""
     begin: int
@@ -78,7 +78,7 @@ def propagate(
             masked = None if mask is None else mask[rows]
             states = model.hidden_states(batch.x0[rows], logsigs, mask=masked, start=start, before=before)
             after = states[:, 1:]
-            y = model.outputs(model.pooled(after, total=total, count=begin)) if wanted else None
+            y = model.readout(model.pooled(after, total=total, count=begin)) if wanted else None
         if end < longest:
             stay = counts[left] > end
             sums = after.detach().sum(dim=1) + (0 if total is None else total)

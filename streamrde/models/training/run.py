@@ -319,10 +319,16 @@ def _scaling(
     )
 
 
+_DECAY = 0.1
+"""What decay starts from in the optimiser's eyes, of whose steps of some 1e-3 it should take many, not too many."""
+
+
 def _begin(config: TrainConfig, data: _Prepared) -> NeuralRDE:
     """A model as training begins with it."""
     model = _model(config, data.fills, data.classes)
     model.set_scaling(data.scaling)
+    if config.model.decay:
+        model.rescale_decay(_DECAY / config.model.decay)
     shrink_field(model, config.training.field_gain)
     if config.training.start != "random" and carries_samples(model):
         carry_sample(model)

@@ -176,7 +176,8 @@ class Trainer:
                     part.y,
                     part.of(batch.target),
                     part.of(weight),
-                    self._model.output_scale,
+                    shift=self._model.output_shift,
+                    scale=self._model.output_scale,
                     smoothing=config.label_smoothing,
                 )
                 value, norm = self._step(loss, rate)
@@ -235,10 +236,11 @@ class Trainer:
         outputs: list[Array] = []
         total = 0.0
         for part, batch in in_turn(examples, size=self._config.batch_size, device=self._device):
-            y = self._averaged(batch.x0, batch.logsigs)
+            y = self._averaged.readouts(batch.x0, batch.logsigs)
             weight = self._objective.weights(batch)
-            total += float(self._objective.loss(y, batch.target, weight, self._model.output_scale)) * len(part)
-            outputs += unpadded(y, part)
+            shift, scale = self._model.output_shift, self._model.output_scale
+            total += float(self._objective.loss(y, batch.target, weight, shift=shift, scale=scale)) * len(part)
+            outputs += unpadded(self._averaged.in_units(y), part)
         return {"loss": total / len(examples)} | measure(examples, outputs)
 
     def _judge(self, number: int, measures: Mapping[str, float]) -> bool:

@@ -130,5 +130,5 @@ def test_what_is_no_checkpoint_is_refused(config, tmp_path) -> None:
         quietly(config, resume=True)
     header = {"format": 99, "identity": {}, "state": {}}
     path.write_bytes(safetensors.torch.save({}, metadata={"streamrde-checkpoint": json.dumps(header)}))
-    with pytest.raises(StateError, match="has format 99, and this version reads 1"):
+    with pytest.raises(StateError, match="has format 99, and this version reads 2"):
         quietly(config, resume=True)

@@ -48,15 +48,16 @@ def test_windows_count_as_they_should_and_every_stream_the_same(loss_on, emit, f
 @pytest.mark.parametrize("loss", ["mse", "huber"])
 def test_losses_of_numbers_are_means_over_streams_in_standard_deviations(loss) -> None:
     examples, batch = regression()
-    scale = np.array([2.0, 0.5])
+    shift, scale = np.array([1e8, -3.0]), np.array([2.0, 0.5])
     y = np.random.default_rng(0).normal(size=(2, 3, 2))
     total = 0.0
     for own, e in zip(y, examples, strict=True):
-        error = np.abs(own[: len(e.target)] - e.target) / scale
+        error = np.abs(own[: len(e.target)] - (e.target - shift) / scale)
         each = error**2 if loss == "mse" else np.where(error <= 1.5, error**2, 3.0 * error - 1.5**2)
         total += np.nansum(each * np.array([0.5, 1.5])) / np.isfinite(e.target).sum() / 2
     judge = objective(2, "regression", loss=loss, huber=1.5, target_weights=(1.0, 3.0))
-    given = judge.loss(torch.tensor(y), batch.target, judge.weights(batch), torch.tensor(scale))
+    scaling = {"shift": torch.tensor(shift), "scale": torch.tensor(scale)}
+    given = judge.loss(torch.tensor(y), batch.target, judge.weights(batch), **scaling)
     assert float(given) == pytest.approx(total, rel=1e-12)
 
 
@@ -68,7 +69,7 @@ def test_classes_count_by_their_weights() -> None:
 
     def loss(class_weights: object) -> float:
         judge = objective(2, "classification", train=tuple(examples), class_weights=class_weights)
-        return float(judge.loss(y, batch.target, judge.weights(batch), torch.ones(2)))
+        return float(judge.loss(y, batch.target, judge.weights(batch)))
 
     assert loss("equal") == pytest.approx(float(each.mean()))
     assert loss("balanced") == pytest.approx(float((each * torch.tensor([2.0, 2 / 3, 2 / 3, 2 / 3])).mean()))
@@ -83,11 +84,11 @@ def test_weights_that_are_undone_leave_the_odds_of_the_data() -> None:
     with torch.no_grad():
         model.readout.weight.zero_()
     batch = collate(examples, CPU)
-    optimiser = torch.optim.LBFGS([model.readout.bias], max_iter=100, tolerance_grad=1e-12)
+    optimiser = torch.optim.LBFGS([model.readout.bias], max_iter=100, tolerance_grad=1e-12, tolerance_change=0.0)
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = judge.loss(model.readout.bias.expand(4, 1, 2), batch.target, judge.weights(batch), torch.ones(2))
+        loss = judge.loss(model.readout.bias.expand(4, 1, 2), batch.target, judge.weights(batch))
         loss.backward()
         return loss
 
@@ -102,7 +103,20 @@ def test_a_batch_without_targets_has_no_loss() -> None:
     batch = collate([example(2, [[np.nan], [np.nan]])], CPU)
     judge = objective(1, "regression")
     y = torch.zeros(1, 2, 1, requires_grad=True)
-    loss = judge.loss(y, batch.target, judge.weights(batch), torch.ones(1))
+    loss = judge.loss(y, batch.target, judge.weights(batch))
     loss.backward()
     assert float(loss.detach()) == 0
     assert float(y.grad.abs().sum()) == 0
+
+
+@pytest.mark.parametrize(("offset", "deviation"), [(1e8, 3.0), (-1e12, 0.5), (1e30, 1e24)])
+def test_an_offset_of_the_targets_costs_the_loss_no_digit(offset, deviation) -> None:
+    _, batch = regression()
+    judge, y = objective(2, "regression"), torch.tensor(np.random.default_rng(0).normal(size=(2, 3, 2)))
+    plain = judge.loss(y.float(), batch.target, judge.weights(batch))
+    shift, scale = torch.full((2,), offset, dtype=torch.float64), torch.full((2,), deviation, dtype=torch.float64)
+    y = y.float().requires_grad_()
+    moved = judge.loss(y, batch.target * scale + shift, judge.weights(batch), shift=shift, scale=scale)
+    assert float(moved.detach()) == pytest.approx(float(plain), rel=1e-3 if deviation == 0.5 else 1e-6)
+    moved.backward()
+    assert bool(y.grad.isfinite().all())
