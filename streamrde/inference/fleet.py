@@ -103,6 +103,7 @@ class Fleet:
             "plausible": plausible,
             "vigilance": vigilance,
             "restart_after": restart_after,
+            "on_trouble": on_trouble,
         }
         self._order = order
         self._serving = Serving(
@@ -217,7 +218,7 @@ class Fleet:
 
     @on_trouble.setter
     def on_trouble(self, take: Callable[[Trouble], None] | None) -> None:
-        self._troubles.on_trouble = take
+        self._troubles.on_trouble = self._settings["on_trouble"] = take
 
     @property
     def trouble_counts(self) -> dict[Kind, int]:

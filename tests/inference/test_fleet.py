@@ -62,6 +62,9 @@ def test_a_copy_and_the_fleet_do_not_share_streams_or_archive() -> None:
 def test_a_copy_has_every_setting_that_a_fleet_has() -> None:
     parameters = set(inspect.signature(sr.Fleet.__init__).parameters) - {"self", "bundle"}
     assert sr.Fleet(make_bundle())._settings.keys() == parameters
+    fleet, seen = sr.Fleet(make_bundle()), []
+    fleet.on_trouble = seen.append
+    assert copy.copy(fleet).on_trouble == copy.deepcopy(fleet).on_trouble == seen.append
 
 
 def test_a_copy_knows_the_models_before_its_own() -> None:
