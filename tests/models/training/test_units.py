@@ -93,10 +93,11 @@ def test_an_offset_of_the_targets_costs_no_digit(tmp_path, offset, deviation) ->
 def far_model(**changes) -> NeuralRDE:
     torch.manual_seed(0)
     model = NeuralRDE(3, 2, 8, 2, windows=sr.Every(1.0), **changes)
-    scaling = [getattr(model, name) for name in ("x0_shift", "x0_scale", "logsig_scale")]
-    model.set_scaling(
-        sr.models.scaling.Scaling(*(each.numpy() for each in scaling), np.array([1e8, 0.0]), np.array([3.0, 1.0]))
+    x0_shift, x0_scale, logsig_scale = (
+        getattr(model, name).numpy() for name in ("x0_shift", "x0_scale", "logsig_scale")
     )
+    shift, scale = np.array([1e8, 0.0]), np.array([3.0, 1.0])
+    model.set_scaling(sr.models.scaling.Scaling(x0_shift, x0_scale, logsig_scale * 0.05, shift, scale))
     return model
 
 
