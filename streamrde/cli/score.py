@@ -225,8 +225,12 @@ def _pipe(job: Job) -> None:
 
     from streamrde.inference.bundle import load
     from streamrde.scoring.lazily import predictions_of
-    from streamrde.scoring.output import provenance, write_file
+    from streamrde.scoring.output import check_output, is_folder, provenance, write_file
 
+    if job.out != "-":
+        check_output(job.out)
+        if is_folder(job.out):
+            raise ConfigError(f"out = {job.out!r}: what comes from an Arrow stream is written to one file, or to -")
     bundle = load(job.model)
     try:
         # A reader of its own: one that still waits when the program stops must not hold Python's lock of sys.stdin.

@@ -12,11 +12,14 @@ import msgspec
 import pyarrow as pa
 
 from streamrde.connectors.file_errors import mapped_errors
-from streamrde.connectors.predictions import PredictionWriter
+from streamrde.connectors.predictions import WRITABLE, PredictionWriter
 from streamrde.connectors.recordings import SUFFIXES
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.scoring.job import Job
+
+# What would be taken for something else than a store.
+_NO_STORES = (*SUFFIXES, ".gz", ".json", ".jsonl", ".ndjson", ".txt", ".xlsx", ".pkl", ".npz", ".safetensors")
 
 # Rows of an output's row group or record batch, but for the last of a file.
 CHUNK_ROWS = 65536
@@ -50,14 +53,44 @@ def provenance(job: Job, bundle: Bundle) -> dict[str, str]:
 
 
 def is_folder(out: str) -> bool:
-    """Whether an output names a folder: it ends with a slash, or with none of the known extensions."""
-    return out.endswith(("/", os.sep)) or not Path(out).name.lower().endswith(SUFFIXES)
+    """Return True if an output names a folder: it ends with a slash, has no extension, or is a folder already."""
+    return out.endswith(("/", os.sep)) or not Path(out).suffix or Path(out).is_dir()
 
 
 def check_output(out: str) -> None:
-    """Raise ConfigError where a folder of that name exists already: its files would be mixed with another job's."""
-    if is_folder(out) and Path(out).exists() and any(Path(out).iterdir()):
-        raise ConfigError(f"{out}: the folder exists and is not empty; remove it, or choose another one")
+    """Refuse an output that cannot be written, or whose files would be mixed with another job's.
+
+    Raises:
+        ConfigError: the extension is of no format, or a folder of that name has files already.
+    """
+    path = Path(out)
+    if not is_folder(out):
+        if path.suffix.lower() not in WRITABLE:
+            raise ConfigError(
+                f"out = {out!r}: predictions cannot be written as {path.suffix!r}; use one of {', '.join(WRITABLE)}, "
+                f"or a folder of Parquet files: {out.rstrip('/')}/"
+            )
+        return
+    with mapped_errors(path):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"{out}: is a file, and not the folder that is to be written; choose another name")
+        if path.exists() and any(path.iterdir()):
+            raise ConfigError(f"{out}: the folder exists and is not empty; remove it, or choose another one")
+
+
+def check_store(path: str) -> None:
+    """Refuse a state store that is called as recorded files or predictions are, or is a folder.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if Path(path).is_dir() or path.endswith(("/", os.sep)):
+        raise ConfigError(f"state_out = {path!r}: is a folder; give the path of a file, such as state.db")
+    if Path(path).suffix.lower() in _NO_STORES:
+        raise ConfigError(
+            f"state_out = {path!r}: a state store is an SQLite file; call it .db, .sqlite or .sqlite3 (or give the "
+            ".toml file of a run)"
+        )
 
 
 def write_file(out: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], metadata: Mapping[str, str]) -> None:

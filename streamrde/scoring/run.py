@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrde.connectors.file_errors import mapped_errors
-from streamrde.connectors.predictions import PredictionWriter
 from streamrde.connectors.recordings import find_recordings
 from streamrde.errors import ConfigError, DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
@@ -24,7 +23,7 @@ from streamrde.scoring.evaluation import Evaluation
 from streamrde.scoring.folder import FORMAT, File, JobFolder, Plan, Progress
 from streamrde.scoring.job import Job
 from streamrde.scoring.local import Engine, InProcessEngine, ProcessEngine, ThreadEngine
-from streamrde.scoring.output import check_output, is_folder, provenance, write_file, write_folder
+from streamrde.scoring.output import check_output, check_store, is_folder, provenance, write_file, write_folder
 from streamrde.scoring.part import samples_of
 from streamrde.scoring.plan import make_plan
 from streamrde.scoring.ray import RayEngine
@@ -63,19 +62,19 @@ def run_job(job: Job, *, resume: bool = False, on_status: OnStatus | None = None
 class _Run:
     def __init__(self, job: Job, on_status: OnStatus) -> None:
         self.began = time.perf_counter()
+        check_output(job.out)
         self.job = job
         self.on_status = on_status
         self.bundle: Bundle = load(job.model)
         self.evaluation = Evaluation(self.bundle.header, job.truth) if job.truth else None
         self.schema = Scorer(self.bundle, truth=job.truth, features=job.features, novelty=job.novelty).schema
         self.reader = job.reader(self.bundle.header)
-        if not is_folder(job.out):
-            PredictionWriter(job.out, self.schema)  # refuses what it cannot write
+        if job.state_out:
+            check_store(job.state_out)
         self.folder = JobFolder.beside(job.out)
         self.rows = 0
 
     def run(self, resume: bool) -> Summary:
-        check_output(self.job.out)
         with self.folder.locked() as lock:
             try:
                 plan = self._plan(resume)
