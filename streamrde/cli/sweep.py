@@ -21,6 +21,9 @@ def sweep(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Parquet file, a row per training.")] = None,
     best: Annotated[Path | None, typer.Option(help="TOML file to write, ready for `streamrde train`.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep that --out has.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no training after so many minutes; what is unfinished is said.")
+    ] = None,
     where: Where = None,
     json: Json = False,
 ) -> None:
@@ -46,10 +49,19 @@ def sweep(
             prepare_file(path, option)
     console = Console(stderr=json)
     settings = [*(settings or []), *([] if trials is None else [f"sweep.trials={trials}"]), *filters_of(where)]
-    found = models.sweep(config, settings=settings, jobs=jobs, out=out or "", resume=resume, console=console)
+    found = models.sweep(
+        config, settings=settings, jobs=jobs, out=out or "", resume=resume, minutes=minutes, console=console
+    )
     winner = found.standings[0]
     print_whole(console, progress.table(found.standings, found.best))
     console.print(f"best: {space.told(winner.trial.values)}", highlight=False, markup=False, soft_wrap=True)
+    if found.unfinished:
+        goes_on = " --resume goes on with them" if out is not None else " with --out, --resume would go on with them"
+        console.print(
+            f"unfinished: {found.unfinished:,} trainings were not begun in {minutes:g} minutes;{goes_on}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if out is not None:
         console.print(f"all {found.table.num_rows} trainings are in {out}", highlight=False)
     if best is not None:
@@ -65,4 +77,11 @@ def sweep(
             }
             for s in found.standings
         ]
-        print_json({"monitor": found.best.training.monitor, "best": winner.trial.values, "standings": ranked})
+        print_json(
+            {
+                "monitor": found.best.training.monitor,
+                "best": winner.trial.values,
+                "standings": ranked,
+                "unfinished": found.unfinished,
+            }
+        )

@@ -92,7 +92,8 @@ def table(standings: Sequence[Standing], config: TrainConfig, *, rows: int = 20)
     made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     costs = ("params", "us/win", "us/s")
     for heading in ("#", *keys.values(), "epochs", config.training.monitor, *costs, ""):
-        made.add_column(heading, justify="right", no_wrap=True)
+        # On a narrow terminal what was tried is folded, and scores are not.
+        made.add_column(heading, justify="right", no_wrap=heading not in keys.values(), overflow="fold")
     for place, standing in enumerate(standings[:rows]):
         score, told_costs = "failed", ("", "", "")
         if standing.score is not None:

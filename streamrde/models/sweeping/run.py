@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures.process
 import contextlib
+import itertools
+import math
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +19,7 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from streamrde.errors import ParameterError, WorkerError
+from streamrde.errors import ConfigError, ParameterError, WorkerError
 from streamrde.models.sweeping.progress import Board
 from streamrde.models.sweeping.results import Results, Standing, standings
 from streamrde.models.sweeping.space import Rung, Trial, ladder, trials
@@ -34,6 +37,8 @@ class Sweep(NamedTuple):
     """Of all trials, the best first."""
     table: pa.Table
     """Every training: what was tried, its score, measures, and what serving it costs."""
+    unfinished: int = 0
+    """Trainings that were not begun, as the time was over; of rungs not reached, as many as were planned."""
 
 
 def sweep(
@@ -43,6 +48,7 @@ def sweep(
     jobs: int = 1,
     out: str | os.PathLike[str] = "",
     resume: bool = False,
+    minutes: float | None = None,
     console: Console | None = None,
 ) -> Sweep:
     """Try configurations and find the best one by its validation streams; the test streams are never looked at.
@@ -57,6 +63,8 @@ def sweep(
         jobs: trainings at a time, each in a process of its own; 1: here.
         out: Parquet file of all trainings, replaced after each; "": none.
         resume: go on with the sweep that `out` has.
+        minutes: after which no training is begun any more, the first one aside; those under way are finished. What is
+            left is counted in `Sweep.unfinished`, and `resume` goes on with it.
         console: where progress is shown; by default standard output.
     Raises:
         ConfigError: no combination can be trained, there are no validation streams, or `out` is of another sweep.
@@ -64,28 +72,47 @@ def sweep(
         ParameterError: every training of a rung failed.
         WorkerError: a process died.
     """
+    if minutes is not None and not minutes > 0:
+        raise ConfigError(f"minutes={minutes}: give a time > 0, or none for no limit")
     config = resolve_config(config, settings)
     console = console or Console()
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     tried, left_out = trials(config)
     # Reads the data before anything is begun, so that what is wrong with them is said at once, and once.
     parts_without_test(config, config.sweep)
     results = Results(out, config=config, resume=resume)
     less = less_is_better(config.training.monitor)
     rungs = ladder(config.sweep, len(tried), config.training.epochs)
-    alive, ranked = tried, list[Standing]()
+    alive, ranked, unfinished = tried, list[Standing](), 0
     with _workers(jobs) as work, Board(console, config, rungs=rungs, done=results.outcomes.values()) as board:
         board.begin(len(tried), left_out)
         for height, rung in enumerate(rungs):
             alive = alive[: rung.trials]
-            for outcome in work(_calls(alive, rung, height, config.sweep, results)):
+            calls = _calls(alive, rung, height, config.sweep, results)
+            left = len(calls)
+            for outcome in work(_until(deadline, calls, first=not results.outcomes)):
+                left -= 1
                 results.add(outcome)
                 board.show(outcome, standings(tried, results.outcomes.values(), less=less))
             ranked = standings(tried, results.outcomes.values(), less=less)
             alive = [s.trial for s in ranked if s.score is not None and s.rung == height]
+            if left:
+                unfinished = left + sum(below.trials for below in rungs[height + 1 :]) * config.sweep.trainings
+                break
             if not alive:
                 raise ParameterError(f"sweep: every training failed; the first: {ranked[0].error}")
+    if ranked[0].score is None:
+        raise ParameterError(f"sweep: every training so far failed; the first: {ranked[0].error}")
     best = msgspec.structs.replace(ranked[0].trial.config, output=config.output)
-    return Sweep(best, ranked, results.table())
+    return Sweep(best, ranked, results.table(), unfinished)
+
+
+def _until(deadline: float, calls: Sequence[_Call], *, first: bool) -> Iterator[_Call]:
+    """The calls until the time is over; the `first` of a sweep in any case, so that there is a result."""
+    for number, call in enumerate(calls):
+        if time.monotonic() >= deadline and not (first and number == 0):
+            return
+        yield call
 
 
 class _Call(NamedTuple):
@@ -134,10 +161,15 @@ def _workers(jobs: int) -> Iterator[Any]:
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(threads,))
 
-    def work(calls: Sequence[_Call]) -> Iterator[Outcome]:
+    def work(calls: Iterator[_Call]) -> Iterator[Outcome]:
         try:
-            for future in concurrent.futures.as_completed([pool.submit(call.run) for call in calls]):
-                yield future.result()
+            # No more at a time than there are processes: a call is not taken before it can begin.
+            running = {pool.submit(call.run) for call in itertools.islice(calls, jobs)}
+            while running:
+                done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                running |= {pool.submit(call.run) for call in itertools.islice(calls, len(done))}
+                for future in done:
+                    yield future.result()
         except concurrent.futures.process.BrokenProcessPool:
             raise WorkerError(
                 "a process of the sweep died, perhaps for want of memory: go on with resume and fewer jobs"

@@ -16,8 +16,10 @@ import streamrde.models.sweeping.run as run_module
 import streamrde.models.sweeping.trial as trial_module
 from streamrde.errors import ConfigError, ParameterError, WorkerError
 from streamrde.models import sweep, train
+from streamrde.models.sweeping.progress import table
 from streamrde.models.sweeping.space import all_tables
 from streamrde.models.training.config import as_train_config
+from streamrde.tables import print_whole
 from streamrde.toml import dumps
 
 
@@ -157,3 +159,39 @@ def test_a_process_that_dies_is_a_clear_error() -> None:
     with pytest.raises(WorkerError, match="fewer jobs"), run_module._workers(2) as work:
         list(work([Dying()]))
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_sweep_ends_when_its_time_is_over_and_can_go_on(tmp_path, jobs) -> None:
+    own = config(
+        tmp_path,
+        {},
+        training={"epochs": 3},
+        sweep={"over": {"model.hidden": [3, 4, 5, 6]}, "rungs": 2},
+    )
+    out = tmp_path / "sweep.parquet"
+    short = sweep(own, out=out, minutes=1e-9, jobs=jobs, console=quiet())
+    # The first one in any case: there is a result.
+    assert short.table.num_rows == 1
+    assert short.standings[0].score is not None
+    assert short.unfinished == 4 - 1 + 3
+    whole = sweep(own, out=out, resume=True, minutes=60, jobs=jobs, console=quiet())
+    assert whole.unfinished == 0
+    assert whole.table.num_rows == 4 + 3
+
+
+@pytest.mark.parametrize("minutes", [0, -1.0, float("nan")])
+def test_no_time_at_all_is_refused(tmp_path, minutes) -> None:
+    with pytest.raises(ConfigError, match="minutes"):
+        sweep(config(tmp_path, {}), minutes=minutes, console=quiet())
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_table_of_a_sweep_keeps_its_scores_on_a_narrow_terminal(tmp_path, width) -> None:
+    own = config(tmp_path, {}, training={"epochs": 1}, sweep={"over": {"model.hidden": [3, 4]}, "rungs": 1})
+    found = sweep(own, console=quiet())
+    console = Console(file=io.StringIO(), width=width)
+    print_whole(console, table(found.standings, found.best))
+    for standing in found.standings:
+        assert f"{standing.score:.4g}" in console.file.getvalue()
+    assert "…" not in console.file.getvalue()
