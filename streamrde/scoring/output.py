@@ -14,6 +14,7 @@ import pyarrow as pa
 from streamrde.connectors.file_errors import mapped_errors
 from streamrde.connectors.predictions import WRITABLE, PredictionWriter
 from streamrde.connectors.recordings import SUFFIXES
+from streamrde.disk import prepare_file, prepare_folder
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.scoring.job import Job
@@ -61,7 +62,7 @@ def check_output(out: str) -> None:
     """Refuse an output that cannot be written, or whose files would be mixed with another job's.
 
     Raises:
-        ConfigError: the extension is of no format, or a folder of that name has files already.
+        ConfigError: the extension is of no format, nothing can be written there, or a folder of that name has files.
     """
     path = Path(out)
     if not is_folder(out):
@@ -70,12 +71,14 @@ def check_output(out: str) -> None:
                 f"out = {out!r}: predictions cannot be written as {path.suffix!r}; use one of {', '.join(WRITABLE)}, "
                 f"or a folder of Parquet files: {out.rstrip('/')}/"
             )
+        prepare_file(out, "out")
         return
     with mapped_errors(path):
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{out}: is a file, and not the folder that is to be written; choose another name")
         if path.exists() and any(path.iterdir()):
             raise ConfigError(f"{out}: the folder exists and is not empty; remove it, or choose another one")
+    prepare_folder(path.parent, "out")
 
 
 def check_store(path: str) -> None:
