@@ -4,7 +4,8 @@
     ├── ParameterError      an argument has a value that cannot work          (ValueError)
     ├── ShapeError          an array has the wrong number of channels or axes (ValueError)
     ├── SampleError         a sample's time or value cannot be used           (ValueError)
-    │   └── OrderError      its time is not after the stream's last sample
+    │   ├── OrderError      its time is not after the stream's last sample
+    │   └── TimeUnitError   its stream's times cannot be right in their unit
     ├── ConfigError         a TOML file: unknown key, wrong type, bad value   (ValueError)
     ├── DataError           a recorded file: missing column, text, truncated  (ValueError)
     ├── PayloadError        a message that the codec cannot read              (ValueError)
@@ -60,6 +61,10 @@ class OrderError(SampleError):
         super().__init__(message, stream=stream, row=row)
         self.t = t
         self.last = last
+
+
+class TimeUnitError(SampleError):
+    """A stream's times cannot be right in the unit they are taken for; the message names the likely one."""
 
 
 class ConfigError(StreamRDEError, ValueError):

@@ -14,6 +14,7 @@ from streamrde.errors import ConfigError
 
 if TYPE_CHECKING:
     from streamrde.connectors.samples import Columns
+    from streamrde.runtime.replay import Recording
 
 
 def replay(
@@ -37,6 +38,9 @@ def replay(
     time_unit: TimeUnit = "s",
     time_format: TimeFormat = "",
     time_zone: TimeZone = "",
+    time_check: Annotated[
+        str, typer.Option("--time-check", help="Times that cannot be right: error, or off.", metavar="error|off")
+    ] = "error",
     channels: Channels = "",
     json: Json = False,
 ) -> None:
@@ -49,15 +53,24 @@ def replay(
     from streamrde.config import TimeKeys, columns_of
     from streamrde.connectors.samples import Columns
     from streamrde.inference.bundle import load
+    from streamrde.inference.clocks import expectation_of
+    from streamrde.runtime.replay import load_recording
+    from streamrde.times.plausible import Expectation, TimeCheck
 
     times = TimeKeys(time=time, time_unit=time_unit, time_format=time_format, time_zone=time_zone)
+    expected: Expectation | None = Expectation()
     if model is not None:
-        columns = columns_of(load(model).header, split(channels), stream=stream, times=times)
+        header = load(model).header
+        expected = expectation_of(header)
+        columns = columns_of(header, split(channels), stream=stream, times=times)
     elif channels:
         columns = Columns(channels=split(channels), stream=stream or None, **asdict(times))
     else:
         raise ConfigError("which columns are sent? give --channels ax,ay,az or --model MODEL")
-    summary = asyncio.run(_replay(files, columns, to, topic, speed, batch, tick))
+    if TimeCheck(time_check).action == "off":  # type: ignore[arg-type]
+        expected = None
+    recording = load_recording(files, columns, expected=expected)
+    summary = asyncio.run(_replay(recording, columns, to, topic, speed, batch, tick))
     if json:
         print_json(summary)
     else:
@@ -65,15 +78,13 @@ def replay(
 
 
 async def _replay(
-    files: list[str], columns: Columns, to: str, topic: str, speed: float, batch: int, tick: float
+    recording: Recording, columns: Columns, to: str, topic: str, speed: float, batch: int, tick: float
 ) -> dict[str, float | int]:
     from time import perf_counter
 
     from streamrde.connectors.mqtt import SamplePublisher
-    from streamrde.runtime.replay import load_recording
     from streamrde.runtime.replay import replay as send
 
-    recording = load_recording(files, columns)
     began = perf_counter()
     async with SamplePublisher(to, topic=topic, columns=columns, batch=batch) as publisher:
         rows = await send(recording, publisher, speed=speed, tick=tick)

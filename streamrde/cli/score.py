@@ -89,6 +89,10 @@ def score(
         str | None,
         typer.Option("--on-error", help="A file that cannot be used: stop, or skip it (exit status 3) [stop]."),
     ] = None,
+    time_check: Annotated[
+        str | None,
+        typer.Option("--time-check", help="Times that cannot be right: error, reject such streams, or off [error]."),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Threads, processes, or Ray tasks [1].")
     ] = None,
@@ -137,6 +141,7 @@ def score(
             "sort": sort,
             "faults": "drop" if skip_faults else None,
             "on_error": on_error,
+            "time_check": time_check,
             "jobs": jobs,
             "engine": engine,
             "ray_address": ray_address,
@@ -287,6 +292,8 @@ def _progress() -> Iterator[Callable[[Status], None]]:
 
 
 def _remedy(job: Job, error: DataError) -> str:
+    if "time_check" in str(error):
+        return ""
     if error.row is not None and job.faults == "error":
         return "; --skip-faults counts and skips such rows"
     files = job.on_error == "stop" and error.path and Path(error.path).is_file()

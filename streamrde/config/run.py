@@ -18,6 +18,7 @@ from streamrde.inference.states import OnRange
 from streamrde.inference.table import OnFault
 from streamrde.runtime.silence import Silence
 from streamrde.runtime.troubles import StreamRules
+from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Late, repeated and rejected rows: counted only, or put into [dead_letters] too."""
     faults: OnFault = "drop"
     """A late, repeated or unusable sample: "drop" counts and skips it, "error" stops the run."""
+    time_check: OnTime | Literal["auto"] = "auto"
+    """Streams whose times cannot be right: "reject" says so once and skips their rows, "error" stops, "off" goes on.
+    "auto": "reject" for a live source, "error" for recorded files."""
     order: Order = Order()
     """What of samples that come late or twice."""
     streams: StreamRules = StreamRules()
@@ -117,6 +121,18 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         }
         return msgspec.structs.replace(self, **ends)
 
+    def check_of_times(self) -> TimeCheck:
+        """What becomes of times that cannot be right; those of arrival always can."""
+        source = self.source
+        payloads = source.payloads() if isinstance(source, MqttSourceConfig) else (source,)
+        units = {payload.time_unit for payload in payloads if payload.time}
+        if not units:
+            return TimeCheck("off")
+        action = ("reject" if self.live else "error") if self.time_check == "auto" else self.time_check
+        if action == "reject" and self.faults == "error":
+            action = "error"
+        return TimeCheck(action, units.pop() if len(units) == 1 else "s")
+
     def identity(self, fingerprint: str) -> dict[str, str]:
         """What the state of the streams depends on."""
         own = self.source.identity() if isinstance(self.source, MqttSourceConfig) else {}
@@ -157,6 +173,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 plausible=self.streams.plausible,
                 vigilance=self.streams.vigilance,
                 restart_after=self.streams.restart_after,
+                time_check=self.check_of_times(),
             ),
             sink,
             store=store,

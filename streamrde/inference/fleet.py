@@ -17,7 +17,13 @@ from streamrde.inference.copies import restored, state_of
 from streamrde.inference.names import stream_column
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import Closed, prediction_schema
-from streamrde.inference.predictor import check_faults, check_samples, check_stepper_pickles, check_windows
+from streamrde.inference.predictor import (
+    as_time_check,
+    check_faults,
+    check_samples,
+    check_stepper_pickles,
+    check_windows,
+)
 from streamrde.inference.slices import Slices
 from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
 from streamrde.inference.stepper import Stepper
@@ -25,6 +31,7 @@ from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
 from streamrde.inference.troubles import KINDS, Kind, Trouble, Troubles, Vigilance
 from streamrde.inference.unused import UNUSED, unused_rows
 from streamrde.times import as_time
+from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
 from streamrde.windowing.rows import Column
 
@@ -68,6 +75,8 @@ class Fleet:
         restart_after: late samples in a row with which a stream's time begins again, as by `restart`; 0: never.
         on_trouble: called with each trouble when it is noticed, once per stream, kind and channel, and again (with
             `Trouble.again`) while a stream's samples go on being refused; None: implausible values are warned about.
+        time_check: of streams whose first times cannot be seconds: ``"error"`` raises; ``"reject"`` counts their rows
+            as rejected, and `suspects` says why; ``"off"`` does not look. See `TimeCheck` and `times.plausible`.
     """
 
     def __init__(
@@ -87,8 +96,10 @@ class Fleet:
         vigilance: Vigilance | None = None,
         restart_after: int = 0,
         on_trouble: Callable[[Trouble], None] | None = None,
+        time_check: TimeCheck | OnTime = "error",
     ) -> None:
         check_faults(faults)
+        time_check = as_time_check(time_check, faults)
         # As __init__ takes them, for __reduce__ and __deepcopy__.
         self._settings: dict[str, Any] = {
             "faults": faults,
@@ -104,17 +115,10 @@ class Fleet:
             "vigilance": vigilance,
             "restart_after": restart_after,
             "on_trouble": on_trouble,
+            "time_check": time_check,
         }
         self._order = order
-        self._serving = Serving(
-            stepper=stepper,
-            threads=threads,
-            on_range=on_range,
-            step_error=step_error,
-            novelty=novelty,
-            features=tuple(features),
-            restart_after=restart_after,
-        )
+        self._serving = Serving(**{name: self._settings[name] for name in Serving.__struct_fields__})
         self._features = self._serving.features
         self._table = StreamTable(bundle, order, self._serving)
         self._archive = archive
@@ -190,6 +194,11 @@ class Fleet:
             return pa.RecordBatch.from_pylist([], UNUSED)
         return unused_rows(*self._unused)
 
+    @property
+    def suspects(self) -> dict[str, str]:
+        """Live streams whose rows are rejected for their times, and why, by name."""
+        return {self._table.names[slot]: suspect.reason for slot, suspect in self._table.clocks.suspects.items()}
+
     def counts(self, stream: str | None = None) -> Counts:
         """What became of the rows of one live stream, or of all rows ever handed in."""
         if stream is not None:
@@ -258,6 +267,7 @@ class Fleet:
         Raises:
             ShapeError: the three do not belong together.
             SampleError, OrderError: with ``faults="error"``, as Predictor.push.
+            TimeUnitError: with ``time_check="error"``; none of the rows is taken.
         """
         times, samples = check_samples(self._table, t, x)
         names = stream_column(streams)

@@ -19,6 +19,7 @@ from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, StreamTable
 from streamrde.inference.troubles import Troubles
 from streamrde.times import as_time, as_times
+from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
 
 _SLOT = np.zeros(1, dtype=np.intp)
@@ -33,7 +34,7 @@ class Predictor:
         faults: what to do with a sample that is late, a repeat, or not finite: ``"error"`` raises and leaves the state
             as it was; ``"drop"`` skips and counts it (see `counts`).
         order: what of samples that come late or twice; None: none may come late, and a repeat is a fault.
-        stepper, on_range, step_error, novelty, plausible, restart_after: as of Fleet.
+        stepper, on_range, step_error, novelty, plausible, restart_after, time_check: as of Fleet.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Predictor:
         novelty: bool = False,
         plausible: Plausible | None = None,
         restart_after: int = 0,
+        time_check: TimeCheck | OnTime = "error",
     ) -> None:
         check_faults(faults)
+        time_check = as_time_check(time_check, faults)
         # As __init__ takes them, for __reduce__ and __deepcopy__.
         self._settings: dict[str, Any] = {
             "faults": faults,
@@ -61,20 +64,27 @@ class Predictor:
             "novelty": novelty,
             "plausible": plausible,
             "restart_after": restart_after,
+            "time_check": time_check,
         }
         serving = Serving(
-            stepper=stepper, on_range=on_range, step_error=step_error, novelty=novelty, restart_after=restart_after
+            stepper=stepper,
+            on_range=on_range,
+            step_error=step_error,
+            novelty=novelty,
+            restart_after=restart_after,
+            time_check=time_check,
         )
         self._table = StreamTable(bundle, order, serving)
         self._table.add(pa.array([stream], pa.string()))
         self._faults: OnFault = faults
         self._drops = faults == "drop"
-        # One call instead of arrays of one row; it answers None where nothing closed, False to what it cannot read.
-        self._push_one: Callable[..., Any] | None = getattr(self._table.loop, "push_one", None)
         self._troubles = Troubles(bundle.header, plausible=plausible)
-        if self._push_one is not None and self._troubles.plausible.otherwise != "use":
-            # It does not read values outside of these either.
+        if self._troubles.plausible.otherwise != "use" and hasattr(self._table.loop, "push_one"):
+            # The short way does not read values outside of these.
             self._table.loop.limit(*self._troubles.near)  # type: ignore[union-attr]
+        self._push_one: Callable[..., Any] | None = None
+        """One call instead of arrays of one row; it answers None where nothing closed, False to what it cannot read."""
+        self._choose_push()
 
     def __repr__(self) -> str:
         return f"Predictor(stream={self.stream!r}, samples={self.counts.samples})"
@@ -119,6 +129,7 @@ class Predictor:
             ShapeError: x has another number of channels.
             SampleError: t is not finite, or x infinite.
             OrderError: t is not after the last sample, or before an edge that `advance` passed.
+            TimeUnitError: the stream's first times cannot be seconds; see `time_check`.
         """
         if self._push_one is not None:
             taken = self._push_one(self._table.rows, 0, t, x, self._drops)
@@ -145,6 +156,8 @@ class Predictor:
         slots = np.zeros(len(times), dtype=np.intp)
         samples = self._troubles.judge(self._table.names, slots, times, samples, raises=not self._drops)
         closed = self._table.push(slots, times, samples, faults=self._faults)
+        if self._push_one is None:
+            self._choose_push()
         return self._predictions(closed)
 
     def advance(self, t: float) -> list[Prediction]:
@@ -159,6 +172,7 @@ class Predictor:
         """The stream ended: close its last, short window and forget the stream; the next sample begins a new one."""
         closed = self._predictions(self._table.flush(_SLOT))
         self._table.reset(_SLOT)
+        self._choose_push()
         return closed
 
     def peek(self, t: float | None = None) -> Prediction:
@@ -194,6 +208,7 @@ class Predictor:
         novelty: bool = False,
         plausible: Plausible | None = None,
         restart_after: int = 0,
+        time_check: TimeCheck | OnTime = "error",
     ) -> Predictor:
         """The predictor as it was when `snapshot` was called, from a Predictor's or a Fleet's snapshot.
 
@@ -210,6 +225,7 @@ class Predictor:
             novelty=novelty,
             plausible=plausible,
             restart_after=restart_after,
+            time_check=time_check,
         )
         predictor._go_on(data)
         return predictor
@@ -220,6 +236,11 @@ class Predictor:
         self._table.release(_SLOT)
         self._table.add(pa.array([name], pa.string()))
         self._table.restore(0, values)
+        self._choose_push()
+
+    def _choose_push(self) -> None:
+        """Take the short way, which looks at no time, once the stream's first times were looked at."""
+        self._push_one = None if self._table.clocks.watching else getattr(self._table.loop, "push_one", None)
 
     def _predictions(self, closed: Closed) -> list[Prediction]:
         return closed.predictions(self._table.names, self._table.header)
@@ -259,6 +280,14 @@ def check_windows(windows: int) -> int:
     if not windows >= 1:
         raise ParameterError(f"windows={windows}: a call closes at least 1; give a whole number")
     return int(windows)
+
+
+def as_time_check(check: TimeCheck | OnTime, faults: OnFault) -> TimeCheck:
+    """Return the check; raise ParameterError where it cannot be one."""
+    check = check if isinstance(check, TimeCheck) else TimeCheck(check)
+    if check.action == "reject" and faults == "error":
+        raise ParameterError("time_check='reject' counts and skips rows: use it with faults='drop'")
+    return check
 
 
 def check_samples(table: StreamTable, t: ArrayLike, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

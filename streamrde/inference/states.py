@@ -16,6 +16,7 @@ from streamrde.inference import drift
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.novelty import NOVEL, Novelty
 from streamrde.inference.stepper import Stepper, make_stepper, step_in_rounds
+from streamrde.times.plausible import TimeCheck
 from streamrde.windowing.policies import Every
 
 Floats = NDArray[np.float64]
@@ -44,6 +45,9 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """What else to tell of every window."""
     restart_after: int = 0
     """Late samples in a row with which a stream's time begins again, in a new segment; 0: never."""
+
+    time_check: TimeCheck = TimeCheck()
+    """What to do with streams whose times cannot be right."""
 
     def __post_init__(self) -> None:
         if self.on_range not in ("mend", "keep", "reset"):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from streamrde import snapshots
 from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.clocks import Clocks, expectation_of
 from streamrde.inference.drift import COLUMNS
 from streamrde.inference.names import StreamNames
 from streamrde.inference.predictions import Closed
@@ -108,6 +109,7 @@ class StreamTable:
         self.changed = np.zeros(0, dtype=bool)
         """By slot: whether a stream's state changed since it was last saved."""
         self.names = StreamNames()
+        self.clocks = Clocks(expectation_of(header), serving.time_check, self.names.__getitem__)
         self.unused = Unused(np.empty(0, np.intp), np.empty(0, np.int64))
         """Of the last push."""
         self.restarted: Slots = np.empty(0, np.intp)
@@ -129,6 +131,7 @@ class StreamTable:
         if len(added):
             self._make_room(int(added.max()) + 1)
             self.rows[added] = self._blank
+            self.clocks.begin(added)
         return slots, added
 
     def _make_room(self, slots: int) -> None:
@@ -145,6 +148,7 @@ class StreamTable:
         for slot in slots[self.rows[slots, Column.HELD] > 0].tolist():
             self.loop.hold(slot, np.empty((0, self._entry)), 0)
         self.changed[slots] = False
+        self.clocks.end(slots)
         self.names.release(slots)
 
     def counts(self, slots: Slots) -> Counts:
@@ -182,6 +186,24 @@ class StreamTable:
                 such rows and goes on.
             windows: what time may close beyond a few windows per row, negative for any number; the rest is owed.
         """
+        judged = self.clocks.judge(slots, t, self.rows) if self.clocks.watching else None
+        if judged is None:
+            return self._push(slots, t, x, faults, windows)
+        if not len(judged.rejected):
+            closed = self._push(slots, t, x, faults, windows)
+        else:
+            used = np.delete(np.arange(len(slots)), judged.rejected)
+            closed = self._push(slots[used], t[used], x[used], faults, windows)
+            np.add.at(self.rows[:, Column.REJECTED], slots[judged.rejected], 1)
+            self.restarted = used[self.restarted]
+            row = np.append(used[self.unused.row], judged.rejected)
+            fault = np.append(self.unused.fault, np.full(len(judged.rejected), Fault.REJECTED))
+            order = np.argsort(row)
+            self.unused = Unused(row[order], fault[order])
+        self.clocks.remember(judged)
+        return closed
+
+    def _push(self, slots: Slots, t: Floats, x: Floats, faults: OnFault, windows: int) -> Closed:
         taken = self.loop.push(
             self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop", self._threads, windows
         )
@@ -238,6 +260,7 @@ class StreamTable:
     def reset(self, slots: Slots) -> None:
         """Make streams as new; what they counted is forgotten too."""
         self.rows[slots] = self._blank
+        self.clocks.begin(slots)
         for slot in slots.tolist():
             self.loop.hold(slot, np.empty((0, self._entry)), 0)
 
@@ -315,6 +338,7 @@ class StreamTable:
         width = len(self._blank)
         self.rows[slot] = values[:width]
         self.loop.hold(slot, values[width:].reshape(-1, self._entry), int(values[Column.RIPE]))
+        self.clocks.resume(slot, float(values[Column.SAMPLES]))
 
     def _take(self, taken: Taken, cut_short: NDArray[np.bool_] | None = None) -> Closed:
         """Begin the states and step the models of the windows that closed, some of them perhaps before their time."""

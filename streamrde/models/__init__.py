@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamrde.models.training.config import TrainConfig, load_train_config
     from streamrde.models.training.novelty import add_novelty
     from streamrde.models.training.run import train
+    from streamrde.models.training.statistics import add_statistics
 
 __all__ = [
     "Imported",
@@ -24,6 +25,7 @@ __all__ = [
     "TorchStepper",
     "TrainConfig",
     "add_novelty",
+    "add_statistics",
     "export_onnx",
     "from_neural_rdes",
     "from_torchcde",
@@ -41,6 +43,7 @@ _HOMES = {
     "TorchStepper": "torch_stepper",
     "TrainConfig": "training.config",
     "add_novelty": "training.novelty",
+    "add_statistics": "training.statistics",
     "export_onnx": "onnx_export",
     "from_neural_rdes": "importers",
     "from_torchcde": "importers",

@@ -39,6 +39,7 @@ _COUNTERS = (
 )
 _GAUGES = (
     ("streams", "Live streams.", "streams"),
+    ("suspect_streams", "Streams whose rows are rejected because their times cannot be right.", "suspects"),
     ("lag_seconds", "From arrival to confirmation, of the oldest row of the last micro-batch.", "lag"),
     ("unsaved_messages", "Messages worked off and not yet saved by a checkpoint.", "unsaved"),
     ("store_full", "1 while a checkpoint does not fit on the disk.", "store_full"),

@@ -72,6 +72,8 @@ class Metrics:
     """Messages, or samples, that never came, by the sequence numbers of those that did."""
     merged: int = 0
     """Streams whose samples came from more than one topic."""
+    suspects: int = 0
+    """Streams whose rows are rejected now because their times cannot be right."""
     provisional: int = 0
     """Predictions of windows that were still open."""
     states: StateCounts = field(default_factory=StateCounts)
@@ -153,6 +155,7 @@ class Metrics:
             "quarantined": self.quarantined,
             "missed": self.missed,
             "merged_streams": self.merged,
+            "suspects": self.suspects,
             "predictions": self.predictions,
             "provisional": self.provisional,
             **{f"states_{name}": count for name, count in self.states._asdict().items()},

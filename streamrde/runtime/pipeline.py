@@ -23,6 +23,7 @@ from streamrde.runtime.clock import Clock, SystemClock
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.provisional import Provisional
 from streamrde.runtime.silence import Silence, Timekeeper
+from streamrde.runtime.suspects import SuspectLog
 from streamrde.runtime.troubles import StreamRules, TroubleLog
 from streamrde.runtime.unused import letters_of
 from streamrde.state import StateStore
@@ -132,6 +133,7 @@ class Pipeline(Generic[B]):
         self._silence = silence or Silence()
         self._clock = clock or SystemClock()
         self._keeper = Timekeeper(fleet, self._silence, self._clock)
+        self._suspects = SuspectLog(fleet)
         self._on_start = on_start
         self._on_batch = on_batch
         self._next_count = 0.0
@@ -224,6 +226,9 @@ class Pipeline(Generic[B]):
         if self._letters_of_rows and len(unused := self.fleet.unused):
             letters = [*letters, *letters_of(unused, self.fleet.channels, time.time())]
         pushed = time.perf_counter()
+        metrics.suspects, times = self._suspects.look(), samples.t
+        if metrics.suspects:
+            times = np.delete(times, self.fleet.unused["row"].to_numpy())
         if self._provisional is not None:
             self._provisional.saw(streams_of(samples.streams))
         if predictions.num_rows:
@@ -238,9 +243,9 @@ class Pipeline(Generic[B]):
             metrics.lag = now - float(batch.arrivals[0])
             if predictions.num_rows:
                 metrics.latency.add(now - batch.arrivals)
-        if len(samples.t):
-            self._latest = max(float(samples.t.max()), -np.inf if self._latest is None else self._latest)
-            self._keeper.observe(samples.t)
+        if len(times):
+            self._latest = max(float(times.max()), -np.inf if self._latest is None else self._latest)
+            self._keeper.observe(times)
         metrics.push_time.add(pushed - began)
         metrics.batch_rows.add(max(len(samples.t), 1))
         metrics.batches += 1

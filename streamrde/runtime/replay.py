@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from streamrde.connectors.arrow import read
 from streamrde.connectors.mqtt import SamplePublisher
 from streamrde.connectors.samples import Columns, Samples
-from streamrde.errors import ParameterError
+from streamrde.errors import DataError, ParameterError
+from streamrde.times.plausible import Expectation, suspect_recordings
 
 
 class Recording(NamedTuple):
@@ -25,12 +26,26 @@ class Recording(NamedTuple):
     x: NDArray[np.float64]
 
 
-def load_recording(files: str | Sequence[str], columns: Columns) -> Recording:
-    """All rows of the files, sorted by time; they are held in memory, 8 bytes per value."""
+def load_recording(files: str | Sequence[str], columns: Columns, *, expected: Expectation | None = None) -> Recording:
+    """Read all rows of the files, sorted by time; they are held in memory, 8 bytes per value.
+
+    Args:
+        expected: what the times are judged by; None: they are not.
+    Raises:
+        DataError: as `connectors.arrow.read`; the times cannot be right, the message names the likely unit.
+    """
     parts = [(np.array(s.streams.to_pylist(), dtype=object), s.t, s.x) for s in read(files, columns)]
     streams, t, x = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(t, kind="stable")
-    return Recording(streams[order], t[order], x[order])
+    streams, t, x = streams[order], t[order], x[order]
+    if expected is not None:
+        _, of = np.unique(streams.astype(str), return_inverse=True)
+        by_stream = np.argsort(of, kind="stable")
+        times = np.split(t[by_stream], np.flatnonzero(np.diff(of[by_stream])) + 1)
+        if reason := suspect_recordings(times, expected, columns.time_unit):
+            where = files if isinstance(files, str) else ", ".join(files)
+            raise DataError(f"{where}: column '{columns.time}': {reason}", path=where, column=columns.time)
+    return Recording(streams, t, x)
 
 
 async def replay(

@@ -17,6 +17,7 @@ from streamrde.scoring.job import ColumnsConfig, Engine, Job, OnError, Sort
 from streamrde.scoring.lazily import ArrowStream, predictions_of
 from streamrde.scoring.run import run_job
 from streamrde.scoring.status import Status, Summary
+from streamrde.times.plausible import OnTime
 from streamrde.times.texts import Ambiguous
 
 Path: TypeAlias = str | os.PathLike[str]
@@ -24,9 +25,9 @@ Source: TypeAlias = Path | Sequence[Path] | ArrowStream
 
 
 @overload
-def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
+def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., time_check: OnTime = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
 @overload
-def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
+def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., time_check: OnTime = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
 def score(
     source: Source,
     model: Path | Bundle,
@@ -49,6 +50,7 @@ def score(
     sort: Sort = "auto",
     faults: OnFault = "error",
     on_error: OnError = "stop",
+    time_check: OnTime = "error",
     state_in: Path = "",
     state_out: Path = "",
     engine: Engine = "local",
@@ -89,6 +91,8 @@ def score(
             as `faults` says.
         faults: rows that cannot be used: "error" stops, "drop" counts and skips them.
         on_error: files that cannot be used: "stop", or "skip", as if they were not there.
+        time_check: times that cannot be right by the model's training: "error" stops with the likely unit, "reject"
+            (for faults = "drop") counts and skips the rows of such streams, "off" does not look.
         state_in: state store from which streams go on; a live service leaves one.
         state_out: state store into which streams' states are put; their last windows then stay open.
         engine, ray_address: "threads" or "processes", or "local" to choose by the job's size; or "ray", at an address
@@ -128,6 +132,7 @@ def score(
         sort=sort,
         faults=faults,
         on_error=on_error,
+        time_check=time_check,
         state_in=os.fspath(state_in),
         state_out=os.fspath(state_out),
         engine=engine,

@@ -18,6 +18,7 @@ from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.evaluation import truth_schema
 from streamrde.settings import convert
+from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.times.texts import Ambiguous
 from streamrde.windowing.order import Order
 
@@ -103,6 +104,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Rows that are late, repeated or unusable: stop, or count and skip them."""
     on_error: OnError = "stop"
     """Files that cannot be used: stop, or skip them."""
+    time_check: OnTime = "error"
+    """Times that cannot be right by the model's training: "error" stops, "reject" skips such streams, "off" goes on."""
     state_in: str = ""
     """State store from which streams go on."""
     state_out: str = ""
@@ -156,6 +159,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """SHA-256 of the deciding settings, the model's fingerprint and whatever else decides, hexadecimal."""
         data = msgspec.json.encode([self.deciding(), model, *more], order="deterministic")
         return hashlib.sha256(data).hexdigest()
+
+    def check_of_times(self) -> TimeCheck:
+        """What becomes of times that cannot be right."""
+        return TimeCheck(self.time_check, self.columns.time_unit)
 
     def reader(self, header: Header) -> SampleReader:
         """What turns the files' record batches into samples."""

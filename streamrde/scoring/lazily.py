@@ -13,7 +13,7 @@ import pyarrow as pa
 from streamrde.connectors.recordings import find_recordings
 from streamrde.connectors.samples import Samples
 from streamrde.connectors.sorting import sort_by_time
-from streamrde.errors import ConfigError, DataError, OrderError, SampleError
+from streamrde.errors import ConfigError, DataError, OrderError, SampleError, TimeUnitError
 from streamrde.inference.bundle import Bundle
 from streamrde.scoring.job import Job
 from streamrde.scoring.read_ahead import read_ahead
@@ -59,6 +59,7 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
             truth=job.truth,
             features=job.features,
             novelty=job.novelty,
+            time_check=job.check_of_times(),
             threads=job.jobs,
             load=load,
             keep=bool(job.state_out),
@@ -72,6 +73,8 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
                 predictions = scorer.push(batch)
             except OrderError as error:
                 raise DataError(f"{error}; or sort = 'always' sorts them on disk", path="") from None
+            except TimeUnitError as error:
+                raise DataError(f"{error}", path="") from None
             except SampleError as error:
                 raise DataError(f"{error}; faults = 'drop' counts and skips such rows", path="") from None
             if predictions.num_rows:

@@ -100,6 +100,7 @@ class _PartWorker:
             truth=job.truth,
             features=job.features,
             novelty=job.novelty,
+            time_check=job.check_of_times(),
             threads=self.threads,
             load=None if start is None else lambda names: {name: start[name] for name in names if name in start},
             keep=bool(job.state_out),

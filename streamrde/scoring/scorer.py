@@ -17,6 +17,7 @@ from streamrde.inference.fleet import Fleet
 from streamrde.inference.states import Feature, StateCounts
 from streamrde.inference.table import Counts, OnFault
 from streamrde.scoring.evaluation import truth_schema
+from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
 
 C = TypeVar("C", Counts, StateCounts)
@@ -32,7 +33,7 @@ class Scorer:
 
     Args:
         bundle: the model.
-        faults, order, features, novelty, threads: as of Fleet.
+        faults, order, features, novelty, threads, time_check: as of Fleet.
         truth: names of the columns in ``Samples.extra``.
         load: streams go on from the snapshots that it gives.
         keep: a stream that ends leaves its snapshot and its open window, instead of closing it.
@@ -50,8 +51,17 @@ class Scorer:
         threads: int = 1,
         load: Load | None = None,
         keep: bool = False,
+        time_check: TimeCheck | OnTime = "error",
     ) -> None:
-        self.fleet = Fleet(bundle, faults=faults, order=order, features=features, novelty=novelty, threads=threads)
+        self.fleet = Fleet(
+            bundle,
+            faults=faults,
+            order=order,
+            features=features,
+            novelty=novelty,
+            threads=threads,
+            time_check=time_check,
+        )
         self._truth = truth
         self._within = bundle.header.target_at == "window"
         self._none = (*(None,) * len(truth), -math.inf)

@@ -221,6 +221,7 @@ def numpy_seconds(times: NDArray[np.generic]) -> NDArray[np.float64]:
     Raises:
         NotATimeError: a timedelta64 in years or months, which have no length.
     """
+    shape, times = times.shape, np.atleast_1d(times)
     unit = str(np.datetime_data(times.dtype)[0])  # type: ignore[arg-type]
     letter = times.dtype.kind
     if letter == "m" and unit in ("Y", "M"):
@@ -233,9 +234,7 @@ def numpy_seconds(times: NDArray[np.generic]) -> NDArray[np.float64]:
     else:
         fine = unit if unit in _SECONDS_UNITS else "s"
         seconds = to_seconds(times.astype(f"{letter}8[{fine}]").astype(np.int64), fine)
-    seconds = np.array(seconds)
-    seconds[nothing] = np.nan
-    return seconds
+    return np.where(nothing, np.nan, seconds).reshape(shape)
 
 
 def object_seconds(value: Any) -> float:

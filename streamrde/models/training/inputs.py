@@ -88,6 +88,8 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Zone of local times without an offset, such as Europe/Vienna."""
     time_ambiguous: Ambiguous = "error"
     """Which of two moments a local time stands for that occurs twice, when clocks go back; see `times.TimeForm`."""
+    time_check: Literal["error", "off"] = "error"
+    """Times that cannot be right, by their size or by the length of windows: an "error", or "off"."""
     filters: tuple[Filter, ...] = ()
     """Rows to take: column, comparison and value, ``["site", "==", "A"]``, all of which must hold; as of `score`."""
     segments: SegmentsConfig | None = None

@@ -15,6 +15,7 @@ from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError
 from streamrde.models.training.inputs import DataConfig
 from streamrde.models.training.targets import Target, as_target, texts
+from streamrde.times.plausible import Expectation, suspect_recordings
 from streamrde.windowing.cutting import Runs
 from streamrde.windowing.logsigs import explain_unusable
 from streamrde.windowing.order import Order
@@ -49,6 +50,7 @@ def read_recordings(
     given: str = "",
     order: Order | None = None,
     targets: Sequence[str] | None = None,
+    expected: Expectation | None = None,
 ) -> list[Recording]:
     """Read all recordings of a data set, ordered by name, with the targets of their rows.
 
@@ -58,6 +60,7 @@ def read_recordings(
         given: column whose values divide the recordings; "" = none.
         order: of the rows of a recording, as serving puts them into it; None: as they are.
         targets: columns to read as targets; None: those of `data`.
+        expected: what the times between samples are judged by; None: times are judged by their size alone.
     Raises:
         DataError: no file, a missing column, a value that is infinite, a row that is late or, where `order` calls it a
             fault, a repeat; a recording with two values of `group` or `given`.
@@ -108,6 +111,10 @@ def read_recordings(
         of = {column: _single(codes[start:stop], found, name, column, where) for column, (codes, found) in keys.items()}
         own = replace(target, values=values, t=ordered.t)
         recordings.append(Recording(name, ordered.t, ordered.x, own, of.get(group, name), name, of.get(given, "")))
+    if data.time_check == "error":
+        times = [recording.t for recording in recordings]
+        if reason := suspect_recordings(times, expected or Expectation(), data.time_unit):
+            raise DataError(f"{where}: column '{data.time}': {reason}", path=where, column=data.time)
     return recordings
 
 

@@ -11,7 +11,9 @@ from streamrde.models.training.preflight import official_split, say_official_spl
 from streamrde.models.training.recordings import Recording, read_recordings
 from streamrde.models.training.segments import Say, cut_by_rule, cut_listed, read_listed
 from streamrde.models.training.splits import Split, split, warnings_of
+from streamrde.times.plausible import Expectation
 from streamrde.windowing.order import Order
+from streamrde.windowing.policies import window_length
 
 
 def read_parts(config: TrainConfig, *, say: Say = lambda text: None) -> Split:
@@ -25,7 +27,10 @@ def read_parts(config: TrainConfig, *, say: Say = lambda text: None) -> Split:
     """
     divided = config.split
     given = divided.column if divided.listed else ""
-    streams = read_streams(config.data, group=divided.undivided, given=given, order=config.order, say=say)
+    expected = Expectation(window_length(config.windows))
+    streams = read_streams(
+        config.data, group=divided.undivided, given=given, order=config.order, expected=expected, say=say
+    )
     try:
         parts = split(streams, divided, say=say)
     except ConfigError as error:
@@ -44,6 +49,7 @@ def read_streams(
     group: str = "",
     given: str = "",
     order: Order | None = None,
+    expected: Expectation | None = None,
     say: Say = lambda text: None,
 ) -> list[Recording]:
     """Read a data set's recordings and cut its segments.
@@ -54,6 +60,7 @@ def read_streams(
             recording, with all its segments, a group.
         given: column by whose values parts are listed, of either; "" = none.
         order: of the rows of a recording, as serving puts them into it; None: as they are.
+        expected: see `read_recordings`.
         say: is told how many segments there are, and what is in none.
     Raises:
         ConfigError: windows are to have targets of their own, and the list has one per segment.
@@ -61,11 +68,10 @@ def read_streams(
     """
     segments, where = data.segments, str(data.files)
     if segments is None:
-        streams = read_recordings(data, group=group, given=given, order=order)
+        streams = read_recordings(data, group=group, given=given, order=order, expected=expected)
     elif not segments.file:
-        streams = cut_by_rule(
-            read_recordings(data, group=group, given=given, order=order), segments, ahead=data.horizon, say=say
-        )
+        recordings = read_recordings(data, group=group, given=given, order=order, expected=expected)
+        streams = cut_by_rule(recordings, segments, ahead=data.horizon, say=say)
     else:
         listed = read_listed(data, segments, keys=[name for name in (group, given) if name])
         of_rows = {key: "" if name in listed.keys else name for key, name in (("group", group), ("given", given))}
@@ -75,7 +81,7 @@ def read_streams(
                 'data.target_at = "auto" and data.horizon = 0, or name a target that only data.files have'
             )
         targets = None if listed.target is None else ()
-        recordings = read_recordings(data, **of_rows, order=order, targets=targets)
+        recordings = read_recordings(data, **of_rows, order=order, targets=targets, expected=expected)
         streams = cut_listed(
             recordings, listed, group=group, given=given, ahead=data.horizon, say=say, where=segments.file
         )
