@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError
 
 if TYPE_CHECKING:
+    from streamrde.connectors.mqtt.link import Version
     from streamrde.connectors.samples import Columns
     from streamrde.runtime.replay import Recording
 
@@ -32,6 +33,9 @@ def replay(
     ] = 1.0,
     batch: Annotated[int, typer.Option(min=1, help="Samples of one stream in a message, at most.")] = 1,
     tick: Annotated[float, typer.Option(min=0.001, help="Seconds between two publications.")] = 0.02,
+    mqtt: Annotated[
+        str, typer.Option(help='Version of MQTT: "3.1.1", or "5", in which a broker says when it refuses a message.')
+    ] = "3.1.1",
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Model whose channels are sent.")] = None,
     stream: StreamColumn = "stream_id",
     time: TimeColumn = "t",
@@ -70,7 +74,7 @@ def replay(
     if TimeCheck(time_check).action == "off":  # type: ignore[arg-type]
         expected = None
     recording = load_recording(files, columns, expected=expected)
-    summary = asyncio.run(_replay(recording, columns, to, topic, speed, batch, tick))
+    summary = asyncio.run(_replay(recording, columns, to, topic, speed, batch, tick, mqtt))
     if json:
         print_json(summary)
     else:
@@ -78,14 +82,15 @@ def replay(
 
 
 async def _replay(
-    recording: Recording, columns: Columns, to: str, topic: str, speed: float, batch: int, tick: float
+    recording: Recording, columns: Columns, to: str, topic: str, speed: float, batch: int, tick: float, version: str
 ) -> dict[str, float | int]:
     from time import perf_counter
 
-    from streamrde.connectors.mqtt import SamplePublisher
+    from streamrde.connectors.mqtt import MqttLink, SamplePublisher
     from streamrde.runtime.replay import replay as send
 
     began = perf_counter()
-    async with SamplePublisher(to, topic=topic, columns=columns, batch=batch) as publisher:
+    link = MqttLink(version=cast("Version", version), reconnect=False)
+    async with SamplePublisher(to, topic=topic, columns=columns, batch=batch, link=link) as publisher:
         rows = await send(recording, publisher, speed=speed, tick=tick)
     return {"rows": rows, "messages": publisher.counts.messages, "seconds": round(perf_counter() - began, 2)}

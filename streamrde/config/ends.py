@@ -58,6 +58,7 @@ def warnings_of(source: object, sink: object, dead_letters: object) -> list[str]
                     f"{name} = {topic!r} is read by the source too where {match or 'it is used'}: such messages are "
                     f"counted as malformed"
                 )
+    found += _doubtful_client_ids(clients)
     wills = [(name, section.will.topic) for name, section in clients.items() if section.will is not None]
     for i, (name, topic) in enumerate(wills):
         for other, same in wills[:i]:
@@ -106,6 +107,21 @@ def _check_client_ids(clients: dict[str, MqttClientConfig]) -> None:
                     f"{other}.client_id and {name}.client_id are both {one.client_id!r}: a broker ends the connection "
                     "of a client when another of its name comes, so that neither would stay; give each its own"
                 )
+
+
+def _doubtful_client_ids(clients: dict[str, MqttClientConfig]) -> list[str]:
+    """One name at two ports of one host, which may be two doors of one broker."""
+    names = list(clients)
+    return [
+        f"{other}.client_id and {name}.client_id are both {clients[name].client_id!r}, at two ports of one host: if it "
+        "is one broker, it ends the connection of one when the other comes; give each its own"
+        for i, name in enumerate(names)
+        for other in names[:i]
+        if clients[name].client_id
+        and clients[name].client_id == clients[other].client_id
+        and _same_host(clients[name], clients[other])
+        and not _same_broker(clients[name], clients[other])
+    ]
 
 
 def _check_times(source: MqttSourceConfig) -> None:
@@ -206,6 +222,11 @@ def _merged(source: MqttSourceConfig) -> list[str]:
 def _same_broker(one: MqttClientConfig, two: MqttClientConfig) -> bool:
     from streamrde.connectors.mqtt import MqttAddress
 
-    first, second = MqttAddress.parse(one.url), MqttAddress.parse(two.url)
-    hosts = {first.host.lower(), second.host.lower()}
-    return first.port == second.port and (len(hosts) == 1 or hosts <= _HERE)
+    return MqttAddress.parse(one.url).port == MqttAddress.parse(two.url).port and _same_host(one, two)
+
+
+def _same_host(one: MqttClientConfig, two: MqttClientConfig) -> bool:
+    from streamrde.connectors.mqtt import MqttAddress
+
+    hosts = {MqttAddress.parse(one.url).host.lower(), MqttAddress.parse(two.url).host.lower()}
+    return len(hosts) == 1 or hosts <= _HERE

@@ -55,7 +55,9 @@ def test_two_clients_of_one_name_at_one_broker_are_refused(tmp_path: Path, secti
 
 
 def test_one_name_at_two_brokers_is_accepted(tmp_path: Path) -> None:
-    config(tmp_path, source='client_id = "x"', sink='client_id = "x"\nurl = "mqtt://127.0.0.1:18831"').check()
+    run = config(tmp_path, source='client_id = "x"', sink='client_id = "x"\nurl = "mqtts://127.0.0.1:8883"')
+    run.check()
+    assert any("are both 'x', at two ports of one host" in warning for warning in run.warnings())
     config(tmp_path, source='client_id = "x"', sink='client_id = "x"\nurl = "mqtt://elsewhere:18830"').check()
 
 

@@ -528,3 +528,73 @@ def test_messages_that_never_came_are_counted_by_their_numbers_and_said_once(
     found = [record.getMessage() for record in caplog.records if "never came" in record.getMessage()]
     assert len(found) == 1
     assert "stream 's': 995 messages or samples never came, between number 3 and 999" in found[0]
+
+
+def test_streams_of_several_levels_go_in_and_out_by_their_names(broker: str) -> None:
+    root = f"plant-{uuid4().hex}"
+    columns = {"window": 0, "t_start": 0.0, "t_end": 1.0, "value": [1.0]}
+
+    async def main() -> None:
+        address = MqttAddress.parse(broker)
+        template = f"{root}/{{site}}/{{stream}}/imu"
+        async with (
+            aiomqtt.Client(address.host, address.port) as client,
+            MqttSource(broker, topic=template, columns=COLUMNS) as source,
+            MqttSink(broker, topic=f"{root}/out/{{site}}/{{stream}}") as sink,
+        ):
+            await client.subscribe(f"{root}/out/#", qos=1)
+            await send(broker, *[(f"{root}/{site}/w1/imu", sample(0.0)) for site in ("p1", "p2")])
+            names = joined(await take(source, 2)).streams.to_pylist()
+            assert names == ["p1/w1", "p2/w1"]
+            await sink.write(pa.RecordBatch.from_pylist([{"stream": name, **columns} for name in names]))
+            found = []
+            async for message in client.messages:
+                found.append((str(message.topic), decode_prediction(message.payload)["stream"]))
+                if len(found) == 2:
+                    break
+        assert sorted(found) == [(f"{root}/out/{name}", name) for name in names]
+
+    run(main())
+
+
+@pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+def test_what_a_broker_drops_while_a_service_is_away_is_noticed_by_its_numbers(tmp_path: Path) -> None:
+    columns = Columns(channels=("a", "b"), sequence="n")
+
+    async def main() -> None:
+        with mosquitto(tmp_path, config="max_queued_messages 100") as url:
+
+            def source() -> MqttSource:
+                return MqttSource(url, topic="s/{stream}/imu", columns=columns, client_id="away", session=True)
+
+            async with source() as first:
+                await send(url, ("s/w1/imu", sample(0.0, n=0)))
+                await take(first, 1)
+                assert first.counts.missed == 0
+            await send(url, *[("s/w1/imu", sample(float(n), n=n)) for n in range(1, 300)])
+            async with source() as second:
+                while not second.waiting:
+                    await asyncio.sleep(0.01)
+                reading = asyncio.create_task(until_number(second, 300))
+                await asyncio.sleep(0)
+                while not reading.done():
+                    # Until the queue is read, the broker may drop this one too.
+                    await send(url, ("s/w1/imu", sample(300.0, n=300)))
+                    await asyncio.sleep(0.05)
+                numbers = await reading
+            assert len(set(numbers)) + second.counts.missed == 300
+            assert second.counts.missed >= 300 - 100 - 20 - 1
+            assert second.sequences.missed == {"w1": second.counts.missed}
+
+    run(main(), 60)
+
+
+async def until_number(source: MqttSource, last: float) -> list[float]:
+    """Times of the samples, up to one of that time."""
+    found: list[float] = []
+    async for batch in source:
+        found += batch.samples.t.tolist()
+        await source.acknowledge(batch)
+        if last in found:
+            return found
+    return found

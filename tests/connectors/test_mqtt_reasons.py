@@ -323,9 +323,11 @@ def test_access_rules_of_a_real_broker_are_errors_and_not_confirmations(tmp_path
                 else:
                     with pytest.raises(BrokerError, match=r"'predictions/s' \(Not authorized, code 135"):
                         await sink.write(predictions(1))
-            with pytest.raises(BrokerError, match=r"Bad user name or password|Not authorized"):
-                async with MqttSink(url.replace("://", "://alice:no@"), topic="p/{stream}", link=link):
-                    pass
+            for version in ("3.1.1", "5"):
+                impatient = MqttLink(version=version, wait=True)
+                with pytest.raises(BrokerError, match=r"(Bad user name or password|Not authorized), code 13[45]"):
+                    async with MqttSink(url.replace("://", "://alice:no@"), topic="p/{stream}", link=impatient):
+                        pass
 
     run(main())
 

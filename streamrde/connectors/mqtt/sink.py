@@ -33,7 +33,8 @@ class MqttSink:
 
     Args:
         address: the broker, ``mqtt://user:password@host:port`` or parsed.
-        topic: template of the topics, one level of it ``{stream}``.
+        topic: template of the topics, one level of it ``{stream}``; with further levels in braces it is for streams
+            whose names have as many, as those of a source with the same levels.
         qos: 0 or 1.
         retain: the broker keeps each stream's last prediction for who subscribes later.
         client_id: the client's name at the broker; None lets the broker choose.
@@ -60,7 +61,7 @@ class MqttSink:
         self._qos = checked_qos(qos)
         self._retain = retain
         self._topic = TopicTemplate(topic)
-        self._topic.topic_for("stream")
+        self._topic.topic_for("/".join(["level"] * len(self._topic.names)))
         self._encode = encode
         self._connection = MqttConnection(MqttAddress.of(address), link=link, client_id=client_id, inflight=inflight)
 
