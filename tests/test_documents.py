@@ -83,7 +83,7 @@ def test_the_score_config_is_read_and_has_every_key():
     job = read_toml(path, Job)
     assert (ROOT / job.model).exists()
     text = path.read_text(encoding="utf-8")
-    for table in (job, job.columns):
+    for table in (job, job.columns, job.plausible):
         for field in msgspec.structs.fields(table):
             assert re.search(rf"^(\[{field.name}\]|{field.encode_name} = )", text, re.MULTILINE), field.name
 

@@ -71,7 +71,9 @@ def report(metrics: Metrics, json: bool, what: str) -> None:
         )
 
 
-def print_troubles(troubles: Mapping[Kind, int], implausible: Mapping[str, int], words: Sequence[str]) -> None:
+def print_troubles(
+    troubles: Mapping[str, int] | Mapping[Kind, int], implausible: Mapping[str, int], words: Sequence[str]
+) -> None:
     """Print how many streams went wrong, and of the latest in what way."""
     if not any(troubles.values()):
         return

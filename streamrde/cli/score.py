@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamrde.cli.options import Json, split
+from streamrde.cli.pipeline import print_troubles
 from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError, DataError
 
@@ -324,6 +325,7 @@ def _print(summary: Summary) -> None:
     faults = {name: count for name, count in summary.counts._asdict().items() if name != "samples" and count}
     if faults:
         print("skipped: " + ", ".join(f"{count:,} {name}" for name, count in faults.items()))
+    print_troubles(summary.troubles, summary.implausible, summary.said)
     for reason, count in summary.dropped.items():
         print(f"skipped: {count:,} row{'s' if count > 1 else ''}: {reason}")
     flags = {name.replace("_", " "): getattr(summary.state_counts, name) for name in ("out_of_range", "not_finite")}

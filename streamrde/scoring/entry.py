@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamrde.connectors.filters import Filter
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle, load
+from streamrde.inference.plausibility import Plausible
 from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.job import ColumnsConfig, Engine, Job, OnError, Sort
@@ -25,9 +26,9 @@ Source: TypeAlias = Path | Sequence[Path] | ArrowStream
 
 
 @overload
-def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., time_check: OnTime = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
+def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., plausible: Plausible | None = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., time_check: OnTime = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
 @overload
-def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., time_check: OnTime = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
+def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., plausible: Plausible | None = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., time_check: OnTime = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
 def score(
     source: Source,
     model: Path | Bundle,
@@ -47,6 +48,7 @@ def score(
     truth: Sequence[str] = (),
     features: Sequence[Feature] = (),
     novelty: bool = False,
+    plausible: Plausible | None = None,
     sort: Sort = "auto",
     faults: OnFault = "error",
     on_error: OnError = "stop",
@@ -87,6 +89,7 @@ def score(
             a regression.
         features: what else of each window is put out: its "state" (hidden) and its "logsignature".
         novelty: put out how far each window lies outside of what the model was trained on, as a p-value.
+        plausible: which values can be real, and what becomes of others.
         sort: "auto" sorts what turns out not to be in order of time, on disk; "always" sorts; "never" treats such rows
             as `faults` says.
         faults: rows that cannot be used: "error" stops, "drop" counts and skips them.
@@ -129,6 +132,7 @@ def score(
         truth=tuple(truth),
         features=tuple(features),
         novelty=novelty,
+        plausible=plausible or Plausible(),
         sort=sort,
         faults=faults,
         on_error=on_error,

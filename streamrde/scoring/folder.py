@@ -133,6 +133,12 @@ class Progress(msgspec.Struct, frozen=True):
     """Time in reading, in the fleet and in writing; they overlap."""
     dropped: dict[str, int] = {}
     """Rows that could not be read and were left out, by the reason."""
+    troubles: dict[str, int] = {}
+    """Streams that went wrong, by kind; see `Fleet.trouble_counts`."""
+    implausible: dict[str, int] = {}
+    """Values that were not plausible, by channel."""
+    said: tuple[str, ...] = ()
+    """Some of the streams that went wrong: file, stream, reason and remedy."""
 
 
 class Commit(msgspec.Struct, frozen=True):

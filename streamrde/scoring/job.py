@@ -14,6 +14,7 @@ from streamrde.connectors.units import Conversion, conversion
 from streamrde.errors import ConfigError
 from streamrde.floats import as_plain
 from streamrde.inference.bundle import Header
+from streamrde.inference.plausibility import Plausible
 from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.evaluation import truth_schema
@@ -112,6 +113,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """State store into which streams' states are put."""
     state_identity: dict[str, str] = {}
     """What the stores belong to besides the model, as a live run says it; empty: what an existing store says."""
+    plausible: Plausible = Plausible()
+    """Which values can be real, and what becomes of others."""
     order: Order | None = None
     """What of samples that come late or twice; of a live run whose states are taken up or left."""
     engine: Engine = "local"

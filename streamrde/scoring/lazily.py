@@ -63,6 +63,7 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
             threads=job.jobs,
             load=load,
             keep=bool(job.state_out),
+            plausible=job.plausible,
         )
         samples = _files(job, bundle) if source is None else _arrow(source, job, bundle)
         if job.sort == "always":

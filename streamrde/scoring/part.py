@@ -16,6 +16,7 @@ from streamrde.errors import DataError, OrderError, SampleError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
+from streamrde.inference.troubles import Trouble
 from streamrde.scoring.folder import Commit, File, JobFolder, Plan, Progress
 from streamrde.scoring.plan import Part, Piece
 from streamrde.scoring.read_ahead import WriteBehind, read_ahead
@@ -23,6 +24,8 @@ from streamrde.scoring.scorer import Scorer
 
 # Predictions that wait for a commit, at most.
 _HELD_BYTES = 64 << 20
+# Streams that went wrong, of which a part says how.
+_SAID = 20
 
 OnRows = Callable[[int], None]
 
@@ -89,6 +92,9 @@ class _PartWorker:
         self.on_rows = on_rows
         self.reader = plan.job.reader(bundle.header)
         self.seconds = {"reading": 0.0, "fleet": 0.0, "writing": 0.0}
+        self.where = ""
+        """The file whose rows are taken."""
+        self.said: list[str] = []
 
     def score(self, last: Commit | None, *, sort: bool) -> Progress:
         job = self.plan.job
@@ -104,16 +110,22 @@ class _PartWorker:
             threads=self.threads,
             load=None if start is None else lambda names: {name: start[name] for name in names if name in start},
             keep=bool(job.state_out),
+            plausible=job.plausible,
+            on_trouble=self._note,
         )
         number, piece, row, rows, predictions = 0, 0, 0, 0, 0
         self.reader.dropped.clear()
         before: Counter[str] = Counter()
+        self.said, troubles, implausible = [], Counter[str](), Counter[str]()
         if last is not None:
             at = last.progress
             number, piece, row = last.number + 1, at.piece, at.row
             rows, predictions = at.rows, at.predictions
             self.seconds |= at.seconds
             before.update(at.dropped)
+            troubles.update(at.troubles)
+            implausible.update(at.implausible)
+            self.said = list(at.said)
             scorer.restore(
                 *self.folder.live(self.number, last.number),
                 counts=Counts(*at.counts),
@@ -129,6 +141,7 @@ class _PartWorker:
         with WriteBehind() as behind:
             for step in read_ahead(self._timed(steps)):
                 began = time.perf_counter()
+                self.where = "" if sort else self.plan.files[self.part.pieces[step.piece].file].path
                 if step.samples is None:
                     ends = None if sort else self.part.pieces[step.piece].ends
                     batch = scorer.end(ends)
@@ -159,12 +172,19 @@ class _PartWorker:
                     sorted=sort,
                     seconds=dict(self.seconds),
                     dropped=dict(before + Counter(step.dropped)),
+                    troubles=dict(troubles + Counter(scorer.fleet.trouble_counts)),
+                    implausible=dict(implausible + Counter(scorer.fleet.implausible)),
+                    said=tuple(self.said),
                 )
                 live, kept = None if done else scorer.snapshot(), scorer.kept
                 scorer.kept = {}
                 behind(self._commit, (number, held, scorer.schema, progress, live, kept))
                 number, held, size, due = number + 1, [], 0, time.monotonic() + job.commit_seconds
         return progress
+
+    def _note(self, trouble: Trouble) -> None:
+        if not trouble.again and len(self.said) < _SAID:
+            self.said.append(f"{self.where}: {trouble}" if self.where else str(trouble))
 
     def _push(self, scorer: Scorer, samples: Samples, step: _Step, *, sort: bool) -> pa.RecordBatch:
         try:

@@ -37,6 +37,7 @@ from streamrde.scoring.worker import Done, Failure
 _PROCESS_ROWS = 20_000_000
 
 # Names of streams without a prediction that a summary has.
+_SAID = 20
 _EXAMPLES = 5
 
 OnStatus: TypeAlias = Callable[[Status], None]
@@ -257,6 +258,9 @@ class _Run:
             unmeasured=self.unmeasured,
             silent=len(silent),
             silent_examples=tuple(silent[:_EXAMPLES]),
+            troubles=dict(sum((Counter(progress.troubles) for progress in done.values()), Counter[str]())),
+            implausible=dict(sum((Counter(progress.implausible) for progress in done.values()), Counter[str]())),
+            said=tuple(line for part in sorted(done) for line in done[part].said)[:_SAID],
         )
 
     def _looks_ahead(self, plan: Plan) -> bool:

@@ -14,8 +14,10 @@ from streamrde.connectors.samples import Samples
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
+from streamrde.inference.plausibility import Plausible
 from streamrde.inference.states import Feature, StateCounts
 from streamrde.inference.table import Counts, OnFault
+from streamrde.inference.troubles import Trouble
 from streamrde.scoring.evaluation import truth_schema
 from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
@@ -37,6 +39,7 @@ class Scorer:
         truth: names of the columns in ``Samples.extra``.
         load: streams go on from the snapshots that it gives.
         keep: a stream that ends leaves its snapshot and its open window, instead of closing it.
+        plausible, on_trouble: as of Fleet.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class Scorer:
         load: Load | None = None,
         keep: bool = False,
         time_check: TimeCheck | OnTime = "error",
+        plausible: Plausible | None = None,
+        on_trouble: Callable[[Trouble], None] | None = None,
     ) -> None:
         self.fleet = Fleet(
             bundle,
@@ -61,6 +66,8 @@ class Scorer:
             novelty=novelty,
             threads=threads,
             time_check=time_check,
+            plausible=plausible,
+            on_trouble=on_trouble,
         )
         self._truth = truth
         self._within = bundle.header.target_at == "window"

@@ -44,6 +44,9 @@ class Summary:
         horizon: seconds by which the model's targets, and the truth they are measured by, lie ahead of their windows.
         unmeasured: why there are no measures although truth was named.
         silent: streams without a prediction, and the names of some, `silent_examples`.
+        troubles: streams that went wrong, by kind; see `Fleet.trouble_counts`.
+        implausible: values that were not plausible, by channel.
+        said: some of the streams that went wrong: file, stream, reason and remedy.
     """
 
     out: str
@@ -67,6 +70,9 @@ class Summary:
     unmeasured: str = ""
     silent: int = 0
     silent_examples: tuple[str, ...] = ()
+    troubles: dict[str, int] = field(default_factory=dict)
+    implausible: dict[str, int] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As plain numbers, for JSON."""
