@@ -91,7 +91,7 @@ def test_where_a_restarted_stream_is_cut_into_calls_changes_nothing(cuts):
 
 
 @sizes
-@pytest.mark.parametrize("ahead", [12 * 3600.0, 10 * 365.25 * 86400.0, 1.7e12])
+@pytest.mark.parametrize("ahead", [12 * 3600.0, 86400.0, 10 * 365.25 * 86400.0])
 def test_one_stamp_in_the_future_is_named_as_what_makes_all_others_late(ahead, size):
     """Cut off by a gap, as a silence of that length is, the stamp is a segment of its own."""
     bundle = make_bundle(gap=sr.Gap(seconds=60.0))
