@@ -331,6 +331,8 @@ def _print(summary: Summary) -> None:
     flags = {name.replace("_", " "): getattr(summary.state_counts, name) for name in ("out_of_range", "not_finite")}
     if any(flags.values()):
         print("states: " + ", ".join(f"{count:,} windows {name}" for name, count in flags.items() if count))
+    if cuts := summary.state_counts.cuts:
+        print(f"cut: {cuts:,} silences were longer than the model bridges; the streams begin anew after them")
     if summary.novelty:
         novel, drifts = summary.state_counts.novel, summary.state_counts.drifts
         print(f"novelty: {novel:,} windows with p below 1 %, {drifts:,} alarms of drift")

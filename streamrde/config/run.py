@@ -184,6 +184,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             letters_of_rows=self.unused == "letters",
             rules=self.streams,
             silence=self.silence,
+            slice_windows=self.service.slice_windows,
             provisional=None if self.provisional is None else seconds_of("provisional", self.provisional),
             **hooks,
         )

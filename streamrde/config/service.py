@@ -8,6 +8,7 @@ import msgspec
 
 from streamrde.inference.bundle import Positive
 from streamrde.runtime.checkpoints import CheckpointPolicy
+from streamrde.runtime.pace import SLICE_WINDOWS
 
 if TYPE_CHECKING:
     from streamrde.connectors.dead_letters import FileDeadLetters
@@ -73,6 +74,8 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Address that the port is opened on."""
     drain_seconds: Seconds = 30.0
     """Seconds that the end of a run may take."""
+    slice_windows: Positive = SLICE_WINDOWS
+    """Windows that time closes at most before others have their turn."""
     watch_model: bool = False
     """Take on the model file when it changes; SIGHUP does so in any case."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -16,7 +16,7 @@ from streamrde.inference.bundle import Bundle, header_differences
 from streamrde.inference.copies import restored, state_of
 from streamrde.inference.names import stream_column
 from streamrde.inference.plausibility import Plausible
-from streamrde.inference.predictions import Closed, prediction_schema
+from streamrde.inference.predictions import NOT_FINITE, Closed, prediction_schema
 from streamrde.inference.predictor import (
     as_time_check,
     check_faults,
@@ -491,6 +491,10 @@ class Fleet:
         return self._table.names.of(slots).to_pylist()  # type: ignore[no-any-return]
 
     def _batch(self, closed: Closed, *, provisional: bool = False) -> pa.RecordBatch:
+        if not provisional:
+            bad = closed.take(np.flatnonzero(closed.flag == NOT_FINITE))
+            self._troubles.cut(self._table.names, *self._table.cuts)
+            self._troubles.not_finite(self._table.names, bad.slot, bad.t_end, mended=self.on_range != "keep")
         return closed.record_batch(
             self._table.names,
             self._table.header,

@@ -65,6 +65,7 @@ class HeadPrediction(NamedTuple):
 
 FLAGS = (None, "out_of_range", "not_finite")
 """What may be said of a state, by number."""
+NOT_FINITE = FLAGS.index("not_finite")
 
 
 class Closed(NamedTuple):

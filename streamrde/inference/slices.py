@@ -44,8 +44,13 @@ class Slices:
 
     def evict(self, *, idle: float, now: float | None = None) -> Iterator[pa.RecordBatch]:
         """As `Fleet.evict`."""
-        names = self._fleet._names(self._fleet._idle(idle, now))
-        return self._of(names, partial(self._fleet._end, keep=True))
+        fleet, time = self._fleet, self._fleet.event_time if now is None else as_time(now)
+
+        def end(slots: NDArray[np.intp], windows: int, share: int) -> pa.RecordBatch:
+            # Some may have come back since.
+            return fleet._end(slots[np.isin(slots, fleet._idle(idle, time))], windows, share, keep=True)
+
+        return self._of(fleet._names(fleet._idle(idle, time)), end)
 
     def flush(self) -> Iterator[pa.RecordBatch]:
         """As `Fleet.flush` of all streams."""

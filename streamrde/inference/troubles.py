@@ -26,11 +26,13 @@ Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
 G = TypeVar("G", bound=np.generic)
 
-Kind: TypeAlias = Literal["late", "restart", "stuck", "rejected", "unseen", "gone", "far", "implausible"]
+Kind: TypeAlias = Literal[
+    "late", "restart", "stuck", "rejected", "unseen", "gone", "far", "implausible", "cut", "not_finite"
+]
 """late: all samples come late, behind one stamp that was ahead or a time that passed. restart: the stream's times
 went back. stuck: all samples have one time. rejected: no sample can be used. unseen: a channel never came although
 others do; gone: it no longer does. far: a channel stays far outside of training's range. implausible: a value that
-cannot be."""
+cannot be. cut: it was silent for longer than the model bridges. not_finite: its state was no number any more."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _NEVER = np.iinfo(np.uint32).max
 _MOST = 1000
@@ -115,7 +117,7 @@ class Troubles:
         self._take_on(header)
         self._marks = np.zeros((0, 1 + 3 * len(self._channels)), np.uint32)
         # A bit per kind: those about the whole stream in column 0, those about a channel in its column.
-        self._said = np.zeros((0, 1 + len(self._channels)), np.uint8)
+        self._said = np.zeros((0, 1 + len(self._channels)), np.uint16)
 
     def _take_on(self, header: Header) -> None:
         self._header = header
@@ -312,6 +314,28 @@ class Troubles:
             remedy = "check its clock"
             self._report(slot, 0, Trouble(names[slot], "restart", "", reason, remedy, float(t[row]), over=True))
 
+    def cut(self, names: StreamNames, slots: Slots, silence: Floats) -> None:
+        """Streams were cut after silences of so many seconds; no trouble where the model has a gap of its own."""
+        if self._header.gap is not None:
+            return
+        longest = self._header.partition.longest_gap
+        for slot, seconds in zip(slots.tolist(), silence.tolist(), strict=True):
+            reason = (
+                f"it was silent for {seconds:g} s, and the model bridges {longest:g} s: it goes on in a new segment"
+            )
+            remedy = "check its clock and the unit of its times; what is usual belongs into the model's gap"
+            self._report(slot, 0, Trouble(names[slot], "cut", "", reason, remedy, None, over=True))
+
+    def not_finite(self, names: StreamNames, slots: Slots, end: Floats, *, mended: bool) -> None:
+        """The states of streams were not finite after windows that ended at these times."""
+        for slot, t in zip(slots.tolist(), end.tolist(), strict=True):
+            reason = f"its state was not finite after the window that ended at {when(t)}"
+            reason += ", and was begun anew" if mended else ", and stays so"
+            remedy = "look at its values, and give limits to its channels (streams.limits, Plausible.limits)"
+            if not mended:
+                remedy += ", or set on_range = 'mend'"
+            self._report(slot, 0, Trouble(names[slot], "not_finite", "", reason, remedy, t, over=mended))
+
     def ended(self, names: StreamNames, slots: Slots) -> None:
         """Streams end: say which channels they never had, and forget them."""
         slots = slots[slots < len(self._marks)]
@@ -336,7 +360,7 @@ class Troubles:
             self._standing[key] = msgspec.structs.replace(trouble, over=True)
 
     def _report(self, slot: int, column: int, trouble: Trouble) -> None:
-        bit = np.uint8(1 << KINDS.index(trouble.kind))
+        bit = np.uint16(1 << KINDS.index(trouble.kind))
         self._make_room(slot + 1)
         known = bool(self._said[slot, column] & bit)
         if trouble.over or not (known or trouble.again):

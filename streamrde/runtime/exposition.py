@@ -28,6 +28,7 @@ _COUNTERS = (
     ("provisional", "Predictions of windows that were still open.", "provisional"),
     ("states_out_of_range", "Windows that left the hidden state where it was not in training.", "out_of_range"),
     ("states_not_finite", "Windows that left the hidden state not finite.", "states_not_finite"),
+    ("stream_cuts", "Silences after which a stream was cut: longer than the model bridges.", "cuts"),
     ("steps_inexact", "Windows whose estimated solver error was above the model's tolerance.", "inexact"),
     ("windows_novel", "Windows whose p-value was below 1 %: far outside of what the model was trained on.", "novel"),
     ("stream_drifts", "Alarms that a stream is not like those of training.", "drifts"),

@@ -85,7 +85,7 @@ class Metrics:
     latest_troubles: list[dict[str, Any]] = field(default_factory=list)
     """The latest streams that went wrong, at the end of the run; see `TroubleLog.status`."""
     not_finite: int = 0
-    """Predictions that are no numbers; published all the same, and their streams set aside."""
+    """Streams of a slice with predictions that are no numbers, which are published all the same."""
     batches: int = 0
     batch_rows: Durations = field(default_factory=lambda: Durations(smallest=1.0, largest=1e7))
     """Rows of a micro-batch."""
@@ -125,6 +125,11 @@ class Metrics:
         return self.states.not_finite
 
     @property
+    def cuts(self) -> int:
+        """Silences after which a stream was cut."""
+        return self.states.cuts
+
+    @property
     def inexact(self) -> int:
         """Windows whose step's estimated error was above the model's tolerance."""
         return self.states.inexact
@@ -158,7 +163,8 @@ class Metrics:
             "suspects": self.suspects,
             "predictions": self.predictions,
             "provisional": self.provisional,
-            **{f"states_{name}": count for name, count in self.states._asdict().items()},
+            **{f"states_{name}": count for name, count in self.states._asdict().items() if name != "cuts"},
+            "cuts": self.cuts,
             **{f"trouble_{kind}": self.troubles.get(kind, 0) for kind in KINDS},
             "implausible": sum(self.implausible.values()),
             "seconds": round(self.seconds, 3),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,6 +21,7 @@ from streamrde.inference.fleet import Fleet
 from streamrde.runtime.checkpoints import Checkpointer, CheckpointPolicy, not_finite, streams_of
 from streamrde.runtime.clock import Clock, SystemClock
 from streamrde.runtime.metrics import Metrics
+from streamrde.runtime.pace import SLICE_WINDOWS, Pace
 from streamrde.runtime.provisional import Provisional
 from streamrde.runtime.silence import Silence, Timekeeper
 from streamrde.runtime.suspects import SuspectLog
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 _COUNT_EVERY = 0.5
 # A source whose latest samples are so many seconds old has a backlog, and the clock is ahead of it.
 _OLD = 5.0
+# Samples that may wait for windows which their streams owe.
+_MOST_HELD = 10_000
 
 
 class Batch(Protocol):
@@ -77,6 +80,10 @@ class Pipeline(Generic[B]):
     input is acknowledged. Whoever dies in between sees the input again; what of it is in the saved state already, the
     fleet drops as late or duplicate, and (stream, window) tells which predictions repeat.
 
+    Whatever comes is worked off in slices, between which the event loop, signals and health have their turn. Windows
+    that one sample closes beyond a slice are owed: the sample is in the state and acknowledged, other batches are taken
+    meanwhile, and a checkpoint may come between.
+
     Args:
         source, sink: not yet entered.
         store: opened, of this run's identity; None: state dies with the process, and a batch is acknowledged as soon as
@@ -93,6 +100,7 @@ class Pipeline(Generic[B]):
             while the samples that come are old, the clock tells the streams no time: what waited there would be late.
         provisional: publish what the open windows predict, every so many seconds; marked as such. Needs a sink that
             takes the column.
+        slice_windows: windows that a slice closes at most because time passes; fewer where the model is slow.
         clock: seconds since 1970.
         metrics: counters to go on with.
         on_start: called when both ends are connected and the streams are restored.
@@ -114,6 +122,7 @@ class Pipeline(Generic[B]):
         rules: StreamRules | None = None,
         silence: Silence | None = None,
         provisional: float | None = None,
+        slice_windows: int = SLICE_WINDOWS,
         clock: Clock | None = None,
         metrics: Metrics | None = None,
         on_start: Callable[[], None] | None = None,
@@ -138,6 +147,8 @@ class Pipeline(Generic[B]):
         self._on_batch = on_batch
         self._next_count = 0.0
         self._ending = asyncio.Event()
+        self._pace = Pace(slice_windows)
+        self._owes = asyncio.Event()
         # Of the tick: connections made so far, and the latest sample that came.
         self._connects = -1
         self._latest: float | None = None
@@ -157,7 +168,8 @@ class Pipeline(Generic[B]):
             self.started = True
             if self._on_start is not None:
                 self._on_start()
-            tasks = [asyncio.create_task(self._checkpoints.run())]
+            tasks = [asyncio.create_task(self._checkpoints.run()), asyncio.create_task(self._catch_up())]
+            self._owes.set()
             if self._silence.active:
                 tasks.append(asyncio.create_task(self._pass_time()))
             if self._provisional is not None:
@@ -175,6 +187,7 @@ class Pipeline(Generic[B]):
                         self._on_batch(self.metrics)
                 self._checkpoints.stop()
                 self._ending.set()
+                self._owes.set()
                 await asyncio.gather(*tasks)
             except BaseException:
                 for task in tasks:
@@ -218,35 +231,41 @@ class Pipeline(Generic[B]):
 
     async def _take(self, batch: B) -> None:
         metrics, samples = self.metrics, batch.samples
-        letters: Sequence[Any] = getattr(batch, "letters", ())
+        letters: list[Any] = [*getattr(batch, "letters", ())]
         if self._lazily and len(samples.t):
             self._checkpoints.fetch(streams_of(samples.streams))
-        began = time.perf_counter()
-        predictions = self.fleet.push(samples.streams, samples.t, samples.x)
-        if self._letters_of_rows and len(unused := self.fleet.unused):
-            letters = [*letters, *letters_of(unused, self.fleet.channels, time.time())]
-        pushed = time.perf_counter()
-        metrics.suspects, times = self._suspects.look(), samples.t
-        if metrics.suspects:
-            times = np.delete(times, self.fleet.unused["row"].to_numpy())
+        spent, predicted = 0.0, 0
+        predictions: pa.RecordBatch = None
+        for part in self._pace.slices(samples):
+            if predictions is not None:
+                await self._confirm(predictions)
+                await asyncio.sleep(0)
+            began = time.perf_counter()
+            predictions = self.fleet.push(part.streams, part.t, part.x, windows=self._pace.windows)
+            spent += self._took(began)
+            predicted += predictions.num_rows
+            if self._letters_of_rows and len(unused := self.fleet.unused):
+                letters += letters_of(unused, self.fleet.channels, time.time())
+            metrics.suspects, times = self._suspects.look(), part.t
+            if metrics.suspects:
+                times = np.delete(times, self.fleet.unused["row"].to_numpy())
+            if len(times):
+                self._latest = max(float(times.max()), -np.inf if self._latest is None else self._latest)
+                self._keeper.observe(times)
         if self._provisional is not None:
             self._provisional.saw(streams_of(samples.streams))
-        if predictions.num_rows:
-            self._set_aside(not_finite(predictions), predictions)
-            await self.sink.write(predictions)
-            metrics.sink_time.add(time.perf_counter() - pushed)
+        await self._write(predictions)
         if letters and self._dead_letters is not None:
             await self._dead_letters.write(letters)
         await self._checkpoints.took(batch, getattr(batch, "messages", 1), predictions)
+        if self.fleet.owing:
+            await self._keep_up()
         now = time.perf_counter()
         if batch.arrivals is not None and len(batch.arrivals):
             metrics.lag = now - float(batch.arrivals[0])
-            if predictions.num_rows:
+            if predicted:
                 metrics.latency.add(now - batch.arrivals)
-        if len(times):
-            self._latest = max(float(times.max()), -np.inf if self._latest is None else self._latest)
-            self._keeper.observe(times)
-        metrics.push_time.add(pushed - began)
+        metrics.push_time.add(spent)
         metrics.batch_rows.add(max(len(samples.t), 1))
         metrics.batches += 1
         metrics.rows += len(samples.t)
@@ -256,6 +275,52 @@ class Pipeline(Generic[B]):
         if now >= self._next_count:
             self._next_count = now + _COUNT_EVERY
             self.count()
+
+    def _took(self, began: float) -> float:
+        """Seconds that the fleet has worked on a slice since `began`."""
+        seconds = time.perf_counter() - began
+        self._pace.took(seconds)
+        return seconds
+
+    async def _write(self, predictions: pa.RecordBatch) -> None:
+        if predictions.num_rows:
+            began = time.perf_counter()
+            self._look(predictions)
+            await self.sink.write(predictions)
+            self.metrics.sink_time.add(time.perf_counter() - began)
+
+    async def _confirm(self, predictions: pa.RecordBatch) -> None:
+        """Write predictions that do not end a batch."""
+        await self._write(predictions)
+        self._checkpoints.confirmed(predictions)
+        self.metrics.predictions += predictions.num_rows
+
+    async def _slice(self, work: Iterator[pa.RecordBatch]) -> bool:
+        """Do a slice of work and write what it closes; False where there is no more."""
+        began = time.perf_counter()
+        predictions = next(work, None)
+        self._took(began)
+        if predictions is not None:
+            await self._confirm(predictions)
+        await asyncio.sleep(0)
+        return predictions is not None
+
+    async def _close_owed(self) -> bool:
+        return await self._slice(self.fleet.slices(windows=self._pace.windows).owed())
+
+    async def _keep_up(self) -> None:
+        """Close windows until few samples wait for them: a stream must not take samples faster than it goes on."""
+        self._owes.set()
+        while self.fleet.slices(windows=1).held > _MOST_HELD:
+            await self._close_owed()
+
+    async def _catch_up(self) -> None:
+        """Close the windows that streams owe, a slice between two batches."""
+        while not self._ending.is_set():
+            await self._owes.wait()
+            async with self._checkpoints.barrier:
+                if self._ending.is_set() or not await self._close_owed():
+                    self._owes.clear()
 
     async def _peek(self, provisional: Provisional) -> None:
         """Publish what the open windows predict; nothing waits for it, and nothing of it is saved."""
@@ -275,14 +340,13 @@ class Pipeline(Generic[B]):
             await asyncio.wait((ending, passing), return_when=asyncio.FIRST_COMPLETED)
             for task in (ending, passing):
                 task.cancel()
-            async with self._checkpoints.barrier:
-                caught_up = self._is_caught_up(self._clock.now())
-                predictions = self._keeper.tick(trust_clock=caught_up)
-                if predictions is not None and predictions.num_rows:
-                    await self.sink.write(predictions)
-                    self._checkpoints.confirmed(predictions)
-                    self.metrics.predictions += predictions.num_rows
-                self.metrics.streams = len(self.fleet)
+            caught_up = self._is_caught_up(self._clock.now())
+            work = self._keeper.slices(windows=self._pace.windows, trust_clock=caught_up)
+            more = True
+            while more and not self._ending.is_set():
+                async with self._checkpoints.barrier:
+                    more = await self._slice(work)
+            self.metrics.streams = len(self.fleet)
 
     def _is_caught_up(self, now: float) -> bool:
         """Whether nothing old is on its way; to be asked once a tick."""
@@ -293,25 +357,26 @@ class Pipeline(Generic[B]):
         away = connection is not None and not connection.connected
         return not new and not away and (latest is None or latest >= now - _OLD)
 
-    def _set_aside(self, streams: list[str], predictions: pa.RecordBatch) -> None:
-        """A hidden state that is not finite never becomes so again: no sample of that stream can help."""
-        if not streams or self.fleet.on_range == "reset":
-            return
+    def _look(self, predictions: pa.RecordBatch) -> None:
+        """Count predictions that are no numbers; where their states are kept, no sample of the streams can help."""
+        streams = not_finite(predictions)
         self.metrics.not_finite += len(streams)
         quarantine = getattr(self.source, "quarantine", None)
-        for stream in streams:
-            logger.error("the predictions of stream %r are no numbers any more; it is set aside", stream)
-            if quarantine is not None:
-                quarantine.set_aside(stream, time.monotonic())
+        if self.fleet.on_range == "keep":
+            for stream in streams:
+                logger.error("the predictions of stream %r are no numbers any more; it is set aside", stream)
+                if quarantine is not None:
+                    quarantine.set_aside(stream, time.monotonic())
 
     async def _end(self) -> None:
         self.count()
+        # With a store what is owed is saved, and the next run goes on with it.
+        while (self._flush or self._store is None) and await self._close_owed():
+            pass
         if self._flush:
-            predictions = self.fleet.flush()
-            if predictions.num_rows:
-                await self.sink.write(predictions)
-            self._checkpoints.confirmed(predictions)
-            self.metrics.predictions += predictions.num_rows
+            work = self.fleet.slices(windows=self._pace.windows).flush()
+            while await self._slice(work):
+                pass
         finish = getattr(self.sink, "finish", None)
         if finish is not None:
             finish()

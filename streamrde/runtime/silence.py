@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from streamrde.inference.fleet import Fleet
 from streamrde.runtime.clock import Clock
+from streamrde.runtime.pace import SLICE_WINDOWS
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -91,15 +93,19 @@ class Timekeeper:
             trust_clock: False where samples may be on their way that are older than the clock says; nothing is done
                 then by the clock.
         """
+        slices = list(self.slices(windows=SLICE_WINDOWS, trust_clock=trust_clock))
+        return pa.concat_batches(slices) if slices else None
+
+    def slices(self, *, windows: int, trust_clock: bool = True) -> Iterator[pa.RecordBatch]:
+        """As `tick`, at most so many windows at a time; samples may be pushed in between."""
         if not (self._silence.active and self.due) or (self._silence.advance == "clock" and not trust_clock):
-            return None
+            return
         self._next = self._clock.now() + self._silence.every
         time = self.time
         if not math.isfinite(time) or not len(self._fleet):
-            return None
-        parts = []
+            return
+        slices = self._fleet.slices(windows=windows)
         if self._silence.advance != "no":
-            parts.append(self._fleet.advance(time))
+            yield from slices.advance(time)
         if self._silence.idle is not None:
-            parts.append(self._fleet.evict(idle=self._silence.idle, now=time))
-        return pa.concat_batches(parts)
+            yield from slices.evict(idle=self._silence.idle, now=time)

@@ -45,15 +45,23 @@ CLOCKS = {
 }
 
 
+def without_cuts(said, name):
+    """Troubles without the cut of a silence from 1970 until today, which is said too."""
+    cuts = [t for t in said if t.kind == "cut"]
+    assert len(cuts) == name.startswith("1970")
+    return [t for t in said if t.kind != "cut"]
+
+
 @sizes
 @pytest.mark.parametrize("name", CLOCKS)
 def test_a_clock_that_goes_back_is_said_once_and_stands_in_the_status(name, size):
     fleet, said = pushed(CLOCKS[name], X[: len(CLOCKS[name])], size)
+    said = without_cuts(said, name)
     assert [t.kind for t in said] == ["restart"], said
     assert "went back" in str(said[0])
     assert "late = 'restart'" in str(said[0])
     assert fleet.trouble_counts["restart"] == 1
-    assert [(t.stream, t.kind, t.over) for t in fleet.troubles()] == [("a", "restart", False)]
+    assert [(t.stream, t.kind, t.over) for t in without_cuts(fleet.troubles(), name)] == [("a", "restart", False)]
 
 
 @sizes
@@ -61,10 +69,11 @@ def test_a_clock_that_goes_back_is_said_once_and_stands_in_the_status(name, size
 def test_a_clock_that_goes_back_begins_a_segment_where_that_is_asked_for(name, size):
     times = CLOCKS[name]
     fleet, said = pushed(times, X[: len(times)], size, restart_after=10)
+    said = without_cuts(said, name)
     assert [t.kind for t in said] == ["restart"]
     assert "its time begins again at" in str(said[0])
     assert fleet.counts() == Counts(samples=len(times) - 9, late=9)
-    assert [t.over for t in fleet.troubles()] == [True]
+    assert [t.over for t in without_cuts(fleet.troubles(), name)] == [True]
 
 
 @sizes

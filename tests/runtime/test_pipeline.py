@@ -274,7 +274,7 @@ def test_dead_letters_are_safe_before_their_message_is_acknowledged():
     assert kinds.index("letter") < kinds.index("saved") < kinds.index("acknowledged")
 
 
-def test_a_stream_whose_predictions_are_no_numbers_is_set_aside():
+def test_a_stream_whose_predictions_are_no_numbers_is_set_aside_where_states_are_kept():
     tensors = dict(BUNDLE.tensors)
     tensors["readout.weight"] = np.full_like(tensors["readout.weight"], 3e38)
     broken = sr.Bundle(BUNDLE.header, tensors)
@@ -287,7 +287,7 @@ def test_a_stream_whose_predictions_are_no_numbers_is_set_aside():
     async def main():
         source = Source([], last=100)
         source.quarantine = Quarantine()
-        metrics = await Pipeline(source, sr.Fleet(broken), Sink([], []), flush=False).run()
+        metrics = await Pipeline(source, sr.Fleet(broken, on_range="keep"), Sink([], []), flush=False).run()
         assert metrics.not_finite > 0
         assert set(aside) <= set(NAMES)
         assert source.acknowledged == 100

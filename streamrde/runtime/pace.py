@@ -1,0 +1,58 @@
+"""How much a run does in one go before others have their turn: the event loop, signals, metrics, other streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamrde.connectors.samples import Samples
+from streamrde.errors import ParameterError
+
+SLICE_WINDOWS = 1000
+"""Windows of a slice, where nothing else is said: tens of milliseconds with a model of the usual size."""
+_ROWS = 4096
+# A slice is to take so many seconds of the fleet's work: with the sink's that leaves the rest of 100 ms.
+_SECONDS = 0.025
+_LEAST = 1 / 64
+
+
+class Pace:
+    """Rows and windows of a slice: at most what is allowed, and less where the model is slow.
+
+    Args:
+        windows: that a slice may close at most because time passes, at least 1.
+    """
+
+    def __init__(self, windows: int = SLICE_WINDOWS) -> None:
+        if not windows >= 1:
+            raise ParameterError(f"slice_windows={windows}: a slice closes at least 1 window")
+        self._most = windows
+        self._share = 1.0
+
+    @property
+    def windows(self) -> int:
+        """Windows of the next slice."""
+        return max(1, int(self._most * self._share))
+
+    @property
+    def rows(self) -> int:
+        """Rows of the next slice."""
+        return int(_ROWS * self._share)
+
+    def took(self, seconds: float) -> None:
+        """The fleet's work on a slice took so long."""
+        if seconds > 2 * _SECONDS:
+            self._share = max(_LEAST, self._share / 2)
+        elif seconds < _SECONDS / 2:
+            self._share = min(1.0, self._share * 2)
+
+    def slices(self, samples: Samples) -> Iterator[Samples]:
+        """Samples in parts, each as large as the pace then is; at least one."""
+        begin, rows = 0, len(samples.t)
+        while begin == 0 or begin < rows:
+            end = min(rows, begin + self.rows)
+            if end - begin == rows:
+                yield samples
+                return
+            streams = samples.streams.slice(begin, end - begin)
+            yield Samples(streams, samples.t[begin:end], samples.x[begin:end])
+            begin = end
