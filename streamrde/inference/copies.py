@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.predictor import check_stepper_pickles
 
 if TYPE_CHECKING:
     from streamrde.inference.fleet import Fleet
@@ -15,7 +16,29 @@ _OWN = ("_time", "_unused", "_ended", "_ended_states", "_gone", "_archived")
 """Attributes of a Fleet that neither its settings nor its streams' snapshots hold."""
 
 
-def state_of(fleet: Fleet) -> dict[str, Any]:
+def reduced(fleet: Fleet) -> tuple[Any, ...]:
+    """Return what pickle makes the fleet from."""
+    check_stepper_pickles(fleet._settings["stepper"], type(fleet).__name__)
+    return _restored, (type(fleet), fleet._table.bundle, fleet._settings, _state_of(fleet))
+
+
+def copied(fleet: Fleet) -> Fleet:
+    """Return a copy that shares the archive."""
+    return _restored(type(fleet), fleet._table.bundle, fleet._settings, _state_of(fleet))
+
+
+def copied_deeply(fleet: Fleet, memo: dict[int, Any]) -> Fleet:
+    """Return a copy with an archive of its own.
+
+    The bundle and a stepper hold no state of the streams: they are shared.
+    """
+    settings = fleet._settings | {"archive": copy.deepcopy(fleet.archive, memo)}
+    made = _restored(type(fleet), fleet._table.bundle, settings, copy.deepcopy(_state_of(fleet), memo))
+    memo[id(fleet)] = made
+    return made
+
+
+def _state_of(fleet: Fleet) -> dict[str, Any]:
     """Return all that `restored` needs besides bundle and settings."""
     live = fleet._find(None)
     return {
@@ -26,7 +49,7 @@ def state_of(fleet: Fleet) -> dict[str, Any]:
     }
 
 
-def restored(cls: type[Fleet], bundle: Bundle, settings: Mapping[str, Any], state: Mapping[str, Any]) -> Fleet:
+def _restored(cls: type[Fleet], bundle: Bundle, settings: Mapping[str, Any], state: Mapping[str, Any]) -> Fleet:
     """Make a copy of a fleet from its parts."""
     fleet = cls(bundle, **settings)
     fleet._table.predecessors = state["predecessors"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, header_differences
-from streamrde.inference.copies import restored, state_of
+from streamrde.inference.copies import copied, copied_deeply, reduced
 from streamrde.inference.names import stream_column
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import NOT_FINITE, Closed, prediction_schema
@@ -21,7 +20,6 @@ from streamrde.inference.predictor import (
     as_time_check,
     check_faults,
     check_samples,
-    check_stepper_pickles,
     check_windows,
 )
 from streamrde.inference.slices import Slices
@@ -137,18 +135,13 @@ class Fleet:
         """Schema of the record batches that come out."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        check_stepper_pickles(self._settings["stepper"], type(self).__name__)
-        return restored, (type(self), self._table.bundle, self._settings, state_of(self))
+        return reduced(self)
 
     def __copy__(self) -> Fleet:
-        return restored(type(self), self._table.bundle, self._settings, state_of(self))
+        return copied(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Fleet:
-        # The bundle and a stepper hold no state of the streams: they are shared. An archive does.
-        settings = self._settings | {"archive": copy.deepcopy(self._archive, memo)}
-        copied = restored(type(self), self._table.bundle, settings, copy.deepcopy(state_of(self), memo))
-        memo[id(self)] = copied
-        return copied
+        return copied_deeply(self, memo)
 
     def __len__(self) -> int:
         return len(self._table.names)
@@ -388,12 +381,7 @@ class Fleet:
     def _idle(self, idle: float, now: float | None) -> Slots:
         if not idle >= 0:
             raise ParameterError(f"idle={idle}: give a number of seconds, at least 0")
-        time = self.event_time if now is None else as_time(now)
-        slots = self._find(None)
-        last = self._table.last(slots)
-        # A stream whose time is to begin again has reached none.
-        waits = (last == -np.inf) & self._table.started(slots)
-        return np.asarray(slots[(last < time - idle) & ~waits])
+        return self._table.silent(self._find(None), (self.event_time if now is None else as_time(now)) - idle)
 
     def snapshot(self, streams: Iterable[str] | None = None) -> dict[str, bytes]:
         """The whole state of each stream (None: all), by name; Predictor.restore reads one too."""

@@ -169,9 +169,12 @@ class StreamTable:
         """Latest time of each stream's samples; -inf where there is none."""
         return np.asarray(self.rows[slots, Column.TOP])
 
-    def started(self, slots: Slots) -> NDArray[np.bool_]:
-        """Which of the streams had a sample on their path."""
-        return np.asarray(self.rows[slots, Column.STARTED] > 0)
+    def silent(self, slots: Slots, since: float) -> Slots:
+        """Those of the streams whose latest sample came before a time."""
+        last = self.last(slots)
+        # A stream whose time is to begin again has reached none.
+        waits = (last == -np.inf) & (self.rows[slots, Column.STARTED] > 0)
+        return np.asarray(slots[(last < since) & ~waits])
 
     def progress(self, slots: Slots) -> Floats:
         """What changes in a stream's row when time alone passes, (slots, 2)."""
