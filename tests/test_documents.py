@@ -9,7 +9,7 @@ import sys
 import msgspec
 import pytest
 
-from streamrde import Gap
+from streamrde import Gap, toml
 from streamrde.config import FileDeadLettersConfig, RunConfig, StateConfig
 from streamrde.disk import read_toml
 from streamrde.models.training.config import load_train_config
@@ -98,6 +98,39 @@ def test_the_training_config_is_read_and_has_every_key():
     for table in (*tables, SegmentsConfig):
         for field in msgspec.structs.fields(table):
             assert re.search(rf"\b{field.encode_name} = |\[\w+\.{field.encode_name}\]", text), field.name
+
+
+def defaults(struct, above=None, path=""):
+    """Each key with its value and its default; a table's defaults are those of the struct that is its default."""
+    for field in msgspec.structs.fields(type(struct)):
+        key, value, default = f"{path}{field.encode_name}", getattr(struct, field.name), field.default
+        default = getattr(above, field.name) if above is not None else default
+        if isinstance(value, msgspec.Struct):
+            yield from defaults(value, default if type(default) is type(value) else None, f"{key}.")
+        else:
+            yield key, value, default
+
+
+def read_config(path):
+    if path.name == "score.toml":
+        return read_toml(path, Job)
+    return read_toml(path, RunConfig) if path in RUN_CONFIGS else load_train_config(path)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
+def test_the_configs_say_where_they_differ_from_the_defaults(path):
+    found = {key: (value, default) for key, value, default in defaults(read_config(path))}
+    shown, table = 0, ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if heading := re.match(r"\[([\w.]+)\]$", line):
+            table = f"{heading[1]}."
+        if not (entry := re.match(r"(\w+) = .*?(?:  # default: (.*))?$", line)) or f"{table}{entry[1]}" not in found:
+            continue
+        value, default = found[f"{table}{entry[1]}"]
+        said = default not in (msgspec.NODEFAULT, None, "", (), {}) and value != default
+        assert entry[2] == (toml.value(default) if said else None), line
+        shown += said
+    assert shown or path in RUN_CONFIGS
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
