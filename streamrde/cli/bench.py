@@ -68,3 +68,5 @@ def bench(
         replace_file(chart, bench.chart(figures))
     if json:
         print_json(result)
+    else:
+        print(f"done: {len(figures):,} figures, medians of {rounds:,} rounds")

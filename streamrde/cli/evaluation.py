@@ -45,6 +45,26 @@ def alarms(evaluation: dict[str, Any], name: str = "") -> Iterator[str]:
             )
 
 
+def outcome(evaluation: dict[str, Any]) -> str:
+    """What it comes to, in a line."""
+    if "confusion" in evaluation:
+        if evaluation["accuracy"] is None:
+            return "no window has a truth that the model knows"
+        return (
+            f"{evaluation['accuracy']:.1%} of {evaluation['windows']:,} windows right; always "
+            f"'{evaluation['majority']}' would be in {evaluation['majority_accuracy']:.1%}"
+        )
+    told = []
+    for name, own in evaluation.items():
+        if "unit" not in own:
+            told.append(f"{name}: {outcome(own)}")
+        elif "rmse" in own:
+            told.append(f"'{name}' rmse {own['rmse']:.4g}, the mean of the truth {own['mean_rmse']:.4g}")
+        else:
+            told.append(f"'{name}': no window has a truth")
+    return "; ".join(told)
+
+
 def _accuracy(evaluation: dict[str, Any]) -> Table:
     table = Table("measure", "value", title="Evaluation")
     for name, key, form in (

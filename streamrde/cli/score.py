@@ -354,10 +354,11 @@ def _print(summary: Summary) -> None:
             )
         from rich.console import Console
 
-        from streamrde.cli.evaluation import alarms, tables
+        from streamrde.cli.evaluation import alarms, outcome, tables
         from streamrde.tables import print_whole
 
         for table in tables(summary.evaluation):
             print_whole(Console(), table)
+        print(f"done: {outcome(summary.evaluation)}")
         for alarm in alarms(summary.evaluation):
             print(f"warning: {alarm}")

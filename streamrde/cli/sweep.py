@@ -55,6 +55,12 @@ def sweep(
     winner = found.standings[0]
     print_whole(console, progress.table(found.standings, found.best))
     console.print(f"best: {space.told(winner.trial.values)}", highlight=False, markup=False, soft_wrap=True)
+    if out is not None:
+        console.print(f"all {found.table.num_rows} trainings are in {out}", highlight=False)
+    if best is not None:
+        text = f"# The best of a sweep over {config}: validation {found.best.training.monitor} {winner.score:.5g}.\n"
+        replace_file(best, (text + toml.dumps(space.all_tables(found.best))).encode())
+        console.print(f"written to {best}: train it by `streamrde train {best}`", highlight=False)
     if found.unfinished:
         goes_on = " --resume goes on with them" if out is not None else " with --out, --resume would go on with them"
         console.print(
@@ -62,12 +68,6 @@ def sweep(
             highlight=False,
             soft_wrap=True,
         )
-    if out is not None:
-        console.print(f"all {found.table.num_rows} trainings are in {out}", highlight=False)
-    if best is not None:
-        text = f"# The best of a sweep over {config}: validation {found.best.training.monitor} {winner.score:.5g}.\n"
-        replace_file(best, (text + toml.dumps(space.all_tables(found.best))).encode())
-        console.print(f"written to {best}: train it by `streamrde train {best}`", highlight=False)
     if json:
         ranked = [
             {"trial": s.trial.number, "values": s.trial.values}

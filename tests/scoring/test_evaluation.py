@@ -207,6 +207,7 @@ def test_the_measures_stand_beside_those_of_one_answer_to_everything(tmp_path, m
     command = ["score", str(source), "-m", str(model), "-o", str(tmp_path / "p.parquet"), "--evaluate", "kind"]
     shown = CliRunner().invoke(app, command).output
     assert "always 'x', all windows" in shown
+    assert any(line.startswith("done: ") and "% of" in line for line in shown.splitlines()[-2:])
     assert ("warning: the model is right in" in shown) == (found["accuracy"] < found["majority_accuracy"])
 
 
@@ -222,6 +223,7 @@ def test_a_regression_stands_beside_the_mean_of_the_truth(tmp_path):
     shown = CliRunner().invoke(app, command).output
     assert "warning: the model of 'u' has rmse" in shown
     assert "rmse of the mean" in shown
+    assert shown.splitlines()[-2].startswith("done: 'u' rmse")
 
 
 def test_of_a_model_that_looks_ahead_it_is_said_what_the_truth_is(tmp_path):
