@@ -100,7 +100,10 @@ class Closed(NamedTuple):
 
     def predictions(self, names: StreamNames, header: Header, *, provisional: bool = False) -> list[Prediction]:
         """One Prediction per window."""
-        labels = () if header.heads else header.parts[0].classes
+        if not len(self.slot):
+            return []
+        classes, names_of_outputs = () if header.heads else header.parts[0].classes, header.output_names
+        labels = _labels(classes, self.value) if classes else [None] * len(self.value)
         return [
             Prediction(
                 name,
@@ -108,16 +111,16 @@ class Closed(NamedTuple):
                 float(t_start),
                 float(t_end),
                 value,
-                header.output_names,
-                _labels(labels, value[None])[0] if labels else None,
+                names_of_outputs,
+                label,
                 FLAGS[flag],
                 None if np.isnan(error) else float(error),
                 None if np.isnan(novelty) else float(novelty),
                 _by_head(value, header) if header.heads else {},
                 provisional,
             )
-            for name, window, t_start, t_end, value, flag, error, novelty in zip(
-                names.of(self.slot).to_pylist(), *self[1:8], strict=True
+            for name, label, window, t_start, t_end, value, flag, error, novelty in zip(
+                names.of(self.slot).to_pylist(), labels, *self[1:8], strict=True
             )
         ]
 
