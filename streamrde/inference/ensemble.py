@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamrde.errors import ParameterError
 from streamrde.inference.bundle import Bundle, header_differences
+from streamrde.inference.layers import Layers
 
 # What the members have in common: they see the same numbers, and their outputs mean the same.
 _SHARED = ("x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale")
@@ -37,9 +38,12 @@ def join(bundles: Sequence[Bundle]) -> Bundle:
     first = bundles[0]
     if len(bundles) == 1:
         return first
+    for name in ("initial", "readout"):
+        if getattr(first.header, name) != Layers():
+            raise ParameterError(f"the models' {name} is more than one linear layer: such models cannot be joined")
     for place, bundle in enumerate(bundles[1:], start=1):
         differences = header_differences(first.header, bundle.header)
-        for name in ("field", "solver"):
+        for name in ("field", "initial", "readout", "solver"):
             if getattr(first.header, name) != getattr(bundle.header, name):
                 differences.append(f"{name} was {getattr(first.header, name)} and is {getattr(bundle.header, name)}")
         differences += [

@@ -11,6 +11,7 @@ from streamrde import MLP, Bundle, Linear, LogNCDE
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.ensemble import join, parts
 from streamrde.inference.fields import External
+from streamrde.inference.layers import Layers
 from streamrde.inference.novelty import TrainingWindows
 from streamrde.inference.stepper import make_stepper
 from streamrde.windowing.policies import Every
@@ -168,3 +169,9 @@ def test_a_header_with_impossible_members_is_refused():
         Bundle(msgspec.structs.replace(bundle.header, field=External(name="m", digest="0")), bundle.tensors)
     with pytest.raises(BundleError, match=r"tensor 'field\.0\.0\.bias' is missing"):
         Bundle(bundle.header, {n: t for n, t in bundle.tensors.items() if n != "field.0.0.bias"})
+
+
+def test_models_whose_ends_are_more_than_linear_layers_are_not_joined():
+    deep = make_bundle(readout=Layers(widths=(5,), activations=("tanh",)))
+    with pytest.raises(ParameterError, match="readout is more than one linear layer"):
+        join([deep, deep])
