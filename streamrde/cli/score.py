@@ -83,6 +83,13 @@ def score(
         str | None,
         typer.Option("--sort", help="Rows out of order: auto sorts them on disk if any, always, never [auto]."),
     ] = None,
+    restarts: Annotated[
+        str | None,
+        typer.Option(
+            "--restarts",
+            help="A stream that jumps back in time and goes on: error, split it (name, name#2), or sort [error].",
+        ),
+    ] = None,
     skip_faults: Annotated[
         bool, typer.Option("--skip-faults", help="Count and skip late, repeated and unusable rows instead of stopping.")
     ] = False,
@@ -140,6 +147,7 @@ def score(
             "features": None if features is None else split(features),
             "novelty": novelty or None,
             "sort": sort,
+            "restarts": restarts,
             "faults": "drop" if skip_faults else None,
             "on_error": on_error,
             "time_check": time_check,
@@ -295,6 +303,8 @@ def _progress() -> Iterator[Callable[[Status], None]]:
 def _remedy(job: Job, error: DataError) -> str:
     if "time_check" in str(error):
         return ""
+    if "restarts =" in str(error):
+        return "; --restarts split, or --restarts sort, does so"
     if error.row is not None and job.faults == "error":
         return "; --skip-faults counts and skips such rows"
     files = job.on_error == "stop" and error.path and Path(error.path).is_file()
@@ -338,6 +348,10 @@ def _print(summary: Summary) -> None:
         print(f"novelty: {novel:,} windows with p below 1 %, {drifts:,} alarms of drift")
     if summary.sorted:
         print(f"sorted: rows of {summary.sorted} of {summary.parts} parts were not in order of time")
+    for name, count in summary.restarts.items():
+        print(
+            f"split: stream {name} begins again {count} time{'s' if count > 1 else ''}: {name}#2{' ...' * (count > 1)}"
+        )
     if summary.resumed:
         print(f"resumed: {summary.resumed} of {summary.parts} parts were done")
     if summary.states:

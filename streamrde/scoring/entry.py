@@ -9,6 +9,7 @@ from typing import TypeAlias, overload
 import pyarrow as pa
 
 from streamrde.connectors.filters import Filter
+from streamrde.connectors.restarts import OnRestart
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.plausibility import Plausible
@@ -26,9 +27,9 @@ Source: TypeAlias = Path | Sequence[Path] | ArrowStream
 
 
 @overload
-def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., plausible: Plausible | None = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., time_check: OnTime = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
+def score(source: Source, model: Path | Bundle, *, out: None = None, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., plausible: Plausible | None = ..., sort: Sort = ..., restarts: OnRestart = ..., faults: OnFault = ..., on_error: OnError = ..., time_check: OnTime = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> pa.RecordBatchReader: ...  # fmt: skip # noqa: E501
 @overload
-def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., plausible: Plausible | None = ..., sort: Sort = ..., faults: OnFault = ..., on_error: OnError = ..., time_check: OnTime = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
+def score(source: Path | Sequence[Path], model: Path, *, out: Path, stream: str = ..., time: str = ..., time_unit: str = ..., time_format: str = ..., time_zone: str = ..., time_ambiguous: Ambiguous = ..., channels: Sequence[str] = ..., units: Mapping[str, str] | None = ..., scale: Mapping[str, float] | None = ..., offset: Mapping[str, float] | None = ..., filters: Sequence[Filter] = ..., truth: Sequence[str] = ..., features: Sequence[Feature] = ..., novelty: bool = ..., plausible: Plausible | None = ..., sort: Sort = ..., restarts: OnRestart = ..., faults: OnFault = ..., on_error: OnError = ..., time_check: OnTime = ..., state_in: Path = ..., state_out: Path = ..., engine: Engine = ..., ray_address: str = ..., jobs: int = ..., groups: int = ..., batch_rows: int = ..., resume: bool = ..., on_status: Callable[[Status], None] | None = ...) -> Summary: ...  # fmt: skip # noqa: E501
 def score(
     source: Source,
     model: Path | Bundle,
@@ -50,6 +51,7 @@ def score(
     novelty: bool = False,
     plausible: Plausible | None = None,
     sort: Sort = "auto",
+    restarts: OnRestart = "error",
     faults: OnFault = "error",
     on_error: OnError = "stop",
     time_check: OnTime = "error",
@@ -92,6 +94,8 @@ def score(
         plausible: which values can be real, and what becomes of others.
         sort: "auto" sorts what turns out not to be in order of time, on disk; "always" sorts; "never" treats such rows
             as `faults` says.
+        restarts: a stream that jumps back in time and goes on from there, as after a reboot: "error" stops, "split"
+            makes each part a stream of its own (``name``, ``name#2``), "sort" puts all its rows in order of time.
         faults: rows that cannot be used: "error" stops, "drop" counts and skips them.
         on_error: files that cannot be used: "stop", or "skip", as if they were not there.
         time_check: times that cannot be right by the model's training: "error" stops with the likely unit, "reject"
@@ -134,6 +138,7 @@ def score(
         novelty=novelty,
         plausible=plausible or Plausible(),
         sort=sort,
+        restarts=restarts,
         faults=faults,
         on_error=on_error,
         time_check=time_check,

@@ -139,6 +139,8 @@ class Progress(msgspec.Struct, frozen=True):
     """Values that were not plausible, by channel."""
     said: tuple[str, ...] = ()
     """Some of the streams that went wrong: file, stream, reason and remedy."""
+    cuts: dict[str, list[int]] = {}
+    """Streams that begin again and were split, and how many of their rows come before each restart."""
 
 
 class Commit(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from streamrde.connectors.arrow import SampleReader
 from streamrde.connectors.filters import Filter, check_filters
+from streamrde.connectors.restarts import OnRestart
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.units import Conversion, conversion
 from streamrde.errors import ConfigError
@@ -100,6 +101,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     novelty: bool = False
     """Write of each window how far it lies outside of what the model was trained on."""
     sort: Sort = "auto"
+    restarts: OnRestart = "error"
+    """A stream that jumps back in time and goes on from there."""
     """Rows out of order of time: sort them on disk where there are any, always, or never."""
     faults: OnFault = "error"
     """Rows that are late, repeated or unusable: stop, or count and skip them."""

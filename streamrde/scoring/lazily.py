@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.restarts import Restarts, cuts_of, explain, split_streams
 from streamrde.connectors.samples import Samples
 from streamrde.connectors.sorting import sort_by_time
 from streamrde.errors import ConfigError, DataError, OrderError, SampleError, TimeUnitError
@@ -66,6 +67,10 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
             plausible=job.plausible,
         )
         samples = _files(job, bundle) if source is None else _arrow(source, job, bundle)
+        if job.restarts == "split":
+            samples = _split(source, job, bundle)
+        elif job.restarts == "error" and job.sort == "always":
+            samples = _watched(samples)
         if job.sort == "always":
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamrde-")))
             samples = sort_by_time(samples, folder=folder, memory=job.sort_memory, batch_rows=job.batch_rows)
@@ -93,6 +98,27 @@ def _files(job: Job, bundle: Bundle) -> Iterator[Samples]:
     reader = job.reader(bundle.header)
     for recording in find_recordings(job.patterns):
         yield from (samples for _, samples in reader.read(recording))
+
+
+def _split(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[Samples]:
+    """The samples of files, read twice: where a stream begins again, another one does."""
+    if source is not None:
+        raise ConfigError("restarts = 'split' reads its source twice: give files, or split the Arrow stream before")
+    restarts, reader = Restarts(), job.reader(bundle.header)
+    for recording in find_recordings(job.patterns):
+        for _, samples in reader.read(recording):
+            restarts.push(samples, str(recording.path))
+    return split_streams(_files(job, bundle), cuts_of(restarts.found()))
+
+
+def _watched(samples: Iterator[Samples]) -> Iterator[Samples]:
+    """The samples that are to be sorted; an error at their end where that would mix several recordings."""
+    restarts = Restarts()
+    for batch in samples:
+        restarts.push(batch)
+        yield batch
+    if found := restarts.found():
+        raise DataError(explain(found, "restarts ="), path="")
 
 
 def _arrow(source: ArrowStream, job: Job, bundle: Bundle) -> Iterator[Samples]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from streamrde.connectors.arrow import SampleReader
+from streamrde.connectors.restarts import Restarts, cuts_of, explain, part_name, split_streams
 from streamrde.connectors.samples import Samples
 from streamrde.connectors.sorting import sort_by_time
 from streamrde.errors import DataError, OrderError, SampleError
@@ -72,13 +73,18 @@ def score_part(
 
 def samples_of(part: Part, files: Sequence[File], reader: SampleReader) -> Iterator[Samples]:
     """All samples of a part's streams, in the order of its files."""
+    return (samples for _, samples in _with_files(part, files, reader))
+
+
+def _with_files(part: Part, files: Sequence[File], reader: SampleReader) -> Iterator[tuple[str, Samples]]:
+    """All samples of a part's streams, each batch with its file."""
     streams = frozenset(part.streams) if any(piece.shared for piece in part.pieces) else None
     for piece in part.pieces:
         file = files[piece.file]
         file.check()
         stop, wanted = None if piece.stop < 0 else piece.stop, streams if piece.shared else None
         for _, samples in reader.read(file.recording(), start=piece.start, stop=stop, streams=wanted):
-            yield samples
+            yield file.path, samples
 
 
 class _PartWorker:
@@ -91,6 +97,7 @@ class _PartWorker:
         self.threads = threads
         self.on_rows = on_rows
         self.reader = plan.job.reader(bundle.header)
+        self.cuts: dict[str, list[int]] = {}
         self.seconds = {"reading": 0.0, "fleet": 0.0, "writing": 0.0}
         self.where = ""
         """The file whose rows are taken."""
@@ -175,6 +182,7 @@ class _PartWorker:
                     troubles=dict(troubles + Counter(scorer.fleet.trouble_counts)),
                     implausible=dict(implausible + Counter(scorer.fleet.implausible)),
                     said=tuple(self.said),
+                    cuts=self.cuts,
                 )
                 live, kept = None if done else scorer.snapshot(), scorer.kept
                 scorer.kept = {}
@@ -245,9 +253,33 @@ class _PartWorker:
         self.reader.nameless.clear()
         return dict(self.reader.dropped)
 
+    def _look_for_restarts(self) -> None:
+        """Read the part once more, to tell streams that begin again from rows that are out of order."""
+        job = self.plan.job
+        if job.restarts == "sort":
+            return
+        restarts = Restarts()
+        for file, samples in _with_files(self.part, self.plan.files, job.reader(self.bundle.header)):
+            restarts.push(samples, file)
+        if found := restarts.found():
+            if job.restarts == "error":
+                raise DataError(f"{found[0].file}: {explain(found, 'restarts =')}", path=found[0].file)
+            self.cuts = cuts_of(found)
+            for name, cuts in self.cuts.items():
+                taken = {part_name(name, part) for part in range(1, len(cuts) + 1)} & set(self.part.streams)
+                if taken:
+                    raise DataError(
+                        f"{found[0].file}: stream '{name}' begins again, and '{taken.pop()}' is another stream's name "
+                        "already; rename that one, or set restarts = 'sort'",
+                        path=found[0].file,
+                    )
+
     def _sorted(self, steps: Iterator[_Step]) -> Iterator[_Step]:
         last = len(self.part.pieces) - 1
-        samples = (step.samples for step in steps if step.samples is not None)
+        self._look_for_restarts()
+        samples: Iterator[Samples] = (step.samples for step in steps if step.samples is not None)
+        if self.cuts:
+            samples = split_streams(samples, self.cuts)
         for batch in sort_by_time(
             samples, folder=self.folder.path, memory=self.plan.job.sort_memory, batch_rows=self.plan.job.batch_rows
         ):

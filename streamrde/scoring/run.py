@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from streamrde.connectors.file_errors import mapped_errors
 from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.restarts import split_streams
 from streamrde.errors import ConfigError, DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.states import StateCounts
@@ -239,7 +240,8 @@ class _Run:
         return Summary(
             out=self.job.out,
             files=len(plan.files) - len([file for file in plan.files if file.path in plan.skipped]),
-            streams=sum(len(plan.part(part).streams) for part in done),
+            streams=sum(len(plan.part(part).streams) for part in done)
+            + sum(len(cuts) for progress in done.values() for cuts in progress.cuts.values()),
             parts=len(done),
             rows=rows,
             predictions=sum(progress.predictions for progress in done.values()),
@@ -252,6 +254,7 @@ class _Run:
             sorted=sum(progress.sorted for progress in done.values()),
             skipped=plan.skipped,
             dropped=dict(dropped),
+            restarts={name: len(cuts) for progress in done.values() for name, cuts in progress.cuts.items()},
             phases=dict(phases),
             states=states,
             evaluation=None if self.evaluation is None or self.unmeasured else self.evaluation.summary(),
@@ -292,7 +295,9 @@ class _Run:
         """A part's predictions with the truth they are about; the streams that have none are added to `silent`."""
         truth = None
         if ahead:
-            samples = samples_of(plan.part(part), plan.files, self.reader)
+            samples = samples_of(plan.part(part), plan.files, self.job.reader(self.bundle.header))
+            if cuts := self.folder.commits(part)[-1].progress.cuts:
+                samples = split_streams(samples, cuts)
             truth = TruthAhead(samples, horizon=self.bundle.header.horizon)
         without = set(plan.part(part).streams)
         for batch in self._predictions(part):

@@ -37,6 +37,7 @@ class Summary:
         sorted: parts whose rows were not in order of time and were sorted on disk.
         skipped: files that could not be used, and why.
         dropped: rows that could not be read and were left out, with ``faults = "drop"``, by the reason.
+        restarts: streams that begin again and were split, and how often each does.
         phases: seconds in reading, in the fleet and in writing, summed over workers; they overlap.
         states: streams whose state was left behind.
         evaluation: measures of the task, where there was truth.
@@ -62,6 +63,7 @@ class Summary:
     sorted: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
     states: int = 0
     evaluation: dict[str, Any] | None = None
