@@ -35,7 +35,7 @@ class Prediction:
         step_error: estimate of the solver's error in this window, relative to 1 + the state's size; None where it was
             not asked for.
         novelty: p-value of the window: how rare windows so far out were among those that the model was trained on; None
-            where it was not asked for, and for a window that was cut short.
+            where it was not asked for, and for a window that was cut short or has no sample.
         heads: for a model with several heads, each one's share of `value` and its label, by name.
         provisional: True of what `peek` gives: the window is still open.
     """
@@ -82,7 +82,7 @@ class Closed(NamedTuple):
     error: NDArray[np.float64]
     """Estimates of the step's error; NaN: not asked for."""
     novelty: NDArray[np.float64]
-    """P-values of the windows; NaN: not asked for, or cut short."""
+    """P-values of the windows; NaN: not asked for, cut short, or without a sample."""
     state: NDArray[np.float64]
     """Hidden states after the windows, (windows, hidden); (windows, 0): not asked for."""
     logsignature: NDArray[np.float64]

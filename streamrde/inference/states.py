@@ -161,21 +161,22 @@ class States:
         windows: NDArray[np.int64],
         logsigs: Floats,
         last: Floats,
-        cut_short: NDArray[np.bool_] | None = None,
+        unjudged: NDArray[np.bool_] | None = None,
     ) -> Stepped:
         """Step streams over closed windows, in order, and read out; a slot stands once per window.
 
         Args:
             last: value of the data channels where each window ends, (n, channels).
-            cut_short: windows that are shorter than their policy would have them, whose novelty is not judged.
+            unjudged: windows whose novelty is not judged: shorter than their policy would have them, or without a
+                sample.
         """
         # A lone window is told of as fast in turn.
         in_turn = self._resets or self._averages or len(slots) < 2
         stepped = (self._step_and_judge if in_turn else self._step_then_judge)(rows, slots, windows, logsigs, last)
         if self._novelty is not None and len(slots):
             stepped.novelty[:] = self._novelty.p(logsigs)
-            if cut_short is not None:
-                stepped.novelty[cut_short] = np.nan
+            if unjudged is not None:
+                stepped.novelty[unjudged] = np.nan
             alarm = self._novelty.alarm
             drift.watch(rows, self.drift.start, slots, stepped.novelty, novel=NOVEL, alarm=alarm)
         return stepped

@@ -346,13 +346,14 @@ class StreamTable:
     def _take(self, taken: Taken, cut_short: NDArray[np.bool_] | None = None) -> Closed:
         """Begin the states and step the models of the windows that closed, some of them perhaps before their time."""
         self.cuts, self.owing = Cuts(taken.cut, taken.silence), taken.owing
+        unjudged = taken.sampled == 0 if cut_short is None else cut_short | (taken.sampled == 0)
         if len(taken.began) and len(taken.slot) and (taken.begins > 1).any():
-            return self._take_in_turn(taken, cut_short)
+            return self._take_in_turn(taken, unjudged)
         self._begin(taken.began, taken.first)
-        stepped = self.states.step(self.rows, taken.slot, taken.since, taken.logsigs, taken.last, cut_short)
+        stepped = self.states.step(self.rows, taken.slot, taken.since, taken.logsigs, taken.last, unjudged)
         return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
 
-    def _take_in_turn(self, taken: Taken, cut_short: NDArray[np.bool_] | None) -> Closed:
+    def _take_in_turn(self, taken: Taken, unjudged: NDArray[np.bool_]) -> Closed:
         """`_take` where a stream's state begins between two of its windows: one state after the other."""
         # The how-manieth of the states that a stream goes through here each window and each beginning belongs to.
         slots, begins = np.append(taken.slot, taken.began), np.append(taken.of, taken.begins)
@@ -365,9 +366,8 @@ class StreamTable:
         for now in range(int(turn.max()) + 1):
             begin, step = of_beginning == now, of_window == now
             self._begin(taken.began[begin], taken.first[begin])
-            cut = None if cut_short is None else cut_short[step]
             part = self.states.step(
-                self.rows, taken.slot[step], taken.since[step], taken.logsigs[step], taken.last[step], cut
+                self.rows, taken.slot[step], taken.since[step], taken.logsigs[step], taken.last[step], unjudged[step]
             )
             stepped.put(step, part)
         return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)

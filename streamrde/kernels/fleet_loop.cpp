@@ -148,7 +148,7 @@ PyObject* as_taken(Closed& closed, const Loop& loop) {
     const auto size = [](const auto& column) { return static_cast<npy_intp>(column.size()); };
     const npy_intp begun = size(closed.began), windows = size(closed.slot), unused = size(closed.unused);
     const npy_intp cut = size(closed.cut);
-    constexpr int count = 17;
+    constexpr int count = 18;
     PyObject* parts[count] = {
         array_from(closed.began.data(), NPY_INTP, begun, -1),
         array_from(closed.begins.data(), NPY_INT64, begun, -1),
@@ -167,6 +167,7 @@ PyObject* as_taken(Closed& closed, const Loop& loop) {
         array_from(closed.owing.data(), NPY_INTP, size(closed.owing), -1),
         array_from(closed.cut.data(), NPY_INTP, cut, -1),
         array_from(closed.silence.data(), NPY_DOUBLE, cut, -1),
+        array_from(closed.sampled.data(), NPY_INT64, windows, -1),
     };
     PyObject* result = PyTuple_New(count);
     for (int i = 0; i < count; ++i) {

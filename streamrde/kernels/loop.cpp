@@ -177,13 +177,13 @@ bool Loop::pass(Stream& stream, double t) const {
     for (const double at : stream.edges) {
         if (!stream.budget.take()) return false;
         move(stream, at, dx);
-        close_window(stream, edge_time(row, at), row + layout_.x);
+        close_window(stream, edge_time(row, at), row + layout_.x, sampled(row));
     }
     return true;
 }
 
 void Loop::end(Stream& stream) const {
-    if (stream.row[filled] != 0) close_window(stream, stream.row[last], stream.row + layout_.x);
+    if (stream.row[filled] != 0) close_window(stream, stream.row[last], stream.row + layout_.x, sampled(stream.row));
 }
 
 void Loop::begin(Stream& stream, double t, const double* data, const double* observed, bool anew) const {
@@ -239,7 +239,7 @@ bool Loop::extend(Stream& stream, double t, const double* data, const double* ob
         for (std::size_t j = 0; j < moves; ++j) {
             if (j < edges.size() && !stream.budget.take()) return false;
             move(stream, j < edges.size() ? edges[j] : u, dx);
-            if (j < edges.size()) close_window(stream, edge_time(row, edges[j]), x);
+            if (j < edges.size()) close_window(stream, edge_time(row, edges[j]), x, sampled(row));
         }
         dx[0] = 0.0;
         for (int i = 0; i < plain; ++i) dx[1 + i] = next[i] - x[i];
@@ -272,7 +272,8 @@ bool Loop::extend(Stream& stream, double t, const double* data, const double* ob
             fold(stream, dx);
             if (counts_pieces) row[filled] += 1;
             reached = to;
-            if (j < edges.size()) close_window(stream, edge_time(row, edges[j]), left);
+            if (j < edges.size())
+                close_window(stream, edge_time(row, edges[j]), left, (on_edge && j == moves - 1) || sampled(row));
         }
         row[walked] = 0;
     }
@@ -281,10 +282,10 @@ bool Loop::extend(Stream& stream, double t, const double* data, const double* ob
     std::memcpy(x, next, values * sizeof(double));
     if (partition_.policy == Policy::count) {
         row[filled] += 1;
-        if (row[filled] == static_cast<double>(partition_.n)) close_window(stream, t, x);
+        if (row[filled] == static_cast<double>(partition_.n)) close_window(stream, t, x, true);
     } else if (partition_.policy == Policy::adaptive) {
         if (partition_.hold || !on_edge) row[taken] += 1;
-        if (row[filled] != 0 && large(stream, dx + layout_.path() + 3 * values)) close_window(stream, t, x);
+        if (row[filled] != 0 && large(stream, dx + layout_.path() + 3 * values)) close_window(stream, t, x, true);
     }
     return true;
 }
@@ -375,7 +376,13 @@ bool Loop::large(Stream& stream, double* log) const {
     return false;
 }
 
-void Loop::close_window(Stream& stream, double end, const double* values) const {
+bool Loop::sampled(const double* row) const {
+    if (partition_.policy == Policy::count) return true;
+    const double tolerance = edge_tolerance(row[t0], row[start]);
+    return row[last] > row[start] + (partition_.hold ? -tolerance : tolerance);
+}
+
+void Loop::close_window(Stream& stream, double end, const double* values, bool sampled) const {
     double* row = stream.row;
     double* signature = row + layout_.signature;
     Closed& closed = stream.closed;
@@ -386,6 +393,7 @@ void Loop::close_window(Stream& stream, double end, const double* values) const 
     closed.start.push_back(row[start]);
     closed.end.push_back(end);
     closed.row.push_back(stream.cause);
+    closed.sampled.push_back(sampled);
     closed.last.insert(closed.last.end(), values, values + layout_.channels);
     closed.logsigs.resize(closed.logsigs.size() + words_.size());
     fold_run(stream.run);

@@ -88,6 +88,7 @@ struct Closed {
     std::vector<std::int64_t> unused, fault;
     std::vector<std::int64_t> owing, cut;
     std::vector<double> silence;
+    std::vector<std::int64_t> sampled;
 };
 
 // Windows that a call may still close because time passes: its own, then those of a store that others share.
@@ -240,7 +241,9 @@ private:
     void fold(Stream& stream, const double* dx) const;
     void fold_run(Run& run) const;
     // `values`: of the data channels where the window ends.
-    void close_window(Stream& stream, double end, const double* values) const;
+    void close_window(Stream& stream, double end, const double* values, bool sampled) const;
+    // Whether a sample that is on the path lies in the open window; see windowing/walk.py.
+    bool sampled(const double* row) const;
     double edge_tolerance(double origin, double t) const;
     double anchor(double origin) const;
 

@@ -72,7 +72,7 @@ std::ptrdiff_t Loop::push_plain(Stream& stream, const double* t, const double* x
             row[last] = time;
             row[cursor] = u;
             stream.cause = i;
-            close_window(stream, time, values);
+            close_window(stream, time, values, true);
             pieces = 0;
         }
     }

@@ -76,6 +76,7 @@ Closed join(const std::vector<Closed>& parts, const Loop& loop) {
               all.start.push_back(part.start[i]);
               all.end.push_back(part.end[i]);
               all.row.push_back(part.row[i]);
+              all.sampled.push_back(part.sampled[i]);
               append_rows(all.logsigs, part.logsigs, i, loop.words());
               append_rows(all.last, part.last, i, loop.layout().channels);
           });

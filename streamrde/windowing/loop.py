@@ -59,6 +59,8 @@ class Taken(NamedTuple):
     """Streams that were cut after a silence, in order, (cut,)."""
     silence: Floats
     """How long each silence was, seconds, (cut,)."""
+    sampled: NDArray[np.int64]
+    """1 where a sample lies in the closed window, 0 where time or a straight line only passes through it."""
 
 
 class Refusal(NamedTuple):
@@ -277,8 +279,8 @@ class ReferenceLoop:
 
     def _taken(self, walk: Walk, unused: list[tuple[int, int]] | None = None) -> Taken:
         partition = self._layout.partition
-        slot, window, since, begins, start, end, row, last = (
-            zip(*walk.closed, strict=True) if walk.closed else ((),) * 8
+        slot, window, since, begins, start, end, row, last, sampled = (
+            zip(*walk.closed, strict=True) if walk.closed else ((),) * 9
         )
         began, begin, first = zip(*walk.began, strict=True) if walk.began else ((),) * 3
         rows, faults = zip(*unused, strict=True) if unused else ((), ())
@@ -301,4 +303,5 @@ class ReferenceLoop:
             np.unique(np.array(walk.owing, np.intp)),
             np.array(cut, np.intp),
             np.array(silence, np.float64),
+            np.array(sampled, np.int64),
         )

@@ -13,7 +13,7 @@ from streamrde.signature.paths import log_coordinates
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.compiled import compiled_loop
 from streamrde.windowing.cutting import Runs, cut, start_position
-from streamrde.windowing.edges import edge_time, locate
+from streamrde.windowing.edges import edge_time, edge_tolerance, locate
 from streamrde.windowing.loop import ReferenceLoop, Taken
 from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Ordering, Verdict
@@ -38,6 +38,8 @@ class Windowed(NamedTuple):
     end: Floats
     logsigs: Floats
     """(K, B), words basis, unscaled."""
+    sampled: NDArray[np.bool_]
+    """Whether a sample lies in each, (K,)."""
 
 
 def window_recordings(
@@ -118,7 +120,7 @@ def _by_loop(ts: Sequence[Floats], xs: Sequence[Floats], partition: Partition) -
     order = np.lexsort((taken.begins, taken.began))
     stops = np.cumsum(_counts(taken.slot[windows], taken.of[windows], taken.began[order], taken.begins[order]))
     return [
-        Windowed(int(slot), first, taken.start[own], taken.end[own], taken.logsigs[own])
+        Windowed(int(slot), first, taken.start[own], taken.end[own], taken.logsigs[own], taken.sampled[own] > 0)
         for slot, first, own in zip(taken.began[order], taken.first[order], np.split(windows, stops[:-1]), strict=True)
     ]
 
@@ -173,7 +175,8 @@ def _by_arrays(
     for i, part in enumerate(segments):
         own = np.arange(bounds[i], bounds[i + 1])
         own = own[(runs.closes if part.held else kept)[own]]
-        here = Windowed(part.stream, first[i], runs.t_start[own], end[own], logsigs[own])
+        sampled = _sampled(part, runs.t_start[own], end[own], runs.closes[own], partition)
+        here = Windowed(part.stream, first[i], runs.t_start[own], end[own], logsigs[own], sampled)
         if part.anew:
             windowed.append(here)
         else:
@@ -181,6 +184,20 @@ def _by_arrays(
             joined = (np.concatenate(pair) for pair in zip(before[2:], here[2:], strict=True))
             windowed[-1] = Windowed(before.stream, before.first, *joined)
     return windowed
+
+
+def _sampled(
+    part: _Segment, start: Floats, end: Floats, closes: NDArray[np.bool_], partition: Partition
+) -> NDArray[np.bool_]:
+    """Which windows of a segment a sample lies in, as Walk says it."""
+    if not isinstance(partition.windows, Every) or not len(start):
+        return np.ones(len(start), dtype=bool)
+    t = part.t[: len(part.t) - part.held]
+    low, high = (edge_tolerance(partition.windows.seconds, part.t[0], times) for times in (start, end))
+    if not partition.hold:
+        return np.searchsorted(t, start + low, "right") < np.searchsorted(t, end + high, "right")
+    stops = np.where(closes, np.searchsorted(t, end - high), len(t))
+    return np.searchsorted(t, start - low) < stops
 
 
 def _segments(stream: int, t: Floats, x: Floats, partition: Partition) -> list[_Segment]:

@@ -35,6 +35,8 @@ class Closing(NamedTuple):
     row: int
     last: Floats
     """Value of the data channels where it ends, (channels,)."""
+    sampled: bool
+    """Whether a sample lies in it."""
 
 
 class Beginning(NamedTuple):
@@ -185,7 +187,8 @@ class Walk:
                 if j < len(edges):
                     if j == moves - 1:
                         row[Column.TAKEN] += 1
-                    self._close(row, slot, self._edge_time(row, edges[j]), right)
+                    at_end = on_edge and j == moves - 1
+                    self._close(row, slot, self._edge_time(row, edges[j]), right, sampled=at_end or self._sampled(row))
             row[Column.WALKED] = 0
         row[Column.LAST] = t
         row[Column.CURSOR] = u
@@ -193,11 +196,11 @@ class Walk:
         if isinstance(windows, Count):
             row[Column.FILLED] += 1
             if row[Column.FILLED] == windows.n:
-                self._close(row, slot, t, x)
+                self._close(row, slot, t, x, sampled=True)
         elif not isinstance(windows, Every):
             row[Column.TAKEN] += bool(partition.hold or not on_edge)
             if row[Column.FILLED] and windows.closes(self._open(row)):
-                self._close(row, slot, t, x)
+                self._close(row, slot, t, x, sampled=True)
         return True
 
     def _edges(self, row: Floats, t: float, u: float) -> tuple[list[float], float, bool]:
@@ -267,8 +270,21 @@ class Walk:
         if not isinstance(self._partition.windows, Count):
             row[Column.FILLED] += 1
 
-    def _close(self, row: Floats, slot: int, end: float, values: Floats) -> None:
+    def _sampled(self, row: Floats) -> bool:
+        """Return whether a sample that is on the path lies in the open window.
+
+        A window ends with a sample on its edge where the path is linear, and begins with it under hold.
+        """
+        if isinstance(self._partition.windows, Count):
+            return True
+        start = row[Column.START]
+        tolerance = float(edge_tolerance(self._length, row[Column.T0], start))
+        return bool(row[Column.LAST] > start + (-tolerance if self._partition.hold else tolerance))
+
+    def _close(self, row: Floats, slot: int, end: float, values: Floats, *, sampled: bool | None = None) -> None:
         """Close the open window, which ends where the path has these values."""
+        if sampled is None:
+            sampled = self._sampled(row)
         self.folding.close(row, slot)
         window = int(row[Column.WINDOW])
         self.closed.append(
@@ -281,6 +297,7 @@ class Walk:
                 float(end),
                 self.cause,
                 values[: self._partition.channels].copy(),
+                sampled,
             )
         )
         row[Column.WINDOW] += 1

@@ -9,6 +9,7 @@ import sys
 import msgspec
 import naive
 import numpy as np
+import pyarrow as pa
 import pytest
 from bundles import make_bundle, make_recording, novelty_tensor
 from hypothesis import given
@@ -19,6 +20,8 @@ from streamrde import kernels
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.drift import highest_capital, log_growth, watch
 from streamrde.inference.novelty import Novelty, ReferenceNovelty, TrainingWindows, features, novelty_shapes
+from streamrde.windowing.policies import window_length
+from streamrde.windowing.recorded import window_recordings
 
 TOLD = TrainingWindows(windows=400, streams=10, alarm=3.0)
 
@@ -101,7 +104,8 @@ def test_the_counters_are_those_of_the_p_values():
     predictor = sr.Predictor(bundle, novelty=True)
     t, x = make_recording(1, 300)
     p = [prediction.novelty for prediction in predictor.push_many(t, 50 * x)]
-    novel, drifts = naive.drift(p, novel=0.01, alarm=0.5)
+    assert None in p  # a window without a sample
+    novel, drifts = naive.drift([value for value in p if value is not None], novel=0.01, alarm=0.5)
     assert told_of(predictor) == (novel, drifts)
     assert novel > 3
     assert drifts > 1
@@ -277,11 +281,72 @@ def test_without_a_compiler_the_same_is_told():
         "import sys; sys.path.insert(0, 'tests')\n"
         "from inference.test_novelty import *\n"
         "predictor = sr.Predictor(make_bundle(novelty=TOLD), novelty=True)\n"
-        "print(kernels.IMPLEMENTATION.name, *[p.novelty for p in predictor.push_many(*make_recording(1, 30))])\n"
+        "told = predictor.push_many(*make_recording(1, 30))\n"
+        "print(kernels.IMPLEMENTATION.name, *[p.novelty or np.nan for p in told])\n"
     )
     environment = {"STREAMRDE_KERNELS": "reference", "PYTHONPATH": "tests"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     name, *values = done.stdout.split()
     assert name == "reference"
     expected = sr.Predictor(make_bundle(novelty=TOLD), novelty=True).push_many(*make_recording(1, 30))
-    np.testing.assert_allclose(np.array(values, float), [p.novelty for p in expected], rtol=1e-4)
+    np.testing.assert_allclose(np.array(values, float), [p.novelty or np.nan for p in expected], rtol=1e-4)
+
+
+def sampled_windows(windows, interpolation, t, *, advance_to=None):
+    """Which windows of a stream have a p-value, live by a Predictor, by a Fleet, and as recorded."""
+    bundle = make_bundle(windows=windows, interpolation=interpolation, novelty=TOLD)
+    x = np.random.default_rng(0).normal(size=(len(t), 2)).cumsum(axis=0)
+    predictor, fleet = sr.Predictor(bundle, novelty=True), sr.Fleet(bundle, novelty=True)
+    live = [p for time, row in zip(t, x, strict=True) for p in predictor.push(float(time), row)]
+    batch = fleet.push(["s"] * len(t), t, x)
+    if advance_to is not None:
+        live += predictor.advance(advance_to)
+        batch = pa.Table.from_batches([batch, fleet.advance(advance_to)])
+    assert [p.novelty for p in live] == batch["novelty"].to_pylist()
+    assert predictor.state_counts == fleet.state_counts()
+    (recorded,) = window_recordings([np.asarray(t, float)], [x], bundle.header.partition)
+    # Short windows, the first one of epoch edges, are not judged either.
+    whole = [p.t_end - p.t_start > 0.999 * window_length(windows) or not isinstance(windows, sr.Every) for p in live]
+    judged, count = [p.novelty is not None for p in live], min(len(live), len(recorded.sampled))
+    assert judged[:count] == (recorded.sampled[:count] & np.array(whole[:count], bool)).tolist()
+    return judged
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "expected"),
+    [
+        # Windows (k, k + 1] of a line from 1.5 to 4.5, and [k, k + 1) of a value that holds.
+        ("linear", [True, True, False, False, True]),
+        ("hold", [True, True, False, False, True]),
+    ],
+)
+def test_a_window_without_a_sample_is_not_judged(interpolation, expected):
+    assert sampled_windows(sr.Every(1.0), interpolation, [0.0, 0.5, 1.5, 4.5, 5.5]) == expected
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+@pytest.mark.parametrize("t0", [0.0, 1.7e9, 0.1])
+@pytest.mark.parametrize("step", [0.1, 1 / 3, 60.0])
+def test_windows_of_one_sample_on_their_edges_are_judged(interpolation, t0, step):
+    judged = sampled_windows(sr.Every(step), interpolation, t0 + step * np.arange(40.0))
+    assert judged == [True] * 39
+
+
+def test_time_that_passes_without_a_sample_is_not_judged_and_no_drift():
+    judged = sampled_windows(sr.Every(1.0), "hold", [0.0, 0.5, 1.5], advance_to=60.0)
+    assert judged == [True, True] + [False] * 58
+
+
+@pytest.mark.parametrize("windows", [sr.Count(1), sr.Count(3)], ids=str)
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+def test_windows_by_count_have_samples_and_are_judged(windows, interpolation):
+    assert all(sampled_windows(windows, interpolation, [0.0, 0.5, 1.5, 14.5, 15.5, 16.0, 17.0]))
+
+
+@given(
+    st.lists(st.floats(0.01, 3.0), min_size=2, max_size=30),
+    st.sampled_from([sr.Every(1.0), sr.Every(0.7, "epoch"), sr.Adaptive(norm=2.0, max_seconds=0.9)]),
+    st.sampled_from(["linear", "hold"]),
+)
+def test_live_and_recorded_windows_agree_on_their_samples(steps, windows, interpolation):
+    sampled_windows(windows, interpolation, 3.0 + np.cumsum(steps))

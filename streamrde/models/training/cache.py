@@ -26,11 +26,12 @@ from streamrde.windowing.recorded import Windowed
 from streamrde.windowing.rows import Partition
 
 # Of an entry; another one makes every older entry stale.
-_FORMAT = 1
+_FORMAT = 2
 _SUFFIX = ".windows.safetensors"
 _LARGEST = 8 << 30
 """Bytes that the entries of a folder may have together; beyond that those go that were not used for longest."""
-_NAMES = ("stream", "count", "first", "start", "end", "logsigs")
+_PER_WINDOW = ("start", "end", "logsigs", "sampled")
+_NAMES = ("stream", "count", "first", *_PER_WINDOW)
 
 
 def cached_windows(
@@ -92,7 +93,7 @@ def _write(path: Path, windows: Sequence[Windowed]) -> None:
         "stream": np.array([own.stream for own in windows], np.int64),
         "count": np.array([len(own.end) for own in windows], np.int64),
         "first": np.stack([own.first for own in windows]),
-        **{name: np.concatenate([getattr(own, name) for own in windows]) for name in ("start", "end", "logsigs")},
+        **{name: np.concatenate([getattr(own, name) for own in windows]) for name in _PER_WINDOW},
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     sums = {name: str(zlib.crc32(array.tobytes())) for name, array in arrays.items()}
@@ -113,7 +114,7 @@ def _read(path: Path) -> list[Windowed] | None:
         os.utime(path)  # it was used
     stops = np.cumsum(arrays["count"]).tolist()
     return [
-        Windowed(stream, first, *(arrays[name][stop - count : stop] for name in ("start", "end", "logsigs")))
+        Windowed(stream, first, *(arrays[name][stop - count : stop] for name in _PER_WINDOW))
         for stream, first, stop, count in zip(
             arrays["stream"].tolist(), arrays["first"], stops, arrays["count"].tolist(), strict=True
         )

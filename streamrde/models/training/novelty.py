@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +30,6 @@ from streamrde.models.training.splits import Split
 from streamrde.models.training.streams import read_parts
 from streamrde.windowing.policies import Every
 from streamrde.windowing.recorded import window_recordings
-
-if TYPE_CHECKING:
-    from streamrde.models.training.examples import Example
 
 Array = NDArray[np.float64]
 
@@ -65,7 +61,7 @@ def fit_novelty(
     """The distribution of windows, calibrated by leaving out group after group (see inference.novelty).
 
     Windows that their stream's end cut short are left out: of models with `Every` those that are shorter, of others the
-    last of each stream.
+    last of each stream. So are those with a value that is not finite.
 
     Args:
         header: the model's.
@@ -230,19 +226,24 @@ def _reached_by_few(highest: Sequence[float]) -> float:
     return sorted(highest)[min(rank, len(highest)) - 1]
 
 
-def learn_windows(bundle: Bundle, parts: Split, examples: Iterable[Example], *, say: Say) -> Bundle:
+def learn_windows(bundle: Bundle, parts: Split, *, say: Say) -> Bundle:
     """The model with the distribution of its training and validation windows, where they are enough.
 
     Nothing of the weights goes into it, so that validation streams are as good as any.
     """
-    group = {recording.stream: recording.group for recording in (*parts.train, *parts.validation)}
-    known = [example for example in examples if example.stream in group]
     try:
-        told, tensors = fit_novelty(bundle.header, [e.logsigs for e in known], [group[e.stream] for e in known])
+        return bundle.with_novelty(*_fit(bundle.header, parts))
     except ParameterError as error:
         say(f"novelty is left out: {error}")
         return bundle
-    return bundle.with_novelty(told, tensors)
+
+
+def _fit(header: Header, parts: Split) -> tuple[TrainingWindows, dict[str, Array]]:
+    """`fit_novelty` of the training and validation streams; windows without a sample are left out, as in serving."""
+    recordings = [*parts.train, *parts.validation]
+    windowed = window_recordings([r.t for r in recordings], [r.x for r in recordings], header.partition)
+    logsigs = [np.where(found.sampled[:, None], found.logsigs, np.nan) for found in windowed]
+    return fit_novelty(header, logsigs, [recordings[found.stream].group for found in windowed])
 
 
 def add_novelty(bundle: Bundle, config: ConfigSource) -> Bundle:
@@ -263,8 +264,4 @@ def add_novelty(bundle: Bundle, config: ConfigSource) -> Bundle:
     own = [channel.name for channel in bundle.header.channels]
     if names != own:
         raise ConfigError(f"data.channels {names} are not the model's, {own}: give the configuration it was trained by")
-    parts = read_parts(config)
-    recordings = [*parts.train, *parts.validation]
-    windowed = window_recordings([r.t for r in recordings], [r.x for r in recordings], bundle.header.partition)
-    groups = [recordings[found.stream].group for found in windowed]
-    return bundle.with_novelty(*fit_novelty(bundle.header, [found.logsigs for found in windowed], groups))
+    return bundle.with_novelty(*_fit(bundle.header, read_parts(config)))

@@ -153,8 +153,7 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
     )
     bundle = Bundle(header, bundle.tensors)
     if config.novelty:
-        seen = [*data.examples["train"], *data.examples["validation"]]
-        bundle = learn_windows(bundle, parts, seen, say=lambda text: console.print(text, highlight=False))
+        bundle = learn_windows(bundle, parts, say=lambda text: console.print(text, highlight=False))
     judged = verdict(
         metrics,
         majority=majority(data.examples["train"], data.classes) if data.classes else "",
