@@ -432,6 +432,8 @@ def test_status_texts_beside_the_data_set_their_topic_aside_and_not_the_stream(
             "has no time 't' and has none of a, b; it has: Version" in x.reason for b in batches for x in b.letters
         )
         assert len(source.quarantine) == 1
+        assert source.topic_of("d1") == f"{root}/d1/SENSOR"
+        assert source.topic_of("d2") is None
 
     with caplog.at_level(logging.WARNING):
         run(main())

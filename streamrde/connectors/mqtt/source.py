@@ -35,8 +35,6 @@ _LOG_INTERVAL = 10.0
 _MOST_LOSSES = 20
 # Topics whose stream is remembered; who publishes is free to invent more.
 _REMEMBERED = 100_000
-# In place of a stream's topic, where it has more than one and that was said.
-_MERGED = ""
 
 
 @dataclass
@@ -182,7 +180,9 @@ class MqttSource:
         self._subscriptions = tuple(subscriptions)
         check_names(s.topic for s in self._subscriptions)
         self._topics: dict[bytes, _Topic] = {}
+        # The topic from which a stream's samples came first, without the channel, and streams that have several.
         self._devices: dict[str, str] = {}
+        self._merged: set[str] = set()
         self.sequences = Sequences()
         self._time_zero = time_zero
         self._skip_retained = retained == "skip"
@@ -251,7 +251,7 @@ class MqttSource:
 
     def topic_of(self, stream: str) -> str | None:
         """Return a topic from which the stream's messages come; None where that is no longer known."""
-        return next((topic.name for topic in self._topics.values() if topic.place.stream == stream), None)
+        return self._devices.get(stream)
 
     def stop(self) -> None:
         """End the iteration after the messages that have arrived by now; later ones stay unacknowledged."""
@@ -368,10 +368,12 @@ class MqttSource:
         topic.sampled = True
         if len(self._devices) >= _REMEMBERED:
             self._devices.clear()
+            self._merged.clear()
         stream = topic.place.stream
-        if (before := self._devices.setdefault(stream, topic.device)) in (topic.device, _MERGED):
+        before = self._devices.setdefault(stream, topic.device)
+        if before == topic.device or stream in self._merged:
             return
-        self._devices[stream] = _MERGED
+        self._merged.add(stream)
         self.counts.merged += 1
         if self.counts.merged == 1:
             logger.error(
