@@ -78,6 +78,8 @@ class Clocks:
         self._gaps = np.zeros((0, 3), dtype=np.uint8)
         self.suspects: dict[int, Suspect] = {}
         """By slot."""
+        self.fresh: tuple[int, ...] = ()
+        """Slots of those that the last push found."""
         self.watching = 0
         """Streams that are watched now, suspects among them."""
 
@@ -159,6 +161,8 @@ class Clocks:
 
     def remember(self, judgement: Judgement) -> None:
         """Take on what `judge` found, its rows having been taken."""
+        found = [slot for slot, stream in judgement.streams.items() if stream.suspect is not None]
+        self.fresh = tuple(slot for slot in found if slot not in self.suspects)
         done = judgement.slots[judgement.fine >= _ENOUGH]
         self._gaps[judgement.slots, _FINE] = judgement.fine
         self._watched[done] = False

@@ -128,8 +128,7 @@ class Fleet:
         self._ended, self._ended_states = Counts(), StateCounts()
         # Streams that ended since the last checkpoint.
         self._gone: set[str] = set()
-        # Streams that owe windows, in turn.
-        self._owing: dict[str, None] = {}
+        self._owing: dict[str, None] = {}  # streams that owe windows, in turn
         self._archived: dict[str, bytes] = {}
         self.schema: pa.Schema = prediction_schema(bundle.header, features=self._features, novelty=novelty)
         """Schema of the record batches that come out."""
@@ -282,11 +281,12 @@ class Fleet:
         if len(self._table.owing):
             self._owing |= dict.fromkeys(self._names(self._table.owing))
         used = times
-        if len(self._table.unused.row):
-            rows, faults = self._table.unused
+        if len((table := self._table).unused.row):
+            rows, faults = table.unused
             self._unused = rows, faults, names, times[rows], samples[rows]
-            used = np.delete(times, self._table.unused.row)
-            self._troubles.refused(self._table.names, self._table.rows, slots, times, samples, rows, faults)
+            used = np.delete(times, rows)
+            self._troubles.refused(table.names, table.rows, slots, times, samples, *table.refused)
+            self._troubles.suspected(table.names, table.clocks)
         if len(self._table.restarted):
             self._troubles.restarted(
                 self._table.names, slots, times, self._table.restarted, self._serving.restart_after

@@ -112,6 +112,8 @@ class StreamTable:
         self.clocks = Clocks(expectation_of(header), serving.time_check, self.names.__getitem__)
         self.unused = Unused(np.empty(0, np.intp), np.empty(0, np.int64))
         """Of the last push."""
+        self.refused = self.unused
+        """Those of them that do not belong to streams whose times cannot be right."""
         self.restarted: Slots = np.empty(0, np.intp)
         """Rows of the last push with which their stream's time began again."""
         self.cuts = Cuts(np.empty(0, np.intp), np.empty(0))
@@ -189,21 +191,24 @@ class StreamTable:
                 such rows and goes on.
             windows: what time may close beyond a few windows per row, negative for any number; the rest is owed.
         """
+        self.clocks.fresh = ()
         judged = self.clocks.judge(slots, t, self.rows) if self.clocks.watching else None
-        if judged is None:
-            return self._push(slots, t, x, faults, windows)
-        if not len(judged.rejected):
+        if judged is None or not len(judged.rejected):
             closed = self._push(slots, t, x, faults, windows)
+            self.refused = self.unused
         else:
             used = np.delete(np.arange(len(slots)), judged.rejected)
             closed = self._push(slots[used], t[used], x[used], faults, windows)
-            np.add.at(self.rows[:, Column.REJECTED], slots[judged.rejected], 1)
+            for column in (Column.REJECTED, Column.REFUSED):
+                np.add.at(self.rows[:, column], slots[judged.rejected], 1)
             self.restarted = used[self.restarted]
-            row = np.append(used[self.unused.row], judged.rejected)
-            fault = np.append(self.unused.fault, np.full(len(judged.rejected), Fault.REJECTED))
+            self.refused = Unused(used[self.unused.row], self.unused.fault)
+            row = np.append(self.refused.row, judged.rejected)
+            fault = np.append(self.refused.fault, np.full(len(judged.rejected), Fault.REJECTED))
             order = np.argsort(row)
             self.unused = Unused(row[order], fault[order])
-        self.clocks.remember(judged)
+        if judged is not None:
+            self.clocks.remember(judged)
         return closed
 
     def _push(self, slots: Slots, t: Floats, x: Floats, faults: OnFault, windows: int) -> Closed:

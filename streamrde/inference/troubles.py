@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamrde.errors import ParameterError, SampleError
 from streamrde.inference.bundle import Header
+from streamrde.inference.clocks import Clocks
 from streamrde.inference.names import StreamNames
 from streamrde.inference.plausibility import SENTINELS, Plausible
 from streamrde.kernels import observe
@@ -27,12 +28,13 @@ Slots = NDArray[np.intp]
 G = TypeVar("G", bound=np.generic)
 
 Kind: TypeAlias = Literal[
-    "late", "restart", "stuck", "rejected", "unseen", "gone", "far", "implausible", "cut", "not_finite"
+    "late", "restart", "stuck", "rejected", "unseen", "gone", "far", "implausible", "cut", "not_finite", "unit"
 ]
 """late: all samples come late, behind one stamp that was ahead or a time that passed. restart: the stream's times
 went back. stuck: all samples have one time. rejected: no sample can be used. unseen: a channel never came although
 others do; gone: it no longer does. far: a channel stays far outside of training's range. implausible: a value that
-cannot be. cut: it was silent for longer than the model bridges. not_finite: its state was no number any more."""
+cannot be. cut: it was silent for longer than the model bridges. not_finite: its state was no number any more.
+unit: its times cannot be right in the unit they are taken for, and its samples are rejected."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _NEVER = np.iinfo(np.uint32).max
 _MOST = 1000
@@ -278,6 +280,14 @@ class Troubles:
             goes_on = bool(run[i] - own[i] >= enough)
             trouble = Trouble(names[int(found[i])], kind, "", reason, remedy, float(t[row]), again=goes_on)
             self._report(int(found[i]), 0, trouble)
+
+    def suspected(self, names: StreamNames, clocks: Clocks) -> None:
+        """Look at the streams that a push has just found to have times that cannot be right."""
+        for slot in clocks.fresh:
+            suspect = clocks.suspects[slot]
+            reason, _, remedy = suspect.reason.partition("; ")
+            remedy = f"its rows are rejected: {remedy}"
+            self._report(slot, 0, Trouble(names[slot], "unit", "", reason, remedy, suspect.last))
 
     def _why(self, row: Floats, fault: Fault, run: int, began: float, t: float, x: Floats) -> tuple[Kind, str, str]:
         begin = "late = 'restart' (restart_after of a Fleet) begins such a stream again"

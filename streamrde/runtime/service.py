@@ -101,7 +101,7 @@ def obstacles(pipeline: Pipeline[Any]) -> list[str]:
             found.append(f"waiting for the {end}'s broker")
         if pipeline.started and connection is not None and not connection.connected:
             found.append(f"the {end}'s broker is away")
-    if pipeline.metrics.suspects and pipeline.metrics.suspects >= pipeline.metrics.streams:
+    if 0 < pipeline.metrics.streams <= pipeline.metrics.suspects:
         found.append("no stream has times that can be right")
     if pipeline.metrics.store_full:
         found.append("the state store's disk is full")

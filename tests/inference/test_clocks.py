@@ -244,3 +244,15 @@ def test_datetimes_are_seconds_in_every_call():
         fleet.advance(later)
         assert fleet.evict(idle=1.0, now=np.datetime64("2024-03-06", unit)) is not None
         assert len(fleet) == 0
+
+
+def test_a_rejected_stream_is_a_trouble_of_the_fleet_once():
+    told = []
+    fleet = Fleet(KNOWN, faults="drop", time_check="reject", on_trouble=told.append)
+    for first in range(0, 60, 10):
+        rows = np.arange(first, first + 10)
+        fleet.push(["ms", "good"] * 10, np.stack([1709640000000 + 20.0 * rows, 0.02 * rows], 1).ravel(), X[:20])
+    assert [(trouble.stream, trouble.kind) for trouble in told] == [("ms", "unit")]
+    assert "looks like milliseconds since 1970" in told[0].reason
+    assert "its rows are rejected: set time_unit = 'ms'" in told[0].remedy
+    assert [trouble.kind for trouble in fleet.troubles() if not trouble.over] == ["unit"]

@@ -11,11 +11,11 @@ from models.recordings import config_for, write_recordings
 from pysiglib import torch_api
 
 import streamrde as sr
-from streamrde.errors import DataError
+from streamrde.errors import ConfigError, DataError
 from streamrde.models.training.augmentation import augment, random_rotation
-from streamrde.models.training.config import AugmentConfig, as_train_config
+from streamrde.models.training.config import AugmentConfig, as_train_config, resolve_config
 from streamrde.models.training.recordings import pysiglib_logsigs
-from streamrde.models.training.streams import read_streams
+from streamrde.models.training.streams import read_parts, read_streams
 from streamrde.models.training.targets import Target
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import Partition
@@ -97,3 +97,29 @@ def test_an_augmented_stream_keeps_what_it_should() -> None:
     ]
     signs = {tuple(np.sign((y / x).mean(axis=0)).tolist()) for y in flips}
     assert signs == {(1.0, 1.0, 1.0), (-1.0, 1.0, -1.0)}
+
+
+def test_times_in_milliseconds_are_refused_before_the_training(tmp_path):
+    seconds = np.concatenate([np.arange(100) * 0.02 + 60 * i for i in range(24)])
+    files = write_recordings(tmp_path, length=100, t=seconds)
+    every = {"policy": "every", "seconds": 0.5}
+    assert len(read_parts(resolve_config(config_for(files, windows=every))).train) > 0
+    for factor, start, unit in ((1e3, 0.0, "milliseconds"), (1e6, 0.0, "microseconds"), (1e3, 1709640000.0, "'ms'")):
+        files = write_recordings(tmp_path / f"{factor}{start}", length=100, t=(seconds + start) * factor)
+        config = config_for(files, windows=every)
+        with pytest.raises(DataError, match=f"column 't': .*{unit}.*time_check = 'off'"):
+            read_parts(resolve_config(config))
+        config["data"]["time_unit"] = "ms" if factor == 1e3 else "us"
+        assert len(read_parts(resolve_config(config)).train) > 0
+    config["data"] |= {"time_unit": "s", "time_check": "off"}
+    assert len(read_parts(resolve_config(config)).train) > 0
+    config["data"]["time_unit"] = "seconds"
+    with pytest.raises(ConfigError, match=r"did you mean 's'.*use one of s, ms"):
+        read_parts(resolve_config(config))
+
+
+def test_slow_sensors_and_long_windows_are_trained(tmp_path):
+    for interval, window in ((60.0, 30.0), (3600.0, 86400.0), (1.0, 0.2), (1e-4, 0.5)):
+        t = np.concatenate([np.arange(100) * interval + 1e6 * interval * i for i in range(24)])
+        files = write_recordings(tmp_path / f"{interval}", length=100, t=t)
+        assert read_parts(resolve_config(config_for(files, windows={"policy": "every", "seconds": window}))).train
