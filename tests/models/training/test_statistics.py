@@ -19,7 +19,7 @@ def test_the_shipped_model_has_the_statistics_of_its_recipe(monkeypatch):
     shipped = sr.load(pathlib.Path(sr.__file__).parent / "demo" / "watch" / "model.safetensors")
     without = Bundle(msgspec.structs.replace(shipped.header, statistics=None), shipped.tensors)
     given = add_statistics(without, "configs/watch.toml")
-    assert given.header == shipped.header
+    assert given.header.statistics == shipped.header.statistics
     assert given.fingerprint == without.fingerprint == shipped.fingerprint
     assert given.novelty_fingerprint == shipped.novelty_fingerprint
     assert given.header.statistics.interval == pytest.approx(0.02)
