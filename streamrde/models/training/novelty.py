@@ -28,6 +28,7 @@ from streamrde.models.training.config import ConfigSource, resolve_config
 from streamrde.models.training.segments import Say
 from streamrde.models.training.splits import Split
 from streamrde.models.training.streams import read_parts
+from streamrde.signature.words import lyndon_words
 from streamrde.windowing.policies import Every
 from streamrde.windowing.recorded import window_recordings
 
@@ -36,6 +37,8 @@ Array = NDArray[np.float64]
 FEWEST = 200
 """Windows without which p-values down to half a percent cannot be told."""
 FOLDS = 10
+APART = 1e-9
+"""By which equal scores are set apart, relative to them."""
 CLIP = 3.0
 """Spreads from the centre to which a feature's values are drawn before covariances are taken, so that the tails of
 training do not widen them."""
@@ -45,6 +48,8 @@ STREAMS_ALARMED = 0.05
 """Share of streams like those of training that may raise an alarm while they are as long as these."""
 LEAST_VARIANCE = 1e-4
 """Of a direction, relative to the mean: features that were the same but for rounding must not decide everything."""
+ROUNDING = 1e-9
+"""Of a coefficient, relative to the product of its channels' sizes: what is smaller is rounding, or all but."""
 LEAST_SPREAD = 1e-6
 """Of a feature, which all are of order 1: those that move less are rounding errors."""
 STEEPEST = 100.0
@@ -134,9 +139,8 @@ def _moments(windows: Array, known: Features) -> dict[str, Array]:
     windows = windows[:: -(-len(windows) // MOST_WINDOWS)]
     g = np.abs(rooted(windows, known.level))
     size = np.array([np.median(column[column > 0]) if column.any() else 0.0 for column in g.T])
-    # What is rounding error beside the rest of its level is left out with what is always 0.
-    largest = np.array([size[known.level == k].max() for k in range(1, int(known.level[-1]) + 1)])
-    kept = size > 1e-9 ** (1 / known.level) * largest[known.level - 1]
+    # What is rounding error beside the channels of its word is left out with what is always 0.
+    kept = size > (ROUNDING * _of_channels(size, known.level)) ** (1 / known.level)
     scale = np.where(kept, 1 / np.where(kept, size, 1.0), 0.0)
     found = described(windows, scale, known)
     center = np.median(found, axis=0)
@@ -160,6 +164,20 @@ def _moments(windows: Array, known: Features) -> dict[str, Array]:
         tensors[f"novelty.axes.{i}"] = axes
         begin += count
     return tensors
+
+
+def _of_channels(size: Array, level: NDArray[np.intp]) -> Array:
+    """The product of the sizes of each word's channels, (B,), from the sizes of lengths, (B,), as `rooted` makes them.
+
+    A channel's size is that of its increment, or, where it swings forth and back, of its mean distance from a straight
+    line: the area between it and time, divided by the duration.
+    """
+    channels, depth = int((level == 1).sum()), int(level[-1])
+    moved = size[:channels].copy()
+    if depth > 1 and moved[0] > 0:
+        # Words of two letters come in the order of the upper triangle's rows: the first are those with time.
+        moved[1:] = np.maximum(moved[1:], size[channels : 2 * channels - 1] ** 2 / moved[0])
+    return np.array([np.prod(moved[list(word)]) for word in lyndon_words(channels, depth)])
 
 
 def _covariance(u: Array) -> tuple[Array, float]:
@@ -216,8 +234,15 @@ def _ranks(n: int) -> NDArray[np.intp]:
 
 
 def _ranked(scores: Array) -> Array:
-    """The scores that have these ranks, ascending, (RANKS,)."""
-    return np.asarray(np.sort(scores)[::-1][_ranks(len(scores)) - 1][::-1])
+    """The scores that have these ranks, strictly ascending, (RANKS,).
+
+    Equal ones are set apart by less than matters: read off between them, as many as are at least as large count, so
+    that a window like most others is as ordinary as can be.
+    """
+    ranked = np.sort(scores)[::-1][_ranks(len(scores)) - 1][::-1].copy()
+    for i in range(1, len(ranked)):
+        ranked[i] = max(ranked[i], ranked[i - 1] + max(APART * abs(ranked[i - 1]), APART))
+    return np.asarray(ranked)
 
 
 def _reached_by_few(highest: Sequence[float]) -> float:

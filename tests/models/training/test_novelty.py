@@ -24,6 +24,7 @@ from streamrde.inference.drift import highest_capital
 from streamrde.inference.novelty import Novelty
 from streamrde.models import add_novelty, train
 from streamrde.models.training.novelty import fit_novelty
+from streamrde.windowing.recorded import window_recordings
 
 
 def make_streams(seed, count, windows, *, channels=3, faulty=None):
@@ -199,3 +200,54 @@ def test_a_model_of_before_learns_its_windows_and_stays_what_it_is():
     np.testing.assert_allclose(known.tensors["novelty.tails"], shipped.tensors["novelty.tails"], rtol=1e-6)
     with pytest.raises(ConfigError, match="are not the model's"):
         add_novelty(make_bundle(), "configs/watch.toml")
+
+
+def drifting(seed, count, *, grid=0.0, paused=False):
+    """Sensors read once a minute, in steps of `grid`, with pauses where they say nothing."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        t = np.arange(200) * 60.0
+        x = 0.05 * np.cumsum(rng.normal(size=(200, 3)), axis=0) + np.sin(t[:, None] / 3000 + rng.uniform(0, 6.3, 3))
+        kept = np.ones(200, dtype=bool)
+        for start in rng.integers(1, 180, 3) if paused else ():
+            kept[start : start + rng.integers(5, 20)] = False
+        yield t[kept], (np.round(x / grid) * grid if grid else x)[kept]
+
+
+def judged(partition, streams):
+    """Log-signatures of streams' windows, NaN where no sample lies in one."""
+    ts, xs = zip(*streams, strict=True)
+    found = window_recordings(ts, xs, partition)
+    return [np.where(own.sampled[:, None], own.logsigs, np.nan) for own in found]
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["", "paused"])
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+@pytest.mark.parametrize("windows", [sr.Count(1), sr.Every(60.0)], ids=str)
+def test_p_values_of_windows_of_one_sample_are_uniform(windows, interpolation, paused):
+    header = msgspec.structs.replace(header_for(3), windows=windows, interpolation=interpolation)
+    own = judged(header.partition, drifting(0, 20, paused=paused))
+    told, tensors = fit_novelty(header, own, [str(i) for i in range(20)])
+    judge = Novelty(tensors, told, channels=4, depth=3)
+    found = np.concatenate([own[1:-1] for own in judged(header.partition, drifting(1, 40, paused=paused))])
+    if isinstance(windows, sr.Every):
+        assert np.isnan(found).any() == paused
+    p = judge.p(found[np.isfinite(found).all(axis=1)])
+    assert distance_to_uniform(p) < 0.15
+    assert 0.14 < (p < 0.2).mean() < 0.26
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+@pytest.mark.parametrize("windows", [sr.Count(1), sr.Every(60.0)], ids=str)
+def test_where_most_windows_are_alike_the_others_are_the_rare_ones(windows, interpolation):
+    """Three of four windows in which nothing moves: as ordinary as can be, and the rest uniform below their share."""
+    header = msgspec.structs.replace(header_for(3), windows=windows, interpolation=interpolation)
+    own = judged(header.partition, drifting(0, 20, grid=0.5))
+    told, tensors = fit_novelty(header, own, [str(i) for i in range(20)])
+    judge = Novelty(tensors, told, channels=4, depth=3)
+    found = np.concatenate([own[1:-1] for own in judged(header.partition, drifting(1, 40, grid=0.5))])
+    p, moves = judge.p(found), np.abs(found[:, 1:4]).max(axis=1) > 1e-6
+    assert 0.15 < moves.mean() < 0.35
+    assert p[~moves].min() > p[moves].max()
+    assert 0.1 < (p < 0.2).mean() < 0.27
+    assert (p < 0.05).mean() < 0.1
