@@ -180,11 +180,28 @@ def from_neural_rdes(
             )
     parts = [name.split(".") for name in state]
     numbers = sorted(int(part[2]) for part in parts if part[:2] == ["func", "net"] and part[3:] == ["weight"])
+    layer_names = ["initial_linear", *(f"func.net.{i}" for i in numbers), "final_linear"]
+    wanted = {f"{layer}.{kind}" for layer in layer_names for kind in ("weight", "bias")}
+    for name in sorted(wanted ^ state.keys()):
+        raise ParameterError(
+            f"the state dict {'has' if name in state else 'lacks'} '{name}': no model of ncdes.model.NeuralRDE, "
+            "which has linear layers with biases only"
+        )
+    for name in sorted(wanted):
+        if state[name].ndim != (2 if name.endswith("weight") else 1):
+            raise ParameterError(f"'{name}' has shape {tuple(state[name].shape)}: it is not of a linear layer")
     if len(numbers) < 2:
         raise ParameterError("func.net is one linear layer (num_layers=0): there is no perceptron to serve")
     layers = [(state[f"func.net.{i}.weight"], state[f"func.net.{i}.bias"]) for i in numbers]
     hidden, channels = state["initial_linear.weight"].shape
     width, features = layers[0][0].shape[0], logsignature_channels(channels, depth)
+    sizes = [hidden] + [width] * (len(layers) - 1)
+    for i, (weight, _), size_in in zip(numbers, layers, sizes, strict=True):
+        if weight.shape[1] != size_in or (i != numbers[-1] and weight.shape[0] != width):
+            raise ParameterError(
+                f"'func.net.{i}.weight' has shape {tuple(weight.shape)}: the layers of ncdes.model.NeuralRDE go from "
+                f"{hidden} through {width} each"
+            )
     if layers[-1][0].shape[0] != hidden * features:
         raise ParameterError(
             f"the field gives {layers[-1][0].shape[0]} numbers; {channels} channels, depth {depth} and {hidden} states "

@@ -509,3 +509,36 @@ def test_what_the_original_did_otherwise_is_said_or_refused():
         from_neural_rdes(state, depth=DEPTH, step=8, scale=[1.0, 2.0])
     with pytest.raises(ParameterError, match="adaptive or unknown"):
         from_neural_rdes(state, depth=DEPTH, step=8, solver="dopri5")
+
+
+def test_a_state_dict_with_other_parts_than_the_originals_is_refused():
+    *_, state = original(2)
+    for changes, match in (
+        ({"func.net.1.weight": torch.ones(7)}, r"lacks 'func\.net\.1\.bias'"),
+        ({"extra.weight": torch.ones(7, 7)}, r"has 'extra\.weight'"),
+        ({"func.net.2.bias": torch.ones(7, 7)}, "not of a linear layer"),
+        ({"func.net.2.weight": torch.ones(9, 7), "func.net.2.bias": torch.ones(9)}, "through 7 each"),
+    ):
+        with pytest.raises(ParameterError, match=match):
+            from_neural_rdes(state | changes, depth=DEPTH, step=8)
+
+
+@pytest.mark.parametrize("kind", ["hook", "forward", "subclass"])
+def test_a_linear_layer_that_does_more_is_not_taken_for_its_weights(kind):
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    readout = Doubled(HIDDEN, 2) if kind == "subclass" else nn.Linear(HIDDEN, 2)
+    if kind == "hook":
+        readout.register_forward_hook(lambda module, given, result: 2 * result)
+    elif kind == "forward":
+        readout.forward = lambda x: 2 * nn.functional.linear(x, readout.weight, readout.bias)
+    given = {"channels": CHANNELS, "depth": DEPTH, "windows": sr.Every(1.0), "method": "rk4"}
+    imported = from_torchcde(
+        Perceptron(final=False), nn.Linear(CHANNELS, HIDDEN), readout, options={"step_size": 1.0}, **given
+    )
+    z = np.ones((1, HIDDEN), np.float32)
+    with torch.no_grad():
+        expected = readout(torch.tensor(z)).numpy()
+    np.testing.assert_allclose(TorchStepper(imported.model).output(z), expected, rtol=1e-6)
