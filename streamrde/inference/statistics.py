@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamrde.windowing.policies import Adaptive
+from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Adaptive, Windows, window_length
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import Partition
 
@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 _STREAMS = 200
 """Streams whose windows are counted; of more, evenly spaced ones: quantiles need no more."""
 _QUANTILES = (0.01, 0.5, 0.99)
+_USUAL = 0.999
+"""Share of the silences that a model bridges: a wrong time among a thousand must not make it bridge years."""
 
 
 class StreamStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +46,22 @@ class StreamStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Longest run of a stream's samples without the channel, between its first and its last; empty: not known."""
     unseen: tuple[float, ...] = ()
     """Share of the streams in which the channel was never observed; empty: not known."""
+
+
+def bridge_of(ts: Sequence[Floats], windows: Windows) -> int:
+    """Return how many windows a model of these recordings fills a silence with at most, where it has no gap.
+
+    Twice as many as the silences of training last, but for the longest one in a thousand, which are no longer usual;
+    `BRIDGE` at least, `MAX_WINDOWS` at most.
+
+    Args:
+        ts: times of each recording, (L,), ascending, seconds.
+    """
+    length, intervals = window_length(windows), np.concatenate([np.zeros(1), *(np.diff(t) for t in ts)])
+    if not length:
+        return BRIDGE
+    usual = float(np.quantile(intervals, _USUAL, method="lower"))
+    return int(min(max(np.ceil(2 * usual / length), BRIDGE), MAX_WINDOWS))
 
 
 def stream_statistics(ts: Sequence[Floats], xs: Sequence[Floats], partition: Partition) -> StreamStatistics:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from bundles import make_bundle
 
-from streamrde import Count, Every, Gap
+from streamrde import Adaptive, Count, Every, Gap
 from streamrde.inference.bundle import Bundle, header_differences, load
-from streamrde.inference.statistics import stream_statistics
+from streamrde.inference.statistics import bridge_of, stream_statistics
 from streamrde.windowing.rows import Partition
 
 
@@ -55,3 +55,18 @@ def test_statistics_change_neither_fingerprint_nor_state(tmp_path):
     assert not header_differences(bundle.header, other.header)
     other.save(tmp_path / "m.safetensors")
     assert load(tmp_path / "m.safetensors").header.statistics == told
+
+
+@pytest.mark.parametrize(
+    ("intervals", "windows", "expected"),
+    [
+        (np.full(100, 0.5), Every(1.0), 1000),
+        (np.full(100, 4000.0), Every(1.0), 8000),
+        (np.append(np.full(1999, 0.5), 43200.0), Every(0.5), 1000),  # one wrong time among many
+        (np.full(100, 1e9), Every(1.0), 100_000),
+        (np.full(100, 1e9), Count(4), 1000),
+        (np.full(3, 900.0), Adaptive(1.0, max_seconds=0.5), 3600),
+    ],
+)
+def test_a_model_bridges_what_is_usual_in_training(intervals, windows, expected):
+    assert bridge_of([np.append(0.0, intervals.cumsum()), np.zeros(1)], windows) == expected

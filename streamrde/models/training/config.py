@@ -21,7 +21,7 @@ from streamrde.settings import convert
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.order import Order
-from streamrde.windowing.policies import Every, Interpolation, Windows
+from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Every, Interpolation, Windows
 from streamrde.windowing.rows import Partition
 
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
@@ -226,6 +226,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     windows: Windows = Every(1.0)
     missing: Missing = Missing()
     gap: Gap | None = None
+    bridge: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOWS)] | None = None
+    """Windows that a silence is filled with at most, where there is no [gap]; a longer one cuts the stream. None:
+    1,000, or twice what 999 in 1,000 silences of training last, whichever is more."""
     order: Order = Order()
     """Of the rows that are read; "error" in `duplicates` also stops at a row that is late."""
     model: ModelConfig = ModelConfig()
@@ -239,7 +242,15 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def partition(self, fills: Iterable[float]) -> Partition:
         """How streams become windows, channels beginning at `fills`."""
         model = self.model
-        return Partition(tuple(fills), model.depth, self.windows, model.interpolation, self.missing, self.gap)
+        return Partition(
+            tuple(fills),
+            model.depth,
+            self.windows,
+            model.interpolation,
+            self.missing,
+            self.gap,
+            bridge=self.bridge or BRIDGE,
+        )
 
     def check(self) -> None:
         """Raise ConfigError where fields contradict each other."""

@@ -18,7 +18,7 @@ from streamrde.errors import ConfigError, ParameterError, StreamRDEError
 from streamrde.inference.bundle import Bundle, TargetAt
 from streamrde.inference.ensemble import join
 from streamrde.inference.fields import LogNCDE
-from streamrde.inference.statistics import stream_statistics
+from streamrde.inference.statistics import bridge_of, stream_statistics
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.report.write import write_report
 from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets, moments
@@ -41,6 +41,7 @@ from streamrde.models.training.segments import Say
 from streamrde.models.training.splits import Split, leakage
 from streamrde.models.training.streams import read_parts
 from streamrde.models.training.verdict import verdict
+from streamrde.windowing.policies import BRIDGE
 
 Array = NDArray[np.float64]
 
@@ -121,6 +122,7 @@ def _write(config: TrainConfig, fitted: Fitted, parts: Split, seconds: float, sa
 
 def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = False) -> Fitted:
     """Train on one part of the streams, stop by another, measure all."""
+    config = _bridged(config, parts, console)
     data = _prepare(config, parts, console)
     device = _device(config.training.device)
     model, histories = _fit_members(config, parts, data, device=device, console=console, resume=resume)
@@ -161,6 +163,22 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
         weighted=config.training.class_weights != "equal" and not config.training.undo_weights,
     )
     return Fitted(bundle, histories, predicted, judged)
+
+
+def _bridged(config: TrainConfig, parts: Split, console: Console) -> TrainConfig:
+    """The configuration with how long a silence the model bridges, which the training streams say; cuts are told of."""
+    ts = [recording.t for recording in parts.train]
+    if config.bridge is None:
+        config = msgspec.structs.replace(config, bridge=bridge_of(ts, config.windows))
+    bridged = config.partition([0.0] * len(config.data.channels)).longest_gap
+    longest = np.array([max(np.diff(t), default=0.0) for t in ts])
+    if config.gap is None and (cut := int((longest > bridged).sum())):
+        console.print(
+            f"{cut:,} of {len(ts):,} training streams have a silence of more than {bridged:g} s ({config.bridge:,} "
+            f"windows; the longest is {longest.max():g} s) and are cut there; [gap] and bridge decide otherwise",
+            highlight=False,
+        )
+    return config
 
 
 def _fit_members(
@@ -350,7 +368,7 @@ def _metrics(config: TrainConfig, parts: Split, predicted: dict[str, Predicted])
 def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralRDE:
     data, model = config.data, config.model
     labels = classes or data.targets
-    return NeuralRDE(
+    made = NeuralRDE(
         len(data.channels) + 1,
         model.depth,
         model.hidden,
@@ -376,6 +394,8 @@ def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralR
         description=model.description,
         dtype=getattr(torch, model.dtype),
     )
+    made.header = msgspec.structs.replace(made.header, bridge=config.bridge or BRIDGE)
+    return made
 
 
 def _without_window(recordings: Sequence[Recording], examples: Sequence[Example]) -> int:
