@@ -21,7 +21,8 @@ def provenance(config: TrainConfig, parts: Split, *, epochs: Sequence[int]) -> d
         epochs: numbers of the epochs whose weights the model's members have.
     """
     files = config.data.files
-    counts = ", ".join(f"{len(streams)} for {_PURPOSES[name]}" for name, streams in parts._asdict().items() if streams)
+    members = {name: streams for name, streams in parts._asdict().items() if streams}
+    counts = ", ".join(f"{len(streams):,} for {_PURPOSES[name]}" for name, streams in members.items())
     return {
         "data": files if isinstance(files, str) else ", ".join(files),
         "target": ", ".join(config.data.targets),
