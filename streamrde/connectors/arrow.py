@@ -86,6 +86,7 @@ class SampleReader:
         faults: rows that cannot be used, "error", or "drop": they are counted and left out. These are rows without a
             time or a stream, with text for a number and, in CSV, of another length than the header.
         finite: an infinite value is an error too; else it is left to whoever takes the samples.
+        numbers: extra columns that hold numbers, which a CSV file does not say.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class SampleReader:
         batch_rows: int = 65536,
         faults: Faults = "error",
         finite: bool = False,
+        numbers: Sequence[str] = (),
     ) -> None:
         check_filters(filters)
         self.columns = columns
@@ -110,6 +112,7 @@ class SampleReader:
         self._batch_rows = batch_rows
         self._drops = faults == "drop"
         self._finite = finite
+        self._numbers = tuple(numbers)
         self.dropped: Counter[str] = Counter()
         """Rows that were left out, by the reason."""
         self.nameless: Counter[str] = Counter()
@@ -126,6 +129,8 @@ class SampleReader:
         kinds.setdefault(self.columns.time, "text" if self._form.reads_text else "time")
         for channel in self.columns.channels:
             kinds.setdefault(channel, "number")
+        for name in self._numbers:
+            kinds.setdefault(name, "number")
         for field in self._extra_schema or ():
             kinds.setdefault(field.name, "number" if pa.types.is_floating(field.type) else "any")
         for column, _, value in self._filters:

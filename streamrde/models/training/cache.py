@@ -76,6 +76,7 @@ def _digest(streams: Sequence[Recording], config: TrainConfig, partition: Partit
         "files": [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats],
         "data": (data.channels, data.stream, data.time, data.time_form(), data.filters, data.segments),
         "order": config.order,
+        "unusable": (data.restarts, data.faults, data.on_error),
         "partition": partition._asdict() | {"fills": tuple(map(float, partition.fills))},
         "logsignatures": config.training.logsignatures,
     }

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from streamrde.connectors.filters import Filter, check_filters
+from streamrde.connectors.restarts import OnRestart
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.bundle import Task
 from streamrde.times import TimeForm
@@ -92,6 +93,14 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Times that cannot be right, by their size or by the length of windows: an "error", or "off"."""
     filters: tuple[Filter, ...] = ()
     """Rows to take: column, comparison and value, ``["site", "==", "A"]``, all of which must hold; as of `score`."""
+    restarts: OnRestart = "error"
+    """A recording that jumps back in time and goes on from there, as after a reboot: an "error"; "split": each part is
+    a recording of its own, ``name``, ``name#2``; or "sort": all its rows are put in order of time."""
+    faults: Literal["error", "drop"] = "error"
+    """Rows that cannot be used (late, repeated, no time, text for a number, infinite): an "error", or they are counted
+    and left out."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """A file that cannot be used: "stop", or "skip", as if it were not there; it is said."""
     segments: SegmentsConfig | None = None
     cache: str = ""
     """Folder that keeps the windows of streams for the next run; "": none. See `cached_windows`."""

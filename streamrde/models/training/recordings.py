@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,9 @@ import pyarrow as pa
 import pysiglib
 from numpy.typing import NDArray
 
-from streamrde.connectors.arrow import read
+from streamrde.connectors.arrow import SampleReader
+from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.restarts import Restart, explain, part_name, restarts_of
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError
 from streamrde.models.training.inputs import DataConfig
@@ -23,6 +26,8 @@ from streamrde.windowing.ordering import Fault
 from streamrde.windowing.recorded import InOrder, put_in_order
 
 Array = NDArray[np.float64]
+Say = Callable[[str], None]
+_REASONS = {Fault.LATE: "late", Fault.DUPLICATE: "repeated", Fault.REJECTED: "unusable"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +55,7 @@ def read_recordings(
     given: str = "",
     order: Order | None = None,
     targets: Sequence[str] | None = None,
+    say: Say = lambda text: None,
     expected: Expectation | None = None,
 ) -> list[Recording]:
     """Read all recordings of a data set, ordered by name, with the targets of their rows.
@@ -60,6 +66,7 @@ def read_recordings(
         given: column whose values divide the recordings; "" = none.
         order: of the rows of a recording, as serving puts them into it; None: as they are.
         targets: columns to read as targets; None: those of `data`.
+        say: is told what is left out or split.
         expected: what the times between samples are judged by; None: times are judged by their size alone.
     Raises:
         DataError: no file, a missing column, a value that is infinite, a row that is late or, where `order` calls it a
@@ -77,7 +84,9 @@ def read_recordings(
     targets = data.targets if targets is None else targets
     extra = tuple(dict.fromkeys((*targets, *(name for name in (group, given) if name))))
     files = data.files if isinstance(data.files, str) else list(data.files)
-    batches = list(read(files, columns, extra=extra, filters=data.filters))
+    numbers = targets if data.task == "regression" else ()
+    reader = SampleReader(columns, extra=extra, filters=data.filters, faults=data.faults, numbers=numbers)
+    batches = _read(reader, files, data, say)
     where = str(data.files)
     if not sum(len(batch.t) for batch in batches):
         passes = f"no row passes data.filters {list(data.filters)}"
@@ -103,19 +112,69 @@ def read_recordings(
         t, x, target = t[rows], x[rows], replace(target, values=target.values[rows])
         keys = {name: (codes[rows], values) for name, (codes, values) in keys.items()}
     recordings = []
+    unused: Counter[str] = Counter()
     stops = np.cumsum(np.bincount(stream)).tolist()
     for name, start, stop in zip(names, [0, *stops], stops, strict=False):
-        ordered = put_in_order(t[start:stop], x[start:stop], order or Order())
-        _check_used(ordered, t[start:stop], x[start:stop], name, order or Order(), where, data.time)
-        values = target.values[start:stop][ordered.row]
         of = {column: _single(codes[start:stop], found, name, column, where) for column, (codes, found) in keys.items()}
-        own = replace(target, values=values, t=ordered.t)
-        recordings.append(Recording(name, ordered.t, ordered.x, own, of.get(group, name), name, of.get(given, "")))
+        for part, rows in _parts(name, t[start:stop], data, where):
+            if part != name and part in names:
+                raise DataError(f"{where}: '{part}' is another stream's name already; rename that one", path=where)
+            rows = rows + start
+            ordered = put_in_order(t[rows], x[rows], order or Order())
+            if data.faults == "drop":
+                unused.update(_REASONS[v.fault] for _, v in ordered.unused if v.fault in _REASONS)
+            else:
+                _check_used(ordered, t[rows], x[rows], part, order or Order(), where, data.time)
+            own = replace(target, values=target.values[rows][ordered.row], t=ordered.t)
+            recordings.append(Recording(part, ordered.t, ordered.x, own, of.get(group, name), part, of.get(given, "")))
+        if recordings[-1].stream != name:
+            say(f"stream '{name}' begins again: it is split, up to '{recordings[-1].stream}'")
+    if unused:
+        say("left out: " + ", ".join(f"{count:,} {reason} rows" for reason, count in unused.items()))
     if data.time_check == "error":
         times = [recording.t for recording in recordings]
         if reason := suspect_recordings(times, expected or Expectation(), data.time_unit):
             raise DataError(f"{where}: column '{data.time}': {reason}", path=where, column=data.time)
     return recordings
+
+
+def _read(reader: SampleReader, files: str | list[str], data: DataConfig, say: Say) -> list[Samples]:
+    """The samples of all files, without those of files that cannot be used and may be left out."""
+    batches: list[Samples] = []
+    skipped: list[str] = []
+    for recording in find_recordings(files):
+        before = Counter(reader.dropped), Counter(reader.nameless)
+        try:
+            batches += [samples for _, samples in reader.read(recording)]
+        except DataError as error:
+            if data.on_error == "stop":
+                raise
+            skipped.append(str(error))
+            reader.dropped, reader.nameless = before
+    for reason in skipped:
+        say(f"left out: {reason}")
+    if skipped and not batches:
+        raise DataError(f"no file can be used: {'; '.join(skipped)}", path=str(data.files))
+    for reason, count in (reader.dropped + reader.nameless).items():
+        say(f"left out: {count:,} row{'s' if count > 1 else ''}: {reason}")
+    return batches
+
+
+def _parts(name: str, t: Array, data: DataConfig, where: str) -> list[tuple[str, NDArray[np.intp]]]:
+    """The rows of a recording, or of its parts if it begins again and is to be split, in the order to be used."""
+    rows = np.arange(len(t))
+    if not (t[1:] < t[:-1]).any():
+        return [(name, rows)]
+    if data.restarts == "sort":
+        return [(name, np.argsort(t, kind="stable"))]
+    places = restarts_of(t)
+    if not places:
+        return [(name, rows)]
+    if data.restarts == "error":
+        before = np.maximum.accumulate(t)
+        found = [Restart(name, place, "", float(before[place - 1]), float(t[place])) for place in places]
+        raise DataError(f"{where}: {explain(found, 'data.restarts =')}", path=where, column=data.time)
+    return [(part_name(name, i), own) for i, own in enumerate(np.split(rows, places))]
 
 
 def _streams(batches: Sequence[Samples]) -> tuple[list[str], NDArray[np.intp]]:

@@ -68,9 +68,9 @@ def read_streams(
     """
     segments, where = data.segments, str(data.files)
     if segments is None:
-        streams = read_recordings(data, group=group, given=given, order=order, expected=expected)
+        streams = read_recordings(data, group=group, given=given, order=order, expected=expected, say=say)
     elif not segments.file:
-        recordings = read_recordings(data, group=group, given=given, order=order, expected=expected)
+        recordings = read_recordings(data, group=group, given=given, order=order, expected=expected, say=say)
         streams = cut_by_rule(recordings, segments, ahead=data.horizon, say=say)
     else:
         listed = read_listed(data, segments, keys=[name for name in (group, given) if name])
@@ -81,7 +81,7 @@ def read_streams(
                 'data.target_at = "auto" and data.horizon = 0, or name a target that only data.files have'
             )
         targets = None if listed.target is None else ()
-        recordings = read_recordings(data, **of_rows, order=order, targets=targets, expected=expected)
+        recordings = read_recordings(data, **of_rows, order=order, targets=targets, expected=expected, say=say)
         streams = cut_listed(
             recordings, listed, group=group, given=given, ahead=data.horizon, say=say, where=segments.file
         )
