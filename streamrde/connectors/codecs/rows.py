@@ -128,7 +128,9 @@ class _RowCodec:
             t[i] = self._time(row[0]) if self.columns.time else math.nan
             values = row[1:]
             x[i] = values  # None becomes NaN
-            empty = empty or values[:channels].count(None) == channels
+            # The first comparison is nearly always false, and spares the slice.
+            if values.count(None) >= channels and values[:channels].count(None) == channels:
+                empty = True
         return t, x, empty
 
     def _from_columns(self, time: list[Any], *values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
