@@ -22,7 +22,11 @@ class Speed(NamedTuple):
     """Times in seconds, medians, one thread."""
 
     push: float
-    """Of `Predictor.push` of a sample that closes no window."""
+    """Of `Predictor.push` of a sample that closes no window; where every sample closes one, of those; NaN: none is."""
+    push_spread: tuple[float, float]
+    """The quartiles of these times."""
+    push_closes: bool
+    """Whether the samples timed close windows."""
     step: float
     """Of a window's step and readout, one stream."""
     step_together: float
@@ -34,7 +38,7 @@ class Speed(NamedTuple):
 
 def serving_speed(bundle: Bundle, recordings: Sequence[Recording]) -> Speed:
     """Serve recordings of the data again and time it."""
-    return Speed(_push(bundle, recordings), *step_cost(bundle), *_fleet(bundle, recordings))
+    return Speed(*_push(bundle, recordings), *step_cost(bundle), *_fleet(bundle, recordings))
 
 
 def step_cost(bundle: Bundle, *, seconds: float = _TIME) -> tuple[float, float]:
@@ -56,19 +60,27 @@ def step_cost(bundle: Bundle, *, seconds: float = _TIME) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def _push(bundle: Bundle, recordings: Sequence[Recording]) -> float:
-    times: list[float] = []
+def _push(bundle: Bundle, recordings: Sequence[Recording]) -> tuple[float, tuple[float, float], bool]:
+    """Median and quartiles of pushes, and whether they close windows.
+
+    A stream's first push begins its state, which is another thing: it is not timed.
+    """
+    times: tuple[list[float], list[float]] = ([], [])
     until = time.perf_counter() + _TIME
     for recording in recordings:
-        predictor = Predictor(bundle)
-        for t, x in zip(recording.t.tolist(), recording.x, strict=True):
+        predictor = Predictor(bundle, faults="drop")
+        for i, (t, x) in enumerate(zip(recording.t.tolist(), recording.x, strict=True)):
             begin = time.perf_counter()
             closed = predictor.push(t, x)
-            if not closed:
-                times.append(time.perf_counter() - begin)
+            if i:
+                times[bool(closed)].append(time.perf_counter() - begin)
         if time.perf_counter() > until:
             break
-    return float(np.median(times)) if times else float("nan")
+    closes = not times[0] and bool(times[1])
+    if not times[closes]:
+        return float("nan"), (float("nan"), float("nan")), False
+    low, middle, high = np.quantile(times[closes], [0.25, 0.5, 0.75]).tolist()
+    return middle, (low, high), closes
 
 
 def _fleet(bundle: Bundle, recordings: Sequence[Recording]) -> tuple[float, int]:

@@ -133,9 +133,12 @@ def novelty(bundle: Bundle, parts: dict[str, Predicted], shown: Answers, part: s
 
 def speed(measured: Speed, trained: float) -> str:
     """Speed in training and when served."""
+    kind = "a sample, which closes a window" if measured.push_closes else "a sample that closes no window"
+    low, high = (1e6 * quartile for quartile in measured.push_spread)
+    push = f"{measured.push * 1e6:.2f} ({low:.2f} to {high:.2f})" if measured.push == measured.push else "no sample"
     rows = [
         ("training, with validation", f"{trained:,.0f}", "windows/s"),
-        ("a sample that closes no window (Predictor.push)", f"{measured.push * 1e6:.2f}", "us"),
+        (f"{kind} (Predictor.push), median and quartiles", push, "us"),
         ("a window's step and readout, 1 stream", f"{measured.step * 1e6:.1f}", "us"),
         ("the same per stream, 64 together", f"{measured.step_together * 1e6:.2f}", "us"),
         (
