@@ -271,7 +271,8 @@ class Fleet:
         try:
             if self._archive is not None:
                 self._return(began, self._archive)
-            taken = self._troubles.look(self._table.names, slots, times, samples, raises=self._faults == "error")
+            raises, room = self._faults == "error", len(self._table.rows)
+            taken = self._troubles.look(self._table.names, room, slots, times, samples, raises=raises)
             closed = self._table.push(slots, times, taken, faults=self._faults, windows=bound)
         except BaseException:
             self._troubles.forget(began)
@@ -285,12 +286,7 @@ class Fleet:
             rows, faults = table.unused
             self._unused = rows, faults, names, times[rows], samples[rows]
             used = np.delete(times, rows)
-            self._troubles.refused(table.names, table.rows, slots, times, samples, *table.refused)
-            self._troubles.suspected(table.names, table.clocks)
-        if len(self._table.restarted):
-            self._troubles.restarted(
-                self._table.names, slots, times, self._table.restarted, self._serving.restart_after
-            )
+        self._troubles.pushed(table, slots, times, samples, self._serving.restart_after)
         self._time = max(self._time, used.max(initial=-np.inf))
         return self._batch(closed)
 

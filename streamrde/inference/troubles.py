@@ -18,6 +18,7 @@ from streamrde.inference.bundle import Header
 from streamrde.inference.clocks import Clocks
 from streamrde.inference.names import StreamNames
 from streamrde.inference.plausibility import SENTINELS, Plausible
+from streamrde.inference.table import StreamTable
 from streamrde.kernels import observe
 from streamrde.kernels.reference import Event
 from streamrde.windowing.ordering import Fault
@@ -117,7 +118,7 @@ class Troubles:
         """Implausible values by channel."""
         self._standing: OrderedDict[tuple[str, Kind, str], Trouble] = OrderedDict()
         self._take_on(header)
-        self._marks = np.zeros((0, 1 + 3 * len(self._channels)), np.uint32)
+        self._marks = np.zeros((0, 2 + 3 * len(self._channels)), np.uint32)
         # A bit per kind: those about the whole stream in column 0, those about a channel in its column.
         self._said = np.zeros((0, 1 + len(self._channels)), np.uint16)
 
@@ -145,14 +146,19 @@ class Troubles:
         self._make_room(int(now.max(initial=-1)) + 1)
         self._marks[now[inside]], self._said[now[inside]] = marks[before[inside]], said[before[inside]]
 
-    def look(self, names: StreamNames, slots: Slots, t: Floats, x: Floats, *, raises: bool) -> Floats:
+    def look(self, names: StreamNames, room: int, slots: Slots, t: Floats, x: Floats, *, raises: bool) -> Floats:
         """Look at samples before they are taken; returns them as they are to be taken.
 
+        Args:
+            names: of the slots.
+            room: slots that the table has.
         Raises:
             SampleError: an implausible value is to be rejected, and `raises`.
         """
-        self._make_room(int(slots.max(initial=-1)) + 1)
-        x = np.ascontiguousarray(x)
+        if room > len(self._marks):
+            self._make_room(room)
+        if not x.flags.c_contiguous:
+            x = np.ascontiguousarray(x)
         events = observe(self._marks, slots, x, self._bounds.table, SENTINELS, self._after)
         return x if events is None else self._noticed(events, names, slots, t, x, raises=raises)
 
@@ -171,8 +177,7 @@ class Troubles:
 
     def _make_room(self, slots: int) -> None:
         if slots > len(self._marks):
-            self._marks = _grown(self._marks, max(slots, 2 * len(self._marks)))
-            self._said = _grown(self._said, len(self._marks))
+            self._marks, self._said = _grown(self._marks, slots), _grown(self._said, slots)
 
     def _noticed(
         self, events: NDArray[np.int64], names: StreamNames, slots: Slots, t: Floats, x: Floats, *, raises: bool
@@ -230,7 +235,7 @@ class Troubles:
             remedy = "check its unit, and that the model is meant for this"
         else:
             kind = "unseen" if event == Event.UNSEEN else "gone"
-            count = int(self._marks[slot, 1 + 3 * channel])
+            count = int(self._marks[slot, 2 + 3 * channel])
             reason = f"channel {name!r} did not come in any of its {rows} samples, although others do"
             if kind == "gone":
                 reason = f"channel {name!r} did not come in its last {count} samples, and did before"
@@ -240,6 +245,20 @@ class Troubles:
     def _trained(self, channel: int) -> tuple[float, float]:
         statistics = self._header.statistics
         return (0.0, 0.0) if statistics is None else (statistics.low[channel], statistics.high[channel])
+
+    def pushed(self, table: StreamTable, slots: Slots, t: Floats, x: Floats, restart_after: int) -> None:
+        """Look at what became of the rows of a push.
+
+        Args:
+            table: after the push.
+            slots, t, x: of all rows of the push, as they came.
+            restart_after: late samples in a row with which a stream's time begins again.
+        """
+        if len(table.unused.row):
+            self.refused(table.names, table.rows, slots, t, x, *table.refused)
+            self.suspected(table.names, table.clocks)
+        if len(table.restarted):
+            self.restarted(table.names, slots, t, table.restarted, restart_after)
 
     def refused(
         self,
@@ -350,7 +369,7 @@ class Troubles:
         """Streams end: say which channels they never had, and forget them."""
         slots = slots[slots < len(self._marks)]
         marks = self._marks[slots]
-        never = (marks[:, 2::3] == 0) & (marks[:, :1] >= _ENOUGH) & (self._after[0] < _NEVER)
+        never = (marks[:, 3::3] == 0) & (marks[:, :1] >= _ENOUGH) & (self._after[0] < _NEVER)
         for place, channel in np.argwhere(never).tolist():
             slot, name = int(slots[place]), self._channels[channel]
             rows = int(marks[place, 0])

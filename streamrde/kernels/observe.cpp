@@ -34,7 +34,7 @@ PyObject* observe(PyObject*, PyObject* const* arguments, Py_ssize_t given) {
     if (!after) return nullptr;
     const npy_intp count = PyArray_DIM(samples, 0), channels = PyArray_DIM(samples, 1), width = PyArray_DIM(table, 1);
     const auto* slot = static_cast<const npy_intp*>(PyArray_DATA(slots));
-    bool fits = width == 1 + 3 * channels && PyArray_DIM(slots, 0) == count && PyArray_ISWRITEABLE(table) &&
+    bool fits = width == 2 + 3 * channels && PyArray_DIM(slots, 0) == count && PyArray_ISWRITEABLE(table) &&
                 PyArray_DIM(bounds, 0) == 4 && PyArray_DIM(bounds, 1) == channels && PyArray_DIM(after, 0) == 3 &&
                 PyArray_DIM(after, 1) == channels;
     for (npy_intp i = 0; fits && i < count; ++i) fits = slot[i] >= 0 && slot[i] < PyArray_DIM(table, 0);
@@ -53,11 +53,18 @@ PyObject* observe(PyObject*, PyObject* const* arguments, Py_ssize_t given) {
     std::vector<std::int64_t> events;
     try {
         for (npy_intp i = 0; i < count; ++i, x += channels) {
+            std::uint32_t* row = marks + slot[i] * width;
+            bool usual = true;  // no value is missing, none is far
+            for (npy_intp c = 0; c < channels; ++c) usual &= (x[c] >= near_low[c]) & (x[c] <= near_high[c]);
+            if (usual && row[1]) {
+                up(row[0]);
+                continue;
+            }
             bool any = false;
             for (npy_intp c = 0; c < channels; ++c) any |= !std::isnan(x[c]);
             if (!any) continue;
-            std::uint32_t* row = marks + slot[i] * width;
-            auto* own = reinterpret_cast<Marks*>(row + 1);
+            auto* own = reinterpret_cast<Marks*>(row + 2);
+            bool calm = true;
             up(row[0]);
             for (npy_intp c = 0; c < channels; ++c) {
                 Marks& mark = own[c];
@@ -68,6 +75,7 @@ PyObject* observe(PyObject*, PyObject* const* arguments, Py_ssize_t given) {
                 if (std::isnan(value)) {
                     up(mark.since);
                     if (mark.since == bound) events.insert(events.end(), {i, c, before ? gone : unseen});
+                    calm = false;
                     continue;
                 }
                 if (mark.since >= bound && mark.since) events.insert(events.end(), {i, c, seen_again});
@@ -85,7 +93,9 @@ PyObject* observe(PyObject*, PyObject* const* arguments, Py_ssize_t given) {
                         if (mark.outside == far_after[c]) events.insert(events.end(), {i, c, far_off});
                     }
                 }
+                calm &= mark.outside == 0;
             }
+            row[1] = calm;
         }
     } catch (const std::bad_alloc&) {
         return PyErr_NoMemory();

@@ -150,9 +150,9 @@ def observe(
     """Look at rows of samples, in order of arrival, before they are taken; a row without any value is passed over.
 
     Args:
-        marks: of each stream, (slots, 1 + 3 channels), changed in place: its rows, and of each channel the rows since
-            it came, the most that ever lay between (at least 1, and 0 where it never came), and its values in a row
-            that were far from the usual ones.
+        marks: of each stream, (slots, 2 + 3 channels), changed in place: its rows, 1 where all is as usual, and of each
+            channel the rows since it came, the most that ever lay between (at least 1, and 0 where it never came), and
+            its values in a row that were far from the usual ones.
         slots, x: (n,), (n, channels).
         bounds: low, high, near low, near high of each channel, (4, channels). A value outside of the first two is
             implausible, and one outside of the last two where it is a sentinel.
@@ -171,7 +171,7 @@ def observe(
         own = marks[slot].tolist()
         own[0] = min(own[0] + 1, most)
         for c, value in enumerate(x[i].tolist()):
-            since, longest, outside = own[1 + 3 * c : 4 + 3 * c]
+            since, longest, outside = own[2 + 3 * c : 5 + 3 * c]
             bound = max(int(after[1, c]), 10 * longest) if longest else int(after[0, c])
             if math.isnan(value):
                 since = min(since + 1, most)
@@ -192,7 +192,8 @@ def observe(
                         outside = min(outside + 1, most)
                         if outside == after[2, c]:
                             events.append((i, c, Event.FAR))
-            own[1 + 3 * c : 4 + 3 * c] = since, longest, outside
+            own[2 + 3 * c : 5 + 3 * c] = since, longest, outside
+        own[1] = int(not any(own[2::3]) and all(own[3::3]) and not any(own[4::3]))
         marks[slot] = own
     return np.array(events, dtype=np.int64) if events else None
 

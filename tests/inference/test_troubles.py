@@ -260,8 +260,9 @@ def test_times_are_said_with_their_date_where_they_have_one():
 @given(st.integers(0, 2**32), st.integers(1, 4), st.sampled_from([0.0, 0.5, 0.9]))
 def test_the_compiled_look_at_samples_is_the_references_twin(seed, channels, missing):
     rng = np.random.default_rng(seed)
-    marks = np.zeros((3, 1 + 3 * channels), np.uint32)
+    marks = np.zeros((3, 2 + 3 * channels), np.uint32)
     marks[2] = np.iinfo(np.uint32).max - 2
+    marks[2, 1] = 0
     twin = marks.copy()
     bounds = np.sort(rng.normal(size=(4, channels)), axis=0)[[0, 3, 1, 2]]
     after = rng.integers(1, 6, size=(3, channels)).astype(np.uint32)
