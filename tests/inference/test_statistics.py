@@ -70,3 +70,15 @@ def test_statistics_change_neither_fingerprint_nor_state(tmp_path):
 )
 def test_a_model_bridges_what_is_usual_in_training(intervals, windows, expected):
     assert bridge_of([np.append(0.0, intervals.cumsum()), np.zeros(1)], windows) == expected
+
+
+def test_how_long_training_went_without_a_channel_is_kept():
+    t = np.arange(10.0)
+    x = np.ones((10, 2))
+    x[2:7, 0] = np.nan  # five rows between two observations
+    x[:4, 1] = np.nan  # before the first one is no pause
+    never = np.ones((10, 2))
+    never[:, 1] = np.nan
+    told = stream_statistics([t, t, t, t], [x, x, never, np.ones((10, 2))], partition(Every(1.0)))
+    assert told.longest_missing == (5, 0)
+    assert told.unseen == (0.0, 0.25)
