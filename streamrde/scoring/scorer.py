@@ -23,6 +23,8 @@ from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
 
 C = TypeVar("C", Counts, StateCounts)
+# Windows that time closes in one call at most.
+_SLICE = 10_000
 Load: TypeAlias = Callable[[Collection[str]], Mapping[str, bytes]]
 """Snapshots of those of the streams that have one."""
 
@@ -86,7 +88,10 @@ class Scorer:
         """Predictions of the windows that these samples close."""
         if self._load is not None:
             self._take_up(samples.streams)
-        batch = self.fleet.push(samples.streams, samples.t, samples.x)
+        # In slices, so that neither memory nor Ctrl-C waits for all the windows of a long silence.
+        parts = [self.fleet.push(samples.streams, samples.t, samples.x, windows=_SLICE)]
+        parts += self.fleet.slices(windows=_SLICE).owed() if self.fleet.owing else ()
+        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
         if not self._truth:
             return batch
         return self._complete(batch, self._truth_of(samples, batch))
