@@ -101,9 +101,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     novelty: bool = False
     """Write of each window how far it lies outside of what the model was trained on."""
     sort: Sort = "auto"
+    """Rows out of order of time: sort them on disk where there are any, always, or never."""
     restarts: OnRestart = "error"
     """A stream that jumps back in time and goes on from there."""
-    """Rows out of order of time: sort them on disk where there are any, always, or never."""
     faults: OnFault = "error"
     """Rows that are late, repeated or unusable: stop, or count and skip them."""
     on_error: OnError = "stop"
