@@ -124,7 +124,7 @@ def test_a_row_with_an_implausible_value_may_be_rejected_instead():
 
 def test_it_may_be_used_and_is_counted_all_the_same():
     x = X.copy()
-    x[7, 1] = 1e30
+    x[7, 1] = -9999.0
     fleet = sr.Fleet(KNOWN, plausible=Plausible(otherwise="use"), on_trouble=lambda trouble: None)
     fleet.push(["a"] * 60, T, x)
     assert fleet.implausible == {"a": 0, "b": 1}
