@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from streamrde.connectors.samples import Samples
 from streamrde.errors import ParameterError
 
-SLICE_WINDOWS = 1000
+SLICE_WINDOWS = 250
 """Windows of a slice, where nothing else is said: tens of milliseconds with a model of the usual size."""
 _ROWS = 4096
 # A slice is to take so many seconds of the fleet's work: with the sink's that leaves the rest of 100 ms.
