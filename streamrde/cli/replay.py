@@ -14,6 +14,7 @@ from streamrde.errors import ConfigError
 
 if TYPE_CHECKING:
     from streamrde.connectors.mqtt.link import Version
+    from streamrde.connectors.restarts import OnRestart
     from streamrde.connectors.samples import Columns
     from streamrde.runtime.replay import Recording
 
@@ -45,6 +46,13 @@ def replay(
     time_check: Annotated[
         str, typer.Option("--time-check", help="Times that cannot be right: error, or off.", metavar="error|off")
     ] = "error",
+    restarts: Annotated[
+        str,
+        typer.Option(
+            help="A stream that jumps back in time and goes on: error, split it (name, name#2), or sort.",
+            metavar="error|split|sort",
+        ),
+    ] = "error",
     channels: Channels = "",
     json: Json = False,
 ) -> None:
@@ -73,7 +81,7 @@ def replay(
         raise ConfigError("which columns are sent? give --channels ax,ay,az or --model MODEL")
     if TimeCheck(time_check).action == "off":  # type: ignore[arg-type]
         expected = None
-    recording = load_recording(files, columns, expected=expected)
+    recording = load_recording(files, columns, expected=expected, restarts=cast("OnRestart", restarts))
     summary = asyncio.run(_replay(recording, columns, to, topic, speed, batch, tick, mqtt))
     if json:
         print_json(summary)

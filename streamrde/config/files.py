@@ -10,6 +10,7 @@ from streamrde.config.columns import TimeKeys, columns_of
 from streamrde.inference.bundle import Bundle, Header
 from streamrde.inference.fields.motion import Positive
 from streamrde.inference.predictions import prediction_schema
+from streamrde.inference.table import OnFault
 
 if TYPE_CHECKING:
     from streamrde.runtime.files import FileSink, FileSource
@@ -28,12 +29,12 @@ class ArrowSourceConfig(TimeKeys, frozen=True, kw_only=True, tag="arrow", tag_fi
     batch_rows: Positive = 65536
     """Rows read at a time."""
 
-    def build(self, header: Header) -> FileSource:
+    def build(self, header: Header, *, faults: OnFault = "error") -> FileSource:
         """The source, its files found and not yet read."""
         from streamrde.runtime.files import FileSource
 
         columns = columns_of(header, self.channels, stream=self.stream, times=self)
-        return FileSource(self.files, columns, batch_rows=self.batch_rows)
+        return FileSource(self.files, columns, batch_rows=self.batch_rows, faults=faults)
 
 
 class ArrowSinkConfig(

@@ -139,6 +139,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         order = {f"order.{name}": str(value) for name, value in msgspec.structs.asdict(self.order).items()}
         return {"model": fingerprint} | own | order
 
+    def _source(self, bundle: Bundle) -> Any:
+        if isinstance(self.source, MqttSourceConfig):
+            return self.source.build(bundle.header)
+        return self.source.build(bundle.header, faults=self.faults)
+
     def build(self, bundle: Bundle, **hooks: Any) -> Pipeline[Any]:
         """The pipeline with its store opened.
 
@@ -152,7 +157,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         from streamrde.runtime.pipeline import Pipeline
 
         self.check()
-        source, sink = self.source.build(bundle.header), self.sink.build(bundle)
+        source, sink = self._source(bundle), self.sink.build(bundle)
         dead_letters = None if self.dead_letters is None else self.dead_letters.build()
         store, policy, archive, state = None, None, None, self.state
         if state is not None and isinstance(self.source, MqttSourceConfig):

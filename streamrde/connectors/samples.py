@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -73,3 +74,25 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def time_form(self) -> TimeForm:
         """How the times are written; raise ParameterError where that cannot be."""
         return TimeForm(self.time_unit, self.time_format, self.time_zone, self.time_ambiguous)
+
+
+@dataclass
+class SourceCounts:
+    """Count what a source has seen."""
+
+    messages: int = 0
+    samples: int = 0
+    malformed: int = 0
+    """Messages whose topic or payload could not be read, or rows of a file without a time, a stream or numbers."""
+    dropped: int = 0
+    """Messages of QoS 0 that a full queue pushed out."""
+    quarantined: int = 0
+    """Messages of topics or streams that are set aside."""
+    missed: int = 0
+    """Messages, or samples, that never came, by the sequence numbers of those that did."""
+    merged: int = 0
+    """Streams whose samples came from more than one topic."""
+    retained: int = 0
+    """Messages that the broker had kept from before; skipped where the source says so."""
+    duplicates: int = 0
+    """Messages that the broker marked as sent before."""

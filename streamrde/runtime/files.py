@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from streamrde.connectors.arrow import PredictionWriter, read
-from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.arrow import Faults, PredictionWriter, SampleReader
+from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.samples import Columns, Samples, SourceCounts
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +27,23 @@ class FileBatch:
 
 
 class FileSource:
-    """The rows of files, in constant memory; see `connectors.arrow.read` for what may be in them."""
+    """Read the rows of files, in constant memory; see `connectors.arrow.read` for what may be in them.
 
-    def __init__(self, files: str | Sequence[str], columns: Columns, *, batch_rows: int = 65536) -> None:
-        self._batches = read(files, columns, batch_rows=batch_rows)
+    Args:
+        files: a file, a folder, a glob, or several.
+        columns: where stream, time and channels stand.
+        batch_rows: rows in a batch, at most.
+        faults: a row without a time or a stream, or with text for a number: "error" ends the run, "drop" leaves it out.
+            Such rows are counted as malformed, and said with their reason where the file ends.
+    """
+
+    def __init__(
+        self, files: str | Sequence[str], columns: Columns, *, batch_rows: int = 65536, faults: Faults = "error"
+    ) -> None:
+        self._recordings = find_recordings(files)
+        self._reader = SampleReader(columns, batch_rows=batch_rows, faults=faults)
         self._stopped = False
+        self.counts = SourceCounts()
 
     async def __aenter__(self) -> FileSource:
         return self
@@ -38,11 +54,25 @@ class FileSource:
         return None
 
     async def __aiter__(self) -> AsyncIterator[FileBatch]:
-        for samples in self._batches:
-            await asyncio.sleep(0)  # nothing else here waits: without it a run could be neither stopped nor cancelled
-            if self._stopped:
-                return
-            yield FileBatch(samples)
+        for recording in self._recordings:
+            for _, samples in self._reader.read(recording):
+                await asyncio.sleep(
+                    0
+                )  # nothing else here waits: without it a run could be neither stopped nor cancelled
+                if self._stopped:
+                    return
+                self.counts.samples += len(samples.t)
+                yield FileBatch(samples)
+            self._leave(str(recording.path))
+
+    def _leave(self, path: str) -> None:
+        """Count and say which rows of a file were left out."""
+        left_out = self._reader.dropped + self._reader.nameless
+        for reason, count in left_out.items():
+            logger.warning("%s: %s rows are left out: %s", path, f"{count:,}", reason)
+        self.counts.malformed += left_out.total()
+        self._reader.dropped.clear()
+        self._reader.nameless.clear()
 
     async def acknowledge(self, batch: FileBatch) -> None:
         """A file need not be told."""

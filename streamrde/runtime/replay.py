@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from streamrde.connectors.arrow import read
 from streamrde.connectors.mqtt import SamplePublisher
+from streamrde.connectors.restarts import OnRestart, Restarts, cuts_of, explain, split_streams
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError, ParameterError
 from streamrde.times.plausible import Expectation, suspect_recordings
@@ -26,15 +27,36 @@ class Recording(NamedTuple):
     x: NDArray[np.float64]
 
 
-def load_recording(files: str | Sequence[str], columns: Columns, *, expected: Expectation | None = None) -> Recording:
+def load_recording(
+    files: str | Sequence[str],
+    columns: Columns,
+    *,
+    expected: Expectation | None = None,
+    restarts: OnRestart = "error",
+) -> Recording:
     """Read all rows of the files, sorted by time; they are held in memory, 8 bytes per value.
 
     Args:
         expected: what the times are judged by; None: they are not.
+        restarts: a stream that jumps back in time and goes on: "error", "split" it into several (name, name#2), or
+            "sort" its rows into one another.
     Raises:
-        DataError: as `connectors.arrow.read`; the times cannot be right, the message names the likely unit.
+        DataError: as `connectors.arrow.read`; the times cannot be right, the message names the likely unit; a stream
+            begins again.
     """
-    parts = [(np.array(s.streams.to_pylist(), dtype=object), s.t, s.x) for s in read(files, columns)]
+    if restarts not in ("error", "split", "sort"):
+        raise ParameterError(f"restarts={restarts!r}: use 'error', 'split' or 'sort'")
+    where = files if isinstance(files, str) else ", ".join(map(str, files))
+    read_in_order = [*read(files, columns)]
+    if restarts != "sort":
+        watch = Restarts()
+        for samples in read_in_order:
+            watch.push(samples)
+        found = watch.found()
+        if found and restarts == "error":
+            raise DataError(f"{where}: {explain(found, 'restarts =')}", path=where, column=columns.time)
+        read_in_order = [*split_streams(read_in_order, cuts_of(found))]
+    parts = [(np.array(s.streams.to_pylist(), dtype=object), s.t, s.x) for s in read_in_order]
     streams, t, x = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(t, kind="stable")
     streams, t, x = streams[order], t[order], x[order]
@@ -43,7 +65,6 @@ def load_recording(files: str | Sequence[str], columns: Columns, *, expected: Ex
         by_stream = np.argsort(of, kind="stable")
         times = np.split(t[by_stream], np.flatnonzero(np.diff(of[by_stream])) + 1)
         if reason := suspect_recordings(times, expected, columns.time_unit):
-            where = files if isinstance(files, str) else ", ".join(files)
             raise DataError(f"{where}: column '{columns.time}': {reason}", path=where, column=columns.time)
     return Recording(streams, t, x)
 

@@ -3,8 +3,9 @@
 from streamrde.connectors.mqtt.link import MqttLink, Tls, Will
 from streamrde.connectors.mqtt.publisher import SamplePublisher
 from streamrde.connectors.mqtt.sink import MqttDeadLetters, MqttSink, SinkCounts
-from streamrde.connectors.mqtt.source import MqttBatch, MqttSource, SourceCounts, Subscription
+from streamrde.connectors.mqtt.source import MqttBatch, MqttSource, Subscription
 from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate
+from streamrde.connectors.samples import SourceCounts
 
 __all__ = [
     "MqttAddress",

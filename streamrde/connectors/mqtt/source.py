@@ -25,7 +25,7 @@ from streamrde.connectors.mqtt.link import MqttLink
 from streamrde.connectors.mqtt.messages import ConnectionCounts, Receipt
 from streamrde.connectors.mqtt.topics import MqttAddress, Place, TopicTemplate, check_names, checked_qos
 from streamrde.connectors.quarantine import Quarantine
-from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.samples import Columns, Samples, SourceCounts
 from streamrde.connectors.sequences import Sequences
 from streamrde.errors import ParameterError, PayloadError
 
@@ -35,28 +35,6 @@ _LOG_INTERVAL = 10.0
 _MOST_LOSSES = 20
 # Topics whose stream is remembered; who publishes is free to invent more.
 _REMEMBERED = 100_000
-
-
-@dataclass
-class SourceCounts:
-    """What a source has seen."""
-
-    messages: int = 0
-    samples: int = 0
-    malformed: int = 0
-    """Messages whose topic or payload could not be read."""
-    dropped: int = 0
-    """Messages of QoS 0 that a full queue pushed out."""
-    quarantined: int = 0
-    """Messages of topics or streams that are set aside."""
-    missed: int = 0
-    """Messages, or samples, that never came, by the sequence numbers of those that did."""
-    merged: int = 0
-    """Streams whose samples came from more than one topic."""
-    retained: int = 0
-    """Messages that the broker had kept from before; skipped where the source says so."""
-    duplicates: int = 0
-    """Messages that the broker marked as sent before."""
 
 
 @dataclass(frozen=True)
