@@ -251,7 +251,7 @@ class Fleet:
             t: times in seconds or as datetime64, (n,), ascending within each stream but for what `order` allows;
                 streams may be interleaved in any way.
             x: data channels without time, (n, channels), raw (unscaled); NaN = not observed.
-            windows: bound on the windows that the passing of time closes in this call, beyond four per row; None: no
+            windows: bound on the windows that the passing of time closes in this call, beyond two per row; None: no
                 bound. A stream that is stopped by it owes the others, to ``slices(...).owed()`` or to the next call
                 that is about it; its samples are taken and its predictions the same.
         Returns:

@@ -57,11 +57,20 @@ class StreamNames:
         if streams is None:
             return self._names.live()
         names = list(dict.fromkeys([streams] if isinstance(streams, str) else streams))
-        slots = self._names.find(*_buffers(pa.array(names, pa.string())))
+        slots = self._look_up(names)
         if (slots < 0).any():
             unknown = names[int(np.flatnonzero(slots < 0)[0])]
             raise ParameterError(f"stream {unknown!r} is not live; {len(self)} are, see Fleet.streams")
         return slots
+
+    def live(self, streams: Sequence[str]) -> Slots:
+        """Return the slots of those of the streams that are live."""
+        slots = self._look_up(streams)
+        return slots[slots >= 0]
+
+    def _look_up(self, names: Sequence[str]) -> Slots:
+        """Return the slot of each name; -1 where there is none."""
+        return self._names.find(*_buffers(pa.array(names, pa.string())))
 
     def release(self, slots: Slots) -> None:
         """Make slots free for other streams."""

@@ -66,7 +66,7 @@ class Slices:
     def held(self) -> int:
         """Samples that wait for windows which their streams owe."""
         fleet = self._fleet
-        slots = fleet._find([name for name in fleet._owing if name in fleet])
+        slots = fleet._table.names.live(list(fleet._owing))
         return int(fleet._table.rows[slots, Column.RIPE].sum())
 
     def _go_on(self, slots: NDArray[np.intp], windows: int, share: int) -> pa.RecordBatch:
@@ -82,7 +82,7 @@ class Slices:
         fleet = self._fleet
         while names:
             some, names = names[: self._windows], names[self._windows :]
-            slots = fleet._find([name for name in some if name in fleet])
+            slots = fleet._table.names.live(some)
             batch = work(slots, self._windows, max(_SHARE, self._windows // max(1, len(slots))))
             if again:
                 names += fleet._names(fleet._table.owing)

@@ -105,7 +105,7 @@ struct Budget {
 };
 constexpr std::int64_t unbounded = std::numeric_limits<std::int64_t>::max();
 // Of a bounded call, what each row of samples may close without drawing on the others' store.
-constexpr std::int64_t windows_of_a_row = 4;
+constexpr std::int64_t windows_of_a_row = 2;
 
 // Samples in order of time, `width` numbers each.
 class Queue {

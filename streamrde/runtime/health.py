@@ -77,10 +77,12 @@ class HealthServer:
                         request = await reader.readuntil(b"\r\n\r\n")
                         writer.write(self._response(request.split(b"\r\n", 1)[0]))
                         await writer.drain()
+        except asyncio.CancelledError:
+            pass  # The service ends; asyncio's own callback would log a handler that was cancelled as an error.
         finally:
             self._clients -= 1
             writer.close()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
 
     def _response(self, line: bytes) -> bytes:

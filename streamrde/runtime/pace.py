@@ -9,7 +9,8 @@ from streamrde.errors import ParameterError
 
 SLICE_WINDOWS = 250
 """Windows of a slice, where nothing else is said: tens of milliseconds with a model of the usual size."""
-_ROWS = 4096
+_ROWS = 1024
+_LEAST_ROWS = 64  # with fewer, calls cost more than rows
 # A slice is to take so many seconds of the fleet's work: with the sink's that leaves the rest of 100 ms.
 _SECONDS = 0.025
 _LEAST = 1 / 64
@@ -36,7 +37,7 @@ class Pace:
     @property
     def rows(self) -> int:
         """Rows of the next slice."""
-        return int(_ROWS * self._share)
+        return max(_LEAST_ROWS, int(_ROWS * self._share))
 
     def took(self, seconds: float) -> None:
         """The fleet's work on a slice took so long."""

@@ -32,6 +32,8 @@ from streamrde.state import StateStore
 logger = logging.getLogger(__name__)
 # A fleet's counts are summed over its streams: too much for every micro-batch, and often enough to be looked at.
 _COUNT_EVERY = 0.5
+# After a slice of owed windows the batches that wait have their turn for as long as it took, at most so many seconds.
+_LONGEST_PAUSE = 0.1
 # A source whose latest samples are so many seconds old has a backlog, and the clock is ahead of it.
 _OLD = 5.0
 # Samples that may wait for windows which their streams owe.
@@ -315,12 +317,14 @@ class Pipeline(Generic[B]):
             await self._close_owed()
 
     async def _catch_up(self) -> None:
-        """Close the windows that streams owe, a slice between two batches."""
+        """Close the windows that streams owe, in slices; batches come first, and have half of the time at least."""
         while not self._ending.is_set():
             await self._owes.wait()
             async with self._checkpoints.barrier:
+                began = time.perf_counter()
                 if self._ending.is_set() or not await self._close_owed():
                     self._owes.clear()
+            await asyncio.sleep(min(time.perf_counter() - began, _LONGEST_PAUSE))
 
     async def _peek(self, provisional: Provisional) -> None:
         """Publish what the open windows predict; nothing waits for it, and nothing of it is saved."""

@@ -72,7 +72,7 @@ class Refusal(NamedTuple):
     bound: float
 
 
-WINDOWS_OF_A_ROW = 4
+WINDOWS_OF_A_ROW = 2
 """Of a bounded call, what each row of samples may close because time passes without drawing on what all share."""
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -252,3 +255,13 @@ def test_a_silence_by_the_clock_is_worked_off_in_slices_and_the_clock_is_served(
         last[stream] = window
     assert set(last) == set(names)
     assert all(800 <= window <= 1001 for window in last.values()), "held up to what the model bridges, and no further"
+
+
+def test_the_benchmark_of_hostile_times_measures_every_case():
+    script = pathlib.Path(__file__).parents[1] / "benchmarks" / "hostile_times.py"
+    command = [sys.executable, str(script), "--seconds", "0.5", "--streams", "5", "--scale", "0.01"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
+    assert len(shown) == 9
+    figures = [[float(cell.replace(",", "")) for cell in line[28:].split()] for line in shown[1:]]
+    assert all(len(row) == 5 for row in figures)
+    assert all(row[-1] > 0 for row in figures[5:])  # what was bridged has its windows
