@@ -178,9 +178,11 @@ def _by_head(value: NDArray[np.floating], header: Header) -> dict[str, HeadPredi
 
 def _labels(labels: Sequence[str], value: NDArray[np.floating]) -> list[str | None]:
     """The most probable class of each row, (n, outputs); None where a value is not finite."""
-    best = [labels[i] for i in most_probable(value).tolist()]
-    finite = np.isfinite(value).all(axis=1)
-    return best if finite.all() else [label if good else None for label, good in zip(best, finite, strict=True)]
+    best: list[str | None] = [labels[i] for i in most_probable(value).tolist()]
+    finite = np.isfinite(value)
+    if finite.all():
+        return best
+    return [label if good else None for label, good in zip(best, finite.all(axis=1), strict=True)]
 
 
 def most_probable(value: NDArray[np.floating]) -> NDArray[np.intp]:

@@ -222,9 +222,11 @@ class StreamTable:
         if len(taken) == len(Refusal._fields):
             raise self._refused(Refusal(*taken), slots, t, x)
         taken = Taken(*taken)
-        restarted = taken.fault == Fault.RESTARTED
-        self.restarted = taken.unused[restarted]
-        self.unused = Unused(taken.unused[~restarted], taken.fault[~restarted])
+        self.restarted, self.unused = taken.unused[:0], Unused(taken.unused, taken.fault)
+        if len(taken.unused):
+            restarted = taken.fault == Fault.RESTARTED
+            self.restarted = taken.unused[restarted]
+            self.unused = Unused(taken.unused[~restarted], taken.fault[~restarted])
         return self._tell(self._take(taken))
 
     def advance(self, slots: Slots, t: Floats, windows: int = -1, share: int = -1) -> Closed:
