@@ -64,7 +64,7 @@ class OrderError(SampleError):
 
 
 class TimeUnitError(SampleError):
-    """A stream's times cannot be right in the unit they are taken for; the message names the likely one."""
+    """A stream's times cannot be right in the unit they are taken for. The message names the likely one."""
 
 
 class ConfigError(StreamRDEError, ValueError):

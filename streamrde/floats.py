@@ -33,7 +33,7 @@ def as_floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def as_size(name: str, value: Any, *, least: int = 1) -> int:
-    """Return a size as an int, from an int of Python or NumPy; raise ParameterError below `least` and for all else."""
+    """Return a size as an int, from an int of Python or NumPy. Raise ParameterError below `least` and for all else."""
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
@@ -46,7 +46,7 @@ def as_size(name: str, value: Any, *, least: int = 1) -> int:
 
 
 def as_plain(value: Any) -> Any:
-    """Return numbers of NumPy as Python's, and paths as text; msgspec asks for types that it does not know."""
+    """Return numbers of NumPy as Python's, and paths as text. It is msgspec's hook for types that it does not know."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, os.PathLike):

@@ -1,4 +1,4 @@
-"""Tables of settings as structs; an error names the key, what is allowed there, and the nearest."""
+"""Turn tables of settings into structs. An error names the key, what is allowed there, and the nearest match."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _plain(message: str) -> str:
 
 
 def _problem(value: Any, kind: inspect.Type, path: str, root: type[msgspec.Struct]) -> str | None:
-    """What is wrong with a value, or None."""
+    """Return what is wrong with a value, or None."""
     if isinstance(kind, inspect.UnionType):
         return _of_union(value, kind, path, root)
     if not _fits(value, kind):
@@ -145,7 +145,7 @@ def keys_of(kind: type[msgspec.Struct]) -> set[str]:
 
 
 def _fits(value: Any, kind: inspect.Type) -> bool:
-    """Whether a value is of the sort that a type takes, its range aside."""
+    """Return True if a value is of the sort that a type takes, its range aside."""
     if isinstance(value, bool):
         return isinstance(kind, inspect.BoolType | inspect.AnyType) or _is_literal(value, kind)
     if isinstance(kind, inspect.StructType | inspect.DictType):
@@ -234,7 +234,7 @@ def _shown(value: Any) -> str:
 
 
 def _article(kind: inspect.Type) -> str:
-    """What is allowed, in words."""
+    """Return what is allowed, in words."""
     if isinstance(kind, inspect.UnionType):
         parts = [_article(member) for member in kind.types if not isinstance(member, inspect.NoneType)]
         return " or ".join(dict.fromkeys(parts))

@@ -23,7 +23,7 @@ RUN_CONFIGS = [ROOT / "configs" / "mqtt.toml"]
 
 
 def run(*command, cwd=ROOT):
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, cwd=cwd, check=False)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600, cwd=cwd, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -1,4 +1,4 @@
-"""What the keys of a configuration mean, read from the classes that hold them."""
+"""Read what the keys of a configuration mean from the classes that hold them."""
 
 from __future__ import annotations
 

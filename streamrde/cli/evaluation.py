@@ -25,7 +25,7 @@ def tables(evaluation: dict[str, Any]) -> Iterator[Table]:
 
 
 def alarms(evaluation: dict[str, Any], name: str = "") -> Iterator[str]:
-    """What is to be said of a model that is worse than one answer to everything."""
+    """Yield what is to be said of a model that is worse than one answer to everything."""
     of = f" of '{name}'" if name else ""
     if "confusion" in evaluation:
         found, always = evaluation["accuracy"], evaluation["majority_accuracy"]
@@ -46,7 +46,7 @@ def alarms(evaluation: dict[str, Any], name: str = "") -> Iterator[str]:
 
 
 def outcome(evaluation: dict[str, Any]) -> str:
-    """What it comes to, in a line."""
+    """Return the outcome of an evaluation, in a line."""
     if "confusion" in evaluation:
         if evaluation["accuracy"] is None:
             return "no window has a truth that the model knows"

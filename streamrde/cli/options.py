@@ -31,7 +31,7 @@ Where = Annotated[
 
 
 def filters_of(where: list[str] | None) -> list[str]:
-    """Return the setting of data.filters for rows given as text; none without any."""
+    """Return the setting of data.filters for rows given as text, or an empty list if there are none."""
     from streamrde import toml
     from streamrde.connectors.filters import parse_filter
 

@@ -98,7 +98,7 @@ class _Writer:
 
 
 def _structs(kind: inspect.Type) -> list[inspect.StructType]:
-    """The tables that a key may have; none where it has a plain value."""
+    """Return the tables that a key may have, none if it has a plain value."""
     if isinstance(kind, inspect.VarTupleType):
         # Channels may be plain names; topics may not.
         return [] if "name" in _names(kind.item_type) else _structs(kind.item_type)

@@ -11,12 +11,12 @@ from streamrde.times.texts import Ambiguous
 
 
 class TimeKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys that say where times stand and how they are written; see `times.TimeForm`."""
+    """Keys that say where times stand and how they are written. See `times.TimeForm`."""
 
     time: str = "t"
     """Column or field of the time."""
     time_unit: str = "s"
-    """Unit of times that are numbers; text and timestamps carry their own."""
+    """Unit of times that are numbers. Text and timestamps carry their own unit."""
     time_format: str = ""
     """Format of times that are text where it is not ISO 8601, as of strptime."""
     time_zone: str = ""

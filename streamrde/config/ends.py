@@ -1,4 +1,7 @@
-"""How the ends of a run fit together: what cannot work is refused before anything is connected, the rest is said."""
+"""Checks that the ends of a run fit together.
+
+What cannot work is refused before anything is connected. The rest is said.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def check_ends(source: object, sink: object, dead_letters: object) -> None:
 
 
 def warnings_of(source: object, sink: object, dead_letters: object) -> list[str]:
-    """What may go wrong with these ends, in sentences; empty where nothing is known to."""
+    """Return what may go wrong with these ends, in sentences. The list is empty if nothing is known to."""
     found = []
     clients = _clients(source, sink, dead_letters)
     if isinstance(source, MqttSourceConfig):
@@ -68,7 +71,7 @@ def warnings_of(source: object, sink: object, dead_letters: object) -> list[str]
 
 
 def notes_of(source: object, sink: object, dead_letters: object) -> list[str]:
-    """What a broker may do that nobody here can see."""
+    """Return what a broker may do that nobody here can see, in sentences."""
     found = []
     if isinstance(source, MqttSourceConfig) and source.session and source.qos:
         kept = "as long as the broker is configured to"
@@ -169,7 +172,7 @@ def _outputs(clients: dict[str, MqttClientConfig], source: MqttSourceConfig) -> 
 
 
 def _match(source: MqttSourceConfig, topic: str) -> str | None:
-    """None if no topic of the source matches; "" if one does; else the names of levels with which one does."""
+    """Return None if no topic of the source matches, "" if one does, else the names of levels with which one does."""
     from streamrde.connectors.mqtt import TopicTemplate
 
     found = [_overlap(TopicTemplate(payload.topic), topic) for payload in source.payloads()]

@@ -25,7 +25,7 @@ class ArrowSourceConfig(TimeKeys, frozen=True, kw_only=True, tag="arrow", tag_fi
     stream: str = "stream_id"
     """Column of the stream's name; "": each file is one stream, named after the file."""
     channels: tuple[str, ...] = ()
-    """Columns of the model's channels, in its order; empty: they have the channels' names."""
+    """Columns of the model's channels, in its order. If empty, they have the channels' names."""
     batch_rows: Positive = 65536
     """Rows read at a time."""
 

@@ -71,7 +71,7 @@ class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     longest_pause: Seconds = 30.0
     """Longest pause between attempts to connect again, seconds."""
     wait: bool = True
-    """At the start, try again until the broker is there; false: an error if it is not."""
+    """At the start, try again until the broker is there. If false, a broker that is not there is an error."""
     tls: TlsConfig | None = None
     will: WillConfig | None = None
 
@@ -115,9 +115,9 @@ class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
     """Topics of a source, and how their payloads are read."""
 
     topic: str
-    """Template of the topics; {stream} is a level, others in braces are part of its name, {channel} is the channel."""
+    """Template of the topics. {stream} is a level, {channel} is the channel, others in braces are part of its name."""
     codec: CodecName = "json"
-    """How payloads are encoded."""
+    """Encoding of the payloads."""
     layout: str | None = None
     """For codec = "packed": the record, as in Python's struct module."""
     value: str = "value"
@@ -125,7 +125,7 @@ class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
     channels: tuple[str, ...] = ()
     """Payload fields of the model's channels, in its order; empty: they have the channels' names."""
     sequence: str = ""
-    """Payload field that counts up with every message or sample; "": there is none, and losses go unnoticed."""
+    """Payload field that counts up with every message or sample. If "", there is none, and losses go unnoticed."""
 
     def columns(self, header: Header) -> Columns:
         """The fields of a payload."""
@@ -161,15 +161,15 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
     topic: str | None = None
     """Template of the topics; or `topics`, several with a codec each."""
     topics: tuple[PayloadConfig, ...] = ()
-    """Several topics, each with its payload; instead of topic."""
+    """Several topics, each with its payload, instead of topic."""
     codec: CodecName = "json"
-    """How payloads are encoded."""
+    """Encoding of the payloads."""
     layout: str | None = None
     """For codec = "packed": the record, as in Python's struct module."""
     time: str = "t"
     """Column or field of the time."""
     time_unit: str = "s"
-    """Unit of times that are numbers; text and timestamps carry their own."""
+    """Unit of times that are numbers. Text and timestamps carry their own."""
     time_format: str = ""
     """Format of times that are text where it is not ISO 8601, as of strptime."""
     time_zone: str = ""
@@ -177,17 +177,18 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
     time_ambiguous: Ambiguous = "error"
     """Which of two moments a local time stands for that occurs twice, when clocks go back."""
     value: str = "value"
-    """Where the topic has the channel: the field of its value."""
+    """If the topic has the channel, the field of its value."""
     channels: tuple[str, ...] = ()
-    """Fields of the model's channels, in its order; empty: they have the channels' names."""
+    """Fields of the model's channels, in its order. If empty, they have the channels' names."""
     sequence: str = ""
-    """Field with a number that grows by one from message to message; gaps are counted."""
+    """Field with a number that grows by one from message to message. Gaps are counted."""
     qos: QoS = 1
     """Quality of service of the subscription."""
     session: bool = False
-    """The broker keeps what was not acknowledged while this client is away, up to its own limits; needs client_id."""
+    """The broker keeps what was not acknowledged while this client is away, up to its own limits.
+    A session needs client_id."""
     session_expiry: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 7 * 86400
-    """Seconds for which a broker of MQTT 5 keeps the session; in MQTT 3.1.1 the broker decides."""
+    """Seconds for which a broker of MQTT 5 keeps the session. In MQTT 3.1.1 the broker decides."""
     time_zero: str = ""
     """Moment from which the times of payloads are counted, ISO 8601; "": 1970, or any other that nothing asks for."""
     retained: Literal["use", "skip"] = "use"
@@ -199,7 +200,7 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
     max_bytes: Positive = 1 << 20
     """Longest payload that is read."""
     quarantine_faults: Annotated[int, msgspec.Meta(ge=0)] = 10
-    """Messages in a row that cannot be read after which a topic is set aside; 0: never."""
+    """Messages in a row that cannot be read after which a topic is set aside. If 0, it never is."""
     quarantine_seconds: Seconds = 60.0
     """Seconds for which a stream is set aside."""
 
@@ -221,11 +222,11 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
         return (own,)
 
     def link(self) -> MqttLink:
-        """How to connect."""
+        """Return the options of the connection."""
         return dataclasses.replace(super().link(), session_expiry=self.session_expiry)
 
     def filters(self) -> list[tuple[str, int]]:
-        """What is subscribed to, with the quality of service."""
+        """Return the topic filters to subscribe to, each with the quality of service."""
         from streamrde.connectors.mqtt import TopicTemplate
 
         return [(TopicTemplate(payload.topic).filter, self.qos) for payload in self.payloads()]
@@ -275,7 +276,7 @@ class MqttSinkConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", ta
     topic: str
     """Template of the topics; one level is {stream}."""
     codec: Literal["json", "msgpack", "cbor"] = "json"
-    """How predictions are encoded."""
+    """Encoding of the predictions."""
     qos: QoS = 1
     """Quality of service of the predictions."""
     retain: bool = False

@@ -46,7 +46,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     order: Order = Order()
     """What of samples that come late or twice."""
     streams: StreamRules = StreamRules()
-    """What of streams that go wrong."""
+    """Rules for streams that go wrong."""
     silence: Silence = Silence()
     """What of streams from which nothing comes."""
     on_range: OnRange = "mend"
@@ -105,11 +105,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
 
     def warnings(self) -> list[str]:
-        """What may go wrong, in sentences."""
+        """Return what may go wrong, in sentences."""
         return warnings_of(self.source, self.sink, self.dead_letters)
 
     def notes(self) -> list[str]:
-        """What a broker may do that nobody here can see, in sentences."""
+        """Return what a broker may do that nobody here can see, in sentences."""
         return notes_of(self.source, self.sink, self.dead_letters)
 
     def without_waiting(self) -> RunConfig:
@@ -122,7 +122,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return msgspec.structs.replace(self, **ends)
 
     def check_of_times(self) -> TimeCheck:
-        """What becomes of times that cannot be right; those of arrival always can."""
+        """Return the check for times that cannot be right. Times of arrival always can."""
         source = self.source
         payloads = source.payloads() if isinstance(source, MqttSourceConfig) else (source,)
         units = {payload.time_unit for payload in payloads if payload.time}

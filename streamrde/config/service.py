@@ -34,7 +34,7 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ttl: Seconds | None = None
     """Streams not saved for so many seconds are forgotten; None: never."""
     max_bytes: Positive | None = None
-    """Size of the store, at most; None: as the disk allows."""
+    """Largest size of the store, in bytes. None: as the disk allows."""
 
     def build(self) -> SqliteStore:
         """The store, not yet opened."""
@@ -69,7 +69,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Health, metrics, logs, and how a run ends."""
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
-    """Of /healthz, /readyz, /status and /metrics; 0: any free one."""
+    """Port of /healthz, /readyz, /status and /metrics. 0: any free one."""
     host: str = "127.0.0.1"
     """Address that the port is opened on."""
     drain_seconds: Seconds = 30.0

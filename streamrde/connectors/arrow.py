@@ -116,7 +116,7 @@ class SampleReader:
         self.dropped: Counter[str] = Counter()
         """Rows that were left out, by the reason."""
         self.nameless: Counter[str] = Counter()
-        """Of these the rows of which no stream is known, for those who read a file more than once."""
+        """Rows left out of which no stream is known, counted apart for those who read a file more than once."""
         self._texts: tuple[str, ...] = () if columns.stream is None else (columns.stream,)
         self._remedy = dict.fromkeys(self._texts, _NO_STREAM)
         filtered = (column for column, _, _ in filters)
@@ -124,7 +124,7 @@ class SampleReader:
         self._kinds = self._uses()
 
     def _uses(self) -> dict[str, Kind]:
-        """How each column is used."""
+        """Return how each column is used."""
         kinds: dict[str, Kind] = dict.fromkeys(self._texts, "text")
         kinds.setdefault(self.columns.time, "text" if self._form.reads_text else "time")
         for channel in self.columns.channels:
@@ -174,7 +174,10 @@ class SampleReader:
     def streams(
         self, recording: Recording, *, batch_rows: int, dropped: Counter[str]
     ) -> Iterator[tuple[NDArray[np.int64], pa.DictionaryArray]]:
-        """The streams' names alone, and the row of the file of each; those without a name are counted in `dropped`."""
+        """Yield the row of the file and the stream's name of each row, and read no other column.
+
+        Rows without a name are counted in `dropped`.
+        """
         column = self._texts[0]
         file = SampleFile(str(recording.path))
         batches = read_batches(
@@ -302,7 +305,11 @@ class SampleReader:
     def _without(
         self, error: RowError, batch: pa.RecordBatch, names: pa.Array | None, file: SampleFile, counts: Counter[str]
     ) -> tuple[pa.RecordBatch, pa.Array | None]:
-        """The batch and its names without the rows at fault, which are counted; raises the error if it is to be one."""
+        """Return the batch and its names without the rows at fault, and count these rows.
+
+        Raises:
+            RowError: rows at fault are not to be dropped, or the error marks none.
+        """
         if not self._drops or not error.bad.any():
             raise error
         counts[error.reason] += int(error.bad.sum())

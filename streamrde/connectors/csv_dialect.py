@@ -1,4 +1,4 @@
-"""What a CSV file looks like at its start, and what keeps it from being read."""
+"""Recognise what a CSV file looks like at its start, and what keeps it from being read."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _decoded(path: Path, data: bytes) -> str:
 
 
 def explain_columns(header: Header, wanted: Sequence[str]) -> str | None:
-    """Say why columns that are asked for are not in the header; None if nothing is recognised."""
+    """Return why columns that are asked for are not in the header, or None if nothing is recognised."""
     rows = header.head.splitlines()[:_LINES]
     wanted = [name.lower() for name in wanted]
     best = _find_header(rows, wanted)
@@ -212,7 +212,7 @@ def explain_text(text: str) -> str:
 
 
 def line_of(path: Path, row: int) -> int | None:
-    """The line, from 1, at which a row of data (from 0) begins; None if it cannot be found."""
+    """Return the line, from 1, at which a row of data (from 0) begins, or None if it cannot be found."""
     try:
         with _opened(path) as file, io.TextIOWrapper(file, "latin-1", newline="") as text:
             for number, line in _records(text):

@@ -18,7 +18,7 @@ from streamrde.connectors.csv_dialect import Header, explain_columns, line_of, r
 from streamrde.errors import DataError
 
 Kind: TypeAlias = Literal["text", "number", "time", "label", "any"]
-"""How a column is used. "label" is compared with text: text, unless it looks like a date. "any": as it looks."""
+"""Use of a column. "label" is compared with text, so it is text unless it looks like a date. "any" is as it looks."""
 
 _NULLS = pa.array(pa.csv.ConvertOptions().null_values)
 _NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$"
@@ -139,7 +139,7 @@ def _type(kind: Kind, look: pa.DataType) -> pa.DataType:
 
 
 def _converted(values: pa.Array, kind: Kind, look: pa.DataType) -> pa.Array:
-    """Text as what it is used as, if all of it can be; else as it is."""
+    """Return text as the type that its use calls for if all of it can be, else as it is."""
     try:
         text = values.cast(pa.string())
     except pa.ArrowInvalid:
@@ -162,20 +162,23 @@ def _converted(values: pa.Array, kind: Kind, look: pa.DataType) -> pa.Array:
 
 
 def without_blanks(text: pa.Array) -> pa.Array:
-    """Texts without spaces around them; null where one says that there is no value, as CSV readers understand it."""
+    """Return texts without spaces around them.
+
+    A text that says that there is no value, as CSV readers understand it, becomes null.
+    """
     trimmed = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.is_in(trimmed, _NULLS), pa.scalar(None, pa.string()), trimmed)
 
 
 def no_numbers(text: pa.Array) -> NDArray[np.bool_]:
-    """Where a text that is there is not a number."""
+    """Return a mask of the texts that are there but are not numbers."""
     number = pc.match_substring_regex(without_blanks(text), _NUMBER)
     bad: NDArray[np.bool_] = pc.invert(pc.fill_null(number, True)).to_numpy(zero_copy_only=False)
     return bad
 
 
 def no_text(values: pa.Array) -> NDArray[np.bool_]:
-    """Where bytes are not UTF-8."""
+    """Return a mask of the values whose bytes are not UTF-8."""
     return np.array([value.as_py() is not None and not _is_utf8(value.as_py()) for value in values], np.bool_)
 
 
@@ -188,7 +191,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def explain_missing(path: Path, columns: Sequence[str]) -> str | None:
-    """Say why a CSV file lacks these columns; None if it only does."""
+    """Return why a CSV file lacks these columns, or None if it simply lacks them."""
     return explain_columns(read_header(path), columns)
 
 

@@ -46,7 +46,7 @@ def mapped_errors(path: Path | str, column: str | None = None) -> Iterator[None]
 
 
 def explain(error: Exception) -> str:
-    """What is wrong, in this package's words, with the remedy."""
+    """Return what is wrong, in this package's words, with the remedy."""
     reason = _reason(error)
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, FileNotFoundError):

@@ -33,7 +33,7 @@ class Quarantine:
         return len(self._until)
 
     def holds(self, name: str | bytes, now: float) -> bool:
-        """Whether a name is set aside at time `now`."""
+        """Return True if a name is set aside at time `now`."""
         if not self._until or (until := self._until.get(name)) is None:
             return False
         if now < until:
@@ -42,7 +42,7 @@ class Quarantine:
         return False
 
     def fault(self, name: str | bytes, now: float) -> bool:
-        """Count a fault; True where it sets the name aside."""
+        """Count a fault. Return True if it sets the name aside."""
         if not self._faults:
             return False
         count = self._in_a_row.pop(name, 0) + 1
@@ -64,7 +64,7 @@ class Quarantine:
         _bound(self._until)
 
     def clear(self, name: str | bytes) -> bool:
-        """Forget the name's faults, since a good message came; True where that ends its being set aside."""
+        """Forget the name's faults, since a good message came. Return True if that ends its being set aside."""
         if self._in_a_row:
             self._in_a_row.pop(name, None)
         return bool(self._until) and self._until.pop(name, None) is not None

@@ -99,7 +99,7 @@ def _validate(path: Path, batch: pa.RecordBatch) -> None:
 
 
 def schema_of(recording: Recording) -> pa.Schema:
-    """Names and types of the file's columns; those of a CSV file are all text.
+    """Return names and types of the file's columns. Those of a CSV file are all text.
 
     Raises:
         DataError: the file cannot be opened or is cut.

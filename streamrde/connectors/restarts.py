@@ -39,7 +39,7 @@ class Restart(NamedTuple):
 
     stream: str
     place: int
-    """How many rows of the stream came before, in the order in which they were read."""
+    """Number of rows of the stream that came before, in the order in which they were read."""
     file: str
     before: float
     """The latest time before, seconds."""
@@ -48,13 +48,13 @@ class Restart(NamedTuple):
 
 
 class Restarts:
-    """Look for restarts in samples, in the order in which they were recorded; constant memory per stream."""
+    """Look for restarts in samples, in the order in which they were recorded. Memory per stream is constant."""
 
     def __init__(self) -> None:
         self._clocks: dict[str, _Clock] = {}
 
     def push(self, samples: Samples, file: str = "") -> None:
-        """Take rows of a file; those of one file come together."""
+        """Take rows of a file. Those of one file come together."""
         for name, rows in _rows_of(samples):
             clock = self._clocks.get(name)
             if clock is None:
@@ -62,7 +62,7 @@ class Restarts:
             clock.push(samples.t[rows], file)
 
     def found(self) -> list[Restart]:
-        """The restarts that explain the disorder of their stream; call it once, after all rows."""
+        """Return the restarts that explain the disorder of their stream. Call it once, after all rows."""
         return [Restart(name, *restart) for name, clock in self._clocks.items() for restart in clock.end()]
 
 
@@ -87,7 +87,7 @@ def part_name(stream: str, part: int) -> str:
 
 
 def split_streams(samples: Iterable[Samples], cuts: Mapping[str, Sequence[int]]) -> Iterator[Samples]:
-    """The same rows, in which each part of a stream that begins again is a stream of its own; see `part_name`."""
+    """Yield the same rows, with each part of a stream that begins again as a stream of its own (see `part_name`)."""
     seen: dict[str, int] = dict.fromkeys(cuts, 0)
     for batch in samples:
         names: NDArray[np.object_] | None = None
@@ -222,7 +222,7 @@ class _Clock:
             self._block, self._ceiling = None, np.inf
 
     def _judge(self, window: Times, *, returned: bool) -> int:
-        """Take the rows after a jump back, at least one; the number of those taken."""
+        """Take the rows after a jump back, at least one, and return the number taken."""
         low, high = float(window.min()), float(window.max())
         new_file, self._new_file = self._new_file, False
         here = (self._count, self._file, self._high, float(window[0]))

@@ -41,7 +41,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     time_unit: str = "s"
     """Unit of a numeric time: a key of `times.UNITS`. Timestamps, durations and text carry their own."""
     time_format: str = ""
-    """Format of times that are text, or digits of a date, as of `datetime.strptime`; "": text is ISO 8601."""
+    """Format of times that are text, or digits of a date, as of `datetime.strptime`. If "", text is ISO 8601."""
     time_zone: str = ""
     """Time zone of dates and times that name none, such as "Europe/Berlin"; "": UTC."""
     time_ambiguous: Ambiguous = "error"
@@ -49,7 +49,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stream: str | None = "stream_id"
     """Column of the stream's name; None: each file is one stream, named after the file."""
     sequence: str = ""
-    """Field of a payload that counts what a sender has sent, decoded after the channels; "": there is none."""
+    """Field of a payload that counts what a sender has sent, decoded after the channels. If "", there is none."""
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         self.time_form()
 
     def time_form(self) -> TimeForm:
-        """How the times are written; raise ParameterError where that cannot be."""
+        """Return how the times are written. Raise ParameterError if no times can be written so."""
         return TimeForm(self.time_unit, self.time_format, self.time_zone, self.time_ambiguous)
 
 
@@ -93,6 +93,6 @@ class SourceCounts:
     merged: int = 0
     """Streams whose samples came from more than one topic."""
     retained: int = 0
-    """Messages that the broker had kept from before; skipped where the source says so."""
+    """Messages that the broker had kept from before. They are skipped if the source says so."""
     duplicates: int = 0
     """Messages that the broker marked as sent before."""

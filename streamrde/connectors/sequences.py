@@ -42,7 +42,7 @@ class Sequences:
         self._last: OrderedDict[bytes, float] = OrderedDict()
 
     def observe(self, sender: bytes, stream: str, numbers: ArrayLike) -> Loss | None:
-        """Follow the numbers of a message; the loss before or inside of it, or None.
+        """Follow the numbers of a message. Return the loss before or inside the message, or None.
 
         Args:
             sender: whose count it is.

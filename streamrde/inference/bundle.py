@@ -72,7 +72,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def is_binary(self) -> bool:
-        """Whether the one output is the probability of the second of two classes: the sigmoid of one logit."""
+        """True if the one output is the probability of the second of two classes, which is the sigmoid of one logit."""
         return self.task == "classification" and self.outputs == 1
 
     @property
@@ -86,7 +86,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs, one each; empty where the model gives none."""
+        """Names of the outputs, one each. Empty if the model gives none."""
         return self.labels[-1:] if self.is_binary else self.labels
 
 
@@ -101,9 +101,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     outputs: Positive
     field: Field = MLP()
     initial: End = Layers()
-    """What makes the first state of a first sample, scaled."""
+    """Part of the model that makes the first state from a first sample, scaled."""
     readout: End = Layers()
-    """What reads the outputs out of a state."""
+    """Part of the model that reads the outputs out of a state."""
     members: Members = 1
     """Equal parts of the state, each with a field of its own that sees nothing of the others: the members of an
     ensemble (see inference.ensemble). The readout sees them all."""
@@ -122,17 +122,17 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     novelty: TrainingWindows | None = None
     """Where the tensors `novelty.*` say how the windows of training were distributed: of which windows."""
     statistics: StreamStatistics | None = None
-    """How the streams of training looked: rate, times, silences, values. None: the model was written without."""
+    """Summary of the streams of training: rate, times, silences, values. None if the model was written without one."""
     windows: Windows = Every(1.0)
     interpolation: Interpolation = "linear"
     missing: Missing = Missing()
     gap: Gap | None = None
     bridge: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOWS)] = BRIDGE
-    """Windows that a silence is filled with at most, where there is no `gap`; a longer one cuts the stream."""
+    """Most windows that a silence is filled with if there is no `gap`. A longer silence cuts the stream."""
     task: Task = "regression"
     labels: tuple[str, ...] = ()
-    """Classes (classification) or names of the targets (regression), one per output; may be empty. A classification
-    with one output, a logit, has two classes: its output is the probability of the second."""
+    """Classes (classification) or names of the targets (regression), one per output. May be empty. A classification
+    with one output, a logit, has two classes. Its output is the probability of the second."""
     units: tuple[str, ...] = ()
     """Units of the targets (regression), one per output; may be empty."""
     heads: tuple[Head, ...] = ()
@@ -148,8 +148,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Seconds by which the targets lie ahead of their windows."""
     dtype: Literal["float32", "float64"] = "float32"
     value_dtype: Literal["", "float64"] = ""
-    """Of predictions; "": as `dtype`. Training makes it float64 where targets lie so far from 0 that float32 would lose
-    their digits: their offset is then added in float64."""
+    """Dtype of predictions. "" means as `dtype`. Training makes it float64 if targets lie so far from 0 that float32
+    would lose their digits. Their offset is then added in float64."""
     versions: dict[str, str] = {}
     """Versions of the software that made the file."""
     metrics: dict[str, float] = {}
@@ -234,7 +234,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs, one each; empty where the model gives none, or has heads."""
+        """Names of the outputs, one each. Empty if the model gives none or has heads."""
         return () if self.heads else self.parts[0].output_names
 
     @property

@@ -1,4 +1,4 @@
-"""The first samples of each stream, looked at for times that cannot be right; see `times.plausible` for the rules."""
+"""Check the first samples of each stream for times that cannot be right. See `times.plausible` for the rules."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RECOVERED = 8
 
 
 def expectation_of(header: Header) -> Expectation:
-    """What a model knows of the times between samples."""
+    """Return what a model knows about the times between samples."""
     window, known = window_length(header.windows), header.statistics
     if known is None or not known.interval > 0:
         return Expectation(window)
@@ -41,7 +41,7 @@ def expectation_of(header: Header) -> Expectation:
 
 
 class _Stream(NamedTuple):
-    """Where the look at a stream stands."""
+    """State of the check of a stream."""
 
     gaps: tuple[int, int, int]
     watched: bool
@@ -110,7 +110,7 @@ class Clocks:
         (self.begin if samples <= _MOST else self.end)(np.array([slot], dtype=np.intp))
 
     def judge(self, slots: Slots, t: Floats, rows: Floats) -> Judgement | None:
-        """Look at rows in order of arrival; None where no stream of theirs is watched.
+        """Look at rows in order of arrival and judge them. Return None if none of their streams is watched.
 
         Raises:
             TimeUnitError: a stream's times cannot be right, and `check` says to raise; nothing is remembered.
@@ -178,7 +178,7 @@ class Clocks:
                 self.watching -= 1
 
     def _look(self, slot: int, times: Floats, row: Floats) -> tuple[_Stream, int, int]:
-        """Look at one stream's rows one by one; the rows [first, stop) of them are rejected."""
+        """Look at one stream's rows one by one. Return its state and the bounds of the rejected rows, [first, stop)."""
         suspect, count, last = self.suspects.get(slot), self._gaps[slot].tolist(), float(row[Column.TOP])
         start = float(row[Column.T0]) if row[Column.STARTED] else float(times[0])
         # Rows out of order have gaps that mean nothing; they are for `order`, or for a sort.
@@ -207,7 +207,7 @@ class Clocks:
         return _Stream((count[0], count[1], count[2]), True, suspect), first, len(times)
 
     def _decide(self, count: list[int], t: float, gap: float, mean: float) -> tuple[str | None, bool]:
-        """Why the times cannot be right after these gaps, the last of them `gap`; and whether that is settled."""
+        """Return why the times cannot be right after these gaps, the last being `gap`, and whether that is settled."""
         total, fine, long = sum(count), count[_FINE], count[_LONG]
         needed = _LONG_ONES if gap > self._expected.silence or not self._expected.interval else _LONG_ONES_KNOWN
         if long >= needed and 4 * long >= 3 * total and gap >= self._long:
@@ -223,7 +223,7 @@ class Clocks:
 
 
 class Judgement(NamedTuple):
-    """What became of the rows of one call."""
+    """The outcome for the rows of one call."""
 
     rejected: Slots
     """Places of rows that are not used, ascending."""

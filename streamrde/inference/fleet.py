@@ -209,12 +209,12 @@ class Fleet:
 
     @property
     def restart_after(self) -> int:
-        """Late samples in a row with which a stream's time begins again; 0: never."""
+        """Late samples in a row with which a stream's time begins again. 0 means never."""
         return self._serving.restart_after
 
     @property
     def on_trouble(self) -> Callable[[Trouble], None] | None:
-        """What is called with each trouble when it is noticed, and again while samples go on being refused."""
+        """Function that is called with each trouble when it is noticed, and again while samples go on being refused."""
         return self._troubles.on_trouble
 
     @on_trouble.setter
@@ -223,12 +223,12 @@ class Fleet:
 
     @property
     def trouble_counts(self) -> dict[Kind, int]:
-        """How many streams went wrong so far, by kind; channels of streams where it is about one."""
+        """Number of streams that went wrong so far, by kind. A kind about channels counts the channels of streams."""
         return {kind: self._troubles.counts[kind] for kind in KINDS}
 
     @property
     def implausible(self) -> dict[str, int]:
-        """How many values were not plausible so far, by channel."""
+        """Number of values that were not plausible so far, by channel."""
         return {channel: self._troubles.implausible[channel] for channel in self.channels}
 
     @property
@@ -291,7 +291,7 @@ class Fleet:
         return self._batch(closed)
 
     def slices(self, *, windows: int) -> Slices:
-        """What is done to many streams at once, and what they owe, at most so many windows at a time."""
+        """Return `Slices`, which works on many streams and on what they owe, at most so many windows at a time."""
         return Slices(self, windows)
 
     def _return(self, slots: Slots, archive: MutableMapping[str, bytes]) -> None:

@@ -18,7 +18,7 @@ _MOST_LAYERS = 64
 
 
 class Layers(msgspec.Struct, frozen=True, kw_only=True, tag="layers", tag_field="field", forbid_unknown_fields=True):
-    """A perceptron; one linear layer where it has no `widths`.
+    """A perceptron. If it has no `widths`, it is one linear layer.
 
     ``Linear(inputs, widths[0]) -> activations[0] -> ... -> Linear(widths[-1], outputs) -> final_activation``.
     """
@@ -30,7 +30,7 @@ class Layers(msgspec.Struct, frozen=True, kw_only=True, tag="layers", tag_field=
 
     @property
     def is_linear(self) -> bool:
-        """Whether it is one linear layer and nothing else, whose tensors are NAME.weight and NAME.bias."""
+        """Return True if it is one linear layer and nothing else, whose tensors are NAME.weight and NAME.bias."""
         return not self.widths and self.final_activation == "identity"
 
     def check(self, name: str) -> None:

@@ -69,7 +69,7 @@ class StreamNames:
         return slots[slots >= 0]
 
     def _look_up(self, names: Sequence[str]) -> Slots:
-        """Return the slot of each name; -1 where there is none."""
+        """Return the slot of each name, or -1 if there is none."""
         return self._names.find(*_buffers(pa.array(names, pa.string())))
 
     def release(self, slots: Slots) -> None:

@@ -21,7 +21,7 @@ FINGERPRINT = "streamrde.model"
 
 
 def has_module_ends(header: Header) -> bool:
-    """Whether a graph of the model needs its initial layer or readout, which is not in the model file."""
+    """Return whether a graph of the model needs its initial layer or readout, which is not in the model file."""
     return isinstance(header.initial, External) or isinstance(header.readout, External)
 
 

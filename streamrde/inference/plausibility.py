@@ -15,9 +15,9 @@ from streamrde.inference.bundle import Header
 Floats = NDArray[np.float64]
 
 ABSURD = 1e29
-"""Nothing that is measured is so large; 1e30, 9.9e37 and float32's largest number are codes for "no value"."""
+"""Nothing that is measured is so large. 1e30, 9.9e37 and float32's largest number are codes for "no value"."""
 _VAST = 1e15
-"""Where nothing is known of a channel, numbers up to here are not even compared with the codes below."""
+"""If nothing is known of a channel, numbers up to this one are not even compared with the codes below."""
 SENTINELS = np.array(
     sorted(
         {
@@ -41,12 +41,12 @@ SENTINELS = np.array(
 
 
 class Plausible(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which values can be real, by channel; what cannot is not used as if it were.
+    """Decide which values can be real, by channel. A value that cannot be real is not used as if it were.
 
     A channel's limits are its entry in `limits`. Without one they lie `ranges` sizes beyond the range that the model's
     training had, its size being the larger of its width and its largest magnitude. Between one width beyond the range
-    and there, only numbers that loggers write for "no value" (-9999, 32767, ...) are implausible. Where the model does
-    not know its training's range, only what is absurd is: 1e29 and more.
+    and there, only numbers that loggers write for "no value" (-9999, 32767, ...) are implausible. If the model does
+    not know its training's range, only absurd values are implausible: 1e29 and more.
 
     Args:
         limits: smallest and largest plausible value by channel, in the model's units.
@@ -97,16 +97,16 @@ class Bounds(NamedTuple):
     """Limits of a model's channels."""
 
     table: Floats
-    """Low, high, near low, near high of each channel, (4, channels); see `kernels.observe`."""
+    """Low, high, near low, near high of each channel, (4, channels). See `kernels.observe`."""
     known: NDArray[np.bool_]
     """Which channels' limits come from training, (channels,)."""
 
     def near(self, x: Floats) -> bool:
-        """Return False where a value is outside of the near limits; NaN is inside."""
+        """Return False if a value is outside of the near limits. NaN is inside."""
         return not ((x < self.table[2]) | (x > self.table[3])).any()
 
     def implausible(self, x: Floats) -> NDArray[np.bool_]:
-        """Which values are implausible; infinite ones are not among them, for no path can pass through these."""
+        """Return which values are implausible. Infinite ones are not among them, for no path can pass through these."""
         low, high, near_low, near_high = self.table
         far = (x < near_low) | (x > near_high)
         return np.asarray(np.isfinite(x) & ((x < low) | (x > high) | (far & np.isin(x, SENTINELS))))

@@ -60,7 +60,7 @@ class HeadPrediction(NamedTuple):
     value: NDArray[np.floating]
     """Class probabilities or targets, (outputs of this head,)."""
     label: str | None
-    """The most probable class; None for regression, and where a value is not finite."""
+    """The most probable class. None for regression, and if a value is not finite."""
 
 
 FLAGS = (None, "out_of_range", "not_finite")
@@ -82,7 +82,7 @@ class Closed(NamedTuple):
     error: NDArray[np.float64]
     """Estimates of the step's error; NaN: not asked for."""
     novelty: NDArray[np.float64]
-    """P-values of the windows; NaN: not asked for, cut short, or without a sample."""
+    """P-values of the windows. NaN if not asked for, cut short, or without a sample."""
     state: NDArray[np.float64]
     """Hidden states after the windows, (windows, hidden); (windows, 0): not asked for."""
     logsignature: NDArray[np.float64]
@@ -177,7 +177,7 @@ def _by_head(value: NDArray[np.floating], header: Header) -> dict[str, HeadPredi
 
 
 def _labels(labels: Sequence[str], value: NDArray[np.floating]) -> list[str | None]:
-    """The most probable class of each row, (n, outputs); None where a value is not finite."""
+    """Return the most probable class of each row, (n, outputs). If a value of the row is not finite, it is None."""
     best: list[str | None] = [labels[i] for i in most_probable(value).tolist()]
     finite = np.isfinite(value)
     if finite.all():

@@ -83,7 +83,7 @@ class Predictor:
             # The short way does not read values outside of these.
             self._table.loop.limit(*self._troubles.near)  # type: ignore[union-attr]
         self._push_one: Callable[..., Any] | None = None
-        """One call instead of arrays of one row; it answers None where nothing closed, False to what it cannot read."""
+        """One call instead of arrays of one row. It answers None if nothing closed and False to what it cannot read."""
         self._choose_push()
 
     def __repr__(self) -> str:
@@ -276,14 +276,14 @@ def check_faults(faults: str) -> None:
 
 
 def check_windows(windows: int) -> int:
-    """Return a bound on the windows of one call; raise ParameterError unless it is at least 1."""
+    """Return a bound on the windows of one call, or raise ParameterError unless it is at least 1."""
     if not windows >= 1:
         raise ParameterError(f"windows={windows}: a call closes at least 1; give a whole number")
     return int(windows)
 
 
 def as_time_check(check: TimeCheck | OnTime, faults: OnFault) -> TimeCheck:
-    """Return the check; raise ParameterError where it cannot be one."""
+    """Return the check, or raise ParameterError if it cannot be one."""
     check = check if isinstance(check, TimeCheck) else TimeCheck(check)
     if check.action == "reject" and faults == "error":
         raise ParameterError("time_check='reject' counts and skips rows: use it with faults='drop'")

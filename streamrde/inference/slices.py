@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from streamrde.inference.fleet import Fleet
 
 Work: TypeAlias = Callable[[NDArray[np.intp], int, int], pa.RecordBatch]
-"""Takes slots, and how many windows all of them and each one may close; those in the table's `owing` have more."""
+"""Function of slots, and of how many windows all and each may close. Slots in the table's `owing` have more."""
 # Windows that a stream may close in its turn at least: with fewer, turns cost more than windows.
 _SHARE = 16
 
 
 class Slices:
-    """Does what a Fleet does to many streams, slice by slice; between two of them anything may happen to the fleet.
+    """Does what a Fleet does to many streams, slice by slice. Between two slices anything may happen to the fleet.
 
     A slice closes at most `windows` windows, and the last ones of streams that end. The streams take turns, and the
     predictions are the same. Samples that a stream holds for lateness are taken in one go, as they came.

@@ -27,16 +27,17 @@ Feature: TypeAlias = Literal["state", "logsignature"]
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model is stepped; none of it changes a prediction, but for `on_range` and `restart_after`."""
+    """Options for stepping a model. None of them changes a prediction, except `on_range` and `restart_after`."""
 
     stepper: Any = None
     """A Stepper; None: the fastest there is for the model."""
     threads: int = 1
     """How many to split the streams of large calls over."""
     on_range: OnRange = "mend"
-    """What to do with a state that is not finite, or out of the range it had in training. "mend": begin one that is not
-    finite anew, as the initial state of the path where the next window begins, and keep the others; "keep" both;
-    "reset": begin both anew."""
+    """Action on a state that is not finite, or out of the range it had in training.
+
+    "mend" restarts one that is not finite, as the initial state of the path where the next window begins, and keeps the
+    others. "keep" keeps both. "reset" restarts both."""
     step_error: bool = False
     """Estimate the solver's error in every window, at thrice the solver's cost."""
     novelty: bool = False
@@ -44,10 +45,10 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[Feature, ...] = ()
     """What else to tell of every window."""
     restart_after: int = 0
-    """Late samples in a row with which a stream's time begins again, in a new segment; 0: never."""
+    """Late samples in a row with which a stream's time begins again, in a new segment. If 0, it never does."""
 
     time_check: TimeCheck = TimeCheck()
-    """What to do with streams whose times cannot be right."""
+    """Check for streams whose times cannot be right, and what to do with them."""
 
     def __post_init__(self) -> None:
         if self.on_range not in ("mend", "keep", "reset"):

@@ -19,7 +19,7 @@ from streamrde.windowing.rows import Partition
 Floats = NDArray[np.float64]
 
 _STREAMS = 200
-"""Streams whose windows are counted; of more, evenly spaced ones: quantiles need no more."""
+"""Streams whose windows are counted. If there are more, evenly spaced ones are counted: quantiles need no more."""
 _QUANTILES = (0.01, 0.5, 0.99)
 _USUAL = 0.999
 """Share of the silences that a model bridges: a wrong time among a thousand must not make it bridge years."""
@@ -31,7 +31,7 @@ class StreamStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     samples_per_window: tuple[float, float, float]
     """Samples in a window that has any: the quantiles 0.01, 0.5 and 0.99."""
     interval: float
-    """Median time between two samples of a stream; 0 where no stream has two."""
+    """Median time between two samples of a stream. It is 0 if no stream has two."""
     longest_silence: float
     """Longest time between two samples of a stream."""
     first: float
@@ -39,13 +39,13 @@ class StreamStatistics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     last: float
     """Latest time of a sample."""
     low: tuple[float, ...]
-    """Smallest value of each data channel; its fill value where the channel was never observed."""
+    """Smallest value of each data channel. If the channel was never observed, it is the fill value."""
     high: tuple[float, ...]
     """Largest value of each data channel."""
     longest_missing: tuple[int, ...] = ()
-    """Longest run of a stream's samples without the channel, between its first and its last; empty: not known."""
+    """Longest run of a stream's samples without the channel, between its first and its last. Empty if not known."""
     unseen: tuple[float, ...] = ()
-    """Share of the streams in which the channel was never observed; empty: not known."""
+    """Share of the streams in which the channel was never observed. Empty if not known."""
 
 
 def bridge_of(ts: Sequence[Floats], windows: Windows) -> int:

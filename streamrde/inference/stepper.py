@@ -65,7 +65,7 @@ def _alone(bundle: Bundle, *, threads: int) -> ArrayStepper | CompiledStepper:
 
 
 def _with_threads(cls: type[T], bundle: Bundle, threads: int) -> T:
-    """Make a stepper again from what it was made of; a compiled one cannot be pickled itself."""
+    """Make a stepper again from what it was made from. A compiled one cannot be pickled itself."""
     return cls(bundle, threads=threads)  # type: ignore[call-arg]
 
 

@@ -63,7 +63,7 @@ class Cuts(NamedTuple):
 
     slot: Slots
     silence: Floats
-    """How long it was, seconds."""
+    """Length of each silence, seconds."""
 
 
 class Unused(NamedTuple):
@@ -82,7 +82,7 @@ class SnapshotHeader(msgspec.Struct, frozen=True, tag="stream", tag_field="kind"
     model: str
     """Fingerprint of the bundle."""
     columns: int = _COLUMNS_BEFORE
-    """Fixed columns with which the row begins; later versions append to them."""
+    """Number of fixed columns with which the row begins. Later versions append to them."""
 
 
 class StreamTable:
@@ -117,7 +117,7 @@ class StreamTable:
         self.restarted: Slots = np.empty(0, np.intp)
         """Rows of the last push with which their stream's time began again."""
         self.cuts = Cuts(np.empty(0, np.intp), np.empty(0))
-        """Of the last call."""
+        """Streams that the last call cut because of a silence."""
         self.owing: Slots = np.empty(0, np.intp)
         """Streams that the last call's bound on windows stopped, in order of slot."""
         self.predecessors: set[str] = set()
@@ -239,7 +239,7 @@ class StreamTable:
         return self._tell(self._take(Taken(*self.loop.advance(self.rows, slots, t, windows, share))))
 
     def go_on(self, slots: Slots, windows: int, share: int) -> Closed:
-        """Close windows that streams owe; `windows` and `share` as of `advance`."""
+        """Close windows that streams owe. `windows` and `share` are as in `advance`."""
         return self._tell(self._take(Taken(*self.loop.go_on(self.rows, slots, windows, share))))
 
     def flush(self, slots: Slots, windows: int = -1, share: int = -1) -> Closed:

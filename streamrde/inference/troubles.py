@@ -39,7 +39,7 @@ unit: its times cannot be right in the unit they are taken for, and its samples 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _NEVER = np.iinfo(np.uint32).max
 _MOST = 1000
-"""Troubles that are kept with their words; streams beyond are counted."""
+"""Troubles that are kept with their words. Streams beyond are counted."""
 _ENOUGH = 5
 """Rows after which a stream that ends is asked which channels it never had."""
 _FAR_ROWS = 100
@@ -71,7 +71,7 @@ class Vigilance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What is wrong with a stream."""
+    """A stream's trouble: a fault, its reason and its remedy."""
 
     stream: str
     kind: Kind
@@ -80,7 +80,7 @@ class Trouble(msgspec.Struct, frozen=True):
     reason: str
     remedy: str
     t: float | None
-    """Time of the sample with which it was noticed, seconds; None: at the stream's end."""
+    """Time of the sample with which it was noticed, seconds. None stands for the stream's end."""
     again: bool = False
     """It was reported before, and goes on."""
     over: bool = False
@@ -147,7 +147,7 @@ class Troubles:
         self._marks[now[inside]], self._said[now[inside]] = marks[before[inside]], said[before[inside]]
 
     def look(self, names: StreamNames, room: int, slots: Slots, t: Floats, x: Floats, *, raises: bool) -> Floats:
-        """Look at samples before they are taken; returns them as they are to be taken.
+        """Look at samples before they are taken, and return them as they are to be taken.
 
         Args:
             names: of the slots.
@@ -344,7 +344,7 @@ class Troubles:
             self._report(slot, 0, Trouble(names[slot], "restart", "", reason, remedy, float(t[row]), over=True))
 
     def cut(self, names: StreamNames, slots: Slots, silence: Floats) -> None:
-        """Streams were cut after silences of so many seconds; no trouble where the model has a gap of its own."""
+        """Report streams that were cut after silences of so many seconds, unless the model has a gap of its own."""
         if self._header.gap is not None:
             return
         longest = self._header.partition.longest_gap
@@ -405,7 +405,10 @@ class Troubles:
         (self.on_trouble or _warn)(trouble)
 
     def latest(self, most: int, names: StreamNames, rows: Floats) -> list[Trouble]:
-        """The latest troubles, the last one first; those of samples that are not used are over once one was."""
+        """Return the latest troubles, the last one first.
+
+        A trouble of samples that are not used is over once one was used.
+        """
         found = []
         for trouble in itertools.islice(reversed(self._standing.values()), most):
             if not trouble.over and not trouble.channel:

@@ -123,7 +123,7 @@ def log_words(signatures: Floats, channels: int, depth: int, places: NDArray[np.
 
 
 class Event(IntEnum):
-    """What `observe` notices of a channel of a stream."""
+    """Name what `observe` notices in a channel of a stream."""
 
     IMPLAUSIBLE = 0
     """A value that cannot be."""
@@ -147,7 +147,7 @@ def observe(
     sentinels: Floats,
     after: NDArray[np.uint32],
 ) -> NDArray[np.int64] | None:
-    """Look at rows of samples, in order of arrival, before they are taken; a row without any value is passed over.
+    """Look at rows of samples, in order of arrival, before they are taken. Rows without any value are passed over.
 
     Args:
         marks: of each stream, (slots, 2 + 3 channels), changed in place: its rows, 1 where all is as usual, and of each

@@ -14,7 +14,7 @@ from streamrde.models.fields.mlp import ACTIVATIONS
 
 
 class LayersEnd(nn.ModuleList):
-    """A perceptron; see `streamrde.inference.layers.Layers`."""
+    """Perceptron. See `streamrde.inference.layers.Layers`."""
 
     def __init__(self, spec: Layers, inputs: int, outputs: int, *, dtype: torch.dtype) -> None:
         super().__init__(nn.Linear(a, b, dtype=dtype) for a, b in pairwise((inputs, *spec.widths, outputs)))

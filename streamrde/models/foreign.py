@@ -29,13 +29,13 @@ class Part(NamedTuple):
     """A field, an initial layer or a readout."""
 
     steps: list[Step] | None
-    """Its layers, where it is a chain of them; None: it is served as it is."""
+    """Its layers if it is a chain of them, or None if it is served as it is."""
     size: int
-    """Numbers that it makes of a row; of a field, the state's."""
+    """Numbers that it makes from a row. For a field, they are the numbers of the state."""
     module: nn.Module
     """A function of rows alone, (N, size) -> (N, ...)."""
     reason: str
-    """Why it is no chain of layers; "" where it is one."""
+    """Reason why it is no chain of layers, or "" if it is one."""
     differences: tuple[str, ...]
 
 

@@ -32,7 +32,7 @@ class Imported(NamedTuple):
     model: NeuralRDE
     """Ready for `save`, `to_bundle` or `TorchStepper`."""
     differences: tuple[str, ...]
-    """What it does, or may do, otherwise than the original; empty: the same outputs, to rounding."""
+    """Ways in which it differs, or may differ, from the original. If empty, the outputs are the same, to rounding."""
 
 
 def from_torchcde(
@@ -347,7 +347,7 @@ def _dtype(*modules: nn.Module) -> torch.dtype:
 def _parts(
     func: nn.Module, initial: nn.Module, readout: nn.Module, channels: int, features: int
 ) -> tuple[Part, Part, Part]:
-    """The three parts as they can be served; the initial one takes x0 alone."""
+    """Return the three parts as they can be served. The initial one takes x0 alone."""
     for name, module in (("func", func), ("initial", initial), ("readout", readout)):
         if not isinstance(module, nn.Module):
             raise ParameterError(f"{name} is a {type(module).__name__}: wrap it in a torch.nn.Module")
@@ -381,7 +381,7 @@ def _parts(
 
 
 def _perceptron(field: Part) -> MLP | None:
-    """The field as a description of its layers; None where there is none of them."""
+    """Return the field as a description of its layers, or None if no description fits."""
     if not field.steps or len(field.steps) < 2:
         return None
     *hidden, final = field.steps
@@ -433,7 +433,7 @@ def _reordered_initial(first: Part, channels: int, time: int | None) -> Part:
 
 
 def _order(channels: int, time: int | None) -> list[int]:
-    """Where each channel of the original's path stands in a path whose first is time."""
+    """Return the place of each channel of the original's path in a path whose first channel is time."""
     if time is None:
         return [1 + i for i in range(channels)]
     return [0 if i == time else i + (i < time) for i in range(channels)]

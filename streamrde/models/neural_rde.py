@@ -184,7 +184,7 @@ class NeuralRDE(nn.Module):
         # Its magnitude counts, so that no step of the optimiser can make a rate negative.
         self.decay = nn.Parameter(torch.full((hidden,), decay, dtype=dtype)) if decay else None
         self.decay_time = 1.0
-        """Seconds that `decay` is a rate per; see `rescale_decay`."""
+        """Number of seconds that `decay` is a rate per. See `rescale_decay`."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -194,11 +194,11 @@ class NeuralRDE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device that the model is on."""
         return self.x0_shift.device
 
     def set_scaling(self, scaling: Scaling) -> None:
-        """Store the scaling of inputs and outputs; targets that float32 would take digits from come out as float64."""
+        """Store the scaling of inputs and outputs. Targets that float32 would take digits from come out as float64."""
         needed = any(head.task == "regression" for head in self.header.parts) and far_from_zero(scaling)
         self.header = msgspec.structs.replace(self.header, value_dtype="float64" if needed else "")
         with torch.no_grad():
@@ -207,12 +207,12 @@ class NeuralRDE(nn.Module):
 
     @property
     def rates(self) -> Tensor | None:
-        """Decay per second of each component, (hidden,); None: the state does not decay."""
+        """Decay per second of each component, (hidden,). None if the state does not decay."""
         return None if self.decay is None else self.decay.abs() / self.decay_time
 
     @torch.no_grad()
     def rescale_decay(self, seconds: float) -> None:
-        """Make the parameter `decay` a rate per so many seconds; the rates stay what they are.
+        """Make the parameter `decay` a rate per so many seconds. The rates stay as they are.
 
         An optimiser moves a parameter by steps of its own size. In a time that is measured in the unit of the data,
         what it learns does not depend on that unit.
@@ -244,7 +244,7 @@ class NeuralRDE(nn.Module):
         return self.in_units(self.readouts(x0, logsigs, precontract=precontract))
 
     def readouts(self, x0: Tensor, logsigs: Tensor, *, precontract: bool = True) -> Tensor:
-        """Return `forward` before the scaling of outputs, of order 1 whatever the targets' unit; losses take these."""
+        """Return `forward` before the scaling of outputs, of order 1 whatever the targets' unit. Losses take these."""
         return self.readout(  # type: ignore[no-any-return]
             self.pooled(self.hidden_states(x0, logsigs, precontract=precontract)[:, 1:])
         )
@@ -392,7 +392,7 @@ class NeuralRDE(nn.Module):
         return self.in_units(self.readout(z))
 
     def in_units(self, y: Tensor) -> Tensor:
-        """Readouts, (..., outputs), in the targets' units; logits as they are."""
+        """Return the readouts, (..., outputs), in the targets' units. Logits are returned as they are."""
         if all(head.task == "classification" for head in self.header.parts):
             return y
         if self.header.value_dtype == "float64":

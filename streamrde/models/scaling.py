@@ -97,7 +97,7 @@ ROUNDINGS = 1000
 
 
 def path_lengths(x: Sequence[Array], moved: Array, windows: int) -> Array:
-    """How far each channel of the path goes within a window on average, forth and back, (C,).
+    """Return the distance that each channel of the path goes within a window on average, forth and back, (C,).
 
     Args:
         x: each stream's samples, (L, data channels); NaN = not observed.
@@ -114,7 +114,9 @@ def path_lengths(x: Sequence[Array], moved: Array, windows: int) -> Array:
 
 
 def rounding_of(offsets: Array, channels: int, depth: int) -> Array:
-    """What rounding may leave of coefficients of words, (B,), relative to the product of their letters' path lengths.
+    """Return what rounding may leave of coefficients of words, (B,).
+
+    It is relative to the product of their letters' path lengths.
 
     Args:
         offsets: how large each channel's values are, (C,), in path lengths: a channel that moves by 1e-6 around 1e8 has

@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
 
 class UnprovenError(Exception):
-    """The module is not known to be such a chain; says why."""
+    """The module is not known to be such a chain. The message says why."""
 
 
 def chain(module: nn.Module, inputs: tuple[Tensor, ...], size: int) -> list[Step]:
@@ -65,7 +65,7 @@ def chain(module: nn.Module, inputs: tuple[Tensor, ...], size: int) -> list[Step
 
 
 def _is_altered(module: nn.Module) -> bool:
-    """Whether a module does more when it is called than its class says: hooks, or a forward of its own."""
+    """Return whether a module does more when it is called than its class says: hooks, or a forward of its own."""
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
@@ -233,7 +233,7 @@ def _arguments(node: Any) -> str:
 
 
 def _random(node: Any) -> bool:
-    """Whether an operation that may draw random numbers does: a dropout that is off does not."""
+    """Return whether an operation that may draw random numbers does so. A dropout that is off does not."""
     return not _is_identity(node, _name(node))
 
 
@@ -244,7 +244,7 @@ def _is_identity(node: Any, name: str) -> bool:
 
 
 def _activation(node: Any, name: str) -> str:
-    """The activation's name here; "" where it is another one, or has other parameters."""
+    """Return the activation's name here, or "" if it is another one or has other parameters."""
     extra = dict(zip(("beta", "threshold") if name == "softplus" else (), node.args[1:], strict=False)) | node.kwargs
     if name == "softplus" and set(extra) <= {"beta", "threshold"}:
         # Beyond its threshold torch drops a term of exp(-threshold), 2e-9 at the default of 20.

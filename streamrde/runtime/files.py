@@ -27,7 +27,7 @@ class FileBatch:
 
 
 class FileSource:
-    """Read the rows of files, in constant memory; see `connectors.arrow.read` for what may be in them.
+    """Read the rows of files in constant memory. See `connectors.arrow.read` for what may be in them.
 
     Args:
         files: a file, a folder, a glob, or several.

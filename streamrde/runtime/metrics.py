@@ -79,11 +79,11 @@ class Metrics:
     states: StateCounts = field(default_factory=StateCounts)
     """Windows after which the hidden state, or the solver's error, called for a look."""
     troubles: dict[Kind, int] = field(default_factory=dict)
-    """Streams that went wrong, by kind; channels of streams where it is about one."""
+    """Streams that went wrong, by kind. If a kind is about one channel, channels of streams are counted."""
     implausible: dict[str, int] = field(default_factory=dict)
     """Values that were not plausible, by channel."""
     latest_troubles: list[dict[str, Any]] = field(default_factory=list)
-    """The latest streams that went wrong, at the end of the run; see `TroubleLog.status`."""
+    """The latest streams that went wrong, at the end of the run. See `TroubleLog.status`."""
     not_finite: int = 0
     """Streams of a slice with predictions that are no numbers, which are published all the same."""
     batches: int = 0

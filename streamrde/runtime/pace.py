@@ -1,4 +1,4 @@
-"""How much a run does in one go before others have their turn: the event loop, signals, metrics, other streams."""
+"""Set how much a run does in one go before others have their turn: the event loop, signals, metrics, other streams."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Pace:
             self._share = min(1.0, self._share * 2)
 
     def slices(self, samples: Samples) -> Iterator[Samples]:
-        """Samples in parts, each as large as the pace then is; at least one."""
+        """Yield the samples in parts, each as large as the pace then is. There is at least one part."""
         begin, rows = 0, len(samples.t)
         while begin == 0 or begin < rows:
             end = min(rows, begin + self.rows)

@@ -298,7 +298,7 @@ class Pipeline(Generic[B]):
         self.metrics.predictions += predictions.num_rows
 
     async def _slice(self, work: Iterator[pa.RecordBatch]) -> bool:
-        """Do a slice of work and write what it closes; False where there is no more."""
+        """Do a slice of work and write what it closes. Return False if there is no more."""
         began = time.perf_counter()
         predictions = next(work, None)
         self._took(began)
@@ -317,7 +317,7 @@ class Pipeline(Generic[B]):
             await self._close_owed()
 
     async def _catch_up(self) -> None:
-        """Close the windows that streams owe, in slices; batches come first, and have half of the time at least."""
+        """Close the windows that streams owe, in slices. Batches come first, and have half of the time at least."""
         while not self._ending.is_set():
             await self._owes.wait()
             async with self._checkpoints.barrier:
@@ -362,7 +362,10 @@ class Pipeline(Generic[B]):
         return not new and not away and (latest is None or latest >= now - _OLD)
 
     def _look(self, predictions: pa.RecordBatch) -> None:
-        """Count predictions that are no numbers; where their states are kept, no sample of the streams can help."""
+        """Count predictions that are no numbers.
+
+        If their states are kept, no sample of the streams can help.
+        """
         streams = not_finite(predictions)
         self.metrics.not_finite += len(streams)
         quarantine = getattr(self.source, "quarantine", None)

@@ -34,7 +34,7 @@ def load_recording(
     expected: Expectation | None = None,
     restarts: OnRestart = "error",
 ) -> Recording:
-    """Read all rows of the files, sorted by time; they are held in memory, 8 bytes per value.
+    """Read all rows of the files, sorted by time. They are held in memory, 8 bytes per value.
 
     Args:
         expected: what the times are judged by; None: they are not.

@@ -109,7 +109,7 @@ def obstacles(pipeline: Pipeline[Any]) -> list[str]:
 
 
 def status(pipeline: Pipeline[Any]) -> dict[str, Any]:
-    """What keeps the run from working, and which streams went wrong, the latest first."""
+    """Return what keeps the run from working, and which streams went wrong, the latest first."""
     pipeline.count()
     metrics, in_the_way = pipeline.metrics, obstacles(pipeline)
     return {

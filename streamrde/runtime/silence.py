@@ -97,7 +97,7 @@ class Timekeeper:
         return pa.concat_batches(slices) if slices else None
 
     def slices(self, *, windows: int, trust_clock: bool = True) -> Iterator[pa.RecordBatch]:
-        """As `tick`, at most so many windows at a time; samples may be pushed in between."""
+        """Work as `tick`, at most so many windows at a time. Samples may be pushed in between."""
         if not (self._silence.active and self.due) or (self._silence.advance == "clock" and not trust_clock):
             return
         self._next = self._clock.now() + self._silence.every

@@ -18,13 +18,13 @@ from streamrde.inference.troubles import Kind, Trouble, Vigilance
 logger = logging.getLogger(__name__)
 _LINES = 10
 _INTERVAL = 10.0
-"""So many lines are written in so many seconds; what is beyond is counted, and the counts are written afterwards."""
+"""At most _LINES lines are written in _INTERVAL seconds. Others are counted, and the counts are written afterwards."""
 _REMEMBERED = 100
 """Troubles whose beginning, by the clock, is remembered for the status."""
 
 
 class StreamRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a run does about streams that go wrong.
+    """Rules of a run for streams that go wrong.
 
     Args:
         late: a stream all of whose samples come late, after its clock began again or one stamp was ahead: "warn" says
@@ -61,7 +61,7 @@ class StreamRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def restart_after(self) -> int:
-        """Late samples in a row with which a stream's time begins again; 0: never."""
+        """Late samples in a row with which a stream's time begins again. If 0, it never does."""
         return self.late_rows if self.late == "restart" else 0
 
 

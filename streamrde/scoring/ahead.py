@@ -19,7 +19,10 @@ MOST_ROWS = 50_000_000
 
 
 def stated_horizon(recording: Recording, truth: tuple[str, ...]) -> float | None:
-    """Return the seconds by which a file says that its truth lies ahead of its rows, as `output.test` does; or None."""
+    """Return the seconds by which a file says that its truth lies ahead of its rows, or None.
+
+    A file says so as `output.test` does.
+    """
     schema = schema_of(recording)
     for name in truth:
         metadata = schema.field(name).metadata if name in schema.names else None
@@ -61,8 +64,11 @@ class TruthAhead:
         self._known = [np.flatnonzero(_has_value(column)) for column in self._columns]
 
     def of(self, batch: pa.RecordBatch) -> list[pa.Array]:
-        """Return the truth of predictions, a column each: the last value known in (start + horizon, end + horizon];
-        null where there is none, or the window has no sample."""
+        """Return the truth of predictions, a column each.
+
+        It is the last value known in (start + horizon, end + horizon]. It is null if there is none, or if the window
+        has no sample.
+        """
         start, end = batch["t_start"].to_numpy(), batch["t_end"].to_numpy()
         own = pc.index_in(batch["stream"].cast(pa.string()), self._names).fill_null(-1).to_numpy()
         first, last, empty = (np.zeros(batch.num_rows, np.int64) for _ in range(3))

@@ -108,7 +108,7 @@ class RegressionEvaluation:
         self._sums = np.zeros((4, head.outputs))
         self._buckets = np.zeros((head.outputs, _BUCKETS), np.int64)
         self._spread = [(0, 0.0, 0.0)] * head.outputs
-        """Of each output's truth: how many, their mean, and the sum of squared distances from it."""
+        """Count and mean of each output's true values, and the sum of their squared distances from the mean."""
         self._at_end: list[dict[str, tuple[float, float]]] = [{} for _ in range(head.outputs)]
 
     def add(self, batch: pa.RecordBatch) -> None:

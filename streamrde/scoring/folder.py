@@ -134,7 +134,7 @@ class Progress(msgspec.Struct, frozen=True):
     dropped: dict[str, int] = {}
     """Rows that could not be read and were left out, by the reason."""
     troubles: dict[str, int] = {}
-    """Streams that went wrong, by kind; see `Fleet.trouble_counts`."""
+    """Streams that went wrong, by kind. See `Fleet.trouble_counts`."""
     implausible: dict[str, int] = {}
     """Values that were not plausible, by channel."""
     said: tuple[str, ...] = ()

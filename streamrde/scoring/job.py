@@ -38,19 +38,19 @@ class ColumnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     time: str = "t"
     """Column or field of the time."""
     time_unit: str = "s"
-    """Unit of times that are numbers; text and timestamps carry their own."""
+    """Unit of times that are numbers. Text and timestamps carry their own unit."""
     time_format: str = ""
     """Format of times that are text where it is not ISO 8601, as of strptime."""
     time_zone: str = ""
     """Zone of local times without an offset, such as Europe/Vienna."""
     time_ambiguous: Ambiguous = "error"
-    """Which of two moments a local time stands for that occurs twice, when clocks go back; see `times.TimeForm`."""
+    """Moment that a local time stands for if it occurs twice, when clocks go back. See `times.TimeForm`."""
     channels: tuple[str, ...] = ()
     """Columns of the model's channels, in its order; empty: they have the channels' names."""
     units: dict[str, str] = {}
     """Unit of a column in the files, where it is not the model's."""
     scale: dict[str, float] = {}
-    """Factor of a column; see offset."""
+    """Factor that a column is multiplied by. See `offset`."""
     offset: dict[str, float] = {}
     """``x * scale + offset`` is in the model's unit, for what `units` cannot say."""
 
@@ -123,7 +123,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     engine: Engine = "local"
     """Threads or processes, chosen by the job's size (local), or Ray."""
     ray_address: str = ""
-    """Address of a Ray cluster; empty: one on this machine."""
+    """Address of a Ray cluster. If empty, one on this machine is used."""
     jobs: Positive = 1
     """Threads, processes or Ray tasks at a time."""
     groups: Positive = 1
@@ -167,7 +167,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return hashlib.sha256(data).hexdigest()
 
     def check_of_times(self) -> TimeCheck:
-        """What becomes of times that cannot be right."""
+        """Return the check that decides what becomes of times that cannot be right."""
         return TimeCheck(self.time_check, self.columns.time_unit)
 
     def reader(self, header: Header) -> SampleReader:

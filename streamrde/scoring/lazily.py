@@ -112,7 +112,7 @@ def _split(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[Sam
 
 
 def _watched(samples: Iterator[Samples]) -> Iterator[Samples]:
-    """The samples that are to be sorted; an error at their end where that would mix several recordings."""
+    """Yield the samples that are to be sorted. Raise an error at their end if that would mix several recordings."""
     restarts = Restarts()
     for batch in samples:
         restarts.push(batch)

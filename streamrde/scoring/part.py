@@ -247,7 +247,7 @@ class _PartWorker:
             row = 0
 
     def _dropped(self, piece: Piece) -> dict[str, int]:
-        """The rows that are left out; those without a stream only where the scan has not seen them."""
+        """Return the rows that are left out. Those without a stream are included only if the scan has not seen them."""
         if piece.stop < 0:
             self.reader.dropped.update(self.reader.nameless)
         self.reader.nameless.clear()

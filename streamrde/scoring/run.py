@@ -267,9 +267,9 @@ class _Run:
         )
 
     def _looks_ahead(self, plan: Plan) -> bool:
-        """Whether the truth is to be looked up a horizon after each window; files of test streams have it so already.
+        """Return whether to look up the truth a horizon after each window. Files of test streams have it so already.
 
-        Where that cannot be, `unmeasured` says why, and nothing is measured.
+        If that cannot be, `unmeasured` says why, and nothing is measured.
         """
         horizon, truth = self.bundle.header.horizon, self.job.truth
         if not horizon or not truth:
@@ -292,7 +292,7 @@ class _Run:
     unmeasured = ""
 
     def _complete(self, plan: Plan, part: int, ahead: bool, silent: list[str]) -> Iterator[pa.RecordBatch]:
-        """A part's predictions with the truth they are about; the streams that have none are added to `silent`."""
+        """Yield a part's predictions with the truth they are about, and add the streams without any to `silent`."""
         truth = None
         if ahead:
             samples = samples_of(plan.part(part), plan.files, self.job.reader(self.bundle.header))

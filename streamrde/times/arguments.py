@@ -47,7 +47,7 @@ def _is_date(value: object) -> bool:
 
 
 def as_time(t: Any) -> float:
-    """One time as finite float64 seconds; see `as_times`.
+    """Return one time as finite float64 seconds. See `as_times`.
 
     Raises:
         ParameterError: it is not finite, or no time.

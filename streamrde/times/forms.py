@@ -1,4 +1,4 @@
-"""What a time may be: a number of a unit, a date and time, text, an Arrow column."""
+"""Forms that a time may have: a number of a unit, a date and time, text, an Arrow column."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECONDS_UNITS = ("s", "ms", "us", "ns")
 
 
 class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How times are written. Every one becomes float64 seconds.
+    """The form in which times are written. Every time becomes float64 seconds.
 
     A date and time (text, Arrow timestamp, Python datetime) counts from 1970, a number from whatever it counts from.
 
@@ -34,8 +34,8 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: str = "s"
     """Unit of numbers: a key of UNITS. Timestamps, durations and text carry their own."""
     format: str = ""
-    """Format of text, and of numbers that are digits of a date (20240305120000), as of `datetime.strptime`; "": text is
-    ISO 8601."""
+    """Format of text, and of numbers that are digits of a date (20240305120000), as of `datetime.strptime`. If "",
+    text is ISO 8601."""
     zone: str = ""
     """Time zone of dates and times that name none, such as "Europe/Berlin"; "": UTC."""
     ambiguous: Ambiguous = "error"
@@ -51,7 +51,7 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def reads_text(self) -> bool:
-        """Whether a column of these times has to be read as text."""
+        """Return whether a column of these times has to be read as text."""
         return bool(self.format)
 
     def seconds(self, value: Any) -> float:
@@ -131,7 +131,7 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return float(self._localized(np.array([round(seconds * 10**6)], np.int64), "us")[0]) / 10**6
 
     def numbers(self, numbers: NDArray[np.generic]) -> NDArray[np.float64]:
-        """An array of numbers of the unit, or of the digits of dates; see `column`."""
+        """Return an array of numbers of the unit, or of the digits of dates, as seconds. See `column`."""
         if self.format:
             return self._each([_digits(number) for number in numbers.tolist()])
         seconds = to_seconds(numbers, self.unit)
@@ -189,7 +189,7 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @functools.lru_cache(maxsize=64)
 def zone_of(name: str) -> ZoneInfo:
-    """The time zone of that name; raise ParameterError where there is none."""
+    """Return the time zone of that name. Raise ParameterError if there is none."""
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError):
@@ -200,7 +200,7 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def zero_seconds(zero: str) -> float:
-    """The moment from which times are counted, ISO 8601, in seconds since 1970; UTC where it names no zone.
+    """Return the moment from which times are counted, ISO 8601, in seconds since 1970. If it names no zone, it is UTC.
 
     >>> zero_seconds("2000-01-01T00:00:00Z")
     946684800.0
@@ -216,7 +216,7 @@ def zero_seconds(zero: str) -> float:
 
 
 def numpy_seconds(times: NDArray[np.generic]) -> NDArray[np.float64]:
-    """datetime64 and timedelta64 of any unit as float64 seconds; NaT becomes NaN.
+    """Return datetime64 and timedelta64 of any unit as float64 seconds. NaT becomes NaN.
 
     Raises:
         NotATimeError: a timedelta64 in years or months, which have no length.

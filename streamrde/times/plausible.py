@@ -44,7 +44,7 @@ _EXCEL = (20_000.0, 80_000.0)
 
 
 class TimeCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to do with times that cannot be right.
+    """Choose what to do with times that cannot be right.
 
     Raises:
         ParameterError: no such action.
@@ -63,12 +63,12 @@ class TimeCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Expectation(NamedTuple):
-    """What is known of the times between samples. All are seconds."""
+    """Keep what is known about the times between samples. All are seconds."""
 
     window: float = 0.0
-    """Length of a window that time closes; 0: time closes none."""
+    """Length of a window that time closes. It is 0 if time closes none."""
     interval: float = 0.0
-    """Median time between two samples in training; 0: not known."""
+    """Median time between two samples in training. It is 0 if not known."""
     silence: float = math.inf
     """Longest time between two samples in training."""
     samples: float = math.inf
@@ -89,7 +89,7 @@ class Expectation(NamedTuple):
         return self.interval / 60 * _NARROW
 
     def suspect_short(self, unit: str, t: float, gap: float) -> str | None:
-        """Why samples `gap` seconds apart, around time t, are too near to each other; None where they are not."""
+        """Return why samples `gap` seconds apart, around time t, are too near each other, or None if they are not."""
         days = _EXCEL[0] <= _raw(t, unit) <= _EXCEL[1]
         if not self.interval:
             near = days and self.window > 1e4 * gap and _round_seconds(gap / UNITS[unit].seconds * 86400)
@@ -105,7 +105,7 @@ class Expectation(NamedTuple):
         return None
 
     def suspect_long(self, unit: str, gap: float) -> str | None:
-        """Why samples that are `gap` seconds apart are too far apart; None where no finer unit explains it."""
+        """Return why samples `gap` seconds apart are too far apart, or None if no finer unit explains it."""
         finer = [other for other in ("s", "ms", "us", "ns") if UNITS[other].seconds < UNITS[unit].seconds]
         if not finer:
             return None
@@ -128,7 +128,7 @@ class Expectation(NamedTuple):
 
 
 def suspect_size(t: float, unit: str) -> str | None:
-    """Why a time cannot be right by its size alone; None where it can."""
+    """Return why a time cannot be right by its size alone, or None if it can."""
     if not abs(t) >= LARGEST or math.isinf(t):
         return None
     raw = _raw(t, unit)
@@ -145,7 +145,7 @@ def suspect_size(t: float, unit: str) -> str | None:
 
 
 def suspect_recordings(ts: Sequence[NDArray[np.float64]], expected: Expectation, unit: str) -> str | None:
-    """Why the times of recordings, each (L,) ascending, cannot be right; None where they can."""
+    """Return why the times of recordings, each (L,) ascending, cannot be right, or None if they can."""
     for t in ts:
         for end in (t[:1], t[-1:]):
             if len(end) and (reason := suspect_size(float(end[0]), unit)):
@@ -192,7 +192,7 @@ def _compact(raw: float) -> tuple[str, str] | None:
 
 
 def _round_seconds(seconds: float) -> bool:
-    """Whether sensors are sampled every so many seconds: 1, 2 or 5 times a power of ten, 15, 30 or 60."""
+    """Return True if sensors are sampled every so many seconds: 1, 2 or 5 times a power of ten, 15, 30 or 60."""
     if not 1e-3 <= seconds <= 100:
         return False
     power = 10.0 ** math.floor(math.log10(seconds))

@@ -22,7 +22,7 @@ _NANOSECONDS_PER = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
 class NotATimeError(ValueError):
-    """A value is no time; `place` is its position where it is one of many."""
+    """A value is no time. If it is one of many, `place` is its position."""
 
     def __init__(self, message: str, *, place: int = 0) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class NotATimeError(ValueError):
 
 
 def parse_iso(text: str) -> tuple[datetime, int]:
-    """Read an ISO 8601 date and time; returns it and the nanoseconds beyond its microseconds.
+    """Read an ISO 8601 date and time and return it with the nanoseconds beyond its microseconds.
 
     Raises:
         NotATimeError: it is none.
@@ -63,7 +63,7 @@ def parse_format(text: str, form: str) -> datetime:
 
 @functools.lru_cache(maxsize=64)
 def _digits(form: str) -> tuple[int, int] | None:
-    """How many digits a format has, at least and at most; None where it has something else."""
+    """Return the least and the greatest number of digits of a format, or None if it has something else."""
     letters = form[1::2]
     if set(form[::2]) != {"%"} or not set(letters) <= _DIGITS.keys() | {"f"}:
         return None
@@ -72,7 +72,9 @@ def _digits(form: str) -> tuple[int, int] | None:
 
 
 def microseconds(moment: datetime, zone: ZoneInfo | None, ambiguous: Ambiguous) -> int:
-    """Microseconds since 1970 of a date and time; one that names no zone is local to `zone`, or UTC.
+    """Return the microseconds since 1970 of a date and time.
+
+    If it names no zone, it is local to `zone`, or UTC.
 
     Raises:
         NotATimeError: the clocks of the zone showed it twice, or never, and `ambiguous` is "error".
@@ -85,7 +87,7 @@ def microseconds(moment: datetime, zone: ZoneInfo | None, ambiguous: Ambiguous) 
 
 
 def localize(ticks: NDArray[np.int64], unit: str, zone: ZoneInfo, ambiguous: Ambiguous) -> NDArray[np.int64]:
-    """Local times, counted as if they were UTC, as ticks since 1970 in UTC; twin of `microseconds`.
+    """Return local times, counted as if they were UTC, as ticks since 1970 in UTC. It is the twin of `microseconds`.
 
     Args:
         ticks: of `unit` ("s", "ms", "us" or "ns").

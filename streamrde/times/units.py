@@ -69,14 +69,17 @@ def to_seconds(ticks: NDArray[np.generic], unit: str) -> NDArray[np.float64]:
 
 
 def number_seconds(number: float, unit: Unit) -> float:
-    """One number of a unit as seconds; a Python integer is divided exactly and rounded once."""
+    """Return one number of a unit as seconds. A Python integer is divided exactly and rounded once."""
     if unit.length > 1:
         return float(number - unit.zero) * unit.length
     return number / unit.rate
 
 
 def to_ticks(seconds: float, unit: Unit) -> int | float:
-    """Seconds as a number of a unit; a whole number where float64 would round ticks more coarsely than seconds."""
+    """Return seconds as a number of a unit.
+
+    If float64 would round ticks more coarsely than seconds, the number is a whole one.
+    """
     if unit.length > 1:
         return seconds / unit.length + unit.zero
     ticks = seconds * unit.rate

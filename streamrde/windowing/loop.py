@@ -54,11 +54,11 @@ class Taken(NamedTuple):
     last: Floats
     """Value of the data channels where each window ends, (windows, channels)."""
     owing: Slots
-    """Streams that the call's bound on windows stopped, in order; see `ReferenceLoop.go_on`."""
+    """Streams that the call's bound on windows stopped, in order. See `ReferenceLoop.go_on`."""
     cut: Slots
     """Streams that were cut after a silence, in order, (cut,)."""
     silence: Floats
-    """How long each silence was, seconds, (cut,)."""
+    """Length of each silence, seconds, (cut,)."""
     sampled: NDArray[np.int64]
     """1 where a sample lies in the closed window, 0 where time or a straight line only passes through it."""
 
@@ -73,7 +73,7 @@ class Refusal(NamedTuple):
 
 
 WINDOWS_OF_A_ROW = 2
-"""Of a bounded call, what each row of samples may close because time passes without drawing on what all share."""
+"""In a bounded call, each row of samples may close so many windows as time passes and not draw on what all share."""
 
 
 class Held:
@@ -199,7 +199,7 @@ class ReferenceLoop:
     def _share_out(
         self, rows: Floats, slots: Slots, windows: int, share: int, work: Callable[[Walk, Floats, int, Held], bool]
     ) -> Taken:
-        """Call `work` on each stream with its share of the windows; those for which it returns False owe some."""
+        """Call `work` on each stream with its share of the windows. The streams for which it returns False owe some."""
         walk = Walk(self._layout)
         left, most = (np.inf if bound < 0 else bound for bound in (windows, share))
         for walk.cause, slot in enumerate(slots.tolist()):
@@ -214,7 +214,7 @@ class ReferenceLoop:
         return self._taken(walk)
 
     def _end(self, walk: Walk, row: Floats, slot: int, held: Held) -> bool:
-        """End the stream's segment; False where it owes windows before that."""
+        """End the stream's segment, or return False if it owes windows before that."""
         settle = self._onto(walk, row, slot, held)
         while held.waiting:
             entry = held.waiting.pop(0)

@@ -39,7 +39,7 @@ class Windowed(NamedTuple):
     logsigs: Floats
     """(K, B), words basis, unscaled."""
     sampled: NDArray[np.bool_]
-    """Whether a sample lies in each, (K,)."""
+    """True for each window in which a sample lies, (K,)."""
 
 
 def window_recordings(

@@ -60,7 +60,7 @@ class Column(IntEnum):
     """Samples held beside the row: first those in turn, which wait for a channel's next observation or for the windows
     before them, then those not in turn."""
     RIPE = 15
-    """How many of them are in turn."""
+    """Number of held samples that are in turn."""
     SAMPLES = 16
     LATE = 17
     DUPLICATE = 18
@@ -71,7 +71,7 @@ class Column(IntEnum):
     CUTS = 22
     """Silences after which the path was cut."""
     WALKED = 23
-    """Time since T0 of the last edge on the way to the first held sample, walked in part so far (linear); else 0."""
+    """Time since T0 of the last edge on the way to the first held sample, if walked in part so far (linear). Else 0."""
 
 
 COUNTS = slice(Column.SAMPLES, Column.MERGED + 1)

@@ -15,7 +15,7 @@ from streamrde.windowing.rows import Column, Layout, Partition
 
 Floats = NDArray[np.float64]
 Emit = Callable[[Floats], bool]
-"""Takes a complete sample (time, data, observed flags), (entry,); False where it has to wait."""
+"""Function of a complete sample (time, data, observed flags), (entry,). It returns False if the sample has to wait."""
 
 
 def breaks(row: Floats, since: float, t: float, partition: Partition) -> bool:

@@ -36,7 +36,7 @@ class Closing(NamedTuple):
     last: Floats
     """Value of the data channels where it ends, (channels,)."""
     sampled: bool
-    """Whether a sample lies in it."""
+    """True if a sample lies in the window."""
 
 
 class Beginning(NamedTuple):
@@ -55,7 +55,7 @@ class Budget:
         self.own, self.shared = own, shared
 
     def take(self) -> bool:
-        """Take one; False where there is none left."""
+        """Take one window and return True, or return False if none is left."""
         if self.own > 0:
             self.own -= 1
         elif self.shared > 0:
@@ -66,7 +66,7 @@ class Budget:
 
 
 class Walk:
-    """Builds paths; what closes, begins and is cut is appended to `closed`, `began` and `cut`."""
+    """Build paths. What closes, begins and is cut is appended to `closed`, `began` and `cut`."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -84,7 +84,10 @@ class Walk:
         """Row of the samples handed in that is the reason for what happens."""
 
     def take(self, row: Floats, slot: int, entry: Floats) -> bool:
-        """Extend a stream's path by a complete sample, or begin it; False where the budget ends before the sample."""
+        """Extend a stream's path by a complete sample, or begin it.
+
+        Return False if the budget ends before the sample.
+        """
         partition, channels = self._partition, self._partition.channels
         t, data, observed = float(entry[0]), entry[1 : 1 + channels], entry[1 + channels :]
         if not row[Column.STARTED]:

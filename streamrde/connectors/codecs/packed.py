@@ -116,7 +116,7 @@ class PackedCodec:
 
 
 def _text(payload: bytes) -> str:
-    """The beginning of a payload that is all text, which packed numbers as good as never are; else nothing."""
+    """Return the beginning of a payload that is all text, or "" for others. Packed numbers hardly ever are."""
     if not payload or not payload.isascii() or not (text := payload.rstrip(b"\0\r\n").decode()).isprintable():
         return ""
     return f": it is {described(text)}"

@@ -16,7 +16,7 @@ _DEEPEST = 4
 
 
 def refusal(payload: Any, columns: Columns) -> str | None:
-    """Say why a parsed payload is not samples with these columns; None if its names and types are not the reason.
+    """Return why a parsed payload is not samples with these columns, or None if its names and types are not the reason.
 
     Args:
         payload: what JSON, MessagePack or CBOR gave: objects are dicts, everything else is Python's own.
@@ -86,7 +86,10 @@ def listed(names: Iterable[str]) -> str:
 
 
 def fields_of(payload: Mapping[Any, Any], without: Iterable[str] = ()) -> list[str]:
-    """Names of an object's fields; those of nested ones as `outer.inner`, of lists of objects as `outer[].inner`."""
+    """Return names of an object's fields.
+
+    Those of nested ones are `outer.inner`, and those of lists of objects are `outer[].inner`.
+    """
     beside = {name: value for name, value in payload.items() if name not in without}
     return list(dict.fromkeys(_paths(beside, "", 0)))
 

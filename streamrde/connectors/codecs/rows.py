@@ -59,7 +59,7 @@ class _RowCodec:
         raise NotImplementedError
 
     def _read(self, payload: bytes) -> Any:
-        """Read a payload as Python's own values, as leniently as the format allows; raises one of _UNREADABLE."""
+        """Read a payload as Python's own values, as leniently as the format allows, or raise one of _UNREADABLE."""
         raise NotImplementedError
 
     def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -105,7 +105,11 @@ class _RowCodec:
         return f"; it is {described(text)}" if text else ""
 
     def _second_look(self, payload: bytes, error: Exception) -> Any:
-        """What the strict parser refused: rows where a lenient one reads them, else PayloadError with the reason."""
+        """Return the rows of a payload that the strict parser refused, as a lenient one reads them.
+
+        Raises:
+            PayloadError: the lenient one does not read them either. The message gives the reason.
+        """
         try:
             found = self._read(payload)
         except _UNREADABLE:
@@ -180,7 +184,7 @@ class _RowCodec:
 
 
 class JsonCodec(_RowCodec):
-    """JSON; see the base for what a payload may be.
+    """Decode and encode JSON. See the base for what a payload may be.
 
     What C programs and Python's json module add to it is read too: a NUL at the end, a mark of the byte order at the
     beginning, and the word NaN for a channel that was not observed.
@@ -252,7 +256,7 @@ _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError, OverflowError)
 
 
 def _text(payload: bytes) -> str:
-    """The beginning of a payload that is readable text; empty where it is none."""
+    """Return the beginning of a payload if it is readable text, else an empty text."""
     try:
         text = payload[:200].rstrip(b"\0").decode("ascii").strip()
     except UnicodeDecodeError:

@@ -292,7 +292,7 @@ class MqttConnection:
         self.changed.set()
 
     async def _await_broker(self) -> None:
-        """Connect, and try again after pauses while the broker is not there; a refusal for good is raised."""
+        """Connect, and try again after pauses while the broker is not there. Raise a refusal for good."""
         pause, said = _FIRST_PAUSE, ""
         while True:
             try:
@@ -351,7 +351,7 @@ class MqttConnection:
         self.changed.set()
 
     def _fail(self, text: str, *, final: bool = True) -> None:
-        """End for good; the first failure is the one that is raised."""
+        """End for good. The first failure is the one that is raised."""
         self._failure = self._failure or BrokerError(text, final=final)
         self.changed.set()
 

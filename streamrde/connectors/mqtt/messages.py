@@ -17,7 +17,7 @@ class Receipt:
     def __init__(self, message: MQTTMessage, socket: int) -> None:
         self.message = message
         self.socket = socket
-        """Number of the socket on which it came; a packet id means nothing on another."""
+        """Number of the socket on which it came. A packet id means nothing on another socket."""
         self.done = False
 
 
@@ -33,17 +33,17 @@ class Outgoing(NamedTuple):
 
 @dataclass
 class ConnectionCounts:
-    """What has happened to the connection."""
+    """State of the connection, and counts of what has happened to it."""
 
     connected: bool = False
     waiting: bool = False
     """At the start: the broker is not there yet, and is asked again and again."""
     connects: int = 0
-    """How often it was made; the first time counts."""
+    """Number of times the connection was made, including the first."""
     sessions_lost: int = 0
-    """How often the broker had forgotten the session: what it held for this client is lost."""
+    """Number of times the broker had forgotten the session. Everything it held for this client is then lost."""
     redelivered: int = 0
-    """Messages that came again while they were still held here; passed on once."""
+    """Messages that came again while they were still held here. They are passed on once."""
     resent: int = 0
     """Messages published again because a lost connection left them unconfirmed."""
     refused: int = 0

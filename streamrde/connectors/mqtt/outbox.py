@@ -56,16 +56,16 @@ class Outbox:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the broker owes a confirmation."""
+        """Return whether the broker owes a confirmation."""
         return bool(self._under_way)
 
     @property
     def is_full(self) -> bool:
-        """Whether no further message may be sent now."""
+        """Return whether no further message may be sent now."""
         return len(self) >= self.limit
 
     def send(self, message: Outgoing) -> None:
-        """Hand a message to the socket; one that breaks sends it on the next connection."""
+        """Hand a message to the socket. If the socket breaks, the message goes out on the next connection."""
         if not self._under_way:
             self.heard = time.monotonic()
         self._sent_early = None

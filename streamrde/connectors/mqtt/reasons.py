@@ -45,12 +45,12 @@ _REMEDIES = {
 
 
 def is_refusal(code: Any) -> bool:
-    """Whether a reason code, paho's or a number, says that something was refused."""
+    """Return True if a reason code, paho's or a number, says that something was refused."""
     return _number(code) >= _FAILURE
 
 
 def is_final(code: Any) -> bool:
-    """Whether a refusal stays one however often it is tried."""
+    """Return True if a refusal stays one however often it is tried."""
     return is_refusal(code) and _number(code) not in _PASSING
 
 

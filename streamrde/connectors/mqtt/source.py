@@ -228,7 +228,7 @@ class MqttSource:
             self._connection.acknowledge(receipt)
 
     def topic_of(self, stream: str) -> str | None:
-        """Return a topic from which the stream's messages come; None where that is no longer known."""
+        """Return a topic from which the stream's messages come, or None if that is no longer known."""
         return self._devices.get(stream)
 
     def stop(self) -> None:

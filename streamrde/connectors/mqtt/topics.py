@@ -133,7 +133,7 @@ class TopicTemplate:
         return _CHANNEL in self.template
 
     def place_of(self, topic: str) -> Place | None:
-        """What a topic says, or None where it does not fit or a level with a name is empty."""
+        """Return what a topic says, or None if it does not fit or a level with a name is empty."""
         levels, wanted = topic.split("/"), self.template.split("/")
         if wanted[-1] == "#":
             del wanted[-1]

@@ -30,7 +30,7 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True, tag="linear", tag_field=
     """
 
     block: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Size of the blocks of the matrices; 0 = dense."""
+    """Size of the blocks of the matrices. If 0, the matrices are dense."""
 
     def check(self, hidden: int, channels: int, depth: int) -> None:
         """Raise ParameterError where blocks do not fill the state."""

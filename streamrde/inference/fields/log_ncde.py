@@ -34,7 +34,7 @@ class LogNCDE(msgspec.Struct, frozen=True, kw_only=True, tag="log_ncde", tag_fie
     last_activation: Activation = "silu"
     """Activation after the last hidden layer."""
     final_activation: FinalActivation = "tanh"
-    """Activation after the linear layer; anything but identity makes the step several times slower."""
+    """Activation after the linear layer. Anything but identity makes the step several times slower."""
 
     @property
     def activations(self) -> tuple[Activation, ...]:

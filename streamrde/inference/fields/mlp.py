@@ -33,7 +33,7 @@ class MLP(msgspec.Struct, frozen=True, kw_only=True, tag="mlp", tag_field="field
     last_activation: Activation = "tanh"
     """Activation after the last hidden layer."""
     final_activation: FinalActivation = "identity"
-    """Activation after the linear layer; anything but identity makes the step several times slower."""
+    """Activation after the linear layer. Anything but identity makes the step several times slower."""
 
     @property
     def activations(self) -> tuple[Activation, ...]:

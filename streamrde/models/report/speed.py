@@ -22,11 +22,12 @@ class Speed(NamedTuple):
     """Times in seconds, medians, one thread."""
 
     push: float
-    """Of `Predictor.push` of a sample that closes no window; where every sample closes one, of those; NaN: none is."""
+    """Time of `Predictor.push` for a sample that closes no window. If every sample closes one, the time is for those.
+    If no sample is timed, it is NaN."""
     push_spread: tuple[float, float]
     """The quartiles of these times."""
     push_closes: bool
-    """Whether the samples timed close windows."""
+    """True if the samples timed close windows."""
     step: float
     """Of a window's step and readout, one stream."""
     step_together: float

@@ -38,7 +38,7 @@ class Sweep(NamedTuple):
     table: pa.Table
     """Every training: what was tried, its score, measures, and what serving it costs."""
     unfinished: int = 0
-    """Trainings that were not begun, as the time was over; of rungs not reached, as many as were planned."""
+    """Trainings that were not begun because the time was over. Rungs not reached count with all that were planned."""
 
 
 def sweep(
@@ -108,7 +108,7 @@ def sweep(
 
 
 def _until(deadline: float, calls: Sequence[_Call], *, first: bool) -> Iterator[_Call]:
-    """The calls until the time is over; the `first` of a sweep in any case, so that there is a result."""
+    """Yield the calls until the time is over. If `first`, yield one in any case, so that there is a result."""
     for number, call in enumerate(calls):
         if time.monotonic() >= deadline and not (first and number == 0):
             return

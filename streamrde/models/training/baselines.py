@@ -1,4 +1,4 @@
-"""What a model has to beat: the most common class, the mean, the last value that is known."""
+"""Answers that a model has to beat: the most common class, the mean, the last value that is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamrde.models.training.splits import Split
 Array = NDArray[np.float64]
 
 MAJORITY, PRIOR, MEAN, LAST = "majority", "prior", "mean", "last"
-"""Where they stand in a measure's name: ``test_majority_accuracy_end``."""
+"""Names of the baselines, as they stand in a measure's name: ``test_majority_accuracy_end``."""
 
 
 def baselines(
@@ -84,7 +84,7 @@ def _of_last(
     fills: Array,
     classes: Sequence[str],
 ) -> dict[str, float]:
-    """Of the values known at the windows' ends; windows before the first one are judged by nothing."""
+    """Measure the last values known at the windows' ends. Windows before the first one are judged by nothing."""
     now_config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, horizon=0.0))
     now = prepare(recordings, now_config, fills=fills, classes=classes)
     known = [_carried(example.target.astype(np.float64), missing=bool(classes)) for example in now]
@@ -98,7 +98,7 @@ def _of_last(
 
 
 def _carried(target: Array, *, missing: bool) -> Array:
-    """Targets in which a window without one has the last before it; NaN before the first."""
+    """Return targets in which a window without one has the last before it, and NaN before the first."""
     columns = target.reshape(len(target), -1)
     known = columns >= 0 if missing else np.isfinite(columns)
     place = np.maximum.accumulate(np.where(known, np.arange(len(columns))[:, None], -1), axis=0)

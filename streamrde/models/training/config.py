@@ -51,7 +51,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decay: NotNegative = 0.0
     """Rate per second at which the state decays when training starts; learned from there; 0: no decay."""
     pooling: Pooling = "state"
-    """What is read out: the state, or the mean of the states so far."""
+    """Value that is read out: the state, or the mean of the states so far."""
     emit: Emit = "every"
     """Predict after every window, or only when the stream ends."""
     interpolation: Interpolation = "linear"
@@ -173,7 +173,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     seed: int = 0
     """Seed of weights, batches and augmentation."""
     logsignatures: Literal["own", "pysiglib"] = "own"
-    """What computes log-signatures: the serving kernels, or pysiglib; they agree to 1e-10."""
+    """Implementation of log-signatures: the serving kernels, or pysiglib. They agree to 1e-10."""
     device: str = "auto"
     """A torch device, or "auto": a GPU where there is one."""
 
@@ -227,8 +227,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     missing: Missing = Missing()
     gap: Gap | None = None
     bridge: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOWS)] | None = None
-    """Windows that a silence is filled with at most, where there is no [gap]; a longer one cuts the stream. None:
-    1,000, or twice what 999 in 1,000 silences of training last, whichever is more."""
+    """Most windows that a silence is filled with, if there is no [gap]. A longer one cuts the stream. By default
+    they are 1,000, or twice what 999 in 1,000 silences of training last, whichever is more."""
     order: Order = Order()
     """Of the rows that are read; "error" in `duplicates` also stops at a row that is late."""
     model: ModelConfig = ModelConfig()

@@ -76,4 +76,4 @@ class Fitted(NamedTuple):
     parts: dict[str, Predicted]
     """Of "train", "validation" and "test"."""
     verdict: Verdict
-    """What the measures say of it."""
+    """Judgement of the fitted model by the measures."""

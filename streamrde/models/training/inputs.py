@@ -68,7 +68,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     target: str | tuple[str, ...]
     """Column of the class, or column or columns of numbers to predict."""
     task: Task = "classification"
-    """What is learned: classes, or numbers."""
+    """Kind of target that is learned: classes, or numbers."""
     target_at: Literal["auto", "stream", "window"] = "auto"
     """"stream": one value per stream, in all its rows that have one; it is the target of every window. "window": the
     last value known in each window. "auto": "stream" for classes and where `segments.file` has the targets, else
@@ -82,13 +82,13 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     time: str = "t"
     """Column or field of the time."""
     time_unit: str = "s"
-    """Unit of times that are numbers; text and timestamps carry their own."""
+    """Unit of times that are numbers. Text and timestamps carry their own unit."""
     time_format: str = ""
     """Format of times that are text where it is not ISO 8601, as of strptime."""
     time_zone: str = ""
     """Zone of local times without an offset, such as Europe/Vienna."""
     time_ambiguous: Ambiguous = "error"
-    """Which of two moments a local time stands for that occurs twice, when clocks go back; see `times.TimeForm`."""
+    """The moment that a local time stands for if it occurs twice, when clocks go back. See `times.TimeForm`."""
     time_check: Literal["error", "off"] = "error"
     """Times that cannot be right, by their size or by the length of windows: an "error", or "off"."""
     filters: tuple[Filter, ...] = ()
@@ -111,7 +111,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return (self.target,) if isinstance(self.target, str) else self.target
 
     def time_form(self) -> TimeForm:
-        """How the times are written; raise ParameterError where that cannot be."""
+        """Return how the times are written. Raise ParameterError if no times can be written so."""
         return TimeForm(self.time_unit, self.time_format, self.time_zone, self.time_ambiguous)
 
     def check(self) -> None:
@@ -157,7 +157,7 @@ class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     group: str = ""
     """Column of what must not be divided; "": `column`; where there is neither, the recording."""
     validation: Share | Values = 0.15
-    """Values of column, or a share, of the streams that decide when to stop; [] = none."""
+    """Streams that decide when to stop: values of column, or a share. If [], there are none."""
     test: Share | Values = 0.15
     """Of no use with `folds`."""
     folds: Annotated[int, msgspec.Meta(ge=0)] = 0

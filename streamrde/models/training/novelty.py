@@ -49,7 +49,7 @@ STREAMS_ALARMED = 0.05
 LEAST_VARIANCE = 1e-4
 """Of a direction, relative to the mean: features that were the same but for rounding must not decide everything."""
 ROUNDING = 1e-9
-"""Of a coefficient, relative to the product of its channels' sizes: what is smaller is rounding, or all but."""
+"""Size of a coefficient, relative to the product of its channels' sizes, below which it is rounding, or all but."""
 LEAST_SPREAD = 1e-6
 """Of a feature, which all are of order 1: those that move less are rounding errors."""
 STEEPEST = 100.0
@@ -264,7 +264,10 @@ def learn_windows(bundle: Bundle, parts: Split, *, say: Say) -> Bundle:
 
 
 def _fit(header: Header, parts: Split) -> tuple[TrainingWindows, dict[str, Array]]:
-    """`fit_novelty` of the training and validation streams; windows without a sample are left out, as in serving."""
+    """Call `fit_novelty` with the training and validation streams.
+
+    As in serving, windows without a sample are left out.
+    """
     recordings = [*parts.train, *parts.validation]
     windowed = window_recordings([r.t for r in recordings], [r.x for r in recordings], header.partition)
     logsigs = [np.where(found.sampled[:, None], found.logsigs, np.nan) for found in windowed]

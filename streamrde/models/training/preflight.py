@@ -1,4 +1,4 @@
-"""What is refused before a training begins, because it could not end well."""
+"""Checks before a training begins, which refuse what could not end well."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TRAININGS = ("train", "training", "learn")
 
 
 def names_parts(values: Iterable[str]) -> bool:
-    """Whether values name parts of a data set, and so say nothing of which streams belong together."""
+    """Return True if values name parts of a data set, and so say nothing of which streams belong together."""
     return {value.lower() for value in values} <= {*_TESTS, *_TRAININGS, *_VALIDATIONS}
 
 
@@ -85,7 +85,11 @@ def _check_test(config: TrainConfig) -> None:
 
 
 def say_windows(config: TrainConfig, parts: Split, lengths: NDArray[np.intp], say: Say) -> None:
-    """Say that windows are longer than every training stream, or that none has a second one; `lengths` counts them."""
+    """Say that windows are longer than every training stream, or that none has a second one.
+
+    Args:
+        lengths: counts of each stream's windows.
+    """
     windows, streams, told = config.windows, parts.train, ""
     if isinstance(windows, Every):
         longest = max(float(stream.t[-1] - stream.t[0]) if len(stream.t) else 0.0 for stream in streams)
@@ -109,7 +113,7 @@ def say_windows(config: TrainConfig, parts: Split, lengths: NDArray[np.intp], sa
 
 
 def check_classes(config: TrainConfig, parts: Split) -> None:
-    """Refuse classes that only one stream has; of those that change along a stream any number is enough.
+    """Refuse classes that only one stream has. If classes change along a stream, any number is enough.
 
     Raises:
         ConfigError: names the classes, and the filter that leaves one out.
@@ -129,7 +133,7 @@ def check_classes(config: TrainConfig, parts: Split) -> None:
 
 
 def official_split(config: TrainConfig) -> str:
-    """Return the lines of [split] that follow a column by which the files are split already; "" where there is none.
+    """Return the lines of [split] that follow a column by which the files are split already, or "" if there is none.
 
     Raises:
         DataError: a file cannot be read.

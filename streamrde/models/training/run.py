@@ -90,7 +90,7 @@ def train(
 
 
 def _write(config: TrainConfig, fitted: Fitted, parts: Split, seconds: float, say: Say) -> None:
-    """Write what was asked for; where one of the files fails the others are written all the same."""
+    """Write what was asked for. If one of the files fails, the others are written all the same."""
     bundle, output = fitted.bundle, config.output
     failed: list[str] = []
 
@@ -166,7 +166,10 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
 
 
 def _bridged(config: TrainConfig, parts: Split, console: Console) -> TrainConfig:
-    """The configuration with how long a silence the model bridges, which the training streams say; cuts are told of."""
+    """Return the configuration with how long a silence the model bridges.
+
+    If the configuration does not say it, the training streams do. Streams that are cut are reported.
+    """
     ts = [recording.t for recording in parts.train]
     if config.bridge is None:
         config = msgspec.structs.replace(config, bridge=bridge_of(ts, config.windows))
@@ -337,7 +340,7 @@ def _scaling(
 
 
 _DECAY = 0.1
-"""What decay starts from in the optimiser's eyes, of whose steps of some 1e-3 it should take many, not too many."""
+"""Value from which the optimiser changes decay. It should take many of its steps of some 1e-3, but not too many."""
 
 
 def _begin(config: TrainConfig, data: _Prepared) -> NeuralRDE:

@@ -1,4 +1,4 @@
-"""What a training came to, in a line, and what is wrong with it: a model that loses to answers that need none."""
+"""Sum up a training in a line, and say what is wrong with it: a model that loses to answers that need no model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ERRORS = 2.0
 
 
 class Verdict(NamedTuple):
-    """What a training came to."""
+    """Result of a training."""
 
     line: str
     """The figure that matters most beside what needs no model."""
