@@ -18,7 +18,7 @@ struct Accumulator {
     bool started, brackets;
     npy_intp row, waiting;
     Kernel kernel;
-    double* memory;     // last (channels), signature (row), and the waiting samples
+    double* memory;  // last (channels), signature (row), and the waiting samples
     WordTable* words;
 };
 
@@ -130,7 +130,8 @@ const double* sample_from(Accumulator* self, PyObject* x) {
     // No subclass: the mask of a masked array would be lost.
     if (PyArray_CheckExact(x)) {
         auto* array = reinterpret_cast<PyArrayObject*>(x);
-        if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != channels || PyArray_ISBYTESWAPPED(array)) return nullptr;
+        if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != channels || PyArray_ISBYTESWAPPED(array))
+            return nullptr;
         const char* data = PyArray_BYTES(array);
         const npy_intp stride = PyArray_STRIDE(array, 0);
         if (PyArray_TYPE(array) == NPY_DOUBLE) {
@@ -311,8 +312,8 @@ PyType_Slot accumulator_slots[] = {
 }  // namespace
 
 PyType_Spec accumulator_spec = {
-    "streamrde.kernels._native.Accumulator", sizeof(Accumulator), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    accumulator_slots,
+    "streamrde.kernels._native.Accumulator",  sizeof(Accumulator), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, accumulator_slots,
 };
 
 }  // namespace streamrde

@@ -108,8 +108,7 @@ inline void lower_levels(const Sizes<CT, NT>& sizes, T* __restrict S, const T* _
             multiply_add<CT>(next, left, sizes.power[j], fractions + (k - j - 1) * C, C, S + sizes.offset[j + 1]);
             left = next;
         }
-        if (k < N)
-            multiply_add<CT>(S + sizes.offset[k], left, sizes.power[k - 1], fractions, C, S + sizes.offset[k]);
+        if (k < N) multiply_add<CT>(S + sizes.offset[k], left, sizes.power[k - 1], fractions, C, S + sizes.offset[k]);
     }
     for (int i = 0; i < C; ++i) S[i] += dx[i];
 }
@@ -179,7 +178,8 @@ inline void top_level(double* __restrict level, const double* __restrict factors
         double* corner = level + lanes * v;
         const double* left = factors + lanes * v;
         int i = 0;
-        for (; i + tall <= C; i += tall) top_tile<tall, n>(corner + i * length, length, cut, left, dx + i, stride, pieces);
+        for (; i + tall <= C; i += tall)
+            top_tile<tall, n>(corner + i * length, length, cut, left, dx + i, stride, pieces);
         if constexpr (CT != 0 && CT % tall != 0) {
             top_tile<CT % tall, n>(corner + i * length, length, cut, left, dx + i, stride, pieces);
         } else {
@@ -212,7 +212,8 @@ inline void top_level_lanes(Lanes* __restrict level, const Lanes* __restrict fac
             Lanes sums[rows];
             unroll<rows>([&](auto a) ALWAYS { sums[a] = level[(i + a) * length + w]; });
             for (int t = 0; t < pieces; ++t)
-                unroll<rows>([&](auto a) ALWAYS { sums[a] = fma(factors[t * length + w], dx[t * C + i + a], sums[a]); });
+                unroll<rows>([&](auto a)
+                                 ALWAYS { sums[a] = fma(factors[t * length + w], dx[t * C + i + a], sums[a]); });
             unroll<rows>([&](auto a) ALWAYS { level[(i + a) * length + w] = sums[a]; });
         }
     }

@@ -29,11 +29,11 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     int counts, elapsed, policy, epoch, hold, carry, resumes, duplicates, merge;
     long long n, wait_samples, lateness_samples, max_held, restart_after;
     PyObject *indices, *bounds, *initial;
-    if (!PyArg_ParseTuple(arguments, "(nnnn)(ippi)OOO(idpLdp)(ddpp)(Ld)(dLLipL)", &layout.width, &layout.x, &layout.seen,
-                          &layout.signature, &layout.channels, &counts, &elapsed, &layout.depth, &indices, &bounds,
-                          &initial, &policy, &partition.length, &epoch, &n, &partition.min_seconds, &hold,
-                          &partition.longest_gap, &partition.holds, &carry, &resumes, &wait_samples, &partition.wait_seconds,
-                          &order.lateness, &lateness_samples, &max_held, &duplicates, &merge,
+    if (!PyArg_ParseTuple(arguments, "(nnnn)(ippi)OOO(idpLdp)(ddpp)(Ld)(dLLipL)", &layout.width, &layout.x,
+                          &layout.seen, &layout.signature, &layout.channels, &counts, &elapsed, &layout.depth, &indices,
+                          &bounds, &initial, &policy, &partition.length, &epoch, &n, &partition.min_seconds, &hold,
+                          &partition.longest_gap, &partition.holds, &carry, &resumes, &wait_samples,
+                          &partition.wait_seconds, &order.lateness, &lateness_samples, &max_held, &duplicates, &merge,
                           &restart_after))
         return -1;
     PyArrayObject* words = checked(indices, NPY_INTP, 1, "indices");
@@ -42,7 +42,8 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     if (!fills) return -1;
     layout.counts = counts != 0;
     layout.elapsed = elapsed != 0;
-    const bool sized = layout.channels >= 1 && layout.channels < (1 << 20) && layout.depth >= 1 && layout.depth <= max_depth;
+    const bool sized =
+        layout.channels >= 1 && layout.channels < (1 << 20) && layout.depth >= 1 && layout.depth <= max_depth;
     const npy_intp size = sized ? row_size(layout.path(), layout.depth) : 0;
     const auto* place = static_cast<const npy_intp*>(PyArray_DATA(words));
     const npy_intp features = PyArray_DIM(words, 0);
@@ -182,8 +183,8 @@ PyObject* as_taken(Closed& closed, const Loop& loop) {
 }
 
 PyObject* as_refusal(const Refusal& refusal) {
-    return Py_BuildValue("(inid)", static_cast<int>(refusal.fault), static_cast<Py_ssize_t>(refusal.row), refusal.column,
-                         refusal.bound);
+    return Py_BuildValue("(inid)", static_cast<int>(refusal.fault), static_cast<Py_ssize_t>(refusal.row),
+                         refusal.column, refusal.bound);
 }
 
 // Runs `work` on a table without the GIL and returns what closed.
@@ -232,7 +233,8 @@ PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t giv
         if (!drop && table.loop->holds(table.rows, table.slot, table.count)) {
             // The first refusal in order of arrival shows only when the rows before it have been taken, in this order.
             std::vector<Loop::Saved> saved = table.loop->save(table.rows, table.slot, table.count);
-            refusal = table.loop->push(table.rows, table.slot, times, data, nullptr, table.count, false, windows, closed);
+            refusal =
+                table.loop->push(table.rows, table.slot, times, data, nullptr, table.count, false, windows, closed);
             if (refusal.fault != Fault::none) table.loop->put_back(table.rows, saved);
             return;
         }
@@ -314,8 +316,8 @@ struct Bounds {
     std::int64_t windows = unbounded, share = unbounded;
 
     bool read(PyObject* const* arguments, Py_ssize_t given, Py_ssize_t wanted) {
-        return given <= wanted ||
-               (given == wanted + 2 && read_windows(arguments[wanted], windows) && read_windows(arguments[wanted + 1], share));
+        return given <= wanted || (given == wanted + 2 && read_windows(arguments[wanted], windows) &&
+                                   read_windows(arguments[wanted + 1], share));
     }
 };
 

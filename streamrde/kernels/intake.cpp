@@ -322,7 +322,8 @@ void Loop::resolve(const double* row, Queue& pending, bool all_of_them) const {
         for (int i = 1; i <= channels; ++i) unknown = unknown || std::isnan(entry[i]);
         if (!unknown) continue;
         const double waited = row[ordered] - entry[0];
-        if (!all_of_them && pending.size() - k <= partition_.wait_samples && !(waited > partition_.wait_seconds)) return;
+        if (!all_of_them && pending.size() - k <= partition_.wait_samples && !(waited > partition_.wait_seconds))
+            return;
         const double* before = k > 0 ? pending.at(k - 1) + 1 : row + layout_.x;
         for (int i = 0; i < channels; ++i)
             if (std::isnan(entry[1 + i])) entry[1 + i] = before[i];

@@ -7,8 +7,8 @@
 #include <utility>
 
 namespace streamrde {
-Loop::Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordTable words,
-           std::vector<double> limits, std::vector<double> fills)
+Loop::Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordTable words, std::vector<double> limits,
+           std::vector<double> fills)
     : layout_(layout),
       partition_(partition),
       order_(order),
@@ -29,13 +29,20 @@ Loop::Scratch Loop::scratch() const {
 }
 
 Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, const double* x,
-                   const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, std::int64_t windows, Closed& closed) {
+                   const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, std::int64_t windows,
+                   Closed& closed) {
     Scratch scratch = this->scratch();
     const std::int64_t own = windows == unbounded ? unbounded : windows_of_a_row;
     std::ptrdiff_t stop = 0;  // where the stream's rows end
     for (std::ptrdiff_t k = 0; k < count; ++k) {
         std::ptrdiff_t i = indices ? indices[k] : k;
-        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run,
+        Stream stream{rows + slots[i] * layout_.width,
+                      slots[i],
+                      i,
+                      closed,
+                      scratch.work.data(),
+                      scratch.edges,
+                      scratch.run,
                       {own, &windows}};
         if (indices) {
             if (k >= stop)
@@ -84,7 +91,13 @@ void Loop::share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t cou
     std::int64_t none = 0;
     for (std::ptrdiff_t i = 0; i < count; ++i) {
         const std::int64_t own = windows < share ? windows : share;
-        Stream stream{rows + slots[i] * layout_.width, slots[i], i, closed, scratch.work.data(), scratch.edges, scratch.run,
+        Stream stream{rows + slots[i] * layout_.width,
+                      slots[i],
+                      i,
+                      closed,
+                      scratch.work.data(),
+                      scratch.edges,
+                      scratch.run,
                       {own, &none}};
         if (own == 0 || !work(stream)) closed.owing.push_back(slots[i]);
         if (windows != unbounded) windows -= own - stream.budget.own;
@@ -107,8 +120,8 @@ void Loop::advance(double* rows, const std::int64_t* slots, const double* t, std
     });
 }
 
-void Loop::flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows, std::int64_t share,
-                 Closed& closed) {
+void Loop::flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
+                 std::int64_t share, Closed& closed) {
     share_out(rows, slots, count, windows, share, closed, [&](Stream& stream) {
         double* row = stream.row;
         if (Held* own = held_[stream.slot].get()) {
@@ -123,8 +136,8 @@ void Loop::flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, 
     });
 }
 
-void Loop::go_on(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows, std::int64_t share,
-                 Closed& closed) {
+void Loop::go_on(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
+                 std::int64_t share, Closed& closed) {
     share_out(rows, slots, count, windows, share, closed, [&](Stream& stream) {
         if (Held* own = held_[stream.slot].get()) complete(stream, *own, false);  // which says that it owes
         return true;

@@ -19,8 +19,31 @@ namespace streamrde {
 
 // First columns of a stream's row; see windowing/rows.py.
 enum Column {
-    started, t0, last, cursor, window, filled, start, first, begun, begins, taken, ordered, top, paused, held, ripe,
-    samples, late, duplicate, rejected, merged, refused, cuts, walked, columns
+    started,
+    t0,
+    last,
+    cursor,
+    window,
+    filled,
+    start,
+    first,
+    begun,
+    begins,
+    taken,
+    ordered,
+    top,
+    paused,
+    held,
+    ripe,
+    samples,
+    late,
+    duplicate,
+    rejected,
+    merged,
+    refused,
+    cuts,
+    walked,
+    columns
 };
 
 // Pieces that wait to be folded, at most; the kernels cut longer runs too.
@@ -36,8 +59,8 @@ struct Layout {
     bool counts, elapsed;
     int depth;
 
-    int values() const { return channels * (1 + counts + elapsed); }    // of the path without time
-    int path() const { return values() + 1; }                           // of the path
+    int values() const { return channels * (1 + counts + elapsed); }        // of the path without time
+    int path() const { return values() + 1; }                               // of the path
     int entry() const { return 1 + channels * (1 + (counts || elapsed)); }  // numbers of a held sample
 };
 
@@ -130,7 +153,8 @@ struct Held {
 
 class Loop {
 public:
-    Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordTable words, std::vector<double> limits, std::vector<double> fills);
+    Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordTable words, std::vector<double> limits,
+         std::vector<double> fills);
 
     const Layout& layout() const { return layout_; }
     std::ptrdiff_t words() const { return static_cast<std::ptrdiff_t>(words_.size()); }
@@ -232,8 +256,8 @@ private:
     bool goes_on(const double* row) const;
     // Calls `work` on each stream with its share of the windows; those for which it answers false owe some.
     template <typename Work>
-    void share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows, std::int64_t share,
-                   Closed& closed, Work work);
+    void share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
+                   std::int64_t share, Closed& closed, Work work);
     bool find_edges(const double* row, double t, double& u, std::vector<double>& edges) const;
     double edge_time(const double* row, double at) const;
     void move(Stream& stream, double to, double* dx) const;

@@ -18,12 +18,18 @@ npy_intp row_size(int channels, int depth) {
 
 static const char* name_of(int type) {
     switch (type) {
-        case NPY_DOUBLE: return "float64";
-        case NPY_FLOAT: return "float32";
-        case NPY_INT32: return "int32";
-        case NPY_UINT32: return "uint32";
-        case NPY_UINT8: return "uint8";
-        default: return "intp";
+        case NPY_DOUBLE:
+            return "float64";
+        case NPY_FLOAT:
+            return "float32";
+        case NPY_INT32:
+            return "int32";
+        case NPY_UINT32:
+            return "uint32";
+        case NPY_UINT8:
+            return "uint8";
+        default:
+            return "intp";
     }
 }
 
@@ -36,8 +42,7 @@ PyArrayObject* checked(PyObject* object, int type, int axes, const char* name) {
     auto* array = reinterpret_cast<PyArrayObject*>(object);
     if (PyArray_TYPE(array) != type || PyArray_NDIM(array) != axes || !PyArray_IS_C_CONTIGUOUS(array) ||
         !PyArray_ISALIGNED(array) || PyArray_ISBYTESWAPPED(array)) {
-        PyErr_Format(PyExc_TypeError, "%s must be C-contiguous, with %d axes, of %s", name, axes,
-                     name_of(type));
+        PyErr_Format(PyExc_TypeError, "%s must be C-contiguous, with %d axes, of %s", name, axes, name_of(type));
         return nullptr;
     }
     return array;
@@ -52,9 +57,7 @@ PyObject* array_from(const void* data, int type, npy_intp rows, npy_intp columns
     return array;
 }
 
-PyObject* object_new(PyTypeObject* type, PyObject*, PyObject*) {
-    return type->tp_alloc(type, 0);
-}
+PyObject* object_new(PyTypeObject* type, PyObject*, PyObject*) { return type->tp_alloc(type, 0); }
 
 namespace {
 
@@ -107,9 +110,7 @@ PyObject* choose(PyObject*, PyObject* wanted) {
     return PyErr_Format(PyExc_ValueError, "this processor or build has no variant %R", wanted);
 }
 
-PyObject* variant(PyObject*, PyObject*) {
-    return PyUnicode_FromString(running->name);
-}
+PyObject* variant(PyObject*, PyObject*) { return PyUnicode_FromString(running->name); }
 
 PyObject* all_variants(PyObject*, PyObject*) {
     PyObject* names = PyTuple_New(static_cast<Py_ssize_t>(variants().size()));
@@ -132,13 +133,16 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, functio
 
 PyObject* make_module() {
     PyObject* module = PyModule_Create(&definition);
-    if (!module || PyModule_AddFunctions(module, path_functions) < 0 || PyModule_AddFunctions(module, sequence_functions) < 0 ||
-        PyModule_AddFunctions(module, observe_functions) < 0) {
+    if (!module || PyModule_AddFunctions(module, path_functions) < 0 ||
+        PyModule_AddFunctions(module, sequence_functions) < 0 || PyModule_AddFunctions(module, observe_functions) < 0) {
         Py_XDECREF(module);
         return nullptr;
     }
-    const std::pair<const char*, PyType_Spec*> types[] = {
-        {"Accumulator", &accumulator_spec}, {"Loop", &loop_spec}, {"Names", &names_spec}, {"Novelty", &novelty_spec}, {"Stepper", &stepper_spec}};
+    const std::pair<const char*, PyType_Spec*> types[] = {{"Accumulator", &accumulator_spec},
+                                                          {"Loop", &loop_spec},
+                                                          {"Names", &names_spec},
+                                                          {"Novelty", &novelty_spec},
+                                                          {"Stepper", &stepper_spec}};
     for (const auto& [name, spec] : types) {
         PyObject* type = PyType_FromSpec(spec);
         if (!type || PyModule_AddObject(module, name, type) < 0) {

@@ -153,7 +153,8 @@ std::vector<std::int64_t> Names::in_order() const {
     live.reserve(live_);
     for (std::int64_t slot = 0; slot < slots(); ++slot)
         if (streams_[slot].length >= 0) live.push_back(slot);
-    std::sort(live.begin(), live.end(), [this](std::int64_t a, std::int64_t b) { return streams_[a].turn < streams_[b].turn; });
+    std::sort(live.begin(), live.end(),
+              [this](std::int64_t a, std::int64_t b) { return streams_[a].turn < streams_[b].turn; });
     return live;
 }
 

@@ -24,7 +24,9 @@ public:
     void release(std::int64_t slot);
 
     bool is_live(std::int64_t slot) const { return slot >= 0 && slot < slots() && streams_[slot].length >= 0; }
-    std::string_view name(std::int64_t slot) const { return {arena_.data() + streams_[slot].at, static_cast<std::size_t>(streams_[slot].length)}; }
+    std::string_view name(std::int64_t slot) const {
+        return {arena_.data() + streams_[slot].at, static_cast<std::size_t>(streams_[slot].length)};
+    }
     // Live slots in the order in which they began.
     std::vector<std::int64_t> in_order() const;
 
@@ -35,8 +37,8 @@ private:
         std::int32_t length;  // of its name; -1: the slot is free
     };
     struct Cell {
-        std::uint32_t tag;   // of the hash
-        std::int32_t slot;   // -1: empty
+        std::uint32_t tag;  // of the hash
+        std::int32_t slot;  // -1: empty
     };
 
     std::uint64_t hash(std::string_view name) const;

@@ -37,8 +37,8 @@ public:
     // False with an error set where the arrays do not belong together.
     bool build(PyObject* arguments) {
         PyObject *level, *coefficient, *size, *scale, *center, *spread, *rest, *tails, *log_p, *slope, *axes;
-        if (!PyArg_ParseTuple(arguments, "OOOOOOOOOOO!dd", &level, &coefficient, &size, &scale, &center, &spread, &rest, &tails,
-                              &log_p, &slope, &PyList_Type, &axes, &floor_, &least_p_))
+        if (!PyArg_ParseTuple(arguments, "OOOOOOOOOOO!dd", &level, &coefficient, &size, &scale, &center, &spread, &rest,
+                              &tails, &log_p, &slope, &PyList_Type, &axes, &floor_, &least_p_))
             return false;
         if (!take(level, NPY_INTP, "level", level_) || !take(coefficient, NPY_INTP, "coefficient", coefficient_) ||
             !take(size, NPY_INTP, "size", size_) || !take(scale, NPY_DOUBLE, "scale", scale_) ||
@@ -70,7 +70,8 @@ public:
         PyArrayObject* windows = checked(logsigs, NPY_DOUBLE, 2, "logsigs");
         if (!windows) return nullptr;
         const auto coefficients = static_cast<npy_intp>(level_.size());
-        if (PyArray_DIM(windows, 1) != coefficients) return PyErr_Format(PyExc_ValueError, "logsigs has another shape than the model's");
+        if (PyArray_DIM(windows, 1) != coefficients)
+            return PyErr_Format(PyExc_ValueError, "logsigs has another shape than the model's");
         npy_intp count = PyArray_DIM(windows, 0);
         PyObject* result = PyArray_SimpleNew(1, &count, NPY_DOUBLE);
         if (!result) return nullptr;
@@ -109,7 +110,8 @@ private:
             most_directions_ = std::max(most_directions_, block.rank);
         }
         for (std::size_t i = 0; i < size_.size(); ++i)
-            if (coefficient_[i] < 0 || coefficient_[i] >= count(level_) || size_[i] < 0 || size_[i] >= sizes.size) return false;
+            if (coefficient_[i] < 0 || coefficient_[i] >= count(level_) || size_[i] < 0 || size_[i] >= sizes.size)
+                return false;
         for (std::ptrdiff_t b = 0; b + 1 < count(blocks_); ++b)
             for (std::ptrdiff_t i = 0; i < blocks_[b].size; ++i)
                 if (level_[blocks_[b].begin + i] != b + 1) return false;
@@ -138,7 +140,8 @@ private:
             if (!std::isfinite(distance) || !std::isfinite(squares)) return least_p_;
             const double* tail = tails_.data() + static_cast<std::ptrdiff_t>(b) * ranks;
             score -= Table{tail, log_p_.data(), ranks}(distance);
-            if (const double last = tail[ranks - 1]; distance > last) score += slope_[b] * std::log(distance / std::max(last, floor_));
+            if (const double last = tail[ranks - 1]; distance > last)
+                score += slope_[b] * std::log(distance / std::max(last, floor_));
         }
         const double* scores = tails_.data() + static_cast<std::ptrdiff_t>(blocks_.size()) * ranks;
         return score <= scores[ranks - 1] ? std::exp(Table{scores, log_p_.data(), ranks}(score)) : least_p_;
@@ -151,10 +154,17 @@ private:
             const double size = std::fabs(logsig[i]);
             double root;
             switch (level_[i]) {
-                case 1: root = size; break;
-                case 2: root = std::sqrt(size); break;
-                case 3: root = std::cbrt(size); break;
-                default: root = std::pow(size, 1.0 / static_cast<double>(level_[i]));
+                case 1:
+                    root = size;
+                    break;
+                case 2:
+                    root = std::sqrt(size);
+                    break;
+                case 3:
+                    root = std::cbrt(size);
+                    break;
+                default:
+                    root = std::pow(size, 1.0 / static_cast<double>(level_[i]));
             }
             g[i] = std::copysign(root, logsig[i]) * scale_[i];
         }
@@ -230,6 +240,7 @@ PyType_Slot novelty_slots[] = {
 
 }  // namespace
 
-PyType_Spec novelty_spec = {"streamrde.kernels._native.Novelty", sizeof(NoveltyObject), 0, Py_TPFLAGS_DEFAULT, novelty_slots};
+PyType_Spec novelty_spec = {"streamrde.kernels._native.Novelty", sizeof(NoveltyObject), 0, Py_TPFLAGS_DEFAULT,
+                            novelty_slots};
 
 }  // namespace streamrde

@@ -70,8 +70,8 @@ PyObject* observe(PyObject*, PyObject* const* arguments, Py_ssize_t given) {
                 Marks& mark = own[c];
                 const double value = x[c];
                 const bool before = mark.longest != 0;
-                const std::uint64_t bound = before ? std::max<std::uint64_t>(gone_after[c], 10ull * mark.longest)
-                                                   : unseen_after[c];
+                const std::uint64_t bound =
+                    before ? std::max<std::uint64_t>(gone_after[c], 10ull * mark.longest) : unseen_after[c];
                 if (std::isnan(value)) {
                     up(mark.since);
                     if (mark.since == bound) events.insert(events.end(), {i, c, before ? gone : unseen});

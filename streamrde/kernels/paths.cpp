@@ -58,8 +58,8 @@ PyObject* fold(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     if (depth == -1 && PyErr_Occurred()) return nullptr;
     const npy_intp rows = PyArray_DIM(signatures, 0), row = PyArray_DIM(signatures, 1);
     const npy_intp pieces = PyArray_DIM(increments, 0), channels = PyArray_DIM(increments, 1);
-    if (depth < 1 || depth > max_depth || channels < 1 || row != row_size(channels, depth) || PyArray_DIM(starts, 0) != rows ||
-        PyArray_DIM(lengths, 0) != rows || !PyArray_ISWRITEABLE(signatures)) {
+    if (depth < 1 || depth > max_depth || channels < 1 || row != row_size(channels, depth) ||
+        PyArray_DIM(starts, 0) != rows || PyArray_DIM(lengths, 0) != rows || !PyArray_ISWRITEABLE(signatures)) {
         return PyErr_Format(PyExc_ValueError, "the arrays' shapes do not belong together");
     }
     const auto* start = static_cast<const npy_intp*>(PyArray_DATA(starts));
@@ -89,7 +89,8 @@ constexpr npy_intp long_path = 1024;
 
 // S = signature of the path through `length` points. A lone long path leaves the lanes of a vector idle where the kernels
 // fill them with paths: it is cut in time, and the parts are joined by Chen's identity.
-void lone_path(const Kernel& kernel, int channels, int depth, double* S, npy_intp row, const double* points, npy_intp length) {
+void lone_path(const Kernel& kernel, int channels, int depth, double* S, npy_intp row, const double* points,
+               npy_intp length) {
     if (!kernel.fold_lanes || length <= long_path) {
         if (length > 1) kernel.follow(channels, depth, S, points, points + channels, length - 1);
         return;
@@ -199,7 +200,8 @@ PyObject* log_words(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     const long depth = PyLong_AsLong(arguments[2]);
     if (PyErr_Occurred()) return nullptr;
     const npy_intp rows = PyArray_DIM(signatures, 0), row = PyArray_DIM(signatures, 1);
-    if (channels < 1 || depth < 1 || depth > max_depth || row != row_size(static_cast<int>(channels), static_cast<int>(depth))) {
+    if (channels < 1 || depth < 1 || depth > max_depth ||
+        row != row_size(static_cast<int>(channels), static_cast<int>(depth))) {
         return PyErr_Format(PyExc_ValueError, "signatures do not have the size of these channels and this depth");
     }
     npy_intp shape[2] = {rows, PyArray_DIM(places, 0)};
@@ -215,7 +217,8 @@ PyObject* log_words(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     try {
         const WordTable table(static_cast<int>(channels), static_cast<int>(depth), place, shape[1]);
         for (npy_intp r = 0; r < rows; ++r)
-            kernel.log(static_cast<int>(channels), static_cast<int>(depth), S + r * row, table.words(), out + r * shape[1]);
+            kernel.log(static_cast<int>(channels), static_cast<int>(depth), S + r * row, table.words(),
+                       out + r * shape[1]);
     } catch (const std::bad_alloc&) {
         memory = false;
     }
@@ -229,7 +232,8 @@ PyObject* log_words(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
 
 PyMethodDef path_functions[] = {
     {"fold", cast(fold), METH_FASTCALL, nullptr},
-    {"take_paths", cast(static_cast<PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t)>(take_paths)), METH_FASTCALL, nullptr},
+    {"take_paths", cast(static_cast<PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t)>(take_paths)), METH_FASTCALL,
+     nullptr},
     {"log_words", cast(log_words), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -13,8 +13,8 @@ constexpr int rows_of_tile = N == tile_vectors ? tile_rows : narrow_rows;
 // out[s] = bias + sum_k x[s][k] weight[k] for S rows and N vectors; P partial sums, so that a lone row need not wait for each
 // of its multiply-adds.
 template <typename T, int S, int N, int P>
-inline void product_tile(const T* weight, std::ptrdiff_t stride, int inputs, const T* x, std::ptrdiff_t x_stride, const T* bias,
-                         T* out, std::ptrdiff_t out_stride) {
+inline void product_tile(const T* weight, std::ptrdiff_t stride, int inputs, const T* x, std::ptrdiff_t x_stride,
+                         const T* bias, T* out, std::ptrdiff_t out_stride) {
     using V = Vector<T>;
     constexpr int lanes = lanes_of<T>;
     V sum[P][S][N];
@@ -42,7 +42,8 @@ inline void product_tile(const T* weight, std::ptrdiff_t stride, int inputs, con
         for (; k < inputs; ++k)
             for (int s = 0; s < S; ++s)
                 for (int n = 0; n < N; ++n)
-                    sum[0][s][n] = fma(load(weight + k * stride + n * lanes), all<T>(x[s * x_stride + k]), sum[0][s][n]);
+                    sum[0][s][n] =
+                        fma(load(weight + k * stride + n * lanes), all<T>(x[s * x_stride + k]), sum[0][s][n]);
 #pragma GCC unroll 16
     for (int s = 0; s < S; ++s)
 #pragma GCC unroll 16
@@ -59,7 +60,11 @@ template <typename T, int S, int N>
 inline void product_rest(std::ptrdiff_t count, const T* weight, std::ptrdiff_t stride, int inputs, const T* x,
                          std::ptrdiff_t x_stride, const T* bias, T* out, std::ptrdiff_t out_stride) {
     if constexpr (S > 0) {
-        if (count == S) product_tile<T, S, N, (S * N < 4 ? 4 : S * N < 8 ? 2 : 1)>(weight, stride, inputs, x, x_stride, bias, out, out_stride);
+        if (count == S)
+            product_tile<T, S, N,
+                         (S * N < 4   ? 4
+                          : S * N < 8 ? 2
+                                      : 1)>(weight, stride, inputs, x, x_stride, bias, out, out_stride);
         else product_rest<T, S - 1, N>(count, weight, stride, inputs, x, x_stride, bias, out, out_stride);
     }
 }
@@ -70,8 +75,10 @@ inline void product_columns(const T* weight, std::ptrdiff_t stride, int inputs, 
     constexpr int most = rows_of_tile<N>;
     std::ptrdiff_t s = 0;
     for (; s + most <= count; s += most)
-        product_tile<T, most, N, 1>(weight, stride, inputs, x + s * x_stride, x_stride, bias, out + s * out_stride, out_stride);
-    product_rest<T, most - 1, N>(count - s, weight, stride, inputs, x + s * x_stride, x_stride, bias, out + s * out_stride, out_stride);
+        product_tile<T, most, N, 1>(weight, stride, inputs, x + s * x_stride, x_stride, bias, out + s * out_stride,
+                                    out_stride);
+    product_rest<T, most - 1, N>(count - s, weight, stride, inputs, x + s * x_stride, x_stride, bias,
+                                 out + s * out_stride, out_stride);
 }
 
 // out[s] = bias + sum_k x[s][k] weight[k] for count rows; weight (inputs, stride), `outputs` whole vectors of it; bias may be
@@ -82,17 +89,21 @@ void product(const T* weight, std::ptrdiff_t stride, int inputs, int outputs, co
     constexpr int lanes = lanes_of<T>;
     int r = 0;
     for (; r + tile_vectors * lanes <= outputs; r += tile_vectors * lanes)
-        product_columns<T, tile_vectors>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r, out_stride, count);
+        product_columns<T, tile_vectors>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r,
+                                         out_stride, count);
     if constexpr (tile_vectors > 2)
         for (; r + 2 * lanes <= outputs; r += 2 * lanes)
-            product_columns<T, 2>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r, out_stride, count);
+            product_columns<T, 2>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r,
+                                  out_stride, count);
     for (; r < outputs; r += lanes)
-        product_columns<T, 1>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r, out_stride, count);
+        product_columns<T, 1>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r, out_stride,
+                              count);
 }
 
 // The same for one row whose weights no other shares: all its sums at once, so that the weights pass once.
 template <typename T>
-inline void product_of_row(const T* weight, std::ptrdiff_t stride, int inputs, int outputs, const T* x, const T* bias, T* out) {
+inline void product_of_row(const T* weight, std::ptrdiff_t stride, int inputs, int outputs, const T* x, const T* bias,
+                           T* out) {
     constexpr int lanes = lanes_of<T>, wide = 2 * tile_vectors;
     int r = 0;
     for (; r + wide * lanes <= outputs; r += wide * lanes)
@@ -136,8 +147,8 @@ inline void accumulate_tile(int valid, const T* a, std::ptrdiff_t a_stride, cons
 }
 
 template <typename T, int J, int N>
-inline void accumulate_sums(int tile, int valid, const T* a, std::ptrdiff_t a_stride, const T* b, std::ptrdiff_t b_stride,
-                            std::ptrdiff_t count, T* to, std::ptrdiff_t stride) {
+inline void accumulate_sums(int tile, int valid, const T* a, std::ptrdiff_t a_stride, const T* b,
+                            std::ptrdiff_t b_stride, std::ptrdiff_t count, T* to, std::ptrdiff_t stride) {
     if constexpr (J > 0) {
         if (tile == J) accumulate_tile<T, J, N>(valid, a, a_stride, b, b_stride, count, to, stride);
         else accumulate_sums<T, J - 2, N>(tile, valid, a, a_stride, b, b_stride, count, to, stride);
@@ -155,11 +166,13 @@ void accumulate(const T* a, std::ptrdiff_t a_stride, int terms, const T* b, std:
     for (; r + 2 * lanes <= outputs; r += 2 * lanes)
         for (int j = 0; j < terms; j += tile) {
             const int valid = terms - j < tile ? terms - j : tile;
-            accumulate_sums<T, most_sums, 2>((valid + 1) / 2 * 2, valid, a + j, a_stride, b + r, b_stride, count, to + j * stride + r, stride);
+            accumulate_sums<T, most_sums, 2>((valid + 1) / 2 * 2, valid, a + j, a_stride, b + r, b_stride, count,
+                                             to + j * stride + r, stride);
         }
     for (; r < outputs; r += lanes)
         for (int j = 0; j < terms; j += tile) {
             const int valid = terms - j < tile ? terms - j : tile;
-            accumulate_sums<T, most_sums, 1>((valid + 1) / 2 * 2, valid, a + j, a_stride, b + r, b_stride, count, to + j * stride + r, stride);
+            accumulate_sums<T, most_sums, 1>((valid + 1) / 2 * 2, valid, a + j, a_stride, b + r, b_stride, count,
+                                             to + j * stride + r, stride);
         }
 }

@@ -20,9 +20,9 @@ struct Pattern {
     alignas(64) std::int64_t left[count][width];
     alignas(64) std::int64_t right[count][width];
     alignas(64) std::int64_t cyclic[width];
-    int source[count];      // the first of two neighbouring registers that hold the values of `left`
-    bool aligned[count];    // they are one register, as it is
-    bool uniform[count];    // all values have the same letter
+    int source[count];    // the first of two neighbouring registers that hold the values of `left`
+    bool aligned[count];  // they are one register, as it is
+    bool uniform[count];  // all values have the same letter
     int letter[count];
 
     constexpr Pattern() : left(), right(), cyclic(), source(), aligned(), uniform(), letter() {
@@ -78,7 +78,7 @@ ALWAYS inline Register left_factor(const Register* left, std::integral_constant<
 // out = left (x) right + add, of `length` and C values; `right` also as an array in memory.
 template <int C, int length>
 ALWAYS inline void product(Register* out, const Register* left, const Register* right, const double* letters,
-                    const Register* add) {
+                           const Register* add) {
     constexpr const Pattern<C, length>& p = pattern<C, length>;
     unroll<p.count>([&](auto v) ALWAYS {
         const Register a = left_factor<C, length>(left, v);
@@ -162,7 +162,8 @@ private:
                 product<C, static_cast<int>(power(C, k - 1))>(values + first_of(k), left, fractions[0], letters[0],
                                                               values + first_of(k));
             } else {
-                unroll<registers_for(power(C, k - 1))>([&](auto v) ALWAYS { _mm512_store_pd(factor + width * v, left[v]); });
+                unroll<registers_for(power(C, k - 1))>([&](auto v)
+                                                           ALWAYS { _mm512_store_pd(factor + width * v, left[v]); });
             }
             level<k - 1>(fractions, letters, factor);
         }
@@ -218,7 +219,8 @@ private:
         if constexpr (n >= 1) {
             Register product[first_of(N - n + 1)];
             level<n, 1>(S, values, product);
-            unroll<first_of(N - n + 1)>([&](auto v) ALWAYS { values[v] = _mm512_sub_pd(_mm512_set1_pd(-0.0), product[v]); });
+            unroll<first_of(N - n + 1)>([&](auto v)
+                                            ALWAYS { values[v] = _mm512_sub_pd(_mm512_set1_pd(-0.0), product[v]); });
             cyclic<1, N - n>(values);
             factors<n - 1>(S, values);
         }
@@ -229,7 +231,8 @@ private:
         if constexpr (k <= N - n) {
             Register* out = product + first_of(k);
             load<power(C, k)>(out, S + row_size(C, k - 1));
-            unroll<registers_for(power(C, k))>([&](auto v) ALWAYS { out[v] = _mm512_mul_pd(out[v], _mm512_set1_pd(1.0 / (n + 1))); });
+            unroll<registers_for(power(C, k))>(
+                [&](auto v) ALWAYS { out[v] = _mm512_mul_pd(out[v], _mm512_set1_pd(1.0 / (n + 1))); });
             terms<k, 1>(S, values, out);
             level<n, k + 1>(S, values, product);
         }

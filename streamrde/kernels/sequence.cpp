@@ -55,9 +55,12 @@ public:
             PyErr_SetString(PyExc_ValueError, "features or substeps out of range");
             return false;
         }
-        if (!take_tableau(tableau, model.tableau) || !take_layers(layers, backward) || !take_last(last, backward)) return false;
+        if (!take_tableau(tableau, model.tableau) || !take_layers(layers, backward) || !take_last(last, backward))
+            return false;
         if (rates != Py_None) {
-            if (!shaped(rates, type, model.hidden, -1, "rates") || !shaped(seconds, type, model.rows, model.windows, "seconds")) return false;
+            if (!shaped(rates, type, model.hidden, -1, "rates") ||
+                !shaped(seconds, type, model.rows, model.windows, "seconds"))
+                return false;
             model.decay = Numbers<T>(model.row());
             std::copy_n(data<T>(rates), model.hidden, model.decay.data());
             model.seconds = data<T>(seconds);
@@ -97,7 +100,8 @@ public:
         for (PyArrayObject* array : {wanted, given})
             if (PyArray_DIM(array, 0) != N || PyArray_DIM(array, 1) != K + 1 || PyArray_DIM(array, 2) != H)
                 return PyErr_Format(PyExc_ValueError, "states or their gradient have another shape than the model's");
-        Owned first(zeros<T>(N, H)), last(zeros<T>(H * B, model.width)), last_bias(zeros<T>(H * B)), layers(PyList_New(0));
+        Owned first(zeros<T>(N, H)), last(zeros<T>(H * B, model.width)), last_bias(zeros<T>(H * B)),
+            layers(PyList_New(0));
         Owned decay(model.decay.size() ? zeros<T>(H) : (Py_INCREF(Py_None), Py_None));
         if (!first || !last || !last_bias || !layers || !decay) return nullptr;
         for (const HiddenLayer<T>& layer : model.layers) {
@@ -108,8 +112,8 @@ public:
         const bool memory = run(threads, [&](std::size_t part, const std::vector<std::ptrdiff_t>& rows) {
             T* to = part || padded<T>(model.width) != model.width ? nullptr : data<T>(last.get());
             shared[part] = std::make_unique<SharedGradients<T>>(model, to);
-            kernels().backward(model, rows.data(), static_cast<std::ptrdiff_t>(rows.size()), data<T>(states), data<T>(tape),
-                               data<T>(gradient), data<T>(first.get()), *shared[part]);
+            kernels().backward(model, rows.data(), static_cast<std::ptrdiff_t>(rows.size()), data<T>(states),
+                               data<T>(tape), data<T>(gradient), data<T>(first.get()), *shared[part]);
         });
         if (!memory) return PyErr_NoMemory();
         // In the order of the parts, so that the sums are the same in every run with as many threads.
@@ -118,15 +122,18 @@ public:
             for (std::size_t i = 0; i < model.layers.size(); ++i) {
                 const HiddenLayer<T>& layer = model.layers[i];
                 PyObject* pair = PyList_GET_ITEM(layers.get(), i);
-                add_rows(part->layers[i].data(), padded<T>(layer.inputs), layer.outputs, layer.inputs, data<T>(PyTuple_GET_ITEM(pair, 0)));
+                add_rows(part->layers[i].data(), padded<T>(layer.inputs), layer.outputs, layer.inputs,
+                         data<T>(PyTuple_GET_ITEM(pair, 0)));
                 add_rows(part->biases[i].data(), 0, 1, layer.outputs, data<T>(PyTuple_GET_ITEM(pair, 1)));
             }
             if (part->last != data<T>(last.get())) add_rows(part->last, wide, H * B, model.width, data<T>(last.get()));
             for (npy_intp h = 0; h < H; ++h)
-                for (npy_intp j = 0; j < B; ++j) data<T>(last_bias.get())[h * B + j] += part->last_bias.data()[j * row + h];
+                for (npy_intp j = 0; j < B; ++j)
+                    data<T>(last_bias.get())[h * B + j] += part->last_bias.data()[j * row + h];
             if (model.decay.size()) add_rows(part->decay.data(), 0, 1, H, data<T>(decay.get()));
         }
-        return Py_BuildValue("(NNNNN)", first.release(), layers.release(), last.release(), last_bias.release(), decay.release());
+        return Py_BuildValue("(NNNNN)", first.release(), layers.release(), last.release(), last_bias.release(),
+                             decay.release());
     }
 
 private:
@@ -182,14 +189,16 @@ private:
         PyObject *weight, *bias;
         if (!PyArg_ParseTuple(parts, "OO", &weight, &bias)) return false;
         const std::ptrdiff_t H = model.hidden, B = model.features, width = model.width, row = model.row();
-        if (!shaped(weight, type, H * B, width, "last weight") || !shaped(bias, type, H * B, -1, "last bias")) return false;
+        if (!shaped(weight, type, H * B, width, "last weight") || !shaped(bias, type, H * B, -1, "last bias"))
+            return false;
         const T *w = data<T>(weight), *b = data<T>(bias);
         if (backward) {
             const std::ptrdiff_t wide = padded<T>(model.width);
             model.backward = w;
             if (wide == width) return true;
             model.copied = Numbers<T>(H * B * wide);
-            for (std::ptrdiff_t r = 0; r < H * B; ++r) std::copy_n(w + r * width, width, model.copied.data() + r * wide);
+            for (std::ptrdiff_t r = 0; r < H * B; ++r)
+                std::copy_n(w + r * width, width, model.copied.data() + r * wide);
             model.backward = model.copied.data();
             return true;
         }
@@ -200,16 +209,19 @@ private:
             for (std::ptrdiff_t h0 = 0; h0 < H; h0 += tile)
                 for (std::ptrdiff_t k0 = 0; k0 < width; k0 += tile)
                     for (std::ptrdiff_t k = k0; k < std::min(k0 + tile, width); ++k)
-                        for (std::ptrdiff_t h = h0; h < std::min(h0 + tile, H); ++h) to[(k * B + j) * row + h] = w[(h * B + j) * width + k];
+                        for (std::ptrdiff_t h = h0; h < std::min(h0 + tile, H); ++h)
+                            to[(k * B + j) * row + h] = w[(h * B + j) * width + k];
             for (std::ptrdiff_t h = 0; h < H; ++h) to[(width * B + j) * row + h] = b[h * B + j];
         }
         return true;
     }
 
     std::size_t parts(int threads) const {
-        const double work = static_cast<double>(model.rows) * model.windows * model.hidden * model.width * model.features;
+        const double work =
+            static_cast<double>(model.rows) * model.windows * model.hidden * model.width * model.features;
         const auto most = static_cast<std::ptrdiff_t>(std::min(work / work_per_thread, 1e6));
-        return static_cast<std::size_t>(std::clamp<std::ptrdiff_t>(std::min(most, model.rows), 1, std::max(threads, 1)));
+        return static_cast<std::size_t>(
+            std::clamp<std::ptrdiff_t>(std::min(most, model.rows), 1, std::max(threads, 1)));
     }
 
     // After so many windows a row's state stays as it is: the rest are padding, of length 0.
@@ -217,7 +229,8 @@ private:
         const std::ptrdiff_t K = model.windows, B = model.features;
         const auto moves = [&](std::ptrdiff_t k) {
             const T* logsig = model.logsigs + (r * K + k) * B;
-            return (model.decay.size() && model.seconds[r * K + k] != 0) || std::any_of(logsig, logsig + B, [](T l) { return l != 0; });
+            return (model.decay.size() && model.seconds[r * K + k] != 0) ||
+                   std::any_of(logsig, logsig + B, [](T l) { return l != 0; });
         };
         std::ptrdiff_t k = K;
         while (k && !moves(k - 1)) --k;
@@ -236,7 +249,8 @@ private:
                 order[r] = r;
             }
             model.lengths = lengths.data();
-            std::stable_sort(order.begin(), order.end(), [&](std::ptrdiff_t a, std::ptrdiff_t b) { return lengths[a] > lengths[b]; });
+            std::stable_sort(order.begin(), order.end(),
+                             [&](std::ptrdiff_t a, std::ptrdiff_t b) { return lengths[a] > lengths[b]; });
             std::vector<std::vector<std::ptrdiff_t>> rows(parts(threads));
             for (std::size_t i = 0; i < order.size(); ++i) rows[i % rows.size()].push_back(order[i]);
             run_parts(rows.size(), [&](std::size_t part) { run(part, rows[part]); });
@@ -252,8 +266,8 @@ template <typename T>
 PyObject* forward(PyObject* arguments) {
     PyObject *first, *logsigs, *seconds, *mask, *before, *layers, *last, *rates, *tableau;
     int substeps, keep, threads;
-    if (!PyArg_ParseTuple(arguments, "OOOOOOOOOipi", &first, &logsigs, &seconds, &mask, &before, &layers, &last, &rates, &tableau,
-                          &substeps, &keep, &threads))
+    if (!PyArg_ParseTuple(arguments, "OOOOOOOOOipi", &first, &logsigs, &seconds, &mask, &before, &layers, &last, &rates,
+                          &tableau, &substeps, &keep, &threads))
         return nullptr;
     Passes<T> passes;
     if (!passes.take(logsigs, seconds, mask, before, layers, last, rates, tableau, substeps, false)) return nullptr;
@@ -264,8 +278,8 @@ template <typename T>
 PyObject* backward(PyObject* arguments) {
     PyObject *gradient, *states, *tape, *logsigs, *seconds, *mask, *before, *layers, *last, *rates, *tableau;
     int substeps, threads;
-    if (!PyArg_ParseTuple(arguments, "OOOOOOOOOOOii", &gradient, &states, &tape, &logsigs, &seconds, &mask, &before, &layers, &last,
-                          &rates, &tableau, &substeps, &threads))
+    if (!PyArg_ParseTuple(arguments, "OOOOOOOOOOOii", &gradient, &states, &tape, &logsigs, &seconds, &mask, &before,
+                          &layers, &last, &rates, &tableau, &substeps, &threads))
         return nullptr;
     Passes<T> passes;
     if (!passes.take(logsigs, seconds, mask, before, layers, last, rates, tableau, substeps, true)) return nullptr;

@@ -28,17 +28,17 @@ struct Sequence {
     int hidden, features, width;
     std::ptrdiff_t rows, windows;
     std::vector<HiddenLayer<T>> layers;
-    Numbers<T> forward;   // last layer and, as unit `width`, its bias, as (width + 1, features, padded hidden)
-    const T* backward;    // last layer as (hidden, features, padded width)
-    Numbers<T> copied;    // its memory, where the width needs padding
-    Numbers<T> decay;     // per second, (padded hidden,); empty: none
+    Numbers<T> forward;  // last layer and, as unit `width`, its bias, as (width + 1, features, padded hidden)
+    const T* backward;   // last layer as (hidden, features, padded width)
+    Numbers<T> copied;   // its memory, where the width needs padding
+    Numbers<T> decay;    // per second, (padded hidden,); empty: none
     Tableau tableau;
     int substeps;
-    const T* logsigs;     // scaled, (rows, windows, features)
-    const T* seconds;     // the windows' durations, (rows, windows); read where the state decays
-    const T* mask;        // factors on the last hidden layer's outputs, (rows, width); null: 1
-    const T* before;      // drives the first stage of the first window, (rows, features), and then the window before does;
-                          // null: every window's first stage has its own
+    const T* logsigs;  // scaled, (rows, windows, features)
+    const T* seconds;  // the windows' durations, (rows, windows); read where the state decays
+    const T* mask;     // factors on the last hidden layer's outputs, (rows, width); null: 1
+    const T* before;   // drives the first stage of the first window, (rows, features), and then the window before does;
+                       // null: every window's first stage has its own
     const std::ptrdiff_t* lengths;  // windows of each row after which its state stays as it is, (rows,)
 
     int evaluations() const { return tableau.stages * substeps; }
@@ -50,7 +50,8 @@ struct Sequence {
 template <typename T>
 struct Record {
     std::ptrdiff_t evaluation, size;
-    std::vector<std::ptrdiff_t> outputs, slopes;  // places of each layer within an evaluation; slopes < 0: none are kept
+    std::vector<std::ptrdiff_t> outputs,
+        slopes;  // places of each layer within an evaluation; slopes < 0: none are kept
 
     explicit Record(const Sequence<T>& sequence) {
         evaluation = sequence.row();
@@ -81,7 +82,8 @@ struct SharedGradients {
             biases.emplace_back(padded<T>(layer.outputs));
         }
         if (!last) {
-            own_last = Numbers<T>(static_cast<std::size_t>(sequence.hidden) * sequence.features * padded<T>(sequence.width));
+            own_last =
+                Numbers<T>(static_cast<std::size_t>(sequence.hidden) * sequence.features * padded<T>(sequence.width));
             last = own_last.data();
         }
         last_bias = Numbers<T>(static_cast<std::size_t>(sequence.features) * sequence.row());

@@ -56,7 +56,8 @@ void activate_rows(T* values, T* slopes, std::ptrdiff_t stride, int size, std::p
 
 // gradient *= slope, for activations whose outputs tell it.
 template <typename T, typename A>
-void slope_rows(T* gradient, std::ptrdiff_t stride, const T* outputs, std::ptrdiff_t outputs_stride, int size, std::ptrdiff_t count) {
+void slope_rows(T* gradient, std::ptrdiff_t stride, const T* outputs, std::ptrdiff_t outputs_stride, int size,
+                std::ptrdiff_t count) {
     for (std::ptrdiff_t s = 0; s < count; ++s)
         for (int i = 0; i < size; i += lanes_of<T>) {
             const Vector<T> y = load(outputs + s * outputs_stride + i);
@@ -65,7 +66,8 @@ void slope_rows(T* gradient, std::ptrdiff_t stride, const T* outputs, std::ptrdi
 }
 
 template <typename T>
-void multiply_rows(T* values, std::ptrdiff_t stride, const T* factors, std::ptrdiff_t factors_stride, int size, std::ptrdiff_t count) {
+void multiply_rows(T* values, std::ptrdiff_t stride, const T* factors, std::ptrdiff_t factors_stride, int size,
+                   std::ptrdiff_t count) {
     for (std::ptrdiff_t s = 0; s < count; ++s)
         for (int i = 0; i < size; i += lanes_of<T>)
             store(values + s * stride + i, load(values + s * stride + i) * load(factors + s * factors_stride + i));
@@ -85,7 +87,7 @@ struct Block {
     const Sequence<T>& model;
     const Record<T> record;
     const int H, B, row, wide;
-    const std::ptrdiff_t matrix;    // numbers in a contracted matrix
+    const std::ptrdiff_t matrix;  // numbers in a contracted matrix
     const bool carries, decays;
     std::ptrdiff_t rows_at_once, windows_at_once;
     const std::ptrdiff_t* rows = nullptr;  // the block's, the longest first
@@ -94,15 +96,23 @@ struct Block {
     std::vector<std::ptrdiff_t> offset;  // first matrix of a contracted window's
 
     Block(const Sequence<T>& given, std::ptrdiff_t total, std::ptrdiff_t matrix_size)
-        : model(given), record(given), H(given.hidden), B(given.features), row(given.row()), wide(padded<T>(given.width)),
-          matrix(matrix_size), carries(given.before != nullptr), decays(given.decay.size() > 0) {
+        : model(given),
+          record(given),
+          H(given.hidden),
+          B(given.features),
+          row(given.row()),
+          wide(padded<T>(given.width)),
+          matrix(matrix_size),
+          carries(given.before != nullptr),
+          decays(given.decay.size() > 0) {
         // Where the window before drives the first stage its matrices are formed with the block's; several windows at once
         // keep that rare.
         const std::ptrdiff_t fit = block_bytes / static_cast<std::ptrdiff_t>(matrix * sizeof(T));
         const std::ptrdiff_t most = std::clamp<std::ptrdiff_t>(carries ? fit / 4 : fit, tile_rows, most_rows);
         const std::ptrdiff_t blocks = (total + most - 1) / most;
         rows_at_once = (total + blocks - 1) / blocks;
-        windows_at_once = std::clamp<std::ptrdiff_t>(fit / rows_at_once - carries, carries ? 3 : 1, std::max<std::ptrdiff_t>(model.windows, 1));
+        windows_at_once = std::clamp<std::ptrdiff_t>(fit / rows_at_once - carries, carries ? 3 : 1,
+                                                     std::max<std::ptrdiff_t>(model.windows, 1));
         offset.resize(windows_at_once + 2);
     }
 
@@ -118,7 +128,8 @@ struct Block {
         rows = own;
         count = size;
         if (model.mask)
-            for (std::ptrdiff_t s = 0; s < count; ++s) copy_row(model.mask + rows[s] * model.width, model.width, mask + s * wide);
+            for (std::ptrdiff_t s = 0; s < count; ++s)
+                copy_row(model.mask + rows[s] * model.width, model.width, mask + s * wide);
     }
 
     // Rows that still have a window k.
@@ -160,7 +171,8 @@ struct Block {
             for (std::ptrdiff_t s = 0; s < n; ++s) {
                 const T time = static_cast<T>(-elapsed(rows[s], k, m));
                 for (int i = 0; i < row; i += lanes)
-                    store(factors + ((m - 1) * rows_at_once + s) * row + i, exponential<T>(load(model.decay.data() + i) * time));
+                    store(factors + ((m - 1) * rows_at_once + s) * row + i,
+                          exponential<T>(load(model.decay.data() + i) * time));
             }
     }
 
@@ -169,14 +181,16 @@ struct Block {
     }
 
     // out = E(node) z + h sum_j a_j E(node - node_j) k_j for n rows; slopes with a stride per row.
-    void combine(T* out, const T* z, const T* slopes, std::ptrdiff_t stride, int node, const double* a, int terms, std::ptrdiff_t n) const {
+    void combine(T* out, const T* z, const T* slopes, std::ptrdiff_t stride, int node, const double* a, int terms,
+                 std::ptrdiff_t n) const {
         const double h = 1.0 / model.substeps;
         for (std::ptrdiff_t s = 0; s < n; ++s)
             for (int i = 0; i < row; i += lanes) {
                 V sum = faded(node, s, i, load(z + s * row + i));
                 for (int j = 0; j < terms; ++j)
                     if (a[j] != 0)
-                        sum = fma(faded(node - model.tableau.node[j], s, i, load(slopes + s * stride + j * record.evaluation + i)),
+                        sum = fma(faded(node - model.tableau.node[j], s, i,
+                                        load(slopes + s * stride + j * record.evaluation + i)),
                                   all<T>(static_cast<T>(a[j] * h)), sum);
                 store(out + s * row + i, sum);
             }
@@ -186,20 +200,27 @@ struct Block {
 template <typename T>
 void activate(Activation activation, T* values, T* slopes, std::ptrdiff_t stride, int size, std::ptrdiff_t count) {
     switch (activation) {
-        case Activation::identity: return;
-        case Activation::relu: return activate_rows<T, Relu>(values, slopes, stride, size, count);
-        case Activation::tanh: return activate_rows<T, Tanh>(values, slopes, stride, size, count);
-        case Activation::silu: return activate_rows<T, Silu>(values, slopes, stride, size, count);
-        case Activation::softplus: return activate_rows<T, Softplus>(values, slopes, stride, size, count);
-        case Activation::gelu: return activate_rows<T, Gelu>(values, slopes, stride, size, count);
+        case Activation::identity:
+            return;
+        case Activation::relu:
+            return activate_rows<T, Relu>(values, slopes, stride, size, count);
+        case Activation::tanh:
+            return activate_rows<T, Tanh>(values, slopes, stride, size, count);
+        case Activation::silu:
+            return activate_rows<T, Silu>(values, slopes, stride, size, count);
+        case Activation::softplus:
+            return activate_rows<T, Softplus>(values, slopes, stride, size, count);
+        case Activation::gelu:
+            return activate_rows<T, Gelu>(values, slopes, stride, size, count);
     }
 }
 
 template <typename T>
-void slope_of(Activation activation, T* gradient, std::ptrdiff_t stride, const T* outputs, std::ptrdiff_t outputs_stride, int size,
-              std::ptrdiff_t count) {
+void slope_of(Activation activation, T* gradient, std::ptrdiff_t stride, const T* outputs,
+              std::ptrdiff_t outputs_stride, int size, std::ptrdiff_t count) {
     if (activation == Activation::relu) slope_rows<T, Relu>(gradient, stride, outputs, outputs_stride, size, count);
-    else if (activation == Activation::tanh) slope_rows<T, Tanh>(gradient, stride, outputs, outputs_stride, size, count);
+    else if (activation == Activation::tanh)
+        slope_rows<T, Tanh>(gradient, stride, outputs, outputs_stride, size, count);
 }
 
 template <typename T>
@@ -242,8 +263,10 @@ void forward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff_
                         const HiddenLayer<T>& layer = model.layers[i];
                         const int size = padded<T>(layer.outputs);
                         T* y = now + record.outputs[i];
-                        product<T>(layer.forward.data(), size, layer.inputs, size, x, stride, layer.bias.data(), y, record.size, n);
-                        activate<T>(layer.activation, y, record.slopes[i] < 0 ? nullptr : now + record.slopes[i], record.size, size, n);
+                        product<T>(layer.forward.data(), size, layer.inputs, size, x, stride, layer.bias.data(), y,
+                                   record.size, n);
+                        activate<T>(layer.activation, y, record.slopes[i] < 0 ? nullptr : now + record.slopes[i],
+                                    record.size, size, n);
                         x = y;
                         stride = record.size;
                     }
@@ -255,7 +278,8 @@ void forward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff_
                     }
                     for (std::ptrdiff_t s = 0; s < n; ++s) {
                         const T* matrix = block.matrix_of(k, from, s, e == 0);
-                        product_of_row<T>(matrix, row, model.width, row, x + s * stride, matrix + static_cast<std::ptrdiff_t>(model.width) * row,
+                        product_of_row<T>(matrix, row, model.width, row, x + s * stride,
+                                          matrix + static_cast<std::ptrdiff_t>(model.width) * row,
                                           now + s * record.size);
                     }
                     if (stage + 1 == tableau.stages)
@@ -280,15 +304,22 @@ struct Ledger {
     T *logsigs, *gradients, *outputs, *sums, *products;
 
     Ledger(const Sequence<T>& given, std::ptrdiff_t most_rows)
-        : model(given), H(given.hidden), B(given.features), even((given.features + 1) / 2 * 2), row(given.row()),
-          wide(padded<T>(given.width)), slots(given.evaluations()), pair(2 * lanes_of<T>), most(std::max(most_entries, most_rows)) {}
+        : model(given),
+          H(given.hidden),
+          B(given.features),
+          even((given.features + 1) / 2 * 2),
+          row(given.row()),
+          wide(padded<T>(given.width)),
+          slots(given.evaluations()),
+          pair(2 * lanes_of<T>),
+          most(std::max(most_entries, most_rows)) {}
 
     void take(Arena<T>& arena) {
         logsigs = arena.take(most * even);
-        gradients = arena.take(most * slots * row);        // (entry, slot, row)
+        gradients = arena.take(most * slots * row);          // (entry, slot, row)
         outputs = arena.take(most * slots * (wide + pair));  // (pair of vectors, entry, slot, pair)
         sums = arena.take(most * row);
-        products = arena.take(2 * most * pair);     // (output, entry, pair)
+        products = arena.take(2 * most * pair);  // (output, entry, pair)
     }
 
     // dW_j += sum of l_j g h over entries and slots, and the bias's without h.
@@ -311,10 +342,17 @@ struct Ledger {
     void flush_vectors(int begin, SharedGradients<T>& shared) {
         for (int h = 0; h < H; h += 2) {
             switch (slots) {
-                case 1: form_products<1, N>(begin, h); break;
-                case 2: form_products<2, N>(begin, h); break;
-                case 4: form_products<4, N>(begin, h); break;
-                default: form_products<0, N>(begin, h);
+                case 1:
+                    form_products<1, N>(begin, h);
+                    break;
+                case 2:
+                    form_products<2, N>(begin, h);
+                    break;
+                case 4:
+                    form_products<4, N>(begin, h);
+                    break;
+                default:
+                    form_products<0, N>(begin, h);
             }
             for (int i = 0; i < 2 && h + i < H; ++i)
                 accumulate<T>(logsigs, even, B, products + i * most * pair, pair, N * lanes_of<T>, count,
@@ -369,17 +407,19 @@ struct Ledger {
 };
 
 template <typename T>
-void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff_t total, const T* states, const T* tape,
-              const T* gradient, T* first, SharedGradients<T>& shared) {
+void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff_t total, const T* states,
+              const T* tape, const T* gradient, T* first, SharedGradients<T>& shared) {
     if (!total) return;
     using V = Vector<T>;
     constexpr int lanes = lanes_of<T>;
     Block<T> block(model, total, static_cast<std::ptrdiff_t>(model.hidden) * padded<T>(model.width));
     const Record<T>& record = block.record;
     const Tableau& tableau = model.tableau;
-    const int H = block.H, row = block.row, wide = block.wide, stages = tableau.stages, evaluations = model.evaluations();
+    const int H = block.H, row = block.row, wide = block.wide, stages = tableau.stages,
+              evaluations = model.evaluations();
     const double h = 1.0 / model.substeps;
-    const std::ptrdiff_t most = block.rows_at_once, K = model.windows, L = static_cast<std::ptrdiff_t>(model.layers.size());
+    const std::ptrdiff_t most = block.rows_at_once, K = model.windows,
+                         L = static_cast<std::ptrdiff_t>(model.layers.size());
     Ledger<T> ledger(model, most);
     Arena<T> arena;
     // z: at the start of every substep; inputs and units: what enters each layer and its gradient before the activation, for
@@ -403,8 +443,8 @@ void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff
         if (!pass) arena.provide();
     }
     // Adjoint of out = E(node) z + h sum_j a_j E(node - node_j) k_j: of z (added to `to`), of the k_j, and of the decay.
-    const auto combine_backward = [&](const T* out, T* to, const T* z_of_step, const T* kept, int node, const double* a, int terms,
-                                      std::ptrdiff_t k, std::ptrdiff_t n) {
+    const auto combine_backward = [&](const T* out, T* to, const T* z_of_step, const T* kept, int node, const double* a,
+                                      int terms, std::ptrdiff_t k, std::ptrdiff_t n) {
         for (std::ptrdiff_t s = 0; s < n; ++s) {
             const T time = block.decays ? static_cast<T>(block.elapsed(block.rows[s], k, 1)) : T(0);
             for (int i = 0; i < row; i += lanes) {
@@ -417,7 +457,9 @@ void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff
                         T* slope = slopes + (j * most + s) * row + i;
                         const V share = block.faded(passed, s, i, g) * static_cast<T>(a[j] * h);
                         store(slope, load(slope) + share);
-                        if (block.decays) rate += share * load(kept + s * record.size + j * record.evaluation + i) * static_cast<T>(passed);
+                        if (block.decays)
+                            rate += share * load(kept + s * record.size + j * record.evaluation + i) *
+                                    static_cast<T>(passed);
                     }
                 if (block.decays) store(shared.decay.data() + i, load(shared.decay.data() + i) - rate * time);
             }
@@ -458,12 +500,14 @@ void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff
                     copy_row(states + (own[s] * (K + 1) + k) * H, H, z + s * row);
                 }
                 for (int m = 1; m < model.substeps; ++m)
-                    block.combine(z + m * most * row, z + (m - 1) * most * row, kept + (m - 1) * stages * record.evaluation, record.size,
-                                  tableau.nodes, tableau.weight, stages, n);
+                    block.combine(z + m * most * row, z + (m - 1) * most * row,
+                                  kept + (m - 1) * stages * record.evaluation, record.size, tableau.nodes,
+                                  tableau.weight, stages, n);
                 for (int m = model.substeps - 1; m >= 0; --m) {
                     const T* step = kept + m * stages * record.evaluation;
                     const T* z_of_step = z + m * most * row;
-                    std::copy_n(adjoint, n * row, features);  // of the step's end; features is free until the first stage
+                    std::copy_n(adjoint, n * row,
+                                features);  // of the step's end; features is free until the first stage
                     std::fill_n(adjoint, n * row, T(0));
                     std::fill_n(slopes, most * row * stages, T(0));
                     combine_backward(features, adjoint, z_of_step, step, tableau.nodes, tableau.weight, stages, k, n);
@@ -475,10 +519,12 @@ void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff
                         std::ptrdiff_t stride = record.size;
                         T* unit = units[L - 1] + e * n * wide;
                         for (std::ptrdiff_t s = 0; s < n; ++s)
-                            product_of_row<T>(block.matrix_of(k, from, s, e == 0), wide, H, wide, slope + s * row, nullptr, unit + s * wide);
+                            product_of_row<T>(block.matrix_of(k, from, s, e == 0), wide, H, wide, slope + s * row,
+                                              nullptr, unit + s * wide);
                         if (model.mask) {
                             multiply_rows<T>(unit, wide, block.mask, wide, wide, n);
-                            for (std::ptrdiff_t s = 0; s < n; ++s) copy_row(last + s * stride, wide, features + s * wide);
+                            for (std::ptrdiff_t s = 0; s < n; ++s)
+                                copy_row(last + s * stride, wide, features + s * wide);
                             multiply_rows<T>(features, wide, block.mask, wide, wide, n);
                             last = features;
                             stride = wide;
@@ -499,21 +545,28 @@ void backward(const Sequence<T>& model, const std::ptrdiff_t* rows, std::ptrdiff
                                 slope_of<T>(layer.activation, u, out, now + record.outputs[i], record.size, out, n);
                             else multiply_rows<T>(u, out, now + record.slopes[i], record.size, out, n);
                             if (i)
-                                for (std::ptrdiff_t s = 0; s < n; ++s) copy_row(now + s * record.size + record.outputs[i - 1], in, x + s * in);
-                            else block.combine(x, z_of_step, step, record.size, tableau.node[stage], tableau.stage[stage], stage, n);
+                                for (std::ptrdiff_t s = 0; s < n; ++s)
+                                    copy_row(now + s * record.size + record.outputs[i - 1], in, x + s * in);
+                            else
+                                block.combine(x, z_of_step, step, record.size, tableau.node[stage],
+                                              tableau.stage[stage], stage, n);
                             T* gradient_in = i ? units[i - 1] + e * n * in : features;
-                            product<T>(layer.backward.data(), in, layer.outputs, in, u, out, nullptr, gradient_in, in, n);
+                            product<T>(layer.backward.data(), in, layer.outputs, in, u, out, nullptr, gradient_in, in,
+                                       n);
                         }
-                        combine_backward(features, adjoint, z_of_step, step, tableau.node[stage], tableau.stage[stage], stage, k, n);
+                        combine_backward(features, adjoint, z_of_step, step, tableau.node[stage], tableau.stage[stage],
+                                         stage, k, n);
                     }
                 }
                 for (std::ptrdiff_t i = 0; i < L; ++i) {
                     const HiddenLayer<T>& layer = model.layers[i];
                     const int in = padded<T>(layer.inputs), out = padded<T>(layer.outputs);
-                    accumulate<T>(units[i], out, layer.outputs, inputs[i], in, in, n * evaluations, shared.layers[i].data(), in);
+                    accumulate<T>(units[i], out, layer.outputs, inputs[i], in, in, n * evaluations,
+                                  shared.layers[i].data(), in);
                     T* bias = shared.biases[i].data();
                     for (std::ptrdiff_t s = 0; s < n * evaluations; ++s)
-                        for (int c = 0; c < out; c += lanes) store(bias + c, load(bias + c) + load(units[i] + s * out + c));
+                        for (int c = 0; c < out; c += lanes)
+                            store(bias + c, load(bias + c) + load(units[i] + s * out + c));
                 }
             }
             to = from;

@@ -34,11 +34,13 @@ Shares share_out(const Rows& rows, int threads) {
             std::stable_sort(shares.order.begin(), shares.order.end(),
                              [slot](std::ptrdiff_t a, std::ptrdiff_t b) { return slot[a] < slot[b]; });
     }
-    const std::ptrdiff_t parts = std::max<std::ptrdiff_t>(1, std::min<std::ptrdiff_t>(threads, count / rows_per_thread));
+    const std::ptrdiff_t parts =
+        std::max<std::ptrdiff_t>(1, std::min<std::ptrdiff_t>(threads, count / rows_per_thread));
     shares.begin.push_back(0);
     for (std::ptrdiff_t part = 1; part < parts; ++part) {
         std::ptrdiff_t cut = std::max(shares.begin.back(), part * count / parts);
-        while (cut > shares.begin.back() && cut < count && slot[shares.order[cut]] == slot[shares.order[cut - 1]]) ++cut;
+        while (cut > shares.begin.back() && cut < count && slot[shares.order[cut]] == slot[shares.order[cut - 1]])
+            ++cut;
         shares.begin.push_back(cut);
     }
     shares.begin.push_back(count);

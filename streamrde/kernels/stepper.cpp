@@ -24,8 +24,8 @@ PyArrayObject* shaped(PyObject* object, int type, npy_intp rows, npy_intp column
 
 bool take_tableau(PyObject* parts, Tableau& tableau) {
     PyObject *nodes, *stages, *weights;
-    if (!PyArg_ParseTuple(parts, "iiO!O!O!", &tableau.order, &tableau.nodes, &PyTuple_Type, &nodes, &PyTuple_Type, &stages,
-                          &PyTuple_Type, &weights))
+    if (!PyArg_ParseTuple(parts, "iiO!O!O!", &tableau.order, &tableau.nodes, &PyTuple_Type, &nodes, &PyTuple_Type,
+                          &stages, &PyTuple_Type, &weights))
         return false;
     const Py_ssize_t count = PyTuple_GET_SIZE(nodes);
     bool fits = count >= 1 && count <= 4 && PyTuple_GET_SIZE(stages) == count && PyTuple_GET_SIZE(weights) == count &&
@@ -35,8 +35,8 @@ bool take_tableau(PyObject* parts, Tableau& tableau) {
         PyObject* row = PyTuple_GET_ITEM(stages, i);
         tableau.node[i] = static_cast<int>(PyLong_AsLong(PyTuple_GET_ITEM(nodes, i)));
         tableau.weight[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(weights, i));
-        fits = PyTuple_Check(row) && PyTuple_GET_SIZE(row) == i && tableau.node[i] >= 0 && tableau.node[i] <= tableau.nodes &&
-               (!i || tableau.node[i] >= tableau.node[i - 1]);
+        fits = PyTuple_Check(row) && PyTuple_GET_SIZE(row) == i && tableau.node[i] >= 0 &&
+               tableau.node[i] <= tableau.nodes && (!i || tableau.node[i] >= tableau.node[i - 1]);
         for (Py_ssize_t j = 0; fits && j < i; ++j) tableau.stage[i][j] = PyFloat_AsDouble(PyTuple_GET_ITEM(row, j));
     }
     if (PyErr_Occurred()) return false;
@@ -105,7 +105,8 @@ public:
         PyArrayObject* array = checked(x, type, 2, "x");
         if (!array) return nullptr;
         const npy_intp count = PyArray_DIM(array, 0);
-        if (PyArray_DIM(array, 1) != layer.inputs) return PyErr_Format(PyExc_ValueError, "x has another shape than the model's");
+        if (PyArray_DIM(array, 1) != layer.inputs)
+            return PyErr_Format(PyExc_ValueError, "x has another shape than the model's");
         npy_intp shape[2] = {count, layer.outputs};
         PyObject* result = PyArray_SimpleNew(2, shape, type);
         if (!result) return nullptr;
@@ -120,7 +121,8 @@ public:
         PyArrayObject* states = checked(z, type, 2, "z");
         if (!states) return nullptr;
         const npy_intp count = PyArray_DIM(states, 0);
-        if (PyArray_DIM(states, 1) != model_.hidden) return PyErr_Format(PyExc_ValueError, "z has another shape than the model's");
+        if (PyArray_DIM(states, 1) != model_.hidden)
+            return PyErr_Format(PyExc_ValueError, "z has another shape than the model's");
         PyArrayObject* own = shaped(logsig, NPY_DOUBLE, count, model_.features, "logsig");
         PyArrayObject* before = own;
         if (own && previous != Py_None) before = shaped(previous, NPY_DOUBLE, count, model_.features, "previous");
@@ -167,7 +169,8 @@ private:
         made.inputs = static_cast<int>(PyArray_DIM(matrix, 1));
         PyArrayObject* offset = shaped(bias, type, made.outputs, -1, "bias");
         if (!offset) return false;
-        if (made.outputs < 1 || made.inputs < 1 || (inputs >= 0 && made.inputs != inputs) || activation < 0 || activation > 5) {
+        if (made.outputs < 1 || made.inputs < 1 || (inputs >= 0 && made.inputs != inputs) || activation < 0 ||
+            activation > 5) {
             PyErr_SetString(PyExc_ValueError, "a layer does not fit the one before it");
             return false;
         }
@@ -198,7 +201,8 @@ private:
         for (int k = 0; k <= width; ++k)
             for (int h = 0; h < hidden; ++h)
                 for (int j = 0; j < features; ++j) {
-                    const std::ptrdiff_t i = static_cast<std::ptrdiff_t>(k) * row + h, output = static_cast<std::ptrdiff_t>(h) * features + j;
+                    const std::ptrdiff_t i = static_cast<std::ptrdiff_t>(k) * row + h,
+                                         output = static_cast<std::ptrdiff_t>(h) * features + j;
                     model_.last.data()[(i / panel<T> * features + j) * panel<T> + i % panel<T>] =
                         k < width ? w[output * width + k] : b[output];
                 }
@@ -208,7 +212,8 @@ private:
     // False where memory ran out. Streams are split over threads; none of their numbers depends on how.
     bool run(const Steps<T>& steps, int threads) const {
         const double work = static_cast<double>(steps.count) * model_.contracted * model_.features;
-        const std::ptrdiff_t most = std::min<std::ptrdiff_t>(steps.count, static_cast<std::ptrdiff_t>(work / work_per_thread));
+        const std::ptrdiff_t most =
+            std::min<std::ptrdiff_t>(steps.count, static_cast<std::ptrdiff_t>(work / work_per_thread));
         const std::ptrdiff_t parts = std::max<std::ptrdiff_t>(1, std::min<std::ptrdiff_t>(threads, most));
         const auto part = [&](std::ptrdiff_t i) {
             const std::ptrdiff_t begin = steps.count * i / parts, end = steps.count * (i + 1) / parts;
@@ -319,6 +324,7 @@ PyType_Slot stepper_slots[] = {
 
 }  // namespace
 
-PyType_Spec stepper_spec = {"streamrde.kernels._native.Stepper", sizeof(StepperObject), 0, Py_TPFLAGS_DEFAULT, stepper_slots};
+PyType_Spec stepper_spec = {"streamrde.kernels._native.Stepper", sizeof(StepperObject), 0, Py_TPFLAGS_DEFAULT,
+                            stepper_slots};
 
 }  // namespace streamrde

@@ -23,7 +23,8 @@ public:
         if (size) data_ = static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{64}));
         for (std::size_t i = 0; i < size; ++i) data_[i] = 0;
     }
-    Numbers(Numbers&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    Numbers(Numbers&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
     Numbers& operator=(Numbers&& other) noexcept {
         std::swap(data_, other.data_);
         std::swap(size_, other.size_);
@@ -78,7 +79,7 @@ struct Model {
     std::ptrdiff_t contracted;  // numbers in a contracted matrix, whole panels
     Numbers<T> decay;           // per second, (padded hidden,); empty: none
     Tableau tableau;
-    int substeps;      // 0: as many as the tolerance needs
+    int substeps;  // 0: as many as the tolerance needs
     double tolerance;
     int most_substeps;
 };
@@ -88,7 +89,7 @@ template <typename T>
 struct Steps {
     T* z;                    // (count, hidden), replaced
     const double* logsig;    // (count, features)
-    const double* previous;       // the same of the window before, drives the first stage; null: the window's own
+    const double* previous;  // the same of the window before, drives the first stage; null: the window's own
     double* error;           // estimates of the step's error; null: not asked for
     std::ptrdiff_t count;
 };

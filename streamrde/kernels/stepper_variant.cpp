@@ -35,7 +35,8 @@ T* buffer(std::size_t size) {
 // interleaved partial sums, so that its multiply-adds need not wait for each other.
 template <typename T, int S, int N>
 inline void multiply_tile(const T* __restrict weight, const T* __restrict bias, int inputs, std::ptrdiff_t stride,
-                          const T* __restrict x, std::ptrdiff_t x_stride, T* __restrict out, std::ptrdiff_t out_stride) {
+                          const T* __restrict x, std::ptrdiff_t x_stride, T* __restrict out,
+                          std::ptrdiff_t out_stride) {
     using V = Vector<T>;
     constexpr int lanes = lanes_of<T>;
     V sum[S][N][4];
@@ -89,12 +90,18 @@ void activate_with(T* values, std::ptrdiff_t count) {
 template <typename T>
 void activate(Activation activation, T* values, std::ptrdiff_t count) {
     switch (activation) {
-        case Activation::identity: return;
-        case Activation::relu: return activate_with<T, Relu>(values, count);
-        case Activation::tanh: return activate_with<T, Tanh>(values, count);
-        case Activation::silu: return activate_with<T, Silu>(values, count);
-        case Activation::softplus: return activate_with<T, Softplus>(values, count);
-        case Activation::gelu: return activate_with<T, Gelu>(values, count);
+        case Activation::identity:
+            return;
+        case Activation::relu:
+            return activate_with<T, Relu>(values, count);
+        case Activation::tanh:
+            return activate_with<T, Tanh>(values, count);
+        case Activation::silu:
+            return activate_with<T, Silu>(values, count);
+        case Activation::softplus:
+            return activate_with<T, Softplus>(values, count);
+        case Activation::gelu:
+            return activate_with<T, Gelu>(values, count);
     }
 }
 
@@ -136,7 +143,8 @@ void contract(const Model<T>& model, const double* logsig, std::ptrdiff_t count,
         std::ptrdiff_t s = 0;
         for (; s + tile_streams <= count; s += tile_streams)
             contract_panel<T, tile_streams>(weight, features, turned + s, count, to + s * stride, stride);
-        for (; s + 4 <= count; s += 4) contract_panel<T, 4>(weight, features, turned + s, count, to + s * stride, stride);
+        for (; s + 4 <= count; s += 4)
+            contract_panel<T, 4>(weight, features, turned + s, count, to + s * stride, stride);
         for (; s < count; ++s) contract_panel<T, 1>(weight, features, turned + s, count, to + s * stride, stride);
     }
 }
@@ -150,12 +158,13 @@ struct Solver {
     Numbers<T> memory;
     T *stage, *slopes, *hidden, *other, *factors;
     const T* matrices = nullptr;
-    const T* first = nullptr;  // of the window before; null: there is none
+    const T* first = nullptr;        // of the window before; null: there is none
     const double* logsig = nullptr;  // the first number of each is the window's duration
     int count = 0;
 
     explicit Solver(const Model<T>& given) : model(given), row(padded<T>(given.hidden)), wide(widest(given)) {
-        const std::size_t rows = static_cast<std::size_t>(group) * row, hidden_rows = static_cast<std::size_t>(group) * wide;
+        const std::size_t rows = static_cast<std::size_t>(group) * row,
+                          hidden_rows = static_cast<std::size_t>(group) * wide;
         memory = Numbers<T>(9 * rows + 2 * hidden_rows);
         stage = memory.data();
         slopes = stage + rows;
@@ -166,7 +175,8 @@ struct Solver {
 
     static int widest(const Model<T>& model) {
         int wide = 0;
-        for (const Layer<T>& layer : model.layers) wide = padded<T>(layer.outputs) > wide ? padded<T>(layer.outputs) : wide;
+        for (const Layer<T>& layer : model.layers)
+            wide = padded<T>(layer.outputs) > wide ? padded<T>(layer.outputs) : wide;
         return wide;
     }
 
@@ -178,8 +188,8 @@ struct Solver {
         for (const Layer<T>& layer : model.layers) {
             const int out_stride = padded<T>(layer.outputs);
             if (count == group) {
-                multiply<T, group>(layer.weight.data(), layer.bias.data(), layer.inputs, layer.outputs, out_stride, x, stride,
-                                   to, wide);
+                multiply<T, group>(layer.weight.data(), layer.bias.data(), layer.inputs, layer.outputs, out_stride, x,
+                                   stride, to, wide);
             } else {
                 for (int s = 0; s < count; ++s)
                     multiply<T, 1>(layer.weight.data(), layer.bias.data(), layer.inputs, layer.outputs, out_stride,
@@ -195,8 +205,8 @@ struct Solver {
         const int width = model.layers.back().outputs;
         for (int s = 0; s < count; ++s) {
             const T* matrix = contracted + s * model.contracted;
-            multiply<T, 1>(matrix, matrix + static_cast<std::ptrdiff_t>(width) * row, width, model.hidden, row, x + s * wide,
-                           wide, slope + s * row, row);
+            multiply<T, 1>(matrix, matrix + static_cast<std::ptrdiff_t>(width) * row, width, model.hidden, row,
+                           x + s * wide, wide, slope + s * row, row);
         }
     }
 
@@ -310,7 +320,8 @@ void step(const Model<T>& model, const Steps<T>& steps) {
                     copy(solver, fine, z);
                     solver.solve(fine, 2 * model.substeps, nullptr);
                     for (int i = 0; i < solver.count; ++i)
-                        error[i] = solver.distance(fine + i * solver.row, coarse + i * solver.row) * power / (power - 1);
+                        error[i] =
+                            solver.distance(fine + i * solver.row, coarse + i * solver.row) * power / (power - 1);
                 }
                 store_rows(solver, coarse, states);
                 continue;
@@ -351,8 +362,8 @@ void apply(const Layer<T>& layer, const T* x, T* out, std::ptrdiff_t count) {
     const int row = padded<T>(layer.outputs);
     T* values = buffer<T>(row);
     for (std::ptrdiff_t s = 0; s < count; ++s) {
-        multiply<T, 1>(layer.weight.data(), layer.bias.data(), layer.inputs, layer.outputs, row, x + s * layer.inputs, 0,
-                       values, 0);
+        multiply<T, 1>(layer.weight.data(), layer.bias.data(), layer.inputs, layer.outputs, row, x + s * layer.inputs,
+                       0, values, 0);
         activate(layer.activation, values, row);
         for (int i = 0; i < layer.outputs; ++i) out[s * layer.outputs + i] = values[i];
     }

@@ -173,15 +173,18 @@ Py_ssize_t names_length(PyObject* object) {
 }
 
 PyMethodDef names_methods[] = {
-    {"find", cast(names_find), METH_FASTCALL, nullptr},   {"add", cast(names_add), METH_FASTCALL, nullptr},
-    {"names", names_names, METH_O, nullptr},              {"release", names_release, METH_O, nullptr},
-    {"live", names_live, METH_NOARGS, nullptr},           {nullptr, nullptr, 0, nullptr},
+    {"find", cast(names_find), METH_FASTCALL, nullptr},
+    {"add", cast(names_add), METH_FASTCALL, nullptr},
+    {"names", names_names, METH_O, nullptr},
+    {"release", names_release, METH_O, nullptr},
+    {"live", names_live, METH_NOARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr},
 };
 
 PyType_Slot names_slots[] = {
-    {Py_tp_new, reinterpret_cast<void*>(object_new)},     {Py_tp_init, reinterpret_cast<void*>(names_init)},
+    {Py_tp_new, reinterpret_cast<void*>(object_new)},        {Py_tp_init, reinterpret_cast<void*>(names_init)},
     {Py_tp_dealloc, reinterpret_cast<void*>(names_dealloc)}, {Py_tp_methods, names_methods},
-    {Py_sq_length, reinterpret_cast<void*>(names_length)}, {0, nullptr},
+    {Py_sq_length, reinterpret_cast<void*>(names_length)},   {0, nullptr},
 };
 
 }  // namespace

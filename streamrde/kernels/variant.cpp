@@ -194,7 +194,10 @@ struct Of {
                     for (int r = 0; r < lanes; ++r) {
                         // A path that has ended stays where it is: pieces of length 0 change nothing.
                         const std::ptrdiff_t place = p * C + e, end = own[r] * C;
-                        dx[e][r] = place < end ? at[r][place] : !points ? 0.0 : end ? at[r][end - C + e % C] : last[e % C][r];
+                        dx[e][r] = place < end ? at[r][place]
+                                   : !points   ? 0.0
+                                   : end       ? at[r][end - C + e % C]
+                                               : last[e % C][r];
                     }
             if (points)
                 for (int e = 0, i = 0; e < now * C; ++e, i = i + 1 < C ? i + 1 : 0) {

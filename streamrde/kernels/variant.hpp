@@ -18,7 +18,8 @@ struct Kernel {
     // Appends `pieces` straight pieces with the given increments, one after the other: S <- S (x) exp(dx_1) (x) ...
     void (*fold)(int channels, int depth, double* S, const double* increments, std::ptrdiff_t pieces);
     // The same for the pieces from `before` to the first of `count` points, to the second, and so on.
-    void (*follow)(int channels, int depth, double* S, const double* before, const double* points, std::ptrdiff_t count);
+    void (*follow)(int channels, int depth, double* S, const double* before, const double* points,
+                   std::ptrdiff_t count);
     // S <- S (x) R: two paths joined.
     void (*join)(int channels, int depth, double* S, const double* R);
     // out = coefficients of log(1 + S) at the words.

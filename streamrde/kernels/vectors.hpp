@@ -19,10 +19,14 @@ typedef std::int64_t Bits64 __attribute__((vector_size(vector_bytes)));
 
 #if defined(__AVX512F__)
 inline Floats fma(Floats a, Floats b, Floats c) { return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
-inline Doubles fma(Doubles a, Doubles b, Doubles c) { return (Doubles)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+inline Doubles fma(Doubles a, Doubles b, Doubles c) {
+    return (Doubles)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
 #elif defined(__AVX2__)
 inline Floats fma(Floats a, Floats b, Floats c) { return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
-inline Doubles fma(Doubles a, Doubles b, Doubles c) { return (Doubles)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+inline Doubles fma(Doubles a, Doubles b, Doubles c) {
+    return (Doubles)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
 #else
 inline Floats fma(Floats a, Floats b, Floats c) { return a * b + c; }
 inline Doubles fma(Doubles a, Doubles b, Doubles c) { return a * b + c; }
@@ -47,7 +51,8 @@ struct Of<double> {
     using Bits = Bits64;
     static constexpr int mantissa = 52, bias = 1023, exp_terms = 13, log_terms = 18, erfc_terms = 25;
     static constexpr double round = 6755399441055744.0;
-    static constexpr double log2e = 1.4426950408889634, ln2_high = 0.69314718036912382, ln2_low = 1.9082149292705877e-10;
+    static constexpr double log2e = 1.4426950408889634, ln2_high = 0.69314718036912382,
+                            ln2_low = 1.9082149292705877e-10;
     static constexpr double least = -708.0;
 };
 
@@ -140,11 +145,11 @@ inline Vector<T> log_1_plus(Vector<T> u) {
 
 // erfc(x) = exp(-x^2) f(t), t = (x - 3)/(x + 3), x >= 0: f's Chebyshev series, computed to 40 digits with mpmath.
 constexpr double erfc_series[] = {
-    0.6597255495060735499,    -0.4536615205378020867,    0.1603983408215629632,    -0.04490812115112282592,
-    0.009641428650695697142,  -0.001442508077744395448,  0.0001009943673537991565, 0.00001208502453445530025,
-    -3.625420602753755783e-6, 7.186810742476415443e-8,   8.914235859898216815e-8,  -7.421566624959606246e-9,
-    -2.389336570265877858e-9, 3.062235535489925097e-10,  7.788945388151088397e-11, -1.097374582924558447e-11,
-    -3.091520731191773472e-12, 3.525433881723422079e-13, 1.399045217977161579e-13, -8.246037476838808896e-15,
+    0.6597255495060735499,     -0.4536615205378020867,    0.1603983408215629632,    -0.04490812115112282592,
+    0.009641428650695697142,   -0.001442508077744395448,  0.0001009943673537991565, 0.00001208502453445530025,
+    -3.625420602753755783e-6,  7.186810742476415443e-8,   8.914235859898216815e-8,  -7.421566624959606246e-9,
+    -2.389336570265877858e-9,  3.062235535489925097e-10,  7.788945388151088397e-11, -1.097374582924558447e-11,
+    -3.091520731191773472e-12, 3.525433881723422079e-13,  1.399045217977161579e-13, -8.246037476838808896e-15,
     -6.639961426989321383e-15, -7.978348824752610805e-17, 3.047241237604098699e-16, 3.032131711022566931e-17,
     -1.218201221299715147e-17,
 };
