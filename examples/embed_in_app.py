@@ -4,7 +4,7 @@ usage: python examples/embed_in_app.py
 """
 
 import streamrde as sr
-from streamrde.connectors.arrow import read
+from streamrde.connectors.files import read
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files
 
 bundle = sr.load(MODEL)  # numpy only, no torch

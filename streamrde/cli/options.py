@@ -33,7 +33,7 @@ Where = Annotated[
 def filters_of(where: list[str] | None) -> list[str]:
     """Return the setting of data.filters for rows given as text, or an empty list if there are none."""
     from streamrde import toml
-    from streamrde.connectors.filters import parse_filter
+    from streamrde.connectors.files.filters import parse_filter
 
     return [f"data.filters={toml.value([*map(parse_filter, where)])}"] if where else []
 

@@ -13,8 +13,8 @@ from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError
 
 if TYPE_CHECKING:
+    from streamrde.connectors.files.restarts import OnRestart
     from streamrde.connectors.mqtt.link import Version
-    from streamrde.connectors.restarts import OnRestart
     from streamrde.connectors.samples import Columns
     from streamrde.runtime.replay import Recording
 

@@ -133,7 +133,7 @@ def score(
 
     Example: `streamrde score recordings/ --model model.safetensors --out predictions.parquet --jobs 2`
     """
-    from streamrde.connectors.filters import parse_filter
+    from streamrde.connectors.files.filters import parse_filter
     from streamrde.scoring import run_job
 
     job = _job(

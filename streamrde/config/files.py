@@ -13,8 +13,9 @@ from streamrde.inference.predictions import prediction_schema
 from streamrde.inference.table import OnFault
 
 if TYPE_CHECKING:
-    from streamrde.runtime.files import FileSink, FileSource
-    from streamrde.runtime.parts import PartSink
+    from streamrde.connectors.files.parts import PartSink
+    from streamrde.connectors.files.sink import FileSink
+    from streamrde.runtime.files import FileSource
 
 
 class ArrowSourceConfig(TimeKeys, frozen=True, kw_only=True, tag="arrow", tag_field="kind"):
@@ -47,7 +48,7 @@ class ArrowSinkConfig(
 
     def build(self, bundle: Bundle) -> FileSink:
         """The sink, not yet opened; the file's metadata say which model and version wrote it."""
-        from streamrde.runtime.files import FileSink
+        from streamrde.connectors.files.sink import FileSink
 
         return FileSink(self.path, prediction_schema(bundle.header), metadata=_provenance(bundle))
 
@@ -68,7 +69,7 @@ class PartsSinkConfig(
 
     def build(self, bundle: Bundle) -> PartSink:
         """The sink, not yet opened."""
-        from streamrde.runtime.parts import PartSink
+        from streamrde.connectors.files.parts import PartSink
 
         return PartSink(
             self.folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streamrde.connectors.arrow import read
+from streamrde.connectors.files.reading import read
 from streamrde.connectors.samples import Columns
 
 FOLDER = Path(__file__).parent / "watch"

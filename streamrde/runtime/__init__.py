@@ -1,7 +1,7 @@
 """From a source through a Fleet to a sink, live or recorded."""
 
 from streamrde.runtime.clock import Clock, ManualClock, SystemClock
-from streamrde.runtime.files import FileSink, FileSource
+from streamrde.runtime.files import FileSource
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.pipeline import run
 from streamrde.runtime.replay import replay
@@ -9,7 +9,6 @@ from streamrde.runtime.silence import Silence, Timekeeper
 
 __all__ = [
     "Clock",
-    "FileSink",
     "FileSource",
     "ManualClock",
     "Metrics",

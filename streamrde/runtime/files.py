@@ -1,18 +1,15 @@
-"""Recorded files as the two ends of a run."""
+"""Recorded files as the source of a run."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-import pyarrow as pa
-
-from streamrde.connectors.arrow import Faults, PredictionWriter, SampleReader
-from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.files.reading import Faults, SampleReader
+from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.samples import Columns, Samples, SourceCounts
 
 logger = logging.getLogger(__name__)
@@ -27,7 +24,7 @@ class FileBatch:
 
 
 class FileSource:
-    """Read the rows of files in constant memory. See `connectors.arrow.read` for what may be in them.
+    """Read the rows of files in constant memory. See `connectors.files.read` for what may be in them.
 
     Args:
         files: a file, a folder, a glob, or several.
@@ -80,25 +77,3 @@ class FileSource:
     def stop(self) -> None:
         """End before the next batch."""
         self._stopped = True
-
-
-class FileSink:
-    """Predictions to one file that appears whole or not at all; see `PredictionWriter`."""
-
-    def __init__(
-        self, path: str | os.PathLike[str], schema: pa.Schema, *, metadata: Mapping[str, str] | None = None
-    ) -> None:
-        self._writer = PredictionWriter(path, schema, metadata=metadata)
-
-    async def __aenter__(self) -> FileSink:
-        self._writer.__enter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._writer.__exit__(kind, error, traceback)
-
-    async def write(self, batch: pa.RecordBatch) -> None:
-        """Append predictions."""
-        self._writer.write(batch)

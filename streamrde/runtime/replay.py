@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamrde.connectors.arrow import read
+from streamrde.connectors.files.reading import read
+from streamrde.connectors.files.restarts import OnRestart, Restarts, cuts_of, explain, split_streams
 from streamrde.connectors.mqtt import SamplePublisher
-from streamrde.connectors.restarts import OnRestart, Restarts, cuts_of, explain, split_streams
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError, ParameterError
 from streamrde.times.plausible import Expectation, suspect_recordings
@@ -41,7 +41,7 @@ def load_recording(
         restarts: a stream that jumps back in time and goes on: "error", "split" it into several (name, name#2), or
             "sort" its rows into one another.
     Raises:
-        DataError: as `connectors.arrow.read`; the times cannot be right, the message names the likely unit; a stream
+        DataError: as `connectors.files.read`; the times cannot be right, the message names the likely unit; a stream
             begins again.
     """
     if restarts not in ("error", "split", "sort"):

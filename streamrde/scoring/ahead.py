@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streamrde.connectors.record_batches import schema_of
-from streamrde.connectors.recordings import Recording
+from streamrde.connectors.files.record_batches import schema_of
+from streamrde.connectors.files.recordings import Recording
 from streamrde.connectors.samples import HORIZON, Samples
 
 MOST_ROWS = 50_000_000

@@ -8,8 +8,8 @@ from typing import TypeAlias, overload
 
 import pyarrow as pa
 
-from streamrde.connectors.filters import Filter
-from streamrde.connectors.restarts import OnRestart
+from streamrde.connectors.files.filters import Filter
+from streamrde.connectors.files.restarts import OnRestart
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.plausibility import Plausible
@@ -73,7 +73,7 @@ def score(
     written in an order that depends on the files and settings alone.
 
     Args:
-        source: files, folders or globs, see `streamrde.connectors.arrow.read`; or, without `out`, any object with
+        source: files, folders or globs, see `streamrde.connectors.files.read`; or, without `out`, any object with
             ``__arrow_c_stream__``: of pyarrow, polars, duckdb, pandas.
         model: path of a model file; or, without `out`, a Bundle.
         out: .parquet, .feather, .arrow, .ipc, .arrows or .csv; a name without extension is a folder of Parquet files.

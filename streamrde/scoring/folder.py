@@ -24,9 +24,9 @@ from typing import Any, TypeVar
 import msgspec
 import pyarrow as pa
 
-from streamrde.connectors.file_errors import mapped_errors
-from streamrde.connectors.predictions import PredictionWriter
-from streamrde.connectors.recordings import Recording
+from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.recordings import Recording
+from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.disk import replace_file
 from streamrde.errors import ConfigError, DataError
 from streamrde.scoring.job import Job
@@ -51,7 +51,7 @@ class File(msgspec.Struct, frozen=True):
 
     def recording(self) -> Recording:
         """The file, as the readers take it."""
-        from streamrde.connectors.recordings import partitions_of
+        from streamrde.connectors.files.recordings import partitions_of
 
         return Recording(Path(self.path), self.stream, partitions_of(Path(self.path)))
 

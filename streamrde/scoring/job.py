@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from streamrde.connectors.arrow import SampleReader
-from streamrde.connectors.filters import Filter, check_filters
-from streamrde.connectors.restarts import OnRestart
+from streamrde.connectors.files.filters import Filter, check_filters
+from streamrde.connectors.files.reading import SampleReader
+from streamrde.connectors.files.restarts import OnRestart
+from streamrde.connectors.files.units import Conversion, conversion
 from streamrde.connectors.samples import Columns
-from streamrde.connectors.units import Conversion, conversion
 from streamrde.errors import ConfigError
 from streamrde.floats import as_plain
 from streamrde.inference.bundle import Header

@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from streamrde.connectors.recordings import find_recordings
-from streamrde.connectors.restarts import Restarts, cuts_of, explain, split_streams
+from streamrde.connectors.files.recordings import find_recordings
+from streamrde.connectors.files.restarts import Restarts, cuts_of, explain, split_streams
+from streamrde.connectors.files.sorting import sort_by_time
 from streamrde.connectors.samples import Samples
-from streamrde.connectors.sorting import sort_by_time
 from streamrde.errors import ConfigError, DataError, OrderError, SampleError, TimeUnitError
 from streamrde.inference.bundle import Bundle
 from streamrde.scoring.job import Job

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from streamrde.connectors.file_errors import mapped_errors
-from streamrde.connectors.predictions import WRITABLE, PredictionWriter
-from streamrde.connectors.recordings import SUFFIXES
+from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.recordings import SUFFIXES
+from streamrde.connectors.files.writing import WRITABLE, PredictionWriter
 from streamrde.disk import prepare_file, prepare_folder
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from streamrde.connectors.arrow import SampleReader
-from streamrde.connectors.restarts import Restarts, cuts_of, explain, part_name, split_streams
+from streamrde.connectors.files.reading import SampleReader
+from streamrde.connectors.files.restarts import Restarts, cuts_of, explain, part_name, split_streams
+from streamrde.connectors.files.sorting import sort_by_time
 from streamrde.connectors.samples import Samples
-from streamrde.connectors.sorting import sort_by_time
 from streamrde.errors import DataError, OrderError, SampleError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.states import StateCounts

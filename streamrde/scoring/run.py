@@ -12,9 +12,9 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrde.connectors.file_errors import mapped_errors
-from streamrde.connectors.recordings import find_recordings
-from streamrde.connectors.restarts import split_streams
+from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.recordings import find_recordings
+from streamrde.connectors.files.restarts import split_streams
 from streamrde.errors import ConfigError, DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.states import StateCounts

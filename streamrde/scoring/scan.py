@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from streamrde.connectors.arrow import SampleReader
-from streamrde.connectors.file_errors import mapped_errors
-from streamrde.connectors.record_batches import row_groups
-from streamrde.connectors.recordings import PARQUET, Recording, suffix_of
+from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.reading import SampleReader
+from streamrde.connectors.files.record_batches import row_groups
+from streamrde.connectors.files.recordings import PARQUET, Recording, suffix_of
 
 Rows: TypeAlias = NDArray[np.int64]
 

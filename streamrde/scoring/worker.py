@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from streamrde.connectors.file_errors import mapped_errors
+from streamrde.connectors.files.errors import mapped_errors
 from streamrde.errors import DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.scoring.folder import JobFolder, Plan, Progress

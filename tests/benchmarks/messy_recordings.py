@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bundles import make_bundle
 
 import streamrde as sr
-from streamrde.connectors.arrow import read
+from streamrde.connectors.files.reading import read
 from streamrde.connectors.samples import Columns
 from streamrde.windowing.recorded import window_recordings
 

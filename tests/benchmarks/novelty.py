@@ -22,7 +22,7 @@ from rich.table import Table
 import streamrde as sr
 from streamrde import bench
 from streamrde.bench.measuring import Case
-from streamrde.connectors.arrow import read
+from streamrde.connectors.files.reading import read
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files
 from streamrde.inference.novelty import Novelty
 from streamrde.inference.stepper import make_stepper

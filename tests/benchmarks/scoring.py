@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 import streamrde as sr
-from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.files.recordings import find_recordings
 from streamrde.demo.watch_data import FOLDER, MODEL
 
 CHANNELS = ("ax", "ay", "az", "wx", "wy", "wz")

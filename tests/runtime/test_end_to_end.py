@@ -19,10 +19,11 @@ from bundles import make_bundle, make_recording
 
 import streamrde as sr
 from streamrde.connectors import Columns
+from streamrde.connectors.files.sink import FileSink
 from streamrde.connectors.mqtt import MqttSource, SamplePublisher
 from streamrde.errors import BrokerError
 from streamrde.inference.table import Counts
-from streamrde.runtime import FileSink, FileSource, run
+from streamrde.runtime import FileSource, run
 from streamrde.runtime.replay import Recording, load_recording, replay
 
 COLUMNS = Columns(channels=("a", "b"))

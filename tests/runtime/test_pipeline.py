@@ -13,11 +13,11 @@ from bundles import make_bundle, make_recording
 
 import streamrde as sr
 from streamrde.connectors.dead_letters import DeadLetter
+from streamrde.connectors.files.parts import PartSink
 from streamrde.connectors.samples import Samples
 from streamrde.errors import BrokerError, DataError, StateError, StateFullError
 from streamrde.runtime import Metrics
 from streamrde.runtime.checkpoints import CheckpointPolicy
-from streamrde.runtime.parts import PartSink
 from streamrde.runtime.pipeline import Pipeline
 from streamrde.state import MemoryStore, SqliteStore
 

@@ -9,10 +9,11 @@ import pytest
 from brokers import any_broker
 
 import streamrde as sr
-from streamrde.connectors.arrow import read
+from streamrde.connectors.files.reading import read
+from streamrde.connectors.files.sink import FileSink
 from streamrde.connectors.mqtt import MqttSource, SamplePublisher
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files, truth
-from streamrde.runtime import FileSink, FileSource, run
+from streamrde.runtime import FileSource, run
 from streamrde.runtime.replay import Recording, load_recording, replay
 
 

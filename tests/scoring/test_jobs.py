@@ -121,7 +121,7 @@ def test_rows_out_of_order_are_sorted(tmp_path, model, memory, monkeypatch):
     table = make_table()
     shuffled = table.take(pa.array(pa.array(range(table.num_rows)).to_numpy()[::-1].copy()))
     source = split(shuffled, tmp_path / "in", files=3)
-    monkeypatch.setattr("streamrde.connectors.sorting._BLOCK_ROWS", 7)
+    monkeypatch.setattr("streamrde.connectors.files.sorting._BLOCK_ROWS", 7)
     from streamrde.scoring import Job, run_job
 
     job = Job(files=str(source), model=str(model), out=str(tmp_path / "out.parquet"), sort_memory=memory)

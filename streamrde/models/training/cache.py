@@ -17,7 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 import streamrde
-from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.files.recordings import find_recordings
 from streamrde.disk import replace_file
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.recordings import Recording

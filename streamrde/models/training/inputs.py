@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from streamrde.connectors.filters import Filter, check_filters
-from streamrde.connectors.restarts import OnRestart
+from streamrde.connectors.files.filters import Filter, check_filters
+from streamrde.connectors.files.restarts import OnRestart
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.bundle import Task
 from streamrde.times import TimeForm

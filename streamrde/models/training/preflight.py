@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streamrde.connectors.predictions import WRITABLE
-from streamrde.connectors.record_batches import read_batches, schema_of
-from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.files.record_batches import read_batches, schema_of
+from streamrde.connectors.files.recordings import find_recordings
+from streamrde.connectors.files.writing import WRITABLE
 from streamrde.disk import prepare_file, prepare_folder
 from streamrde.errors import ConfigError, DataError
 from streamrde.models.training.config import TrainConfig

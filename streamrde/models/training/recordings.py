@@ -11,9 +11,9 @@ import pyarrow as pa
 import pysiglib
 from numpy.typing import NDArray
 
-from streamrde.connectors.arrow import SampleReader
-from streamrde.connectors.recordings import find_recordings
-from streamrde.connectors.restarts import Restart, explain, part_name, restarts_of
+from streamrde.connectors.files.reading import SampleReader
+from streamrde.connectors.files.recordings import find_recordings
+from streamrde.connectors.files.restarts import Restart, explain, part_name, restarts_of
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError
 from streamrde.models.training.inputs import DataConfig

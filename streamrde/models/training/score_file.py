@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamrde.connectors.predictions import PredictionWriter
+from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.connectors.samples import HORIZON
 from streamrde.inference.bundle import Header
 from streamrde.models.training.augmentation import Variant

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamrde.connectors.arrow import SampleFile
-from streamrde.connectors.csv_files import Kind
-from streamrde.connectors.record_batches import read_batches, schema_of
-from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.files.csv_files import Kind
+from streamrde.connectors.files.reading import SampleFile
+from streamrde.connectors.files.record_batches import read_batches, schema_of
+from streamrde.connectors.files.recordings import find_recordings
 from streamrde.errors import DataError
 from streamrde.models.training.inputs import DataConfig, SegmentsConfig
 from streamrde.models.training.recordings import Recording

@@ -19,7 +19,7 @@ from streamrde.errors import ConfigError, ParameterError
 pytest.importorskip("torch")
 pytest.importorskip("pysiglib")
 
-from streamrde.connectors.arrow import read
+from streamrde.connectors.files.reading import read
 from streamrde.inference.drift import highest_capital
 from streamrde.inference.novelty import Novelty
 from streamrde.models import add_novelty, train

@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streamrde.connectors.csv_dialect import explain_text, line_of
-from streamrde.connectors.csv_files import Kind, no_numbers, no_text, without_blanks
-from streamrde.connectors.file_errors import mapped_errors
-from streamrde.connectors.filters import Filter, check_filters, expression, select
-from streamrde.connectors.predictions import PredictionWriter
-from streamrde.connectors.record_batches import check_columns, read_batches, schema_of
-from streamrde.connectors.recordings import CSV, PathLike, Recording, find_recordings, suffix_of
+from streamrde.connectors.files.csv_dialect import explain_text, line_of
+from streamrde.connectors.files.csv_files import Kind, no_numbers, no_text, without_blanks
+from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.filters import Filter, check_filters, expression, select
+from streamrde.connectors.files.record_batches import check_columns, read_batches, schema_of
+from streamrde.connectors.files.recordings import CSV, PathLike, Recording, find_recordings, suffix_of
+from streamrde.connectors.files.units import Conversion
+from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.connectors.samples import Columns, Samples
-from streamrde.connectors.units import Conversion
 from streamrde.errors import DataError, ParameterError
 from streamrde.times import NotATimeError, TimeForm
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrde.connectors.restarts import Restarts, cuts_of, explain, restarts_of, split_streams
+from streamrde.connectors.files.restarts import Restarts, cuts_of, explain, restarts_of, split_streams
 from streamrde.connectors.samples import Samples
 
 RNG = np.random.default_rng(5)

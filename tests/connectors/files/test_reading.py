@@ -15,8 +15,8 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-from streamrde.connectors.arrow import SampleReader, read
-from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.files.reading import SampleReader, read
+from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError, ParameterError
 from streamrde.times import to_seconds

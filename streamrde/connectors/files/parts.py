@@ -12,7 +12,7 @@ from types import TracebackType
 import msgspec
 import pyarrow as pa
 
-from streamrde.connectors.predictions import PredictionWriter
+from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.errors import DataError, ParameterError
 
 _PART = re.compile(r"part-(\d{6,})\.\w+")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamrde.connectors import sorting
+from streamrde.connectors.files import sorting
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError
 

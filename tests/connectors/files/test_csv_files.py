@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamrde.connectors.arrow import SampleReader, read
-from streamrde.connectors.csv_dialect import line_of
-from streamrde.connectors.csv_files import LINES
-from streamrde.connectors.recordings import find_recordings
+from streamrde.connectors.files.csv_dialect import line_of
+from streamrde.connectors.files.csv_files import LINES
+from streamrde.connectors.files.reading import SampleReader, read
+from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
-from streamrde.connectors.file_errors import mapped_errors
+from streamrde.connectors.files.errors import mapped_errors
 from streamrde.errors import DataError
 
 PathLike: TypeAlias = str | os.PathLike[str]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streamrde.connectors.file_errors import mapped_errors
+from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.samples import Samples
 
 # A merge reads a block of each run; fewer rows than this would be more calls than work.

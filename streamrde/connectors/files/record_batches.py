@@ -16,10 +16,10 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from streamrde.connectors.csv_dialect import read_header
-from streamrde.connectors.csv_files import Kind, csv_batches, explain_missing
-from streamrde.connectors.file_errors import mapped_errors
-from streamrde.connectors.recordings import CSV, IPC, PARQUET, Recording, suffix_of
+from streamrde.connectors.files.csv_dialect import read_header
+from streamrde.connectors.files.csv_files import Kind, csv_batches, explain_missing
+from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.recordings import CSV, IPC, PARQUET, Recording, suffix_of
 from streamrde.errors import DataError
 
 _IPC_FILE_MAGIC = b"ARROW1"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from streamrde.connectors.arrow import read
-from streamrde.connectors.file_errors import FOREIGN, mapped_errors
+from streamrde.connectors.files.errors import FOREIGN, mapped_errors
+from streamrde.connectors.files.reading import read
 from streamrde.connectors.samples import Columns
 from streamrde.errors import ConfigError, DataError
 

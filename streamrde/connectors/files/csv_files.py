@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from streamrde.connectors.csv_dialect import Header, explain_columns, line_of, read_header
+from streamrde.connectors.files.csv_dialect import Header, explain_columns, line_of, read_header
 from streamrde.errors import DataError
 
 Kind: TypeAlias = Literal["text", "number", "time", "label", "any"]
