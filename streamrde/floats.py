@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from streamrde.arrays import Floats
 from streamrde.errors import ParameterError, SampleError
 
 
-def as_floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
+def as_floats(name: str, values: ArrayLike) -> Floats:
     """Return values as a float64 array, masked and missing ones (None, pandas.NA, Arrow nulls) as NaN.
 
     Raises:

@@ -18,8 +18,8 @@ from typing import TypeVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.errors import SnapshotError
 
 FORMAT = 1
@@ -30,14 +30,14 @@ _CRC = struct.Struct("<I")
 H = TypeVar("H", bound=msgspec.Struct)
 
 
-def pack(header: msgspec.Struct, values: NDArray[np.float64]) -> bytes:
+def pack(header: msgspec.Struct, values: Floats) -> bytes:
     """Frame a header and its values."""
     text = msgspec.json.encode(header)
     body = _PREFIX.pack(_MAGIC, FORMAT, len(text)) + text + values.astype("<f8", copy=False).tobytes()
     return body + _CRC.pack(zlib.crc32(body))
 
 
-def unpack(data: bytes, header: type[H]) -> tuple[H, NDArray[np.float64]]:
+def unpack(data: bytes, header: type[H]) -> tuple[H, Floats]:
     """The header and a copy of the values of a snapshot.
 
     Raises:

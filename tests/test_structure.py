@@ -10,7 +10,7 @@ import pytest
 import streamrde
 
 ROOT = pathlib.Path(streamrde.__file__).parent
-EVERYWHERE = {"disk", "errors", "floats", "nearest", "settings", "snapshots", "tables", "times", "toml"}
+EVERYWHERE = {"arrays", "disk", "errors", "floats", "nearest", "settings", "snapshots", "tables", "times", "toml"}
 ARROWS = {
     "kernels": set(),
     "signature": {"kernels"},

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from streamrde.arrays import Floats
 
 # A turn lasts at least this long, seconds: the clock's resolution and a stray interrupt then do not count.
 _TURN = 0.01
@@ -58,7 +59,7 @@ def measure(cases: Iterator[Case], *, rounds: int, on_case: Callable[[str], None
     return figures
 
 
-def _figure(case: Case, engine: str, times: NDArray[np.float64], ours: NDArray[np.float64]) -> Figure:
+def _figure(case: Case, engine: str, times: Floats, ours: Floats) -> Figure:
     low, median, high = (float(v) for v in np.percentile(times, [25, 50, 75]))
     ratio_low, ratio, ratio_high = (float(v) for v in np.percentile(times / ours, [25, 50, 75]))
     quartiles, ratio_quartiles = (low, high), (ratio_low, ratio_high)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.errors import ParameterError
 from streamrde.times import TimeForm
 from streamrde.times.texts import Ambiguous
@@ -23,9 +22,9 @@ class Samples(NamedTuple):
 
     streams: pa.Array
     """Stream of each row: a string array, dictionary-encoded or plain, (rows,), without nulls."""
-    t: NDArray[np.float64]
+    t: Floats
     """Time of each row in seconds, (rows,)."""
-    x: NDArray[np.float64]
+    x: Floats
     """Data channels in the model's order, (rows, channels); NaN = not observed."""
     extra: pa.RecordBatch | None = None
     """Further columns that were asked for (targets, groups), row by row; None where none were."""

@@ -7,26 +7,26 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
+from streamrde.arrays import Reals
+
 Activation: TypeAlias = Literal["relu", "tanh", "silu", "softplus", "gelu"]
 FinalActivation: TypeAlias = Literal["identity", "relu", "tanh", "silu", "softplus", "gelu"]
 
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
-def _sigmoid(v: Array) -> Array:
+def _sigmoid(v: Reals) -> Reals:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * v)))
 
 
-def _normal_share(v: Array) -> Array:
+def _normal_share(v: Reals) -> Reals:
     """Phi(v), the standard normal distribution's function."""
     return np.asarray(0.5 * (1 + _erf(v * math.sqrt(0.5)).astype(v.dtype)))
 
 
 # exp overflows to inf in float32 beyond 88; silu and softplus are written so that it does not.
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+ACTIVATIONS: dict[str, Callable[[Reals], Reals]] = {
     "identity": lambda v: v,
     "relu": lambda v: np.maximum(v, 0),
     "tanh": np.tanh,
@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda v: v * _normal_share(v),
 }
 
-DERIVATIVES: dict[str, Callable[[Array], Array]] = {
+DERIVATIVES: dict[str, Callable[[Reals], Reals]] = {
     "identity": np.ones_like,
     "relu": lambda v: (v > 0).astype(v.dtype),
     "tanh": lambda v: 1 - np.tanh(v) ** 2,

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 import numpy as np
 import safetensors.numpy
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Reals
 from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.fields import MLP, External, Field, Linear
@@ -324,7 +324,7 @@ class Bundle:
     """
 
     header: Header
-    tensors: Mapping[str, NDArray[np.floating]] = field(repr=False)
+    tensors: Mapping[str, Reals] = field(repr=False)
 
     def __post_init__(self) -> None:
         try:
@@ -389,7 +389,7 @@ class Bundle:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(self.tensors[name]).tobytes())
 
-    def with_novelty(self, told: TrainingWindows, tensors: Mapping[str, NDArray[np.float64]]) -> Bundle:
+    def with_novelty(self, told: TrainingWindows, tensors: Mapping[str, Floats]) -> Bundle:
         """The same model, knowing how the windows of training were distributed, in place of what it knew of that."""
         own = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(_NOVELTY)}
         return Bundle(msgspec.structs.replace(self.header, format=FORMAT, novelty=told), own | dict(tensors))

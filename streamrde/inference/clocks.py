@@ -8,14 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices
 from streamrde.errors import TimeUnitError
 from streamrde.inference.bundle import Header
 from streamrde.times.plausible import LARGEST, Expectation, TimeCheck, suspect_size
 from streamrde.windowing.policies import window_length
 from streamrde.windowing.rows import Column
-
-Floats = NDArray[np.float64]
-Slots = NDArray[np.intp]
 
 # Gaps between samples, by what they are.
 _FINE, _LONG, _SHORT = range(3)
@@ -79,11 +77,11 @@ class Clocks:
         self.suspects: dict[int, Suspect] = {}
         """By slot."""
         self.fresh: tuple[int, ...] = ()
-        """Slots of those that the last push found."""
+        """Indices of those that the last push found."""
         self.watching = 0
         """Streams that are watched now, suspects among them."""
 
-    def begin(self, slots: Slots) -> None:
+    def begin(self, slots: Indices) -> None:
         """Watch streams that begin."""
         if not self._active or not len(slots):
             return
@@ -96,7 +94,7 @@ class Clocks:
         self._gaps[slots] = 0
         self.watching += len(slots)
 
-    def end(self, slots: Slots) -> None:
+    def end(self, slots: Indices) -> None:
         """Forget streams."""
         slots = slots[slots < len(self._watched)]
         self.watching -= int(np.count_nonzero(self._watched[slots]))
@@ -109,7 +107,7 @@ class Clocks:
         """Watch a stream that goes on only where it has few samples."""
         (self.begin if samples <= _MOST else self.end)(np.array([slot], dtype=np.intp))
 
-    def judge(self, slots: Slots, t: Floats, rows: Floats) -> Judgement | None:
+    def judge(self, slots: Indices, t: Floats, rows: Floats) -> Judgement | None:
         """Look at rows in order of arrival and judge them. Return None if none of their streams is watched.
 
         Raises:
@@ -137,7 +135,7 @@ class Clocks:
             closely |= np.isin(streams, list(self.suspects))
         counted = self._gaps[streams, _FINE] + np.bincount(of[fine], minlength=len(streams))
         found: dict[int, _Stream] = {}
-        rejected: list[NDArray[np.intp]] = []
+        rejected: list[Indices] = []
         stops = np.append(starts[1:], len(own))
         for i in np.flatnonzero(closely).tolist():
             rows_of = mine[starts[i] : stops[i]]
@@ -225,9 +223,9 @@ class Clocks:
 class Judgement(NamedTuple):
     """The outcome for the rows of one call."""
 
-    rejected: Slots
+    rejected: Indices
     """Places of rows that are not used, ascending."""
-    slots: Slots
+    slots: Indices
     """Streams that have only gaps as they should be,"""
     fine: NDArray[np.uint8]
     """and how many of these."""

@@ -20,10 +20,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
+from streamrde.arrays import Floats, Indices
 
 COLUMNS = 3
 """Numbers that the test keeps of a stream: windows that were novel, alarms, logarithm of the capital."""
@@ -37,7 +34,7 @@ def log_growth(p: float) -> float:
     return math.log(f)
 
 
-def watch(rows: Floats, column: int, slots: NDArray[np.intp], p: Floats, *, novel: float, alarm: float) -> None:
+def watch(rows: Floats, column: int, slots: Indices, p: Floats, *, novel: float, alarm: float) -> None:
     """Take the p-values of windows, in order, into their streams' tests.
 
     Args:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
 from streamrde.inference.bundle import Bundle, header_differences
 from streamrde.inference.layers import Layers
@@ -77,7 +77,7 @@ def join(bundles: Sequence[Bundle]) -> Bundle:
     return Bundle(header, tensors)
 
 
-def field_tensors(bundle: Bundle, member: int) -> dict[str, NDArray[np.floating]]:
+def field_tensors(bundle: Bundle, member: int) -> dict[str, Reals]:
     """The tensors of a member's field, by the names that the field knows."""
     header = bundle.header
     names = header.field.shapes(header.member_hidden, header.path_channels, header.depth)

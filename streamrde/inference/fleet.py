@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from streamrde.arrays import Indices
 from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, header_differences
 from streamrde.inference.copies import copied, copied_deeply, reduced
@@ -25,7 +26,7 @@ from streamrde.inference.predictor import (
 from streamrde.inference.slices import Slices
 from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
 from streamrde.inference.stepper import Stepper
-from streamrde.inference.table import Counts, OnFault, Slots, StreamTable
+from streamrde.inference.table import Counts, OnFault, StreamTable
 from streamrde.inference.troubles import KINDS, Kind, Trouble, Troubles, Vigilance
 from streamrde.inference.unused import UNUSED, unused_rows
 from streamrde.times import as_time
@@ -294,7 +295,7 @@ class Fleet:
         """Return `Slices`, which works on many streams and on what they owe, at most so many windows at a time."""
         return Slices(self, windows)
 
-    def _return(self, slots: Slots, archive: MutableMapping[str, bytes]) -> None:
+    def _return(self, slots: Indices, archive: MutableMapping[str, bytes]) -> None:
         """Let streams that were archived go on."""
         for slot, name in zip(slots.tolist(), self._names(slots), strict=True):
             if (data := archive.get(name)) is not None:
@@ -307,7 +308,7 @@ class Fleet:
         """
         return self._advance(as_time(t), self._find(streams), -1, -1)
 
-    def _advance(self, t: float, slots: Slots, windows: int, share: int) -> pa.RecordBatch:
+    def _advance(self, t: float, slots: Indices, windows: int, share: int) -> pa.RecordBatch:
         before = self._table.progress(slots)
         closed = self._table.advance(slots, np.full(len(slots), t), windows, share)
         moved = (before != self._table.progress(slots)).any(axis=1)
@@ -321,7 +322,7 @@ class Fleet:
         """
         return self._end(self._find(streams), -1, -1, keep=False)
 
-    def _end(self, slots: Slots, windows: int, share: int, *, keep: bool) -> pa.RecordBatch:
+    def _end(self, slots: Indices, windows: int, share: int, *, keep: bool) -> pa.RecordBatch:
         batch = self._batch(self._table.flush(slots, windows, share))
         slots = slots[~np.isin(slots, self._table.owing)]
         self._ended += self._table.counts(slots)
@@ -374,7 +375,7 @@ class Fleet:
         """
         return self._end(self._idle(idle, now), -1, -1, keep=True)
 
-    def _idle(self, idle: float, now: float | None) -> Slots:
+    def _idle(self, idle: float, now: float | None) -> Indices:
         if not idle >= 0:
             raise ParameterError(f"idle={idle}: give a number of seconds, at least 0")
         return self._table.silent(self._find(None), (self.event_time if now is None else as_time(now)) - idle)
@@ -383,7 +384,7 @@ class Fleet:
         """The whole state of each stream (None: all), by name; Predictor.restore reads one too."""
         return self._snapshots(self._find(streams))
 
-    def _snapshots(self, slots: Slots) -> dict[str, bytes]:
+    def _snapshots(self, slots: Indices) -> dict[str, bytes]:
         return {name: self._table.snapshot(slot) for slot, name in zip(slots.tolist(), self._names(slots), strict=True)}
 
     def restore(self, snapshots: Mapping[str, bytes], *, repeats: int = 0) -> None:
@@ -468,10 +469,10 @@ class Fleet:
         """Restore snapshots of these models too, by fingerprint: models that were swapped for this one."""
         self._table.predecessors |= set(predecessors) - {self.fingerprint}
 
-    def _find(self, streams: Iterable[str] | None) -> Slots:
+    def _find(self, streams: Iterable[str] | None) -> Indices:
         return self._table.names.find(streams)
 
-    def _names(self, slots: Slots) -> list[str]:
+    def _names(self, slots: Indices) -> list[str]:
         return self._table.names.of(slots).to_pylist()  # type: ignore[no-any-return]
 
     def _batch(self, closed: Closed, *, provisional: bool = False) -> pa.RecordBatch:

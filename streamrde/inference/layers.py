@@ -6,13 +6,12 @@ from itertools import pairwise
 from typing import Annotated, TypeAlias
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
 from streamrde.inference.activations import ACTIVATIONS, FinalActivation
 from streamrde.inference.fields.external import External
-from streamrde.inference.fields.motion import Array, Positive, Shapes, Tensors
+from streamrde.inference.fields.motion import Positive, Shapes, Tensors
 
 _MOST_LAYERS = 64
 
@@ -73,7 +72,7 @@ class Dense:
         self._layers = [(tensors[f"{layer}.weight"], tensors[f"{layer}.bias"]) for layer in spec.tensor_names(name)]
         self._activations = [ACTIVATIONS[key] for key in (*spec.activations, spec.final_activation)]
 
-    def __call__(self, row: Array) -> NDArray[np.floating]:
+    def __call__(self, row: Reals) -> Reals:
         """(inputs,) -> (outputs,)."""
         for (weight, bias), activation in zip(self._layers, self._activations, strict=True):
             row = activation(weight @ row + bias)

@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamrde.arrays import Indices
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.kernels import Names
-
-Slots = NDArray[np.intp]
 
 
 class StreamNames:
@@ -30,8 +29,8 @@ class StreamNames:
     def __getitem__(self, slot: int) -> str:
         return self.of(np.array([slot], dtype=np.intp))[0].as_py()  # type: ignore[no-any-return]
 
-    def add(self, names: pa.Array) -> tuple[Slots, Slots]:
-        """Slots of the rows' streams, and those of the streams that had none, in order of their first row.
+    def add(self, names: pa.Array) -> tuple[Indices, Indices]:
+        """Indices of the rows' streams, and those of the streams that had none, in order of their first row.
 
         Args:
             names: strings, or a dictionary of strings, without nulls.
@@ -48,8 +47,8 @@ class StreamNames:
         slots[entries], added = self._names.add(*_buffers(named))
         return slots[indices], added
 
-    def find(self, streams: Iterable[str] | None) -> Slots:
-        """Slots of streams, each once; None: of all, in the order in which they began.
+    def find(self, streams: Iterable[str] | None) -> Indices:
+        """Indices of streams, each once; None: of all, in the order in which they began.
 
         Raises:
             ParameterError: one is not live.
@@ -63,20 +62,20 @@ class StreamNames:
             raise ParameterError(f"stream {unknown!r} is not live; {len(self)} are, see Fleet.streams")
         return slots
 
-    def live(self, streams: Sequence[str]) -> Slots:
+    def live(self, streams: Sequence[str]) -> Indices:
         """Return the slots of those of the streams that are live."""
         slots = self._look_up(streams)
         return slots[slots >= 0]
 
-    def _look_up(self, names: Sequence[str]) -> Slots:
+    def _look_up(self, names: Sequence[str]) -> Indices:
         """Return the slot of each name, or -1 if there is none."""
         return self._names.find(*_buffers(pa.array(names, pa.string())))
 
-    def release(self, slots: Slots) -> None:
+    def release(self, slots: Indices) -> None:
         """Make slots free for other streams."""
         self._names.release(slots)
 
-    def of(self, slots: Slots) -> pa.StringArray:
+    def of(self, slots: Indices) -> pa.StringArray:
         """Names of the streams that have these slots."""
         offsets, data = self._names.names(np.ascontiguousarray(slots, dtype=np.intp))
         return pa.StringArray.from_buffers(len(slots), pa.py_buffer(offsets), pa.py_buffer(data))

@@ -31,10 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamrde import kernels
+from streamrde.arrays import Floats, Indices
 from streamrde.inference.fields.motion import Positive
 from streamrde.signature.words import logsignature_channels, lyndon_words
-
-Floats = NDArray[np.float64]
 
 RANK = 8
 """Directions of a block's covariance that are kept; the rest is taken as isotropic. More would fit a few hundred
@@ -63,12 +62,12 @@ class TrainingWindows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class Features(NamedTuple):
     """Where the features of a log-signature stand."""
 
-    level: NDArray[np.intp]
+    level: Indices
     """Length of each word, (B,)."""
     blocks: tuple[int, ...]
     """Number of features in each level, then of the sizes."""
-    coefficient: NDArray[np.intp]
-    size: NDArray[np.intp]
+    coefficient: Indices
+    size: Indices
     """Pairs: this coefficient counts towards that size."""
 
 
@@ -219,7 +218,7 @@ class ReferenceNovelty:
         return np.where(np.isfinite(distances).all(axis=1), total, np.inf)
 
 
-def rooted(logsigs: Floats, level: NDArray[np.intp]) -> Floats:
+def rooted(logsigs: Floats, level: Indices) -> Floats:
     """``sign(l) |l|^(1/k)`` of the coefficients of level k, (n, B)."""
     size = np.abs(logsigs)
     for k in range(2, int(level[-1]) + 1):

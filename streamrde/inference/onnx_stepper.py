@@ -6,15 +6,12 @@ import os
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Reals
 from streamrde.errors import BundleError, MissingExtraError, ParameterError
 from streamrde.inference.bundle import Bundle, Header
 from streamrde.inference.fields import External
 from streamrde.inference.stepper import Ends
-
-Array = NDArray[np.floating]
-Floats = NDArray[np.float64]
 
 FINGERPRINT = "streamrde.model"
 """Key of the bundle's fingerprint in a graph's metadata."""
@@ -61,7 +58,7 @@ class OnnxStepper(Ends):
         header = bundle.header
         self._carries, self._ends = header.first_stage == "previous", has_module_ends(header)
         # A graph wants all of its inputs, also those that an output does not depend on.
-        self._nothing: dict[str, Array] = {
+        self._nothing: dict[str, Reals] = {
             "z": np.zeros((1, header.hidden), self.dtype),
             "logsig": np.zeros((1, header.logsig_channels)),
         }
@@ -70,19 +67,19 @@ class OnnxStepper(Ends):
         if self._ends:
             self._nothing |= {"x0": np.zeros((1, header.path_channels), self.dtype), "state": self._nothing["z"]}
 
-    def initial(self, x0: Floats) -> Array:
+    def initial(self, x0: Floats) -> Reals:
         """See streamrde.inference.stepper.Stepper."""
         if not isinstance(self.header.initial, External):
             return super().initial(x0)
         return self._end("z0", "x0", self.scaled_x0(x0), self.header.hidden)
 
-    def readout(self, z: Array) -> Array:
+    def readout(self, z: Reals) -> Reals:
         """See streamrde.inference.stepper.Ends."""
         if not isinstance(self.header.readout, External):
             return super().readout(z)
         return self._end("readout", "state", np.ascontiguousarray(z), self.header.outputs)
 
-    def _end(self, output: str, name: str, rows: Array, size: int) -> Array:
+    def _end(self, output: str, name: str, rows: Reals, size: int) -> Reals:
         if not len(rows):
             return np.empty((0, size), self.dtype)
         return np.asarray(self._run([output], self._nothing | {name: rows})[0])
@@ -90,7 +87,7 @@ class OnnxStepper(Ends):
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("an onnxruntime session lives in one process")
 
-    def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
+    def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
         """See streamrde.inference.stepper.Stepper."""
         if not len(z):
             return z.copy()
@@ -99,6 +96,6 @@ class OnnxStepper(Ends):
             inputs["previous"] = np.ascontiguousarray(logsigs if previous is None else previous)
         return np.asarray(self._run(["z_next"], inputs)[0])
 
-    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
+    def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
         """Raise ParameterError: the graph has one step."""
         raise ParameterError("step_error: an ONNX graph cannot halve its step; ask a TorchStepper")

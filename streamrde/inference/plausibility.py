@@ -7,12 +7,10 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Bools, Floats
 from streamrde.errors import ParameterError
 from streamrde.inference.bundle import Header
-
-Floats = NDArray[np.float64]
 
 ABSURD = 1e29
 """Nothing that is measured is so large. 1e30, 9.9e37 and float32's largest number are codes for "no value"."""
@@ -98,14 +96,14 @@ class Bounds(NamedTuple):
 
     table: Floats
     """Low, high, near low, near high of each channel, (4, channels). See `kernels.observe`."""
-    known: NDArray[np.bool_]
+    known: Bools
     """Which channels' limits come from training, (channels,)."""
 
     def near(self, x: Floats) -> bool:
         """Return False if a value is outside of the near limits. NaN is inside."""
         return not ((x < self.table[2]) | (x > self.table[3])).any()
 
-    def implausible(self, x: Floats) -> NDArray[np.bool_]:
+    def implausible(self, x: Floats) -> Bools:
         """Return which values are implausible. Infinite ones are not among them, for no path can pass through these."""
         low, high, near_low, near_high = self.table
         far = (x < near_low) | (x > near_high)

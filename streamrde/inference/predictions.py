@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices, Ints, Reals
 from streamrde.inference.bundle import Head, Header
 from streamrde.inference.names import StreamNames
 from streamrde.inference.states import Feature
@@ -44,7 +45,7 @@ class Prediction:
     window: int
     t_start: float
     t_end: float
-    value: NDArray[np.floating]
+    value: Reals
     labels: tuple[str, ...] = ()
     label: str | None = None
     flag: str | None = None
@@ -57,7 +58,7 @@ class Prediction:
 class HeadPrediction(NamedTuple):
     """What one of several heads says."""
 
-    value: NDArray[np.floating]
+    value: Reals
     """Class probabilities or targets, (outputs of this head,)."""
     label: str | None
     """The most probable class. None for regression, and if a value is not finite."""
@@ -71,26 +72,26 @@ NOT_FINITE = FLAGS.index("not_finite")
 class Closed(NamedTuple):
     """Windows that closed, as arrays, in the order in which they did."""
 
-    slot: NDArray[np.intp]
-    window: NDArray[np.int64]
-    t_start: NDArray[np.float64]
-    t_end: NDArray[np.float64]
-    value: NDArray[np.floating]
+    slot: Indices
+    window: Ints
+    t_start: Floats
+    t_end: Floats
+    value: Reals
     """(windows, outputs)"""
     flag: NDArray[np.uint8]
     """Places in FLAGS."""
-    error: NDArray[np.float64]
+    error: Floats
     """Estimates of the step's error; NaN: not asked for."""
-    novelty: NDArray[np.float64]
+    novelty: Floats
     """P-values of the windows. NaN if not asked for, cut short, or without a sample."""
-    state: NDArray[np.float64]
+    state: Floats
     """Hidden states after the windows, (windows, hidden); (windows, 0): not asked for."""
-    logsignature: NDArray[np.float64]
+    logsignature: Floats
     """Log-signatures of the windows, (windows, B); (windows, 0): not asked for; NaN: of no single window."""
 
-    def take(self, order: NDArray[np.intp]) -> Closed:
+    def take(self, order: Indices) -> Closed:
         """The windows at the given places."""
-        return Closed(*(np.asarray(column)[order] for column in self))
+        return Closed._make(column[order] for column in self)
 
     @classmethod
     def join(cls, parts: Sequence[Closed], nothing: Closed) -> Closed:
@@ -168,7 +169,7 @@ def _slices(header: Header) -> Iterator[tuple[Head, slice]]:
         yield head, slice(begin, begin := begin + head.outputs)
 
 
-def _by_head(value: NDArray[np.floating], header: Header) -> dict[str, HeadPrediction]:
+def _by_head(value: Reals, header: Header) -> dict[str, HeadPrediction]:
     found = {}
     for head, own in _slices(header):
         labels, part = head.classes, value[own]
@@ -176,16 +177,16 @@ def _by_head(value: NDArray[np.floating], header: Header) -> dict[str, HeadPredi
     return found
 
 
-def _labels(labels: Sequence[str], value: NDArray[np.floating]) -> list[str | None]:
+def _labels(labels: Sequence[str], value: Reals) -> list[str | None]:
     """Return the most probable class of each row, (n, outputs). If a value of the row is not finite, it is None."""
     best: list[str | None] = [labels[i] for i in most_probable(value).tolist()]
     finite = np.isfinite(value)
     if finite.all():
         return best
-    return [label if good else None for label, good in zip(best, finite.all(axis=1), strict=True)]
+    return [label if good else None for label, good in zip(best, np.all(finite, axis=1), strict=True)]
 
 
-def most_probable(value: NDArray[np.floating]) -> NDArray[np.intp]:
+def most_probable(value: Reals) -> Indices:
     """Return the number of the most probable class, (..., outputs) -> (...).
 
     One output is the probability of the second of two classes.

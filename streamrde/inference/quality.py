@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Classes = NDArray[np.int64]
+from streamrde.arrays import Bools, Floats, Ints
 
 # Of equal width in [0, 1], as usual (Guo et al. 2017, "On calibration of modern neural networks").
 _CALIBRATION_BINS = 15
 
 
-def area_under_roc(positive: NDArray[np.bool_], score: Array) -> float:
+def area_under_roc(positive: Bools, score: Floats) -> float:
     """Probability that a positive has a higher score than a negative, ties counting half; NaN where one is missing.
 
     ``(R - p (p + 1) / 2) / (p n)``, R the sum of the ranks of the p positives, ties having their mean rank
@@ -32,7 +30,7 @@ def area_under_roc(positive: NDArray[np.bool_], score: Array) -> float:
     return float((rank[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))
 
 
-def average_precision(positive: NDArray[np.bool_], score: Array) -> float:
+def average_precision(positive: Bools, score: Floats) -> float:
     """Area under the steps of precision over recall, one step per distinct score; NaN where there is no positive.
 
     ``sum_i (R_i - R_(i-1)) P_i`` over the thresholds from the highest score down. Arguments as of `area_under_roc`.
@@ -46,7 +44,7 @@ def average_precision(positive: NDArray[np.bool_], score: Array) -> float:
     return float((hits * found / seen).sum() / total)
 
 
-def classification_measures(true: Classes, probability: Array) -> dict[str, float]:
+def classification_measures(true: Ints, probability: Floats) -> dict[str, float]:
     """Measures of predicted probabilities; those that the data do not define are left out.
 
     Args:
@@ -87,7 +85,7 @@ def classification_measures(true: Classes, probability: Array) -> dict[str, floa
     return result
 
 
-def regression_measures(true: Array, predicted: Array) -> dict[str, float]:
+def regression_measures(true: Floats, predicted: Floats) -> dict[str, float]:
     """Root mean square error, mean absolute error, and the share of the variance explained, of one target.
 
     Args:
@@ -107,7 +105,7 @@ def regression_measures(true: Array, predicted: Array) -> dict[str, float]:
     return result
 
 
-def softmax(logits: Array) -> Array:
+def softmax(logits: Floats) -> Floats:
     """Probabilities of logits, along the last axis; one that is no number counts as 0: undecided."""
     logits = np.nan_to_num(logits, nan=0.0, posinf=1e300, neginf=-1e300)
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))

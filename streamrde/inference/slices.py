@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from streamrde.arrays import Indices
 from streamrde.inference.predictor import check_windows
 from streamrde.times import as_time
 from streamrde.windowing.rows import Column
@@ -17,7 +17,7 @@ from streamrde.windowing.rows import Column
 if TYPE_CHECKING:
     from streamrde.inference.fleet import Fleet
 
-Work: TypeAlias = Callable[[NDArray[np.intp], int, int], pa.RecordBatch]
+Work: TypeAlias = Callable[[Indices, int, int], pa.RecordBatch]
 """Function of slots, and of how many windows all and each may close. Slots in the table's `owing` have more."""
 # Windows that a stream may close in its turn at least: with fewer, turns cost more than windows.
 _SHARE = 16
@@ -46,7 +46,7 @@ class Slices:
         """As `Fleet.evict`."""
         fleet, time = self._fleet, self._fleet.event_time if now is None else as_time(now)
 
-        def end(slots: NDArray[np.intp], windows: int, share: int) -> pa.RecordBatch:
+        def end(slots: Indices, windows: int, share: int) -> pa.RecordBatch:
             # Some may have come back since.
             return fleet._end(slots[np.isin(slots, fleet._idle(idle, time))], windows, share, keep=True)
 
@@ -69,7 +69,7 @@ class Slices:
         slots = fleet._table.names.live(list(fleet._owing))
         return int(fleet._table.rows[slots, Column.RIPE].sum())
 
-    def _go_on(self, slots: NDArray[np.intp], windows: int, share: int) -> pa.RecordBatch:
+    def _go_on(self, slots: Indices, windows: int, share: int) -> pa.RecordBatch:
         fleet = self._fleet
         closed = fleet._table.go_on(slots, windows, share)
         for name in fleet._names(slots):

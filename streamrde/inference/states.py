@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamrde.arrays import Bools, Floats, Indices, Ints, Reals
 from streamrde.errors import ParameterError
 from streamrde.floats import as_size
 from streamrde.inference import drift
@@ -19,8 +20,6 @@ from streamrde.inference.stepper import Stepper, make_stepper, step_in_rounds
 from streamrde.times.plausible import TimeCheck
 from streamrde.windowing.policies import Every
 
-Floats = NDArray[np.float64]
-Slots = NDArray[np.intp]
 OnRange: TypeAlias = Literal["mend", "keep", "reset"]
 Feature: TypeAlias = Literal["state", "logsignature"]
 """What can be told of a window besides its prediction: the hidden state after it, its log-signature (unscaled)."""
@@ -86,14 +85,14 @@ _COUNTED = 3
 class Stepped(NamedTuple):
     """What is known of states, one entry each; see predictions.Closed."""
 
-    value: NDArray[np.floating]
+    value: Reals
     flag: NDArray[np.uint8]
     error: Floats
     novelty: Floats
     state: Floats
     logsignature: Floats
 
-    def put(self, places: NDArray[np.bool_], part: Stepped) -> None:
+    def put(self, places: Bools, part: Stepped) -> None:
         """Fill in the entries at some places."""
         self.value[places], self.flag[places], self.error[places] = part.value, part.flag, part.error
         self.novelty[places], self.state[places] = part.novelty, part.state
@@ -140,17 +139,17 @@ class States:
         self.after_counts = self._counts.stop
         self._novelty = novelty_of(bundle) if serving.novelty else None
 
-    def begin(self, rows: Floats, slots: Slots, x: Floats) -> None:
+    def begin(self, rows: Floats, slots: Indices, x: Floats) -> None:
         """Give streams whose path begins at x, (n, C - 1), without time, their initial states."""
         rows[slots, self._z] = self._initial(x)
         rows[slots, self._mean] = 0.0
 
-    def counts(self, rows: Floats, slots: Slots) -> StateCounts:
+    def counts(self, rows: Floats, slots: Indices) -> StateCounts:
         """Sum over streams."""
         drifting = slice(self.drift.start, min(self.drift.start + 2, self.drift.stop))
         return StateCounts(*(int(n) for part in (self._counts, drifting) for n in rows[slots, part].sum(axis=0)))
 
-    def forget_counts(self, rows: Floats, slots: Slots) -> None:
+    def forget_counts(self, rows: Floats, slots: Indices) -> None:
         """Begin to count anew."""
         rows[slots, self._counts] = 0
         rows[slots, self.drift.start : min(self.drift.start + 2, self.drift.stop)] = 0
@@ -158,11 +157,11 @@ class States:
     def step(
         self,
         rows: Floats,
-        slots: Slots,
-        windows: NDArray[np.int64],
+        slots: Indices,
+        windows: Ints,
         logsigs: Floats,
         last: Floats,
-        unjudged: NDArray[np.bool_] | None = None,
+        unjudged: Bools | None = None,
     ) -> Stepped:
         """Step streams over closed windows, in order, and read out; a slot stands once per window.
 
@@ -182,9 +181,7 @@ class States:
             drift.watch(rows, self.drift.start, slots, stepped.novelty, novel=NOVEL, alarm=alarm)
         return stepped
 
-    def _step_then_judge(
-        self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats, last: Floats
-    ) -> Stepped:
+    def _step_then_judge(self, rows: Floats, slots: Indices, windows: Ints, logsigs: Floats, last: Floats) -> Stepped:
         """`step` where nothing but the state decides the next one: what is told of all windows is found at once."""
         stepped, before = self.nothing(len(slots)), _before(slots)
         previous = None
@@ -209,9 +206,7 @@ class States:
         stepped.state[:], stepped.logsignature[:] = z[:, : self._hidden], logsigs[:, : self._logsig]
         return stepped._replace(value=self.stepper.output(z), flag=flag)
 
-    def _step_and_judge(
-        self, rows: Floats, slots: Slots, windows: NDArray[np.int64], logsigs: Floats, last: Floats
-    ) -> Stepped:
+    def _step_and_judge(self, rows: Floats, slots: Indices, windows: Ints, logsigs: Floats, last: Floats) -> Stepped:
         """`step` where what is found of one window decides the next."""
         stepped = self.nothing(len(slots))
         for places in _rounds(slots):
@@ -238,7 +233,7 @@ class States:
                 rows[of, self._counts.start + 2] += ~(stepped.error[places] <= self.header.tolerance)
         return stepped
 
-    def _alarm(self, rows: Floats, slots: Slots, flag: NDArray[np.uint8], last: Floats) -> None:
+    def _alarm(self, rows: Floats, slots: Indices, flag: NDArray[np.uint8], last: Floats) -> None:
         """Count states that are not as they should be, and begin them anew where that is asked for."""
         rows[slots, self._counts.start] += flag == 1
         rows[slots, self._counts.start + 1] += flag == 2
@@ -249,7 +244,7 @@ class States:
             rows[slots[flagged], self._z] = self._initial(base)
             rows[slots[flagged], self._previous] = np.nan
 
-    def look(self, rows: Floats, slots: Slots) -> Stepped:
+    def look(self, rows: Floats, slots: Indices) -> Stepped:
         """Outputs of streams as they stand."""
         z = self._states(rows, slots)
         value, flag = self._read_out(rows, slots, z), self._judge(z)
@@ -262,13 +257,13 @@ class States:
         state, logsignature = np.empty((count, self._hidden)), np.full((count, self._logsig), np.nan)
         return Stepped(value, flag, error, novelty, state, logsignature)
 
-    def _states(self, rows: Floats, slots: Slots) -> NDArray[np.floating]:
+    def _states(self, rows: Floats, slots: Indices) -> Reals:
         return rows[slots, self._z].astype(self.stepper.dtype)
 
-    def _initial(self, x: Floats) -> NDArray[np.floating]:
+    def _initial(self, x: Floats) -> Reals:
         return self.stepper.initial(np.insert(x, 0, 0.0, axis=1))
 
-    def _average(self, rows: Floats, slots: Slots, z: NDArray[np.floating]) -> None:
+    def _average(self, rows: Floats, slots: Indices, z: Reals) -> None:
         """Take states into the running mean; one that is not finite would spoil it for ever."""
         finite = np.isfinite(z).all(axis=1)
         slots, z = slots[finite], z[finite]
@@ -277,14 +272,14 @@ class States:
         mean[:, :-1] += (z - mean[:, :-1]) / mean[:, -1:]
         rows[slots, self._mean] = mean
 
-    def _read_out(self, rows: Floats, slots: Slots, z: NDArray[np.floating]) -> NDArray[np.floating]:
+    def _read_out(self, rows: Floats, slots: Indices, z: Reals) -> Reals:
         """Outputs of streams in states z, or of their running means."""
         if self._averages:
             mean = rows[slots, self._mean]
             z = np.where(mean[:, -1:] > 0, mean[:, :-1], z).astype(self.stepper.dtype)
         return self.stepper.output(z)
 
-    def _judge(self, z: NDArray[np.floating]) -> NDArray[np.uint8]:
+    def _judge(self, z: Reals) -> NDArray[np.uint8]:
         """Places in predictions.FLAGS of states (n, hidden)."""
         flag: NDArray[np.uint8] = np.asarray(((z < self._low) | (z > self._high)).any(axis=1), dtype=np.uint8)
         flag[~np.isfinite(z).all(axis=1)] = 2
@@ -316,12 +311,12 @@ def novelty_of(bundle: Bundle) -> Novelty:
     return Novelty(bundle.tensors, header.novelty, channels=header.path_channels, depth=header.depth, seconds=seconds)
 
 
-def _has_previous(windows: NDArray[np.int64], previous: Floats) -> NDArray[np.bool_]:
+def _has_previous(windows: Ints, previous: Floats) -> Bools:
     """Which windows, (n, 1), follow one from which the same state comes."""
     return np.asarray((windows > 0) & ~np.isnan(previous[:, 0]))[:, None]
 
 
-def _before(slots: Slots) -> Slots:
+def _before(slots: Indices) -> Indices:
     """The place of each window's predecessor in its stream; -1: there is none among these."""
     order = np.argsort(slots, kind="stable")
     before = np.empty(len(slots), dtype=np.intp)
@@ -329,7 +324,7 @@ def _before(slots: Slots) -> Slots:
     return before
 
 
-def _rounds(slots: Slots) -> Iterator[NDArray[np.intp]]:
+def _rounds(slots: Indices) -> Iterator[Indices]:
     """Places of the windows that can be stepped together: each stream's first, then each one's second, and so on."""
     if len(slots) < 2:
         yield from [np.zeros(1, np.intp)] * len(slots)

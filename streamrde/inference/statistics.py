@@ -10,13 +10,11 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices
 from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Adaptive, Windows, window_length
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import Partition
-
-Floats = NDArray[np.float64]
 
 _STREAMS = 200
 """Streams whose windows are counted. If there are more, evenly spaced ones are counted: quantiles need no more."""
@@ -96,7 +94,7 @@ def stream_statistics(ts: Sequence[Floats], xs: Sequence[Floats], partition: Par
     )
 
 
-def _longest_missing(x: Floats) -> NDArray[np.intp]:
+def _longest_missing(x: Floats) -> Indices:
     """Longest run of rows between two in which a channel was observed, (channels,)."""
     longest = np.zeros(x.shape[1], np.intp)
     for channel in np.flatnonzero(np.isnan(x).any(axis=0)):
@@ -105,6 +103,6 @@ def _longest_missing(x: Floats) -> NDArray[np.intp]:
     return longest
 
 
-def _samples(t: Floats, start: Floats, end: Floats) -> NDArray[np.intp]:
+def _samples(t: Floats, start: Floats, end: Floats) -> Indices:
     """Samples in each window (start, end]."""
     return np.asarray(np.searchsorted(t, end, side="right") - np.searchsorted(t, start, side="right"))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamrde import kernels
+from streamrde.arrays import Floats, Indices, Reals
 from streamrde.inference.activations import NUMBERS
 from streamrde.inference.bundle import Bundle, Head, Header
 from streamrde.inference.ensemble import parts
@@ -16,8 +16,6 @@ from streamrde.inference.fields import MLP, External
 from streamrde.inference.layers import Dense, Layers
 from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX, log_ode_step
 
-Array = NDArray[np.floating]
-Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 
@@ -26,10 +24,10 @@ class Stepper(Protocol):
 
     dtype: np.dtype[Any]
 
-    def initial(self, x0: Floats) -> Array:
+    def initial(self, x0: Floats) -> Reals:
         """Hidden states (n, hidden) of streams whose paths begin at x0, (n, C)."""
 
-    def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
+    def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
         """Advance z (n, hidden) over a window with log-signatures (n, B), unscaled.
 
         Args:
@@ -37,10 +35,10 @@ class Stepper(Protocol):
                 ``first_stage="previous"``; a stream's first window has its own. None: all are first windows.
         """
 
-    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
+    def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
         """As `step`, bit for bit, and an estimate of its error, (n,): see `step_error`."""
 
-    def output(self, z: Array) -> Array:
+    def output(self, z: Reals) -> Reals:
         """What the model predicts in z (n, hidden): probabilities of the classes, or targets, (n, outputs)."""
 
 
@@ -71,13 +69,13 @@ def _with_threads(cls: type[T], bundle: Bundle, threads: int) -> T:
 
 def step_in_rounds(
     stepper: Stepper,
-    z: Array,
+    z: Reals,
     logsigs: Floats,
     previous: Floats | None,
-    rounds: Sequence[NDArray[np.intp]],
-    before: NDArray[np.intp],
+    rounds: Sequence[Indices],
+    before: Indices,
     error: Floats | None = None,
-) -> Array:
+) -> Reals:
     """`step` over many windows of the same streams, in an order in which each stream's predecessor is done.
 
     Args:
@@ -105,7 +103,7 @@ def step_in_rounds(
     return after
 
 
-def step_error(coarse: Array, fine: Array) -> Floats:
+def step_error(coarse: Reals, fine: Reals) -> Floats:
     """Root mean square over the state of ``(fine - coarse) / (1 + |fine|)``, (..., hidden) -> (...)."""
     fine, coarse = fine.astype(np.float64), coarse.astype(np.float64)
     return np.asarray(np.sqrt((((fine - coarse) / (1 + np.abs(fine))) ** 2).mean(axis=-1)))
@@ -130,34 +128,34 @@ class Ends:
             for name, end in (("initial", header.initial), ("readout", header.readout))
         )
 
-    def scaled(self, logsigs: Floats) -> Array:
+    def scaled(self, logsigs: Floats) -> Reals:
         """Log-signatures as they enter the field, (n, B)."""
         return np.ascontiguousarray((logsigs * self._logsig_scale).astype(self.dtype))
 
-    def scaled_x0(self, x0: Floats) -> Array:
+    def scaled_x0(self, x0: Floats) -> Reals:
         """First samples as they enter the initial layer, (n, C)."""
         shift, scale = self._x0
         return np.ascontiguousarray(((x0 - shift) * scale).astype(self.dtype))
 
-    def initial(self, x0: Floats) -> Array:
+    def initial(self, x0: Floats) -> Reals:
         """See Stepper."""
         dense = self._dense("initial", self._initial)
         return self.rows(len(x0), self.header.hidden, [dense(row) for row in self.scaled_x0(x0)])
 
-    def output(self, z: Array) -> Array:
+    def output(self, z: Reals) -> Reals:
         """See Stepper."""
         return self.predicted(self.readout(z))
 
-    def readout(self, z: Array) -> Array:
+    def readout(self, z: Reals) -> Reals:
         """``readout.weight z + readout.bias``, or through more layers, (n, hidden) -> (n, outputs)."""
         dense = self._dense("readout", self._readout)
         return self.rows(len(z), self.header.outputs, [dense(state) for state in z])
 
-    def predicted(self, value: Array) -> Array:
+    def predicted(self, value: Reals) -> Reals:
         """Readouts (n, outputs) as probabilities, or in the targets' units."""
         shift, scale = self._output
         value = value.astype(self.header.of_values, copy=False)
-        parts: list[Array] = []
+        parts: list[Reals] = []
         begin = 0
         for head in self.header.parts:
             own = slice(begin, begin := begin + head.outputs)
@@ -177,7 +175,7 @@ class Ends:
             raise getattr(self.header, name).elsewhere(name)
         return dense
 
-    def rows(self, count: int, size: int, rows: list[Array]) -> Array:
+    def rows(self, count: int, size: int, rows: list[Reals]) -> Reals:
         """Rows as one array, (count, size)."""
         return np.array(rows, dtype=self.dtype).reshape(count, size)
 
@@ -201,15 +199,15 @@ class ArrayStepper(Ends):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._bundle,)
 
-    def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
+    def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
         """See Stepper."""
         return self._steps(z, logsigs, previous, estimate=False)[0]
 
-    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
+    def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
         """See Stepper."""
         return self._steps(z, logsigs, previous, estimate=True)
 
-    def _steps(self, z: Array, logsigs: Floats, previous: Floats | None, *, estimate: bool) -> tuple[Array, Floats]:
+    def _steps(self, z: Reals, logsigs: Floats, previous: Floats | None, *, estimate: bool) -> tuple[Reals, Floats]:
         own = self.scaled(logsigs)
         before = self.scaled(previous) if previous is not None and self.header.first_stage == "previous" else None
         moved, errors = [], np.zeros(len(z))
@@ -224,13 +222,13 @@ class ArrayStepper(Ends):
         return self.rows(len(z), self.header.hidden, moved), errors
 
     def _solve(
-        self, z: Array, own: Array, first: Array | None, seconds: float, *, estimate: bool
-    ) -> tuple[Array, float]:
+        self, z: Reals, own: Reals, first: Reals | None, seconds: float, *, estimate: bool
+    ) -> tuple[Reals, float]:
         header, decay = self.header, self._decay
         drift = self._field.drift(own)
         first_drift = None if first is None else self._field.drift(first)
 
-        def solve(substeps: int, first_drift: Any) -> Array:
+        def solve(substeps: int, first_drift: Any) -> Reals:
             fading = None if decay is None else lambda share: np.exp(decay * self.dtype.type(-seconds * share))
             return np.asarray(
                 log_ode_step(z, drift, header.solver, first_drift=first_drift, substeps=substeps, fading=fading)
@@ -271,7 +269,7 @@ class CompiledStepper(Ends):
         self._threads = threads
         self._carries = header.first_stage == "previous"
 
-        def layer(name: str) -> tuple[Array, Array]:
+        def layer(name: str) -> tuple[Reals, Reals]:
             return tensors[f"{name}.weight"], tensors[f"{name}.bias"]
 
         # Other ends than one linear layer are run in NumPy. The compiled step is then given layers of zeros.
@@ -303,28 +301,28 @@ class CompiledStepper(Ends):
     def __reduce__(self) -> tuple[Any, ...]:
         return _with_threads, (type(self), self._bundle, self._threads)
 
-    def initial(self, x0: Floats) -> Array:
+    def initial(self, x0: Floats) -> Reals:
         """See Stepper."""
         if not self._linear["initial"]:
             return super().initial(x0)
         return np.asarray(self._native.initial(self.scaled_x0(x0)))
 
-    def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
+    def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
         """See Stepper."""
         return self._step(z, logsigs, previous, False)  # type: ignore[no-any-return]
 
-    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
+    def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
         """See Stepper."""
         return self._step(z, logsigs, previous, True)  # type: ignore[no-any-return]
 
     def step_in_rounds(
         self,
-        z: Array,
+        z: Reals,
         logsigs: Floats,
         previous: Floats | None,
-        rounds: Sequence[NDArray[np.intp]],
-        before: NDArray[np.intp],
-    ) -> Array:
+        rounds: Sequence[Indices],
+        before: Indices,
+    ) -> Reals:
         """See the function `step_in_rounds`."""
         order = np.concatenate(rounds)
         place = np.empty_like(order)
@@ -344,19 +342,19 @@ class CompiledStepper(Ends):
             begin = end
         return after[place]
 
-    def output(self, z: Array) -> Array:
+    def output(self, z: Reals) -> Reals:
         """See Stepper."""
         if self._one_classifier and self._linear["readout"]:
             return np.asarray(self._native.output(np.ascontiguousarray(z), True))
         return self.predicted(self.readout(z))
 
-    def readout(self, z: Array) -> Array:
+    def readout(self, z: Reals) -> Reals:
         """See Ends."""
         if not self._linear["readout"]:
             return super().readout(z)
         return np.asarray(self._native.output(np.ascontiguousarray(z), False))
 
-    def _step(self, z: Array, logsigs: Floats, previous: Floats | None, estimate: bool) -> Any:
+    def _step(self, z: Reals, logsigs: Floats, previous: Floats | None, estimate: bool) -> Any:
         before = np.ascontiguousarray(previous) if self._carries and previous is not None else None
         return self._native.step(
             np.ascontiguousarray(z), np.ascontiguousarray(logsigs), before, estimate, self._threads
@@ -379,27 +377,27 @@ class EnsembleStepper(Ends):
     def __reduce__(self) -> tuple[Any, ...]:
         return _with_threads, (type(self), self._bundle, self._threads)
 
-    def initial(self, x0: Floats) -> Array:
+    def initial(self, x0: Floats) -> Reals:
         """See Stepper."""
         return np.concatenate([member.initial(x0) for member in self._members], axis=1)
 
-    def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
+    def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
         """See Stepper."""
         return np.concatenate(self.each(z, lambda member, own: member.step(own, logsigs, previous)), axis=1)
 
-    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
+    def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
         """See Stepper."""
         steps = self.each(z, lambda member, own: member.step_with_error(own, logsigs, previous))
         moved, errors = zip(*steps, strict=True)
         # Each is a root mean square over as many components.
         return np.concatenate(moved, axis=1), np.sqrt(np.mean(np.square(errors), axis=0))
 
-    def readout(self, z: Array) -> Array:
+    def readout(self, z: Reals) -> Reals:
         """See Ends."""
         total, *others = self.each(z, lambda member, own: member.readout(own))
         return sum(others, start=total)
 
-    def each(self, z: Array, do: Callable[[ArrayStepper | CompiledStepper, Array], T]) -> list[T]:
+    def each(self, z: Reals, do: Callable[[ArrayStepper | CompiledStepper, Reals], T]) -> list[T]:
         """What comes of every member and its part of the states z (n, hidden)."""
         size = self.header.member_hidden
         return [do(member, z[:, i * size : (i + 1) * size]) for i, member in enumerate(self._members)]

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from streamrde import snapshots
+from streamrde.arrays import Bools, Floats, Indices, Ints
 from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.clocks import Clocks, expectation_of
@@ -35,8 +35,6 @@ from streamrde.windowing.rows import COUNTS, Column, Layout
 # Columns with which rows began before snapshots said how many there were.
 _COLUMNS_BEFORE = 21
 
-Floats = NDArray[np.float64]
-Slots = NDArray[np.intp]
 OnFault: TypeAlias = Literal["error", "drop"]
 
 
@@ -61,7 +59,7 @@ class Counts(NamedTuple):
 class Cuts(NamedTuple):
     """Streams that one call cut because of a silence."""
 
-    slot: Slots
+    slot: Indices
     silence: Floats
     """Length of each silence, seconds."""
 
@@ -69,9 +67,9 @@ class Cuts(NamedTuple):
 class Unused(NamedTuple):
     """Rows of one push that were not used."""
 
-    row: Slots
+    row: Indices
     """Their places in the arrays handed in."""
-    fault: NDArray[np.int64]
+    fault: Ints
     """Why, a `Fault` each."""
 
 
@@ -114,17 +112,17 @@ class StreamTable:
         """Of the last push."""
         self.refused = self.unused
         """Those of them that do not belong to streams whose times cannot be right."""
-        self.restarted: Slots = np.empty(0, np.intp)
+        self.restarted: Indices = np.empty(0, np.intp)
         """Rows of the last push with which their stream's time began again."""
         self.cuts = Cuts(np.empty(0, np.intp), np.empty(0))
         """Streams that the last call cut because of a silence."""
-        self.owing: Slots = np.empty(0, np.intp)
+        self.owing: Indices = np.empty(0, np.intp)
         """Streams that the last call's bound on windows stopped, in order of slot."""
         self.predecessors: set[str] = set()
         """Fingerprints of models whose snapshots this one goes on with; see `Fleet.swap`."""
 
-    def add(self, streams: pa.Array) -> tuple[Slots, Slots]:
-        """Slots of the rows' streams, and those of them that are new and have no sample yet.
+    def add(self, streams: pa.Array) -> tuple[Indices, Indices]:
+        """Indices of the rows' streams, and those of them that are new and have no sample yet.
 
         Args:
             streams: names, as `stream_column` gives them.
@@ -145,7 +143,7 @@ class StreamTable:
             self.rows = grown
             self.changed = np.append(self.changed, np.zeros(len(grown) - used, dtype=bool))
 
-    def release(self, slots: Slots) -> None:
+    def release(self, slots: Indices) -> None:
         """Forget streams."""
         for slot in slots[self.rows[slots, Column.HELD] > 0].tolist():
             self.loop.hold(slot, np.empty((0, self._entry)), 0)
@@ -153,36 +151,36 @@ class StreamTable:
         self.clocks.end(slots)
         self.names.release(slots)
 
-    def counts(self, slots: Slots) -> Counts:
+    def counts(self, slots: Indices) -> Counts:
         """Sum over streams of their rows' fates."""
         return Counts(*(int(n) for n in self.rows[slots, COUNTS].sum(axis=0)))
 
-    def state_counts(self, slots: Slots) -> StateCounts:
+    def state_counts(self, slots: Indices) -> StateCounts:
         """Sum over streams of the windows that call for a look."""
         return self.states.counts(self.rows, slots)._replace(cuts=int(self.rows[slots, Column.CUTS].sum()))
 
-    def forget_counts(self, slots: Slots) -> None:
+    def forget_counts(self, slots: Indices) -> None:
         """Begin to count anew."""
         self.rows[slots, COUNTS] = 0
         self.rows[slots, Column.CUTS] = 0
         self.states.forget_counts(self.rows, slots)
 
-    def last(self, slots: Slots) -> Floats:
+    def last(self, slots: Indices) -> Floats:
         """Latest time of each stream's samples; -inf where there is none."""
         return np.asarray(self.rows[slots, Column.TOP])
 
-    def silent(self, slots: Slots, since: float) -> Slots:
+    def silent(self, slots: Indices, since: float) -> Indices:
         """Those of the streams whose latest sample came before a time."""
         last = self.last(slots)
         # A stream whose time is to begin again has reached none.
         waits = (last == -np.inf) & (self.rows[slots, Column.STARTED] > 0)
         return np.asarray(slots[(last < since) & ~waits])
 
-    def progress(self, slots: Slots) -> Floats:
+    def progress(self, slots: Indices) -> Floats:
         """What changes in a stream's row when time alone passes, (slots, 2)."""
         return self.rows[slots[:, None], [[Column.WINDOW, Column.HELD]]]
 
-    def push(self, slots: Slots, t: Floats, x: Floats, *, faults: OnFault, windows: int = -1) -> Closed:
+    def push(self, slots: Indices, t: Floats, x: Floats, *, faults: OnFault, windows: int = -1) -> Closed:
         """Take samples in order of arrival; predictions come in the order of the rows that closed their windows.
 
         Args:
@@ -211,13 +209,13 @@ class StreamTable:
             self.clocks.remember(judged)
         return closed
 
-    def _push(self, slots: Slots, t: Floats, x: Floats, faults: OnFault, windows: int) -> Closed:
+    def _push(self, slots: Indices, t: Floats, x: Floats, faults: OnFault, windows: int) -> Closed:
         taken = self.loop.push(
             self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop", self._threads, windows
         )
         return self.told(taken, slots, t, x)
 
-    def told(self, taken: tuple[Any, ...], slots: Slots, t: Floats, x: Floats) -> Closed:
+    def told(self, taken: tuple[Any, ...], slots: Indices, t: Floats, x: Floats) -> Closed:
         """What the loop's answer to pushed rows means: predictions, or the error that it refuses them with."""
         if len(taken) == len(Refusal._fields):
             raise self._refused(Refusal(*taken), slots, t, x)
@@ -229,7 +227,7 @@ class StreamTable:
             self.unused = Unused(taken.unused[~restarted], taken.fault[~restarted])
         return self._tell(self._take(taken))
 
-    def advance(self, slots: Slots, t: Floats, windows: int = -1, share: int = -1) -> Closed:
+    def advance(self, slots: Indices, t: Floats, windows: int = -1, share: int = -1) -> Closed:
         """Time t, (slots,), has come: close the windows that end by then, as far as lateness allows.
 
         Args:
@@ -238,11 +236,11 @@ class StreamTable:
         """
         return self._tell(self._take(Taken(*self.loop.advance(self.rows, slots, t, windows, share))))
 
-    def go_on(self, slots: Slots, windows: int, share: int) -> Closed:
+    def go_on(self, slots: Indices, windows: int, share: int) -> Closed:
         """Close windows that streams owe. `windows` and `share` are as in `advance`."""
         return self._tell(self._take(Taken(*self.loop.go_on(self.rows, slots, windows, share))))
 
-    def flush(self, slots: Slots, windows: int = -1, share: int = -1) -> Closed:
+    def flush(self, slots: Indices, windows: int = -1, share: int = -1) -> Closed:
         """Close the open windows as the ends of their streams; a window in which nothing happened is none.
 
         Of a model that emits last, the one prediction of each stream, of all its windows.
@@ -256,25 +254,25 @@ class StreamTable:
         ended = slots[~np.isin(slots, self.owing)]
         return self._last(ended, closed.take(np.flatnonzero(np.isin(closed.slot, ended))))
 
-    def _flush(self, slots: Slots, windows: int, share: int) -> Closed:
+    def _flush(self, slots: Indices, windows: int, share: int) -> Closed:
         taken = Taken(*self.loop.flush(self.rows, slots, windows, share))
         return self._take(taken, None if self._fixed else _lasts(taken.slot))
 
-    def restart(self, slots: Slots) -> Closed:
+    def restart(self, slots: Indices) -> Closed:
         """End the streams' segments and forget the times they have reached, as after a gap of unknown length."""
         closed = self._flush(slots, -1, -1)
         self.rows[slots, Column.REFUSED] = 0
         self.rows[slots[:, None], [[Column.ORDERED, Column.TOP]]] = -np.inf
         return self._tell(closed)
 
-    def reset(self, slots: Slots) -> None:
+    def reset(self, slots: Indices) -> None:
         """Make streams as new; what they counted is forgotten too."""
         self.rows[slots] = self._blank
         self.clocks.begin(slots)
         for slot in slots.tolist():
             self.loop.hold(slot, np.empty((0, self._entry)), 0)
 
-    def peek(self, slots: Slots, t: float | None) -> Closed:
+    def peek(self, slots: Indices, t: float | None) -> Closed:
         """What each open window would predict if it ended at time t, or at the last sample; nothing is committed.
 
         Where t is the window's end under hold, this is the prediction that `advance` will commit, bit for bit.
@@ -350,7 +348,7 @@ class StreamTable:
         self.loop.hold(slot, values[width:].reshape(-1, self._entry), int(values[Column.RIPE]))
         self.clocks.resume(slot, float(values[Column.SAMPLES]))
 
-    def _take(self, taken: Taken, cut_short: NDArray[np.bool_] | None = None) -> Closed:
+    def _take(self, taken: Taken, cut_short: Bools | None = None) -> Closed:
         """Begin the states and step the models of the windows that closed, some of them perhaps before their time."""
         self.cuts, self.owing = Cuts(taken.cut, taken.silence), taken.owing
         unjudged = taken.sampled == 0 if cut_short is None else cut_short | (taken.sampled == 0)
@@ -360,7 +358,7 @@ class StreamTable:
         stepped = self.states.step(self.rows, taken.slot, taken.since, taken.logsigs, taken.last, unjudged)
         return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
 
-    def _take_in_turn(self, taken: Taken, unjudged: NDArray[np.bool_]) -> Closed:
+    def _take_in_turn(self, taken: Taken, unjudged: Bools) -> Closed:
         """`_take` where a stream's state begins between two of its windows: one state after the other."""
         # The how-manieth of the states that a stream goes through here each window and each beginning belongs to.
         slots, begins = np.append(taken.slot, taken.began), np.append(taken.of, taken.begins)
@@ -379,7 +377,7 @@ class StreamTable:
             stepped.put(step, part)
         return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
 
-    def _begin(self, slots: Slots, first: Floats) -> None:
+    def _begin(self, slots: Indices, first: Floats) -> None:
         """Give streams their initial states."""
         if len(slots):
             self.states.begin(self.rows, slots, first)
@@ -388,7 +386,7 @@ class StreamTable:
         """What of closed windows is told while a stream goes on."""
         return closed if self.header.emit == "every" else self.nothing()
 
-    def _last(self, slots: Slots, closed: Closed) -> Closed:
+    def _last(self, slots: Indices, closed: Closed) -> Closed:
         """The predictions of streams whose last windows closed, some of them just now."""
         slots = slots[self.rows[slots, Column.WINDOW] > 0]
         row, (error, novelty), end = self.rows[slots], np.full((2, len(slots)), np.nan), self.rows[slots, Column.START]
@@ -397,19 +395,19 @@ class StreamTable:
         seen = self.states.look(self.rows, slots)._replace(error=error, novelty=novelty)
         return Closed(slots, row[:, Column.WINDOW].astype(np.int64) - 1, row[:, Column.T0], end, *seen)
 
-    def _standing(self, slots: Slots) -> Closed:
+    def _standing(self, slots: Indices) -> Closed:
         """Predictions of streams whose open windows are still empty."""
         row = self.rows[slots]
         start, window = row[:, Column.START], row[:, Column.WINDOW].astype(np.int64)
         return Closed(slots, window, start, start, *self.states.look(self.rows, slots))
 
     @staticmethod
-    def _places(slots: Slots, wanted: Slots) -> Slots:
+    def _places(slots: Indices, wanted: Indices) -> Indices:
         """Where the wanted ones stand among distinct slots."""
         order = np.argsort(slots)
         return np.asarray(order[np.searchsorted(slots, wanted, sorter=order)], dtype=np.intp)
 
-    def _move_time(self, slots: Slots, end: Floats) -> None:
+    def _move_time(self, slots: Indices, end: Floats) -> None:
         """Hold the last values from where the paths end to times `end`, in the open windows."""
         passed = end - self.rows[slots, Column.T0] - self.rows[slots, Column.CURSOR]
         slots, passed = slots[passed > 0], passed[passed > 0]
@@ -422,7 +420,7 @@ class StreamTable:
         self.rows[slots, self._signature] = signature
         self.rows[slots, Column.FILLED] += 1
 
-    def _refused(self, refusal: Refusal, slots: Slots, t: Floats, x: Floats) -> SampleError:
+    def _refused(self, refusal: Refusal, slots: Indices, t: Floats, x: Floats) -> SampleError:
         row, bound = refusal.row, refusal.bound
         name, time = self.names[int(slots[row])], float(t[row])
         if refusal.fault == Fault.REJECTED:
@@ -440,7 +438,7 @@ class StreamTable:
         return Closed(empty.astype(np.intp), empty.astype(np.int64), empty, empty, *self.states.nothing(0))
 
 
-def _lasts(slots: Slots) -> NDArray[np.bool_]:
+def _lasts(slots: Indices) -> Bools:
     """Which of the places are the last of their slot."""
     lasts = np.zeros(len(slots), dtype=bool)
     lasts[len(slots) - 1 - np.unique(slots[::-1], return_index=True)[1]] = True

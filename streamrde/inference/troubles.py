@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices, Ints
 from streamrde.errors import ParameterError, SampleError
 from streamrde.inference.bundle import Header
 from streamrde.inference.clocks import Clocks
@@ -24,8 +25,6 @@ from streamrde.kernels.reference import Event
 from streamrde.windowing.ordering import Fault
 from streamrde.windowing.rows import Column
 
-Floats = NDArray[np.float64]
-Slots = NDArray[np.intp]
 G = TypeVar("G", bound=np.generic)
 
 Kind: TypeAlias = Literal[
@@ -137,7 +136,7 @@ class Troubles:
         unseen[~missed] = gone[~missed] = _NEVER
         self._after = np.minimum([unseen, gone, far], _NEVER).astype(np.uint32)
 
-    def swapped(self, header: Header, before: Slots, now: Slots) -> None:
+    def swapped(self, header: Header, before: Indices, now: Indices) -> None:
         """Go on with another model, whose table has the streams of slots `before` at slots `now`."""
         self._take_on(header)
         inside = before < len(self._marks)
@@ -146,7 +145,7 @@ class Troubles:
         self._make_room(int(now.max(initial=-1)) + 1)
         self._marks[now[inside]], self._said[now[inside]] = marks[before[inside]], said[before[inside]]
 
-    def look(self, names: StreamNames, room: int, slots: Slots, t: Floats, x: Floats, *, raises: bool) -> Floats:
+    def look(self, names: StreamNames, room: int, slots: Indices, t: Floats, x: Floats, *, raises: bool) -> Floats:
         """Look at samples before they are taken, and return them as they are to be taken.
 
         Args:
@@ -162,7 +161,7 @@ class Troubles:
         events = observe(self._marks, slots, x, self._bounds.table, SENTINELS, self._after)
         return x if events is None else self._noticed(events, names, slots, t, x, raises=raises)
 
-    def judge(self, names: StreamNames, slots: Slots, t: Floats, x: Floats, *, raises: bool) -> Floats:
+    def judge(self, names: StreamNames, slots: Indices, t: Floats, x: Floats, *, raises: bool) -> Floats:
         """Look for implausible values only, as `look` does."""
         self._make_room(int(slots.max(initial=-1)) + 1)
         events = np.argwhere(self._bounds.implausible(x))
@@ -180,7 +179,7 @@ class Troubles:
             self._marks, self._said = _grown(self._marks, slots), _grown(self._said, slots)
 
     def _noticed(
-        self, events: NDArray[np.int64], names: StreamNames, slots: Slots, t: Floats, x: Floats, *, raises: bool
+        self, events: Ints, names: StreamNames, slots: Indices, t: Floats, x: Floats, *, raises: bool
     ) -> Floats:
         values = events[events[:, 2] == Event.IMPLAUSIBLE]
         if raises and len(values) and self.plausible.otherwise == "reject":
@@ -206,7 +205,7 @@ class Troubles:
             self._about_channel(names, slot, row, channel, Event(event), t, x)
         return x if self.plausible.otherwise == "use" or not len(values) else self._without(values, x)
 
-    def _without(self, values: NDArray[np.int64], x: Floats) -> Floats:
+    def _without(self, values: Ints, x: Floats) -> Floats:
         x = x.copy()
         x[values[:, 0], values[:, 1]] = np.nan if self.plausible.otherwise == "missing" else np.inf
         return x
@@ -246,7 +245,7 @@ class Troubles:
         statistics = self._header.statistics
         return (0.0, 0.0) if statistics is None else (statistics.low[channel], statistics.high[channel])
 
-    def pushed(self, table: StreamTable, slots: Slots, t: Floats, x: Floats, restart_after: int) -> None:
+    def pushed(self, table: StreamTable, slots: Indices, t: Floats, x: Floats, restart_after: int) -> None:
         """Look at what became of the rows of a push.
 
         Args:
@@ -264,11 +263,11 @@ class Troubles:
         self,
         names: StreamNames,
         rows: Floats,
-        slots: Slots,
+        slots: Indices,
         t: Floats,
         x: Floats,
-        unused: Slots,
-        fault: NDArray[np.int64],
+        unused: Indices,
+        fault: Ints,
     ) -> None:
         """Look at the rows of a push that were not used, after it.
 
@@ -333,7 +332,7 @@ class Troubles:
         reason = f"{back}, and its last {run} samples are late"
         return "restart", reason, f"its clock began again or was set back; {begin}"
 
-    def restarted(self, names: StreamNames, slots: Slots, t: Floats, rows: Slots, after: int) -> None:
+    def restarted(self, names: StreamNames, slots: Indices, t: Floats, rows: Indices, after: int) -> None:
         """Look at the rows of a push with which a stream's time began again."""
         for row in rows.tolist():
             slot = int(slots[row])
@@ -343,7 +342,7 @@ class Troubles:
             remedy = "check its clock"
             self._report(slot, 0, Trouble(names[slot], "restart", "", reason, remedy, float(t[row]), over=True))
 
-    def cut(self, names: StreamNames, slots: Slots, silence: Floats) -> None:
+    def cut(self, names: StreamNames, slots: Indices, silence: Floats) -> None:
         """Report streams that were cut after silences of so many seconds, unless the model has a gap of its own."""
         if self._header.gap is not None:
             return
@@ -355,7 +354,7 @@ class Troubles:
             remedy = "check its clock and the unit of its times; what is usual belongs into the model's gap"
             self._report(slot, 0, Trouble(names[slot], "cut", "", reason, remedy, None, over=True))
 
-    def not_finite(self, names: StreamNames, slots: Slots, end: Floats, *, mended: bool) -> None:
+    def not_finite(self, names: StreamNames, slots: Indices, end: Floats, *, mended: bool) -> None:
         """The states of streams were not finite after windows that ended at these times."""
         for slot, t in zip(slots.tolist(), end.tolist(), strict=True):
             reason = f"its state was not finite after the window that ended at {when(t)}"
@@ -365,7 +364,7 @@ class Troubles:
                 remedy += ", or set on_range = 'mend'"
             self._report(slot, 0, Trouble(names[slot], "not_finite", "", reason, remedy, t, over=mended))
 
-    def ended(self, names: StreamNames, slots: Slots) -> None:
+    def ended(self, names: StreamNames, slots: Indices) -> None:
         """Streams end: say which channels they never had, and forget them."""
         slots = slots[slots < len(self._marks)]
         marks = self._marks[slots]
@@ -378,7 +377,7 @@ class Troubles:
             self._report(slot, 1 + channel, Trouble(names[slot], "unseen", name, reason, remedy, None))
         self.forget(slots)
 
-    def forget(self, slots: Slots) -> None:
+    def forget(self, slots: Indices) -> None:
         """The slots are free for other streams."""
         slots = slots[slots < len(self._marks)]
         self._marks[slots] = 0
@@ -426,7 +425,7 @@ def _grown(table: NDArray[G], slots: int) -> NDArray[G]:
     return grown
 
 
-def _longest_runs(slots: Slots, unused: Slots, of: Slots) -> Slots:
+def _longest_runs(slots: Indices, unused: Indices, of: Indices) -> Indices:
     """For each of the slots `of` (ascending) the longest run of its rows that are among the unused ones."""
     order = np.argsort(slots, kind="stable")
     flags = np.zeros(len(slots), np.bool_)

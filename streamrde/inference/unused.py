@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices, Ints
 from streamrde.windowing.ordering import Fault
 
 UNUSED = pa.schema(
@@ -21,11 +20,11 @@ UNUSED = pa.schema(
 
 
 def unused_rows(
-    rows: NDArray[np.intp],
-    faults: NDArray[np.int64],
+    rows: Indices,
+    faults: Ints,
     streams: pa.Array,
-    t: NDArray[np.float64],
-    x: NDArray[np.float64],
+    t: Floats,
+    x: Floats,
 ) -> pa.RecordBatch:
     """The rows at the given places of what was handed in, with the reasons, a `Fault` each.
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from streamrde.arrays import Floats, Indices, Ints
 
 # Rows are folded in blocks of about this many float64 (1 MiB), so that a block's signatures stay in a core's cache.
 _BLOCK = 1 << 17
@@ -54,9 +54,7 @@ def multiply_exp(signatures: Floats, increments: Floats, depth: int) -> None:
         signatures[:, levels[k - 1]] += product
 
 
-def fold(
-    signatures: Floats, increments: Floats, starts: NDArray[np.intp], lengths: NDArray[np.intp], depth: int
-) -> None:
+def fold(signatures: Floats, increments: Floats, starts: Indices, lengths: Indices, depth: int) -> None:
     """Append to path r the pieces ``increments[starts[r] : starts[r] + lengths[r]]``, in place.
 
     Args:
@@ -117,7 +115,7 @@ def tensor_log(signatures: Floats, channels: int, depth: int) -> Floats:
     return np.concatenate(series, axis=1)
 
 
-def log_words(signatures: Floats, channels: int, depth: int, places: NDArray[np.intp]) -> Floats:
+def log_words(signatures: Floats, channels: int, depth: int, places: Indices) -> Floats:
     """Coefficients of the logarithms at some places of a row, (rows, places)."""
     return tensor_log(signatures, channels, depth)[:, places]
 
@@ -141,12 +139,12 @@ class Event(IntEnum):
 
 def observe(
     marks: NDArray[np.uint32],
-    slots: NDArray[np.intp],
+    slots: Indices,
     x: Floats,
     bounds: Floats,
     sentinels: Floats,
     after: NDArray[np.uint32],
-) -> NDArray[np.int64] | None:
+) -> Ints | None:
     """Look at rows of samples, in order of arrival, before they are taken. Rows without any value are passed over.
 
     Args:
@@ -198,7 +196,7 @@ def observe(
     return np.array(events, dtype=np.int64) if events else None
 
 
-def take_paths(points: Floats, depth: int, places: NDArray[np.intp] | None) -> tuple[bool, Floats]:
+def take_paths(points: Floats, depth: int, places: Indices | None) -> tuple[bool, Floats]:
     """Signatures of whole paths, or their logarithms at some places of a row, and whether all points are finite.
 
     Args:
@@ -234,11 +232,11 @@ class Names:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def find(self, offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> NDArray[np.intp]:
+    def find(self, offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> Indices:
         """Slots of names, -1 where there is none."""
         return np.array([self._slots.get(name, -1) for name in _split(offsets, data)], dtype=np.intp)
 
-    def add(self, offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def add(self, offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> tuple[Indices, Indices]:
         """Slots of names, a free one for each that had none; and those new ones, in order of their first row."""
         slots, added = [], []
         for name in _split(offsets, data):
@@ -251,7 +249,7 @@ class Names:
             slots.append(slot)
         return np.array(slots, dtype=np.intp), np.array(added, dtype=np.intp)
 
-    def names(self, slots: NDArray[np.intp]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    def names(self, slots: Indices) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """Names of live slots."""
         names = [self._names[slot] for slot in slots]
         return (
@@ -259,13 +257,13 @@ class Names:
             np.frombuffer(b"".join(names), dtype=np.uint8),
         )
 
-    def release(self, slots: NDArray[np.intp]) -> None:
+    def release(self, slots: Indices) -> None:
         """Make slots free."""
         for slot in dict.fromkeys(slots.tolist()):
             del self._slots[self._names[slot]]
             self._free.append(slot)
 
-    def live(self) -> NDArray[np.intp]:
+    def live(self) -> Indices:
         """Slots that have a name, in the order in which they got it."""
         return np.array(list(self._slots.values()), dtype=np.intp)
 
@@ -281,7 +279,7 @@ class Accumulator:
 
     __slots__ = ("_brackets", "_depth", "_indices", "_last", "_signature", "_started")
 
-    def __init__(self, channels: int, depth: int, indices: NDArray[np.intp], brackets: bool) -> None:
+    def __init__(self, channels: int, depth: int, indices: Indices, brackets: bool) -> None:
         self._brackets = brackets
         self._depth = depth
         self._indices = indices

@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from streamrde import kernels
+from streamrde.arrays import Reals
 from streamrde.inference.activations import NUMBERS
 from streamrde.inference.bundle import Header
 from streamrde.inference.fields import MLP
@@ -141,7 +140,7 @@ class _States(torch.autograd.Function):
         return None, own[0], None, None, None, None, *own[1:]
 
 
-def _array(tensor: Tensor | None) -> NDArray[np.floating] | None:
+def _array(tensor: Tensor | None) -> Reals | None:
     """The tensor's memory, or a contiguous copy."""
     return None if tensor is None else tensor.detach().contiguous().numpy()
 

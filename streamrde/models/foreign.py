@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from streamrde.arrays import Floats
 from streamrde.errors import ParameterError
 from streamrde.models.structure import Step, UnprovenError, chain
 from streamrde.signature.paths import logsignature
@@ -185,7 +185,7 @@ def inspect(module: nn.Module, name: str, size: int, shape: tuple[int, ...], *, 
     return Part(steps, shape[0], alone, reason, tuple(differences))
 
 
-def places_of(order: list[int], channels: int, depth: int) -> NDArray[np.float64]:
+def places_of(order: list[int], channels: int, depth: int) -> Floats:
     """Return the matrix P with ``P l`` the log-signature of a path's channels in `order`, for l that of the path.
 
     In the words basis a coefficient of the one is a sum of coefficients of the other, with whole numbers as factors.

@@ -9,9 +9,10 @@ from typing import Any, Literal, NamedTuple, cast
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from streamrde.arrays import Floats
 from streamrde.errors import ParameterError
 from streamrde.inference.activations import Activation, FinalActivation
 from streamrde.inference.bundle import Emit, Task
@@ -439,9 +440,7 @@ def _order(channels: int, time: int | None) -> list[int]:
     return [0 if i == time else i + (i < time) for i in range(channels)]
 
 
-def _first_time(
-    values: ArrayLike | None, default: float, channels: int, time: int | None, name: str
-) -> NDArray[np.float64] | None:
+def _first_time(values: ArrayLike | None, default: float, channels: int, time: int | None, name: str) -> Floats | None:
     """Shifts or scales in the order of the path here."""
     if values is None:
         return None

@@ -9,10 +9,10 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import streamrde
+from streamrde.arrays import Reals
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.floats import as_size, swapped
 from streamrde.inference.bundle import Bundle, Emit, Head, Header, Pooling, Task
@@ -177,7 +177,7 @@ class NeuralRDE(nn.Module):
         for name, size in sizes.items():
             start = torch.zeros if name.endswith("shift") else torch.ones
             self.register_buffer(name, start(size, dtype=torch.float64))
-        self.novelty: Mapping[str, NDArray[np.floating]] = {}
+        self.novelty: Mapping[str, Reals] = {}
         """The tensors `novelty.*` of the bundle that it came from: of its windows, whatever the weights are."""
         self.register_buffer("range_low", torch.full((hidden,), -torch.inf, dtype=torch.float64))
         self.register_buffer("range_high", torch.full((hidden,), torch.inf, dtype=torch.float64))

@@ -6,37 +6,35 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Ints
 from streamrde.errors import ParameterError
 from streamrde.signature.words import logsignature_channels, lyndon_words
-
-Array = NDArray[np.float64]
 
 
 class Scaling(NamedTuple):
     """What brings a model's inputs and outputs to order one; all float64."""
 
-    x0_shift: Array
+    x0_shift: Floats
     """(C,), subtracted from the first sample."""
-    x0_scale: Array
+    x0_scale: Floats
     """(C,), multiplies the shifted first sample."""
-    logsig_scale: Array
+    logsig_scale: Floats
     """(B,), multiplies a window's log-signature."""
-    output_shift: Array
+    output_shift: Floats
     """(outputs,), added to the scaled output."""
-    output_scale: Array
+    output_scale: Floats
     """(outputs,), multiplies the readout."""
 
 
 def fit_inputs(
-    x: Sequence[Array],
-    logsigs: Sequence[Array],
+    x: Sequence[Floats],
+    logsigs: Sequence[Floats],
     names: Sequence[str],
     *,
     channels: int,
     by: Literal["coefficient", "level"] = "coefficient",
-) -> tuple[Array, Array, Array]:
+) -> tuple[Floats, Floats, Floats]:
     """Scales of the inputs, from the training streams.
 
     The first sample is standardised by each channel's mean and standard deviation over all samples; time, which is 0
@@ -96,7 +94,7 @@ ROUNDINGS = 1000
 """Roundings that a sum of many pieces is taken to come to, at most."""
 
 
-def path_lengths(x: Sequence[Array], moved: Array, windows: int) -> Array:
+def path_lengths(x: Sequence[Floats], moved: Floats, windows: int) -> Floats:
     """Return the distance that each channel of the path goes within a window on average, forth and back, (C,).
 
     Args:
@@ -113,7 +111,7 @@ def path_lengths(x: Sequence[Array], moved: Array, windows: int) -> Array:
     return np.where(lengths > 0, lengths, 1.0)
 
 
-def rounding_of(offsets: Array, channels: int, depth: int) -> Array:
+def rounding_of(offsets: Floats, channels: int, depth: int) -> Floats:
     """Return what rounding may leave of coefficients of words, (B,).
 
     It is relative to the product of their letters' path lengths.
@@ -126,19 +124,19 @@ def rounding_of(offsets: Array, channels: int, depth: int) -> Array:
     return np.array([np.spacing(1.0) * (ROUNDINGS + 10 * offsets[list(word)].sum()) for word in words])
 
 
-def _along(letters: Array, channels: int, depth: int) -> Array:
+def _along(letters: Floats, channels: int, depth: int) -> Floats:
     """The letters' numbers multiplied along each Lyndon word, (B,)."""
     return np.array([np.prod(letters[list(word)]) for word in lyndon_words(channels, depth)])
 
 
-def _rms(windows: Array) -> Array:
+def _rms(windows: Floats) -> Floats:
     """Root mean square of each coefficient, (n, B) -> (B,), also where squares would over- or underflow."""
     largest = np.abs(windows).max(axis=0, initial=0.0)
     largest = np.where(largest > 0, largest, 1.0)
     return np.asarray(largest * np.sqrt(((windows / largest) ** 2).mean(axis=0)))
 
 
-def _largest(x: Sequence[Array], channel: int) -> float:
+def _largest(x: Sequence[Floats], channel: int) -> float:
     """The largest magnitude of a channel's values, NaN left out."""
     values = (np.abs(own[np.isfinite(own[:, channel]), channel]) for own in x)
     return max(float(own.max(initial=0.0)) for own in values)
@@ -149,7 +147,7 @@ def depth_of(channels: int, size: int) -> int:
     return next(depth for depth in range(1, size + 1) if logsignature_channels(channels, depth) == size)
 
 
-def moments(x: Sequence[Array]) -> tuple[Array, Array, NDArray[np.int64]]:
+def moments(x: Sequence[Floats]) -> tuple[Floats, Floats, Ints]:
     """Mean, standard deviation and number of each channel's observations over all streams, (data channels,) each.
 
     Stream by stream: overlapping excerpts share their samples, and together they would not fit into memory.
@@ -169,7 +167,7 @@ def far_from_zero(scaling: Scaling) -> bool:
     return bool((spacing > 1e-5 * np.abs(scaling.output_scale)).any())
 
 
-def along_words(scale: Array, depth: int) -> Array:
+def along_words(scale: Floats, depth: int) -> Floats:
     """The letters' scales multiplied along each Lyndon word, (B,): what scaling the path itself would do.
 
     A field whose higher terms are brackets of its own needs this; `scale`'s entries of longer words are not used.
@@ -178,7 +176,7 @@ def along_words(scale: Array, depth: int) -> Array:
     return _along(scale, channels, depth)
 
 
-def fit_targets(targets: Sequence[Array], names: Sequence[str]) -> tuple[Array, Array]:
+def fit_targets(targets: Sequence[Floats], names: Sequence[str]) -> tuple[Floats, Floats]:
     """Mean and standard deviation of each target over the training windows that have one.
 
     Args:

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from streamrde.arrays import Floats, Reals
 from streamrde.floats import as_size
 from streamrde.inference.fields import External
 from streamrde.inference.stepper import Ends
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
-
-Array = NDArray[np.floating]
-Floats = NDArray[np.float64]
 
 
 class TorchStepper(Ends):
@@ -47,19 +44,19 @@ class TorchStepper(Ends):
     def __reduce__(self) -> tuple[Any, ...]:
         return _made_again, (type(self), self._model, self._batch, self._fills)
 
-    def initial(self, x0: Floats) -> Array:
+    def initial(self, x0: Floats) -> Reals:
         """See streamrde.inference.stepper.Stepper."""
         if isinstance(self.header.initial, External):
             return self._rows(self._model.initial, self.scaled_x0(x0), self.header.hidden)
         return super().initial(x0)
 
-    def readout(self, z: Array) -> Array:
+    def readout(self, z: Reals) -> Reals:
         """See streamrde.inference.stepper.Ends."""
         if isinstance(self.header.readout, External):
             return self._rows(self._model.readout, z, self.header.outputs)
         return super().readout(z)
 
-    def _rows(self, module: Callable[[Tensor], Tensor], rows: Array, size: int) -> Array:
+    def _rows(self, module: Callable[[Tensor], Tensor], rows: Reals, size: int) -> Reals:
         """A module's results for rows, in micro-batches, (n, size)."""
         with torch.inference_mode():
             parts = [
@@ -68,12 +65,12 @@ class TorchStepper(Ends):
             ]
         return np.concatenate(parts) if parts else np.empty((0, size), self.dtype)
 
-    def step(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> Array:
+    def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
         """See streamrde.inference.stepper.Stepper."""
         parts = [self._step(*part)[:count].cpu().numpy() for count, part in self._parts(z, logsigs, previous)]
         return np.concatenate(parts) if parts else z.copy()
 
-    def step_with_error(self, z: Array, logsigs: Floats, previous: Floats | None = None) -> tuple[Array, Floats]:
+    def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
         """See streamrde.inference.stepper.Stepper."""
         moved, errors = [], []
         for count, part in self._parts(z, logsigs, previous):
@@ -82,7 +79,7 @@ class TorchStepper(Ends):
             errors.append(error[:count].double().cpu().numpy())
         return (np.concatenate(moved), np.concatenate(errors)) if moved else (z.copy(), np.zeros(0))
 
-    def _parts(self, z: Array, logsigs: Floats, previous: Floats | None) -> Any:
+    def _parts(self, z: Reals, logsigs: Floats, previous: Floats | None) -> Any:
         """Micro-batches: how many of their rows are real, and the arguments of a step."""
         own, seconds = self.scaled(logsigs), logsigs[:, :1].astype(self.dtype)
         before = self.scaled(previous) if previous is not None and self._carries else None

@@ -11,8 +11,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.connectors.dead_letters import DeadLetterSink
 from streamrde.connectors.samples import Samples
 from streamrde.errors import BundleError
@@ -48,7 +48,7 @@ class Batch(Protocol):
         """The rows."""
 
     @property
-    def arrivals(self) -> NDArray[np.float64] | None:
+    def arrivals(self) -> Floats | None:
         """When each row arrived, `time.perf_counter()` seconds; None for recorded rows."""
 
 

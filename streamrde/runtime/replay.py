@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.connectors.files.reading import read
 from streamrde.connectors.files.restarts import OnRestart, Restarts, cuts_of, explain, split_streams
 from streamrde.connectors.mqtt import SamplePublisher
@@ -23,8 +24,8 @@ class Recording(NamedTuple):
     """Rows of many streams in order of time."""
 
     streams: NDArray[np.object_]
-    t: NDArray[np.float64]
-    x: NDArray[np.float64]
+    t: Floats
+    x: Floats
 
 
 def load_recording(

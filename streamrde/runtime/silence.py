@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.inference.fleet import Fleet
 from streamrde.runtime.clock import Clock
 from streamrde.runtime.pace import SLICE_WINDOWS
@@ -61,7 +61,7 @@ class Timekeeper:
         self._sources: dict[str, tuple[float, float]] = {}  # latest time of a sample, and when that was seen
         self._next = clock.now() + silence.every
 
-    def observe(self, t: NDArray[np.float64], source: str = "") -> None:
+    def observe(self, t: Floats, source: str = "") -> None:
         """Samples with times t, (rows,), came from a source."""
         now = self._clock.now()
         believed = t[np.isfinite(t)]

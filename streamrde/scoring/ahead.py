@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from streamrde.arrays import Bools, Floats, Ints
 from streamrde.connectors.files.record_batches import schema_of
 from streamrde.connectors.files.recordings import Recording
 from streamrde.connectors.samples import HORIZON, Samples
@@ -42,8 +42,8 @@ class TruthAhead:
     def __init__(self, samples: Iterable[Samples], *, horizon: float) -> None:
         self._horizon = horizon
         numbers: dict[str, int] = {}
-        codes: list[NDArray[np.int64]] = []
-        times: list[NDArray[np.float64]] = []
+        codes: list[Ints] = []
+        times: list[Floats] = []
         columns: list[list[pa.Array]] = []
         for batch in samples:
             streams = batch.streams
@@ -96,7 +96,7 @@ def with_truth(batch: pa.RecordBatch, columns: list[pa.Array]) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
 
 
-def _has_value(column: pa.Array) -> NDArray[np.bool_]:
+def _has_value(column: pa.Array) -> Bools:
     if pa.types.is_floating(column.type):
         return np.asarray(np.isfinite(column.to_numpy(zero_copy_only=False)), np.bool_)
     return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from streamrde.arrays import Bools, Ints, Reals
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Head, Header
 from streamrde.inference.predictions import most_probable
@@ -39,7 +39,7 @@ class ClassificationEvaluation:
         self._outputs = outputs
         self._column = f"true_{truth[0]}"
         self.labels = head.classes
-        self.confusion: NDArray[np.int64] = np.zeros((len(self.labels),) * 2, dtype=np.int64)
+        self.confusion: Ints = np.zeros((len(self.labels),) * 2, dtype=np.int64)
         """Windows by true class (rows) and predicted class (columns)."""
         self.unknown = self.not_finite = 0
         self._loss = 0.0
@@ -209,7 +209,7 @@ def truth_schema(header: Header, truth: tuple[str, ...]) -> pa.Schema:
     return pa.schema([pa.field(name, kind) for name, kind in zip(truth, kinds, strict=True)])
 
 
-def _joined(before: tuple[int, float, float], values: NDArray[np.floating]) -> tuple[int, float, float]:
+def _joined(before: tuple[int, float, float], values: Reals) -> tuple[int, float, float]:
     """Count, mean and sum of squared distances of values joined with more of them (Chan, Golub & LeVeque 1979)."""
     count, mean, squares = before
     if not len(values):
@@ -220,12 +220,12 @@ def _joined(before: tuple[int, float, float], values: NDArray[np.floating]) -> t
     return total, mean + distance * len(values) / total, squares
 
 
-def _last_rows(batch: pa.RecordBatch, known: NDArray[np.bool_]) -> dict[str, int]:
+def _last_rows(batch: pa.RecordBatch, known: Bools) -> dict[str, int]:
     """Each stream's last row, counted among those that are `known`."""
     streams = batch["stream"].filter(pa.array(known)).to_pylist()
     return dict(zip(streams, range(len(streams)), strict=True))
 
 
-def _values(batch: pa.RecordBatch) -> NDArray[np.floating]:
-    values: NDArray[np.floating] = batch["value"].flatten().to_numpy().reshape(batch.num_rows, -1)
+def _values(batch: pa.RecordBatch) -> Reals:
+    values: Reals = batch["value"].flatten().to_numpy().reshape(batch.num_rows, -1)
     return values

@@ -10,14 +10,14 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from numpy.typing import NDArray
 
+from streamrde.arrays import Ints
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.record_batches import row_groups
 from streamrde.connectors.files.recordings import PARQUET, Recording, suffix_of
 
-Rows: TypeAlias = NDArray[np.int64]
+Rows: TypeAlias = Ints
 
 _SCAN_ROWS = 1 << 18
 # Bytes of a row where a file does not tell its rows; it decides how parts are sized, and nothing else.

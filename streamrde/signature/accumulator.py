@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from streamrde import snapshots
+from streamrde.arrays import Floats
 from streamrde.errors import SampleError, ShapeError, SnapshotError
 from streamrde.floats import as_floats, swapped
 from streamrde.kernels import Accumulator, signature_channels
@@ -100,7 +101,7 @@ class LogSignature(Accumulator):
             )
         self._take(np.ascontiguousarray(samples))
 
-    def _value_in_brackets(self, out: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    def _value_in_brackets(self, out: Floats | None) -> Floats:
         brackets = words_to_brackets(self.channels, self.depth).apply(self.words())
         if out is None:
             return brackets

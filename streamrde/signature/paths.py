@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from streamrde.arrays import Floats, Indices
 from streamrde.errors import SampleError, ShapeError
 from streamrde.floats import as_floats, swapped
 from streamrde.kernels import log_words, take_paths
@@ -20,7 +21,7 @@ from streamrde.signature.words import (
 )
 
 
-def signature(path: ArrayLike, depth: int) -> NDArray[np.float64]:
+def signature(path: ArrayLike, depth: int) -> Floats:
     """Signature of the piecewise linear path through the given points, truncated at `depth`.
 
     Level k is the k-fold iterated integral ``int_(s_1<...<s_k) dX_(s_1) (x) ... (x) dX_(s_k)``; computed piece by piece
@@ -41,7 +42,7 @@ def signature(path: ArrayLike, depth: int) -> NDArray[np.float64]:
     return taken[..., last_letter_fastest(channels, depth)]
 
 
-def logsignature(path: ArrayLike, depth: int, basis: Basis = "words") -> NDArray[np.float64]:
+def logsignature(path: ArrayLike, depth: int, basis: Basis = "words") -> Floats:
     """Log-signature of the piecewise linear path through the given points, truncated at `depth`.
 
     The tensor logarithm of the signature, a Lie element, in coordinates of size B = logsignature_channels(C, depth).
@@ -65,17 +66,13 @@ def logsignature(path: ArrayLike, depth: int, basis: Basis = "words") -> NDArray
     return words if basis == "words" else words_to_brackets(channels, depth).apply(words)
 
 
-def log_coordinates(
-    signatures: NDArray[np.float64], channels: int, depth: int, basis: Basis = "words"
-) -> NDArray[np.float64]:
+def log_coordinates(signatures: Floats, channels: int, depth: int, basis: Basis = "words") -> Floats:
     """Log-signatures (rows, B) of signatures (rows, C + ... + C^depth)."""
     words = log_words(signatures, channels, depth, word_indices(channels, depth))
     return words if basis == "words" else words_to_brackets(channels, depth).apply(words)
 
 
-def _take(
-    path: ArrayLike, depth: int, places: Callable[[int, int], NDArray[np.intp]] | None
-) -> tuple[NDArray[np.float64], int]:
+def _take(path: ArrayLike, depth: int, places: Callable[[int, int], Indices] | None) -> tuple[Floats, int]:
     """Signatures, (..., C + ... + C^depth), or their logarithms at places of (C, depth), (..., places); and C."""
     points = as_floats("path", path)
     if points.ndim < 2 or points.shape[-2] < 1 or points.shape[-1] < 1:

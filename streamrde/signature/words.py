@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.floats import as_size
 from streamrde.kernels import level_slices, signature_channels
@@ -101,7 +101,7 @@ def lyndon_words(channels: int, depth: int) -> tuple[Word, ...]:
 
 
 @lru_cache(maxsize=64)
-def word_indices(channels: int, depth: int) -> NDArray[np.intp]:
+def word_indices(channels: int, depth: int) -> Indices:
     """Where each Lyndon word's coefficient stands in a signature's row, (B,)."""
     levels = level_slices(channels, depth)
     indices = np.empty(logsignature_channels(channels, depth), dtype=np.intp)
@@ -113,7 +113,7 @@ def word_indices(channels: int, depth: int) -> NDArray[np.intp]:
 
 
 @lru_cache(maxsize=64)
-def last_letter_fastest(channels: int, depth: int) -> NDArray[np.intp]:
+def last_letter_fastest(channels: int, depth: int) -> Indices:
     """Places that bring a signature's row, in which the first letter runs fastest, into the usual order."""
     order = np.empty(signature_channels(channels, depth), dtype=np.intp)
     for k, level in enumerate(level_slices(channels, depth), start=1):
@@ -125,15 +125,13 @@ def last_letter_fastest(channels: int, depth: int) -> NDArray[np.intp]:
 class BasisChange(NamedTuple):
     """A sparse square matrix, sorted by row; every row has at least its diagonal entry."""
 
-    columns: NDArray[np.intp]
-    values: NDArray[np.float64]
-    row_starts: NDArray[np.intp]
+    columns: Indices
+    values: Floats
+    row_starts: Indices
 
-    def apply(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+    def apply(self, coefficients: Floats) -> Floats:
         """Matrix times vector over the last axis."""
-        out: NDArray[np.float64] = np.add.reduceat(
-            coefficients[..., self.columns] * self.values, self.row_starts, axis=-1
-        )
+        out: Floats = np.add.reduceat(coefficients[..., self.columns] * self.values, self.row_starts, axis=-1)
         return out
 
 

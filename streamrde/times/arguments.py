@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from streamrde.arrays import Floats
 from streamrde.errors import ParameterError, SampleError
 from streamrde.floats import as_floats
 from streamrde.times.forms import TimeForm, numpy_seconds, object_seconds
 from streamrde.times.texts import NotATimeError
 
 
-def as_times(name: str, values: ArrayLike | pa.Array) -> NDArray[np.float64]:
+def as_times(name: str, values: ArrayLike | pa.Array) -> Floats:
     """Times as float64 seconds: numbers are seconds, dates and times (NumPy's, Python's, pandas', ISO text) since 1970.
 
     What is masked or missing becomes NaN, as NaT does.

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Ints
 from streamrde.errors import ParameterError
 from streamrde.nearest import nearest
 from streamrde.times.texts import NUMBER, Ambiguous, NotATimeError, localize, microseconds, parse_format, parse_iso
@@ -73,7 +74,7 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return microseconds(value, self._zone, self.ambiguous) / 10**6
         raise NotATimeError(f"{_shown(value)} is no time; send a number of {UNITS[self.unit].name}, or ISO 8601 text")
 
-    def column(self, times: pa.Array) -> NDArray[np.float64]:
+    def column(self, times: pa.Array) -> Floats:
         """An Arrow column of times.
 
         Args:
@@ -117,7 +118,7 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _zone(self) -> ZoneInfo | None:
         return zone_of(self.zone) if self.zone else None
 
-    def _localized(self, ticks: NDArray[np.int64], unit: str) -> NDArray[np.int64]:
+    def _localized(self, ticks: Ints, unit: str) -> Ints:
         return localize(ticks, unit, self._zone, self.ambiguous) if self._zone is not None else ticks
 
     def _number(self, number: float) -> float:
@@ -130,7 +131,7 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self._check_zone()
         return float(self._localized(np.array([round(seconds * 10**6)], np.int64), "us")[0]) / 10**6
 
-    def numbers(self, numbers: NDArray[np.generic]) -> NDArray[np.float64]:
+    def numbers(self, numbers: NDArray[np.generic]) -> Floats:
         """Return an array of numbers of the unit, or of the digits of dates, as seconds. See `column`."""
         if self.format:
             return self._each([_digits(number) for number in numbers.tolist()])
@@ -155,7 +156,7 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         # As a column of such texts has it, which Arrow reads as nanoseconds.
         return float(to_seconds(np.array([us * 1000 + nanoseconds]), "ns")[0]) if nanoseconds else us / 10**6
 
-    def _texts(self, texts: pa.Array) -> NDArray[np.float64]:
+    def _texts(self, texts: pa.Array) -> Floats:
         if self.format:
             return self._each(texts.to_pylist())
         if not len(texts):
@@ -174,7 +175,7 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return to_seconds(ticks if kind.tz else self._localized(ticks, "us"), "us")
         return self._each(texts.to_pylist())
 
-    def _each(self, texts: list[str]) -> NDArray[np.float64]:
+    def _each(self, texts: list[str]) -> Floats:
         """Texts one by one, each different one once."""
         read = self._text if self.format else self.seconds
         found: dict[str, float] = {}
@@ -215,7 +216,7 @@ def zero_seconds(zero: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def numpy_seconds(times: NDArray[np.generic]) -> NDArray[np.float64]:
+def numpy_seconds(times: NDArray[np.generic]) -> Floats:
     """Return datetime64 and timedelta64 of any unit as float64 seconds. NaT becomes NaN.
 
     Raises:

@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.errors import ParameterError
 from streamrde.times.texts import NotATimeError, parse_format
 from streamrde.times.units import UNITS
@@ -144,7 +144,7 @@ def suspect_size(t: float, unit: str) -> str | None:
     return f"{shown}, and none of another unit that makes it a date; {_remedy('time_unit or time_format')}"
 
 
-def suspect_recordings(ts: Sequence[NDArray[np.float64]], expected: Expectation, unit: str) -> str | None:
+def suspect_recordings(ts: Sequence[Floats], expected: Expectation, unit: str) -> str | None:
     """Return why the times of recordings, each (L,) ascending, cannot be right, or None if they can."""
     for t in ts:
         for end in (t[:1], t[-1:]):

@@ -9,7 +9,8 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from numpy.typing import NDArray
+
+from streamrde.arrays import Ints
 
 Ambiguous = Literal["error", "earlier", "later"]
 
@@ -86,7 +87,7 @@ def microseconds(moment: datetime, zone: ZoneInfo | None, ambiguous: Ambiguous) 
     return (moment - _EPOCH) // _US
 
 
-def localize(ticks: NDArray[np.int64], unit: str, zone: ZoneInfo, ambiguous: Ambiguous) -> NDArray[np.int64]:
+def localize(ticks: Ints, unit: str, zone: ZoneInfo, ambiguous: Ambiguous) -> Ints:
     """Return local times, counted as if they were UTC, as ticks since 1970 in UTC. It is the twin of `microseconds`.
 
     Args:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
+
 
 class Unit(NamedTuple):
     """A time of n units is ``(n - zero) * length / rate`` seconds since 1970, or since the origin of the times."""
@@ -43,7 +45,7 @@ UNITS = {
 _EXACT = 2**53
 
 
-def to_seconds(ticks: NDArray[np.generic], unit: str) -> NDArray[np.float64]:
+def to_seconds(ticks: NDArray[np.generic], unit: str) -> Floats:
     """Numbers of a unit as seconds, float64.
 
     The result is the float64 nearest to the true time for |ticks| <= 2**53 and within one unit in the last place
@@ -57,9 +59,9 @@ def to_seconds(ticks: NDArray[np.generic], unit: str) -> NDArray[np.float64]:
     rate, length, zero, _ = UNITS[unit]
     if zero or length > 1:
         # The day is taken off first: what is left has all the digits that the number had.
-        left: NDArray[np.float64] = np.subtract(ticks, zero, dtype=np.float64) * length
+        left: Floats = np.subtract(ticks, zero, dtype=np.float64) * length
         return left
-    seconds: NDArray[np.float64] = np.true_divide(ticks, rate, dtype=np.float64)
+    seconds: Floats = np.true_divide(ticks, rate, dtype=np.float64)
     if rate > 1 and np.issubdtype(ticks.dtype, np.integer):
         large = np.abs(seconds) > _EXACT / rate
         if large.any():

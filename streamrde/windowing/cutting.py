@@ -10,14 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Bools, Floats, Indices, Ints
 from streamrde.windowing.edges import edge, edge_time, locate
 from streamrde.windowing.policies import Count, Every, Interpolation
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 class Position(NamedTuple):
@@ -46,25 +42,25 @@ class Runs(NamedTuple):
 
     increments: Floats
     """(pieces, channels of the path)"""
-    starts: NDArray[np.intp]
+    starts: Indices
     """First piece of each run, (runs,); the others are per run too."""
-    lengths: NDArray[np.intp]
-    stream: NDArray[np.intp]
+    lengths: Indices
+    stream: Indices
     window: Ints
     closes: Bools
     """Whether the window closes; at most the last run of each stream stays open."""
     t_start: Floats
     t_end: Floats
     """Meaningless where the window stays open."""
-    row: NDArray[np.intp]
+    row: Indices
     """The row of the samples handed in that added the run's last piece."""
 
 
 class _Spans(NamedTuple):
     """Stretches between two neighbouring samples of a stream, before they are cut at edges."""
 
-    stream: NDArray[np.intp]
-    row: NDArray[np.intp]
+    stream: Indices
+    row: Indices
     u: tuple[Floats, Floats]
     x: tuple[Floats, Floats]
     window: Ints
@@ -78,7 +74,7 @@ class _Spans(NamedTuple):
 
 def cut(
     position: Position,
-    stream: NDArray[np.intp],
+    stream: Indices,
     t: Floats,
     x: Floats,
     *,
@@ -166,7 +162,7 @@ def cut(
     return runs, moved, values[head + 1]
 
 
-def _hold_missing(values: Floats, head: NDArray[np.intp]) -> None:
+def _hold_missing(values: Floats, head: Indices) -> None:
     """Replace NaN by the channel's last value, in place. Rows `head` begin a stream and have no NaN."""
     missing = np.isnan(values)
     if not missing.any():
@@ -177,7 +173,7 @@ def _hold_missing(values: Floats, head: NDArray[np.intp]) -> None:
     values[:] = np.take_along_axis(values, observed, axis=0)
 
 
-def _latest(observed: Bools, u: Floats, head: NDArray[np.intp]) -> Floats:
+def _latest(observed: Bools, u: Floats, head: Indices) -> Floats:
     """Time of each channel's latest observation at every node, or of the stream's begin, (nodes, channels)."""
     place = np.where(observed, np.arange(len(u))[:, None], 0)
     place[head] = head[:, None]
@@ -241,7 +237,7 @@ def _runs(
     return Runs(increments, starts, stops - starts, stream, window, window < new_window[stream], t_start, t_end, row)
 
 
-def _straight(spans: _Spans, span: NDArray[np.intp], j: NDArray[np.intp], begin: Floats, end: Floats) -> Floats:
+def _straight(spans: _Spans, span: Indices, j: Indices, begin: Floats, end: Floats) -> Floats:
     """Increments of the data channels along straight spans."""
     (u_a, u_b), (x_a, x_b) = spans.u, spans.x
     inside = np.flatnonzero(j < spans.moves[span] - 1)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+
+from streamrde.arrays import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     from streamrde.windowing.policies import Every
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Times: TypeAlias = Floats | np.float64
 Numbers: TypeAlias = Ints | np.int64
-Bools = NDArray[np.bool_]
 
 
 def edge_tolerance(length: float, t0: Times, t: Times) -> Floats:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.kernels import fold
 from streamrde.signature.paths import log_coordinates
 from streamrde.windowing.policies import Count, Every
 from streamrde.windowing.rows import Layout
-
-Floats = NDArray[np.float64]
 
 
 class _Run:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from streamrde.arrays import Floats
 from streamrde.errors import OrderError, ParameterError, SampleError, ShapeError
 from streamrde.floats import as_floats, swapped
 from streamrde.signature.words import check_room
@@ -15,8 +16,6 @@ from streamrde.windowing.norms import norm_limits
 from streamrde.windowing.policies import MAX_WINDOWS, Adaptive, Interpolation, Windows, check_interpolation
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import Partition
-
-Floats = NDArray[np.float64]
 
 
 def logsig_windows(

@@ -12,54 +12,51 @@ from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices, Ints
 from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Fault, Ordering, Settle
 from streamrde.windowing.rows import Column, Layout
 from streamrde.windowing.settling import Settling
 from streamrde.windowing.walk import Walk
 
-Floats = NDArray[np.float64]
-Slots = NDArray[np.intp]
-
 
 class Taken(NamedTuple):
     """What came of rows, of time that passed, or of streams that ended; windows in the order in which they closed."""
 
-    began: Slots
+    began: Indices
     """Streams whose state begins, (begun,)."""
-    begins: NDArray[np.int64]
+    begins: Ints
     """How often it has begun by then, (begun,)."""
     first: Floats
     """Value of the path's channels without time there, (begun, C - 1)."""
-    slot: Slots
+    slot: Indices
     """Streams of the closed windows, (windows,); the others are per window too."""
-    window: NDArray[np.int64]
+    window: Ints
     """Number of the window in its stream."""
-    since: NDArray[np.int64]
+    since: Ints
     """Number of the window since its state began."""
-    of: NDArray[np.int64]
+    of: Ints
     """`begins` of the state that it belongs to."""
     start: Floats
     end: Floats
     logsigs: Floats
     """(windows, B), words basis."""
-    row: Slots
+    row: Indices
     """Row that closed it; the place in `slots` where time or the end did."""
-    unused: Slots
+    unused: Indices
     """Rows that were not used, (unused,), and those with which a stream's time began again."""
-    fault: NDArray[np.int64]
+    fault: Ints
     """Why, a `Fault` each, (unused,)."""
     last: Floats
     """Value of the data channels where each window ends, (windows, channels)."""
-    owing: Slots
+    owing: Indices
     """Streams that the call's bound on windows stopped, in order. See `ReferenceLoop.go_on`."""
-    cut: Slots
+    cut: Indices
     """Streams that were cut after a silence, in order, (cut,)."""
     silence: Floats
     """Length of each silence, seconds, (cut,)."""
-    sampled: NDArray[np.int64]
+    sampled: Ints
     """1 where a sample lies in the closed window, 0 where time or a straight line only passes through it."""
 
 
@@ -106,7 +103,7 @@ class ReferenceLoop:
     def push(
         self,
         rows: Floats,
-        slots: Slots,
+        slots: Indices,
         t: Floats,
         x: Floats,
         drop: bool,
@@ -152,7 +149,7 @@ class ReferenceLoop:
                 unused.append((i, int(fault)))
         return self._taken(walk, unused)
 
-    def advance(self, rows: Floats, slots: Slots, t: Floats, windows: int = -1, share: int = -1) -> Taken:
+    def advance(self, rows: Floats, slots: Indices, t: Floats, windows: int = -1, share: int = -1) -> Taken:
         """Tell streams that time t, (n,), has come: pass on what lateness no longer holds, close what ends by then.
 
         Args:
@@ -175,7 +172,7 @@ class ReferenceLoop:
 
         return self._share_out(rows, slots, windows, share, work)
 
-    def flush(self, rows: Floats, slots: Slots, windows: int = -1, share: int = -1) -> Taken:
+    def flush(self, rows: Floats, slots: Indices, windows: int = -1, share: int = -1) -> Taken:
         """The streams ended: pass on what is held, close the last windows. What comes after that begins a segment.
 
         Args:
@@ -183,7 +180,7 @@ class ReferenceLoop:
         """
         return self._share_out(rows, slots, windows, share, self._end)
 
-    def go_on(self, rows: Floats, slots: Slots, windows: int = -1, share: int = -1) -> Taken:
+    def go_on(self, rows: Floats, slots: Indices, windows: int = -1, share: int = -1) -> Taken:
         """Close windows that streams owe.
 
         Args:
@@ -197,7 +194,7 @@ class ReferenceLoop:
         return self._share_out(rows, slots, windows, share, work)
 
     def _share_out(
-        self, rows: Floats, slots: Slots, windows: int, share: int, work: Callable[[Walk, Floats, int, Held], bool]
+        self, rows: Floats, slots: Indices, windows: int, share: int, work: Callable[[Walk, Floats, int, Held], bool]
     ) -> Taken:
         """Call `work` on each stream with its share of the windows. The streams for which it returns False owe some."""
         walk = Walk(self._layout)
@@ -236,14 +233,14 @@ class ReferenceLoop:
         row[Column.PAUSED] = 1
         row[[Column.ORDERED, Column.TOP]] = -np.inf
 
-    def pass_time(self, rows: Floats, slots: Slots, t: Floats) -> Taken:
+    def pass_time(self, rows: Floats, slots: Indices, t: Floats) -> Taken:
         """Close what ends by time t, (n,), whatever lateness says; held samples stay where they are."""
         walk = Walk(self._layout)
         for walk.cause, (slot, time) in enumerate(zip(slots.tolist(), t.tolist(), strict=True)):
             walk.pass_time(rows[slot], slot, time)
         return self._taken(walk)
 
-    def close(self, rows: Floats, slots: Slots) -> Taken:
+    def close(self, rows: Floats, slots: Indices) -> Taken:
         """Close the open windows where their paths end; held samples stay where they are."""
         walk = Walk(self._layout)
         for walk.cause, slot in enumerate(slots.tolist()):
@@ -269,7 +266,7 @@ class ReferenceLoop:
         row[Column.RIPE] = len(held.pending)
         row[Column.HELD] = len(held.pending) + len(held.waiting)
 
-    def _save(self, rows: Floats, slots: Slots) -> list[tuple[int, Floats, Floats]]:
+    def _save(self, rows: Floats, slots: Indices) -> list[tuple[int, Floats, Floats]]:
         return [(slot, rows[slot].copy(), self.held(slot)) for slot in np.unique(slots).tolist()]
 
     def _put_back(self, rows: Floats, saved: list[tuple[int, Floats, Floats]]) -> None:

@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.errors import ParameterError
 from streamrde.signature.words import lyndon_words
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @lru_cache(maxsize=64)
-def norm_limits(windows: Adaptive, channels: int, depth: int) -> NDArray[np.float64]:
+def norm_limits(windows: Adaptive, channels: int, depth: int) -> Floats:
     """The size each coefficient must pass for the norm to pass its threshold, (B,), words basis.
 
     ``max |l_w|^(1/k) > norm`` asks for ``|l_w| > norm^k``: no root, hence the same answer on every machine.
@@ -41,6 +41,6 @@ def norm_limits(windows: Adaptive, channels: int, depth: int) -> NDArray[np.floa
     return array
 
 
-def passes(windows: Adaptive, logsig: NDArray[np.float64], channels: int, depth: int) -> bool:
+def passes(windows: Adaptive, logsig: Floats, channels: int, depth: int) -> bool:
     """Whether a log-signature, (B,), is larger than the policy's threshold."""
     return bool((np.abs(logsig) > norm_limits(windows, channels, depth)).any())

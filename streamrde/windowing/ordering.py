@@ -11,14 +11,13 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.windowing.edges import edge_tolerance
 from streamrde.windowing.order import Order
 from streamrde.windowing.policies import window_length
 from streamrde.windowing.rows import Column, Layout
 
-Floats = NDArray[np.float64]
 Settle = Callable[[float, Floats], None]
 """Takes a sample (t, x) whose turn has come."""
 

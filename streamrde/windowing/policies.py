@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.errors import ParameterError
 from streamrde.floats import as_size
 from streamrde.windowing.edges import edge
@@ -40,13 +40,13 @@ class OpenWindow(NamedTuple):
     """How far the path reaches."""
     samples: int
     """Samples in the window, the one at its very begin not counted."""
-    x: NDArray[np.float64]
+    x: Floats
     """Value of the path's channels without time."""
     channels: int
     """Channels of the path, with time, C."""
     depth: int
     """Depth of the log-signature."""
-    logsig: Callable[[], NDArray[np.float64]]
+    logsig: Callable[[], Floats]
     """The window's log-signature so far, words basis, (B,); computed when it is called."""
 
 

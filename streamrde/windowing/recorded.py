@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Bools, Floats, Indices, Ints
 from streamrde.kernels import Loop, fold, signature_channels
 from streamrde.signature.paths import log_coordinates
 from streamrde.signature.words import logsignature_channels
@@ -21,7 +21,6 @@ from streamrde.windowing.policies import Count, Every
 from streamrde.windowing.rows import Column, Layout, Partition
 from streamrde.windowing.settling import Settling, breaks
 
-Floats = NDArray[np.float64]
 Logarithm = Callable[[Runs, int], Floats]
 """Log-signatures of runs, each taken alone, to a depth: (runs, B)."""
 
@@ -38,7 +37,7 @@ class Windowed(NamedTuple):
     end: Floats
     logsigs: Floats
     """(K, B), words basis, unscaled."""
-    sampled: NDArray[np.bool_]
+    sampled: Bools
     """True for each window in which a sample lies, (K,)."""
 
 
@@ -62,7 +61,7 @@ class InOrder(NamedTuple):
 
     t: Floats
     x: Floats
-    row: NDArray[np.intp]
+    row: Indices
     """The row of the recording that each sample's time came from."""
     unused: list[tuple[int, Verdict]]
     """Rows that are no part of it, and why."""
@@ -125,9 +124,7 @@ def _by_loop(ts: Sequence[Floats], xs: Sequence[Floats], partition: Partition) -
     ]
 
 
-def _counts(
-    slot: NDArray[np.intp], of: NDArray[np.int64], began: NDArray[np.intp], begins: NDArray[np.int64]
-) -> NDArray[np.intp]:
+def _counts(slot: Indices, of: Ints, began: Indices, begins: Ints) -> Indices:
     """Windows of each beginning, both in order of stream and of beginning; every window has one."""
     most = int(begins.max(initial=0)) + 1
     places = np.searchsorted(began * most + begins, slot * most + of)
@@ -186,9 +183,7 @@ def _by_arrays(
     return windowed
 
 
-def _sampled(
-    part: _Segment, start: Floats, end: Floats, closes: NDArray[np.bool_], partition: Partition
-) -> NDArray[np.bool_]:
+def _sampled(part: _Segment, start: Floats, end: Floats, closes: Bools, partition: Partition) -> Bools:
     """Which windows of a segment a sample lies in, as Walk says it."""
     if not isinstance(partition.windows, Every) or not len(start):
         return np.ones(len(start), dtype=bool)
@@ -209,7 +204,7 @@ def _segments(stream: int, t: Floats, x: Floats, partition: Partition) -> list[_
     layout = Layout(partition)
     settling, row = Settling(layout), layout.blank.copy()
     pending: list[Floats] = []
-    taken: list[NDArray[np.float64]] = []
+    taken: list[Floats] = []
     begins: list[int] = []
 
     def emit(entry: Floats) -> bool:
@@ -254,7 +249,7 @@ def _hold_on(segment: _Segment, partition: Partition) -> _Segment:
     return segment._replace(t=np.append(segment.t, edge), x=np.vstack([segment.x, after]), held=True)
 
 
-def _extended(x: Floats, observed: NDArray[np.bool_], partition: Partition, counts: Floats | None) -> Floats:
+def _extended(x: Floats, observed: Bools, partition: Partition, counts: Floats | None) -> Floats:
     parts: list[Floats] = [x]
     if partition.missing.counts:
         parts.append(np.cumsum(observed, axis=0, dtype=np.float64) + (0.0 if counts is None else counts))

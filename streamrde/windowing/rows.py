@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.kernels import signature_channels
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
@@ -156,7 +156,7 @@ class Layout:
         self.width = self.signature.stop
 
     @cached_property
-    def blank(self) -> NDArray[np.float64]:
+    def blank(self) -> Floats:
         """The row of a stream that has no sample yet, (width,)."""
         row = np.zeros(self.width)
         row[[Column.ORDERED, Column.TOP]] = -np.inf

@@ -9,11 +9,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.windowing.rows import Column, Layout, Partition
 
-Floats = NDArray[np.float64]
 Emit = Callable[[Floats], bool]
 """Function of a complete sample (time, data, observed flags), (entry,). It returns False if the sample has to wait."""
 

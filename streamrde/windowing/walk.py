@@ -11,16 +11,14 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.errors import ParameterError
 from streamrde.windowing.edges import edge, edge_time, edge_tolerance, locate
 from streamrde.windowing.folding import Folding
 from streamrde.windowing.policies import Count, Every, OpenWindow, window_length
 from streamrde.windowing.rows import Column, Layout
 from streamrde.windowing.settling import breaks, goes_on
-
-Floats = NDArray[np.float64]
 
 
 class Closing(NamedTuple):

@@ -15,25 +15,24 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 import streamrde as sr
 from streamrde import bench
+from streamrde.arrays import Floats
 from streamrde.bench.measuring import Case
 from streamrde.connectors.files.reading import read
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files
 from streamrde.inference.novelty import Novelty
 from streamrde.inference.stepper import make_stepper
 
-Array = NDArray[np.float64]
-Fault = Callable[[Array, np.random.Generator], Array]
+Fault = Callable[[Floats, np.random.Generator], Floats]
 ACCELERATION, ALL = [0, 1, 2], [0, 1, 2, 3, 4, 5]
 
 
 def stuck(channels: list[int]) -> Fault:
-    def fault(x: Array, rng: np.random.Generator) -> Array:
+    def fault(x: Floats, rng: np.random.Generator) -> Floats:
         x[:, channels] = x[0, channels]
         return x
 
@@ -45,7 +44,7 @@ def swapped(order: list[int]) -> Fault:
 
 
 def gain(channels: list[int], factor: float) -> Fault:
-    def fault(x: Array, rng: np.random.Generator) -> Array:
+    def fault(x: Floats, rng: np.random.Generator) -> Floats:
         x[:, channels] *= factor
         return x
 
@@ -53,7 +52,7 @@ def gain(channels: list[int], factor: float) -> Fault:
 
 
 def noise(channels: list[int], factor: float) -> Fault:
-    def fault(x: Array, rng: np.random.Generator) -> Array:
+    def fault(x: Floats, rng: np.random.Generator) -> Floats:
         # The variance of a second difference of white noise is 6 times its own; the median resists movements.
         own = np.sqrt(np.median(np.diff(x, 2, axis=0) ** 2, axis=0) / 0.455 / 6)[channels]
         x[:, channels] += factor * own * rng.normal(size=(len(x), len(channels)))
@@ -79,7 +78,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def recordings() -> dict[str, tuple[Array, Array]]:
+def recordings() -> dict[str, tuple[Floats, Floats]]:
     """Times and samples of each held-out stream."""
     batches = list(read(held_out_files(), COLUMNS))
     names = np.concatenate([np.array(batch.streams.to_pylist()) for batch in batches])
@@ -87,7 +86,7 @@ def recordings() -> dict[str, tuple[Array, Array]]:
     return {name: (t[names == name], x[names == name]) for name in np.unique(names).tolist()}
 
 
-def separation(clean: Array, faulty: Array) -> float:
+def separation(clean: Floats, faulty: Floats) -> float:
     """Share of pairs of a clean and a faulty window of which the faulty one has the smaller p-value."""
     ordered = np.sort(clean)
     above = len(clean) - np.searchsorted(ordered, faulty, side="right")

@@ -6,8 +6,9 @@ import struct
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from streamrde.arrays import Floats
 from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
 from streamrde.connectors.codecs.refusals import listed, no_channel
 from streamrde.connectors.samples import Columns
@@ -36,7 +37,7 @@ class ArrowCodec:
         self._form = columns.time_form()
         self.max_bytes = max_bytes
 
-    def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def decode(self, payload: bytes) -> tuple[Floats, Floats]:
         """See `Codec.decode`."""
         check_size(payload, self.max_bytes)
         try:
@@ -57,7 +58,7 @@ class ArrowCodec:
         except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
             raise PayloadError(f"no Arrow IPC stream of samples: {str(error)[:200]}") from None
 
-    def _arrays(self, table: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _arrays(self, table: pa.Table) -> tuple[Floats, Floats]:
         time = _one_chunk(table[self.columns.time])
         if time.null_count:
             raise PayloadError(f"column {self.columns.time!r} has a null")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from streamrde.arrays import Floats
 from streamrde.connectors.samples import Columns
 from streamrde.errors import PayloadError
 
@@ -16,7 +17,7 @@ MAX_BYTES = 1 << 20
 class Codec(Protocol):
     """Samples of one stream as the payload of a message."""
 
-    def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def decode(self, payload: bytes) -> tuple[Floats, Floats]:
         """The samples of a payload: t in seconds, (n,), finite, and x, (n, channels), finite or NaN = not observed.
 
         There is at least one, and each has the field of some channel: a payload without any is not a sample. Where
@@ -43,7 +44,7 @@ def check_size(payload: bytes, max_bytes: int) -> None:
         raise PayloadError(f"payload of {len(payload)} bytes, more than max_bytes = {max_bytes}; send smaller batches")
 
 
-def check_samples(t: NDArray[np.float64], x: NDArray[np.float64], columns: Columns) -> None:
+def check_samples(t: Floats, x: Floats, columns: Columns) -> None:
     """Raise PayloadError where there is no sample, a time is not finite, or a value infinite."""
     if not len(t):
         raise PayloadError("no sample in it: send at least one")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from streamrde.arrays import Floats
 from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
 from streamrde.connectors.codecs.refusals import described
 from streamrde.connectors.samples import Columns
@@ -70,7 +71,7 @@ class PackedCodec:
             }
         )
 
-    def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def decode(self, payload: bytes) -> tuple[Floats, Floats]:
         """See `Codec.decode`."""
         check_size(payload, self.max_bytes)
         size = self._record.itemsize

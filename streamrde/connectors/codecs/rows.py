@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from streamrde.arrays import Floats
 from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
 from streamrde.connectors.codecs.refusals import described, refusal
 from streamrde.connectors.samples import Columns
@@ -62,7 +63,7 @@ class _RowCodec:
         """Read a payload as Python's own values, as leniently as the format allows, or raise one of _UNREADABLE."""
         raise NotImplementedError
 
-    def decode(self, payload: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def decode(self, payload: bytes) -> tuple[Floats, Floats]:
         """The samples of a payload: t in seconds, (n,), and x, (n, channels), n >= 1.
 
         Raises:
@@ -120,7 +121,7 @@ class _RowCodec:
             reason = refusal(found, self.columns) or f"not a sample: {_named(failure)}"
         raise PayloadError(reason)
 
-    def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[Floats, Floats, bool]:
         """Times, values, and if some row has no value at all."""
         channels, empty = self._channels, False
         x = np.empty((len(rows), len(self._names)))
@@ -137,7 +138,7 @@ class _RowCodec:
                 empty = True
         return t, x, empty
 
-    def _from_columns(self, time: list[Any], *values: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    def _from_columns(self, time: list[Any], *values: Any) -> tuple[Floats, Floats, bool]:
         x = np.full((len(time), len(values)), np.nan)
         for i, (name, column) in enumerate(zip(self._names, values, strict=True)):
             if name == self.columns.sequence and isinstance(column, float):

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from numpy.typing import NDArray
 
+from streamrde.arrays import Bools
 from streamrde.connectors.files.csv_dialect import Header, explain_columns, line_of, read_header
 from streamrde.errors import DataError
 
@@ -170,14 +170,14 @@ def without_blanks(text: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_in(trimmed, _NULLS), pa.scalar(None, pa.string()), trimmed)
 
 
-def no_numbers(text: pa.Array) -> NDArray[np.bool_]:
+def no_numbers(text: pa.Array) -> Bools:
     """Return a mask of the texts that are there but are not numbers."""
     number = pc.match_substring_regex(without_blanks(text), _NUMBER)
-    bad: NDArray[np.bool_] = pc.invert(pc.fill_null(number, True)).to_numpy(zero_copy_only=False)
+    bad: Bools = pc.invert(pc.fill_null(number, True)).to_numpy(zero_copy_only=False)
     return bad
 
 
-def no_text(values: pa.Array) -> NDArray[np.bool_]:
+def no_text(values: pa.Array) -> Bools:
     """Return a mask of the values whose bytes are not UTF-8."""
     return np.array([value.as_py() is not None and not _is_utf8(value.as_py()) for value in values], np.bool_)
 

@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from streamrde.arrays import Bools, Floats, Ints, Reals
 from streamrde.connectors.files.csv_dialect import explain_text, line_of
 from streamrde.connectors.files.csv_files import Kind, no_numbers, no_text, without_blanks
 from streamrde.connectors.files.errors import mapped_errors
@@ -173,7 +173,7 @@ class SampleReader:
 
     def streams(
         self, recording: Recording, *, batch_rows: int, dropped: Counter[str]
-    ) -> Iterator[tuple[NDArray[np.int64], pa.DictionaryArray]]:
+    ) -> Iterator[tuple[Ints, pa.DictionaryArray]]:
         """Yield the row of the file and the stream's name of each row, and read no other column.
 
         Rows without a name are counted in `dropped`.
@@ -282,9 +282,7 @@ class SampleReader:
         with mapped_errors(file.path, self.columns.stream):
             return file.streams(batch, self.columns.stream)
 
-    def _values(
-        self, batch: pa.RecordBatch, file: SampleFile
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], pa.RecordBatch | None]:
+    def _values(self, batch: pa.RecordBatch, file: SampleFile) -> tuple[Floats, Floats, pa.RecordBatch | None]:
         columns = self.columns
         with mapped_errors(file.path, columns.time):
             t = file.times(batch, columns.time, self._form)
@@ -325,12 +323,12 @@ class SampleReader:
             return None  # a value of another type than its column: `select` says so
 
 
-def _is_in(names: pa.Array, wanted: pa.Array) -> NDArray[np.bool_]:
+def _is_in(names: pa.Array, wanted: pa.Array) -> Bools:
     if pa.types.is_dictionary(names.type):
-        own: NDArray[np.bool_] = pc.is_in(names.dictionary, wanted).to_numpy(zero_copy_only=False)
-        rows: NDArray[np.bool_] = own[names.indices.to_numpy(zero_copy_only=False)]
+        own: Bools = pc.is_in(names.dictionary, wanted).to_numpy(zero_copy_only=False)
+        rows: Bools = own[names.indices.to_numpy(zero_copy_only=False)]
         return rows
-    found: NDArray[np.bool_] = pc.is_in(names, wanted).to_numpy(zero_copy_only=False)
+    found: Bools = pc.is_in(names, wanted).to_numpy(zero_copy_only=False)
     return found
 
 
@@ -348,7 +346,7 @@ class RowError(DataError):
         bad: marks them in their batch.
     """
 
-    def __init__(self, message: str, *, path: str, column: str, row: int, reason: str, bad: NDArray[np.bool_]) -> None:
+    def __init__(self, message: str, *, path: str, column: str, row: int, reason: str, bad: Bools) -> None:
         super().__init__(message, path=path, column=column, row=row)
         self.reason = reason
         self.bad = bad
@@ -361,11 +359,11 @@ class SampleFile:
         self.path = path
         self.rows = 0
         """Row of the file where the batch begins."""
-        self.numbers_of_rows: NDArray[np.int64] | None = None
+        self.numbers_of_rows: Ints | None = None
         """Rows of the file that are left of the batch, where some were filtered out."""
         self._is_csv = suffix_of(path) in CSV
 
-    def keep(self, own: NDArray[np.bool_], batch: pa.RecordBatch) -> pa.RecordBatch:
+    def keep(self, own: Bools, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows of the batch that are marked."""
         numbers = self.numbers_of_rows
         self.numbers_of_rows = np.flatnonzero(own) + self.rows if numbers is None else numbers[own]
@@ -377,7 +375,7 @@ class SampleFile:
         return samples
 
     def error(
-        self, column: str, message: str, bad: pa.Array | NDArray[np.bool_] | None = None, *, text: str | None = None
+        self, column: str, message: str, bad: pa.Array | Bools | None = None, *, text: str | None = None
     ) -> DataError:
         """A DataError at `column` and, where `bad` marks rows of the batch, at the first of these.
 
@@ -437,7 +435,7 @@ class SampleFile:
             raise self.error(column, "the text is not UTF-8; save the file as UTF-8", bad)
         return values.cast(pa.string())
 
-    def times(self, batch: pa.RecordBatch, column: str, form: TimeForm) -> NDArray[np.float64]:
+    def times(self, batch: pa.RecordBatch, column: str, form: TimeForm) -> Floats:
         times = _plain(batch.column(column))
         if self._is_csv and pa.types.is_binary(times.type):
             times = self._decoded(column, times)
@@ -461,8 +459,8 @@ class SampleFile:
             raise self.error(column, "the time is not finite; correct it or drop the row", ~finite)
         return t
 
-    def numbers(self, batch: pa.RecordBatch, column: str) -> NDArray[np.floating]:
-        numbers: NDArray[np.float64]
+    def numbers(self, batch: pa.RecordBatch, column: str) -> Reals:
+        numbers: Floats
         values = _plain(batch.column(column))
         if self._is_csv and pa.types.is_binary(values.type):
             values = self._decoded(column, values)
@@ -474,7 +472,7 @@ class SampleFile:
         if not (numeric or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
             raise self.error(column, f"a channel cannot be {kind}; store numbers, or choose another column")
         if pa.types.is_floating(kind) and not values.null_count and not pa.types.is_float16(kind):
-            plain: NDArray[np.floating] = values.to_numpy()  # the caller's array converts it
+            plain: Reals = values.to_numpy()  # the caller's array converts it
             return plain
         numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return numbers

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet
-from numpy.typing import NDArray
 
+from streamrde.arrays import Ints
 from streamrde.connectors.files.csv_dialect import read_header
 from streamrde.connectors.files.csv_files import Kind, csv_batches, explain_missing
 from streamrde.connectors.files.errors import mapped_errors
@@ -117,7 +117,7 @@ def schema_of(recording: Recording) -> pa.Schema:
         return pa.schema([pa.field(name, pa.string()) for name in read_header(path).names])
 
 
-def row_groups(path: Path) -> NDArray[np.int64]:
+def row_groups(path: Path) -> Ints:
     """Rows at which reading can begin without decoding what comes before: starts of row groups, or only 0."""
     if suffix_of(path) not in PARQUET:
         return np.zeros(1, np.int64)

@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices
 from streamrde.connectors.samples import Samples
 
 OnRestart: TypeAlias = Literal["error", "split", "sort"]
-Times: TypeAlias = NDArray[np.float64]
+Times: TypeAlias = Floats
 
 # Rows after a jump back from which it is judged: a stream that goes on for so long does not come back soon.
 _LOOK = 64
@@ -116,14 +117,14 @@ def explain(restarts: Sequence[Restart], key: str) -> str:
     )
 
 
-def _rows_of(samples: Samples) -> Iterator[tuple[str, NDArray[np.intp]]]:
+def _rows_of(samples: Samples) -> Iterator[tuple[str, Indices]]:
     """The rows of each stream."""
     streams = samples.streams
     streams = streams if pa.types.is_dictionary(streams.type) else streams.dictionary_encode()
     codes = streams.indices.to_numpy()
     order = np.argsort(codes, kind="stable")
     edges = np.flatnonzero(np.diff(codes[order], prepend=-1, append=-1))
-    rows: dict[str, list[NDArray[np.intp]]] = {}
+    rows: dict[str, list[Indices]] = {}
     for a, b in itertools.pairwise(edges):
         rows.setdefault(streams.dictionary[int(codes[order[a]])].as_py(), []).append(order[a:b])
     for name, parts in rows.items():  # two entries of a dictionary may be the same name

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.errors import ConfigError
 
 # Unit: (dimension, factor, offset), so that value * factor + offset is in the dimension's first unit.
@@ -37,9 +37,9 @@ _UNITS: dict[str, tuple[str, float, float]] = {
 class Conversion(NamedTuple):
     """``x * factor + offset``, channel by channel."""
 
-    factor: NDArray[np.float64]
+    factor: Floats
     """(channels,)"""
-    offset: NDArray[np.float64]
+    offset: Floats
     """(channels,)"""
 
 

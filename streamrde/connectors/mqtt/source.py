@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from paho.mqtt.client import MQTTMessage
 
+from streamrde.arrays import Floats
 from streamrde.connectors.codecs import MAX_BYTES, Codec, JsonCodec, check_size
 from streamrde.connectors.codecs.refusals import listed
 from streamrde.connectors.dead_letters import DeadLetter
@@ -72,7 +72,7 @@ class MqttBatch:
     """A micro-batch: what had arrived when it was taken."""
 
     samples: Samples
-    arrivals: NDArray[np.float64]
+    arrivals: Floats
     """When each row's message arrived, `time.perf_counter()` seconds, (rows,)."""
     receipts: tuple[Receipt, ...]
     """Messages to acknowledge, in order of arrival; empty at QoS 0."""
@@ -252,8 +252,8 @@ class MqttSource:
         streams: list[str] = []
         arrivals: list[float] = []
         rows: list[int] = []
-        ts: list[NDArray[np.float64]] = []
-        xs: list[NDArray[np.float64]] = []
+        ts: list[Floats] = []
+        xs: list[Floats] = []
         receipts: list[Receipt] = []
         letters: list[DeadLetter] = []
         counts, now = self.counts, time.monotonic()
@@ -288,7 +288,7 @@ class MqttSource:
         samples = Samples(names, np.concatenate([empty[:, 0], *ts]), np.concatenate([empty, *xs]))
         return MqttBatch(samples, np.asarray(arrivals)[of_row], tuple(receipts), size, tuple(letters))
 
-    def _read(self, message: MQTTMessage, now: float) -> tuple[Place, NDArray[np.float64], NDArray[np.float64]]:
+    def _read(self, message: MQTTMessage, now: float) -> tuple[Place, Floats, Floats]:
         """Where a message belongs, and its samples: t (n,) and x (n, channels)."""
         key = message._topic
         topic = self._topics.get(key) or self._topic_of(message)
@@ -360,7 +360,7 @@ class MqttSource:
                 stream, before, topic.device,
             )  # fmt: skip
 
-    def _follow(self, key: bytes, topic: _Topic, numbers: NDArray[np.float64]) -> None:
+    def _follow(self, key: bytes, topic: _Topic, numbers: Floats) -> None:
         loss = self.sequences.observe(key, topic.place.stream, numbers)
         if loss is None:
             return

@@ -7,8 +7,9 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
-from streamrde.inference.fields.motion import Array, Flow, Shapes, Tensors
+from streamrde.inference.fields.motion import Flow, Shapes, Tensors
 from streamrde.signature.words import logsignature_channels
 
 # Numerator of the [13/13] Pade approximant of exp, and the 1-norm up to which it is exact in float64.
@@ -53,10 +54,10 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True, tag="linear", tag_field=
 
 
 class _Exponential:
-    def __init__(self, weight: Array) -> None:
+    def __init__(self, weight: Reals) -> None:
         self._weight = weight.astype(np.float64)
 
-    def flow(self, z: Array, logsig: Array, fading: Array | None) -> Array:
+    def flow(self, z: Reals, logsig: Reals, fading: Reals | None) -> Reals:
         """See Flow."""
         generator = np.tensordot(logsig.astype(np.float64), self._weight, axes=1)  # (blocks, block, block)
         blocks, size, _ = generator.shape
@@ -66,7 +67,7 @@ class _Exponential:
         return np.asarray(moved.reshape(-1).astype(z.dtype))
 
 
-def exponential(matrices: Array) -> Array:
+def exponential(matrices: Reals) -> Reals:
     """exp of square float64 matrices (..., n, n); NaN where one has an entry that is not finite."""
     finite = np.isfinite(matrices).all(axis=(-1, -2), keepdims=True)
     matrices = np.where(finite, matrices, 0.0)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
+from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
 from streamrde.inference.activations import ACTIVATIONS, DERIVATIVES, Activation, FinalActivation
 from streamrde.inference.fields.mlp import Perceptron, layer_shapes
-from streamrde.inference.fields.motion import Array, Driven, Positive, Shapes, Tensors
+from streamrde.inference.fields.motion import Driven, Positive, Shapes, Tensors
 
 
 class LogNCDE(msgspec.Struct, frozen=True, kw_only=True, tag="log_ncde", tag_field="field", forbid_unknown_fields=True):
@@ -69,7 +70,7 @@ class _Brackets:
         self._bias = tensors[f"field.{spec.layers}.bias"].reshape(hidden, channels)
         self._final = spec.final_activation
 
-    def drift(self, logsig: Array) -> Callable[[Array], Array]:
+    def drift(self, logsig: Reals) -> Callable[[Reals], Reals]:
         """See Driven."""
         channels = self._channels
         own = logsig[:channels]
@@ -79,7 +80,7 @@ class _Brackets:
             omega[np.triu_indices(channels, 1)] = logsig[channels:]
             omega -= omega.T
 
-        def drift(z: Array) -> Array:
+        def drift(z: Reals) -> Reals:
             h, slopes = z, []
             for (weight, bias), name in zip(self._layers, self._names, strict=True):
                 before = weight @ h + bias

@@ -8,8 +8,9 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 
+from streamrde.arrays import Reals
 from streamrde.inference.activations import ACTIVATIONS, Activation, FinalActivation
-from streamrde.inference.fields.motion import Array, Driven, Positive, Shapes, Tensors
+from streamrde.inference.fields.motion import Driven, Positive, Shapes, Tensors
 from streamrde.signature.words import logsignature_channels
 
 
@@ -79,7 +80,7 @@ class Perceptron:
         self.layers = [(tensors[f"field.{i}.weight"], tensors[f"field.{i}.bias"]) for i in range(len(activations))]
         self.activations = [ACTIVATIONS[name] for name in activations]
 
-    def __call__(self, z: Array) -> Array:
+    def __call__(self, z: Reals) -> Reals:
         """h(z), the output of the last hidden layer, (width,)."""
         for (weight, bias), activation in zip(self.layers, self.activations, strict=True):
             z = activation(weight @ z + bias)
@@ -99,7 +100,7 @@ class _Contracted:
         joined = np.concatenate([weight, bias], axis=2).transpose(1, 0, 2)
         self._last = np.ascontiguousarray(joined).reshape(features, -1)
 
-    def drift(self, logsig: Array) -> Callable[[Array], Array]:
+    def drift(self, logsig: Reals) -> Callable[[Reals], Reals]:
         """See Driven."""
         contracted = (logsig @ self._last).reshape(self._hidden, -1)
         matrix, offset = contracted[:, :-1], contracted[:, -1]
@@ -115,10 +116,10 @@ class _Plain:
         self._weight, self._bias = tensors[f"field.{spec.layers}.weight"], tensors[f"field.{spec.layers}.bias"]
         self._final = ACTIVATIONS[spec.final_activation]
 
-    def drift(self, logsig: Array) -> Callable[[Array], Array]:
+    def drift(self, logsig: Reals) -> Callable[[Reals], Reals]:
         """See Driven."""
 
-        def drift(z: Array) -> Array:
+        def drift(z: Reals) -> Reals:
             matrix = self._final(self._weight @ self._perceptron(z) + self._bias).reshape(self._shape)
             return np.asarray(matrix @ logsig)
 

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Protocol, TypeAlias
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
-Tensors: TypeAlias = Mapping[str, NDArray[np.floating]]
+from streamrde.arrays import Reals
+
+Tensors: TypeAlias = Mapping[str, Reals]
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -18,12 +17,12 @@ Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 class Driven(Protocol):
     """A field that a solver steps."""
 
-    def drift(self, logsig: Array) -> Callable[[Array], Array]:
+    def drift(self, logsig: Reals) -> Callable[[Reals], Reals]:
         """z (hidden,) -> F(z) l (hidden,), for one window's scaled log-signature l (B,)."""
 
 
 class Flow(Protocol):
     """A field whose flow over a window is known in closed form."""
 
-    def flow(self, z: Array, logsig: Array, fading: Array | None) -> Array:
+    def flow(self, z: Reals, logsig: Reals, fading: Reals | None) -> Reals:
         """z (hidden,) after a window with scaled log-signature (B,); `fading`: decay times duration, (hidden,)."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices, Ints
 from streamrde.inference.quality import area_under_roc, softmax
 from streamrde.models.training.history import Predicted
-
-Array = NDArray[np.float64]
 
 # Of a normal distribution: what 95 % lie within.
 _Z = 1.959964
@@ -23,27 +21,27 @@ class Answers(NamedTuple):
 
     streams: list[str]
     """Names, one per example."""
-    starts: NDArray[np.intp]
+    starts: Indices
     """Where each example's windows begin, and their number at the end, (examples + 1,)."""
-    ends: Array
+    ends: Floats
     """Seconds from where the stream began to each window's end, (W,)."""
-    value: Array
+    value: Floats
     """Probabilities of the classes, or values in the targets' units, (W, outputs)."""
-    target: Array
+    target: Floats
     """Number of the class, (W,), or the targets' values, (W, outputs); NaN where there is none."""
 
     @property
-    def example(self) -> NDArray[np.intp]:
+    def example(self) -> Indices:
         """The example that each window is of, (W,)."""
         return np.repeat(np.arange(len(self.streams)), np.diff(self.starts))
 
     @property
-    def right(self) -> Array:
+    def right(self) -> Floats:
         """1 where the most likely class is the true one, 0 where it is not, NaN where that is not known, (W,)."""
         return np.where(np.isfinite(self.target), self.value.argmax(axis=1) == self.target, np.nan)
 
     @property
-    def at_end(self) -> NDArray[np.intp]:
+    def at_end(self) -> Indices:
         """The last window of each example whose target is known."""
         known = np.flatnonzero(np.isfinite(self.target).reshape(len(self.target), -1).any(axis=1))
         last = {int(example): int(place) for example, place in zip(self.example[known], known, strict=True)}
@@ -63,7 +61,7 @@ def answers(predicted: Predicted, *, classify: bool) -> Answers:
     return Answers([example.stream for example in examples], starts, ends, value, target)
 
 
-def confusion(answered: Answers, places: NDArray[np.intp]) -> NDArray[np.int64]:
+def confusion(answered: Answers, places: Indices) -> Ints:
     """Windows at `places` by true class (rows) and most likely class (columns)."""
     classes = answered.value.shape[1]
     table = np.zeros((classes, classes), dtype=np.int64)
@@ -75,18 +73,18 @@ def confusion(answered: Answers, places: NDArray[np.intp]) -> NDArray[np.int64]:
 class OverTime(NamedTuple):
     """A measure as a function of the time since the streams began."""
 
-    seconds: Array
+    seconds: Floats
     """(G,)"""
-    value: Array
+    value: Floats
     """(G,), NaN where no stream tells."""
-    low: Array
-    high: Array
+    low: Floats
+    high: Floats
     """Between these it lies with 95 % confidence; NaN where that is not worked out."""
-    streams: NDArray[np.int64]
+    streams: Ints
     """How many streams still ran, and had an answer that can be judged, (G,)."""
 
 
-def latest(answered: Answers, *, most: int = 48) -> tuple[Array, NDArray[np.intp]]:
+def latest(answered: Answers, *, most: int = 48) -> tuple[Floats, Indices]:
     """Times, and the window of each stream that had last closed by then.
 
     Returns:
@@ -146,18 +144,18 @@ def error_over_time(answered: Answers, output: int) -> OverTime:
 class Reliability(NamedTuple):
     """How often what is said with a probability is so, by that probability."""
 
-    edges: Array
+    edges: Floats
     """Of the probability's bins, (bins + 1,)."""
-    said: Array
+    said: Floats
     """Mean probability, (bins,); NaN where a bin is empty."""
-    so: Array
+    so: Floats
     """Share that was so, (bins,)."""
-    windows: NDArray[np.int64]
+    windows: Ints
     error: float
     """Expected calibration error: the mean over windows of ``|so - said|``."""
 
 
-def reliability(probability: Array, event: Array, *, bins: int = 15) -> Reliability:
+def reliability(probability: Floats, event: Floats, *, bins: int = 15) -> Reliability:
     """Reliability of probabilities (n,) of an event that was (1) or was not (0), (n,); bins as in `inference.quality`.
 
     Reference: Guo et al. 2017, "On calibration of modern neural networks", section 2.
@@ -172,7 +170,7 @@ def reliability(probability: Array, event: Array, *, bins: int = 15) -> Reliabil
     return Reliability(edges, said, so, count, error)
 
 
-def residual_quantiles(value: Array, residual: Array, *, quantiles: Array, bins: int = 12) -> tuple[Array, Array]:
+def residual_quantiles(value: Floats, residual: Floats, *, quantiles: Floats, bins: int = 12) -> tuple[Floats, Floats]:
     """Quantiles of residuals by what was predicted, in bins of equally many windows.
 
     Returns:
@@ -214,7 +212,7 @@ def worst_streams(answered: Answers, *, classify: bool, most: int = 10) -> list[
     return sorted(found, key=lambda stream: -stream.error)[:most]
 
 
-def error_by(answered: Answers, by: Array, edges: Array, *, classify: bool) -> tuple[Array, NDArray[np.int64]]:
+def error_by(answered: Answers, by: Floats, edges: Floats, *, classify: bool) -> tuple[Floats, Ints]:
     """Share of wrong answers, or root mean square error in deviations of the targets, by another quantity.
 
     Args:
@@ -236,7 +234,7 @@ def error_by(answered: Answers, by: Array, edges: Array, *, classify: bool) -> t
     return errors if classify else np.sqrt(errors), windows
 
 
-def _in_deviations(answered: Answers) -> Array:
+def _in_deviations(answered: Answers) -> Floats:
     """Errors in standard deviations of their target, (W, outputs)."""
     known = np.isfinite(answered.target)
     count = np.maximum(known.sum(axis=0), 1)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.stepper import Stepper, make_stepper
 from streamrde.models.report.svg import thinned
@@ -17,8 +17,6 @@ from streamrde.models.training.recordings import Recording
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.policies import Adaptive, Count, Every, Windows
 from streamrde.windowing.recorded import window_recordings
-
-Array = NDArray[np.float64]
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 # Enough for a 90 % quantile, and done in a second.
@@ -84,7 +82,7 @@ def scaled(windows: Windows, factor: float) -> Windows | None:
     return None
 
 
-def outputs_to_depth(bundle: Bundle, examples: Sequence[Example], depth: int) -> list[Array]:
+def outputs_to_depth(bundle: Bundle, examples: Sequence[Example], depth: int) -> list[Floats]:
     """What the model says, (K, outputs) each, of log-signatures whose levels beyond `depth` are put to 0.
 
     How much worse that is tells what the deeper levels contribute. Probabilities, or values in the targets' units.
@@ -97,21 +95,21 @@ def outputs_to_depth(bundle: Bundle, examples: Sequence[Example], depth: int) ->
     return [_pooled(stepper, bundle, own) for own in states]
 
 
-def _pooled(stepper: Stepper, bundle: Bundle, states: Array) -> Array:
+def _pooled(stepper: Stepper, bundle: Bundle, states: Floats) -> Floats:
     if bundle.header.pooling == "mean":
         states = states.cumsum(axis=0) / np.arange(1, len(states) + 1)[:, None]
     return np.asarray(stepper.output(states.astype(stepper.dtype)), dtype=float)
 
 
 def _steps(
-    stepper: Stepper, x0: Array, logsigs: Sequence[Array], *, with_error: bool
-) -> tuple[list[Array], list[Array]]:
+    stepper: Stepper, x0: Floats, logsigs: Sequence[Floats], *, with_error: bool
+) -> tuple[list[Floats], list[Floats]]:
     """States after each window, (K, hidden), and errors of its step, (K,), of streams that are stepped together."""
     order = np.argsort([-len(own) for own in logsigs], kind="stable")
     lengths = np.array([len(logsigs[i]) for i in order])
     z = stepper.initial(x0[order])
-    states: list[Array] = [np.empty((len(own), z.shape[1])) for own in logsigs]
-    errors: list[Array] = [np.zeros(len(own)) for own in logsigs]
+    states: list[Floats] = [np.empty((len(own), z.shape[1])) for own in logsigs]
+    errors: list[Floats] = [np.zeros(len(own)) for own in logsigs]
     for k in range(int(lengths.max(initial=0))):
         alive = int((lengths > k).sum())
         own = np.stack([logsigs[i][k] for i in order[:alive]])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices
 from streamrde.inference.bundle import Bundle, Header
 from streamrde.inference.card import measured, sections
 from streamrde.models.report import quality
@@ -15,7 +15,6 @@ from streamrde.models.report.quality import Answers, OverTime
 from streamrde.models.report.svg import Plot, axis, number, thinned
 from streamrde.models.training.history import History
 
-Array = NDArray[np.float64]
 Parts = dict[str, Answers]
 
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
@@ -152,7 +151,7 @@ def scatter(shown: Answers, part: str, header: Header) -> str:
     return section("Predicted and true values", "", charts(*figures))
 
 
-def _residuals(said: Array, error: Array, name: str, unit: str) -> str:
+def _residuals(said: Floats, error: Floats, name: str, unit: str) -> str:
     dots = list(thinned(len(said), _DOTS))
     levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
     middle, bands = quality.residual_quantiles(said, error, quantiles=levels)
@@ -307,7 +306,7 @@ def _plain(unit: str) -> str:
     return unit.replace("(", "").replace(")", "")
 
 
-def quality_places(shown: Answers, header: Header) -> NDArray[np.intp]:
+def quality_places(shown: Answers, header: Header) -> Indices:
     """The windows whose answers are served: all, or each stream's last one."""
     return shown.at_end if header.emit == "last" else np.arange(len(shown.value))
 

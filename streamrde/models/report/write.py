@@ -8,8 +8,8 @@ import platform
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.disk import replace_file
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields import Linear
@@ -192,7 +192,7 @@ def _levels(bundle: Bundle, predicted: Predicted) -> tuple[list[tuple[int, float
     ]
     found = []
     for depth in range(1, header.depth + 1):
-        outputs: list[NDArray[np.float64]] = outputs_to_depth(bundle, chosen, depth)
+        outputs: list[Floats] = outputs_to_depth(bundle, chosen, depth)
         if header.task == "classification":
             # Logarithms of probabilities are logits.
             logits = [np.log(np.maximum(own, 1e-30)) for own in outputs]

@@ -7,29 +7,27 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.models.training.config import AugmentConfig
-
-Array = NDArray[np.float64]
 
 
 class Variant(NamedTuple):
     """A changed stream; fewer rows if cropped, at least 2 where there were 2."""
 
-    t: Array
-    x: Array
+    t: Floats
+    x: Floats
     tempo: float
     """Time since its first sample is this multiple of the original's."""
 
-    def original(self, t: Array) -> Array:
+    def original(self, t: Floats) -> Floats:
         """Times of the variant as times of the stream that it was made from."""
         first = float(self.t[0])
         return first + (t - first) / self.tempo
 
 
 def augment(
-    t: Array, x: Array, config: AugmentConfig, *, names: Sequence[str], deviation: Array, rng: np.random.Generator
+    t: Floats, x: Floats, config: AugmentConfig, *, names: Sequence[str], deviation: Floats, rng: np.random.Generator
 ) -> Variant:
     """One random variant of a stream.
 
@@ -66,7 +64,7 @@ def augment(
     return Variant(t, x, tempo)
 
 
-def random_rotation(largest: float, rng: np.random.Generator) -> Array:
+def random_rotation(largest: float, rng: np.random.Generator) -> Floats:
     """Rotation about a uniform axis by an angle uniform in [0, largest] radians, (3, 3), by Rodrigues' formula."""
     axis = rng.normal(size=3)
     x, y, z = (axis / np.linalg.norm(axis)).tolist()

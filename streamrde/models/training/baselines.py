@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.inference.quality import regression_measures
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.examples import Example, prepare
 from streamrde.models.training.recordings import Recording
 from streamrde.models.training.splits import Split
-
-Array = NDArray[np.float64]
 
 MAJORITY, PRIOR, MEAN, LAST = "majority", "prior", "mean", "last"
 """Names of the baselines, as they stand in a measure's name: ``test_majority_accuracy_end``."""
@@ -25,7 +23,7 @@ def baselines(
     parts: Split,
     examples: Mapping[str, Sequence[Example]],
     *,
-    fills: Array,
+    fills: Floats,
     classes: Sequence[str],
 ) -> dict[str, float]:
     """Measure, on each part, answers that need no model.
@@ -81,7 +79,7 @@ def _of_last(
     recordings: Sequence[Recording],
     examples: Sequence[Example],
     *,
-    fills: Array,
+    fills: Floats,
     classes: Sequence[str],
 ) -> dict[str, float]:
     """Measure the last values known at the windows' ends. Windows before the first one are judged by nothing."""
@@ -97,7 +95,7 @@ def _of_last(
     return _errors(judged, last, config.data.targets, LAST)
 
 
-def _carried(target: Array, *, missing: bool) -> Array:
+def _carried(target: Floats, *, missing: bool) -> Floats:
     """Return targets in which a window without one has the last before it, and NaN before the first."""
     columns = target.reshape(len(target), -1)
     known = columns >= 0 if missing else np.isfinite(columns)
@@ -106,7 +104,7 @@ def _carried(target: Array, *, missing: bool) -> Array:
     return np.where(place >= 0, carried, np.nan).reshape(target.shape)
 
 
-def _errors(true: Array, predicted: Array, targets: Sequence[str], name: str) -> dict[str, float]:
+def _errors(true: Floats, predicted: Floats, targets: Sequence[str], name: str) -> dict[str, float]:
     each = [regression_measures(true[:, j], predicted[:, j]).get("rmse", np.nan) for j in range(true.shape[1])]
     if np.isnan(each).all():
         return {}

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+
+from streamrde.arrays import Ints
 
 
-def draw_batches(
-    lengths: Sequence[int], *, size: int, pool: int, rng: np.random.Generator
-) -> Iterator[NDArray[np.int64]]:
+def draw_batches(lengths: Sequence[int], *, size: int, pool: int, rng: np.random.Generator) -> Iterator[Ints]:
     """Every stream once, in random batches of `size` streams, the last one smaller.
 
     Streams of unlike lengths are padded to the longest of their batch. So as not to pad much, `pool` batches are drawn

@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamrde.arrays import Floats, Indices
 from streamrde.models.training.augmentation import Variant, augment
 from streamrde.models.training.cache import cached_windows
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.recordings import Recording, pysiglib_logsigs
 from streamrde.models.training.targets import Target
 from streamrde.windowing.recorded import Windowed, window_recordings
-
-Array = NDArray[np.float64]
 
 # Samples that are windowed together: some 10 MB a channel.
 _ROWS = 1 << 20
@@ -27,11 +26,11 @@ class Example(NamedTuple):
     """A stream, or the part of one that a state of the model lives through."""
 
     stream: str
-    x0: Array
+    x0: Floats
     """First sample with time, (C,)."""
-    ends: Array
+    ends: Floats
     """Ends of its windows since it began, seconds, (K,)."""
-    logsigs: Array
+    logsigs: Floats
     """(K, B)."""
     target: NDArray[Any]
     """Of each window the number of its class, (K,) int64, -1 = unknown; or the numbers to predict, (K, outputs), NaN =
@@ -53,12 +52,12 @@ class Examples(Sequence[Example]):
     def __init__(
         self,
         streams: NDArray[np.object_],
-        x0: Array,
-        first: NDArray[np.intp],
-        lengths: NDArray[np.intp],
+        x0: Floats,
+        first: Indices,
+        lengths: Indices,
         *,
-        ends: Array,
-        logsigs: Array,
+        ends: Floats,
+        logsigs: Floats,
         target: NDArray[Any],
     ) -> None:
         self.streams, self.x0, self.first, self.lengths = streams, x0, first, lengths
@@ -115,7 +114,7 @@ class Variation(NamedTuple):
     """What random variants of training streams are drawn from."""
 
     rng: np.random.Generator
-    deviation: Array
+    deviation: Floats
     """Standard deviation of each data channel, (C-1,)."""
 
 
@@ -123,7 +122,7 @@ def prepare(
     recordings: Sequence[Recording],
     config: TrainConfig,
     *,
-    fills: Array,
+    fills: Floats,
     classes: Sequence[str],
     variation: Variation | None = None,
 ) -> Examples:

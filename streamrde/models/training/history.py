@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.inference.bundle import Bundle
 from streamrde.models.training.examples import Example
 from streamrde.models.training.verdict import Verdict
-
-Array = NDArray[np.float64]
-
 
 _LESS_IS_BETTER = ("loss", "log_loss", "calibration", "rmse", "mae")
 
@@ -63,7 +59,7 @@ class Predicted(NamedTuple):
     """A part of the data (training, validation or test streams) and what the kept weights say of it."""
 
     examples: Sequence[Example]
-    outputs: list[Array]
+    outputs: list[Floats]
     """For each example in turn, (K, outputs): logits (classification) or values in the targets' units."""
 
 

@@ -6,27 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Ints
 from streamrde.inference.quality import classification_measures, regression_measures, softmax
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.examples import Example, in_turn
 
-Array = NDArray[np.float64]
-
 
 @torch.no_grad()
-def predict(model: NeuralRDE, examples: Sequence[Example], *, batch_size: int, device: torch.device) -> list[Array]:
+def predict(model: NeuralRDE, examples: Sequence[Example], *, batch_size: int, device: torch.device) -> list[Floats]:
     """Outputs of each example, (K, outputs) each."""
-    outputs: list[Array] = []
+    outputs: list[Floats] = []
     for part, batch in in_turn(examples, size=batch_size, device=device):
         outputs += unpadded(model(batch.x0, batch.logsigs), part)
     return outputs
 
 
-def unpadded(y: torch.Tensor, examples: Sequence[Example]) -> list[Array]:
+def unpadded(y: torch.Tensor, examples: Sequence[Example]) -> list[Floats]:
     """Outputs of a batch, (N, K, outputs), as those of each of its examples, (K, outputs), float64."""
-    arrays: Array = y.double().cpu().numpy()
+    arrays: Floats = y.double().cpu().numpy()
     return [own[: len(example.logsigs)] for own, example in zip(arrays, examples, strict=True)]
 
 
@@ -47,7 +45,7 @@ def state_range(
 
 def measure(
     examples: Sequence[Example],
-    outputs: Sequence[Array],
+    outputs: Sequence[Floats],
     *,
     seconds: Sequence[float] = (),
     targets: Sequence[str] = (),
@@ -67,7 +65,7 @@ def measure(
     return result | _of_numbers(examples, outputs, targets)
 
 
-def _of_classes(examples: Sequence[Example], outputs: Sequence[Array], seconds: Sequence[float]) -> dict[str, float]:
+def _of_classes(examples: Sequence[Example], outputs: Sequence[Floats], seconds: Sequence[float]) -> dict[str, float]:
     known = [np.flatnonzero(example.target >= 0) for example in examples]
     pairs = list(zip(examples, outputs, known, strict=True))
     windows = _measures_of_classes([(e.target[own], y[own]) for e, y, own in pairs])
@@ -86,12 +84,12 @@ def _of_classes(examples: Sequence[Example], outputs: Sequence[Array], seconds: 
     return result
 
 
-def _measures_of_classes(pairs: Sequence[tuple[NDArray[np.int64], Array]]) -> dict[str, float]:
+def _measures_of_classes(pairs: Sequence[tuple[Ints, Floats]]) -> dict[str, float]:
     true, logits = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
     return classification_measures(true, softmax(logits))
 
 
-def _of_numbers(examples: Sequence[Example], outputs: Sequence[Array], targets: Sequence[str]) -> dict[str, float]:
+def _of_numbers(examples: Sequence[Example], outputs: Sequence[Floats], targets: Sequence[str]) -> dict[str, float]:
     true, predicted = np.concatenate([example.target for example in examples]), np.concatenate(outputs)
     first = np.cumsum([0, *(len(y) for y in outputs[:-1])])
     each: dict[str, list[float]] = {}

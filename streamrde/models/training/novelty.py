@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.bundle import Bundle, Header
 from streamrde.inference.drift import highest_capital
@@ -31,8 +31,6 @@ from streamrde.models.training.streams import read_parts
 from streamrde.signature.words import lyndon_words
 from streamrde.windowing.policies import Every
 from streamrde.windowing.recorded import window_recordings
-
-Array = NDArray[np.float64]
 
 FEWEST = 200
 """Windows without which p-values down to half a percent cannot be told."""
@@ -61,8 +59,8 @@ MOST_WINDOWS = 10_000
 
 
 def fit_novelty(
-    header: Header, logsigs: Sequence[Array], groups: Sequence[str]
-) -> tuple[TrainingWindows, dict[str, Array]]:
+    header: Header, logsigs: Sequence[Floats], groups: Sequence[str]
+) -> tuple[TrainingWindows, dict[str, Floats]]:
     """The distribution of windows, calibrated by leaving out group after group (see inference.novelty).
 
     Windows that their stream's end cut short are left out: of models with `Every` those that are shorter, of others the
@@ -103,14 +101,14 @@ def fit_novelty(
     return TrainingWindows(windows=len(windows), streams=len(reached), alarm=alarm), tensors
 
 
-def _judge(header: Header, tensors: dict[str, Array], *, windows: int = 1) -> ReferenceNovelty:
+def _judge(header: Header, tensors: dict[str, Floats], *, windows: int = 1) -> ReferenceNovelty:
     """What measures windows; where tables are still missing, distances only."""
     shapes = novelty_shapes(header.path_channels, header.depth)
     missing = {name: np.zeros(shape) for name, shape in shapes.items()}
     return ReferenceNovelty(missing | tensors, channels=header.path_channels, depth=header.depth, windows=windows)
 
 
-def _whole(header: Header, logsigs: Array) -> Array:
+def _whole(header: Header, logsigs: Floats) -> Floats:
     """The windows of a stream that its end did not cut short, and whose numbers did not overflow."""
     if isinstance(header.windows, Every):
         own = logsigs[logsigs[:, 0] >= header.windows.seconds * (1 - CUT_SHORT)]
@@ -119,7 +117,7 @@ def _whole(header: Header, logsigs: Array) -> Array:
     return own[np.isfinite(own).all(axis=1)]
 
 
-def _folds(lengths: NDArray[np.intp], groups: Sequence[str]) -> NDArray[np.intp]:
+def _folds(lengths: Indices, groups: Sequence[str]) -> Indices:
     """The fold in which each window is left out, (windows,): folds of about the same number of windows."""
     unit = np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(np.unique(unit[lengths > 0])) < 2:
@@ -134,7 +132,7 @@ def _folds(lengths: NDArray[np.intp], groups: Sequence[str]) -> NDArray[np.intp]
     return np.repeat(fold[unit], lengths)
 
 
-def _moments(windows: Array, known: Features) -> dict[str, Array]:
+def _moments(windows: Floats, known: Features) -> dict[str, Floats]:
     """Sizes, centres, spreads and covariances of windows, (n, B)."""
     windows = windows[:: -(-len(windows) // MOST_WINDOWS)]
     g = np.abs(rooted(windows, known.level))
@@ -166,7 +164,7 @@ def _moments(windows: Array, known: Features) -> dict[str, Array]:
     return tensors
 
 
-def _of_channels(size: Array, level: NDArray[np.intp]) -> Array:
+def _of_channels(size: Floats, level: Indices) -> Floats:
     """The product of the sizes of each word's channels, (B,), from the sizes of lengths, (B,), as `rooted` makes them.
 
     A channel's size is that of its increment, or, where it swings forth and back, of its mean distance from a straight
@@ -180,7 +178,7 @@ def _of_channels(size: Array, level: NDArray[np.intp]) -> Array:
     return np.array([np.prod(moved[list(word)]) for word in lyndon_words(channels, depth)])
 
 
-def _covariance(u: Array) -> tuple[Array, float]:
+def _covariance(u: Floats) -> tuple[Floats, float]:
     """Directions, scaled, and the inverse variance of the rest, of centred features (n, m).
 
     The covariance is shrunk towards a multiple of the identity (Ledoit & Wolf 2004), so that few windows will do; of
@@ -206,7 +204,7 @@ def _covariance(u: Array) -> tuple[Array, float]:
     return axes, float(1 / rest)
 
 
-def _tables(distances: Array) -> dict[str, Array]:
+def _tables(distances: Floats) -> dict[str, Floats]:
     """How rare distances (n, blocks) are; the last row of the tails, the score's, is yet to be filled."""
     n = len(distances)
     tails = np.zeros((distances.shape[1] + 1, RANKS))
@@ -224,7 +222,7 @@ def _tables(distances: Array) -> dict[str, Array]:
     }
 
 
-def _ranks(n: int) -> NDArray[np.intp]:
+def _ranks(n: int) -> Indices:
     """Ranks from the top, 1 to n, that are kept of n scores: every one in the tail, then ever fewer. (RANKS,)"""
     if n <= RANKS:
         return np.append(np.arange(1, n + 1), np.full(RANKS - n, n))
@@ -233,7 +231,7 @@ def _ranks(n: int) -> NDArray[np.intp]:
     return np.append(np.arange(1, dense + 1), np.rint(sparse)).astype(np.intp)
 
 
-def _ranked(scores: Array) -> Array:
+def _ranked(scores: Floats) -> Floats:
     """The scores that have these ranks, strictly ascending, (RANKS,).
 
     Equal ones are set apart by less than matters: read off between them, as many as are at least as large count, so
@@ -263,7 +261,7 @@ def learn_windows(bundle: Bundle, parts: Split, *, say: Say) -> Bundle:
         return bundle
 
 
-def _fit(header: Header, parts: Split) -> tuple[TrainingWindows, dict[str, Array]]:
+def _fit(header: Header, parts: Split) -> tuple[TrainingWindows, dict[str, Floats]]:
     """Call `fit_novelty` with the training and validation streams.
 
     As in serving, windows without a sample are left out.

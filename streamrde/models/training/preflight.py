@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from streamrde.arrays import Indices
 from streamrde.connectors.files.record_batches import read_batches, schema_of
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.writing import WRITABLE
@@ -84,7 +83,7 @@ def _check_test(config: TrainConfig) -> None:
             )
 
 
-def say_windows(config: TrainConfig, parts: Split, lengths: NDArray[np.intp], say: Say) -> None:
+def say_windows(config: TrainConfig, parts: Split, lengths: Indices, say: Say) -> None:
     """Say that windows are longer than every training stream, or that none has a second one.
 
     Args:

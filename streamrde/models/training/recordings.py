@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pysiglib
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.restarts import Restart, explain, part_name, restarts_of
@@ -25,7 +25,6 @@ from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Fault
 from streamrde.windowing.recorded import InOrder, put_in_order
 
-Array = NDArray[np.float64]
 Say = Callable[[str], None]
 _REASONS = {Fault.LATE: "late", Fault.DUPLICATE: "repeated", Fault.REJECTED: "unusable"}
 
@@ -35,9 +34,9 @@ class Recording:
     """A recorded stream, or a part of one that is treated as a stream of its own."""
 
     stream: str
-    t: Array
+    t: Floats
     """Seconds, ascending, (L,)."""
-    x: Array
+    x: Floats
     """Data channels, (L, C-1); NaN = not observed."""
     target: Target
     group: str
@@ -160,7 +159,7 @@ def _read(reader: SampleReader, files: str | list[str], data: DataConfig, say: S
     return batches
 
 
-def _parts(name: str, t: Array, data: DataConfig, where: str) -> list[tuple[str, NDArray[np.intp]]]:
+def _parts(name: str, t: Floats, data: DataConfig, where: str) -> list[tuple[str, Indices]]:
     """The rows of a recording, or of its parts if it begins again and is to be split, in the order to be used."""
     rows = np.arange(len(t))
     if not (t[1:] < t[:-1]).any():
@@ -177,7 +176,7 @@ def _parts(name: str, t: Array, data: DataConfig, where: str) -> list[tuple[str,
     return [(part_name(name, i), own) for i, own in enumerate(np.split(rows, places))]
 
 
-def _streams(batches: Sequence[Samples]) -> tuple[list[str], NDArray[np.intp]]:
+def _streams(batches: Sequence[Samples]) -> tuple[list[str], Indices]:
     """Names of the recordings in alphabetical order, and the number among them of every row."""
     numbers: dict[str, int] = {}
     parts = []
@@ -194,7 +193,7 @@ def _streams(batches: Sequence[Samples]) -> tuple[list[str], NDArray[np.intp]]:
     return names, rank[np.concatenate(parts)]
 
 
-def _check_used(ordered: InOrder, t: Array, x: Array, stream: str, order: Order, where: str, column: str) -> None:
+def _check_used(ordered: InOrder, t: Floats, x: Floats, stream: str, order: Order, where: str, column: str) -> None:
     """Raise DataError at a row that serving would not use either, unless it is a repeat that `order` allows."""
     for row, verdict in ordered.unused:
         if verdict.fault == Fault.REJECTED:
@@ -209,7 +208,7 @@ def _check_used(ordered: InOrder, t: Array, x: Array, stream: str, order: Order,
             )
 
 
-def pysiglib_logsigs(runs: Runs, depth: int) -> Array:
+def pysiglib_logsigs(runs: Runs, depth: int) -> Floats:
     """Log-signatures of runs, batched: a path padded with its last point has the same signature."""
     count, channels = len(runs.stream), runs.increments.shape[1]
     longest = int(runs.lengths.max(initial=1))
@@ -223,7 +222,7 @@ def pysiglib_logsigs(runs: Runs, depth: int) -> Array:
     return np.asarray(pysiglib.log_sig(paths, depth, method=1))
 
 
-def _single(codes: NDArray[np.intp], values: Sequence[str], stream: str, column: str, where: str) -> str:
+def _single(codes: Indices, values: Sequence[str], stream: str, column: str, where: str) -> str:
     """The one value that a recording has in `column`."""
     found: list[int] = np.unique(codes).tolist()
     if len(found) > 1 or found[0] < 0:

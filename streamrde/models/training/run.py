@@ -10,9 +10,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
+from streamrde.arrays import Floats
 from streamrde.disk import replace_file
 from streamrde.errors import ConfigError, ParameterError, StreamRDEError
 from streamrde.inference.bundle import Bundle, TargetAt
@@ -42,8 +42,6 @@ from streamrde.models.training.splits import Split, leakage
 from streamrde.models.training.streams import read_parts
 from streamrde.models.training.verdict import verdict
 from streamrde.windowing.policies import BRIDGE
-
-Array = NDArray[np.float64]
 
 
 def train(
@@ -289,9 +287,9 @@ class _Prepared(NamedTuple):
     """The streams' windows, and what was read off the training streams for them."""
 
     classes: tuple[str, ...]
-    fills: Array
+    fills: Floats
     """Value of each data channel before it is observed, (C-1,)."""
-    deviation: Array
+    deviation: Floats
     """Standard deviation of each data channel, (C-1,)."""
     examples: dict[str, Examples]
     scaling: Scaling
@@ -320,7 +318,7 @@ def _prepare(config: TrainConfig, parts: Split, console: Console) -> _Prepared:
 
 
 def _scaling(
-    config: TrainConfig, parts: Split, fills: Array, classes: Sequence[str], examples: Sequence[Example]
+    config: TrainConfig, parts: Split, fills: Floats, classes: Sequence[str], examples: Sequence[Example]
 ) -> Scaling:
     """Of the training streams alone."""
     shift, scale, logsig_scale = fit_inputs(
@@ -368,7 +366,7 @@ def _metrics(config: TrainConfig, parts: Split, predicted: dict[str, Predicted])
     return metrics | leakage(parts)
 
 
-def _model(config: TrainConfig, fills: Array, classes: Sequence[str]) -> NeuralRDE:
+def _model(config: TrainConfig, fills: Floats, classes: Sequence[str]) -> NeuralRDE:
     data, model = config.data, config.model
     labels = classes or data.targets
     made = NeuralRDE(

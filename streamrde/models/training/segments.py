@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats
 from streamrde.connectors.files.csv_files import Kind
 from streamrde.connectors.files.reading import SampleFile
 from streamrde.connectors.files.record_batches import read_batches, schema_of
@@ -19,7 +19,6 @@ from streamrde.models.training.inputs import DataConfig, SegmentsConfig
 from streamrde.models.training.recordings import Recording
 from streamrde.models.training.targets import Target, as_target, texts
 
-Array = NDArray[np.float64]
 Say = Callable[[str], None]
 
 # A time is a start if it is so near, in steps between samples: 0.3 must be 3 * 0.1.
@@ -30,8 +29,8 @@ class Listed(NamedTuple):
     """Excerpts as a file lists them."""
 
     streams: list[str]
-    start: Array
-    end: Array
+    start: Floats
+    end: Floats
     target: Target | None
     """One of each per excerpt, (M, outputs); None where the file has none."""
     keys: dict[str, list[str]]
@@ -60,7 +59,7 @@ def read_listed(data: DataConfig, config: SegmentsConfig, *, keys: Sequence[str]
     wanted = list(dict.fromkeys([*own, *extra]))
     form = data.time_form()
     kinds: dict[str, Kind] = dict.fromkeys(own[1:], "text" if form.reads_text else "time")
-    parts: list[tuple[list[str], Array, Array]] = []
+    parts: list[tuple[list[str], Floats, Floats]] = []
     batches: list[pa.RecordBatch] = []
     for recording in recordings:
         file = SampleFile(str(recording.path))

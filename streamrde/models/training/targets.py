@@ -8,20 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from streamrde.arrays import Floats, Indices
 from streamrde.errors import DataError
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
     """The targets of a stream."""
 
-    values: Array
+    values: Floats
     """(M, outputs), NaN = not known; of classes the number in `classes`, (M, 1)."""
-    t: Array | None
+    t: Floats | None
     """Their times, ascending, seconds, (M,); None: they hold at all times, and M is 1."""
     classes: tuple[str, ...] = ()
     """All classes of the data set in alphabetical order; empty where the targets are numbers."""
@@ -61,7 +59,7 @@ class Target:
             values[0, j] = found[0] if len(found) else np.nan
         return replace(self, values=values, t=None)
 
-    def at(self, start: Array, end: Array) -> Array:
+    def at(self, start: Floats, end: Floats) -> Floats:
         """The last value known in each of the windows (start, end], seconds, (K,): (K, outputs), NaN = none."""
         if self.t is None:
             return np.repeat(self.values, len(end), axis=0)
@@ -76,7 +74,7 @@ class Target:
         return result
 
 
-def texts(column: pa.ChunkedArray) -> tuple[NDArray[np.intp], list[str]]:
+def texts(column: pa.ChunkedArray) -> tuple[Indices, list[str]]:
     """A column as numbers of its different values, -1 = null, and these values as text in alphabetical order."""
     encoded = pc.cast(column, pa.string()).combine_chunks().dictionary_encode()
     found = encoded.dictionary.to_pylist()

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from streamrde.arrays import Floats
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.fields import MLP
 from streamrde.models.neural_rde import NeuralRDE
@@ -27,8 +27,6 @@ from streamrde.models.training.measures import measure, unpadded
 from streamrde.models.training.propagation import propagate
 from streamrde.models.training.schedules import Plateau, rate_share
 from streamrde.models.training.stability import Losses, Steps
-
-Array = NDArray[np.float64]
 
 
 class _Place(msgspec.Struct, kw_only=True):
@@ -233,7 +231,7 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, examples: Sequence[Example]) -> dict[str, float]:
         """Loss and measures with the averaged weights."""
-        outputs: list[Array] = []
+        outputs: list[Floats] = []
         total = 0.0
         for part, batch in in_turn(examples, size=self._config.batch_size, device=self._device):
             y = self._averaged.readouts(batch.x0, batch.logsigs)
