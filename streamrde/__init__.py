@@ -78,7 +78,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Names imported at first use: training's need torch, and `score` the connectors."""
+    """Import `train`, `save`, `NeuralRDE` and `score` at their first use, since they need torch or the connectors."""
     if name == "score":
         from streamrde import scoring
 

@@ -17,7 +17,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file under a temporary name beside `path`, sync it, and rename it: it appears whole or not at all."""
+    """Write a file atomically: under a temporary name beside `path`, then synced and renamed."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
@@ -34,7 +34,7 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def prepare_file(path: str | os.PathLike[str], key: str) -> None:
-    """Create the folder of a file that will be written, and refuse a path that cannot be.
+    """Create the folder of a file that will be written, and check that the file can be.
 
     Args:
         key: the setting or option that has the path, for the error.
@@ -50,7 +50,7 @@ def prepare_file(path: str | os.PathLike[str], key: str) -> None:
 
 
 def prepare_folder(path: str | os.PathLike[str], key: str) -> None:
-    """Create a folder in which files will be written.
+    """Create a folder, and check that files can be written in it.
 
     Raises:
         ConfigError: it cannot be created or written to; names `key`, the setting or option that has the path.

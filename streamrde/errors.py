@@ -17,7 +17,7 @@
     ├── BrokerError         a broker refuses, is not there, or goes away      (ConnectionError)
     └── MissingExtraError   an optional dependency is not installed           (ImportError)
 
-Every error names the field, the value it met and the remedy; what a program may want to act on is an attribute.
+Every error names the field, its value and the remedy. Attributes hold what a program may want to act on.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class OrderError(SampleError):
 
 
 class TimeUnitError(SampleError):
-    """A stream's times cannot be right in the unit they are taken for. The message names the likely one."""
+    """A stream's times cannot be right in their unit. The message names the likely one."""
 
 
 class ConfigError(StreamRDEError, ValueError):
@@ -77,7 +77,7 @@ class DataError(StreamRDEError, ValueError):
     Attributes:
         path: the file, or the pattern that matched none.
         column: the column at fault, or None.
-        row: the row at fault, from 0, where it is one row's fault alone, or None.
+        row: the row at fault, from 0, or None if it is not a single row.
     """
 
     def __init__(self, message: str, *, path: str, column: str | None = None, row: int | None = None) -> None:
@@ -104,11 +104,11 @@ class StateError(StreamRDEError, ValueError):
 
 
 class StateFullError(StateError):
-    """A state store has no room left; what it held before stays."""
+    """A state store has no room left. It keeps the checkpoint before."""
 
 
 class WorkerError(StreamRDEError, RuntimeError):
-    """A worker of a scoring job died again and again, or one of a sweep; what was committed is kept."""
+    """A worker of a scoring job died repeatedly, or a worker of a sweep died. Committed results are kept."""
 
 
 class BrokerError(StreamRDEError, ConnectionError):
@@ -124,7 +124,7 @@ class BrokerError(StreamRDEError, ConnectionError):
 
 
 class MissingExtraError(StreamRDEError, ImportError):
-    """An optional dependency is not installed; the message has the command that installs it."""
+    """An optional dependency is not installed. The message has the command that installs it."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs the extra '{extra}': run  pip install 'streamrde[{extra}]'")

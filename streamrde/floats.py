@@ -17,7 +17,7 @@ def as_floats(name: str, values: ArrayLike) -> Floats:
     """Return values as a float64 array, masked and missing ones (None, pandas.NA, Arrow nulls) as NaN.
 
     Raises:
-        SampleError: one is no real number; complex numbers and tensors that need a gradient are refused too.
+        SampleError: a value is not a real number, or the values are complex or a tensor that needs a gradient.
     """
     try:
         values = _unmasked(values)

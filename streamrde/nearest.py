@@ -1,4 +1,4 @@
-"""The name that was probably meant, among those that there are."""
+"""Suggest the name that a mistyped one was probably meant to be."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return the words that offer the nearest name, with a blank before them, or nothing."""
+    """Return " (did you mean '...'?)" with the nearest name, or "" if none is near."""
     found = nearest(name, names)
     return "" if found is None else f" (did you mean '{found}'?)"
 
 
 def listed(names: Iterable[str], *, most: int = 60) -> str:
-    """Return names in a line, the last ones left out where there are more than `most`."""
+    """Join names with commas. Of more than `most` names, count the rest."""
     names = [*names]
     return ", ".join(names[:most]) + (f", and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def either(choices: Iterable[object]) -> str:
-    """Return choices as TOML has them: ``"a", "b" or "c"``."""
+    """Join choices as TOML writes them: ``"a", "b" or "c"``."""
     texts = [f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices]
     return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 

@@ -25,7 +25,7 @@ def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
 
     Raises:
         ConfigError: a key is unknown, missing or of a wrong type, or a value cannot work; names the key by its dotted
-            path, what is allowed, and for words the nearest that is.
+            path, the allowed values, and the nearest one to a word.
     """
     problem = _problem(tables, inspect.type_info(kind), "", kind)
     if problem is not None:
@@ -39,13 +39,13 @@ def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
 
 
 def _plain(message: str) -> str:
-    """A message of msgspec with the key's path in front: what a struct's own checks raise."""
+    """Put the key's path in front of a message of msgspec."""
     match = re.fullmatch(r"(?P<text>.*) - at `\$\.?(?P<path>.*)`", message, re.DOTALL)
     return message if match is None else f"{match['path']}: {match['text']}" if match["path"] else match["text"]
 
 
 def _problem(value: Any, kind: inspect.Type, path: str, root: type[msgspec.Struct]) -> str | None:
-    """Return what is wrong with a value, or None."""
+    """Describe the problem with a value, or return None."""
     if isinstance(kind, inspect.UnionType):
         return _of_union(value, kind, path, root)
     if not _fits(value, kind):
@@ -80,7 +80,7 @@ def _of_struct(value: Mapping[str, Any], kind: inspect.StructType, path: str, ro
 
 
 def _member_with(names: Iterable[str], structs: list[inspect.StructType]) -> str:
-    """Which of several tables has one of these keys, in brackets."""
+    """Name the table that has one of these keys, in brackets, or return ""."""
     for member in structs:
         for name in names:
             if (found := nearest(name, [field.encode_name for field in member.fields])) is not None:
@@ -106,7 +106,7 @@ def _of_union(value: Any, kind: inspect.UnionType, path: str, root: type[msgspec
             if problem is None:
                 return None
             problems.append(problem)
-    # A choice of words beside numbers: all of it is said.
+    # A choice between words and numbers: name all of it.
     simple = all(isinstance(m, inspect.LiteralType | inspect.IntType | inspect.FloatType) for m in kind.types)
     return problems[0] if problems and not simple else _wrong(value, kind, path)
 
@@ -187,7 +187,7 @@ def _within(value: float, kind: inspect.IntType | inspect.FloatType) -> bool:
 
 
 def _inside(value: Any, kind: inspect.Type, path: str) -> Iterator[tuple[Any, inspect.Type, str]]:
-    """The items of a list or a table with their types and paths."""
+    """Yield the items of a list or a table with their types and paths."""
     if isinstance(kind, inspect.VarTupleType | inspect.ListType):
         yield from ((item, kind.item_type, f"{path}[{i}]") for i, item in enumerate(value))
     elif isinstance(kind, inspect.TupleType) and len(value) == len(kind.item_types):
@@ -234,7 +234,7 @@ def _shown(value: Any) -> str:
 
 
 def _article(kind: inspect.Type) -> str:
-    """Return what is allowed, in words."""
+    """Describe the values that a type allows."""
     if isinstance(kind, inspect.UnionType):
         parts = [_article(member) for member in kind.types if not isinstance(member, inspect.NoneType)]
         return " or ".join(dict.fromkeys(parts))

@@ -3,7 +3,7 @@
     offset 0   b"SRDE"                           magic
     offset 4   uint16                            format version
     offset 6   uint32                            n, length of the header
-    offset 10  JSON object, UTF-8, n bytes       what the state belongs to
+    offset 10  JSON object, UTF-8, n bytes       owner of the state
     then       float64 values                    the state
     last 4     uint32                            CRC-32 of all that comes before
 
@@ -31,14 +31,14 @@ H = TypeVar("H", bound=msgspec.Struct)
 
 
 def pack(header: msgspec.Struct, values: Floats) -> bytes:
-    """Frame a header and its values."""
+    """Encode a header and its values as a snapshot."""
     text = msgspec.json.encode(header)
     body = _PREFIX.pack(_MAGIC, FORMAT, len(text)) + text + values.astype("<f8", copy=False).tobytes()
     return body + _CRC.pack(zlib.crc32(body))
 
 
 def unpack(data: bytes, header: type[H]) -> tuple[H, Floats]:
-    """The header and a copy of the values of a snapshot.
+    """Decode a snapshot into its header and a copy of its values.
 
     Raises:
         SnapshotError: not a snapshot, damaged, of another format version, or of another kind.

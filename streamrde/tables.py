@@ -11,7 +11,7 @@ _WIDEST = 100_000
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Print a table as wide as it needs to be: lines may wrap on a narrow terminal, figures are never cut.
+    """Print a table as wide as it needs to be. Lines may wrap on a narrow terminal, but figures are never cut.
 
     In a pipe or a file nobody's window sets a width, so that nothing is folded there.
     """

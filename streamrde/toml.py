@@ -1,4 +1,4 @@
-"""Tables as TOML text; Python reads TOML and does not write it."""
+"""Write tables as TOML text. Python's tomllib only reads it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 
 def dumps(tables: Mapping[str, Any]) -> str:
-    """A document of these tables; what is None is left out, as TOML has no null."""
+    """Return a TOML document of these tables. Keys whose value is None are left out, since TOML has no null."""
     lines: list[str] = []
     _table(tables, "", lines)
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def value(item: Any) -> str:
-    """One value on one line.
+    """Write one value on one line.
 
     >>> print(value({"policy": "every", "seconds": 0.5, "scale": [1, True]}))
     {policy = "every", seconds = 0.5, scale = [1, true]}

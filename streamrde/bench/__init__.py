@@ -1,4 +1,4 @@
-"""`streamrde bench`: our kernels beside their peers, in the same run, on the same threads.
+"""`streamrde bench`: the kernels beside their peers, in the same run, on the same threads.
 
 measuring   rounds in which every engine of a case runs in turn; ratios within a round
 peers       the log-signature libraries that are installed, each behind the same two functions

@@ -19,7 +19,7 @@ from streamrde.signature import LogSignature, logsignature, logsignature_channel
 from streamrde.windowing.policies import Count
 
 GROUPS = ("one by one", "windows of 32", "batch", "fleet", "push", "step")
-# (channels, depth) and (batch, length, channels, depth) that all published comparisons of these libraries lie between.
+# (channels, depth) and (batch, length, channels, depth), which span all published comparisons of these libraries.
 SIZES = ((2, 2), (4, 3), (8, 3), (3, 5))
 BATCHES = (
     (128, 128, 4, 3),
@@ -37,7 +37,7 @@ _FLEET_ROWS = 65_536
 
 
 def cases(groups: Sequence[str] = GROUPS, *, streams: Sequence[int] = STREAMS) -> Iterator[Case]:
-    """Every comparison of the given groups that the installed peers allow.
+    """Yield every comparison of the given groups that the installed peers allow.
 
     Args:
         groups: some of GROUPS.
@@ -62,7 +62,7 @@ def cases(groups: Sequence[str] = GROUPS, *, streams: Sequence[int] = STREAMS) -
 
 
 def _incremental(channels: int, depth: int) -> Case:
-    """Samples pushed one by one, the log-signature read every 32."""
+    """Push samples one by one and read the log-signature every 32."""
     windows = [list(window) for window in _path(_SAMPLES, channels).reshape(-1, _WINDOW, channels)]
     acc = LogSignature(channels, depth)
 
@@ -79,16 +79,16 @@ def _incremental(channels: int, depth: int) -> Case:
 
 
 def _windows(channels: int, depth: int) -> Case:
-    """Windows of 32 samples, each pushed or computed in one call."""
+    """Compute windows of 32 samples in one call each."""
     windows = [window.copy() for window in _path(_SAMPLES, channels).reshape(-1, _WINDOW, channels)]
     engines: dict[str, Callable[[], object]] = {"streamrde push_many": partial(_push, channels, depth, windows)}
     for peer, compute in peers.whole_paths(channels, depth):
-        engines[f"{peer}, anew"] = partial(_each, compute, windows)
+        engines[f"{peer}, recomputed"] = partial(_each, compute, windows)
     return Case("windows of 32", _size(channels, depth), "sample", _SAMPLES, engines)
 
 
 def _batch(batch: int, length: int, channels: int, depth: int) -> Case:
-    """Log-signatures of many paths in one call."""
+    """Compute the log-signatures of many paths in one call."""
     paths = _path(batch * length, channels).reshape(batch, length, channels).copy()
     engines: dict[str, Callable[[], object]] = {"streamrde": partial(logsignature, paths, depth)}
     for peer, compute in peers.whole_paths(channels, depth):
@@ -97,7 +97,7 @@ def _batch(batch: int, length: int, channels: int, depth: int) -> Case:
 
 
 def _fleet(channels: int, depth: int, streams: int) -> Case:
-    """Interleaved streams through Fleet.push, the model as small as can be, beside push_many of one stream."""
+    """Push interleaved streams through Fleet.push, with the smallest model, beside push_many of one stream."""
     rows = max(_FLEET_ROWS, streams)
     path = _path(_FLEET_ROWS, channels)
     alone = [window.copy() for window in path.reshape(-1, _FLEET_WINDOW, channels)]
@@ -135,7 +135,7 @@ def _each(compute: peers.Compute, windows: list[Any]) -> None:
 
 
 def smallest_model(channels: int, depth: int) -> Bundle:
-    """A model whose step costs next to nothing, so that all the rest is measured."""
+    """Return a model whose step costs next to nothing, so that everything else is measured."""
     header = Header(
         channels=tuple(Channel(name=f"x{i}") for i in range(1, channels)),
         depth=depth,

@@ -19,7 +19,7 @@ _TURN = 0.01
 
 
 class Case(NamedTuple):
-    """One comparison. `engines` run alike; the first is ours."""
+    """One comparison. The first of `engines` is streamrde's."""
 
     group: str
     name: str
@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """Times of one engine in one case, seconds per unit, and how many times slower it is than ours."""
+    """Times of one engine in one case, in seconds per unit, and their ratio to streamrde's."""
 
     group: str
     case: str
@@ -43,7 +43,7 @@ class Figure(NamedTuple):
 
 
 def measure(cases: Iterator[Case], *, rounds: int, on_case: Callable[[str], None] = lambda _: None) -> list[Figure]:
-    """Time every case over a number of rounds, its engines in turn."""
+    """Time every case over a number of rounds. Within a round its engines run one after the other."""
     figures = []
     for case in cases:
         on_case(f"{case.group}: {case.name}")
@@ -67,7 +67,7 @@ def _figure(case: Case, engine: str, times: Floats, ours: Floats) -> Figure:
 
 
 def _turn(run: Callable[[], object]) -> float:
-    """Seconds that one call takes."""
+    """Return the seconds that one call takes."""
     repeats = 1
     while True:
         began = time.perf_counter()

@@ -1,6 +1,6 @@
-"""The libraries that compute log-signatures too, where they are installed.
+"""Other libraries that compute log-signatures, where they are installed.
 
-Each gives the coefficients at the Lyndon words or as cheap a set; none is charged for turning its own type into ours.
+Each computes the coefficients at the Lyndon words or an equally cheap set. Converting the result is not timed.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ DISTRIBUTIONS = {
     "torchcde": "torchcde",
     "onnxruntime": "onnxruntime",
 }
-"""Module and distribution of every peer that is known."""
+"""Module and distribution of every known peer."""
 
 
 def installed(module: str) -> bool:
-    """Whether a peer can be imported."""
+    """Return True if a peer can be imported."""
     return importlib.util.find_spec(module) is not None
 
 
 def versions() -> dict[str, str]:
-    """Version of every peer that is installed."""
+    """Return the version of every installed peer."""
     return {
         name: importlib.metadata.version(distribution)
         for name, distribution in DISTRIBUTIONS.items()
@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def whole_paths(channels: int, depth: int) -> Iterator[tuple[str, Compute]]:
-    """Functions of paths, one or many, that give their log-signatures in one call."""
+    """Yield functions that compute the log-signatures of one or many paths in one call."""
     if installed("pysiglib"):
         import pysiglib
 
@@ -75,7 +75,7 @@ def whole_paths(channels: int, depth: int) -> Iterator[tuple[str, Compute]]:
 
 
 def streams(channels: int, depth: int, windows: list[list[Any]]) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Runs that take the windows' samples one by one and read the log-signature after each window."""
+    """Yield functions that take the windows' samples one by one and read the log-signature after each window."""
     if installed("pysiglib"):
         import pysiglib
 
@@ -107,7 +107,7 @@ def streams(channels: int, depth: int, windows: list[list[Any]]) -> Iterator[tup
 
         yield "signatory Path", path_update
     if installed("roughpy"):
-        roughpy: Any = importlib.import_module("roughpy")  # its annotations lack most of what it has
+        roughpy: Any = importlib.import_module("roughpy")  # its type annotations are incomplete
 
         context = roughpy.get_context(channels, depth, roughpy.DPReal)
 

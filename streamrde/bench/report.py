@@ -1,4 +1,4 @@
-"""What was measured, for people: the machine, the table, the chart."""
+"""Show benchmark results: the machine, the table, the chart."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from streamrde.kernels import IMPLEMENTATION
 
 # The groups whose engines are whole libraries, each with a colour of its own.
 _DRAWN = ("one by one", "windows of 32", "batch")
-# Okabe and Ito's colours, which also those tell apart who see few; ours first.
+# Okabe and Ito's colours, safe for the colour-blind. The first is streamrde's.
 _COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
 def machine() -> dict[str, str]:
-    """Where and with what the figures were measured."""
+    """Describe the machine and the versions that were measured."""
     processor = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 (a stream of the kernel's, not a file)
@@ -42,7 +42,7 @@ def machine() -> dict[str, str]:
 
 
 def table(figures: list[Figure]) -> Table:
-    """The figures as something rich can print: medians, and quartiles of the ratios."""
+    """Return a table of medians, and of quartiles of the ratios."""
     made = Table(box=None, pad_edge=False)
     made.add_column("case", no_wrap=True)
     made.add_column("engine", no_wrap=True)
@@ -62,16 +62,16 @@ def table(figures: list[Figure]) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them."""
+    """Format seconds in a suitable unit."""
     factor, unit = (1e9, "ns") if seconds < 1e-6 else (1e6, "us") if seconds < 1e-3 else (1e3, "ms")
     return f"{seconds * factor:.3g} {unit}"
 
 
 def chart(figures: list[Figure]) -> bytes:
-    """Log-signatures beside those of other libraries: a dot an engine, a row a case, a panel a group; an SVG file.
+    """Draw the log-signature libraries as an SVG file: a panel per group, a row per case, a dot per engine.
 
     Raises:
-        ParameterError: none of the groups that it shows was measured.
+        ParameterError: none of the groups that the chart shows was measured.
         MissingExtraError: matplotlib is not installed.
     """
     try:

@@ -19,17 +19,17 @@ from streamrde.inference.stepper import ArrayStepper, make_stepper
 from streamrde.signature import LogSignature
 from streamrde.windowing.policies import Every
 
-# The model that the published figures of the log-ODE step are of: B = 30, rk4, float32.
+# The model of the published figures of the log-ODE step: B = 30, rk4, float32.
 HIDDEN, WIDTH, CHANNELS, DEPTH = 64, 128, 4, 3
-# Streams, and windows that each of them steps over in one call.
+# Streams, and windows of each stream in one call.
 SIZES = ((1, 32), (64, 8), (1024, 2))
 _SAMPLES = 3200
 
 
 def steps(*, compile: bool = False) -> Iterator[Case]:
-    """The log-ODE step over some windows, per stream and window, at each size of batch.
+    """Time the log-ODE step over some windows, per stream and window, at each batch size.
 
-    torchcde gets all windows in one call, the others one after the other.
+    torchcde gets all windows in one call, the others one at a time.
 
     Args:
         compile: measure torch.compile and AOTInductor too, which take a minute to build.
@@ -61,7 +61,7 @@ def _in_turn(stepper: Any, z: Any, logsigs: Any) -> Callable[[], object]:
 
 
 def pushes() -> Case:
-    """Predictor.push of samples that close no window, beside the signature's update alone."""
+    """Push samples that close no window into a Predictor, beside the signature's update alone."""
     bundle = model(windows=Every(1e9))
     rng = np.random.default_rng(0)
     samples = [row.tolist() for row in rng.normal(size=(_SAMPLES, CHANNELS - 1)).cumsum(axis=0) * 0.1]
@@ -71,7 +71,7 @@ def pushes() -> Case:
     predictor = Predictor(bundle)
 
     def ours() -> None:
-        predictor.flush()  # the stream begins anew
+        predictor.flush()  # restarts the stream
         push = predictor.push
         for t, x in zip(times, samples, strict=True):
             push(t, x)
@@ -86,7 +86,7 @@ def pushes() -> Case:
 
 
 def model(**changes: Any) -> Bundle:
-    """A model of the benchmark's sizes with random weights."""
+    """Return a model of the benchmark's sizes with random weights."""
     header = Header(
         channels=tuple(Channel(name=f"x{i}") for i in range(1, CHANNELS)),
         depth=DEPTH,
@@ -105,7 +105,7 @@ def model(**changes: Any) -> Bundle:
 
 
 def _torch(bundle: Bundle, z: Any, logsigs: Any, folder: Path, *, compile: bool) -> dict[str, Callable[[], object]]:
-    """What can be done from torch: torchcde, a step written by hand, and exports of it."""
+    """Time the step in torch: by torchcde, written by hand, and exported."""
     import torch
 
     from streamrde.models import NeuralRDE, export_onnx
@@ -142,7 +142,7 @@ def _torch(bundle: Bundle, z: Any, logsigs: Any, folder: Path, *, compile: bool)
 
 
 def _torchcde(neural: Any, state: Any, logsigs: Any) -> Callable[[], object]:
-    """cdeint over all windows; the field forms its whole matrix, as torchcde asks for."""
+    """Run cdeint over all windows. The field forms its whole matrix, as torchcde needs it."""
     import torch
     import torchcde
 
@@ -182,7 +182,7 @@ def _ahead_of_time(neural: Any, state: Any, logsigs: Any, folder: Path) -> Calla
 
 
 def _floors(bundle: Bundle, streams: int, windows: int) -> dict[str, Callable[[], object]]:
-    """What the machine cannot do faster: reading the weights once, or the multiply-adds of all the streams."""
+    """Time lower bounds of this machine: one pass over the weights, or the multiply-adds of all streams."""
     import torch
 
     torch.set_num_threads(1)

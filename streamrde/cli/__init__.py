@@ -1,4 +1,4 @@
-"""The command line: parse, call the API, print. One module per command, which imports what it needs when it runs."""
+"""The command line. Each command is a module, which imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line and exit status 1, Ctrl-C is 130."""
+    """Run the command line. An error of streamrde prints one line and exits with status 1, Ctrl-C with 130."""
     try:
         app()
     except StreamRDEError as error:

@@ -1,4 +1,4 @@
-"""The kernels beside their peers."""
+"""The command `bench`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamrde.cli.printing import print_json
 
 
 def bench(
-    rounds: Annotated[int, typer.Option(min=1, help="How often every engine runs; the medians are over these.")] = 15,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds. Every engine runs once in each.")] = 15,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -22,17 +22,16 @@ def bench(
         ),
     ] = None,
     streams: Annotated[
-        list[int] | None, typer.Option(min=1, help="Size of a fleet; may be repeated. A million takes 2 GB.")
+        list[int] | None, typer.Option(min=1, help="Streams in a fleet. May be repeated. A million takes 2 GB.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the figures to this file, as JSON.")] = None,
-    chart: Annotated[Path | None, typer.Option(help="Draw them into this file, as SVG (extra `bench`).")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw the figures to this file, as SVG (extra `bench`).")] = None,
     json: Json = False,
 ) -> None:
     """Time the kernels on this machine beside the peers that are installed.
 
-    Every engine runs once a round, one after the other, on one thread; ratios are taken within a round. The peers
-    pysiglib, roughpy and sig-rust come with the extra `bench`; iisignature and signatory are measured where they are
-    installed.
+    Every engine runs once per round, on one thread, and ratios are taken within a round. The extra `bench` installs the
+    peers pysiglib, roughpy and sig-rust. iisignature and signatory are measured if installed.
 
     Example: `streamrde bench --out figures.json`
     """

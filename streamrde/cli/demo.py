@@ -1,4 +1,4 @@
-"""The demo."""
+"""The command `demo`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from streamrde.cli.printing import print_json
 
 def demo(
     broker: Annotated[
-        str | None, typer.Option(help="mqtt://host:port of a broker; default: one in this process.")
+        str | None, typer.Option(help="Use the broker at mqtt://host:port. By default the demo runs its own.")
     ] = None,
-    speed: Annotated[float, typer.Option(min=0.1, help="How many times faster than recorded.")] = 2.0,
+    speed: Annotated[float, typer.Option(min=0.1, help="Speed, as a multiple of real time.")] = 2.0,
     json: Json = False,
 ) -> None:
-    """Classify 42 smart-watch recordings over MQTT while they run; takes half a minute.
+    """Classify 42 smart-watch recordings live over MQTT. Takes half a minute.
 
     Example: `streamrde demo`
     """

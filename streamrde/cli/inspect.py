@@ -1,4 +1,4 @@
-"""What a model or this installation is."""
+"""The command `inspect`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def inspect(
     kernels: Annotated[bool, typer.Option("--kernels", help="Show which kernels run here, and why.")] = False,
     json: Json = False,
 ) -> None:
-    """Show what a model takes, what it gives, and how it was made.
+    """Show a model's inputs, its outputs and how it was trained.
 
     Example: `streamrde inspect model.safetensors`
     """
@@ -33,7 +33,7 @@ def inspect(
             print(f"STREAMRDE_KERNELS chooses among {', '.join(IMPLEMENTATION.available)}")
         return
     if model is None:
-        raise ConfigError("what is to be inspected? give a model file, or --kernels")
+        raise ConfigError("missing MODEL: pass a model file, or use --kernels")
     from streamrde.inference.card import card
 
     bundle = load(model)

@@ -1,4 +1,4 @@
-"""Many trainings, to find the configuration to train by."""
+"""The command `sweep`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from streamrde.cli.printing import print_json
 
 
 def sweep(
-    config: Annotated[Path, typer.Argument(help="TOML file, as of `streamrde train`; its [sweep] says what to try.")],
+    config: Annotated[Path, typer.Argument(help="TOML file, as for `streamrde train`. Its [sweep] lists what to try.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value that takes the place of the file's; repeat for more.")
+        list[str] | None, typer.Option("--set", help="Override a key of the file: key=value. May be repeated.")
     ] = None,
     trials: Annotated[int | None, typer.Option(min=0, help="Short for --set sweep.trials=TRIALS.")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trainings at a time, each in a process.")] = 1,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Parquet file, a row per training.")] = None,
-    best: Annotated[Path | None, typer.Option(help="TOML file to write, ready for `streamrde train`.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep that --out has.")] = False,
-    minutes: Annotated[
-        float | None, typer.Option(help="Begin no training after so many minutes; what is unfinished is said.")
-    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trainings at a time, each a process.")] = 1,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write results to this Parquet file.")] = None,
+    best: Annotated[Path | None, typer.Option(help="Write the best configuration to this TOML file.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the sweep whose results are in --out.")] = False,
+    minutes: Annotated[float | None, typer.Option(help="Start no training after this many minutes.")] = None,
     where: Where = None,
     json: Json = False,
 ) -> None:
     """Try window lengths, depths, sizes and solvers on the validation streams, and find the best configuration.
 
-    The test streams are never looked at. By default successive halving: all trials for a ninth of the epochs, the best
-    third for a third of them, the best of these for all.
+    The test streams are not used. By default successive halving: all trials for a ninth of the epochs, the best third
+    for a third of them, the best of these for all.
 
     Example: `streamrde sweep configs/watch.toml --set sweep.folds=7 -j 2 --out sweep.parquet --best best.toml`
     """
@@ -60,11 +58,11 @@ def sweep(
     if best is not None:
         text = f"# The best of a sweep over {config}: validation {found.best.training.monitor} {winner.score:.5g}.\n"
         replace_file(best, (text + toml.dumps(space.all_tables(found.best))).encode())
-        console.print(f"written to {best}: train it by `streamrde train {best}`", highlight=False)
+        console.print(f"written to {best}: train it with `streamrde train {best}`", highlight=False)
     if found.unfinished:
-        goes_on = " --resume goes on with them" if out is not None else " with --out, --resume would go on with them"
+        remedy = "use --resume to run them" if out is not None else "with --out, --resume can run them later"
         console.print(
-            f"unfinished: {found.unfinished:,} trainings were not begun in {minutes:g} minutes;{goes_on}",
+            f"unfinished: {found.unfinished:,} trainings were not started within {minutes:g} minutes; {remedy}",
             highlight=False,
             soft_wrap=True,
         )

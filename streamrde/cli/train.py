@@ -1,4 +1,4 @@
-"""Training."""
+"""The command `train`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from streamrde.cli.printing import print_json
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file, such as configs/watch.toml.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value that takes the place of the file's; repeat for more.")
+        list[str] | None, typer.Option("--set", help="Override a key of the file: key=value. May be repeated.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --set training.seed=SEED.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from training.checkpoint, where there is one.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from training.checkpoint, if it exists.")] = False,
     where: Where = None,
     json: Json = False,
 ) -> None:

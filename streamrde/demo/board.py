@@ -1,4 +1,4 @@
-"""What is known of each stream, and the table that shows it."""
+"""The demo's table: each stream with its prediction and its truth."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Stream:
 
 
 class Board:
-    """Follows what was sent and what was predicted.
+    """Follow what was sent and what was predicted.
 
     Args:
         truth: the label of each stream.
@@ -50,19 +50,19 @@ class Board:
         self.latency = Durations()
         """From sending the sample that closed a window to receiving its prediction."""
         self.ended = False
-        """Set when the streams have ended: the windows that are flushed then waited for no sample."""
+        """Set when the streams have ended: windows flushed after that have no latency."""
         self._streams = {name: _Stream() for name in sorted(truth)}
         self._began = time.perf_counter()
 
     def sent(self, samples: Samples) -> None:
-        """These samples are about to be published."""
+        """Count samples that are about to be published."""
         now = time.perf_counter()
         self.samples += len(samples.t)
         for name, t in dict(zip(samples.streams.to_pylist(), samples.t.tolist(), strict=True)).items():
             self._streams[name].sent.append((t, now))
 
     def predicted(self, row: Mapping[str, Any]) -> None:
-        """A prediction came back."""
+        """Take in a prediction that came back."""
         stream = self._streams[row["stream"]]
         stream.label, stream.confidence = row["label"] or "", max(row["value"])
         stream.windows, stream.reached = row["window"] + 1, row["t_end"]
@@ -73,7 +73,7 @@ class Board:
 
     @property
     def right(self) -> int:
-        """Streams whose latest prediction is the truth."""
+        """Number of streams whose latest prediction is true."""
         return sum(stream.label == self.truth[name] for name, stream in self._streams.items())
 
     @property
@@ -82,7 +82,7 @@ class Board:
         return self.samples / max(time.perf_counter() - self._began, 1e-9)
 
     def table(self, rows: int | None = None) -> Table:
-        """The streams, at most `rows` of them."""
+        """Return a table of the streams, at most `rows` of them."""
         table = Table(
             title="shoulder exercises, live over MQTT",
             title_justify="left",

@@ -29,10 +29,10 @@ from streamrde.runtime.pipeline import run
 from streamrde.runtime.replay import load_recording, replay
 from streamrde.tables import print_whole
 
-# A watch that sends every 0.2 s puts 10 samples of 50 Hz in a message; twice as fast as recorded that is one in 0.1 s.
+# A watch that sends every 0.2 s puts 10 samples of 50 Hz in a message. At twice real time that is one every 0.1 s.
 _BATCH = 10
 _SAMPLE_RATE = 50.0
-# How long what was sent may take to come back before the demo gives up, in seconds.
+# Seconds to wait for the last predictions before giving up.
 _PATIENCE = 20.0
 
 
@@ -42,10 +42,10 @@ def show(
     """Run the demo and return its summary.
 
     Args:
-        console: where the table goes: live on a terminal, a line every few seconds elsewhere.
-        broker: ``mqtt://host:port`` of a broker to use; None starts one in this process.
+        console: shows the table: live on a terminal, elsewhere as a line every few seconds.
+        broker: ``mqtt://host:port`` of a broker to use. None starts one in this process.
         model: the model file.
-        speed: how many times faster than recorded.
+        speed: multiple of real time.
     """
     bundle = load(model)
     with EmbeddedBroker() if broker is None else nullcontext() as embedded:
@@ -108,7 +108,7 @@ async def _everything(url: str, bundle: Bundle, board: Board, console: Console, 
 
 
 async def _first(service: asyncio.Task[Metrics], other: asyncio.Task[object]) -> None:
-    """Wait for `other`; where the service fails before, raise its error."""
+    """Wait for `other`. If the service fails first, raise its error."""
     await asyncio.wait((service, other), return_when=asyncio.FIRST_COMPLETED)
     if service.done():
         other.cancel()

@@ -1,4 +1,4 @@
-"""The smart-watch recordings in this package; watch/NOTICE tells where they come from and under which licence."""
+"""Smart-watch recordings in this package. watch/NOTICE names their source and licence."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from streamrde.connectors.samples import Columns
 FOLDER = Path(__file__).parent / "watch"
 MODEL = FOLDER / "model.safetensors"
 COLUMNS = Columns(channels=("ax", "ay", "az", "wx", "wy", "wz"))
-# The model never saw these people: not in training, not in validation, not in any choice of its recipe.
+# The model never saw these people: neither in training nor in validation nor in tuning.
 HELD_OUT = (8, 9, 10)
 
 
 def held_out_files() -> list[str]:
-    """One Parquet file per person whom the model never saw."""
+    """Return one Parquet file per person whom the model never saw."""
     return [str(FOLDER / f"subject-{subject:02d}.parquet") for subject in HELD_OUT]
 
 
 def truth() -> dict[str, str]:
-    """What the wearer did in each held-out stream."""
+    """Return the exercise of each held-out stream."""
     labels: dict[str, str] = {}
     for samples in read(held_out_files(), COLUMNS, extra=("label",)):
         if samples.extra is not None:

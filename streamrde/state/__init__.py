@@ -1,4 +1,4 @@
-"""Where the live state of streams outlives the process: one transaction per checkpoint."""
+"""Stores that keep the live state of streams, in one transaction per checkpoint."""
 
 from streamrde.state.memory import MemoryStore
 from streamrde.state.sqlite import SqliteStore

@@ -1,4 +1,4 @@
-"""A state store that dies with the process: for tests, and for runs that need the order of checkpoints only."""
+"""A state store in memory, for tests and for runs that need only the order of checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamrde.state.store import Checkpoint, check_identity
 
 
 class MemoryStore:
-    """Keeps everything in dictionaries; a later run in the same process may open it again."""
+    """Keep everything in dictionaries. A later run in the same process may open the store again."""
 
     def __init__(self) -> None:
         self._identity: dict[str, str] | None = None
@@ -27,7 +27,7 @@ class MemoryStore:
         self._identity = dict(identity)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing, since no file is open."""
 
     def __len__(self) -> int:
         return len(self._snapshots)
@@ -80,4 +80,4 @@ class MemoryStore:
         return len(old)
 
     def compact(self) -> None:
-        """Nothing to give back."""
+        """Do nothing, since memory is freed at once."""

@@ -48,13 +48,13 @@ SET window = coalesce(excluded.window, window), saved = excluded.saved, data = e
 
 
 class SqliteStore:
-    """Everything in one file, plus its write-ahead log beside it while open.
+    """Keep everything in one SQLite file, with its write-ahead log beside it while open.
 
     Args:
-        path: the file; its folder is made. Two runs cannot share it.
-        sync: "full" survives a power cut; "normal" survives a killed process, and may lose the last commits to a power
-            cut although their input has been acknowledged.
-        max_bytes: the file grows no further; None: as far as the disk goes.
+        path: the file. Its folder is created. Two runs cannot share it.
+        sync: "full" survives a power cut. "normal" survives a killed process, but a power cut may lose the last
+            commits, although their input has been acknowledged.
+        max_bytes: limit on the file's size. None: no limit but the disk.
     """
 
     def __init__(
@@ -86,7 +86,9 @@ class SqliteStore:
 
     @staticmethod
     def identity_of(path: str | os.PathLike[str]) -> dict[str, str] | None:
-        """What a store belongs to; None: there is none, or it is none of ours, which opening it will say."""
+        """Return the identity of the run that a store belongs to, or None if the file is missing or not a streamrde
+        store.
+        """
         if not Path(path).exists():
             return None
         with contextlib.suppress(sqlite3.Error, msgspec.DecodeError, TypeError):
@@ -206,7 +208,7 @@ class SqliteStore:
             self._set_identity(database, checkpoint.identity)
 
     def _find(self, streams: Collection[str]) -> dict[str, int]:
-        """Keys of the streams that the file knows."""
+        """Return the keys of those streams that the file has."""
         names, found = list(streams), dict[str, int]()
         for i in range(0, len(names), _VARIABLES):
             part = names[i : i + _VARIABLES]
@@ -288,7 +290,7 @@ class SqliteStore:
                 ) from None
             remedy = {
                 "SQLITE_BUSY": "another run has it open; stop that, or give this one a file of its own",
-                "SQLITE_NOTADB": "it is no state store; give the state a file of its own",
+                "SQLITE_NOTADB": "it is not a state store; give the state a file of its own",
                 "SQLITE_CORRUPT": "it is damaged; put a copy back, or begin with a new file",
             }.get(code, "check the folder, its rights and the disk")
             raise StateError(f"state store {self.path} {what} ({error}): {remedy}") from None

@@ -1,4 +1,4 @@
-"""What a state store promises, whichever it is."""
+"""The contract of a state store."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from streamrde.errors import StateError
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What one transaction saves: all of it or nothing.
+    """Everything that one transaction saves.
 
     Attributes:
         snapshots: of the streams that changed since the checkpoint before, by name.
-        windows: last window of each stream whose prediction the sink has confirmed, where there was one.
+        windows: last window of each stream whose prediction the sink has confirmed.
         ended: streams to forget: their last window is kept, their snapshot is not.
-        positions: where sources and sinks stand, by the name of the end.
+        positions: positions of sources and sinks, by their names.
         outbox: record batches that the sink holds and has not yet put into a file, as bytes.
-        sent: entries of the outbox up to and with this number are in a file now.
-        identity: replaces what the store belongs to; None: as it is. A model that was swapped needs it.
-        saved: when this was, seconds since 1970.
+        sent: entries of the outbox up to and including this number are in a file now.
+        identity: the store's new identity, after a model was swapped. None keeps the old one.
+        saved: time of the checkpoint, seconds since 1970.
     """
 
     snapshots: Mapping[str, bytes] = field(default_factory=dict)
@@ -35,60 +35,61 @@ class Checkpoint:
 
     @property
     def size(self) -> int:
-        """Bytes of state in it."""
+        """Bytes of state in the checkpoint."""
         return sum(map(len, self.snapshots.values())) + sum(map(len, self.outbox))
 
 
 class StateStore(Protocol):
-    """Snapshots of streams, positions of sources and sinks, and the last window of every stream.
+    """Keep snapshots of streams, positions of sources and sinks, and the last window of every stream.
 
-    One writer at a time; `commit` may be called from another thread than the rest.
+    Only one writer at a time. `commit` may be called from another thread.
     """
 
     def open(self, identity: Mapping[str, str]) -> None:
-        """Open, and check that the store is whole and belongs to this run; a new one then belongs to it.
+        """Open the store, and check that it is whole and belongs to this run. A new store then belongs to it.
 
         Args:
-            identity: what the snapshots depend on: the model's fingerprint and the settings that shape a stream.
+            identity: the model's fingerprint and the settings that the snapshots depend on.
         Raises:
-            StateError: damaged, of another version, in use, or written by a run with another identity; the message
-                spells out what differs.
+            StateError: damaged, of another version, in use, or written by a run with another identity.
         """
 
     def close(self) -> None:
-        """Let go of files; what was committed stays."""
+        """Close the store's files. Committed checkpoints stay."""
 
     def __len__(self) -> int:
-        """Number of streams that have a snapshot."""
+        """Return the number of streams that have a snapshot."""
 
     def read(self, streams: Collection[str]) -> dict[str, bytes]:
-        """Snapshots of these streams; those that the store does not know are left out."""
+        """Return the snapshots of these streams. Unknown streams are left out."""
 
     def scan(self, *, rows: int = 1000) -> Iterator[dict[str, bytes]]:
-        """All snapshots, in portions of at most `rows`; the store must not change meanwhile."""
+        """Yield all snapshots, at most `rows` at a time. The store must not change meanwhile."""
 
     def last_window(self, stream: str) -> int | None:
-        """The last window of a stream, also of an ended one, whose prediction was confirmed; None: none was."""
+        """Return the last window of a stream, running or ended, whose prediction was confirmed. None if there is
+        none.
+        """
 
     def positions(self) -> dict[str, bytes]:
-        """Where sources and sinks stood at the last checkpoint."""
+        """Return the positions of sources and sinks at the last checkpoint."""
 
     def outbox(self) -> dict[int, bytes]:
-        """What the sink held at the last checkpoint, by number, in order."""
+        """Return what the sink held at the last checkpoint, by ascending number."""
 
     def commit(self, checkpoint: Checkpoint) -> None:
-        """Save a checkpoint, durably, before returning.
+        """Save a checkpoint durably before returning.
 
         Raises:
-            StateFullError: no room; nothing of the checkpoint is saved, and the one before stays.
+            StateFullError: no room. The checkpoint before stays.
             StateError: the store cannot be written.
         """
 
     def prune(self, before: float) -> int:
-        """Forget streams, ended ones too, not saved since `before`, seconds since 1970; returns how many."""
+        """Delete streams, running or ended, last saved before `before` (seconds since 1970). Return their number."""
 
     def compact(self) -> None:
-        """Give back the room that forgotten streams took."""
+        """Return the room of deleted streams to the disk."""
 
 
 def check_identity(path: str, stored: Mapping[str, str], wanted: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The one place that decides what a time is: its forms, its units, and which times cannot be right."""
+"""Forms and units of times, and checks for times that cannot be right."""
 
 from streamrde.times.arguments import as_time, as_times
 from streamrde.times.forms import TimeForm, zero_seconds

@@ -18,12 +18,13 @@ from streamrde.times.texts import NotATimeError
 
 
 def as_times(name: str, values: ArrayLike | pa.Array) -> Floats:
-    """Times as float64 seconds: numbers are seconds, dates and times (NumPy's, Python's, pandas', ISO text) since 1970.
+    """Return times as float64 seconds. Numbers are seconds; dates and times (NumPy, Python, pandas, ISO text) count
+    from 1970.
 
-    What is masked or missing becomes NaN, as NaT does.
+    Masked and missing values become NaN, as NaT does.
 
     Raises:
-        SampleError: a value is no time.
+        SampleError: a value is not a time.
     """
     if type(values) is np.ndarray and values.dtype == np.float64:
         return values
@@ -39,7 +40,7 @@ def as_times(name: str, values: ArrayLike | pa.Array) -> Floats:
             flat = [object_seconds(value) for value in array.ravel().tolist()]
             return np.array(flat, dtype=np.float64).reshape(array.shape)
     except (NotATimeError, TypeError, ValueError, OverflowError) as error:
-        raise SampleError(f"{name} has a value that is no time ({error}); give seconds, or datetime64") from None
+        raise SampleError(f"{name} has a value that is not a time ({error}); give seconds, or datetime64") from None
     return as_floats(name, values)
 
 
@@ -51,12 +52,12 @@ def as_time(t: Any) -> float:
     """Return one time as finite float64 seconds. See `as_times`.
 
     Raises:
-        ParameterError: it is not finite, or no time.
+        ParameterError: it is not finite, or not a time.
     """
     try:
         seconds = float(t) if isinstance(t, float | int) else float(as_times("t", np.asarray(t))[()])
     except (SampleError, TypeError, OverflowError) as error:
-        raise ParameterError(f"t={t!r} is no time ({error}); give seconds, or a datetime64") from None
+        raise ParameterError(f"t={t!r} is not a time ({error}); give seconds, or a datetime64") from None
     if not math.isfinite(seconds):
         raise ParameterError(f"t={t}: a time must be finite, in seconds")
     return seconds

@@ -24,7 +24,7 @@ _SECONDS_UNITS = ("s", "ms", "us", "ns")
 
 
 class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The form in which times are written. Every time becomes float64 seconds.
+    """Describe the form in which times are written. Every time becomes float64 seconds.
 
     A date and time (text, Arrow timestamp, Python datetime) counts from 1970, a number from whatever it counts from.
 
@@ -35,12 +35,11 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: str = "s"
     """Unit of numbers: a key of UNITS. Timestamps, durations and text carry their own."""
     format: str = ""
-    """Format of text, and of numbers that are digits of a date (20240305120000), as of `datetime.strptime`. If "",
-    text is ISO 8601."""
+    """strptime format of text, and of numbers that are digits of a date (20240305120000). If "", text is ISO 8601."""
     zone: str = ""
     """Time zone of dates and times that name none, such as "Europe/Berlin"; "": UTC."""
     ambiguous: Ambiguous = "error"
-    """Which is meant of two readings, where clocks were put back or forward: "error", "earlier" or "later"."""
+    """Reading of local times that are ambiguous where clocks were changed: "error", "earlier" or "later"."""
 
     def __post_init__(self) -> None:
         _choose("time_unit", self.unit, tuple(UNITS))
@@ -52,14 +51,14 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def reads_text(self) -> bool:
-        """Return whether a column of these times has to be read as text."""
+        """True if a column of these times has to be read as text."""
         return bool(self.format)
 
     def seconds(self, value: Any) -> float:
-        """One time, as a payload or a caller has it.
+        """Convert one time, as a payload or a caller gives it.
 
         Raises:
-            NotATimeError: it is none.
+            NotATimeError: it is not a time.
             OverflowError: the number is too large for float64.
         """
         kind = type(value)
@@ -72,16 +71,16 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self._text(text)
         if isinstance(value, datetime):
             return microseconds(value, self._zone, self.ambiguous) / 10**6
-        raise NotATimeError(f"{_shown(value)} is no time; send a number of {UNITS[self.unit].name}, or ISO 8601 text")
+        raise NotATimeError(f"{_shown(value)} is not a time; send {UNITS[self.unit].name}, or ISO 8601 text")
 
     def column(self, times: pa.Array) -> Floats:
-        """An Arrow column of times.
+        """Convert an Arrow column of times.
 
         Args:
             times: timestamp (with zone or without), date, duration, integer, floating, decimal or string, perhaps
                 dictionary-encoded; without nulls.
         Raises:
-            NotATimeError: a value is no time, at `place`.
+            NotATimeError: a value is not a time; `place` is its row.
             TypeError: the column has another type.
         """
         kind = times.type
@@ -101,10 +100,10 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self.numbers(times.cast(pa.float64()).to_numpy())
         if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
             return self._texts(pc.utf8_trim_whitespace(times.cast(pa.string())))
-        raise TypeError(f"{kind} is no time")
+        raise TypeError(f"{kind} is not a type of time")
 
     def encode(self, seconds: float) -> int | float | str:
-        """A time as a payload carries it, which `seconds` reads back."""
+        """Write a time so that `seconds` reads it back."""
         unit = UNITS[self.unit]
         if not self.format:
             if unit.zero and self._zone is not None:
@@ -176,7 +175,7 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self._each(texts.to_pylist())
 
     def _each(self, texts: list[str]) -> Floats:
-        """Texts one by one, each different one once."""
+        """Convert texts one by one, equal texts once."""
         read = self._text if self.format else self.seconds
         found: dict[str, float] = {}
         for place, text in enumerate(texts):
@@ -190,7 +189,7 @@ class TimeForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @functools.lru_cache(maxsize=64)
 def zone_of(name: str) -> ZoneInfo:
-    """Return the time zone of that name. Raise ParameterError if there is none."""
+    """Return the time zone of that name, or raise ParameterError if there is none."""
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError):
@@ -207,7 +206,7 @@ def zero_seconds(zero: str) -> float:
     946684800.0
 
     Raises:
-        ParameterError: it is no such moment.
+        ParameterError: `zero` is not a date and time.
     """
     try:
         moment = datetime.fromisoformat(zero)
@@ -220,7 +219,7 @@ def numpy_seconds(times: NDArray[np.generic]) -> Floats:
     """Return datetime64 and timedelta64 of any unit as float64 seconds. NaT becomes NaN.
 
     Raises:
-        NotATimeError: a timedelta64 in years or months, which have no length.
+        NotATimeError: a timedelta64 in years or months, which have no fixed length.
     """
     shape, times = times.shape, np.atleast_1d(times)
     unit = str(np.datetime_data(times.dtype)[0])  # type: ignore[arg-type]
@@ -239,10 +238,10 @@ def numpy_seconds(times: NDArray[np.generic]) -> Floats:
 
 
 def object_seconds(value: Any) -> float:
-    """One time of an array of objects: datetime, date, timedelta, pandas' Timestamp, text or number.
+    """Convert one element of an array of objects: datetime, date, timedelta, pandas' Timestamp, text or number.
 
     Raises:
-        NotATimeError, TypeError, ValueError: it is none.
+        NotATimeError, TypeError, ValueError: it is not a time.
     """
     exact: Callable[[], np.generic] | None = getattr(value, "to_datetime64", getattr(value, "to_timedelta64", None))
     if exact is not None:
@@ -269,7 +268,7 @@ def _choose(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _check_format(form: str) -> None:
-    """Raise ParameterError where a format cannot be read by, has no date, or names zones that nothing resolves."""
+    """Raise ParameterError if a format is not strptime's, has no date, or uses zone names, which are ambiguous."""
     directives = {form[i + 1] for i in range(len(form) - 1) if form[i] == "%"}
     if "Z" in directives:
         raise ParameterError(
@@ -291,7 +290,7 @@ def _check_format(form: str) -> None:
 
 def _digits(number: float) -> str:
     if number != number // 1:
-        raise NotATimeError(f"{number!r} is no whole number: time_format is for numbers that are digits of a date")
+        raise NotATimeError(f"{number!r} is not a whole number: time_format is for numbers that are digits of a date")
     return str(int(number))
 
 

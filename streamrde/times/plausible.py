@@ -1,7 +1,7 @@
 """Times that cannot be right in the unit they are taken for, and the unit that they are probably in.
 
 Two things give a wrong unit away. Its size: seconds since 1970 stay below 1e11 until the year 5138, and milliseconds
-passed that in 1973. And the time between samples, where the model knows what it was in training: a unit is wrong by a
+passed that in 1973. And the time between samples, if the model knows it from training: a unit is wrong by a
 factor of 60 at least and mostly of 1000 or more, and sensors of one kind rarely differ by that much.
 """
 
@@ -24,7 +24,7 @@ OnTime: TypeAlias = Literal["error", "reject", "off"]
 
 LARGEST = 1e11
 """Seconds that no time reaches: the year 5138."""
-# Between 1979 and 2103 in seconds since 1970: what is taken for a date.
+# Between 1979 and 2103 in seconds since 1970. Times in between are taken for dates.
 _EPOCH = (3e8, 4.2e9)
 _COMPACT = ("%Y%m%d%H%M%S", "%Y%m%d%H%M%S%f", "%Y%m%d%H%M")
 # A sensor 50 or 100 times slower than training's is one that somebody attaches; milliseconds taken for seconds look
@@ -34,7 +34,7 @@ _SLOWER = 200.0
 _WINDOWS = 8.0
 # Without statistics of training nothing but this says that samples are far apart.
 _WINDOWS_UNKNOWN = 200.0
-# Training shows the intervals to whoever sets the windows: so many windows from sample to sample are an error.
+# In training the user sees the intervals when setting the windows: this many windows between samples are an error.
 _WINDOWS_TRAINING = 20.0
 # Times the 0.99 quantile of training's samples per window.
 _CROWDED = 5.0
@@ -63,7 +63,7 @@ class TimeCheck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Expectation(NamedTuple):
-    """Keep what is known about the times between samples. All are seconds."""
+    """Times between samples, as training saw them. All are in seconds."""
 
     window: float = 0.0
     """Length of a window that time closes. It is 0 if time closes none."""
@@ -76,7 +76,7 @@ class Expectation(NamedTuple):
 
     @property
     def long(self) -> float:
-        """Time between samples from which on it is too long."""
+        """Time between samples that counts as too long."""
         if self.interval:
             return max(_SLOWER * self.interval, _WINDOWS * self.window)
         return _WINDOWS_UNKNOWN * self.window if self.window else math.inf
@@ -132,7 +132,7 @@ def suspect_size(t: float, unit: str) -> str | None:
     if not abs(t) >= LARGEST or math.isinf(t):
         return None
     raw = _raw(t, unit)
-    shown = f"its time {raw:.17g} is no number of {UNITS[unit].name}"
+    shown = f"its time {raw:.17g} is not a number of {UNITS[unit].name}"
     if (compact := _compact(raw)) is not None:
         form, moment = compact
         return f"{shown}: it looks like the digits of a date ({moment}); {_remedy(f'time_format = {form!r}')}"
@@ -171,13 +171,13 @@ def _factor(unit: str, of: str) -> float:
 
 
 def _raw(t: float, unit: str) -> float:
-    """The number of the unit that became t."""
+    """Convert seconds back to the number that was given, in `unit`."""
     rate, length, zero, _ = UNITS[unit]
     return t * rate / length + zero
 
 
 def _compact(raw: float) -> tuple[str, str] | None:
-    """The format, and the moment, that digits such as 20240305120000 stand for."""
+    """Read digits such as 20240305120000 as a date. Return their format and the moment, or None."""
     if not 1e11 <= raw < 1e21:
         return None
     digits = str(int(raw))
@@ -192,7 +192,7 @@ def _compact(raw: float) -> tuple[str, str] | None:
 
 
 def _round_seconds(seconds: float) -> bool:
-    """Return True if sensors are sampled every so many seconds: 1, 2 or 5 times a power of ten, 15, 30 or 60."""
+    """Return True if sensors are commonly sampled at this interval: 1, 2 or 5 times a power of ten, 15, 30 or 60."""
     if not 1e-3 <= seconds <= 100:
         return False
     power = 10.0 ** math.floor(math.log10(seconds))

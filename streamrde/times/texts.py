@@ -23,7 +23,7 @@ _NANOSECONDS_PER = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
 class NotATimeError(ValueError):
-    """A value is no time. If it is one of many, `place` is its position."""
+    """A value is not a time. If it is one of many, `place` is its position."""
 
     def __init__(self, message: str, *, place: int = 0) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ def parse_iso(text: str) -> tuple[datetime, int]:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise NotATimeError(
-            f"{text[:40]!r} is no ISO 8601 date and time; set time_format, such as '%d/%m/%Y %H:%M:%S'"
+            f"{text[:40]!r} is not an ISO 8601 date and time; set time_format, such as '%d/%m/%Y %H:%M:%S'"
         ) from None
     fraction = _FRACTION.search(text)
     return moment, int(fraction[1][6:9].ljust(3, "0")) if fraction else 0

@@ -12,7 +12,9 @@ from streamrde.arrays import Floats
 
 
 class Unit(NamedTuple):
-    """A time of n units is ``(n - zero) * length / rate`` seconds since 1970, or since the origin of the times."""
+    """A unit of time: a time of n units is ``(n - zero) * length / rate`` seconds since 1970, or since the times'
+    origin.
+    """
 
     rate: int
     """Units per second, where a second is the longer of the two."""
@@ -25,7 +27,7 @@ class Unit(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Length of the unit."""
+        """Length of the unit in seconds."""
         return self.length / self.rate
 
 
@@ -46,7 +48,7 @@ _EXACT = 2**53
 
 
 def to_seconds(ticks: NDArray[np.generic], unit: str) -> Floats:
-    """Numbers of a unit as seconds, float64.
+    """Convert numbers of a unit to float64 seconds.
 
     The result is the float64 nearest to the true time for |ticks| <= 2**53 and within one unit in the last place
     beyond, where whole seconds and the remainder are converted apart. The spacing of float64 is 0.24 us at today's
@@ -58,7 +60,7 @@ def to_seconds(ticks: NDArray[np.generic], unit: str) -> Floats:
     """
     rate, length, zero, _ = UNITS[unit]
     if zero or length > 1:
-        # The day is taken off first: what is left has all the digits that the number had.
+        # Subtract the day first: the rest keeps all digits of the number.
         left: Floats = np.subtract(ticks, zero, dtype=np.float64) * length
         return left
     seconds: Floats = np.true_divide(ticks, rate, dtype=np.float64)

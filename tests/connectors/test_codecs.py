@@ -119,17 +119,17 @@ def test_batches_by_rows_and_by_columns_agree() -> None:
         (b"12", "it is a bare number, 12, not an object"),
         (b"null", "it is null, not an object"),
         (b'{"ax": 1}', "has no field 't' with the time"),
-        (b'{"t": null, "ax": 1}', "field 't': null is no time"),
-        (b'{"t": "noon", "ax": 1}', "field 't': 'noon' is no ISO 8601"),
+        (b'{"t": null, "ax": 1}', "field 't': null is not a time"),
+        (b'{"t": "noon", "ax": 1}', "field 't': 'noon' is not an ISO 8601"),
         (b'{"t": 1, "ax": "text"}', "'ax' is text, 'text': send a number"),
         (b'{"t": 1, "ax": true}', "'ax' is true"),
-        (b'{"t": true, "ax": 1}', "field 't': true is no time"),
+        (b'{"t": true, "ax": 1}', "field 't': true is not a time"),
         (b'{"t": 1, "ax": {"a": 1}}', "'ax' is an object with a"),
         (b'{"t": 1, "ax": [1]}', "'ax' is a list"),
         (b'[{"t": [1], "ax": [1]}, {"t": [2], "ax": [1]}]', "'t' is a list"),
         (b'{"t": [1, 2], "ax": [1]}', "'ax' has 1 values and 't' has 2"),
         (b'{"t": [1, 2], "ax": 1}', "'ax' has one number"),
-        (b'{"t": [1, null], "ax": [1, 2]}', "field 't': null is no time"),
+        (b'{"t": [1, null], "ax": [1, 2]}', "field 't': null is not a time"),
         (b'{"t": 1e999, "ax": 1}', "out of range"),
         (b'{"t": NaN, "ax": 1}', "'t' is not finite"),
         (b'{"t": Infinity}', "malformed"),
@@ -368,7 +368,7 @@ def test_packed_and_arrow_payloads_carry_digits_of_dates_and_text() -> None:
         assert codec.decode(codec.encode_samples([1709640000.0], [[1.0]]))[0].tolist() == [1709640000.0]
     with pytest.raises(PayloadError, match="record 0: '20241305120000' does not fit"):
         packed.decode(struct.pack("<qf", 20241305120000, 1.0))
-    with pytest.raises(PayloadError, match="column 't', row 0: 'noon' is no ISO"):
+    with pytest.raises(PayloadError, match="column 't', row 0: 'noon' is not an ISO"):
         ArrowCodec(Columns(channels=("ax",))).decode(_ipc(t=pa.array(["noon"]), ax=pa.array([1.0])))
 
 

@@ -117,7 +117,7 @@ def test_a_python_datetime_is_a_time_with_its_offset():
 
 @pytest.mark.parametrize("value", [True, None, [1], {"a": 1}, b"1"])
 def test_what_is_no_time_is_an_error_that_shows_it(value):
-    with pytest.raises(NotATimeError, match="is no time; send a number of seconds"):
+    with pytest.raises(NotATimeError, match="is not a time; send seconds"):
         TimeForm().seconds(value)
 
 

@@ -233,7 +233,7 @@ def test_text_in_a_number_column_is_an_error(tmp_path: Path, suffix: str) -> Non
     )
     fails(path, match, column="ax")
     path = write(make_table(t=pa.array(["noon"] * 10)), tmp_path / f"b{suffix}")
-    fails(path, "'t', row 0 .*'noon' is no ISO 8601 date and time; set time_format", column="t")
+    fails(path, "'t', row 0 .*'noon' is not an ISO 8601 date and time; set time_format", column="t")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
