@@ -12,15 +12,15 @@ import msgspec
 import pyarrow as pa
 
 from streamrde.connectors.files.errors import mapped_errors
-from streamrde.connectors.files.recordings import SUFFIXES
-from streamrde.connectors.files.writing import WRITABLE, PredictionWriter
+from streamrde.connectors.files.formats import readable, writable, writing_format
+from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.disk import prepare_file, prepare_folder
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.scoring.job import Job
 
 # What would be taken for something else than a store.
-_NO_STORES = (*SUFFIXES, ".gz", ".json", ".jsonl", ".ndjson", ".txt", ".xlsx", ".pkl", ".npz", ".safetensors")
+_NO_STORES = (".gz", ".json", ".jsonl", ".ndjson", ".txt", ".xlsx", ".pkl", ".npz", ".safetensors")
 
 # Rows of an output's row group or record batch, but for the last of a file.
 CHUNK_ROWS = 65536
@@ -66,9 +66,9 @@ def check_output(out: str) -> None:
     """
     path = Path(out)
     if not is_folder(out):
-        if path.suffix.lower() not in WRITABLE:
+        if writing_format(path) is None:
             raise ConfigError(
-                f"out = {out!r}: predictions cannot be written as {path.suffix!r}; use one of {', '.join(WRITABLE)}, "
+                f"out = {out!r}: predictions cannot be written as {path.suffix!r}; use one of {', '.join(writable())}, "
                 f"or a folder of Parquet files: {out.rstrip('/')}/"
             )
         prepare_file(out, "out")
@@ -89,7 +89,7 @@ def check_store(path: str) -> None:
     """
     if Path(path).is_dir() or path.endswith(("/", os.sep)):
         raise ConfigError(f"state_out = {path!r}: is a folder; give the path of a file, such as state.db")
-    if Path(path).suffix.lower() in _NO_STORES:
+    if Path(path).suffix.lower() in (*readable(), *_NO_STORES):
         raise ConfigError(
             f"state_out = {path!r}: a state store is an SQLite file; call it .db, .sqlite or .sqlite3 (or give the "
             ".toml file of a run)"

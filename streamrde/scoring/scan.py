@@ -9,13 +9,12 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
 from streamrde.arrays import Ints
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.reading import SampleReader
-from streamrde.connectors.files.record_batches import row_groups
-from streamrde.connectors.files.recordings import PARQUET, Recording, suffix_of
+from streamrde.connectors.files.record_batches import rows_of, starts_of
+from streamrde.connectors.files.recordings import Recording
 
 Rows: TypeAlias = Ints
 
@@ -76,15 +75,13 @@ def scan(recording: Recording, reader: SampleReader) -> Scan:
         np.minimum.at(first, slots, at[used])
         np.maximum.at(last, slots, until[used])
         np.add.at(count, slots, times[used])
-    return Scan(list(names), first, last, count, row_groups(recording.path), True, dict(dropped))
+    return Scan(list(names), first, last, count, starts_of(recording), True, dict(dropped))
 
 
 def _one_stream(recording: Recording, name: str) -> Scan:
-    with mapped_errors(recording.path):
-        exact = suffix_of(recording.path) in PARQUET
-        if exact:
-            rows = pa.parquet.read_metadata(recording.path).num_rows
-        else:
+    exact = rows = rows_of(recording)
+    if rows is None:
+        with mapped_errors(recording.path):
             rows = max(1, recording.path.stat().st_size // _ROW_BYTES)
     row = np.zeros(1, np.int64)
-    return Scan([name], row, row + rows - 1, row + rows, row, exact)
+    return Scan([name], row, row + rows - 1, row + rows, row, exact is not None)

@@ -2,8 +2,10 @@
 
 recordings       find the files that a pattern names
 reading          turn their rows into samples: `read`, `SampleReader`
+sample_file      convert a file's columns, or say which row cannot be used
 record_batches   read one file of any format batch by batch
-csv_files        read CSV, csv_dialect explains one that cannot be read
+formats/         one module per format: parquet, arrow_ipc, csv
+csv_dialect      explain a CSV file that cannot be read; cells judges texts
 filters, units   choose rows, convert channels to the model's units
 restarts         recognise a stream that begins again
 sorting          put samples in order of time on disk

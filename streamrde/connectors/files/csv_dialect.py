@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TextIO, cast
 
+from streamrde.connectors.files.cells import COMMA_NUMBER
 from streamrde.errors import DataError
 
 # Enough for a long preamble and some rows; a header of more bytes than this is no header.
@@ -17,7 +18,6 @@ _HEAD_BYTES = 1 << 18
 # Lines among which a header is looked for, and rows from which values are judged.
 _LINES = 200
 _DELIMITERS = {";": "';'", "\t": "tabs", "|": "'|'", " ": "spaces"}
-_COMMA_NUMBER = re.compile(r"[+-]?\d{1,3}(\.\d{3})*,\d+|[+-]?\d+,\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan", re.IGNORECASE)
 _GZIP = b"\x1f\x8b"
 # First bytes of what is not text, and what to do about it.
@@ -150,7 +150,7 @@ def _explain_dialect(rows: Sequence[str], line: int, delimiter: str) -> str:
         what.append(f"its columns are parted by {_DELIMITERS[delimiter]}, not by commas")
         options.append(f"sep={delimiter!r}")
         cells = [cell for row in rows[line + 1 :] for cell in _fields(row, delimiter)]
-        if sum(bool(_COMMA_NUMBER.fullmatch(cell)) for cell in cells) > len(cells) // 4:
+        if sum(bool(COMMA_NUMBER.fullmatch(cell)) for cell in cells) > len(cells) // 4:
             what.append("its numbers have a decimal comma")
             options.append("decimal=','")
     return f"{', and '.join(what)}; {_remedy(options)}"
@@ -197,18 +197,6 @@ def _explain_long(rows: Sequence[str], wanted: Sequence[str]) -> str | None:
             f"each channel a column: pandas.read_csv(FILE).pivot_table(index=TIME, columns={name!r}, values={value!r})"
         )
     return None
-
-
-def explain_text(text: str) -> str:
-    """Say why a text is not a number."""
-    text = text.strip()
-    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", text) and not re.fullmatch(r"[+-]?0,\d+", text):
-        return "is not a number: its comma may part thousands or be a decimal sign; write it with a decimal point alone"
-    if _COMMA_NUMBER.fullmatch(text):
-        return "is not a number: it has a decimal comma; write it with a decimal point"
-    if re.fullmatch(r"[+-]?[\d.,' ]*\d\s*[^\d\s.,]{1,6}", text):
-        return "is not a number: it has a unit; store the number alone"
-    return "is not a number; correct it, leave the cell empty, or drop the row"
 
 
 def line_of(path: Path, row: int) -> int | None:

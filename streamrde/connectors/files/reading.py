@@ -1,31 +1,25 @@
-"""Recorded files through pyarrow: samples in from Parquet, Feather / Arrow IPC and CSV, predictions out to the same."""
+"""Turn the rows of recorded files, or of an Arrow stream, into samples."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrde.arrays import Bools, Floats, Ints, Reals
-from streamrde.connectors.files.csv_dialect import explain_text, line_of
-from streamrde.connectors.files.csv_files import Kind, no_numbers, no_text, without_blanks
+from streamrde.arrays import Bools, Floats, Ints
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.filters import Filter, check_filters, expression, select
+from streamrde.connectors.files.formats import Kind, reading_format
 from streamrde.connectors.files.record_batches import check_columns, read_batches, schema_of
-from streamrde.connectors.files.recordings import CSV, PathLike, Recording, find_recordings, suffix_of
+from streamrde.connectors.files.recordings import PathLike, Recording, find_recordings
+from streamrde.connectors.files.sample_file import RowError, SampleFile
 from streamrde.connectors.files.units import Conversion
-from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.connectors.samples import Columns, Samples
-from streamrde.errors import DataError, ParameterError
-from streamrde.times import NotATimeError, TimeForm
-
-__all__ = ["PredictionWriter", "SampleReader", "read"]
+from streamrde.errors import ParameterError
 
 Faults: TypeAlias = Literal["error", "drop"]
 
@@ -73,9 +67,6 @@ def _read(recordings: Sequence[Recording], reader: SampleReader) -> Iterator[Sam
         yield from (samples for _, samples in reader.read(recording))
 
 
-_NO_STREAM = "set columns.stream to another one, or to none if each file is one stream; "
-
-
 class SampleReader:
     """Record batches as samples: columns found by name, filtered, checked, converted.
 
@@ -117,15 +108,14 @@ class SampleReader:
         """Rows that were left out, by the reason."""
         self.nameless: Counter[str] = Counter()
         """Rows left out of which no stream is known, counted apart for those who read a file more than once."""
-        self._texts: tuple[str, ...] = () if columns.stream is None else (columns.stream,)
-        self._remedy = dict.fromkeys(self._texts, _NO_STREAM)
+        self._names: tuple[str, ...] = () if columns.stream is None else (columns.stream,)
         filtered = (column for column, _, _ in filters)
-        self.wanted = list(dict.fromkeys((*self._texts, columns.time, *columns.channels, *self.extra, *filtered)))
+        self.wanted = list(dict.fromkeys((*self._names, columns.time, *columns.channels, *self.extra, *filtered)))
         self._kinds = self._uses()
 
     def _uses(self) -> dict[str, Kind]:
         """Return how each column is used."""
-        kinds: dict[str, Kind] = dict.fromkeys(self._texts, "text")
+        kinds: dict[str, Kind] = dict.fromkeys(self._names, "name")
         kinds.setdefault(self.columns.time, "text" if self._form.reads_text else "time")
         for channel in self.columns.channels:
             kinds.setdefault(channel, "number")
@@ -155,10 +145,8 @@ class SampleReader:
         batches = read_batches(
             recording,
             self.wanted,
-            texts=self._texts,
             kinds=self._kinds,
             batch_rows=self._batch_rows,
-            remedy=self._remedy,
             skipped=self.nameless if self._drops else None,
             start=start,
             stop=stop,
@@ -178,10 +166,10 @@ class SampleReader:
 
         Rows without a name are counted in `dropped`.
         """
-        column = self._texts[0]
+        column = self._names[0]
         file = SampleFile(str(recording.path))
         batches = read_batches(
-            recording, [column], texts=[column], batch_rows=batch_rows, skipped=dropped if self._drops else None
+            recording, [column], kinds={column: "name"}, batch_rows=batch_rows, skipped=dropped if self._drops else None
         )
         for first, batch in batches:
             file.rows = first
@@ -198,7 +186,7 @@ class SampleReader:
             DataError: see the function `read`.
         """
         file = SampleFile("the Arrow stream")
-        check_columns(file.path, batches.schema.names, self.wanted, self._remedy)
+        check_columns(file.path, batches.schema.names, self.wanted, self._kinds)
         first = 0
         for batch in batches:
             for start in range(0, batch.num_rows, self._batch_rows):
@@ -216,8 +204,9 @@ class SampleReader:
         """
         schema, path = schema_of(recording), str(recording.path)
         wanted = [name for name in self.wanted if name in schema.names or name not in recording.partitions]
-        check_columns(path, schema.names, wanted, self._remedy)
-        if suffix_of(recording.path) not in CSV:  # what is guessed from a first block is no type to rely on
+        check_columns(path, schema.names, wanted, self._kinds)
+        format = reading_format(path)
+        if format is None or not format.is_text:  # what is guessed from a first block is no type to rely on
             types = [schema.field(name).type if name in wanted else pa.string() for name in self.wanted]
             empty = pa.RecordBatch.from_arrays([_empty(kind) for kind in types], names=self.wanted)
             self.convert(empty, SampleFile(path), 0, recording.stream, None, recording.partitions)
@@ -272,11 +261,11 @@ class SampleReader:
         """The streams' names, and the rows that have one."""
         while True:
             try:
-                return self._names(batch, file, stream), batch
+                return self._streams(batch, file, stream), batch
             except RowError as error:
                 batch, _ = self._without(error, batch, None, file, counts)
 
-    def _names(self, batch: pa.RecordBatch, file: SampleFile, stream: str) -> pa.Array:
+    def _streams(self, batch: pa.RecordBatch, file: SampleFile, stream: str) -> pa.Array:
         if self.columns.stream is None:
             return pa.DictionaryArray.from_arrays(pa.array(np.zeros(batch.num_rows, np.int32)), pa.array([stream]))
         with mapped_errors(file.path, self.columns.stream):
@@ -336,162 +325,3 @@ def _empty(kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(kind):  # as polars' categories are, of a type that pyarrow makes no arrays of
         return pa.DictionaryArray.from_arrays(pa.nulls(0, kind.index_type), pa.nulls(0, kind.value_type))
     return pa.nulls(0, kind)
-
-
-class RowError(DataError):
-    """A recorded file's rows that cannot be used, and it is they alone.
-
-    Attributes:
-        reason: what is wrong with all of them, without a row or a value.
-        bad: marks them in their batch.
-    """
-
-    def __init__(self, message: str, *, path: str, column: str, row: int, reason: str, bad: Bools) -> None:
-        super().__init__(message, path=path, column=column, row=row)
-        self.reason = reason
-        self.bad = bad
-
-
-class SampleFile:
-    """Conversions of one file's columns, and where it is when one fails."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.rows = 0
-        """Row of the file where the batch begins."""
-        self.numbers_of_rows: Ints | None = None
-        """Rows of the file that are left of the batch, where some were filtered out."""
-        self._is_csv = suffix_of(path) in CSV
-
-    def keep(self, own: Bools, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows of the batch that are marked."""
-        numbers = self.numbers_of_rows
-        self.numbers_of_rows = np.flatnonzero(own) + self.rows if numbers is None else numbers[own]
-        return batch.filter(pa.array(own))
-
-    def leave(self, samples: Samples | None) -> Samples | None:
-        """The same, after the batch is done with."""
-        self.numbers_of_rows = None
-        return samples
-
-    def error(
-        self, column: str, message: str, bad: pa.Array | Bools | None = None, *, text: str | None = None
-    ) -> DataError:
-        """A DataError at `column` and, where `bad` marks rows of the batch, at the first of these.
-
-        Args:
-            message: what is wrong, and after a semicolon the remedy.
-            bad: marks rows of the batch that cannot be used; None: the whole column cannot.
-            text: what was found in the first of them, in place of a number.
-        """
-        if bad is None:
-            return DataError(f"{self.path}: column {column!r}: {message}", path=self.path, column=column)
-        bad = np.asarray(bad)
-        row = self._row(int(np.argmax(bad)))
-        line = line_of(Path(self.path), row) if self._is_csv else None
-        where = f"row {row} (the first is 0)" + (f", line {line}" if line is not None else "")
-        found = "" if text is None else f"{text!r} "
-        reason = f"column {column!r}: " + (message.split(";")[0] if text is None else "a text that is not a number")
-        return RowError(
-            f"{self.path}: column {column!r}, {where}: {found}{message}",
-            path=self.path, column=column, row=row, reason=reason, bad=bad,
-        )  # fmt: skip
-
-    def _row(self, place: int) -> int:
-        return self.rows + place if self.numbers_of_rows is None else int(self.numbers_of_rows[place])
-
-    def streams(self, batch: pa.RecordBatch, column: str) -> pa.Array:
-        names = batch.column(column)
-        if pa.types.is_dictionary(names.type):
-            names = pa.DictionaryArray.from_arrays(names.indices, self._strings(column, names.dictionary))
-            # The dictionary itself may hold a null or an empty name that no row uses: look at the rows.
-            missing = pc.fill_null(pc.take(pc.equal(names.dictionary, ""), names.indices), True)
-        else:
-            names = self._strings(column, names)
-            missing = pc.fill_null(pc.equal(names, ""), True)
-        if pc.any(missing).as_py():
-            raise self.error(column, "the stream has no name; fill it in or drop the row", missing)
-        return names
-
-    def _strings(self, column: str, names: pa.Array) -> pa.Array:
-        kind = names.type
-        if self._is_csv and pa.types.is_binary(kind):
-            return self._decoded(column, names)
-        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        if not (is_text or pa.types.is_integer(kind)):
-            raise self.error(column, f"a stream's name cannot be {kind}; store it as string or integer")
-        return names.cast(pa.string())
-
-    def _as_numbers(self, column: str, values: pa.Array) -> pa.Array:
-        bad = no_numbers(values)
-        if bad.any():
-            text = values[int(np.argmax(bad))].as_py()
-            raise self.error(column, explain_text(text), bad, text=text)
-        return without_blanks(values).cast(pa.float64())
-
-    def _decoded(self, column: str, values: pa.Array) -> pa.Array:
-        bad = no_text(values)
-        if bad.any():
-            raise self.error(column, "the text is not UTF-8; save the file as UTF-8", bad)
-        return values.cast(pa.string())
-
-    def times(self, batch: pa.RecordBatch, column: str, form: TimeForm) -> Floats:
-        times = _plain(batch.column(column))
-        if self._is_csv and pa.types.is_binary(times.type):
-            times = self._decoded(column, times)
-        if self._is_csv and pa.types.is_string(times.type):
-            times = without_blanks(times)
-        if times.null_count:
-            raise self.error(column, "the time is null; fill it in or drop the row", times.is_null())
-        if self._is_csv and pa.types.is_string(times.type) and not form.reads_text:
-            bad = no_numbers(times)
-            if 2 * bad.sum() < len(bad):  # a column of numbers that has a text
-                times = self._as_numbers(column, times)
-        try:
-            t = form.column(times)
-        except NotATimeError as error:
-            raise self.error(column, str(error), np.arange(len(times)) == error.place) from None
-        except TypeError:
-            raise self.error(
-                column, f"a time cannot be {times.type}; store a timestamp, ISO 8601 text, or numbers and set time_unit"
-            ) from None
-        if not math.isfinite(t.sum()) and not (finite := np.isfinite(t)).all():
-            raise self.error(column, "the time is not finite; correct it or drop the row", ~finite)
-        return t
-
-    def numbers(self, batch: pa.RecordBatch, column: str) -> Reals:
-        numbers: Floats
-        values = _plain(batch.column(column))
-        if self._is_csv and pa.types.is_binary(values.type):
-            values = self._decoded(column, values)
-        kind = values.type
-        if self._is_csv and pa.types.is_string(kind):
-            numbers = self._as_numbers(column, values).to_numpy(zero_copy_only=False)
-            return numbers
-        numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
-        if not (numeric or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
-            raise self.error(column, f"a channel cannot be {kind}; store numbers, or choose another column")
-        if pa.types.is_floating(kind) and not values.null_count and not pa.types.is_float16(kind):
-            plain: Reals = values.to_numpy()  # the caller's array converts it
-            return plain
-        numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return numbers
-
-    def others(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-        arrays = []
-        for field in schema:
-            values = batch.column(field.name)
-            if self._is_csv and pa.types.is_floating(field.type) and not pa.types.is_floating(values.type):
-                values = pa.array(self.numbers(batch, field.name), from_pandas=True)
-            try:
-                arrays.append(values if values.type == field.type else values.cast(field.type))
-            except pa.ArrowException:
-                raise self.error(
-                    field.name,
-                    f"holds {values.type} that is no {field.type}, the first file's type; store one type in all files",
-                ) from None
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _plain(values: pa.Array) -> pa.Array:
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values

@@ -11,14 +11,11 @@ from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.formats import readable, suffix_of
 from streamrde.errors import DataError
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
-PARQUET = (".parquet", ".pq")
-IPC = (".feather", ".arrow", ".ipc", ".arrows")
-CSV = (".csv", ".csv.gz")
-SUFFIXES = PARQUET + IPC + CSV
 _TEMPORARY = ("~", ".tmp", ".temp", ".part", ".partial", ".crdownload")
 # How Hive writes a partition whose value is null.
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -32,12 +29,6 @@ class Recording(NamedTuple):
     """The stream's name where the file has no column for it: the file's stem; its relative path where two share it."""
     partitions: Mapping[str, str | None] = {}
     """Hive partitions, ``column=value`` in the names of the folders above the file: they are columns of its rows."""
-
-
-def suffix_of(path: PathLike) -> str | None:
-    """The one of SUFFIXES that the file's name ends with, or None."""
-    name = os.fspath(path).lower()
-    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
 def find_recordings(files: PathLike | Iterable[PathLike]) -> list[Recording]:
@@ -85,7 +76,9 @@ def _expand(entry: str) -> list[Path]:
         return _walk(path)
     if path.exists():
         if suffix_of(path) is None:
-            raise DataError(f"{entry}: unknown format; the name must end with one of {', '.join(SUFFIXES)}", path=entry)
+            raise DataError(
+                f"{entry}: unknown format; the name must end with one of {', '.join(readable())}", path=entry
+            )
         return [path]
     if not glob.has_magic(entry):
         raise DataError(f"{entry}: there is no such file or folder; check the path", path=entry)
@@ -103,7 +96,7 @@ def _walk(folder: Path) -> list[Path]:
     )
     if not found:
         raise DataError(
-            f"{folder}: the folder has no file that ends with one of {', '.join(SUFFIXES)}", path=str(folder)
+            f"{folder}: the folder has no file that ends with one of {', '.join(readable())}", path=str(folder)
         )
     return found
 

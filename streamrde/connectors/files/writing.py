@@ -1,24 +1,18 @@
-"""Predictions to a file: Parquet, Feather / Arrow IPC file, Arrow IPC stream or CSV."""
+"""Write predictions to a file."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
+from streamrde.connectors.files.formats import writable, writing_format
 from streamrde.errors import DataError, ParameterError, ShapeError
-
-WRITABLE = (".parquet", ".feather", ".arrow", ".ipc", ".arrows", ".csv")
-# CSV has no dictionaries, and an Arrow IPC file only one for all its batches.
-_PLAIN = (".feather", ".arrow", ".ipc", ".csv")
 
 
 class PredictionWriter:
@@ -28,12 +22,9 @@ class PredictionWriter:
     it by an error removes it. No predictions make a valid file without rows.
 
     Args:
-        path: its extension chooses the format: .parquet; .feather, .arrow, .ipc (Arrow IPC file); .arrows (Arrow IPC
-            stream); .csv. CSV has no lists: there `value` becomes a column per output, named by the JSON list under
-            ``b"outputs"`` in the field's metadata, else ``value_0``, ``value_1``, ...
-            Dictionaries become plain text where the format cannot let them grow: Arrow IPC file and CSV.
+        path: its extension chooses the format, one of `formats.writable()`; what a format cannot hold it converts.
         schema: of the record batches: stream, window, t_start, t_end, value, and label for a classification.
-        metadata: kept in the schema's metadata, e.g. the model's fingerprint; CSV has no place for it.
+        metadata: kept in the schema's metadata if the format has a place for it, e.g. the model's fingerprint.
         sync: survive a power cut too, not only a killed process.
     Raises:
         ParameterError: the extension is not one of these.
@@ -50,13 +41,12 @@ class PredictionWriter:
     ) -> None:
         self._sync = sync
         self.path = Path(path)
-        if (suffix := self.path.suffix.lower()) not in WRITABLE:
-            raise ParameterError(
-                f"{self.path}: cannot write {suffix or 'a name without extension'!r}; use one of {', '.join(WRITABLE)}"
-            )
-        self._suffix = suffix
+        if (format := writing_format(self.path)) is None:
+            suffix = self.path.suffix.lower() or "a name without extension"
+            raise ParameterError(f"{self.path}: cannot write {suffix!r}; use one of {', '.join(writable())}")
+        self._format = format
         self._schema = schema
-        self._file_schema = _written_schema(schema, suffix)
+        self._file_schema = format.converted(pa.RecordBatch.from_pylist([], schema)).schema
         if metadata:
             own = {key.encode(): value.encode() for key, value in metadata.items()}
             self._file_schema = self._file_schema.with_metadata({**(schema.metadata or {}), **own})
@@ -69,7 +59,7 @@ class PredictionWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._temporary.open("wb")
-            self._writer = self._open()
+            self._writer = self._format.open(self._file, self._file_schema)
         except OSError as error:
             self._discard()
             raise self._error(error) from None
@@ -90,7 +80,7 @@ class PredictionWriter:
                 f"the batch has the columns\n{batch.schema}\nand {self.path} was opened for\n{self._schema}"
             )
         try:
-            self._writer.write_batch(pa.RecordBatch.from_arrays(list(self._arrays(batch)), schema=self._file_schema))
+            self._writer.write_batch(self._format.converted(batch).cast(self._file_schema))
         except OSError as error:
             raise self._error(error) from None
         self.rows += batch.num_rows
@@ -117,25 +107,6 @@ class PredictionWriter:
             self._discard()
             raise
 
-    def _open(self) -> Any:
-        if self._suffix == ".parquet":
-            return pa.parquet.ParquetWriter(self._file, self._file_schema, compression="zstd")
-        if self._suffix == ".csv":
-            return pa.csv.CSVWriter(self._file, self._file_schema)
-        if self._suffix == ".arrows":
-            return pa.ipc.new_stream(self._file, self._file_schema)
-        return pa.ipc.new_file(self._file, self._file_schema)
-
-    def _arrays(self, batch: pa.RecordBatch) -> Iterator[pa.Array]:
-        for column in batch.columns:
-            if self._suffix == ".csv" and pa.types.is_fixed_size_list(column.type):
-                outputs, values = column.type.list_size, column.flatten()
-                yield from (values[i::outputs] for i in range(outputs))
-            elif self._suffix in _PLAIN and pa.types.is_dictionary(column.type):
-                yield column.dictionary_decode()
-            else:
-                yield column
-
     def _error(self, error: OSError) -> DataError:
         return DataError(
             f"{self.path}: cannot be written ({error.strerror or error}); check the folder and the disk's space",
@@ -160,17 +131,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _written_schema(schema: pa.Schema, suffix: str) -> pa.Schema:
-    fields: list[pa.Field] = []
-    for field in schema:
-        if suffix == ".csv" and pa.types.is_fixed_size_list(field.type):
-            names = json.loads((field.metadata or {}).get(b"outputs", b"[]"))
-            names = names or [f"{field.name}_{i}" for i in range(field.type.list_size)]
-            fields += [pa.field(str(name), field.type.value_type) for name in names]
-        elif suffix in _PLAIN and pa.types.is_dictionary(field.type):
-            fields.append(field.with_type(field.type.value_type))
-        else:
-            fields.append(field)
-    return pa.schema(fields, metadata=schema.metadata)

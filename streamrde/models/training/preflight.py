@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrde.arrays import Indices
+from streamrde.connectors.files.formats import writable, writing_format
 from streamrde.connectors.files.record_batches import read_batches, schema_of
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.files.writing import WRITABLE
 from streamrde.disk import prepare_file, prepare_folder
 from streamrde.errors import ConfigError, DataError
 from streamrde.models.training.config import TrainConfig
@@ -67,10 +66,9 @@ def check_outputs(config: TrainConfig) -> None:
 
 def _check_test(config: TrainConfig) -> None:
     path = config.output.test
-    suffix = Path(path).suffix.lower()
-    if suffix not in WRITABLE:
-        raise ConfigError(f"output.test = '{path}': its extension must be one of {', '.join(WRITABLE)}")
-    if config.data.horizon and suffix == ".csv":
+    if (format := writing_format(path)) is None:
+        raise ConfigError(f"output.test = '{path}': its extension must be one of {', '.join(writable())}")
+    if config.data.horizon and not format.keeps_metadata:
         raise ConfigError(
             f"output.test = '{path}': CSV has no place to say that the targets lie {config.data.horizon:g} s ahead of "
             "their rows; use .parquet"
@@ -154,7 +152,7 @@ def _official_column(config: TrainConfig) -> tuple[str, list[str]] | None:
     for column in (name for name in names if name.lower() in _SPLITS):
         values: set[str] = set()
         for recording in recordings:
-            for _, batch in read_batches(recording, [column], texts=[column]):
+            for _, batch in read_batches(recording, [column], kinds={column: "name"}):
                 values |= {str(value) for value in pc.unique(batch.column(0).cast(pa.string())).to_pylist()}
         lower = {value.lower() for value in values}
         if lower & {*_TESTS} and lower & {*_TRAININGS} and lower <= {*_TESTS, *_TRAININGS, *_VALIDATIONS, "none"}:

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from streamrde.arrays import Floats
-from streamrde.connectors.files.csv_files import Kind
-from streamrde.connectors.files.reading import SampleFile
+from streamrde.connectors.files.formats import Kind
 from streamrde.connectors.files.record_batches import read_batches, schema_of
 from streamrde.connectors.files.recordings import find_recordings
+from streamrde.connectors.files.sample_file import SampleFile
 from streamrde.errors import DataError
 from streamrde.models.training.inputs import DataConfig, SegmentsConfig
 from streamrde.models.training.recordings import Recording
@@ -59,11 +59,12 @@ def read_listed(data: DataConfig, config: SegmentsConfig, *, keys: Sequence[str]
     wanted = list(dict.fromkeys([*own, *extra]))
     form = data.time_form()
     kinds: dict[str, Kind] = dict.fromkeys(own[1:], "text" if form.reads_text else "time")
+    kinds[config.stream] = "name"
     parts: list[tuple[list[str], Floats, Floats]] = []
     batches: list[pa.RecordBatch] = []
     for recording in recordings:
         file = SampleFile(str(recording.path))
-        for first, batch in read_batches(recording, wanted, texts=(config.stream,), kinds=kinds):
+        for first, batch in read_batches(recording, wanted, kinds=kinds):
             file.rows = first
             streams = file.streams(batch, config.stream).to_pylist()
             times = [file.times(batch, name, form) for name in own[1:]]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from streamrde.connectors.files.csv_dialect import line_of
-from streamrde.connectors.files.csv_files import LINES
+from streamrde.connectors.files.formats.csv import LINES
 from streamrde.connectors.files.reading import SampleReader, read
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.samples import Columns, Samples

@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from streamrde.connectors.files.reading import PredictionWriter
+from streamrde.connectors.files import PredictionWriter
 from streamrde.errors import DataError, ParameterError, ShapeError
 
 SUFFIXES = (".parquet", ".feather", ".arrow", ".ipc", ".arrows", ".csv")

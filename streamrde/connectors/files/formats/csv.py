@@ -1,82 +1,112 @@
-"""Record batches of a CSV file: columns found by place, read with the types that are needed."""
+"""CSV: columns found by place, read with the types that are needed."""
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import IO
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
-from streamrde.arrays import Bools
+from streamrde.connectors.files.cells import without_blanks
 from streamrde.connectors.files.csv_dialect import Header, explain_columns, line_of, read_header
+from streamrde.connectors.files.formats import Format, Kind, Query, Writer, without_dictionaries
 from streamrde.errors import DataError
 
-Kind: TypeAlias = Literal["text", "number", "time", "label", "any"]
-"""Use of a column. "label" is compared with text, so it is text unless it looks like a date. "any" is as it looks."""
-
-_NULLS = pa.array(pa.csv.ConvertOptions().null_values)
-_NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$"
 # What the text of a time may be, the most exact first; other text is for the caller.
 _TIMES = (pa.int64(), pa.float64(), pa.timestamp("ns"), pa.timestamp("ns", "UTC"))
 LINES = "lines with another number of fields than the header"
 """The reason under which such lines are counted."""
 
 
-def csv_batches(
-    path: Path, columns: Sequence[str], kinds: Mapping[str, Kind], *, skipped: Counter[str] | None = None
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The file's record batches with these columns, and the row at which each begins.
+class Csv(Format):
+    """Read CSV in blocks of 1 MiB, by the use of its columns.
 
     Numbers are float64 and texts are string, whatever they look like. A time has the type that holds it exactly, which
     may differ between batches. A column that has a value of no such type is text in that batch: it is for the caller
     to say where. Columns that are not asked for are not converted: they may hold anything.
-
-    Args:
-        columns: names in the header, each there once.
-        kinds: how a column is used; "any" where it says nothing.
-        skipped: lines with another number of fields are skipped and counted here; None: they are an error.
-    Raises:
-        DataError: a line has another number of fields, or is too long.
     """
-    header = read_header(path)
-    table = _CsvTable(path, header, columns, {name: kinds.get(name, "any") for name in columns}, skipped)
-    first = 0
-    try:
-        # The quick way: converted while parsed. What does not convert is read again, from that block on, as text.
-        for batch in table.batches(table.types()):
-            yield first, batch
-            first += batch.num_rows
-    except pa.ArrowInvalid as error:
-        if "conversion error" not in str(error):
-            raise _line_error(path, header, str(error)) from None
-        yield from table.texts(after=first)
+
+    reads = (".csv", ".csv.gz")
+    writes = (".csv",)
+    keeps_metadata = False
+    is_text = True
+
+    def schema(self, path: Path) -> pa.Schema:
+        """See Format; a CSV file says of no column what type it has, so all are text."""
+        return pa.schema([pa.field(name, pa.string()) for name in read_header(path).names])
+
+    def batches(self, path: Path, query: Query) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """See Format.
+
+        Raises:
+            DataError: a line has another number of fields, or is too long.
+        """
+        header = read_header(path)
+        table = _CsvTable(path, header, query)
+        first = 0
+        try:
+            # The quick way: converted while parsed. What does not convert is read again, from that block on, as text.
+            for batch in table.batches(table.types()):
+                yield first, batch
+                first += batch.num_rows
+        except pa.ArrowInvalid as error:
+            if "conversion error" not in str(error):  # pyarrow has one type for all that a CSV file can have wrong
+                raise _line_error(path, header, str(error)) from None
+            yield from table.texts(after=first)
+
+    def explain_missing(self, path: Path, columns: Sequence[str]) -> str | None:
+        """See Format."""
+        return explain_columns(read_header(path), columns)
+
+    def line(self, path: Path, row: int) -> int | None:
+        """See Format."""
+        return line_of(path, row)
+
+    def converted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the batch with a column per output in place of a list of outputs, and with plain text.
+
+        A list's columns have the names in the JSON list under ``b"outputs"`` in its metadata, else ``value_0``, ...
+        """
+        fields: list[pa.Field] = []
+        arrays: list[pa.Array] = []
+        for field, column in zip(batch.schema, batch.columns, strict=True):
+            if not pa.types.is_fixed_size_list(field.type):
+                fields.append(field)
+                arrays.append(column)
+                continue
+            outputs, values = field.type.list_size, column.flatten()
+            names = json.loads((field.metadata or {}).get(b"outputs", b"[]"))
+            names = names or [f"{field.name}_{i}" for i in range(outputs)]
+            fields += [pa.field(str(name), field.type.value_type) for name in names]
+            arrays += [values[i::outputs] for i in range(outputs)]
+        schema = pa.schema(fields, metadata=batch.schema.metadata)
+        return without_dictionaries(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+    def open(self, file: IO[bytes], schema: pa.Schema) -> Writer:
+        """See Format."""
+        writer: Writer = pa.csv.CSVWriter(file, schema)
+        return writer
+
+
+FORMATS = (Csv(),)
 
 
 class _CsvTable:
-    def __init__(
-        self,
-        path: Path,
-        header: Header,
-        columns: Sequence[str],
-        kinds: Mapping[str, Kind],
-        skipped: Counter[str] | None,
-    ) -> None:
+    def __init__(self, path: Path, header: Header, query: Query) -> None:
         self.path = path
         self.header = header
-        self.columns = list(columns)
-        self.kinds = kinds
-        self._skipped = skipped
+        self.columns = list(query.columns)
+        self.kinds: dict[str, Kind] = {name: query.kinds.get(name, "any") for name in query.columns}
+        self._skipped = query.skipped
         self._counted = 0
         # Names may be there twice, or not be text at all: the columns are numbered.
         self._names = [str(i) for i in range(len(header.names))]
-        self._wanted = [str(header.names.index(name)) for name in columns]
-        self._looks = {name: pa.string() for name in columns}
+        self._wanted = [str(header.names.index(name)) for name in query.columns]
+        self._looks = {name: pa.string() for name in query.columns}
 
     def types(self) -> dict[str, pa.DataType]:
         """The types as which the columns are read, which the file's first block decides where the use does not."""
@@ -126,7 +156,7 @@ class _CsvTable:
 
 def _type(kind: Kind, look: pa.DataType) -> pa.DataType:
     """The type for a whole column of which the first block looked like `look`."""
-    if kind == "text":
+    if kind in ("name", "text"):
         return pa.string()
     if kind == "number":
         return pa.float64()
@@ -144,7 +174,7 @@ def _converted(values: pa.Array, kind: Kind, look: pa.DataType) -> pa.Array:
         text = values.cast(pa.string())
     except pa.ArrowInvalid:
         return values  # not UTF-8
-    if kind == "text":
+    if kind in ("name", "text"):
         return text
     if kind == "number":
         types: tuple[pa.DataType, ...] = (pa.float64(),)
@@ -159,40 +189,6 @@ def _converted(values: pa.Array, kind: Kind, look: pa.DataType) -> pa.Array:
         except pa.ArrowInvalid:
             continue
     return text
-
-
-def without_blanks(text: pa.Array) -> pa.Array:
-    """Return texts without spaces around them.
-
-    A text that says that there is no value, as CSV readers understand it, becomes null.
-    """
-    trimmed = pc.utf8_trim_whitespace(text)
-    return pc.if_else(pc.is_in(trimmed, _NULLS), pa.scalar(None, pa.string()), trimmed)
-
-
-def no_numbers(text: pa.Array) -> Bools:
-    """Return a mask of the texts that are there but are not numbers."""
-    number = pc.match_substring_regex(without_blanks(text), _NUMBER)
-    bad: Bools = pc.invert(pc.fill_null(number, True)).to_numpy(zero_copy_only=False)
-    return bad
-
-
-def no_text(values: pa.Array) -> Bools:
-    """Return a mask of the values whose bytes are not UTF-8."""
-    return np.array([value.as_py() is not None and not _is_utf8(value.as_py()) for value in values], np.bool_)
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def explain_missing(path: Path, columns: Sequence[str]) -> str | None:
-    """Return why a CSV file lacks these columns, or None if it simply lacks them."""
-    return explain_columns(read_header(path), columns)
 
 
 def _line_error(path: Path, header: Header, reason: str) -> DataError:

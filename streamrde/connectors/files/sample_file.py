@@ -1,0 +1,181 @@
+"""Convert a recorded file's columns to streams, times and numbers, or say where they cannot be."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrde.arrays import Bools, Floats, Ints, Reals
+from streamrde.connectors.files.cells import explain_text, mask_of_no_numbers, mask_of_no_text, without_blanks
+from streamrde.connectors.files.formats import reading_format
+from streamrde.connectors.samples import Samples
+from streamrde.errors import DataError
+from streamrde.times import NotATimeError, TimeForm
+
+
+class RowError(DataError):
+    """A recorded file's rows that cannot be used, and it is they alone.
+
+    Attributes:
+        reason: what is wrong with all of them, without a row or a value.
+        bad: marks them in their batch.
+    """
+
+    def __init__(self, message: str, *, path: str, column: str, row: int, reason: str, bad: Bools) -> None:
+        super().__init__(message, path=path, column=column, row=row)
+        self.reason = reason
+        self.bad = bad
+
+
+class SampleFile:
+    """Conversions of one file's columns, and where it is when one fails."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.rows = 0
+        """Row of the file where the batch begins."""
+        self.numbers_of_rows: Ints | None = None
+        """Rows of the file that are left of the batch, where some were filtered out."""
+        self._format = reading_format(path)
+        self._is_text = self._format is not None and self._format.is_text
+
+    def keep(self, own: Bools, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows of the batch that are marked."""
+        numbers = self.numbers_of_rows
+        self.numbers_of_rows = np.flatnonzero(own) + self.rows if numbers is None else numbers[own]
+        return batch.filter(pa.array(own))
+
+    def leave(self, samples: Samples | None) -> Samples | None:
+        """The same, after the batch is done with."""
+        self.numbers_of_rows = None
+        return samples
+
+    def error(
+        self, column: str, message: str, bad: pa.Array | Bools | None = None, *, text: str | None = None
+    ) -> DataError:
+        """A DataError at `column` and, where `bad` marks rows of the batch, at the first of these.
+
+        Args:
+            message: what is wrong, and after a semicolon the remedy.
+            bad: marks rows of the batch that cannot be used; None: the whole column cannot.
+            text: what was found in the first of them, in place of a number.
+        """
+        if bad is None:
+            return DataError(f"{self.path}: column {column!r}: {message}", path=self.path, column=column)
+        bad = np.asarray(bad)
+        row = self._row(int(np.argmax(bad)))
+        line = None if self._format is None else self._format.line(Path(self.path), row)
+        where = f"row {row} (the first is 0)" + (f", line {line}" if line is not None else "")
+        found = "" if text is None else f"{text!r} "
+        reason = f"column {column!r}: " + (message.split(";")[0] if text is None else "a text that is not a number")
+        return RowError(
+            f"{self.path}: column {column!r}, {where}: {found}{message}",
+            path=self.path, column=column, row=row, reason=reason, bad=bad,
+        )  # fmt: skip
+
+    def _row(self, place: int) -> int:
+        return self.rows + place if self.numbers_of_rows is None else int(self.numbers_of_rows[place])
+
+    def streams(self, batch: pa.RecordBatch, column: str) -> pa.Array:
+        """Return the name of each row's stream."""
+        names = batch.column(column)
+        if pa.types.is_dictionary(names.type):
+            names = pa.DictionaryArray.from_arrays(names.indices, self._strings(column, names.dictionary))
+            # The dictionary itself may hold a null or an empty name that no row uses: look at the rows.
+            missing = pc.fill_null(pc.take(pc.equal(names.dictionary, ""), names.indices), True)
+        else:
+            names = self._strings(column, names)
+            missing = pc.fill_null(pc.equal(names, ""), True)
+        if pc.any(missing).as_py():
+            raise self.error(column, "the stream has no name; fill it in or drop the row", missing)
+        return names
+
+    def _strings(self, column: str, names: pa.Array) -> pa.Array:
+        kind = names.type
+        if self._is_text and pa.types.is_binary(kind):
+            return self._decoded(column, names)
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        if not (is_text or pa.types.is_integer(kind)):
+            raise self.error(column, f"a stream's name cannot be {kind}; store it as string or integer")
+        return names.cast(pa.string())
+
+    def _as_numbers(self, column: str, values: pa.Array) -> pa.Array:
+        bad = mask_of_no_numbers(values)
+        if bad.any():
+            text = values[int(np.argmax(bad))].as_py()
+            raise self.error(column, explain_text(text), bad, text=text)
+        return without_blanks(values).cast(pa.float64())
+
+    def _decoded(self, column: str, values: pa.Array) -> pa.Array:
+        bad = mask_of_no_text(values)
+        if bad.any():
+            raise self.error(column, "the text is not UTF-8; save the file as UTF-8", bad)
+        return values.cast(pa.string())
+
+    def times(self, batch: pa.RecordBatch, column: str, form: TimeForm) -> Floats:
+        """Return the time of each row, seconds."""
+        times = _plain(batch.column(column))
+        if self._is_text and pa.types.is_binary(times.type):
+            times = self._decoded(column, times)
+        if self._is_text and pa.types.is_string(times.type):
+            times = without_blanks(times)
+        if times.null_count:
+            raise self.error(column, "the time is null; fill it in or drop the row", times.is_null())
+        if self._is_text and pa.types.is_string(times.type) and not form.reads_text:
+            bad = mask_of_no_numbers(times)
+            if 2 * bad.sum() < len(bad):  # a column of numbers that has a text
+                times = self._as_numbers(column, times)
+        try:
+            t = form.column(times)
+        except NotATimeError as error:
+            raise self.error(column, str(error), np.arange(len(times)) == error.place) from None
+        except TypeError:
+            raise self.error(
+                column, f"a time cannot be {times.type}; store a timestamp, ISO 8601 text, or numbers and set time_unit"
+            ) from None
+        if not math.isfinite(t.sum()) and not (finite := np.isfinite(t)).all():
+            raise self.error(column, "the time is not finite; correct it or drop the row", ~finite)
+        return t
+
+    def numbers(self, batch: pa.RecordBatch, column: str) -> Reals:
+        """Return a column of numbers; NaN where there is none."""
+        numbers: Floats
+        values = _plain(batch.column(column))
+        if self._is_text and pa.types.is_binary(values.type):
+            values = self._decoded(column, values)
+        kind = values.type
+        if self._is_text and pa.types.is_string(kind):
+            numbers = self._as_numbers(column, values).to_numpy(zero_copy_only=False)
+            return numbers
+        numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+        if not (numeric or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+            raise self.error(column, f"a channel cannot be {kind}; store numbers, or choose another column")
+        if pa.types.is_floating(kind) and not values.null_count and not pa.types.is_float16(kind):
+            plain: Reals = values.to_numpy()  # the caller's array converts it
+            return plain
+        numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return numbers
+
+    def others(self, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+        """Return further columns, with these types."""
+        arrays = []
+        for field in schema:
+            values = batch.column(field.name)
+            if self._is_text and pa.types.is_floating(field.type) and not pa.types.is_floating(values.type):
+                values = pa.array(self.numbers(batch, field.name), from_pandas=True)
+            try:
+                arrays.append(values if values.type == field.type else values.cast(field.type))
+            except pa.ArrowException:
+                raise self.error(
+                    field.name,
+                    f"holds {values.type} that is no {field.type}, the first file's type; store one type in all files",
+                ) from None
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
