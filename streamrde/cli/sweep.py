@@ -52,7 +52,7 @@ def sweep(
     )
     winner = found.standings[0]
     print_whole(console, progress.table(found.standings, found.best))
-    console.print(f"best: {space.told(winner.trial.values)}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"best: {space.on_one_line(winner.trial.values)}", highlight=False, markup=False, soft_wrap=True)
     if out is not None:
         console.print(f"all {found.table.num_rows} trainings are in {out}", highlight=False)
     if best is not None:

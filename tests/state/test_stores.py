@@ -173,7 +173,7 @@ def test_files_that_are_no_state_stores_are_refused(tmp_path, path):
     refused(other, "another program")
     text = tmp_path / "text"
     text.write_text("no database, whatever its length may be" * 100)
-    refused(text, "no state store")
+    refused(text, "not a state store")
     refused(tmp_path, "cannot be opened")
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 99")

@@ -1,1 +1,3 @@
-"""A training run on one page: measured (quality, resolution, speed), told (sections, workings), drawn (svg, page)."""
+"""The report of a training run: measurements (quality, resolution, speed), texts (sections, workings), drawing (svg,
+page).
+"""

@@ -1,11 +1,11 @@
-"""One HTML page that needs nothing else: sections, tables, tiles, and the style that charts follow."""
+"""Build one self-contained HTML page: sections, tables, tiles, and the style of the charts."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
 
-# Okabe and Ito's colours, which also those tell apart who see few; on dark paper their lighter ones come first.
+# Okabe and Ito's colours, safe for the colour-blind. On dark paper the lighter ones come first.
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1c2128;--soft:#5b6570;--grid:#e4e8ec;--tile:#f5f7f9;--alarm:#fff4e0;
 --c0:#8a949e;--c1:#0072b2;--c2:#d55e00;--c3:#009e73;--c4:#cc79a7;--c5:#e69f00;--c6:#56b4e9}
@@ -64,7 +64,7 @@ table{font-size:10px}*{print-color-adjust:exact}}
 
 
 def page(title: str, subtitle: str, parts: Sequence[str]) -> str:
-    """The page of these parts."""
+    """Return the whole page."""
     name = html.escape(title)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -77,34 +77,34 @@ def page(title: str, subtitle: str, parts: Sequence[str]) -> str:
 
 
 def section(title: str, text: str, *parts: str) -> str:
-    """A section with a heading and a line on how to read it."""
-    told = f"<p>{html.escape(text)}</p>" if text else ""
-    return f"<section><h2>{html.escape(title)}</h2>{told}{''.join(parts)}</section>"
+    """Return a section with a heading and a line on how to read it."""
+    paragraph = f"<p>{html.escape(text)}</p>" if text else ""
+    return f"<section><h2>{html.escape(title)}</h2>{paragraph}{''.join(parts)}</section>"
 
 
 def tiles(figures: Sequence[tuple[str, str]]) -> str:
-    """Figures to be seen first: value and what it is."""
+    """Return key figures as tiles, from pairs of a value and its name."""
     inner = "".join(f'<div class="tile"><b>{html.escape(v)}</b><span>{html.escape(k)}</span></div>' for v, k in figures)
     return f'<div class="tiles">{inner}</div>'
 
 
 def alarm(text: str) -> str:
-    """Something to be wary of."""
+    """Return a warning."""
     return f'<p class="alarm" role="note">{html.escape(text)}</p>'
 
 
 def pair(*parts: str) -> str:
-    """Parts side by side where there is room."""
+    """Place parts side by side where there is room."""
     return f'<div class="pair">{"".join(f"<div>{part}</div>" for part in parts if part)}</div>'
 
 
 def charts(*figures: str) -> str:
-    """Charts side by side where there is room."""
+    """Place charts side by side where there is room."""
     return f'<div class="charts">{"".join(figure for figure in figures if figure)}</div>'
 
 
 def figure(title: str, chart: str, caption: str = "") -> str:
-    """A chart with its title above and what to say of it below."""
+    """Return a chart with its title above and a caption below."""
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     return f"<figure><strong>{html.escape(title)}</strong>{chart}{below}</figure>"
 
@@ -112,11 +112,11 @@ def figure(title: str, chart: str, caption: str = "") -> str:
 def table(
     rows: Sequence[Sequence[str]], columns: Sequence[str] = (), *, caption: str = "", numbers: int = 0, last: int = 99
 ) -> str:
-    """A table whose first column names the rows.
+    """Return a table whose first column names the rows.
 
     Args:
-        columns: headings; none for names and texts.
-        numbers, last: the columns from and to which there are numbers, set to the right; 0: none.
+        columns: headings. Leave them out for pairs of names and texts.
+        numbers, last: the first and the last column of numbers, which are set to the right. 0: none.
     """
 
     def kind(i: int) -> str:
@@ -129,13 +129,13 @@ def table(
         + "</tr>"
         for row in rows
     )
-    told = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    above = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     top = f"<thead><tr>{head}</tr></thead>" if columns else ""
-    return f'<div class="wide"><table>{told}{top}<tbody>{body}</tbody></table></div>'
+    return f'<div class="wide"><table>{above}{top}<tbody>{body}</tbody></table></div>'
 
 
 def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str], *, caption: str) -> str:
-    """A confusion matrix: a row per true class, shaded by its share of the row, and each class's recall."""
+    """Return a confusion matrix: a row per true class, shaded by its share of the row, and the recall of each class."""
     head = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in labels)
     body = []
     for i, (label, row) in enumerate(zip(labels, counts, strict=True)):
@@ -144,8 +144,8 @@ def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str], *, caption: s
         for j, count in enumerate(row):
             share = count / total if total else 0.0
             name = "right" if i == j else "none" if not count else "wrong"
-            told = f"{label} called {labels[j]}: {count:,} of {total:,}"
-            cells.append(f'<td class="{name}" style="--v:{share:.3f}" title="{html.escape(told)}">{count:,}</td>')
+            hint = f"{label} called {labels[j]}: {count:,} of {total:,}"
+            cells.append(f'<td class="{name}" style="--v:{share:.3f}" title="{html.escape(hint)}">{count:,}</td>')
         recall = f"{row[i] / total:.1%}" if total else "-"
         body.append(f'<tr><th scope="row">{html.escape(label)}</th>{"".join(cells)}<th class="n">{recall}</th></tr>')
     top = f'<tr><th scope="col">true \\ said</th>{head}<th scope="col" class="n">recall</th></tr>'

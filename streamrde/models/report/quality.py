@@ -1,4 +1,4 @@
-"""How good a model's answers are, as arrays to draw: by time into the stream, by confidence, by stream."""
+"""Compute the quality of a model's answers as arrays to draw: by time into the stream, by confidence, by stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamrde.arrays import Floats, Indices, Ints
 from streamrde.inference.quality import area_under_roc, softmax
 from streamrde.models.training.history import Predicted
 
-# Of a normal distribution: what 95 % lie within.
+# 95 % of a normal distribution lie within so many deviations.
 _Z = 1.959964
 # A point of a curve over time rests on a tenth of the streams, but on no fewer than this, and on enough with this many.
 _FEWEST, _ENOUGH = 5, 20
@@ -22,34 +22,34 @@ class Answers(NamedTuple):
     streams: list[str]
     """Names, one per example."""
     starts: Indices
-    """Where each example's windows begin, and their number at the end, (examples + 1,)."""
+    """First window of each example, and the number of windows at the end, (examples + 1,)."""
     ends: Floats
-    """Seconds from where the stream began to each window's end, (W,)."""
+    """Seconds from the stream's start to each window's end, (W,)."""
     value: Floats
     """Probabilities of the classes, or values in the targets' units, (W, outputs)."""
     target: Floats
-    """Number of the class, (W,), or the targets' values, (W, outputs); NaN where there is none."""
+    """Number of the class, (W,), or the targets' values, (W, outputs). NaN if not known."""
 
     @property
     def example(self) -> Indices:
-        """The example that each window is of, (W,)."""
+        """Example of each window, (W,)."""
         return np.repeat(np.arange(len(self.streams)), np.diff(self.starts))
 
     @property
     def right(self) -> Floats:
-        """1 where the most likely class is the true one, 0 where it is not, NaN where that is not known, (W,)."""
+        """1 if the most likely class is the true one, 0 if not, NaN if the truth is not known, (W,)."""
         return np.where(np.isfinite(self.target), self.value.argmax(axis=1) == self.target, np.nan)
 
     @property
     def at_end(self) -> Indices:
-        """The last window of each example whose target is known."""
+        """Last window of each example whose target is known."""
         known = np.flatnonzero(np.isfinite(self.target).reshape(len(self.target), -1).any(axis=1))
         last = {int(example): int(place) for example, place in zip(self.example[known], known, strict=True)}
         return np.array(sorted(last.values()), dtype=np.intp)
 
 
 def answers(predicted: Predicted, *, classify: bool) -> Answers:
-    """A part's predictions as rows of windows; logits become probabilities."""
+    """Join a part's predictions into rows of windows, logits as probabilities."""
     examples, outputs = predicted
     value = np.concatenate(outputs)
     target = np.concatenate([example.target for example in examples]).astype(float)
@@ -62,7 +62,7 @@ def answers(predicted: Predicted, *, classify: bool) -> Answers:
 
 
 def confusion(answered: Answers, places: Indices) -> Ints:
-    """Windows at `places` by true class (rows) and most likely class (columns)."""
+    """Count the windows at `places` by true class (rows) and most likely class (columns)."""
     classes = answered.value.shape[1]
     table = np.zeros((classes, classes), dtype=np.int64)
     known = places[np.isfinite(answered.target[places])]
@@ -76,19 +76,19 @@ class OverTime(NamedTuple):
     seconds: Floats
     """(G,)"""
     value: Floats
-    """(G,), NaN where no stream tells."""
+    """(G,), NaN where no stream has a value."""
     low: Floats
     high: Floats
-    """Between these it lies with 95 % confidence; NaN where that is not worked out."""
+    """Bounds of 95 % confidence, or NaN."""
     streams: Ints
-    """How many streams still ran, and had an answer that can be judged, (G,)."""
+    """Number of streams that still ran and had an answer and a target, (G,)."""
 
 
 def latest(answered: Answers, *, most: int = 48) -> tuple[Floats, Indices]:
-    """Times, and the window of each stream that had last closed by then.
+    """Return times, and for each the window of each stream that had closed last.
 
     Returns:
-        seconds (G,), and places (examples, G); -1 where no window had closed yet or the stream had ended.
+        seconds (G,), and places (examples, G), which are -1 before a stream's first window and after its end.
     """
     parts = [answered.ends[a:b] for a, b in zip(answered.starts, answered.starts[1:], strict=False)]
     final = np.sort([own[-1] for own in parts])
@@ -107,7 +107,7 @@ def latest(answered: Answers, *, most: int = 48) -> tuple[Floats, Indices]:
 
 
 def accuracy_over_time(answered: Answers) -> OverTime:
-    """Share of the streams whose answer at that time is right, with Wilson's interval."""
+    """Return the share of streams whose answer at each time is right, with Wilson's interval."""
     times, places = latest(answered)
     right = np.where(places >= 0, answered.right[places], np.nan)
     count = np.isfinite(right).sum(axis=0)
@@ -119,7 +119,7 @@ def accuracy_over_time(answered: Answers) -> OverTime:
 
 
 def auc_over_time(answered: Answers) -> OverTime:
-    """Of a pair of streams, one of each class, how often the second class's is given more of it, (two classes)."""
+    """Return the area under the ROC curve of two classes at each time."""
     times, places = latest(answered)
     nothing = np.full(len(times), np.nan)
     value, count = nothing.copy(), np.zeros(len(times), dtype=np.int64)
@@ -131,7 +131,7 @@ def auc_over_time(answered: Answers) -> OverTime:
 
 
 def error_over_time(answered: Answers, output: int) -> OverTime:
-    """Root mean square error of one output over the streams."""
+    """Return the root mean square error of one output over the streams at each time."""
     times, places = latest(answered)
     error = answered.value[:, output] - answered.target[:, output]
     squares = np.where(places >= 0, error[places] ** 2, np.nan)
@@ -142,21 +142,21 @@ def error_over_time(answered: Answers, output: int) -> OverTime:
 
 
 class Reliability(NamedTuple):
-    """How often what is said with a probability is so, by that probability."""
+    """Predicted probabilities beside observed shares, in bins."""
 
     edges: Floats
-    """Of the probability's bins, (bins + 1,)."""
+    """Edges of the bins of probability, (bins + 1,)."""
     said: Floats
-    """Mean probability, (bins,); NaN where a bin is empty."""
-    so: Floats
-    """Share that was so, (bins,)."""
+    """Mean probability, (bins,). NaN in an empty bin."""
+    seen: Floats
+    """Observed share, (bins,)."""
     windows: Ints
     error: float
-    """Expected calibration error: the mean over windows of ``|so - said|``."""
+    """Expected calibration error: the mean over windows of ``|seen - said|``."""
 
 
 def reliability(probability: Floats, event: Floats, *, bins: int = 15) -> Reliability:
-    """Reliability of probabilities (n,) of an event that was (1) or was not (0), (n,); bins as in `inference.quality`.
+    """Compare probabilities, (n,), with events (1 or 0), (n,), in bins as in `inference.quality`.
 
     Reference: Guo et al. 2017, "On calibration of modern neural networks", section 2.
     """
@@ -165,13 +165,13 @@ def reliability(probability: Floats, event: Floats, *, bins: int = 15) -> Reliab
     count = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
         said = np.bincount(place, probability, bins) / count
-        so = np.bincount(place, event, bins) / count
-    error = float(np.nansum(count * np.abs(so - said)) / max(1, count.sum()))
-    return Reliability(edges, said, so, count, error)
+        seen = np.bincount(place, event, bins) / count
+    error = float(np.nansum(count * np.abs(seen - said)) / max(1, count.sum()))
+    return Reliability(edges, said, seen, count, error)
 
 
 def residual_quantiles(value: Floats, residual: Floats, *, quantiles: Floats, bins: int = 12) -> tuple[Floats, Floats]:
-    """Quantiles of residuals by what was predicted, in bins of equally many windows.
+    """Return quantiles of residuals by prediction, in bins of equally many windows.
 
     Returns:
         median prediction of each bin, (bins,), and the quantiles, (len(quantiles), bins).
@@ -194,11 +194,11 @@ class Worst(NamedTuple):
 
 
 def worst_streams(answered: Answers, *, classify: bool, most: int = 10) -> list[Worst]:
-    """The streams with the largest error over their windows, the worst first."""
+    """Return the streams with the largest error over their windows, the worst first."""
     if classify:
         true = np.nan_to_num(answered.target).astype(int)
-        told = np.maximum(answered.value[np.arange(len(true)), true], 1e-12)
-        loss = np.where(np.isfinite(answered.target), -np.log(told), np.nan)
+        given = np.maximum(answered.value[np.arange(len(true)), true], 1e-12)
+        loss = np.where(np.isfinite(answered.target), -np.log(given), np.nan)
     else:
         scaled = _in_deviations(answered)
         known = np.isfinite(scaled)
@@ -213,13 +213,14 @@ def worst_streams(answered: Answers, *, classify: bool, most: int = 10) -> list[
 
 
 def error_by(answered: Answers, by: Floats, edges: Floats, *, classify: bool) -> tuple[Floats, Ints]:
-    """Share of wrong answers, or root mean square error in deviations of the targets, by another quantity.
+    """Return the share of wrong answers, or the root mean square error in deviations of the targets, by another
+    quantity.
 
     Args:
-        by: of each window, (W,); NaN = not known.
+        by: the other quantity for each window, (W,). NaN = not known.
         edges: ascending, of bins (a, b], (bins + 1,).
     Returns:
-        errors (bins,), NaN where no window is, and numbers of windows with a target (bins,).
+        errors (bins,), NaN in an empty bin, and numbers of windows with a target (bins,).
     """
     wrong = (1 - answered.right)[:, None] if classify else _in_deviations(answered) ** 2
     known = np.isfinite(wrong)
@@ -235,7 +236,7 @@ def error_by(answered: Answers, by: Floats, edges: Floats, *, classify: bool) ->
 
 
 def _in_deviations(answered: Answers) -> Floats:
-    """Errors in standard deviations of their target, (W, outputs)."""
+    """Return errors in standard deviations of their target, (W, outputs)."""
     known = np.isfinite(answered.target)
     count = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, answered.target, 0.0).sum(axis=0) / count

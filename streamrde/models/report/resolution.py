@@ -1,4 +1,4 @@
-"""Whether the windows are short enough and the log-signatures deep enough, seen from a trained model."""
+"""Check that windows are short enough and log-signatures deep enough for a trained model."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class StepError(NamedTuple):
     windows: int
     median: float
     most: float
-    """What 90 % of the steps do not exceed."""
+    """Bound that 90 % of the steps keep."""
 
 
 def step_errors(bundle: Bundle, recordings: Sequence[Recording]) -> list[StepError]:
-    """What each step errs by, by the stepper's estimate (see `step_error`), were the windows shorter or longer.
+    """Estimate the error of each step (see `step_error`) for shorter and longer windows.
 
-    The model is as it was trained, so is the number of substeps; at most 16 streams and the time of 48 windows of each
-    are looked at. Empty where the policy of the windows is not built in.
+    The model and its number of substeps are as trained. At most 16 streams are stepped, each for the time of 48
+    windows. The list is empty if the window policy is not a built-in one.
     """
     recordings = [recordings[i] for i in thinned(len(recordings), _STREAMS)]
     partition, stepper = bundle.header.partition, make_stepper(bundle)
@@ -71,7 +71,7 @@ def step_errors(bundle: Bundle, recordings: Sequence[Recording]) -> list[StepErr
 
 
 def scaled(windows: Windows, factor: float) -> Windows | None:
-    """Windows `factor` times as long (as eventful, of `Adaptive`); None: there are none such."""
+    """Return windows `factor` times as long (for `Adaptive`, as eventful), or None if that is impossible."""
     if isinstance(windows, Every):
         return msgspec.structs.replace(windows, seconds=windows.seconds * factor)
     if isinstance(windows, Count):
@@ -83,9 +83,10 @@ def scaled(windows: Windows, factor: float) -> Windows | None:
 
 
 def outputs_to_depth(bundle: Bundle, examples: Sequence[Example], depth: int) -> list[Floats]:
-    """What the model says, (K, outputs) each, of log-signatures whose levels beyond `depth` are put to 0.
+    """Return the model's outputs, (K, outputs) each, for log-signatures with the levels beyond `depth` set to 0.
 
-    How much worse that is tells what the deeper levels contribute. Probabilities, or values in the targets' units.
+    The loss of quality shows the contribution of deeper levels. Outputs are probabilities, or values in the targets'
+    units.
     """
     kept = logsignature_channels(bundle.header.path_channels, depth)
     stepper = make_stepper(bundle)
@@ -104,7 +105,7 @@ def _pooled(stepper: Stepper, bundle: Bundle, states: Floats) -> Floats:
 def _steps(
     stepper: Stepper, x0: Floats, logsigs: Sequence[Floats], *, with_error: bool
 ) -> tuple[list[Floats], list[Floats]]:
-    """States after each window, (K, hidden), and errors of its step, (K,), of streams that are stepped together."""
+    """Step streams together. Return the states after each window, (K, hidden), and the errors of its step, (K,)."""
     order = np.argsort([-len(own) for own in logsigs], kind="stable")
     lengths = np.array([len(logsigs[i]) for i in order])
     z = stepper.initial(x0[order])
@@ -113,7 +114,7 @@ def _steps(
     for k in range(int(lengths.max(initial=0))):
         alive = int((lengths > k).sum())
         own = np.stack([logsigs[i][k] for i in order[:alive]])
-        # A stream's first window has its own as the one before.
+        # A stream's first window has no window before.
         previous = None if not k else np.stack([logsigs[i][k - 1] for i in order[:alive]])
         error = np.zeros(alive)
         if with_error:

@@ -1,4 +1,4 @@
-"""The sections of a report that are about its answers, each from what was measured to what is shown."""
+"""Sections of a report about the model's answers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Parts = dict[str, Answers]
 
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
 COLOURS = {"train": 0, "validation": 5, "test": 1}
-# More dots than this make a large file and no other picture.
+# More dots than this make a larger file but not a better picture.
 _DOTS = 1500
-# More classes than this make a matrix that nobody reads.
+# More classes than this make an unreadable matrix.
 _CLASSES = 30
 
 
 def metrics(header: Header) -> str:
-    """The measures of all parts."""
+    """Show the measures of all parts."""
     shown = measured(
         {
             name: value
@@ -38,7 +38,7 @@ def metrics(header: Header) -> str:
 
 
 def learning(histories: Sequence[History]) -> str:
-    """Learning curves, of each member."""
+    """Show the learning curves of every member."""
     epochs = [epoch for history in histories for epoch in history.epochs]
     monitor = histories[0].monitor
     x = axis("epoch", [float(epoch.number) for epoch in epochs])
@@ -51,12 +51,12 @@ def learning(histories: Sequence[History]) -> str:
         plot = Plot(x, axis(y_title, seen, log=log), title=title, height=240)
         for name, label, colour in curves:
             # One label for all members.
-            told = label
+            legend = label
             for history, curve in zip(histories, values[name], strict=True):
                 if np.isfinite(curve).any():
                     numbers = [float(epoch.number) for epoch in history.epochs]
-                    plot.line(numbers, curve, colour=colour, label=told, dashed=label == "training")
-                    told = ""
+                    plot.line(numbers, curve, colour=colour, label=legend, dashed=label == "training")
+                    legend = ""
         if len(histories) == 1:
             plot.rule(x=float(histories[0].best), label=f"kept: epoch {histories[0].best}")
         return figure(title, plot.svg())
@@ -74,24 +74,24 @@ def learning(histories: Sequence[History]) -> str:
     validated = any(epoch.validation_loss is not None for epoch in epochs)
     kept = [f"epoch {history.best} of {len(history.epochs)}" for history in histories]
     if len(kept) > 1:
-        kept = [f"{told} (member {number})" for number, told in enumerate(kept, start=1)]
+        kept = [f"{epoch} (member {member})" for member, epoch in enumerate(kept, start=1)]
     skipped = sum(epoch.skipped for epoch in epochs)
-    told = (
+    text = (
         f"The weights of {', '.join(kept)} were kept, "
         + (f"the best by the validation streams' {name}." if validated else "the last one.")
-        + (f" {skipped:,} steps were left out: their loss or gradient was out of line." if skipped else "")
+        + (f" {skipped:,} steps were skipped because of their loss or gradient." if skipped else "")
     )
-    return section("Learning", told, shown)
+    return section("Learning", text, shown)
 
 
 def _curve(history: History, name: str) -> list[float]:
-    """A field of the epochs; NaN where it is not known."""
+    """Return a field of all epochs, NaN where it is None."""
     values = (getattr(epoch, name) for epoch in history.epochs)
     return [np.nan if value is None else float(value) for value in values]
 
 
 def classes(shown: Answers, part: str, header: Header) -> str:
-    """Confusion matrices."""
+    """Show confusion matrices."""
     labels = header.labels
     everywhere = np.arange(len(shown.value))
     tables = [
@@ -104,9 +104,7 @@ def classes(shown: Answers, part: str, header: Header) -> str:
     ]
     if len(labels) > _CLASSES:
         tables = [_confused(shown, labels)]
-    return section(
-        "Which class is taken for which", "Rows are shaded by their share: blue is right, orange is not.", pair(*tables)
-    )
+    return section("Confusion", "Rows are shaded by their share: blue is right, orange is wrong.", pair(*tables))
 
 
 def _confused(shown: Answers, labels: Sequence[str]) -> str:
@@ -122,7 +120,7 @@ def _confused(shown: Answers, labels: Sequence[str]) -> str:
 
 
 def scatter(shown: Answers, part: str, header: Header) -> str:
-    """Predicted against true values, and the residuals, of every target."""
+    """Show predicted against true values, and residuals, for every target."""
     figures = []
     places = quality_places(shown, header)
     for j, (name, unit) in enumerate(zip(header.labels, units(header), strict=True)):
@@ -171,7 +169,7 @@ def _residuals(said: Floats, error: Floats, name: str, unit: str) -> str:
 
 
 def early(parts: Parts, header: Header) -> str:
-    """Quality against time into the stream."""
+    """Show quality against time into the stream."""
     parts = {name: own for name, own in parts.items() if len(own.streams)}
     if all(np.diff(own.starts).max() == 1 for own in parts.values()):
         return ""
@@ -190,7 +188,7 @@ def early(parts: Parts, header: Header) -> str:
     figures.append(_running(curves[0][3]))
     return section(
         "How early is the answer right?",
-        "The answer after the last window that had closed by then, of the streams that were still running.",
+        "The answer after the last window that had closed by then, for streams that were still running.",
         charts(*figures),
     )
 
@@ -213,7 +211,7 @@ def _over_time(title: str, y_title: str, percent: bool, found: dict[str, OverTim
 
 
 def _clock(most: float) -> tuple[float, str]:
-    """The unit to show times up to `most` seconds in: its seconds, and its name."""
+    """Choose the unit for times up to `most` seconds: return its length in seconds, and its name."""
     units = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
     return next(((unit, name) for unit, name in units if most >= 5 * unit), units[-1])
 
@@ -233,26 +231,26 @@ def _running(found: dict[str, OverTime]) -> str:
 
 
 def calibration(shown: Answers, part: str, header: Header) -> str:
-    """Reliability of probabilities."""
+    """Show the reliability of probabilities."""
     places = quality_places(shown, header)
     known = places[np.isfinite(shown.target[places])]
     if header.outputs == 2:
         said, event = shown.value[known, 1], (shown.target[known] == 1).astype(float)
-        what, of = f"probability of {header.labels[1]}", f"share that is {header.labels[1]}"
+        what, share = f"probability of {header.labels[1]}", f"share that is {header.labels[1]}"
     else:
         said, event = shown.value[known].max(axis=1), shown.right[known]
-        what, of = "probability of the most likely class", "share that is right"
+        what, share = "probability of the most likely class", "share that is right"
     found = quality.reliability(said, event)
-    plot = Plot(axis(what, [0, 1], zero=True, high=1), axis(of, [0, 1], zero=True, high=1), title="Reliability")
+    plot = Plot(axis(what, [0, 1], zero=True, high=1), axis(share, [0, 1], zero=True, high=1), title="Reliability")
     plot.diagonal("calibrated")
     full = found.windows > 0
-    plot.line(found.said[full], found.so[full])
-    plot.points(found.said[full], found.so[full], size=4, titles=[f"{n:,} windows" for n in found.windows[full]])
+    plot.line(found.said[full], found.seen[full])
+    plot.points(found.said[full], found.seen[full], size=4, titles=[f"{n:,} windows" for n in found.windows[full]])
     counts = Plot(axis(what, [0, 1], zero=True, high=1), axis("windows", found.windows, zero=True), title="How often")
     counts.bars(found.edges, found.windows)
     error = f"expected calibration error {found.error:.3f}, {len(known):,} windows of the {NAMES[part]} streams"
     return section(
-        "Are the probabilities to be believed?",
+        "Can the probabilities be trusted?",
         "Below the diagonal the model is surer than it should be.",
         charts(
             figure("Reliability", plot.svg(), error),
@@ -262,7 +260,7 @@ def calibration(shown: Answers, part: str, header: Header) -> str:
 
 
 def worst(shown: Answers, part: str, header: Header, groups: dict[str, str]) -> str:
-    """The streams that the model does worst on."""
+    """Show the streams with the largest errors."""
     classify = header.task == "classification"
     found = quality.worst_streams(shown, classify=classify)
     rows, columns = [], ["stream", *(["group"] if groups else [])]
@@ -291,25 +289,24 @@ def worst(shown: Answers, part: str, header: Header, groups: dict[str, str]) -> 
 
 
 def card(bundle: Bundle) -> str:
-    """The model card."""
+    """Show the model card."""
     shown = [own for own in sections(bundle) if own.title != measured(bundle.header.metrics).title]
     return section("Model card", "", pair(*(f"<h3>{own.title}</h3>{table(own.rows, own.columns)}" for own in shown)))
 
 
 def units(header: Header) -> list[str]:
-    """Units of the targets to be put behind a number, " (bpm)" or nothing."""
+    """Return the targets' units as suffixes such as " (bpm)", or ""."""
     return [f" ({unit})" if unit else "" for unit in header.units or ("",) * header.outputs]
 
 
 def _plain(unit: str) -> str:
-    """A unit without its brackets."""
     return unit.replace("(", "").replace(")", "")
 
 
 def quality_places(shown: Answers, header: Header) -> Indices:
-    """The windows whose answers are served: all, or each stream's last one."""
+    """Return the windows whose answers are served: all, or each stream's last one."""
     return shown.at_end if header.emit == "last" else np.arange(len(shown.value))
 
 
-def _dots(drawn: int, of: int) -> str:
-    return f"{of:,} windows" if drawn == of else f"{drawn:,} of {of:,} windows, evenly chosen,"
+def _dots(drawn: int, total: int) -> str:
+    return f"{total:,} windows" if drawn == total else f"{drawn:,} of {total:,} windows, evenly chosen,"

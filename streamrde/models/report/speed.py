@@ -1,4 +1,4 @@
-"""How fast a model is when it serves, measured briefly on this machine."""
+"""Measure a model's serving speed briefly on this machine."""
 
 from __future__ import annotations
 
@@ -14,40 +14,39 @@ from streamrde.inference.predictor import Predictor
 from streamrde.inference.stepper import make_stepper
 from streamrde.models.training.recordings import Recording
 
-# What the whole measurement may take, about, in seconds.
+# Seconds for each measurement, about.
 _TIME = 0.3
 
 
 class Speed(NamedTuple):
-    """Times in seconds, medians, one thread."""
+    """Median times in seconds, on one thread."""
 
     push: float
-    """Time of `Predictor.push` for a sample that closes no window. If every sample closes one, the time is for those.
-    If no sample is timed, it is NaN."""
+    """`Predictor.push` of a sample that closes no window, or, if every sample closes one, of those. NaN: none timed."""
     push_spread: tuple[float, float]
-    """The quartiles of these times."""
+    """Quartiles of these times."""
     push_closes: bool
     """True if the samples timed close windows."""
     step: float
-    """Of a window's step and readout, one stream."""
+    """A window's step and readout, for one stream."""
     step_together: float
     """The same per stream, 64 streams at once."""
     fleet: float
-    """Per sample of `Fleet.push`, windows and predictions included."""
+    """`Fleet.push` per sample, windows and predictions included."""
     fleet_streams: int
 
 
 def serving_speed(bundle: Bundle, recordings: Sequence[Recording]) -> Speed:
-    """Serve recordings of the data again and time it."""
+    """Replay recordings through the model and time it."""
     return Speed(*_push(bundle, recordings), *step_cost(bundle), *_fleet(bundle, recordings))
 
 
 def step_cost(bundle: Bundle, *, seconds: float = _TIME) -> tuple[float, float]:
-    """Seconds for a window's step and readout: of one stream, and per stream of 64 at once."""
+    """Return the seconds for a window's step and readout: for one stream, and per stream of 64 at once."""
     stepper, found = make_stepper(bundle), []
     rng = np.random.default_rng(0)
     for streams in (1, 64):
-        # Of the size that the scales make of them: about 1 in the field.
+        # Scaled so that the field sees inputs of about 1.
         logsigs = rng.normal(size=(streams, bundle.header.logsig_channels)) / bundle.tensors["logsig.scale"]
         logsigs[:, 0] = np.abs(logsigs[:, 0])
         z = stepper.initial(np.repeat(bundle.tensors["x0.shift"][None], streams, axis=0))
@@ -62,9 +61,9 @@ def step_cost(bundle: Bundle, *, seconds: float = _TIME) -> tuple[float, float]:
 
 
 def _push(bundle: Bundle, recordings: Sequence[Recording]) -> tuple[float, tuple[float, float], bool]:
-    """Median and quartiles of pushes, and whether they close windows.
+    """Return the median and quartiles of pushes, and True if these pushes close windows.
 
-    A stream's first push begins its state, which is another thing: it is not timed.
+    A stream's first push creates its state and is not timed.
     """
     times: tuple[list[float], list[float]] = ([], [])
     until = time.perf_counter() + _TIME

@@ -1,4 +1,4 @@
-"""Small charts as SVG that takes its colours from the page's style sheet, so that it follows light, dark and print."""
+"""Draw small charts as SVG. Their colours come from the page's style sheet, and so follow light, dark and print."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 # Room for tick labels and axis titles, in the chart's own pixels.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68, 14, 26, 44
-# What a log axis spans at most: below it values are as good as 0.
+# Largest span of a log axis. Values below are as good as 0.
 _DECADES = 12
 
 
@@ -20,17 +20,17 @@ class Axis(NamedTuple):
     """One axis of a chart."""
 
     title: str
-    """What it shows, with the unit."""
+    """Title, with the unit."""
     low: float
     high: float
     log: bool = False
     percent: bool = False
-    """Whether tick labels are in per cent."""
+    """True: tick labels are in per cent."""
     names: tuple[str, ...] = ()
-    """Names of the values 1, 2, ..., which then are the ticks."""
+    """Names of the values 1, 2, ..., which become the ticks."""
 
     def place(self, value: float) -> float:
-        """Where a value stands, 0 at `low` and 1 at `high`, cut a little outside."""
+        """Map a value to its position: 0 at `low`, 1 at `high`, clipped a little outside."""
         if self.log:
             place = math.log(max(value, 1e-300) / self.low) / math.log(self.high / self.low)
         else:
@@ -38,7 +38,7 @@ class Axis(NamedTuple):
         return min(max(place, -0.02), 1.02)
 
     def ticks(self) -> list[float]:
-        """Round values within the axis: about five, or on a log axis 1, 2, 5 of few decades and else powers of ten."""
+        """Choose about five round values. A log axis has 1, 2, 5 over few decades, or else powers of ten."""
         if self.names:
             return [float(i) for i in range(1, len(self.names) + 1)]
         if self.log:
@@ -60,7 +60,7 @@ class Axis(NamedTuple):
         return [value for value in found if self.low - slack <= value <= self.high + slack]
 
     def label(self, value: float) -> str:
-        """A tick's text."""
+        """Format a tick."""
         if self.names:
             return self.names[round(value) - 1]
         if self.log and not 1e-3 <= value < 1e5:
@@ -79,12 +79,12 @@ def axis(
     zero: bool = False,
     high: float | None = None,
 ) -> Axis:
-    """An axis that all finite `values` fit on, with a little room.
+    """Return an axis that fits all finite `values`, with a little room.
 
     Args:
-        log: logarithmic; values that are not positive are left out.
-        zero: whether it begins at 0.
-        high: where it ends.
+        log: logarithmic, without values that are not positive.
+        zero: begin at 0.
+        high: end here.
     """
     found = np.asarray(values, dtype=float).ravel()
     found = found[np.isfinite(found) & (found > 0 if log else True)]
@@ -103,17 +103,17 @@ def axis(
 
 
 class Plot:
-    """A chart in the making; colours are numbers 1 to 6 of the page's palette, 0 its muted ink."""
+    """Collect the marks of a chart. Colours are numbers 1 to 6 of the page's palette. 0 is its muted ink."""
 
-    def __init__(self, x: Axis, y: Axis, *, title: str, told: str = "", width: int = 520, height: int = 300) -> None:
-        self.title, self._told = title, told
+    def __init__(self, x: Axis, y: Axis, *, title: str, width: int = 520, height: int = 300) -> None:
+        self.title = title
         self._x, self._y = x, y
         self._size = width, height
         self._marks: list[str] = []
         self._legend: list[tuple[str, str]] = []
 
     def line(self, x: ArrayLike, y: ArrayLike, *, colour: int = 1, dashed: bool = False, label: str = "") -> None:
-        """A line through points; it is broken where y is not finite."""
+        """Draw a line through points, with gaps where y is not finite."""
         runs: list[list[str]] = [[]]
         for a, b in zip(np.asarray(x, float).tolist(), np.asarray(y, float).tolist(), strict=True):
             if math.isfinite(b) and (b > 0 or not self._y.log):
@@ -132,7 +132,7 @@ class Plot:
     def band(
         self, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, colour: int = 1, inner: bool = False, label: str = ""
     ) -> None:
-        """The area between two lines; an inner one lies within another."""
+        """Fill the area between two lines. An inner band lies within another."""
         columns = (np.asarray(values, float).tolist() for values in (x, low, high))
         rows = [row for row in zip(*columns, strict=True) if all(map(math.isfinite, row))]
         edge = [self._at(a, b) for a, b, _ in rows] + [self._at(a, c) for a, _, c in reversed(rows)]
@@ -151,16 +151,15 @@ class Plot:
         titles: Sequence[str] | None = None,
         label: str = "",
     ) -> None:
-        """A dot per point, with a text that shows under the pointer."""
+        """Draw a dot per point, with a text that shows under the pointer."""
         for i, (a, b) in enumerate(zip(np.asarray(x, float).tolist(), np.asarray(y, float).tolist(), strict=True)):
             at, up = self._at(a, b).split(",")
-            told = f"<title>{html.escape(titles[i])}</title>" if titles is not None else ""
-            end = f">{told}</circle>" if told else "/>"
+            end = "/>" if titles is None else f"><title>{html.escape(titles[i])}</title></circle>"
             self._marks.append(f'<circle class="c{colour} dot" cx="{at}" cy="{up}" r="{size:g}"{end}')
         self._name(label, f'<circle class="c{colour} dot" cx="10" cy="0" r="3.5"/>')
 
     def bars(self, edges: ArrayLike, heights: ArrayLike, *, colour: int = 0) -> None:
-        """Bars from the axis, (n + 1,) edges and (n,) heights."""
+        """Draw bars from the axis, with (n + 1,) edges and (n,) heights."""
         at = np.asarray(edges, float).tolist()
         for left, right, height in zip(at[:-1], at[1:], np.asarray(heights, float).tolist(), strict=True):
             (x0, y0), (x1, y1) = self._xy(left, self._y.low), self._xy(right, height)
@@ -169,7 +168,7 @@ class Plot:
                 self._marks.append(f'<rect class="c{colour} bar" {box}/>')
 
     def rule(self, *, x: float | None = None, y: float | None = None, label: str = "", colour: int = 0) -> None:
-        """A thin line across the chart at one value, with a text."""
+        """Draw a thin line across the chart at one value, with a text."""
         across = x is None
         start = self._at(self._x.low, y or 0.0) if across else self._at(x or 0.0, self._y.low)
         end = self._at(self._x.high, y or 0.0) if across else self._at(x or 0.0, self._y.high)
@@ -183,19 +182,19 @@ class Plot:
             self._marks.append(f'<text class="note" {where}>{html.escape(label)}</text>')
 
     def diagonal(self, label: str = "") -> None:
-        """The line y = x."""
+        """Draw the line y = x."""
         low, high = max(self._x.low, self._y.low), min(self._x.high, self._y.high)
         (x0, y0), (x1, y1) = (self._at(v, v).split(",") for v in (low, high))
         self._marks.append(f'<line class="c0 rule" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>')
         self._name(label, '<line class="c0 rule" x1="0" x2="20" y1="0" y2="0"/>')
 
     def svg(self) -> str:
-        """The chart as an element of a page."""
+        """Return the chart as an SVG element."""
         width, height = self._size
-        told = html.escape(self._told or f"{self._y.title} against {self._x.title}")
+        axes = html.escape(f"{self._y.title} against {self._x.title}")
         return (
             f'<svg viewBox="0 0 {width} {height}" role="img"><title>{html.escape(self.title)}</title>'
-            f"<desc>{told}</desc>{self._frame()}{''.join(self._marks)}{self._legends()}</svg>"
+            f"<desc>{axes}</desc>{self._frame()}{''.join(self._marks)}{self._legends()}</svg>"
         )
 
     def _frame(self) -> str:
@@ -239,7 +238,7 @@ class Plot:
 
 
 def number(value: float) -> str:
-    """A number for people: four digits that count, thousands set apart."""
+    """Format a number with four significant digits and separated thousands."""
     if not math.isfinite(value):
         return "-"
     if abs(value) >= 1e4 and abs(value) < 1e9:
@@ -252,5 +251,5 @@ def _text(x: float, y: float, text: str, anchor: Literal["start", "middle", "end
 
 
 def thinned(count: int, most: int) -> Iterable[int]:
-    """At most `most` places of `count`, evenly spread."""
+    """Return at most `most` of `count` indices, evenly spread."""
     return range(count) if count <= most else np.linspace(0, count - 1, most).round().astype(int).tolist()

@@ -1,4 +1,4 @@
-"""The sections of a report that are about the model's workings: its steps, its levels, what is new to it, its speed."""
+"""Sections of a report about the model's workings: steps, levels, novelty, speed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from streamrde.models.report.speed import Speed
 from streamrde.models.report.svg import Plot, axis, number, thinned
 from streamrde.models.training.history import Predicted
 
-# Whose windows are looked at for how novel they are, where not all are.
+# Streams whose windows are judged for novelty in parts other than the shown one.
 _STREAMS = 1000
 
 
 def steps(found: Sequence[StepError], levels: Sequence[tuple[int, float]], measure: str, bundle: Bundle) -> str:
-    """Step error against window length, and what deeper levels contribute."""
+    """Show the step error against window length, and the contribution of deeper levels."""
     figures, rows = [], []
     if found:
         seconds = [step.seconds for step in found]
@@ -54,14 +54,14 @@ def steps(found: Sequence[StepError], levels: Sequence[tuple[int, float]], measu
         ]
     if len(levels) > 1:
         plot = _levels(levels, measure)
-        figures.append(figure("What deeper levels contribute", plot.svg(), "the same weights, deeper levels put to 0"))
+        figures.append(figure("Contribution of deeper levels", plot.svg(), "deeper levels set to 0"))
     if not figures:
         return ""
     columns = ("window", "seconds", "steps", "median", "90 %")
     return section(
         "Are the windows short enough, the signatures deep enough?",
-        "The trained model steps over shorter and longer windows of the same streams; the error is the stepper's own "
-        "estimate, by halving the step.",
+        "The trained model steps over shorter and longer windows of the same streams. The stepper estimates its error "
+        "by halving the step.",
         charts(*figures),
         table(rows, columns, numbers=1) if rows else "",
     )
@@ -74,7 +74,7 @@ def _levels(levels: Sequence[tuple[int, float]], measure: str) -> Plot:
     plot = Plot(
         axis("depth that is kept", edges)._replace(low=edges[0], high=edges[-1], names=names),
         axis(measure, values, zero=True, percent="right" in measure),
-        title="What deeper levels contribute",
+        title="Contribution of deeper levels",
     )
     plot.bars(edges, values, colour=1)
     return plot
@@ -84,17 +84,17 @@ def _verdict(trained: Sequence[StepError], bundle: Bundle) -> str:
     if not trained:
         return ""
     most, tolerance = trained[0].most, bundle.header.tolerance
-    told = f"at the trained length 90 % of the steps err by at most {most:.2g}"
+    finding = f"at the trained length 90 % of the steps err by at most {most:.2g}"
     if most <= tolerance:
-        return f"{told}: within the tolerance"
+        return f"{finding}: within the tolerance"
     return (
-        f"{told}, more than the tolerance: the weights are fitted to this solver and length; substeps = 2, a solver of "
-        "higher order or shorter windows bring the model closer to the differential equation"
+        f"{finding}, more than the tolerance: the weights are fitted to this solver and length. Substeps = 2, a solver "
+        "of higher order or shorter windows bring the model closer to the differential equation"
     )
 
 
 def novelty(bundle: Bundle, parts: dict[str, Predicted], shown: Answers, part: str) -> str:
-    """How novel windows are, and whether answers are worse where they are."""
+    """Show the novelty of windows, and the errors by novelty."""
     header = bundle.header
     if header.novelty is None:
         return ""
@@ -102,7 +102,7 @@ def novelty(bundle: Bundle, parts: dict[str, Predicted], shown: Answers, part: s
     least = 1 / (header.novelty.windows + 1)
     found = {}
     for name, own in parts.items():
-        # Of the part whose answers are shown every window, of others enough for a line.
+        # All windows of the shown part. Of the others, enough for a line.
         places = thinned(len(own.examples), len(own.examples) if name == part else _STREAMS)
         found[name] = known.p(np.concatenate([own.examples[i].logsigs for i in places]))
     levels = np.geomspace(least, 1, 40)
@@ -123,17 +123,17 @@ def novelty(bundle: Bundle, parts: dict[str, Predicted], shown: Answers, part: s
     bars.bars(places, np.nan_to_num(errors), colour=1)
     return section(
         "How new are the windows?",
-        "A p-value says how rare a window is among those of training; lines above the diagonal: more windows are rare.",
+        "A p-value is a window's rarity among those of training. A line above the diagonal: more windows are rare.",
         charts(
-            figure("P-values of the windows", plot.svg(), "training windows were part of what they are compared with"),
+            figure("P-values of the windows", plot.svg(), "training windows are compared with themselves too"),
             figure("Errors by novelty", bars.svg(), f"of the {NAMES[part]} streams"),
         ),
     )
 
 
 def speed(measured: Speed, trained: float) -> str:
-    """Speed in training and when served."""
-    kind = "a sample, which closes a window" if measured.push_closes else "a sample that closes no window"
+    """Show the speed of training and serving."""
+    kind = "a sample that closes a window" if measured.push_closes else "a sample that closes no window"
     low, high = (1e6 * quartile for quartile in measured.push_spread)
     push = f"{measured.push * 1e6:.2f} ({low:.2f} to {high:.2f})" if measured.push == measured.push else "no sample"
     rows = [

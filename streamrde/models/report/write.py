@@ -1,4 +1,4 @@
-"""The report of a training run: one HTML file that opens anywhere, offline."""
+"""Write the report of a training run: one HTML file that opens anywhere, offline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.history import Fitted, History, Predicted
 from streamrde.models.training.splits import Split, warnings_of
 
-# Enough streams and windows to see what a level of the log-signature contributes.
+# Enough streams and windows to see the contribution of a level.
 _STREAMS, _WINDOWS = 200, 20_000
 
 
@@ -35,23 +35,23 @@ def write_report(
     parts: Split,
     seconds: float,
 ) -> None:
-    """Write a run's report.
+    """Write the report of a training run.
 
-    What it shows of the answers is of the test streams; without any, of the validation streams, else of those of
-    training. It steps and serves the model for about two seconds to measure errors and speed.
+    The answers are those for the test streams, or without any, for the validation streams, or else for those of
+    training. Measuring errors and speed takes about two seconds.
 
     Args:
-        path: of the HTML file.
+        path: the HTML file.
         fitted: the model, its history and its predictions of each part.
-        config: of the run.
+        config: the run's configuration.
         parts: the streams of each part.
-        seconds: what the run took.
+        seconds: duration of the run.
     """
     replace_file(path, report(fitted, config=config, parts=parts, seconds=seconds).encode())
 
 
 def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float) -> str:
-    """The page; see `write_report`."""
+    """Return the page. See `write_report`."""
     bundle, histories = fitted.bundle, fitted.histories
     header = bundle.header
     classify = header.task == "classification"
@@ -100,7 +100,7 @@ def _subtitle(config: TrainConfig, seconds: float) -> str:
 
 
 def _figures(fitted: Fitted, part: str, seconds: float) -> list[tuple[str, str]]:
-    """What is seen first."""
+    """Return the key figures for the tiles."""
     metrics, header = fitted.bundle.header.metrics, fitted.bundle.header
     found, name = [], sections.NAMES[part]
     for key, text in (
@@ -152,7 +152,7 @@ def _data(config: TrainConfig, parts: Split, answered: dict[str, Answers]) -> st
         own = answered.get(name)
         lasted = np.array([recording.t[-1] - recording.t[0] for recording in recordings])
         names = sorted({recording.group for recording in recordings}, key=lambda group: (len(group), group))
-        told = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if config.split.undivided else ""
+        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if config.split.undivided else ""
         rows.append(
             (
                 sections.NAMES[name],
@@ -161,7 +161,7 @@ def _data(config: TrainConfig, parts: Split, answered: dict[str, Answers]) -> st
                 f"{sum(len(recording.t) for recording in recordings):,}",
                 f"{0 if own is None else len(own.value):,}",
                 number(float(np.median(lasted))),
-                told,
+                listed,
             )
         )
     what = config.split.undivided
@@ -180,7 +180,7 @@ def _data(config: TrainConfig, parts: Split, answered: dict[str, Answers]) -> st
 
 
 def _levels(bundle: Bundle, predicted: Predicted) -> tuple[list[tuple[int, float]], str]:
-    """A measure of the answers when only so many levels of the log-signatures are kept."""
+    """Measure the answers with only the first levels of the log-signatures, for each number of levels."""
     header = bundle.header
     longest = max(len(example.logsigs) for example in predicted.examples)
     few = max(5, min(_STREAMS, _WINDOWS // longest))

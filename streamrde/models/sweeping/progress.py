@@ -1,4 +1,4 @@
-"""What a sweep shows: on a terminal a table that grows under a bar, elsewhere a line per training."""
+"""Show a sweep's progress: on a terminal a growing table above a bar, elsewhere a line per training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from streamrde.models.sweeping.results import Standing
-from streamrde.models.sweeping.space import Rung, short_keys, told
+from streamrde.models.sweeping.space import Rung, on_one_line, short_keys
 from streamrde.models.sweeping.trial import Outcome
 from streamrde.models.training.config import TrainConfig
 from streamrde.toml import value
@@ -21,7 +21,7 @@ _ROWS = 10
 
 
 class Board:
-    """Shows the outcomes of a sweep on `console`; a context manager."""
+    """Show the outcomes of a sweep on `console`. A context manager."""
 
     def __init__(
         self, console: Console, config: TrainConfig, *, rungs: Sequence[Rung], done: Iterable[Outcome]
@@ -36,7 +36,7 @@ class Board:
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeRemainingColumn()
         )
         if console.is_terminal:
-            # Epochs, not trainings: those of the last rung take longest.
+            # Count epochs, not trainings, since those of the last rung take longest.
             epochs = sum(rung.trials * rung.epochs * repeats for rung in rungs)
             self._task = self._bar.add_task("", total=epochs, completed=sum(epochs_done), count="")
             self._live = Live(Group(self._bar), console=console, transient=True, refresh_per_second=4)
@@ -53,7 +53,7 @@ class Board:
             self._live.stop()
 
     def begin(self, trials: int, left_out: Sequence[str]) -> None:
-        """Say what will be done."""
+        """Print the plan."""
         steps = ", then ".join(f"{rung.trials} for {rung.epochs} epochs" for rung in self._rungs)
         repeats = self._config.sweep.trainings
         often = f", {repeats} times each" if repeats > 1 else ""
@@ -64,7 +64,7 @@ class Board:
             self._say(f"resumed: {self._before} trainings were done")
 
     def show(self, outcome: Outcome, standings: Sequence[Standing]) -> None:
-        """One more training has ended."""
+        """Show the outcome of one more training."""
         self._done += 1
         if self._live is not None:
             rung = f"rung {outcome.rung + 1} of {len(self._rungs)}"
@@ -74,8 +74,8 @@ class Board:
             return
         score = f"failed: {outcome.error}" if outcome.score is None else f"{outcome.score:.4g}"
         self._say(
-            f"[{self._done}/{self._total}] trial {outcome.trial}, {outcome.epochs} epochs: {told(outcome.values)}  "
-            f"{score}  {outcome.seconds:.1f} s"
+            f"[{self._done}/{self._total}] trial {outcome.trial}, {outcome.epochs} epochs: "
+            f"{on_one_line(outcome.values)}  {score}  {outcome.seconds:.1f} s"
         )
 
     def _judge(self) -> str:
@@ -87,19 +87,19 @@ class Board:
 
 
 def table(standings: Sequence[Standing], config: TrainConfig, *, rows: int = 20) -> Table:
-    """The best trials, and what serving them costs: microseconds for a window and for a second of a stream."""
+    """Return a table of the best trials, with the microseconds to serve a window and a second of a stream."""
     keys = short_keys(list(standings[0].trial.values)) if standings else {}
     made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     costs = ("params", "us/win", "us/s")
     for heading in ("#", *keys.values(), "epochs", config.training.monitor, *costs, ""):
-        # On a narrow terminal what was tried is folded, and scores are not.
+        # On a narrow terminal the values are folded, but the scores are not.
         made.add_column(heading, justify="right", no_wrap=heading not in keys.values(), overflow="fold")
     for place, standing in enumerate(standings[:rows]):
-        score, told_costs = "failed", ("", "", "")
+        score, shown_costs = "failed", ("", "", "")
         if standing.score is not None:
             score = f"{standing.score:.4g}" + (f" ± {standing.spread:.2g}" if standing.spread else "")
-            told_costs = (f"{standing.parameters:,}", f"{standing.step_us:.3g}", f"{standing.stream_us:.3g}")
+            shown_costs = (f"{standing.parameters:,}", f"{standing.step_us:.3g}", f"{standing.stream_us:.3g}")
         mark = "best" if not place and standing.score is not None else "Pareto" if standing.pareto else ""
         values = (value(standing.trial.values[key]).strip('"') for key in keys)
-        made.add_row(str(standing.trial.number), *values, str(standing.epochs), score, *told_costs, mark)
+        made.add_row(str(standing.trial.number), *values, str(standing.epochs), score, *shown_costs, mark)
     return made

@@ -1,4 +1,4 @@
-"""What the trials of a sweep came to: kept in a Parquet file, ranked, and weighed against what serving costs."""
+"""Keep the outcomes of a sweep in a Parquet file, rank them, and weigh them against the cost of serving."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ _OUTCOME = b"streamrde.outcomes"
 
 
 class Results:
-    """The outcomes so far; after each the whole file is replaced, so that a sweep may be stopped at any time.
+    """Keep the outcomes so far. The file is replaced after each one, so that a sweep may be stopped at any time.
 
     Args:
-        path: of the Parquet file; "": none.
-        config: of the sweep.
-        resume: whether to go on with the outcomes that the file has.
+        path: the Parquet file. "": none.
+        config: the sweep's configuration.
+        resume: continue from the outcomes in the file.
     Raises:
-        ConfigError: the file has outcomes and `resume` is False, or they are of another configuration.
+        ConfigError: the file has outcomes and `resume` is False, or they belong to another configuration.
         DataError: the file cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, config: TrainConfig, resume: bool) -> None:
         self._path = Path(path) if str(path) else None
-        told = [base_tables(config), config.sweep]
-        self._digest = hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
+        identity = [base_tables(config), config.sweep]
+        self._digest = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
         self.outcomes: dict[tuple[int, int, int], Outcome] = {}
         if self._path is not None and self._path.exists():
             if not resume:
-                raise ConfigError(f"{path} exists: --resume goes on with its sweep; or name another file")
+                raise ConfigError(f"{path} exists: use --resume to continue its sweep, or name another file")
             for outcome in self._read(self._path):
                 self.outcomes[outcome.key] = outcome
 
     def add(self, outcome: Outcome) -> None:
-        """Keep one more outcome."""
+        """Add one outcome."""
         self.outcomes[outcome.key] = outcome
         if self._path is not None:
             sink = pa.BufferOutputStream()
@@ -55,7 +55,7 @@ class Results:
             replace_file(self._path, sink.getvalue().to_pybytes())
 
     def table(self) -> pa.Table:
-        """A row per outcome: what was tried, a column per key and per measure; in the order of rung, trial, repeat."""
+        """Return a row per outcome with a column per key and per measure, in the order of rung, trial, repeat."""
         outcomes = [self.outcomes[key] for key in sorted(self.outcomes)]
         plain = [f for f in Outcome.__struct_fields__ if f not in ("values", "measures")]
         columns: dict[str, list[Any]] = {name: [getattr(outcome, name) for outcome in outcomes] for name in plain}
@@ -70,41 +70,41 @@ class Results:
         try:
             metadata = pq.read_schema(path).metadata or {}
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path}: no Parquet file ({error}); remove it", path=str(path)) from None
+            raise DataError(f"{path}: not a Parquet file ({error}); remove it", path=str(path)) from None
         if _KEY not in metadata:
-            raise ConfigError(f"{path} has no sweep's results: name another file")
+            raise ConfigError(f"{path} does not hold the results of a sweep: name another file")
         if metadata[_KEY].decode() != self._digest:
-            raise ConfigError(f"{path} is of a sweep with another configuration: name another file, or remove it")
+            raise ConfigError(f"{path} belongs to a sweep with another configuration: name another file, or remove it")
         return msgspec.json.decode(metadata[_OUTCOME], type=list[Outcome])
 
 
 class Standing(NamedTuple):
-    """How a trial stands, by the highest rung that it was on."""
+    """A trial's rank, by the highest rung that it reached."""
 
     trial: Trial
     rung: int
     epochs: int
     score: float | None
-    """Mean over the repeats; None: it failed."""
+    """Mean over the repeats. None: it failed."""
     spread: float
-    """Standard deviation over the repeats; 0 of one."""
+    """Standard deviation over the repeats. 0 for one."""
     parameters: int
     step_us: float
-    """Median over the repeats, of a window."""
+    """Time to serve a window, median over the repeats."""
     stream_us: float
-    """The same of a second of one stream."""
+    """The same for a second of one stream."""
     seconds: float
-    """Of all its trainings."""
+    """Total of all its trainings."""
     error: str
     pareto: bool = False
-    """Of the highest rung, and none of it is both as good and as cheap to serve, and better or cheaper."""
+    """True for trials of the highest rung that no other dominates in both score and cost of serving."""
 
 
 def standings(trials: Sequence[Trial], outcomes: Iterable[Outcome], *, less: bool) -> list[Standing]:
-    """Where each trial stands, the best first: higher rungs first, failed trials last.
+    """Rank the trials, the best first: higher rungs first, failed trials last.
 
     Args:
-        less: whether a smaller score is the better one.
+        less: a smaller score is better.
     """
     found = []
     by_trial: dict[int, list[Outcome]] = {}
@@ -155,7 +155,7 @@ def _median(outcomes: Sequence[Outcome], name: str) -> float:
 
 
 def _alike(values: list[Any]) -> list[Any]:
-    """Values of one column: as they are where they are numbers or texts throughout, else as JSON."""
+    """Make the values of a column alike: numbers or texts as they are, mixtures as JSON."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float}:
         return [float(value) if float in kinds and value is not None else value for value in values]

@@ -1,4 +1,4 @@
-"""A sweep: trials on the validation streams, the best of them for longer, until one is left to be trained for good."""
+"""Run a sweep: train trials on the validation streams, and the best of them for longer, until one is left."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from streamrde.models.training.history import less_is_better
 
 
 class Sweep(NamedTuple):
-    """What a sweep found."""
+    """Result of a sweep."""
 
     best: TrainConfig
-    """The configuration of the best trial, with the outputs of the one that was swept."""
+    """Configuration of the best trial, with the output paths of the swept one."""
     standings: list[Standing]
-    """Of all trials, the best first."""
+    """All trials, the best first."""
     table: pa.Table
-    """Every training: what was tried, its score, measures, and what serving it costs."""
+    """Every training: its values, score, measures and cost of serving."""
     unfinished: int = 0
-    """Trainings that were not begun because the time was over. Rungs not reached count with all that were planned."""
+    """Trainings not started because the time was over, including all planned ones of rungs that were not reached."""
 
 
 def sweep(
@@ -51,24 +51,24 @@ def sweep(
     minutes: float | None = None,
     console: Console | None = None,
 ) -> Sweep:
-    """Try configurations and find the best one by its validation streams; the test streams are never looked at.
+    """Try configurations and find the best one by its validation streams. The test streams are not used.
 
-    What is tried, and how thoroughly, is said by the configuration's `SweepConfig`. The score is the validation
-    streams' value of `training.monitor` in the best epoch. A training that fails, such as one that diverges, is
-    recorded and goes no further. Ctrl-C stops the sweep; what is done is in `out`.
+    The configuration's `SweepConfig` sets the values to try. The score is the validation streams' value of
+    `training.monitor` in the best epoch. A training that fails, such as one that diverges, is recorded and goes no
+    further. Ctrl-C stops the sweep, and `out` keeps the finished trainings.
 
     Args:
         config: a TrainConfig, its tables as a mapping, or the path of a TOML file.
-        settings: keys of it that are set anew, as ``["sweep.trials=8"]``.
-        jobs: trainings at a time, each in a process of its own; 1: here.
-        out: Parquet file of all trainings, replaced after each; "": none.
-        resume: go on with the sweep that `out` has.
-        minutes: after which no training is begun any more, the first one aside; those under way are finished. What is
-            left is counted in `Sweep.unfinished`, and `resume` goes on with it.
-        console: where progress is shown; by default standard output.
+        settings: overrides of its keys, such as ``["sweep.trials=8"]``.
+        jobs: trainings at a time, each in its own process. 1: in this process.
+        out: Parquet file of all trainings, replaced after each. "": none.
+        resume: continue the sweep in `out`.
+        minutes: start no training after this time, but at least one. Running ones are finished. `Sweep.unfinished`
+            counts the others, and `resume` runs them.
+        console: shows progress. Default: standard output.
     Raises:
-        ConfigError: no combination can be trained, there are no validation streams, or `out` is of another sweep.
-        DataError: files that cannot be read.
+        ConfigError: no combination can be trained, there are no validation streams, or `out` belongs to another sweep.
+        DataError: a file cannot be read.
         ParameterError: every training of a rung failed.
         WorkerError: a process died.
     """
@@ -78,7 +78,7 @@ def sweep(
     console = console or Console()
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     tried, left_out = trials(config)
-    # Reads the data before anything is begun, so that what is wrong with them is said at once, and once.
+    # Read the data first, so that an error in them is raised at once, and only once.
     parts_without_test(config, config.sweep)
     results = Results(out, config=config, resume=resume)
     less = less_is_better(config.training.monitor)
@@ -108,7 +108,7 @@ def sweep(
 
 
 def _until(deadline: float, calls: Sequence[_Call], *, first: bool) -> Iterator[_Call]:
-    """Yield the calls until the time is over. If `first`, yield one in any case, so that there is a result."""
+    """Yield the calls until the deadline. If `first`, yield at least one, so that there is a result."""
     for number, call in enumerate(calls):
         if time.monotonic() >= deadline and not (first and number == 0):
             return
@@ -116,7 +116,7 @@ def _until(deadline: float, calls: Sequence[_Call], *, first: bool) -> Iterator[
 
 
 class _Call(NamedTuple):
-    """A training to be run."""
+    """One training to run."""
 
     trial: Trial
     sweep: SweepConfig
@@ -137,7 +137,7 @@ class _Call(NamedTuple):
 
 
 def _calls(alive: Sequence[Trial], rung: Rung, height: int, sweep: SweepConfig, results: Results) -> list[_Call]:
-    """The trainings of a rung that are not done."""
+    """Return the trainings of a rung that are not done."""
     return [
         _Call(trial, sweep, height, repeat, rung.epochs)
         for trial in alive
@@ -147,12 +147,12 @@ def _calls(alive: Sequence[Trial], rung: Rung, height: int, sweep: SweepConfig, 
 
 
 class _Stop(BaseException):
-    """Ctrl-C, by another name: training takes a KeyboardInterrupt for the wish to end with what there is."""
+    """Ctrl-C under another name, since training takes a KeyboardInterrupt as the wish to stop early."""
 
 
 @contextlib.contextmanager
 def _workers(jobs: int) -> Iterator[Any]:
-    """What runs calls and gives outcomes as they come: here, or in so many processes."""
+    """Yield a function that runs calls and yields their outcomes: in this process, or in `jobs` others."""
     if jobs == 1:
         with _interruptible():
             yield lambda calls: (call.run() for call in calls)
@@ -163,7 +163,7 @@ def _workers(jobs: int) -> Iterator[Any]:
 
     def work(calls: Iterator[_Call]) -> Iterator[Outcome]:
         try:
-            # No more at a time than there are processes: a call is not taken before it can begin.
+            # Submit only as many calls as there are processes, so that none is taken before it can begin.
             running = {pool.submit(call.run) for call in itertools.islice(calls, jobs)}
             while running:
                 done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
@@ -172,7 +172,7 @@ def _workers(jobs: int) -> Iterator[Any]:
                     yield future.result()
         except concurrent.futures.process.BrokenProcessPool:
             raise WorkerError(
-                "a process of the sweep died, perhaps for want of memory: go on with resume and fewer jobs"
+                "a process of the sweep died, perhaps for lack of memory: resume with fewer jobs"
             ) from None
 
     try:
@@ -181,20 +181,20 @@ def _workers(jobs: int) -> Iterator[Any]:
     except BaseException:
         for process in multiprocessing.active_children():
             process.terminate()
-        # It waits for them: a second thread that does so at the same time may take one that is dead for alive.
+        # shutdown waits for the processes. Joining them in a second thread as well may take a dead one for alive.
         pool.shutdown(cancel_futures=True)
         raise
 
 
 def _begin(threads: int) -> None:
-    """In a worker: Ctrl-C is its parent's to act on."""
+    """Set up a worker. It ignores Ctrl-C, which its parent handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends the sweep, not only the training that is under way."""
+    """Make Ctrl-C end the whole sweep, not only the current training."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

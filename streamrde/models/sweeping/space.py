@@ -1,4 +1,4 @@
-"""What a sweep tries: values of configuration keys, combined and drawn."""
+"""Choose what a sweep tries: combinations of values of configuration keys."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from streamrde.signature.words import logsignature_channels
 from streamrde.toml import value
 from streamrde.windowing.policies import Adaptive, Count, Every
 
-# More features than this make a field whose last layer dwarfs all else, in training and when served.
+# With more features than this the field's last layer dwarfs everything else.
 _MOST_FEATURES = 1000
-# Each rung of the ladder trains so many times as long, with as much smaller a share of the trials.
+# Each rung trains this many times as long as the one below, with a share of the trials smaller by this factor.
 RATIO = 3
-# But no fewer, so that there is something to choose from in the end.
+# Trials kept in any rung, so that the last one has a choice.
 _FEWEST = 3
 
-# What a sweep must leave as it is, or its trials could not be compared.
+# Tables that must be the same in all trials, or they could not be compared.
 _FIXED = ("split", "sweep", "output")
 
 
@@ -33,16 +33,15 @@ class Trial(NamedTuple):
     number: int
     """Counts from 1."""
     values: dict[str, Any]
-    """Of the keys that the sweep is over, dotted."""
+    """Values of the swept keys, by dotted key."""
     config: TrainConfig
-    """With these values; nothing is written, and there is no test part."""
+    """The configuration with these values. It writes nothing and has no test part."""
 
 
 def trials(config: TrainConfig) -> tuple[list[Trial], list[str]]:
-    """The trials of a sweep, in the order in which they are run, and why combinations were left out.
+    """Return the trials of a sweep in running order, and the reasons for combinations that were left out.
 
-    All combinations of the values are made; where there are more than `sweep.trials`, as many are drawn at random, each
-    at most once.
+    They are all combinations of the values, or `sweep.trials` of them drawn at random without repetition.
 
     Raises:
         ConfigError: a key cannot be swept or is unknown, has no values, or no combination can be trained.
@@ -60,7 +59,7 @@ def trials(config: TrainConfig) -> tuple[list[Trial], list[str]]:
     total = math.prod(sizes)
     places = np.arange(total)
     if sweep.trials and total > sweep.trials:
-        # Without a permutation of them all: a space may have any number of combinations.
+        # choice() does not permute them all: a space may have any number of combinations.
         places = np.sort(np.random.default_rng(sweep.seed).choice(total, sweep.trials, replace=False))
     tables = base_tables(config)
     found, left_out = [], []
@@ -70,31 +69,31 @@ def trials(config: TrainConfig) -> tuple[list[Trial], list[str]]:
         try:
             found.append(Trial(number, combined, with_values(tables, combined)))
         except ConfigError as error:
-            left_out.append(f"{told(combined)}: {error}")
+            left_out.append(f"{on_one_line(combined)}: {error}")
     if not found:
         raise ConfigError(f"sweep: none of the {len(left_out)} combinations can be trained; {left_out[0]}")
     return found, left_out
 
 
 def with_values(tables: Mapping[str, Any], values: Mapping[str, Any]) -> TrainConfig:
-    """The configuration of these tables with some keys set anew."""
+    """Return the configuration with some keys changed."""
     return as_train_config(tables, [f"{key}={value(item)}" for key, item in values.items()])
 
 
 def all_tables(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as tables with every key that has a value, without its sweep."""
+    """Return the configuration as tables with every key that has a value, without [sweep]."""
     tables: dict[str, Any] = _without_none(msgspec.to_builtins(config))
     tables.pop("sweep")
     return tables
 
 
 def base_tables(config: TrainConfig) -> dict[str, Any]:
-    """`all_tables` of a configuration that writes nothing."""
+    """Return `all_tables` of a configuration that writes nothing."""
     return all_tables(config) | {"output": {"seconds": list(config.output.seconds)}}
 
 
 def flattened(tables: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:
-    """Lists of nested tables by their dotted keys.
+    """Return the lists in nested tables by their dotted keys.
 
     Raises:
         ConfigError: something is neither a table nor a list.
@@ -112,7 +111,7 @@ def flattened(tables: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any
 
 
 def default_space(config: TrainConfig) -> dict[str, list[Any]]:
-    """What is tried where the configuration does not say: around its own window length, depth, sizes and solver."""
+    """Choose values around the configuration's own window length, depth, sizes and solver."""
     windows, model, found = config.windows, config.model, dict[str, list[Any]]()
     factors = (0.5, 1.0, 2.0)
     if isinstance(windows, Every):
@@ -137,17 +136,18 @@ class Rung(NamedTuple):
 
     epochs: int
     trials: int
-    """How many of the trials, the best so far, take part."""
+    """Number of trials that take part, the best so far."""
 
 
 def ladder(sweep: SweepConfig, count: int, epochs: int) -> list[Rung]:
-    """Successive halving, by thirds: all trials for a part of the epochs, the best third for three times as many, ...
+    """Plan successive halving by thirds: all trials for a part of the epochs, the best third for three times as many,
+    ...
 
-    Every trial of a rung is trained from its beginning, since the schedule of the learning rate goes by its epochs.
+    Every trial of a rung is trained from scratch, since the schedule of the learning rate depends on its epochs.
 
     Args:
-        count: how many trials there are.
-        epochs: of the last rung.
+        count: number of trials.
+        epochs: epochs of the last rung.
     Reference: Jamieson & Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization".
     """
     rungs = []
@@ -155,19 +155,19 @@ def ladder(sweep: SweepConfig, count: int, epochs: int) -> list[Rung]:
         share, divisor = RATIO ** (sweep.rungs - 1 - height), RATIO**height
         kept = max(min(_FEWEST, count), math.ceil(count / divisor))
         rungs.append(Rung(max(1, math.ceil(epochs / share)), kept))
-    # Of few epochs, rungs that would train equally long are one.
+    # With few epochs, rungs that would train equally long are joined.
     return [
         rung for rung, above in zip(rungs, [*rungs[1:], None], strict=True) if not above or above.epochs > rung.epochs
     ]
 
 
-def told(values: Mapping[str, Any]) -> str:
-    """Values in a line."""
+def on_one_line(values: Mapping[str, Any]) -> str:
+    """Write values on one line."""
     return ", ".join(f"{key}={value(item)}" for key, item in values.items())
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """A heading for each key: its last part, or all of it where two share that."""
+    """Return a heading for each key: its last part, or the whole key if two share that part."""
     ends = [key.rsplit(".", 1)[-1] for key in keys]
     return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
 

@@ -1,4 +1,4 @@
-"""One training run of a sweep: by one configuration and seed, judged by the validation streams alone."""
+"""Run one training of a sweep, for one configuration and seed. Only the validation streams judge it."""
 
 from __future__ import annotations
 
@@ -22,48 +22,48 @@ from streamrde.models.training.run import fit
 from streamrde.models.training.splits import Split, split
 from streamrde.models.training.streams import read_parts
 
-# Enough for a median, and little beside a training.
+# Seconds: enough for a median, and little beside a training.
 _TIMING = 0.1
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trial came to, once."""
+    """Result of one training of a trial."""
 
     trial: int
     rung: int
     """Counts from 0."""
     repeat: int
-    """Counts from 0: fold after fold, and then these again with the next seed."""
+    """Counts from 0: all folds with the first seed, then all folds with the next."""
     epochs: int
-    """That it was given."""
+    """Epochs that it was given."""
     values: dict[str, Any]
     score: float | None = None
-    """The validation streams' value of `training.monitor` in the best epoch; None: the trial failed."""
+    """The validation streams' value of `training.monitor` in the best epoch. None: the trial failed."""
     best_epoch: int | None = None
     measures: dict[str, float] = {}
     """All measures of the training and the validation streams."""
     parameters: int | None = None
     step_us: float | None = None
-    """Of a window's step and readout when served, one stream, microseconds."""
+    """Serving time of a window's step and readout for one stream, microseconds."""
     step_us_together: float | None = None
     """The same per stream of 64."""
     stream_us: float | None = None
-    """Of the steps and readouts of a second of one stream: by `step_us` and the windows of the validation streams."""
+    """Serving time of a second of one stream: `step_us` times the validation streams' windows per second."""
     seconds: float = 0.0
-    """What the training took."""
+    """Duration of the training."""
     error: str = ""
-    """Why it failed."""
+    """Reason of the failure, or ""."""
 
     @property
     def key(self) -> tuple[int, int, int]:
-        """What tells it from others of the sweep."""
+        """Identity within the sweep: rung, trial, repeat."""
         return self.rung, self.trial, self.repeat
 
 
 def run_trial(
     config: TrainConfig, *, sweep: SweepConfig, trial: int, values: dict[str, Any], rung: int, repeat: int, epochs: int
 ) -> Outcome:
-    """Train once and measure; a training that fails is an outcome too."""
+    """Train once and measure. A training that fails is an outcome too."""
     begin = time.perf_counter()
     seed = config.training.seed + repeat // max(1, sweep.folds)
     training = msgspec.structs.replace(config.training, epochs=epochs, seed=seed)
@@ -75,11 +75,11 @@ def run_trial(
             parts = parts_without_test(config, sweep, fold=repeat % max(1, sweep.folds))
             fitted = fit(config, parts, console=Console(file=io.StringIO()))
     except (StreamRDEError, MemoryError, torch.OutOfMemoryError) as error:
-        told = str(error) or type(error).__name__
-        return msgspec.structs.replace(outcome, error=told, seconds=time.perf_counter() - begin)
+        message = str(error) or type(error).__name__
+        return msgspec.structs.replace(outcome, error=message, seconds=time.perf_counter() - begin)
     seconds = time.perf_counter() - begin
     bundle = fitted.bundle
-    # Of an ensemble: what its members reach on average.
+    # An ensemble counts by the mean of its members.
     kept = [next(epoch for epoch in h.epochs if epoch.number == h.best) for h in fitted.histories]
     judged = fitted.parts["validation"].examples
     rate = sum(len(example.logsigs) for example in judged) / sum(float(example.ends[-1]) for example in judged)
@@ -98,15 +98,15 @@ def run_trial(
 
 
 def parts_without_test(config: TrainConfig, sweep: SweepConfig, *, fold: int = 0) -> Split:
-    """The streams to train on and to judge by; those of the test part are let go before anything sees them.
+    """Return the streams to train on and to judge by. Streams of the test part are dropped unseen.
 
     Args:
-        fold: number of the fold that judges, where there are folds; the groups of the others train.
+        fold: number of the fold that judges, if there are folds. The groups of the others train.
     Raises:
         ConfigError: there are no validation streams, or fewer groups than folds.
     """
-    told = TrainConfig(data=config.data, split=config.split, order=config.order)
-    kept = _read(msgspec.json.encode(told))
+    data = TrainConfig(data=config.data, split=config.split, order=config.order)
+    kept = _read(msgspec.json.encode(data))
     if sweep.folds:
         streams = [*kept.train, *kept.validation]
         groups = sorted({stream.group for stream in streams})
@@ -143,5 +143,5 @@ def parts_without_test(config: TrainConfig, sweep: SweepConfig, *, fold: int = 0
 
 @functools.lru_cache(maxsize=1)
 def _read(config: bytes) -> Split:
-    """The streams of a configuration, which most trials have in common, read once in a process."""
+    """Read the streams of a configuration. The last ones are cached, since most trials share them."""
     return read_parts(msgspec.json.decode(config, type=TrainConfig))._replace(test=[])

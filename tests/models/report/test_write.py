@@ -66,9 +66,9 @@ def test_the_report_of_a_classifier_has_its_chapters_and_needs_nothing_else(tmp_
         "Data",
         "Measures",
         "Learning",
-        "Which class is taken for which",
+        "Confusion",
         "How early is the answer right?",
-        "Are the probabilities to be believed?",
+        "Can the probabilities be trusted?",
         "Are the windows short enough, the signatures deep enough?",
         "How new are the windows?",
         "Speed",
@@ -87,7 +87,7 @@ def test_the_report_of_a_regression_has_a_scatter_per_target_with_its_unit(tmp_p
     text = page(tmp_path, data=data, training={"epochs": 1}, split=split)
     for told in ("speed: predicted against true", "predicted (rad/s)", "predicted - true (m)", "There is no test part"):
         assert told in text
-    assert "Are the probabilities to be believed?" not in headings(text)
+    assert "Can the probabilities be trusted?" not in headings(text)
 
 
 def test_groups_on_both_sides_of_the_split_are_warned_about(tmp_path) -> None:

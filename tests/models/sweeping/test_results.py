@@ -50,10 +50,10 @@ def test_outcomes_are_kept_in_a_file_after_each_and_read_again(tmp_path) -> None
 def test_results_are_not_overwritten_nor_mixed_up(tmp_path) -> None:
     path = tmp_path / "sweep.parquet"
     Results(path, config=CONFIG, resume=False).add(outcome(1, 0.5))
-    with pytest.raises(ConfigError, match="--resume goes on with its sweep"):
+    with pytest.raises(ConfigError, match="use --resume to continue its sweep"):
         Results(path, config=CONFIG, resume=False)
     other = as_train_config(config_for("y.parquet"))
-    with pytest.raises(ConfigError, match="of a sweep with another configuration"):
+    with pytest.raises(ConfigError, match="to a sweep with another configuration"):
         Results(path, config=other, resume=True)
     path.write_bytes(b"no parquet")
     with pytest.raises(DataError, match="no Parquet file"):
