@@ -1,4 +1,4 @@
-"""Parts of models from elsewhere: told apart by their structure, and wrapped so that they can be served as they are."""
+"""Analyse modules of models from elsewhere, and wrap them so that they can be served as they are."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Part(NamedTuple):
     """A field, an initial layer or a readout."""
 
     steps: list[Step] | None
-    """Its layers if it is a chain of them, or None if it is served as it is."""
+    """Its layers, or None if it is not a chain of layers and is served as it is."""
     size: int
-    """Numbers that it makes from a row. For a field, they are the numbers of the state."""
+    """Numbers that it computes from a row. For a field, the size of the state."""
     module: nn.Module
     """A function of rows alone, (N, size) -> (N, ...)."""
     reason: str
-    """Reason why it is no chain of layers, or "" if it is one."""
+    """Reason why it is not a chain of layers, or ""."""
     differences: tuple[str, ...]
 
 
 class NoTime:
-    """Stands for t in a field's forward, and raises when it is used."""
+    """Stand-in for t in a field's forward. It raises when it is used."""
 
     def __getattr__(self, name: str) -> NoReturn:
         _refuse_time()
@@ -70,31 +70,31 @@ class WithoutTime(nn.Module):
         self.inner = inner
 
     def forward(self, z: Tensor) -> Tensor:
-        """z (N, hidden) -> F(z)."""
+        """Map z, (N, hidden), to F(z)."""
         return self.inner(NoTime(), z)  # type: ignore[no-any-return]
 
 
 class RowByRow(nn.Module):
-    """A module whose rows cannot be shown to stand alone, called with one at a time."""
+    """A module that is called with one row at a time, since its rows may depend on each other."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, size) -> (N, ...)."""
+        """Map (N, size) to (N, ...)."""
         return torch.cat([self.inner(row) for row in torch.split(x, 1)])
 
 
 class FirstChannels(nn.Module):
-    """An initial module that takes row 0 of logsig_windows, x0 and zeros, as a function of x0."""
+    """An initial module of row 0 of logsig_windows, which is x0 and zeros, as a function of x0."""
 
     def __init__(self, inner: nn.Module, zeros: int) -> None:
         super().__init__()
         self.inner, self._zeros = inner, zeros
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C) -> (N, hidden)."""
+        """Map (N, C) to (N, hidden)."""
         return self.inner(nn.functional.pad(x, (0, self._zeros)))  # type: ignore[no-any-return]
 
 
@@ -106,12 +106,12 @@ class Chosen(nn.Module):
         self.inner, self._order = inner, order
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C) -> (N, hidden)."""
+        """Map (N, C) to (N, hidden)."""
         return self.inner(x[:, self._order])  # type: ignore[no-any-return]
 
 
 class Reordered(nn.Module):
-    """A field of the log-signature of other channels: ``F(z) P`` for a log-signature l with ``P l`` theirs."""
+    """A field of a log-signature in another order of channels: ``F(z) P``, where ``P l`` is the field's own."""
 
     places: Tensor
 
@@ -121,12 +121,12 @@ class Reordered(nn.Module):
         self.register_buffer("places", places)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z (N, hidden) -> (N, hidden, B)."""
+        """Map z, (N, hidden), to (N, hidden, B)."""
         return self.inner(z) @ self.places  # type: ignore[no-any-return]
 
 
 class _Timed(nn.Module):
-    """Calls a module that takes t: as a part of another it has its hooks called."""
+    """Wrap a module that takes t, so that its hooks are called too."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class _Timed(nn.Module):
 
 @contextlib.contextmanager
 def in_evaluation(*modules: nn.Module) -> Iterator[None]:
-    """Put modules into evaluation mode for a while."""
+    """Put modules into evaluation mode within a with-block."""
     before = [(part, part.training) for module in modules for part in module.modules()]
     try:
         for module in modules:
@@ -151,12 +151,12 @@ def in_evaluation(*modules: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def inspect(module: nn.Module, name: str, size: int, shape: tuple[int, ...], *, timed: bool = False) -> Part:
-    """Find out how a module can be served.
+    """Determine how a module can be served.
 
     Args:
-        module: takes rows (N, size), and gives (N, *shape).
-        name: what it is, for errors.
-        timed: it takes t first.
+        module: maps rows (N, size) to (N, *shape).
+        name: its name in errors.
+        timed: its first argument is t.
     Raises:
         ParameterError: it cannot be served: it depends on t, draws random numbers, changes its input, or fails.
     """
@@ -181,17 +181,17 @@ def inspect(module: nn.Module, name: str, size: int, shape: tuple[int, ...], *, 
     if steps is None and (rows_apart or "written down" in reason):
         alone = RowByRow(alone)
         if rows_apart:
-            differences.append(f"{name} makes of a row what depends on the rows beside it; here each stream is alone")
+            differences.append(f"{name} lets rows of a batch affect each other; here each stream is alone")
     return Part(steps, shape[0], alone, reason, tuple(differences))
 
 
 def places_of(order: list[int], channels: int, depth: int) -> Floats:
-    """Return the matrix P with ``P l`` the log-signature of a path's channels in `order`, for l that of the path.
+    """Return the matrix P such that ``P l`` is the log-signature of the channels in `order`, for l of the whole path.
 
-    In the words basis a coefficient of the one is a sum of coefficients of the other, with whole numbers as factors.
+    In the words basis each coefficient of one is a sum of coefficients of the other, with whole factors.
 
     Raises:
-        ParameterError: there are too many coefficients to find it.
+        ParameterError: there are too many coefficients.
     """
     features = logsignature_channels(channels, depth)
     if features > _MOST_FEATURES:
@@ -206,10 +206,10 @@ def places_of(order: list[int], channels: int, depth: int) -> Floats:
 
 @torch.no_grad()
 def width_of(module: nn.Module, name: str, size: int) -> int:
-    """Return how many numbers a module makes of a row of `size`.
+    """Return the number of outputs that a module computes from a row of `size`.
 
     Raises:
-        ParameterError: it fails, or gives something else than rows.
+        ParameterError: the module fails, or does not return rows.
     """
     reference = next(iter(module.parameters()), torch.zeros(0))
     with in_evaluation(module):
@@ -220,7 +220,7 @@ def width_of(module: nn.Module, name: str, size: int) -> int:
 
 
 def _check(alone: nn.Module, name: str, size: int, shape: tuple[int, ...]) -> bool:
-    """Return whether rows depend on each other, having called the module on states of many sizes.
+    """Call the module on states of many sizes. Return True if its rows depend on each other.
 
     Raises:
         ParameterError: see `inspect`.
@@ -237,7 +237,7 @@ def _check(alone: nn.Module, name: str, size: int, shape: tuple[int, ...]) -> bo
     if not torch.equal(given, x):
         raise ParameterError(f"{name} changes its input in place: let it make a new tensor")
     if not torch.allclose(together, again, rtol=1e-4, atol=1e-6, equal_nan=True):
-        raise ParameterError(f"{name} gives other values when it is called again: it draws random numbers or counts")
+        raise ParameterError(f"{name} returns other values when called again: it draws random numbers or counts")
     apart = torch.cat([_called(alone, name, row.clone()) for row in torch.split(x, 1)])
     if apart.shape != together.shape:
         raise ParameterError(f"{name} gives {tuple(apart.shape[1:])} for one row and {shape} for several")

@@ -1,4 +1,4 @@
-"""Models that were trained elsewhere, brought here so that they give the same outputs."""
+"""Import models that were trained elsewhere, so that they give the same outputs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from streamrde.windowing.policies import Count, Every, Windows
 
 
 class Imported(NamedTuple):
-    """A model from elsewhere."""
+    """An imported model."""
 
     model: NeuralRDE
     """Ready for `save`, `to_bundle` or `TorchStepper`."""
     differences: tuple[str, ...]
-    """Ways in which it differs, or may differ, from the original. If empty, the outputs are the same, to rounding."""
+    """Differences, certain or possible, from the original. If empty, the outputs are equal up to rounding."""
 
 
 def from_torchcde(
@@ -58,31 +58,31 @@ def from_torchcde(
     labels: Sequence[str] = (),
     emit: Emit = "every",
 ) -> Imported:
-    """Bring over a Neural RDE that was trained with torchcde: logsig_windows, LinearInterpolation, cdeint.
+    """Import a Neural RDE that was trained with torchcde: logsig_windows, LinearInterpolation, cdeint.
 
-    The graphs of `func`, `initial` and `readout` decide how they are served. A chain of linear layers and activations
-    that are known here is stored in the model file, and such a field is served compiled. Any other module is served as
-    it is, by a `TorchStepper` or ONNX; the model's notes then say why. torchcde's default, ``perturb=False``, shows the
-    first stage of each window the window before: such a model gets ``first_stage="previous"``.
+    The graphs of `func`, `initial` and `readout` decide how they are served. A chain of linear layers and known
+    activations is stored in the model file, and such a field is served compiled. Any other module is served as it is,
+    by a `TorchStepper` or ONNX, and the model's notes give the reason. With torchcde's default, ``perturb=False``, the
+    first stage of each window sees the window before. Such a model gets ``first_stage="previous"``.
 
     Args:
-        func: the vector field, func(t, z): (N, hidden) -> (N, hidden, B); it must not depend on t.
-        initial: z0 = initial(x0), or of row 0 of logsig_windows, which is x0 and zeros.
+        func: the vector field, func(t, z): (N, hidden) -> (N, hidden, B). It must not depend on t.
+        initial: z0 = initial(x0), or initial of row 0 of logsig_windows, which is x0 and zeros.
         readout: y = readout(z), (N, hidden) -> (N, outputs).
         channels: C, channels of the path. Time begins at 0.
-        depth: of logsig_windows.
+        depth: depth of logsig_windows.
         windows: Every(window_length).
-        method, options: as handed to cdeint, whose own default is dopri5; `rtol` may stand among the options.
-        times: what t the interpolation of the windows was given, and with it the unit of options["step_size"]: none
-            ("windows", each is of length 1), or the windows' edges in seconds. None: not known; where that matters it
-            is said in `differences`.
-        time: which channel of the path is time; None: none is. Here it is the first, and the field is adapted.
-        shift, scale: what the path's channels went through before, ``(x - shift) * scale``, (C,) each, in its order.
-        interpolation: "linear", or "hold" for a path by linear_interpolation_coeffs(rectilinear=...).
-        complete: every sample has a value in every channel, so that what torchcde makes of NaN does not matter.
-        names, fills, task, labels, emit: as of NeuralRDE.
+        method, options: arguments of cdeint, whose default method is dopri5. `rtol` may be among the options.
+        times: the t of the windows' interpolation, and so the unit of options["step_size"]. "windows": none was given,
+            and each window has length 1. "seconds": the windows' edges in seconds. None: not known; `differences` then
+            names the consequences.
+        time: number of the path's channel that is time, or None. In streamrde it is the first. The field is adapted.
+        shift, scale: earlier scaling of the path's channels, ``(x - shift) * scale``, (C,) each, in its order.
+        interpolation: "linear", or "hold" for a path from linear_interpolation_coeffs(rectilinear=...).
+        complete: every sample has a value in every channel, so that torchcde's filling of NaN does not matter.
+        names, fills, task, labels, emit: as for NeuralRDE.
     Raises:
-        ParameterError: a part cannot be brought over at all; says which and why.
+        ParameterError: a part cannot be imported. The message says which and why.
     """
     if time is not None and not 0 <= time < channels:
         raise ParameterError(f"time={time}: the channel that is time, 0 to {channels - 1}, or None where none is")
@@ -156,28 +156,28 @@ def from_neural_rdes(
     task: Task = "regression",
     labels: Sequence[str] = (),
 ) -> Imported:
-    """A model of the original repository of Neural RDEs (github.com/jambo6/neuralRDEs), from its state dict.
+    """Import a model of the original repository of Neural RDEs (github.com/jambo6/neuralRDEs) from its state dict.
 
-    Its hidden layers are one layer, applied again and again: its weights are stored once for each. Windows are `step`
-    samples by index; every stage sees its own window.
+    Its hidden layers are one layer that is applied repeatedly. Its weights are stored once for each application.
+    Windows are `step` samples by index, and every stage sees its own window.
 
     Args:
-        state: of ncdes.model.NeuralRDE: initial_linear, func.net, final_linear.
-        depth: of its log-signatures.
+        state: state dict of ncdes.model.NeuralRDE: initial_linear, func.net, final_linear.
+        depth: depth of its log-signatures.
         step: samples per window.
         solver: "midpoint", "rk4" or "euler".
-        return_sequences: as it was trained; False: a prediction at the stream's end only.
-        shift, scale: what the path's channels went through before, ``(x - shift) * scale``, (C,) each, time first.
-        names, task, labels: as of NeuralRDE.
+        return_sequences: as in training. False: a prediction only at the stream's end.
+        shift, scale: earlier scaling of the path's channels, ``(x - shift) * scale``, (C,) each, time first.
+        names, task, labels: as for NeuralRDE.
     Raises:
-        ParameterError: a part cannot be brought over at all; says which and why.
+        ParameterError: a part cannot be imported. The message says which and why.
     """
     if solver not in TABLEAUX:
         raise ParameterError(f"solver={solver!r}: an adaptive or unknown one; use one of {', '.join(TABLEAUX)}")
     for name in ("initial_linear.weight", "final_linear.weight"):
         if name not in state:
             raise ParameterError(
-                f"the state dict has no '{name}': it is not of ncdes.model.NeuralRDE with a final layer"
+                f"the state dict has no '{name}': it does not come from an ncdes.model.NeuralRDE with a final layer"
             )
     parts = [name.split(".") for name in state]
     numbers = sorted(int(part[2]) for part in parts if part[:2] == ["func", "net"] and part[3:] == ["weight"])
@@ -185,12 +185,12 @@ def from_neural_rdes(
     wanted = {f"{layer}.{kind}" for layer in layer_names for kind in ("weight", "bias")}
     for name in sorted(wanted ^ state.keys()):
         raise ParameterError(
-            f"the state dict {'has' if name in state else 'lacks'} '{name}': no model of ncdes.model.NeuralRDE, "
-            "which has linear layers with biases only"
+            f"the state dict {'has' if name in state else 'lacks'} '{name}': it does not come from "
+            "ncdes.model.NeuralRDE, which has only linear layers with biases"
         )
     for name in sorted(wanted):
         if state[name].ndim != (2 if name.endswith("weight") else 1):
-            raise ParameterError(f"'{name}' has shape {tuple(state[name].shape)}: it is not of a linear layer")
+            raise ParameterError(f"'{name}' has shape {tuple(state[name].shape)}: not that of a linear layer")
     if len(numbers) < 2:
         raise ParameterError("func.net is one linear layer (num_layers=0): there is no perceptron to serve")
     layers = [(state[f"func.net.{i}.weight"], state[f"func.net.{i}.bias"]) for i in numbers]
@@ -236,20 +236,8 @@ def from_neural_rdes(
 
 _ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun", "tsit5")
 _OPTIONS = (
-    *(
-        "step_size",
-        "perturb",
-        "rtol",
-        "atol",
-        "interp",
-        "norm",
-        "jump_t",
-        "step_t",
-        "first_step",
-        "min_step",
-        "max_step",
-    ),
-    *("safety", "ifactor", "dfactor", "max_num_steps", "dtype", "eps"),
+    *("step_size", "perturb", "rtol", "atol", "interp", "norm", "jump_t", "step_t", "first_step"),
+    *("min_step", "max_step", "safety", "ifactor", "dfactor", "max_num_steps", "dtype", "eps"),
 )
 
 
@@ -258,7 +246,7 @@ def _solver(
 ) -> tuple[Solver, Substeps, FirstStage]:
     for name in options:
         if name not in _OPTIONS:
-            raise ParameterError(f"options[{name!r}]: not known here; a fixed step is options['step_size']")
+            raise ParameterError(f"options[{name!r}]: unknown option; a fixed step is options['step_size']")
     if times not in (None, "windows", "seconds"):
         raise ParameterError(f"times={times!r}: use 'windows', 'seconds' or None")
     if times == "seconds" and not isinstance(windows, Every):
@@ -276,7 +264,7 @@ def _solver(
     perturb = bool(options.get("perturb", False))
     if "step_size" not in options:
         differences.append(
-            "without step_size the original steps from output time to output time: here window by window"
+            "without step_size the original steps from one output time to the next; here window by window"
         )
         return method, 1, "own" if perturb else "previous"  # type: ignore[return-value]
     step = float(options["step_size"])
@@ -290,8 +278,8 @@ def _solver(
         )
     if times is None and isinstance(windows, Every) and windows.seconds != 1:
         differences.append(
-            f"step_size={step:g} is taken for a share of a window, as where the interpolation was given no t: pass "
-            "times='windows' if so, times='seconds' if t was the windows' edges"
+            f"step_size={step:g} is taken as a share of a window, as if the interpolation had no t: pass "
+            "times='windows' if so, or times='seconds' if t was the windows' edges"
         )
     if times == "seconds":
         differences.append(
@@ -300,8 +288,8 @@ def _solver(
         )
     if not perturb and math.frexp(step)[0] != 0.5:
         differences.append(
-            f"step_size={step:g} is no power of two: in the original rounding decides which windows' first stages see "
-            "the window before; here all do"
+            f"step_size={step:g} is not a power of two: in the original rounding decides which windows' first stages "
+            "see the window before; here all do"
         )
     return method, substeps, "own" if perturb else "previous"  # type: ignore[return-value]
 
@@ -310,14 +298,14 @@ def _missing(interpolation: str, complete: bool) -> list[str]:
     if complete:
         return []
     begins = (
-        "where a stream begins without a value (NaN), torchcde fills backwards with the first one to come: here the "
-        "channel has its fill until then"
+        "if a stream begins without a value (NaN), torchcde fills backwards from the first one; here the channel has "
+        "its fill until then"
     )
     if interpolation != "linear":
         return [begins]
     return [
-        f"{begins}; between values torchcde fills by row unless it was given t: here by time "
-        "(complete=True where no value is missing)"
+        f"{begins}; between values torchcde fills by row unless it was given t; here by time "
+        "(pass complete=True if no value is missing)"
     ]
 
 
@@ -327,13 +315,13 @@ def _rectilinear(interpolation: str, depth: int, windows: Windows) -> list[str]:
     found = []
     if depth == 1:
         found.append(
-            "a rectilinear path that was not cut by logsig_windows was stepped twice a sample, for the move in time "
-            "and for the jump of the values: here a window is one step of both"
+            "a rectilinear path that was not cut by logsig_windows was stepped twice per sample, for the move in time "
+            "and for the jump of the values; here a window is one step of both"
         )
     if not isinstance(windows, Count):
         found.append(
-            "windows of a rectilinear path were counted in its rows, two a sample: here they are cut by time, as "
-            "Count(n) of n samples would not be"
+            "windows of a rectilinear path were counted in its rows, two per sample; here they are cut by time, which "
+            "Count(n) of n samples would not do"
         )
     return found
 
@@ -348,13 +336,13 @@ def _dtype(*modules: nn.Module) -> torch.dtype:
 def _parts(
     func: nn.Module, initial: nn.Module, readout: nn.Module, channels: int, features: int
 ) -> tuple[Part, Part, Part]:
-    """Return the three parts as they can be served. The initial one takes x0 alone."""
+    """Inspect the three parts. The initial one becomes a function of x0 alone."""
     for name, module in (("func", func), ("initial", initial), ("readout", readout)):
         if not isinstance(module, nn.Module):
             raise ParameterError(f"{name} is a {type(module).__name__}: wrap it in a torch.nn.Module")
     if hasattr(func, "prod"):
         raise ParameterError(
-            "func has a method prod, which cdeint calls in the place of forward: give a func whose forward is F(z)"
+            "func has a method prod, which cdeint calls instead of forward: give a func whose forward is F(z)"
         )
     _dtype(func, initial, readout)
     if isinstance(initial, nn.Linear) and initial.in_features not in (channels, features):
@@ -382,7 +370,7 @@ def _parts(
 
 
 def _perceptron(field: Part) -> MLP | None:
-    """Return the field as a description of its layers, or None if no description fits."""
+    """Describe the field as an MLP, or return None if no description fits."""
     if not field.steps or len(field.steps) < 2:
         return None
     *hidden, final = field.steps
@@ -409,7 +397,7 @@ def _layers(part: Part) -> Layers:
 
 
 def _reordered(field: Part, channels: int, depth: int, time: int | None, shape: tuple[int, int]) -> Part:
-    """A field of a path whose time stands elsewhere, or nowhere, as one of a path whose first channel is time."""
+    """Adapt a field to a path whose first channel is time."""
     places = torch.as_tensor(places_of(_order(channels, time), channels + (time is None), depth))
     weight = next(field.module.parameters(), torch.zeros(0))
     places = places.to(weight)
@@ -434,14 +422,14 @@ def _reordered_initial(first: Part, channels: int, time: int | None) -> Part:
 
 
 def _order(channels: int, time: int | None) -> list[int]:
-    """Return the place of each channel of the original's path in a path whose first channel is time."""
+    """Return the place of each of the original's channels in a path whose first channel is time."""
     if time is None:
         return [1 + i for i in range(channels)]
     return [0 if i == time else i + (i < time) for i in range(channels)]
 
 
 def _first_time(values: ArrayLike | None, default: float, channels: int, time: int | None, name: str) -> Floats | None:
-    """Shifts or scales in the order of the path here."""
+    """Reorder shifts or scales so that time comes first."""
     if values is None:
         return None
     given = np.asarray(values, dtype=np.float64)
@@ -456,7 +444,7 @@ def _first_time(values: ArrayLike | None, default: float, channels: int, time: i
 
 @torch.no_grad()
 def _copy(target: nn.Module, steps: Sequence[Step] | None) -> None:
-    """Give a model's layers the weights of an imported chain."""
+    """Copy the weights of an imported chain into a model's layers."""
     if steps is None:
         return
     layers = [target] if isinstance(target, nn.Linear) else list(cast(nn.ModuleList, target))
@@ -466,7 +454,7 @@ def _copy(target: nn.Module, steps: Sequence[Step] | None) -> None:
 
 
 def _scaling(model: NeuralRDE, shift: ArrayLike | None, scale: ArrayLike | None) -> Scaling:
-    """What scaling the path itself by channel does to x0 and to log-signatures."""
+    """Turn a scaling of the path's channels into one of x0 and of log-signatures."""
     channels, outputs = model.header.path_channels, model.header.outputs
     shifts = np.zeros(channels) if shift is None else np.asarray(shift, dtype=np.float64)
     scales = np.ones(channels) if scale is None else np.asarray(scale, dtype=np.float64)

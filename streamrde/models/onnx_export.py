@@ -1,4 +1,4 @@
-"""A model's step as an ONNX graph, which onnxruntime runs without torch."""
+"""Export a model's step as an ONNX graph, which onnxruntime runs without torch."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from streamrde.models.neural_rde import NeuralRDE, to_bundle
 def export_onnx(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
     """Write the step of a model to `path`: inputs z and logsig, outputs z_next and output.
 
-    z: (n, hidden); logsig: (n, B), unscaled, float64; z_next: (n, hidden); output: (n, outputs), probabilities or
-    targets. n is free. A model with ``first_stage="previous"`` has a third input, previous, (n, B). Where the initial
-    layer or the readout is a module, the graph has it too: inputs x0, (m, C), scaled, and state, (k, hidden); outputs
-    z0, (m, hidden), and readout, (k, outputs), before softmax and scaling. The graph carries the bundle's fingerprint,
-    which `OnnxStepper` compares.
+    Shapes are z (n, hidden), logsig (n, B) in float64 and unscaled, z_next (n, hidden), and output (n, outputs), which
+    are probabilities or targets. n is free. A model with ``first_stage="previous"`` has a third input, previous, (n,
+    B).
+    If the initial layer or the readout is a module, the graph has it too: inputs x0, (m, C), scaled, and state,
+    (k, hidden); outputs z0, (m, hidden), and readout, (k, outputs), before softmax and scaling. The graph carries the
+    bundle's fingerprint, which `OnnxStepper` compares.
 
     Raises:
         ParameterError: the step depends on its data (``substeps="auto"``), ONNX has no matrix exponential, or a module
-            of the model cannot be written down as a graph for any number of rows.
+            of the model has no graph for any number of rows.
         MissingExtraError: onnx or onnxscript is not installed.
     """
     try:
         import onnx
-        import onnxscript  # noqa: F401 (torch.onnx imports it when it is too late to say so)
+        import onnxscript  # noqa: F401 (torch.onnx imports it too late for a good error)
     except ModuleNotFoundError:
         raise MissingExtraError("the export to ONNX", "onnx") from None
     if model.header.substeps == "auto":
@@ -49,12 +50,12 @@ def export_onnx(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
     rows = dict.fromkeys(inputs, torch.export.Dim("n", min=1))
     outputs = ["z_next", "output"]
     if has_module_ends(header):
-        # Of other counts than z: an exporter takes equal ones for the same.
+        # Use other counts than z's: the exporter takes equal dimensions for one.
         inputs |= {"x0": z.new_zeros(count + 1, header.path_channels), "state": z.new_zeros(count + 2, header.hidden)}
         rows |= {"x0": torch.export.Dim("m", min=1), "state": torch.export.Dim("k", min=1)}
         outputs += ["z0", "readout"]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's own making
+        warnings.simplefilter("ignore")  # from torch itself
         target = Path(folder) / "step.onnx"
         try:
             torch.onnx.export(
@@ -87,7 +88,7 @@ def export_onnx(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
 
 
 class _Step(nn.Module):
-    """What the graph computes."""
+    """The function that the graph computes."""
 
     def __init__(self, model: NeuralRDE) -> None:
         super().__init__()

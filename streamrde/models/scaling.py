@@ -1,4 +1,4 @@
-"""Input and output scaling, fitted on training data only and stored with the model."""
+"""Fit the scaling of inputs and outputs on training data. It is stored with the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamrde.signature.words import logsignature_channels, lyndon_words
 
 
 class Scaling(NamedTuple):
-    """What brings a model's inputs and outputs to order one; all float64."""
+    """Shifts and scales that bring a model's inputs and outputs to order one, all float64."""
 
     x0_shift: Floats
     """(C,), subtracted from the first sample."""
@@ -35,25 +35,25 @@ def fit_inputs(
     channels: int,
     by: Literal["coefficient", "level"] = "coefficient",
 ) -> tuple[Floats, Floats, Floats]:
-    """Scales of the inputs, from the training streams.
+    """Fit the scales of the inputs to the training streams.
 
-    The first sample is standardised by each channel's mean and standard deviation over all samples; time, which is 0
-    there, and channels that tell of missing values are left alone. A log-signature's coefficients differ by orders of
-    magnitude (level k grows as the k-th power of the path's length): each is divided by its root mean square r, and all
-    by sqrt(B): ``scale = 1 / (r sqrt(B))``. The scaled vector then has a mean square norm of 1 whatever depth and
-    channels are. By level, each channel of the path is divided by the root mean square of its increments instead, which
-    scales a word by the product over its letters, and then each level by the root mean square over its coefficients: of
-    a level, small coefficients stay small, as those of two channels that move together. There is no shift: a window in
-    which nothing happens must leave the state where it is. No root mean square is taken to be smaller than what
-    rounding may make of it (see `rounding_of`), which depends on the channels of its word alone: no unit of a channel
-    changes a scaled log-signature.
+    The first sample is standardised by each channel's mean and standard deviation over all samples. Time, which is 0
+    there, and channels that mark missing values stay as they are. A log-signature's coefficients differ by orders of
+    magnitude (level k grows as the k-th power of the path's length). Each is divided by its root mean square r, and all
+    by sqrt(B): ``scale = 1 / (r sqrt(B))``. The scaled vector then has a mean square norm of 1 at any depth and number
+    of channels. By level, each channel of the path is divided by the root mean square of its increments instead, which
+    scales a word by the product over its letters, and then each level by the root mean square over its coefficients.
+    Within a level, small coefficients stay small, such as those of two channels that move together. There is no shift:
+    a window in which nothing happens must not move the state. A root mean square counts as at least its rounding error
+    (see `rounding_of`), which depends only on the channels of its word. So the unit of a channel never changes a scaled
+    log-signature.
 
     Args:
-        x: each stream's samples, (L, data channels); NaN = not observed.
+        x: each stream's samples, (L, data channels). NaN = not observed.
         logsigs: each stream's log-signatures, (K, B).
         names: names of the data channels, for errors.
         channels: C, channels of the path.
-        by: what log-signatures are scaled by.
+        by: scale log-signatures by coefficient or by level.
     Returns:
         x0_shift (C,), x0_scale (C,), logsig_scale (B,).
     Raises:
@@ -72,13 +72,13 @@ def fit_inputs(
     count = windows.shape[1]
     depth = depth_of(channels, count)
     lengths = path_lengths(x, _rms(windows)[:channels], len(windows))
-    # First by channel: what is left is of order 1, and none of its squares can overflow.
+    # Scale by channel first: the rest is of order 1, and its squares cannot overflow.
     letters = 1 / _along(lengths, channels, depth)
     rms = _rms(windows * letters)
     largest = np.zeros(channels)
     largest[1 : len(names) + 1] = [_largest(x, j) for j in range(len(names))]
     floor = rounding_of(largest / lengths, channels, depth)
-    # A coefficient that is rounding error in training must not be blown up to order one when it is served.
+    # A coefficient that is only rounding error in training must not be scaled up to order one.
     rms = np.maximum(rms, floor)
     shift, scale = np.zeros(channels), np.ones(channels)
     shift[1 : len(names) + 1], scale[1 : len(names) + 1] = mean, 1 / deviation
@@ -91,19 +91,19 @@ def fit_inputs(
 
 
 ROUNDINGS = 1000
-"""Roundings that a sum of many pieces is taken to come to, at most."""
+"""Assumed bound on the rounding errors in a sum of many pieces, in units of the last place."""
 
 
 def path_lengths(x: Sequence[Floats], moved: Floats, windows: int) -> Floats:
-    """Return the distance that each channel of the path goes within a window on average, forth and back, (C,).
+    """Return the mean distance that each channel of the path travels within a window, back and forth, (C,).
 
     Args:
         x: each stream's samples, (L, data channels); NaN = not observed.
         moved: root mean square of each channel's increments over windows, (C,).
-        windows: how many there are.
+        windows: number of windows.
     """
     lengths = np.array(moved)
-    # Time since an observation falls back by what it has grown.
+    # Time since an observation falls back by as much as it has grown.
     lengths[1 + x[0].shape[1] :] = np.maximum(lengths[1 + x[0].shape[1] :], 2 * moved[0])
     for own in x:
         for j, column in enumerate(own.T):
@@ -112,12 +112,12 @@ def path_lengths(x: Sequence[Floats], moved: Floats, windows: int) -> Floats:
 
 
 def rounding_of(offsets: Floats, channels: int, depth: int) -> Floats:
-    """Return what rounding may leave of coefficients of words, (B,).
+    """Return the rounding error to expect in the coefficients of words, (B,).
 
     It is relative to the product of their letters' path lengths.
 
     Args:
-        offsets: how large each channel's values are, (C,), in path lengths: a channel that moves by 1e-6 around 1e8 has
+        offsets: magnitude of each channel's values, (C,), in path lengths. A channel that moves by 1e-6 around 1e8 has
             few digits.
     """
     words = lyndon_words(channels, depth)
@@ -125,35 +125,35 @@ def rounding_of(offsets: Floats, channels: int, depth: int) -> Floats:
 
 
 def _along(letters: Floats, channels: int, depth: int) -> Floats:
-    """The letters' numbers multiplied along each Lyndon word, (B,)."""
+    """Multiply the letters' numbers along each Lyndon word, (B,)."""
     return np.array([np.prod(letters[list(word)]) for word in lyndon_words(channels, depth)])
 
 
 def _rms(windows: Floats) -> Floats:
-    """Root mean square of each coefficient, (n, B) -> (B,), also where squares would over- or underflow."""
+    """Return the root mean square of each coefficient, (n, B) -> (B,), without overflow or underflow."""
     largest = np.abs(windows).max(axis=0, initial=0.0)
     largest = np.where(largest > 0, largest, 1.0)
     return np.asarray(largest * np.sqrt(((windows / largest) ** 2).mean(axis=0)))
 
 
 def _largest(x: Sequence[Floats], channel: int) -> float:
-    """The largest magnitude of a channel's values, NaN left out."""
+    """Return the largest magnitude of a channel's values, NaN left out."""
     values = (np.abs(own[np.isfinite(own[:, channel]), channel]) for own in x)
     return max(float(own.max(initial=0.0)) for own in values)
 
 
 def depth_of(channels: int, size: int) -> int:
-    """The depth to which `channels` have `size` Lyndon words."""
+    """Return the depth to which `channels` have `size` Lyndon words."""
     return next(depth for depth in range(1, size + 1) if logsignature_channels(channels, depth) == size)
 
 
 def moments(x: Sequence[Floats]) -> tuple[Floats, Floats, Ints]:
-    """Mean, standard deviation and number of each channel's observations over all streams, (data channels,) each.
+    """Return mean, standard deviation and count of each channel's observations over all streams, (data channels,).
 
-    Stream by stream: overlapping excerpts share their samples, and together they would not fit into memory.
+    They are computed stream by stream, since overlapping excerpts share samples and together may not fit into memory.
 
     Args:
-        x: each stream's samples, (L, data channels); NaN = not observed. What is never observed has mean 0.
+        x: each stream's samples, (L, data channels); NaN = not observed. A channel that never is has mean 0.
     """
     counts = sum((np.isfinite(own).sum(axis=0) for own in x), np.zeros(x[0].shape[1], np.int64))
     mean = sum(np.nansum(own, axis=0) for own in x) / np.maximum(counts, 1)
@@ -162,25 +162,25 @@ def moments(x: Sequence[Floats]) -> tuple[Floats, Floats, Ints]:
 
 
 def far_from_zero(scaling: Scaling) -> bool:
-    """Return whether float32 would take visible digits from outputs: a spacing beyond 1e-5 of their deviation."""
+    """Return True if float32 would round outputs visibly: by more than 1e-5 of their deviation."""
     spacing = np.finfo(np.float32).eps * np.abs(scaling.output_shift)
     return bool((spacing > 1e-5 * np.abs(scaling.output_scale)).any())
 
 
 def along_words(scale: Floats, depth: int) -> Floats:
-    """The letters' scales multiplied along each Lyndon word, (B,): what scaling the path itself would do.
+    """Multiply the letters' scales along each Lyndon word, (B,), as if the path itself were scaled.
 
-    A field whose higher terms are brackets of its own needs this; `scale`'s entries of longer words are not used.
+    A field whose higher terms are its own Lie brackets needs this. Only the entries of `scale` for letters are used.
     """
     channels = next(c for c in range(1, len(scale) + 1) if logsignature_channels(c, depth) == len(scale))
     return _along(scale, channels, depth)
 
 
 def fit_targets(targets: Sequence[Floats], names: Sequence[str]) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of each target over the training windows that have one.
+    """Return mean and standard deviation of each target over the training windows that have one.
 
     Args:
-        targets: each stream's targets per window, (K, outputs); NaN = none.
+        targets: each stream's targets per window, (K, outputs). NaN = none.
         names: names of the targets, for errors.
     Raises:
         ParameterError: a target has no value or never changes in the training streams.

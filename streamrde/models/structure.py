@@ -1,7 +1,7 @@
 """Read from a module's graph that it is a chain of linear layers and activations, or why it is not.
 
-The graph decides, never a comparison of outputs: functions that agree wherever one happens to look may part elsewhere.
-torch.export writes the graph down, with the functions that forward calls, parametrizations of weights and hooks.
+The graph decides, never a comparison of outputs: functions that agree on some inputs may differ on others. torch.export
+records the graph, with the functions that forward calls, parametrizations of weights and hooks.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class Step(NamedTuple):
 
 
 class UnprovenError(Exception):
-    """The module is not known to be such a chain. The message says why."""
+    """The module is not known to be a chain of layers. The message gives the reason."""
 
 
 def chain(module: nn.Module, inputs: tuple[Tensor, ...], size: int) -> list[Step]:
-    """The layers that a module applies to its last input, row by row.
+    """Return the layers that a module applies to its last input, row by row.
 
     Args:
-        module: a wrapper of the module, in evaluation mode, with it as `inner`; it takes `inputs` and ``x (N, size)``.
-        inputs: what it takes before x and may not use.
+        module: a wrapper of the module, in evaluation mode, with it as `inner`. It takes `inputs` and ``x (N, size)``.
+        inputs: arguments before x, which it must not use.
         size: numbers in a row of x.
     Raises:
-        UnprovenError: it is no such chain, or its graph cannot be written down.
+        UnprovenError: it is not a chain of layers, or it cannot be exported.
         ParameterError: it uses `inputs`, or draws random numbers.
     """
     plain = getattr(module, "inner", None)
@@ -51,7 +51,7 @@ def chain(module: nn.Module, inputs: tuple[Tensor, ...], size: int) -> list[Step
         return [Step(plain.weight.detach(), bias.detach(), "identity")]
     reference = next(iter(module.parameters()), torch.zeros(0))
     found = []
-    # A graph holds for one size of the batch: lengths are plain numbers to Python.
+    # A graph holds for one batch size, since lengths are plain numbers to Python.
     for count in _BATCHES:
         x = torch.zeros(count, size, dtype=reference.dtype, device=reference.device)
         found.append(_Reader(_exported(module, (*inputs, x)), len(inputs), x).steps())
@@ -60,12 +60,12 @@ def chain(module: nn.Module, inputs: tuple[Tensor, ...], size: int) -> list[Step
         torch.equal(a.weight, b.weight) and torch.equal(a.bias, b.bias) and a.activation == b.activation
         for a, b in zip(first, other, strict=True)
     ):
-        raise UnprovenError("it does otherwise for one row than for several")
+        raise UnprovenError("it treats one row differently from several")
     return first
 
 
 def _is_altered(module: nn.Module) -> bool:
-    """Return whether a module does more when it is called than its class says: hooks, or a forward of its own."""
+    """Return True if calling the module does more than its class: it has hooks, or a forward of its own."""
     return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
@@ -80,7 +80,7 @@ def _exported(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep torch from printing why a graph cannot be written down: that is said in the error."""
+    """Silence torch while it fails to export a graph. The error gives the reason."""
     names = ("torch", *(name for name in logging.root.manager.loggerDict if name.startswith("torch.")))
     before = {name: logging.getLogger(name).disabled for name in names}
     try:
@@ -105,10 +105,10 @@ class _Reader:
         inputs = [node for node in self._nodes if node.op == "placeholder" and node.name in given]
         self._unused, self._current = inputs[:unused], inputs[unused]
         self._moved = {self._current}
-        self._steps: list[list[Any]] = []  # weight, bias, activation; bias None: none yet, activation None: none yet
+        self._steps: list[list[Any]] = []  # weight, bias or None, activation or None
 
     def steps(self) -> list[Step]:
-        """The layers in turn."""
+        """Return the layers in order."""
         for node in self._unused:
             if node.users:
                 raise ParameterError("it depends on t: here a field is a function of z alone; put time into the path")
@@ -156,7 +156,7 @@ class _Reader:
         elif _activation(node, name):
             self._activate(_activation(node, name), before)
         elif not (_is_identity(node, name) or (name in _SHAPES and value.numel() == before.numel())):
-            raise UnprovenError(f"{name}{_arguments(node)} is no activation that is known here")
+            raise UnprovenError(f"{name}{_arguments(node)} is not a known activation")
         self._moved.add(node)
         self._current = node
 
@@ -168,24 +168,24 @@ class _Reader:
         return (weight, None if bias is None else self._value(bias)) if name == "linear" else (weight.T, None)
 
     def _add(self, node: Any, value: Tensor) -> None:
-        """A bias that is added by itself."""
+        """Take an addition as the bias of the layer before."""
         other = node.args[1] if node.args[0] is self._current else node.args[0]
         step = self._steps[-1]
         offset = self._value(other) if isinstance(other, torch.fx.Node) else None
         if step[1] is not None or step[2] is not None or offset is None or offset.shape != (len(step[0]),):
-            raise UnprovenError("it adds something that is no layer's bias")
+            raise UnprovenError("it adds something that is not a layer's bias")
         step[1] = offset
 
     def _activate(self, name: str, before: Tensor) -> None:
         if not self._steps or self._steps[-1][2] is not None:
-            # An activation by itself follows a layer that changes nothing.
+            # An activation without a layer gets the identity as its layer.
             if before.ndim != 2:
                 raise UnprovenError(f"{name} follows another activation")
             self._steps.append([torch.eye(before.shape[1], dtype=self._x.dtype, device=self._x.device), None, None])
         self._steps[-1][2] = name
 
     def _value(self, node: Any) -> Any:
-        """A tensor that does not depend on the inputs."""
+        """Compute a tensor that does not depend on the inputs."""
         if not isinstance(node, torch.fx.Node):
             return node
         signature, program = self._program.graph_signature, self._program
@@ -198,7 +198,7 @@ class _Reader:
                 if node.name in names:
                     return tensors[names[node.name]].detach()
         if node.op != "call_function" or node in self._moved:
-            raise UnprovenError(f"{node.name} is no weight")
+            raise UnprovenError(f"{node.name} is not a weight")
         run: Any = node.target
         if run._schema.is_mutable:
             raise UnprovenError(f"it changes something in place ({_name(node)})")
@@ -226,14 +226,14 @@ def _name(node: Any) -> str:
 
 
 def _arguments(node: Any) -> str:
-    """Numbers that an operation is given beside tensors, for people."""
+    """Format an operation's arguments other than tensors, for messages."""
     numbers = [repr(value) for value in node.args if isinstance(value, int | float | str)]
     numbers += [f"{key}={value!r}" for key, value in node.kwargs.items()]
     return f"({', '.join(numbers)})" if numbers else ""
 
 
 def _random(node: Any) -> bool:
-    """Return whether an operation that may draw random numbers does so. A dropout that is off does not."""
+    """Return True if an operation draws random numbers. A dropout that is off does not."""
     return not _is_identity(node, _name(node))
 
 
@@ -244,7 +244,7 @@ def _is_identity(node: Any, name: str) -> bool:
 
 
 def _activation(node: Any, name: str) -> str:
-    """Return the activation's name here, or "" if it is another one or has other parameters."""
+    """Return the activation's name in streamrde, or "" if it is another one or has other parameters."""
     extra = dict(zip(("beta", "threshold") if name == "softplus" else (), node.args[1:], strict=False)) | node.kwargs
     if name == "softplus" and set(extra) <= {"beta", "threshold"}:
         # Beyond its threshold torch drops a term of exp(-threshold), 2e-9 at the default of 20.

@@ -86,9 +86,7 @@ class SqliteStore:
 
     @staticmethod
     def identity_of(path: str | os.PathLike[str]) -> dict[str, str] | None:
-        """Return the identity of the run that a store belongs to, or None if the file is missing or not a streamrde
-        store.
-        """
+        """Return the identity of a store's run, or None if the file is missing or not a streamrde store."""
         if not Path(path).exists():
             return None
         with contextlib.suppress(sqlite3.Error, msgspec.DecodeError, TypeError):

@@ -67,9 +67,7 @@ class StateStore(Protocol):
         """Yield all snapshots, at most `rows` at a time. The store must not change meanwhile."""
 
     def last_window(self, stream: str) -> int | None:
-        """Return the last window of a stream, running or ended, whose prediction was confirmed. None if there is
-        none.
-        """
+        """Return the last window of a stream, running or ended, whose prediction was confirmed, or None."""
 
     def positions(self) -> dict[str, bytes]:
         """Return the positions of sources and sinks at the last checkpoint."""

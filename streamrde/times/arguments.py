@@ -18,8 +18,7 @@ from streamrde.times.texts import NotATimeError
 
 
 def as_times(name: str, values: ArrayLike | pa.Array) -> Floats:
-    """Return times as float64 seconds. Numbers are seconds; dates and times (NumPy, Python, pandas, ISO text) count
-    from 1970.
+    """Return times as float64 seconds. Numbers are seconds. Dates and texts count from 1970.
 
     Masked and missing values become NaN, as NaT does.
 

@@ -12,9 +12,7 @@ from streamrde.arrays import Floats
 
 
 class Unit(NamedTuple):
-    """A unit of time: a time of n units is ``(n - zero) * length / rate`` seconds since 1970, or since the times'
-    origin.
-    """
+    """A unit of time: n units are ``(n - zero) * length / rate`` seconds since 1970, or since the times' origin."""
 
     rate: int
     """Units per second, where a second is the longer of the two."""

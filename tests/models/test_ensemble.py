@@ -163,7 +163,7 @@ def test_a_stopped_ensemble_has_the_members_so_far_and_goes_on(tables, tmp_path,
     assert f"{members} of 3 members were trained, and make the model" in shown
     assert bundle.header.members == members
     resumed, shown = quietly(tables, *checkpoint, resume=True)
-    assert f"going on after epoch {2 if members == 2 else 3} from {tmp_path / 'run.ckpt'}" in shown or members == 2
+    assert f"resuming after epoch {2 if members == 2 else 3} from {tmp_path / 'run.ckpt'}" in shown or members == 2
     assert resumed.fingerprint == quietly(tables)[0].fingerprint
 
 

@@ -1,3 +1,1 @@
-"""The report of a training run: measurements (quality, resolution, speed), texts (sections, workings), drawing (svg,
-page).
-"""
+"""The report of a training run: figures (quality, resolution, speed), text (sections, workings), page, svg."""

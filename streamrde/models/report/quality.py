@@ -213,8 +213,7 @@ def worst_streams(answered: Answers, *, classify: bool, most: int = 10) -> list[
 
 
 def error_by(answered: Answers, by: Floats, edges: Floats, *, classify: bool) -> tuple[Floats, Ints]:
-    """Return the share of wrong answers, or the root mean square error in deviations of the targets, by another
-    quantity.
+    """Return the share of wrong answers (or the root mean square error in deviations) by another quantity.
 
     Args:
         by: the other quantity for each window, (W,). NaN = not known.

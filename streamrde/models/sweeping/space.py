@@ -140,8 +140,7 @@ class Rung(NamedTuple):
 
 
 def ladder(sweep: SweepConfig, count: int, epochs: int) -> list[Rung]:
-    """Plan successive halving by thirds: all trials for a part of the epochs, the best third for three times as many,
-    ...
+    """Plan successive halving: all trials for a part of the epochs, then the best third for three times as many, ...
 
     Every trial of a rung is trained from scratch, since the schedule of the learning rate depends on its epochs.
 

@@ -1,4 +1,4 @@
-"""Changes to training streams that a model should not mind: where it starts, how a sensor sits, how fast one moves."""
+"""Random changes to training streams that a model should not mind: start, orientation of a sensor, speed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamrde.models.training.config import AugmentConfig
 
 
 class Variant(NamedTuple):
-    """A changed stream; fewer rows if cropped, at least 2 where there were 2."""
+    """A changed stream. It has fewer rows if cropped, but at least 2 if there were 2."""
 
     t: Floats
     x: Floats
@@ -21,7 +21,7 @@ class Variant(NamedTuple):
     """Time since its first sample is this multiple of the original's."""
 
     def original(self, t: Floats) -> Floats:
-        """Times of the variant as times of the stream that it was made from."""
+        """Convert times of the variant to times of the original stream."""
         first = float(self.t[0])
         return first + (t - first) / self.tempo
 
@@ -29,11 +29,11 @@ class Variant(NamedTuple):
 def augment(
     t: Floats, x: Floats, config: AugmentConfig, *, names: Sequence[str], deviation: Floats, rng: np.random.Generator
 ) -> Variant:
-    """One random variant of a stream.
+    """Return a random variant of a stream.
 
     Args:
         t: seconds, (L,).
-        x: data channels, (L, C-1); NaN stays NaN.
+        x: data channels, (L, C-1). NaN stays NaN.
         names: their names, which `config.rotate` refers to.
         deviation: their standard deviations, the unit of `config.noise`, (C-1,).
     """
@@ -65,7 +65,7 @@ def augment(
 
 
 def random_rotation(largest: float, rng: np.random.Generator) -> Floats:
-    """Rotation about a uniform axis by an angle uniform in [0, largest] radians, (3, 3), by Rodrigues' formula."""
+    """Draw a rotation about a uniform axis by an angle uniform in [0, largest] radians, (3, 3) (Rodrigues' formula)."""
     axis = rng.normal(size=3)
     x, y, z = (axis / np.linalg.norm(axis)).tolist()
     angle = rng.uniform(0, largest)

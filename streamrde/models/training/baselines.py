@@ -1,4 +1,4 @@
-"""Answers that a model has to beat: the most common class, the mean, the last value that is known."""
+"""Measure simple answers that a model has to beat: the most common class, the mean, the last known value."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def baselines(
 ) -> dict[str, float]:
     """Measure, on each part, answers that need no model.
 
-    Classification: "majority_accuracy" of always saying the most common class of training, "prior_log_loss" of giving
-    each class the probability that it has there, over "_windows" and at streams' "_end". Regression: "mean_rmse" of the
-    training targets' mean; with a horizon "last_rmse" (of classes "last_accuracy_windows") of the last value known when
-    the window ends. Of several targets the mean over them, and each with its name in front.
+    Classification: "majority_accuracy" for always answering the most common class of training, and "prior_log_loss" for
+    giving each class its share there, both over "_windows" and at the streams' "_end". Regression: "mean_rmse" for the
+    mean of the training targets. With a horizon, "last_rmse" (for classes "last_accuracy_windows") for the value last
+    known when the window ends. Several targets have their mean, and each one with its name in front.
     """
     result: dict[str, float] = {}
     for part, own in examples.items():
@@ -48,9 +48,10 @@ def baselines(
 
 def _of_classes(train: Sequence[Example], examples: Sequence[Example], classes: Sequence[str]) -> dict[str, float]:
     result: dict[str, float] = {}
-    for at, of in (("windows", slice(None)), ("end", slice(-1, None))):
+    for at, windows in (("windows", slice(None)), ("end", slice(-1, None))):
         learned, judged = (
-            np.concatenate([example.target[example.target >= 0][of] for example in some]) for some in (train, examples)
+            np.concatenate([example.target[example.target >= 0][windows] for example in some])
+            for some in (train, examples)
         )
         share = np.bincount(learned, minlength=len(classes)) / max(1, len(learned))
         if len(judged):
@@ -82,7 +83,7 @@ def _of_last(
     fills: Floats,
     classes: Sequence[str],
 ) -> dict[str, float]:
-    """Measure the last values known at the windows' ends. Windows before the first one are judged by nothing."""
+    """Measure the last known values at the windows' ends. Windows before the first one are left out."""
     now_config = msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, horizon=0.0))
     now = prepare(recordings, now_config, fills=fills, classes=classes)
     known = [_carried(example.target.astype(np.float64), missing=bool(classes)) for example in now]
@@ -96,7 +97,7 @@ def _of_last(
 
 
 def _carried(target: Floats, *, missing: bool) -> Floats:
-    """Return targets in which a window without one has the last before it, and NaN before the first."""
+    """Carry targets forward into windows without one. Windows before the first target get NaN."""
     columns = target.reshape(len(target), -1)
     known = columns >= 0 if missing else np.isfinite(columns)
     place = np.maximum.accumulate(np.where(known, np.arange(len(columns))[:, None], -1), axis=0)

@@ -1,4 +1,4 @@
-"""A training under way on disk, from which it goes on as if nobody had stopped it."""
+"""Save a running training on disk, and resume it as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streamrde.models.training.examples import Example
 FORMAT = 2
 """1: the decay was stored per second. 2: in a time of its own."""
 _KEY = "streamrde-checkpoint"
-# What may differ between a run and its continuation: where things are, not what they are, and what training ignores.
+# Keys that may differ between a run and its continuation: paths, and what training ignores.
 _FREE = (
     "output",
     "sweep",
@@ -40,17 +40,17 @@ class State(NamedTuple):
 
     tensors: dict[str, Tensor]
     """Weights, averaged and best weights, the optimiser's moments, torch's random generators."""
-    told: dict[str, Any]
-    """The rest, as JSON has it."""
+    rest: dict[str, Any]
+    """Everything else, as JSON values."""
 
 
 class Checkpoint:
     """A file with the state of a run after an epoch: safetensors with a JSON header.
 
     Args:
-        path: the file; it is replaced whole or not at all.
-        seconds: it is written at the end of an epoch where the last time is so long ago.
-        identity: of the run: what must be the same for another to go on from it.
+        path: the file, which is replaced atomically.
+        seconds: least time between two writes. They happen at the ends of epochs.
+        identity: properties of the run that must be the same in a run that resumes it.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, seconds: float, identity: Mapping[str, Any]) -> None:
@@ -59,29 +59,29 @@ class Checkpoint:
         self._identity = dict(identity)
 
     def write(self, state: State) -> None:
-        """Put a state in the place of the last one."""
-        header = {"format": FORMAT, "identity": self._identity, "state": state.told}
+        """Replace the last state by this one."""
+        header = {"format": FORMAT, "identity": self._identity, "state": state.rest}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
         replace_file(self.path, safetensors.torch.save(tensors, metadata={_KEY: json.dumps(header)}))
 
     def read(self) -> State | None:
-        """The state that was written last; None where there is no file.
+        """Return the last state, or None if there is no file.
 
         Raises:
-            StateError: the file is damaged, of another format, or of a run with another configuration or other data.
+            StateError: the file is damaged, has another format, or belongs to another configuration or other data.
         """
         if not self.path.exists():
             return None
         try:
             with safetensors.safe_open(self.path, framework="pt") as file:
                 header = json.loads((file.metadata() or {})[_KEY])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
         except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-            raise StateError(f"{self.path} is no checkpoint of a training: {error}; remove it to begin anew") from None
+            raise StateError(f"{self.path} is not a training's checkpoint: {error}; remove it to start over") from None
         if header["format"] != FORMAT:
             raise StateError(
-                f"{self.path} has format {header['format']}, and this version reads {FORMAT}: go on with the version "
-                "that wrote it, or remove it to begin anew"
+                f"{self.path} has format {header['format']}, and this version reads {FORMAT}: resume with the version "
+                "that wrote it, or remove it to start over"
             )
         self._compare(header["identity"])
         return State(tensors, header["state"])
@@ -95,15 +95,15 @@ class Checkpoint:
         ]
         if differences:
             raise StateError(
-                f"{self.path} is of another run: {'; '.join(differences)}. Set these back to go on, or begin anew "
+                f"{self.path} belongs to another run: {'; '.join(differences)}. Set these back, or start over "
                 "without --resume"
             )
 
 
 def identity_of(config: TrainConfig, examples: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
-    """The keys of a configuration that decide the model, dotted, and a digest of the windows of each part."""
-    told = _flat(msgspec.to_builtins(config))
-    told = {key: value for key, value in told.items() if not (key in _FREE or key.split(".")[0] in _FREE)}
+    """Return the configuration's keys that determine the model, dotted, and a digest of each part's windows."""
+    keys = _flat(msgspec.to_builtins(config))
+    keys = {key: value for key, value in keys.items() if not (key in _FREE or key.split(".")[0] in _FREE)}
     for part, members in examples.items():
         digest = hashlib.blake2b(digest_size=16)
         for example in members:
@@ -111,8 +111,8 @@ def identity_of(config: TrainConfig, examples: Mapping[str, Sequence[Example]]) 
             for array in (example.x0, example.ends, example.logsigs, example.target):
                 digest.update(str(array.shape).encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
-        told[f"digest of the {part} streams"] = digest.hexdigest()
-    return told
+        keys[f"digest of the {part} streams"] = digest.hexdigest()
+    return keys
 
 
 def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What training minimises: losses, and how much each window, class and target counts."""
+"""Losses, and the weights of windows, classes and targets in them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from streamrde.models.training.examples import Batch, Example
 
 
 class Objective:
-    """The loss of a model's outputs.
+    """Compute the loss of a model's outputs.
 
-    Classification: the cross entropy, times its class's weight. Regression: of the error e in standard deviations of
-    its target ``e^2``, or Huber's loss, ``e^2`` up to `huber` and linear beyond, ``2 huber |e| - huber^2``, times its
-    target's weight; weights of targets are divided by their mean. Outputs and targets are scaled before they are
-    subtracted, so that no offset costs digits.
+    Classification: the cross entropy times the class's weight. Regression, for the error e in standard deviations of
+    its target: ``e^2``, or Huber's loss, ``e^2`` up to `huber` and ``2 huber |e| - huber^2`` beyond, times the target's
+    weight. Weights of targets are divided by their mean. Outputs and targets are scaled before they are subtracted, so
+    that no offset costs digits.
 
     Args:
         config: `loss`, `loss_on`, `class_weights`, `target_weights`, `label_smoothing`.
-        header: of the model.
-        train: the training streams, from which "balanced" weights of classes are made.
-        device: where the model is.
+        header: the model's header.
+        train: the training streams, for "balanced" weights of classes.
+        device: the model's device.
     Raises:
-        ConfigError: weights for classes that there are not.
+        ConfigError: weights for unknown classes.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Objective:
         self._weights = None if weights is None else torch.as_tensor(weights, device=device)
 
     def weights(self, batch: Batch) -> Tensor:
-        """How much each window, and each target in it, counts in the loss, as `Batch.weight`; sums to 1 per stream.
+        """Weight each window and each of its targets, as `Batch.weight`. Weights sum to 1 per stream.
 
-        Every window counts the same, so that the answer is right early and stays right; or in proportion to its number,
-        counted from 1 ("ramp"); or only the last one that has a target.
+        Every window counts the same, so that the answer is right early and stays right. With "ramp" it counts in
+        proportion to its number, from 1. With "last" only the last one that has a target counts.
         """
         weight = batch.weight
         if self._on == "last":
-            # From the last one on the sum over the windows to come is its own weight.
+            # Only for the last window does the sum from there on equal its own weight.
             weight = weight * (weight.flip(1).cumsum(1).flip(1) == weight)
         elif self._on == "ramp":
             number = torch.arange(1, weight.shape[1] + 1, dtype=weight.dtype, device=weight.device)
@@ -61,9 +61,9 @@ class Objective:
 
     @torch.no_grad()
     def undo_weights(self, model: NeuralRDE) -> None:
-        """Take the classes' weights out of a trained model's odds.
+        """Remove the classes' weights from a trained model's odds.
 
-        The weighted loss is least where class c has the probability ``w_c p_c / sum(w p)``: its logit is too high by
+        The weighted loss is least if class c has the probability ``w_c p_c / sum(w p)``. Its logit is too high by
         ``log w_c`` (Elkan 2001, "The foundations of cost-sensitive learning", theorem 2).
         """
         if self._classify and self._weights is not None:
@@ -79,14 +79,14 @@ class Objective:
         scale: Tensor | float = 1.0,
         smoothing: float = 0.0,
     ) -> Tensor:
-        """Mean of the windows' losses by their weight; 0 where there is no target at all.
+        """Return the weighted mean of the windows' losses, or 0 if there is no target at all.
 
         Args:
             y: readouts, (N, K, outputs): logits, or scaled values.
             target: as `Batch.target`.
-            weight: as of `weights`.
-            shift, scale: means and standard deviations of the targets, (outputs,), float64; read for a regression only.
-            smoothing: share of a class's probability that is spread over all.
+            weight: as from `weights`.
+            shift, scale: means and standard deviations of the targets, (outputs,), float64. For a regression only.
+            smoothing: share of a class's probability that is spread over all classes.
         """
         if self._classify:
             losses = nn.functional.cross_entropy(
@@ -95,7 +95,7 @@ class Objective:
             if self._weights is not None:
                 losses = losses * self._weights.to(losses.dtype)[target]
         else:
-            # Where there is no target, 0 stands for it, which may be any number of deviations away.
+            # A missing target is 0, which may be any number of deviations away: mask it.
             error = (y - ((target - shift) / scale).to(y.dtype)).masked_fill(weight == 0, 0.0)
             losses = error**2
             if self._config.loss == "huber":
@@ -109,7 +109,7 @@ class Objective:
 
 
 def _class_weights(config: TrainingConfig, header: Header, train: Sequence[Example]) -> np.ndarray | None:
-    """Weights whose mean over the training streams is 1, or as they are given, (classes,)."""
+    """Return the given weights of classes, or balanced ones with mean 1 over the training streams, (classes,)."""
     given = config.class_weights
     if given == "equal":
         return None
@@ -119,11 +119,11 @@ def _class_weights(config: TrainingConfig, header: Header, train: Sequence[Examp
         counts += np.bincount(known, minlength=header.outputs) / max(1, len(known))
     if given == "balanced":
         return np.asarray(counts.sum() / (header.outputs * np.maximum(counts, 1)))
-    assert isinstance(given, dict)  # noqa: S101 (what else the type allows)
+    assert isinstance(given, dict)  # noqa: S101 (the only type left)
     for label in given:
         if label not in header.labels:
             raise ConfigError(
-                f"training.class_weights names '{label}', which is no class of the training streams: "
+                f"training.class_weights names '{label}', which is not a class of the training streams: "
                 f"{', '.join(header.labels)}"
             )
     return np.array([given.get(label, 1.0) for label in header.labels])

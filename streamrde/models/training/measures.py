@@ -1,4 +1,4 @@
-"""What is measured of a trained model on streams."""
+"""Measure a trained model on streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamrde.models.training.examples import Example, in_turn
 
 @torch.no_grad()
 def predict(model: NeuralRDE, examples: Sequence[Example], *, batch_size: int, device: torch.device) -> list[Floats]:
-    """Outputs of each example, (K, outputs) each."""
+    """Return the outputs for each example, (K, outputs) each."""
     outputs: list[Floats] = []
     for part, batch in in_turn(examples, size=batch_size, device=device):
         outputs += unpadded(model(batch.x0, batch.logsigs), part)
@@ -23,7 +23,7 @@ def predict(model: NeuralRDE, examples: Sequence[Example], *, batch_size: int, d
 
 
 def unpadded(y: torch.Tensor, examples: Sequence[Example]) -> list[Floats]:
-    """Outputs of a batch, (N, K, outputs), as those of each of its examples, (K, outputs), float64."""
+    """Split a batch's outputs, (N, K, outputs), into those of its examples, (K, outputs), float64."""
     arrays: Floats = y.double().cpu().numpy()
     return [own[: len(example.logsigs)] for own, example in zip(arrays, examples, strict=True)]
 
@@ -32,7 +32,7 @@ def unpadded(y: torch.Tensor, examples: Sequence[Example]) -> list[Floats]:
 def state_range(
     model: NeuralRDE, examples: Sequence[Example], *, batch_size: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Least and greatest value of each component of the state over all windows, (hidden,) each."""
+    """Return the least and greatest value of each component of the state over all windows, (hidden,) each."""
     low, high = [], []
     for part, batch in in_turn(examples, size=batch_size, device=device):
         states = model.hidden_states(batch.x0, batch.logsigs).double()
@@ -50,12 +50,12 @@ def measure(
     seconds: Sequence[float] = (),
     targets: Sequence[str] = (),
 ) -> dict[str, float]:
-    """The measures of `inference.quality`, over all windows that have a target and at the streams' ends.
+    """Compute the measures of `inference.quality` over all windows that have a target, and at the streams' ends.
 
-    Classification: each measure has "_windows" or "_end" behind its name, and "accuracy_2s" is that of the last windows
-    that closed within 2 of `seconds` (of the streams that last that long). Regression: "rmse", "mae" and "r2" over all
-    windows, "rmse_end", ...; with several `targets` (their names) the mean over them, and each as "rr_rmse", ... A
-    stream's end is the last of its windows that has a target.
+    Classification: each measure's name ends in "_windows" or "_end". "accuracy_2s" is that of the last windows that
+    closed within 2 of `seconds`, for streams that last that long. Regression: "rmse", "mae" and "r2" over all windows,
+    "rmse_end", ... For several `targets` (their names) they are the mean over them, and each has its own, such as
+    "rr_rmse". A stream's end is the last of its windows that has a target.
     """
     if not examples:
         return {}
@@ -75,7 +75,7 @@ def _of_classes(examples: Sequence[Example], outputs: Sequence[Floats], seconds:
     for limit in seconds:
         seen = []
         for example, y, _ in pairs:
-            # Half a window's rounding: an edge at 0.1 * 3 is an edge at 0.3.
+            # Allow for rounding: an edge at 0.1 * 3 is an edge at 0.3.
             last = int((example.ends <= limit + 1e-9).sum()) - 1
             if last >= 0 and example.ends[-1] >= limit and example.target[last] >= 0:
                 seen.append(y[last].argmax() == example.target[last])

@@ -1,4 +1,4 @@
-"""The distribution of the training windows, fitted: what `inference.novelty` measures windows against."""
+"""Fit the distribution of the training windows, with which `inference.novelty` compares windows."""
 
 from __future__ import annotations
 
@@ -33,46 +33,45 @@ from streamrde.windowing.policies import Every
 from streamrde.windowing.recorded import window_recordings
 
 FEWEST = 200
-"""Windows without which p-values down to half a percent cannot be told."""
+"""Least number of windows, for p-values down to half a percent."""
 FOLDS = 10
 APART = 1e-9
-"""By which equal scores are set apart, relative to them."""
+"""Relative distance that is put between equal scores."""
 CLIP = 3.0
-"""Spreads from the centre to which a feature's values are drawn before covariances are taken, so that the tails of
-training do not widen them."""
+"""Spreads from the centre at which a feature's values are clipped for the covariances, which tails would widen."""
 CAPITAL = 1e4
-"""The drift test's threshold: mean number of windows between false alarms, of independent windows."""
+"""The drift test's threshold: mean number of independent windows between false alarms."""
 STREAMS_ALARMED = 0.05
-"""Share of streams like those of training that may raise an alarm while they are as long as these."""
+"""Share of streams like those of training, and as long, that may raise an alarm."""
 LEAST_VARIANCE = 1e-4
-"""Of a direction, relative to the mean: features that were the same but for rounding must not decide everything."""
+"""Least variance of a direction, relative to the mean, so that features that only round differently do not dominate."""
 ROUNDING = 1e-9
-"""Size of a coefficient, relative to the product of its channels' sizes, below which it is rounding, or all but."""
+"""Size of a coefficient, relative to the product of its channels' sizes, below which it counts as rounding error."""
 LEAST_SPREAD = 1e-6
-"""Of a feature, which all are of order 1: those that move less are rounding errors."""
+"""Least spread of a feature, all of which are of order 1. Less is rounding error."""
 STEEPEST = 100.0
-"""Power of a tail's decay beyond training; that of a normal distribution's is less where tails are told apart."""
+"""Largest power of a tail's decay beyond training. A normal distribution's is smaller over the tabulated tail."""
 AT_ONCE = 4096
-"""Windows that are measured together, which bounds the memory."""
+"""Windows that are measured together. It bounds the memory."""
 MOST_WINDOWS = 10_000
-"""Windows that moments are taken of; of more, evenly spaced ones."""
+"""Most windows for the moments. Of more, evenly spaced ones are taken."""
 
 
 def fit_novelty(
     header: Header, logsigs: Sequence[Floats], groups: Sequence[str]
 ) -> tuple[TrainingWindows, dict[str, Floats]]:
-    """The distribution of windows, calibrated by leaving out group after group (see inference.novelty).
+    """Fit the distribution of windows, calibrated by leaving out group after group (see inference.novelty).
 
-    Windows that their stream's end cut short are left out: of models with `Every` those that are shorter, of others the
-    last of each stream. So are those with a value that is not finite.
+    Windows that their stream's end cut short are left out: with `Every` those that are shorter, else the last one of
+    each stream. So are those with a value that is not finite.
 
     Args:
-        header: the model's.
+        header: the model's header.
         logsigs: each stream's log-signatures, (K, B), unscaled, in order of time.
-        groups: what each stream belongs to; a group is left out whole. Of one group its streams are left out, of one
-            stream its parts.
+        groups: group of each stream. Groups are left out whole, or if there is only one, its streams, or if there is
+            only one stream, its parts.
     Returns:
-        what the header takes, and the tensors.
+        entry for the header, and tensors.
     Raises:
         ParameterError: there are fewer than 200 whole windows.
     """
@@ -102,14 +101,14 @@ def fit_novelty(
 
 
 def _judge(header: Header, tensors: dict[str, Floats], *, windows: int = 1) -> ReferenceNovelty:
-    """What measures windows; where tables are still missing, distances only."""
+    """Build the measure of windows. Without tables it measures distances only."""
     shapes = novelty_shapes(header.path_channels, header.depth)
     missing = {name: np.zeros(shape) for name, shape in shapes.items()}
     return ReferenceNovelty(missing | tensors, channels=header.path_channels, depth=header.depth, windows=windows)
 
 
 def _whole(header: Header, logsigs: Floats) -> Floats:
-    """The windows of a stream that its end did not cut short, and whose numbers did not overflow."""
+    """Select the windows of a stream that were not cut short by its end and did not overflow."""
     if isinstance(header.windows, Every):
         own = logsigs[logsigs[:, 0] >= header.windows.seconds * (1 - CUT_SHORT)]
     else:
@@ -118,7 +117,7 @@ def _whole(header: Header, logsigs: Floats) -> Floats:
 
 
 def _folds(lengths: Indices, groups: Sequence[str]) -> Indices:
-    """The fold in which each window is left out, (windows,): folds of about the same number of windows."""
+    """Assign each window to the fold that leaves it out, (windows,). Folds have about the same number of windows."""
     unit = np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(np.unique(unit[lengths > 0])) < 2:
         unit = np.arange(len(lengths))
@@ -133,17 +132,17 @@ def _folds(lengths: Indices, groups: Sequence[str]) -> Indices:
 
 
 def _moments(windows: Floats, known: Features) -> dict[str, Floats]:
-    """Sizes, centres, spreads and covariances of windows, (n, B)."""
+    """Compute sizes, centres, spreads and covariances of windows, (n, B)."""
     windows = windows[:: -(-len(windows) // MOST_WINDOWS)]
     g = np.abs(rooted(windows, known.level))
     size = np.array([np.median(column[column > 0]) if column.any() else 0.0 for column in g.T])
-    # What is rounding error beside the channels of its word is left out with what is always 0.
+    # Leave out coefficients that are always 0, or only rounding error beside the channels of their word.
     kept = size > (ROUNDING * _of_channels(size, known.level)) ** (1 / known.level)
     scale = np.where(kept, 1 / np.where(kept, size, 1.0), 0.0)
     found = described(windows, scale, known)
     center = np.median(found, axis=0)
     width = np.subtract(*np.quantile(found, [0.75, 0.25], axis=0)) / 1.349
-    # A feature that seldom moves has no quartiles to speak of.
+    # The quartiles of a feature that seldom moves may be equal.
     width = np.where(width > LEAST_SPREAD, width, found.std(axis=0))
     moves = width > LEAST_SPREAD
     spread = np.where(moves, 1 / np.where(moves, width, 1.0), 0.0)
@@ -165,9 +164,9 @@ def _moments(windows: Floats, known: Features) -> dict[str, Floats]:
 
 
 def _of_channels(size: Floats, level: Indices) -> Floats:
-    """The product of the sizes of each word's channels, (B,), from the sizes of lengths, (B,), as `rooted` makes them.
+    """Multiply the sizes of each word's channels, (B,), from the sizes of lengths, (B,), as `rooted` computes them.
 
-    A channel's size is that of its increment, or, where it swings forth and back, of its mean distance from a straight
+    A channel's size is that of its increment or, if it swings back and forth, of its mean distance from a straight
     line: the area between it and time, divided by the duration.
     """
     channels, depth = int((level == 1).sum()), int(level[-1])
@@ -179,10 +178,10 @@ def _of_channels(size: Floats, level: Indices) -> Floats:
 
 
 def _covariance(u: Floats) -> tuple[Floats, float]:
-    """Directions, scaled, and the inverse variance of the rest, of centred features (n, m).
+    """Return scaled directions of centred features, (n, m), and the inverse variance of the rest.
 
-    The covariance is shrunk towards a multiple of the identity (Ledoit & Wolf 2004), so that few windows will do; of
-    its eigenvectors v with the largest eigenvalues e the columns ``v sqrt(1 - rest / e)`` are returned, such that
+    The covariance is shrunk towards a multiple of the identity (Ledoit & Wolf 2004), so that few windows suffice. For
+    its eigenvectors v with the largest eigenvalues e, the returned columns are ``v sqrt(1 - rest / e)``, so that
     ``|u|^2 - |axes^T u|^2`` is the squared Mahalanobis distance times the variance of the rest.
     """
     n, m = u.shape
@@ -205,7 +204,7 @@ def _covariance(u: Floats) -> tuple[Floats, float]:
 
 
 def _tables(distances: Floats) -> dict[str, Floats]:
-    """How rare distances (n, blocks) are; the last row of the tails, the score's, is yet to be filled."""
+    """Tabulate the rarity of distances, (n, blocks). The last row of the tails, the score's, stays empty."""
     n = len(distances)
     tails = np.zeros((distances.shape[1] + 1, RANKS))
     slope = np.zeros(distances.shape[1])
@@ -223,7 +222,7 @@ def _tables(distances: Floats) -> dict[str, Floats]:
 
 
 def _ranks(n: int) -> Indices:
-    """Ranks from the top, 1 to n, that are kept of n scores: every one in the tail, then ever fewer. (RANKS,)"""
+    """Choose RANKS ranks from the top, 1 to n, of n scores: every one in the tail, then ever fewer."""
     if n <= RANKS:
         return np.append(np.arange(1, n + 1), np.full(RANKS - n, n))
     dense = RANKS // 2
@@ -232,10 +231,10 @@ def _ranks(n: int) -> Indices:
 
 
 def _ranked(scores: Floats) -> Floats:
-    """The scores that have these ranks, strictly ascending, (RANKS,).
+    """Return the scores that have these ranks, strictly ascending, (RANKS,).
 
-    Equal ones are set apart by less than matters: read off between them, as many as are at least as large count, so
-    that a window like most others is as ordinary as can be.
+    Equal scores are set slightly apart. A score between them then counts all that are at least as large, so that a
+    window like most others is as ordinary as can be.
     """
     ranked = np.sort(scores)[::-1][_ranks(len(scores)) - 1][::-1].copy()
     for i in range(1, len(ranked)):
@@ -244,20 +243,20 @@ def _ranked(scores: Floats) -> Floats:
 
 
 def _reached_by_few(highest: Sequence[float]) -> float:
-    """What at most a share of streams like these exceeds: a conformal quantile; of too few streams, the maximum."""
+    """Return the level that few such streams exceed: a conformal quantile, or the maximum if streams are too few."""
     rank = math.ceil((1 - STREAMS_ALARMED) * (len(highest) + 1))
     return sorted(highest)[min(rank, len(highest)) - 1]
 
 
 def learn_windows(bundle: Bundle, parts: Split, *, say: Say) -> Bundle:
-    """The model with the distribution of its training and validation windows, where they are enough.
+    """Add the distribution of the training and validation windows to a model, if there are enough windows.
 
-    Nothing of the weights goes into it, so that validation streams are as good as any.
+    The weights do not affect it, so that validation streams may be used too.
     """
     try:
         return bundle.with_novelty(*_fit(bundle.header, parts))
     except ParameterError as error:
-        say(f"novelty is left out: {error}")
+        say(f"skipping novelty: {error}")
         return bundle
 
 
@@ -273,13 +272,13 @@ def _fit(header: Header, parts: Split) -> tuple[TrainingWindows, dict[str, Float
 
 
 def add_novelty(bundle: Bundle, config: ConfigSource) -> Bundle:
-    """A trained model with the distribution of its training windows, which changes neither weights nor predictions.
+    """Add the distribution of its training windows to a trained model. Weights and predictions stay the same.
 
-    For models that were trained without, or elsewhere. The fingerprint stays, and snapshots of streams remain good.
+    It is for models that were trained without it, or elsewhere. The fingerprint stays, and snapshots remain valid.
 
     Args:
         bundle: the model.
-        config: a training configuration, as of `train`, whose training and validation streams are taken.
+        config: the training configuration. Its training and validation streams are used.
     Raises:
         ConfigError: the configuration has other channels than the model.
         DataError: as `train`.

@@ -1,4 +1,4 @@
-"""The training loop: epoch after epoch until nothing gets better, with checkpoints to go on from."""
+"""The training loop: epochs until nothing improves, with checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def optimise(
     checkpoint: Checkpoint | None = None,
     resume: bool = False,
 ) -> History:
-    """Fit `model` in place; it ends with the weights of the history's best epoch.
+    """Fit `model` in place. It ends with the weights of the history's best epoch.
 
-    With validation streams these are the weights that are best by `monitor`, and of equal ones those with the least
-    loss; else the last ones. Ctrl-C stops after the first epoch with what there is.
+    With validation streams these are the best weights by `monitor`, and among equals those with the least loss.
+    Without, they are the last ones. Ctrl-C stops the training and keeps the best weights so far, if an epoch has ended.
 
     Args:
-        variants: epoch -> the training streams as they are in that epoch.
-        validation: streams that decide; may be empty.
-        name: of what is trained, where it is one of several.
-        checkpoint: where the state after an epoch is written; None: nowhere.
-        resume: go on from there, if there is one; the same model comes out as if nobody had stopped.
+        variants: maps an epoch's number to its training streams.
+        validation: streams that select the best epoch. May be empty.
+        name: the member's name in an ensemble.
+        checkpoint: file for the state after an epoch, or None.
+        resume: resume from the checkpoint, if it exists. The model is the same as without the stop.
     Raises:
-        ParameterError: the training diverged once more than `rewinds`.
+        ParameterError: the training diverged more than `rewinds` times.
         ConfigError: the validation streams do not define the measure to be monitored, or there is no checkpoint to
             resume from.
-        StateError: the checkpoint is damaged or of another run.
+        StateError: the checkpoint is damaged or belongs to another run.
     """
     trainer = Trainer(model, config, objective, device)
     if resume:
@@ -71,7 +71,7 @@ def optimise(
         interrupted = True
         _say(console, f"interrupted after epoch {len(trainer.epochs)}: keeping the best weights so far")
         if checkpoint is not None:
-            _say(console, f"checkpoint written to {checkpoint.path}: --resume goes on from there")
+            _say(console, f"checkpoint written to {checkpoint.path}: use --resume to continue")
     if checkpoint is not None:
         checkpoint.write(trainer.state)
     history = msgspec.structs.replace(trainer.finish(), interrupted=interrupted)
@@ -79,21 +79,21 @@ def optimise(
     if skipped or rewound:
         _say(
             console,
-            f"{skipped} steps were not taken, their gradients being not finite or far too long; {rewound} epochs "
-            "diverged and were undone",
+            f"skipped {skipped} steps, whose gradients were not finite or far too long; undid {rewound} epochs, which "
+            "diverged",
         )
     return history
 
 
 def _resume(trainer: Trainer, checkpoint: Checkpoint | None, console: Console) -> None:
     if checkpoint is None:
-        raise ConfigError("there is nothing to resume from: set training.checkpoint to a file's path")
+        raise ConfigError("nothing to resume from: set training.checkpoint to a file's path")
     state = checkpoint.read()
     if state is None:
-        _say(console, f"there is no checkpoint at {checkpoint.path} yet: beginning anew")
+        _say(console, f"no checkpoint at {checkpoint.path} yet: starting from scratch")
         return
     trainer.restore(state)
-    _say(console, f"going on after epoch {len(trainer.epochs)} from {checkpoint.path}")
+    _say(console, f"resuming after epoch {len(trainer.epochs)} from {checkpoint.path}")
 
 
 def _say(console: Console, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Settings on top of a configuration: ``training.epochs=5`` takes the place of that key."""
+"""Override keys of a configuration by settings such as ``training.epochs=5``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from streamrde.errors import ConfigError
 
 
 def override(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """The tables with some keys set anew; a later setting wins over an earlier one.
+    """Return the tables with some keys overridden. A later setting wins over an earlier one.
 
     Args:
-        tables: as read from a TOML file; left as they are.
-        settings: ``key=value`` each, the key dotted, as in ``training.epochs=5``. The value is TOML; what is no TOML is
-            text, so that paths and words need no quotes. A table, as in ``windows={policy="count", n=50}``, takes the
-            place of the whole table.
+        tables: as read from a TOML file. They are not changed.
+        settings: ``key=value`` each, with a dotted key, as in ``training.epochs=5``. A value that is not valid TOML is
+            text, so that paths and words need no quotes. A table, as in ``windows={policy="count", n=50}``, replaces
+            the whole table.
     Raises:
-        ConfigError: a setting has no ``=``, or its key goes through something that is no table.
+        ConfigError: a setting has no ``=``, or its key leads through something that is not a table.
     """
     result = copy.deepcopy(dict(tables))
     for setting in settings:
@@ -32,7 +32,7 @@ def override(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
             inner = table.setdefault(name, {})
             if not isinstance(inner, dict):
                 raise ConfigError(
-                    f"setting '{setting}': {'.'.join(names[:depth])} is no table; set the whole of it instead"
+                    f"setting '{setting}': {'.'.join(names[:depth])} is not a table; set it as a whole instead"
                 )
             table = inner
         table[names[-1]] = _value(text.strip())
@@ -41,7 +41,7 @@ def override(tables: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
 
 def _value(text: str) -> Any:
     try:
-        # Parsed as one document, so that a value cannot bring keys of its own along.
+        # Parse a whole document, so that a value cannot add keys.
         parsed = tomllib.loads(f"value = {text}\n")
     except tomllib.TOMLDecodeError:
         return text

@@ -1,4 +1,4 @@
-"""Checks before a training begins, which refuse what could not end well."""
+"""Check a training's configuration and data before it starts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streamrde.windowing.policies import Count, Every
 
 OWN = ("stream_id", "t")
 """Columns of the file of test streams beside channels and targets."""
-# Names that data sets give to the column of their own split, and the values that its test part has.
+# Usual names of a data set's own split column, and of its parts.
 _SPLITS = ("split", "set", "subset", "partition", "part", "fold", "usage")
 _TESTS = ("test", "testing", "eval", "holdout")
 _VALIDATIONS = ("validation", "valid", "val", "dev")
@@ -31,16 +31,16 @@ _TRAININGS = ("train", "training", "learn")
 
 
 def names_parts(values: Iterable[str]) -> bool:
-    """Return True if values name parts of a data set, and so say nothing of which streams belong together."""
+    """Return True if values name parts of a data set, and so do not group streams."""
     return {value.lower() for value in values} <= {*_TESTS, *_TRAININGS, *_VALIDATIONS}
 
 
 def check_outputs(config: TrainConfig) -> None:
-    """Create the folders of what will be written, and refuse what cannot be.
+    """Create the folders of all output files, and check that these can be written.
 
     Raises:
-        ConfigError: a path is a folder or lies where nothing can be written, two are the same, or `output.test` has an
-            unknown extension or cannot hold what it must; names the key.
+        ConfigError: a path is a folder or cannot be written, two are the same, or `output.test` has an unknown
+            extension or a format that cannot hold the test streams. The message names the key.
     """
     output, training = config.output, config.training
     paths = {
@@ -70,28 +70,28 @@ def _check_test(config: TrainConfig) -> None:
         raise ConfigError(f"output.test = '{path}': its extension must be one of {', '.join(writable())}")
     if config.data.horizon and not format.keeps_metadata:
         raise ConfigError(
-            f"output.test = '{path}': CSV has no place to say that the targets lie {config.data.horizon:g} s ahead of "
-            "their rows; use .parquet"
+            f"output.test = '{path}': CSV cannot record that the targets lie {config.data.horizon:g} s ahead of their "
+            "rows; use .parquet"
         )
     for channel in config.data.channels:
         if channel.name in OWN:
             raise ConfigError(
-                f"output.test: a channel is called '{channel.name}', as one of the file's own columns is; rename it in "
+                f"output.test: a channel is called '{channel.name}', like one of the file's own columns; rename it in "
                 "data.files, or leave output.test out"
             )
 
 
 def say_windows(config: TrainConfig, parts: Split, lengths: Indices, say: Say) -> None:
-    """Say that windows are longer than every training stream, or that none has a second one.
+    """Warn if windows are longer than every training stream, or if every stream has only one.
 
     Args:
-        lengths: counts of each stream's windows.
+        lengths: number of windows of each stream.
     """
-    windows, streams, told = config.windows, parts.train, ""
+    windows, streams, warning = config.windows, parts.train, ""
     if isinstance(windows, Every):
         longest = max(float(stream.t[-1] - stream.t[0]) if len(stream.t) else 0.0 for stream in streams)
         if longest < windows.seconds * (1 - 1e-9):
-            told = (
+            warning = (
                 f"windows.seconds = {windows.seconds:g}, and the longest training stream lasts {longest:.4g} s: no "
                 f"window closes before its stream ends; set windows.seconds = {longest / 10:.2g}, say, or check "
                 f'data.time_unit = "{config.data.time_unit}"'
@@ -99,12 +99,12 @@ def say_windows(config: TrainConfig, parts: Split, lengths: Indices, say: Say) -
     elif isinstance(windows, Count):
         most = max(len(stream.t) for stream in streams)
         if most <= windows.n:
-            told = (
+            warning = (
                 f"windows.n = {windows.n:,}, and the longest training stream has {most:,} samples: no window closes "
                 f"before its stream ends; set windows.n = {max(1, most // 10)}, say"
             )
-    if told:
-        say(f"warning: {told}")
+    if warning:
+        say(f"warning: {warning}")
     elif len(lengths) > 1 and (lengths == 1).all():
         say("note: every training stream has one window; shorter windows give an answer before a stream's end")
 
@@ -113,7 +113,7 @@ def check_classes(config: TrainConfig, parts: Split) -> None:
     """Refuse classes that only one stream has. If classes change along a stream, any number is enough.
 
     Raises:
-        ConfigError: names the classes, and the filter that leaves one out.
+        ConfigError: there are such classes. The message names them, and a filter that leaves one out.
     """
     streams = [stream for part in parts for stream in part]
     if config.data.task != "classification" or any(stream.target.t is not None for stream in streams):
@@ -124,13 +124,13 @@ def check_classes(config: TrainConfig, parts: Split) -> None:
         names = listed([f"'{label}'" for label in alone], most=5)
         column = config.data.targets[0]
         raise ConfigError(
-            f"only one stream has the class {names}: one to train on and one to measure by is the least; record more, "
-            f'or leave it out by data.filters = [["{column}", "!=", "{alone[0]}"]]'
+            f"only one stream has the class {names}: training and measuring need one each; record more, or leave "
+            f'it out with data.filters = [["{column}", "!=", "{alone[0]}"]]'
         )
 
 
 def official_split(config: TrainConfig) -> str:
-    """Return the lines of [split] that follow a column by which the files are split already, or "" if there is none.
+    """Return the lines of [split] for a column that already splits the files, or "" if there is none.
 
     Raises:
         DataError: a file cannot be read.
@@ -142,8 +142,8 @@ def official_split(config: TrainConfig) -> str:
     by_name = {value.lower(): value for value in values}
     test = next(by_name[name] for name in _TESTS if name in by_name)
     validation = next((by_name[name] for name in _VALIDATIONS if name in by_name), None)
-    told = "0.15" if validation is None else f'["{validation}"]'
-    return f'column = "{column}"\nvalidation = {told}\ntest = ["{test}"]'
+    shown = "0.15" if validation is None else f'["{validation}"]'
+    return f'column = "{column}"\nvalidation = {shown}\ntest = ["{test}"]'
 
 
 def _official_column(config: TrainConfig) -> tuple[str, list[str]] | None:
@@ -161,13 +161,13 @@ def _official_column(config: TrainConfig) -> tuple[str, list[str]] | None:
 
 
 def say_official_split(config: TrainConfig, say: Say) -> None:
-    """Say that the files have a split of their own where the configuration does not use it."""
+    """Point out a split in the files that the configuration does not use."""
     if config.split.listed or config.split.by == "time":
         return
     try:
         lines = official_split(config)
     except DataError:
-        return  # reading the samples will say it, with the column that matters
+        return  # reading the samples will raise it, with the column that matters
     if lines:
-        say("note: the files have a split of their own, which [split] does not use; to use it write:")
+        say("note: the files have their own split, which [split] does not use; to use it, write:")
         say(f"[split]\n{lines}")

@@ -1,4 +1,4 @@
-"""What a training run shows: a bar on a terminal, a line now and then elsewhere, and the table of measures."""
+"""Show a training run's progress: a bar on a terminal, elsewhere a line now and then, and the table of measures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from streamrde.tables import print_whole
 
 
 class Reporter:
-    """Reports epochs to `console`; a context manager.
+    """Report epochs to `console`. A context manager.
 
     Args:
-        monitor: what decides, see `History`.
-        name: of what is trained, where it is one of several.
+        monitor: the deciding measure, see `History`.
+        name: the member's name in an ensemble.
     """
 
     def __init__(self, console: Console, epochs: int, *, monitor: str, name: str = "") -> None:
@@ -27,7 +27,7 @@ class Reporter:
         self._epoch = f"{name}, epoch" if name else "epoch"
         self._monitor = monitor
         self._epochs = epochs
-        # About twenty lines for a run of any length.
+        # Print about twenty lines for a run of any length.
         self._every = max(1, epochs // 20)
         self._bar: Progress | None = None
         if console.is_terminal:
@@ -47,7 +47,7 @@ class Reporter:
             self._bar.stop()
 
     def epoch(self, epoch: Epoch, *, best: bool) -> None:
-        """One epoch has ended."""
+        """Report the end of an epoch."""
         number, text = epoch.number, f"loss {epoch.loss:.4f}"
         if epoch.validation_loss is not None:
             text += f"  validation {epoch.validation_loss:.4f}"
@@ -62,7 +62,7 @@ class Reporter:
 
 
 def print_metrics(console: Console, metrics: Mapping[str, float]) -> None:
-    """Measures as a table, one row per measure, one column per part of the data."""
+    """Print measures as a table with a row per measure and a column per part of the data."""
     parts = [part for part in ("train", "validation", "test") if any(name.startswith(f"{part}_") for name in metrics)]
     rows = list(dict.fromkeys(name.split("_", 1)[1] for name in metrics if name.split("_", 1)[0] in parts))
     table = Table("", *(Column(part, justify="right", no_wrap=True) for part in parts))

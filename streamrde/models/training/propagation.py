@@ -1,4 +1,4 @@
-"""A batch of streams through the model: all windows at once, or part by part with the state carried over."""
+"""Run a batch of streams through the model: all windows at once, or part by part with the state carried over."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from streamrde.models.training.examples import Batch
 
 
 class Part(NamedTuple):
-    """Some consecutive windows of a batch, of the streams that last until then."""
+    """Consecutive windows of a batch, of the streams that last so long."""
 
     y: Tensor
     """Readouts, (n, k, outputs): logits, or scaled values."""
     rows: Tensor | slice
-    """Which streams of the batch these are, (n,)."""
+    """Places of the streams in the batch, (n,)."""
     begin: int
     """Number of the first window."""
     end: int
-    """Number behind the last one."""
+    """Number of the last window plus one."""
 
     def of(self, batched: Tensor) -> Tensor:
-        """What of a tensor of the batch, (N, K, ...), belongs to the part, (n, k, ...)."""
+        """Select the part, (n, k, ...), of a tensor of the batch, (N, K, ...)."""
         return batched[self.rows, self.begin : self.end]
 
 
 class _Carried(NamedTuple):
-    """What the windows to come depend on, of each stream that is left."""
+    """The streams' state at the end of a part, which the next part continues."""
 
     start: Tensor
     """States, (n, hidden), detached."""
@@ -49,19 +49,19 @@ def propagate(
     weight: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> Iterator[Part]:
-    """The outputs of a batch in parts of so many `windows`; gradients reach back to the beginning of a part.
+    """Yield the outputs of a batch in parts of `windows` windows. Gradients reach back to the start of a part.
 
-    A part goes on from the state after the one before, which is detached: truncated back-propagation (Williams & Peng
-    1990). Where the weights change between parts, so do the states from there on, as they would live. A stream that has
-    ended is left out of the parts to come.
+    A part starts from the detached state after the part before: truncated back-propagation (Williams & Peng 1990). If
+    the weights change between parts, so do the states from there on. A stream that has ended is left out of later
+    parts.
 
     Args:
-        model: in whatever state it is when a part is asked for.
-        lengths: of the streams, in windows.
-        windows: of a part; 0: all of them.
-        weight: of windows in the loss, (N, K, ...); a part without any is passed through without gradients and is not
-            yielded; None: every part is wanted.
-        mask: as of `NeuralRDE.hidden_states`, (N, width).
+        model: the model. Each part uses its weights of that moment.
+        lengths: lengths of the streams, in windows.
+        windows: windows in a part. 0: all of them.
+        weight: weights of windows in the loss, (N, K, ...). A part without any is computed without gradients and not
+            yielded. None: yield every part.
+        mask: as for `NeuralRDE.hidden_states`, (N, width).
     """
     longest = max(lengths)
     windows = windows or longest

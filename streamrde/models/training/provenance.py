@@ -1,4 +1,4 @@
-"""How a model was trained, in the words that its card shows."""
+"""Describe how a model was trained, for its card."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from streamrde.models.training.splits import Split
 
 
 def provenance(config: TrainConfig, parts: Split, *, epochs: Sequence[int]) -> dict[str, str]:
-    """What `Header.training` says.
+    """Return the entries of `Header.training`.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
         parts: the streams of each part.
-        epochs: numbers of the epochs whose weights the model's members have.
+        epochs: number of each member's best epoch.
     """
     files = config.data.files
     members = {name: streams for name, streams in parts._asdict().items() if streams}
@@ -36,31 +36,31 @@ def provenance(config: TrainConfig, parts: Split, *, epochs: Sequence[int]) -> d
 
 
 def digest(config: TrainConfig) -> str:
-    """SHA-256 of a configuration without its outputs, its cache and its sweep, hexadecimal."""
+    """Return the SHA-256 of a configuration without its outputs, its cache and its sweep, hexadecimal."""
     data = msgspec.structs.replace(config.data, cache="")
-    told = msgspec.structs.replace(config, data=data, output=OutputConfig(), sweep=SweepConfig())
-    return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()
+    decisive = msgspec.structs.replace(config, data=data, output=OutputConfig(), sweep=SweepConfig())
+    return hashlib.sha256(msgspec.json.encode(decisive, order="deterministic")).hexdigest()
 
 
 _PURPOSES = {"train": "training", "validation": "validation", "test": "testing"}
 
 
 def _split(config: SplitConfig) -> str:
-    """The fields of the split that say something, in words."""
+    """Describe the split in words."""
     if config.by == "time":
-        told = ["by time", f"validation: {config.validation}", f"test: {config.test}"]
-        return "; ".join([*told, *([f"embargo: {config.embargo:g} s"] if config.embargo else [])])
-    told = [f"by {config.undivided or ('stream' if config.by == 'stream' else 'recording')}"]
+        words = ["by time", f"validation: {config.validation}", f"test: {config.test}"]
+        return "; ".join([*words, *([f"embargo: {config.embargo:g} s"] if config.embargo else [])])
+    words = [f"by {config.undivided or ('stream' if config.by == 'stream' else 'recording')}"]
     if config.by == "stream" and config.undivided:
-        told = [f"by stream, whatever its {config.undivided}"]
+        words = [f"by stream, whatever its {config.undivided}"]
     if config.column not in ("", config.undivided):
-        told.append(f"listed by {config.column}")
+        words.append(f"listed by {config.column}")
     for name in ("validation", "test"):
         value = getattr(config, name)
         text = (", ".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)
         if config.folds and name == "test":
             text = f"fold {config.fold} of {config.folds}"
-        told.append(f"{name}: {text}")
+        words.append(f"{name}: {text}")
     if config.folds or not (isinstance(config.validation, tuple) and isinstance(config.test, tuple)):
-        told.append(f"seed: {config.seed}")
-    return "; ".join(told)
+        words.append(f"seed: {config.seed}")
+    return "; ".join(words)

@@ -10,10 +10,10 @@ from streamrde.models.training.config import TrainingConfig
 
 
 def rate_share(config: TrainingConfig, done: float, step: float) -> float:
-    """Share of the learning rate for a step that takes a run of length 1 from `done` to ``done + step``.
+    """Return the share of the learning rate for a step that takes a run of length 1 from `done` to ``done + step``.
 
-    It rises linearly over the first `warm_up` of the run; "cosine" then lets it fall to 0 as half a period of a cosine
-    (Loshchilov & Hutter 2017, "SGDR", one cycle), the others leave it.
+    It rises linearly over the first `warm_up` of the run. With "cosine" it then falls to 0 as half a period of a cosine
+    (Loshchilov & Hutter 2017, "SGDR", one cycle).
     """
     warm = config.warm_up
     rise = min(1.0, (done + step) / warm) if warm else 1.0
@@ -23,12 +23,12 @@ def rate_share(config: TrainingConfig, done: float, step: float) -> float:
 
 
 class Plateau(msgspec.Struct, kw_only=True):
-    """Counts epochs without a better one, and says when the rate falls by a factor."""
+    """Count epochs without improvement, and decide when the rate falls."""
 
     waited: int = 0
 
     def falls(self, *, better: bool, epochs: int) -> bool:
-        """Whether `epochs` epochs have now gone by without a better one, or a fall."""
+        """Count an epoch. Return True if there was no improvement in `epochs` epochs since the last fall."""
         self.waited = 0 if better else self.waited + 1
         if self.waited < epochs:
             return False

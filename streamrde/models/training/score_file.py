@@ -1,4 +1,4 @@
-"""The test streams as a file that `score` reads, so that a trained model can be measured again as it is served."""
+"""Write the test streams as a file that `score` reads, so that the served model can be measured again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROWS = 1 << 18
 
 
 def truth_columns(config: TrainConfig) -> dict[str, str]:
-    """The column of each target in the file: its name, or where another column has that, ``target_`` before it."""
+    """Return the file's column of each target: its name, with ``target_`` in front if another column has that name."""
     taken = {*OWN, *(channel.name for channel in config.data.channels)}
     found: dict[str, str] = {}
     for name in config.data.targets:
@@ -40,14 +40,14 @@ def truth_columns(config: TrainConfig) -> dict[str, str]:
 def write_test(path: str | os.PathLike[str], streams: Sequence[Recording], config: TrainConfig, header: Header) -> None:
     """Write streams row by row: "stream_id", "t" in seconds, the model's channels, and a column for each target.
 
-    A row's target is that of the window it lies in, the horizon included, so that ``streamrde score FILE --model MODEL
-    --evaluate TARGET`` compares each prediction with what training compared it with. Null = not known, not observed.
+    A row's target is that of its window, the horizon included, so that ``streamrde score FILE --model MODEL --evaluate
+    TARGET`` compares each prediction with the same target as training did. Null = not known, not observed.
 
     Args:
-        path: its extension chooses the format; see `PredictionWriter`.
+        path: the file. Its extension selects the format, see `PredictionWriter`.
         streams: the test streams.
-        config: of the run.
-        header: of the trained model.
+        config: the run's configuration.
+        header: the trained model's header.
     Raises:
         DataError: the file cannot be written.
     """
@@ -55,9 +55,9 @@ def write_test(path: str | os.PathLike[str], streams: Sequence[Recording], confi
     truth = truth_columns(config)
     classify = header.task == "classification"
     fields = [pa.field("stream_id", pa.string()), *(pa.field(name, pa.float64()) for name in ("t", *channels))]
-    told = {HORIZON: repr(header.horizon)} if header.horizon else None
+    metadata = {HORIZON: repr(header.horizon)} if header.horizon else None
     kind = pa.string() if classify else pa.float64()
-    fields += [pa.field(name, kind, metadata=told) for name in truth.values()]
+    fields += [pa.field(name, kind, metadata=metadata) for name in truth.values()]
     schema = pa.schema(fields)
     with PredictionWriter(path, schema) as file:
         for batch in _batches(streams, config, header, schema):
@@ -83,7 +83,7 @@ def _batches(
 
 
 def _truth(stream: Recording, config: TrainConfig, header: Header) -> NDArray[Any]:
-    """The targets of a stream's rows, (L,) numbers of classes or (L, outputs)."""
+    """Return the targets of a stream's rows, (L,) numbers of classes or (L, outputs)."""
     classes = header.labels if header.task == "classification" else ()
     variant = Variant(stream.t, stream.x, 1.0)
     truth: NDArray[Any] = np.full(len(stream.t), -1) if classes else np.full((len(stream.t), header.outputs), np.nan)

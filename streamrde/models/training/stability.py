@@ -1,4 +1,4 @@
-"""When a step is not taken, and when a training has diverged."""
+"""Decide which steps to skip, and when a training has diverged."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import statistics
 
 import msgspec
 
-# Gradients whose median is the yardstick, and how many are seen before there is one.
+# Number of gradients in the median that others are compared with, and the least number of them.
 _RECENT, _FIRST = 100, 20
-# So many steps without a finite gradient: the weights themselves are at fault.
+# With this many steps without a finite gradient, the weights themselves are at fault.
 _MOST_IN_A_ROW = 10
 
 
 class Steps(msgspec.Struct, kw_only=True):
-    """Judges steps by the lengths of their gradients."""
+    """Judge steps by the lengths of their gradients."""
 
     norms: list[float] = msgspec.field(default_factory=list)
-    """Of the last finite gradients."""
+    """Lengths of the last finite gradients."""
     in_a_row: int = 0
     """Steps since the last finite gradient."""
 
     def takes(self, loss: float, norm: float, *, spike: float) -> bool:
-        """Whether a step with this loss and length of the gradient is taken.
+        """Return True if a step with this loss and length of the gradient is to be taken.
 
-        It is not where either is not finite, or where, `spike` being > 0, the gradient is more than `spike` times as
-        long as the median of the last hundred. Refused gradients count in that median too: where all have become
-        longer, they are soon taken again.
+        It is not if either is not finite, or if `spike` is > 0 and the gradient is more than `spike` times as long as
+        the median of the last hundred. Refused gradients count in that median too, so that steps are soon taken again
+        if all gradients have become longer.
         """
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.in_a_row += 1
@@ -38,28 +38,28 @@ class Steps(msgspec.Struct, kw_only=True):
 
     @property
     def lost(self) -> bool:
-        """Whether no gradient has been finite for long."""
+        """True if there has been no finite gradient for long."""
         return self.in_a_row >= _MOST_IN_A_ROW
 
 
 class Losses(msgspec.Struct, kw_only=True):
-    """Judges epochs by their mean loss."""
+    """Judge epochs by their mean loss."""
 
     first: float = math.inf
     lowest: float = math.inf
 
     def diverged(self, loss: float) -> bool:
-        """Whether an epoch's loss tells that the training has left its way.
+        """Return True if an epoch's loss shows that the training has diverged.
 
-        It is not finite, or twice what it was in the first epoch; or the loss had fallen to less than half of that, and
-        now more than half of the fall is undone.
+        It has if the loss is not finite, or more than twice that of the first epoch, or if it had fallen below half of
+        that and more than half of the fall is undone.
         """
         if not math.isfinite(loss):
             return True
         if not math.isfinite(self.first):
             self.first = self.lowest = loss
             return False
-        # Losses may be negative nowhere; an epoch that starts at 0 has nothing to lose.
+        # Losses are never negative. A first loss of 0 cannot fall.
         undone = self.lowest < self.first / 2 and loss > (self.first + self.lowest) / 2
         if undone or loss > 2 * self.first:
             return True

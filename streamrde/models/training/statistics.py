@@ -1,4 +1,4 @@
-"""Statistics of the training streams for models that were trained without."""
+"""Add statistics of the training streams to models that were trained without."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from streamrde.models.training.streams import read_parts
 
 
 def add_statistics(bundle: Bundle, config: ConfigSource) -> Bundle:
-    """Give a trained model the statistics of its training streams, which change neither weights nor predictions.
+    """Add the statistics of its training streams to a trained model. Weights and predictions stay the same.
 
-    Serving judges the units of times, silences and values of live streams by them. The fingerprint stays, and snapshots
-    of streams remain good.
+    Serving judges units of time, silences and values of live streams by them. The fingerprint stays, and snapshots
+    remain valid.
 
     Args:
         bundle: the model.
-        config: a training configuration, as of `train`, whose training streams are taken.
+        config: the training configuration. Its training streams are used.
     Raises:
         ConfigError: the configuration has other channels than the model.
         DataError: as `train`.

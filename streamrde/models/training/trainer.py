@@ -146,8 +146,8 @@ class Trainer:
         """Go on from a state: all that follows is as if nothing had come between."""
         self._restore_weights(state.tensors)
         self._best_weights = _below("best", state.tensors)
-        self._place = msgspec.convert(state.told["place"], _Place)
-        self._rng.bit_generator.state = state.told["generator"]
+        self._place = msgspec.convert(state.rest["place"], _Place)
+        self._rng.bit_generator.state = state.rest["generator"]
         torch.set_rng_state(state.tensors["generator.cpu"])
         if self._device.type == "cuda":
             torch.cuda.set_rng_state(state.tensors["generator.cuda"], self._device)
@@ -275,7 +275,7 @@ class Trainer:
                 f"({config.gradient_norm:g}), or shorten the windows"
             )
         self._restore_weights(self.state.tensors)
-        self._place.updates = self.state.told["place"]["updates"]
+        self._place.updates = self.state.rest["place"]["updates"]
         self._place.steps = Steps()
         self._place.factor /= 2
         return True

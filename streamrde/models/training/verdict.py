@@ -1,4 +1,4 @@
-"""Sum up a training in a line, and say what is wrong with it: a model that loses to answers that need no model."""
+"""Sum up a training in a line, and warn if the model loses to answers that need no model."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
-# An area under the curve from which on a model tells classes apart, whatever its accuracy beside a common class.
+# From this area under the curve on, a model distinguishes classes, even if a common class has better accuracy.
 _RANKS = 0.6
-# Less than this is lost on other streams than those of training wherever streams are few.
+# A smaller loss of quality on streams outside training is normal if streams are few.
 _LOST, _LOST_R2 = 0.15, 0.3
-# And less than so many standard errors is chance.
+# A difference of fewer standard errors is chance.
 _ERRORS = 2.0
 
 
@@ -20,19 +20,19 @@ class Verdict(NamedTuple):
     """Result of a training."""
 
     line: str
-    """The figure that matters most beside what needs no model."""
+    """The most important figure, beside an answer that needs no model."""
     alarms: tuple[str, ...]
-    """Why the model should not be used as it is."""
+    """Reasons not to use the model as it is."""
 
 
 def verdict(metrics: Mapping[str, float], *, majority: str, targets: Sequence[str], weighted: bool = False) -> Verdict:
-    """Judge a training by its measures, on the test streams where there are some, else on those of validation.
+    """Judge a training by its measures on the test streams, or without any, on the validation streams.
 
     Args:
         metrics: as `Header.metrics`, baselines included.
-        majority: the most common class; "" for a regression.
-        targets: of a regression.
-        weighted: the odds that are served are not those of the data, as classes have weights.
+        majority: the most common class, or "" for a regression.
+        targets: names of the targets of a regression.
+        weighted: classes have weights, so that served odds are not those of the data.
     """
     part = next((name for name in ("test", "validation", "train") if f"{name}_streams" in metrics), "train")
     own = {name.removeprefix(f"{part}_"): value for name, value in metrics.items() if name.startswith(f"{part}_")}
@@ -96,7 +96,7 @@ def _of_numbers(
         for target in targets:
             prefix = f"{target}_" if len(targets) > 1 else ""
             found, beside = own.get(f"{prefix}rmse", math.nan), own.get(f"{prefix}{name}_rmse", math.nan)
-            # Not finite: it lost by as much as can be.
+            # An error that is not finite is the worst.
             if found >= beside or (math.isfinite(beside) and not math.isfinite(found)):
                 alarms.append(
                     f"{where} the model of '{target}' is worse than {text}: rmse {found:.4g}, and {beside:.4g} so"
@@ -111,6 +111,6 @@ def _of_numbers(
 
 
 def _others(metrics: Mapping[str, float], part: str, measure: str) -> list[tuple[float, str]]:
-    """The measure on the parts that were seen before, with their names."""
+    """Return a measure on the parts that were seen before, with their names."""
     seen = {"test": ("train", "validation"), "validation": ("train",)}.get(part, ())
     return [(metrics[f"{name}_{measure}"], NAMES[name]) for name in seen if f"{name}_{measure}" in metrics]

@@ -54,7 +54,7 @@ def test_without_a_second_sample_there_is_no_time_of_a_push(slow_first_pushes, l
 
 def test_the_report_says_which_pushes_were_timed_and_their_spread() -> None:
     measured = speed.Speed(30e-6, (28e-6, 33e-6), True, 1e-5, 1e-6, 1e-6, 64)
-    assert "a sample, which closes a window (Predictor.push), median and quartiles" in section(measured, 100.0)
+    assert "a sample that closes a window (Predictor.push), median and quartiles" in section(measured, 100.0)
     assert "30.00 (28.00 to 33.00)" in section(measured, 100.0)
     plain = measured._replace(push=2e-6, push_closes=False)
     assert "a sample that closes no window (Predictor.push)" in section(plain, 100.0)

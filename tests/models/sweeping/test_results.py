@@ -56,7 +56,7 @@ def test_results_are_not_overwritten_nor_mixed_up(tmp_path) -> None:
     with pytest.raises(ConfigError, match="to a sweep with another configuration"):
         Results(path, config=other, resume=True)
     path.write_bytes(b"no parquet")
-    with pytest.raises(DataError, match="no Parquet file"):
+    with pytest.raises(DataError, match="not a Parquet file"):
         Results(path, config=CONFIG, resume=True)
 
 

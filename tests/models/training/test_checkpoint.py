@@ -69,11 +69,11 @@ def test_a_killed_training_goes_on_to_the_same_model(config, changes) -> None:
         quietly(config, *changes, dies=Killed)
     resumed, shown = quietly(config, *changes, resume=True)
     assert "  auc_windows 0." in shown or "  auc_windows 1." in shown
-    assert "going on after epoch 2" in shown  # killed before the third was written
+    assert "resuming after epoch 2" in shown  # killed before the third was written
     assert resumed.fingerprint == expected.fingerprint
     assert resumed.header.metrics == expected.header.metrics
     again, shown = quietly(config, *changes, resume=True)
-    assert "going on after epoch 5" in shown
+    assert "resuming after epoch 5" in shown
     assert again.fingerprint == expected.fingerprint
 
 
@@ -94,9 +94,9 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(config, tmp_path) -> N
     config["training"]["checkpoint_seconds"] = 1e9
     _, shown = quietly(config, dies=KeyboardInterrupt)
     assert "interrupted after epoch 3" in shown
-    assert f"checkpoint written to {tmp_path / 'run.ckpt'}: --resume goes on from there" in shown
+    assert f"checkpoint written to {tmp_path / 'run.ckpt'}: use --resume to continue" in shown
     resumed, shown = quietly(config, resume=True)
-    assert "going on after epoch 3" in shown
+    assert "resuming after epoch 3" in shown
     assert resumed.fingerprint == expected.fingerprint
 
 
@@ -123,10 +123,10 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(config, tmp_pa
 def test_what_is_no_checkpoint_is_refused(config, tmp_path) -> None:
     path = tmp_path / "run.ckpt"
     path.write_bytes(b"no")
-    with pytest.raises(StateError, match=r"run\.ckpt is no checkpoint"):
+    with pytest.raises(StateError, match=r"run\.ckpt is not a training's checkpoint"):
         quietly(config, resume=True)
     path.write_bytes(safetensors.torch.save({}))
-    with pytest.raises(StateError, match=r"run\.ckpt is no checkpoint"):
+    with pytest.raises(StateError, match=r"run\.ckpt is not a training's checkpoint"):
         quietly(config, resume=True)
     header = {"format": 99, "identity": {}, "state": {}}
     path.write_bytes(safetensors.torch.save({}, metadata={"streamrde-checkpoint": json.dumps(header)}))

@@ -169,7 +169,7 @@ def test_training_stores_the_distribution_where_there_are_enough_windows(tmp_pat
     assert without.fingerprint == known.fingerprint
     console = Console(file=io.StringIO(), width=200)
     assert train(config | {"windows": {"seconds": 0.8, "policy": "every"}}, console=console).header.novelty is None
-    assert "novelty is left out: the training streams have" in console.file.getvalue()
+    assert "skipping novelty: the training streams have" in console.file.getvalue()
 
 
 def test_the_shipped_model_tells_a_stuck_sensor_from_people_it_never_saw():

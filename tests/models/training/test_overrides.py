@@ -41,7 +41,7 @@ def test_a_setting_without_key_or_value_is_refused(setting) -> None:
 
 
 def test_a_setting_through_a_value_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"data\.files is no table"):
+    with pytest.raises(ConfigError, match=r"data\.files is not a table"):
         override({"data": {"files": "x"}}, ["data.files.path=y"])
 
 

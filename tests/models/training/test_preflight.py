@@ -88,7 +88,7 @@ def test_checkpoint_and_cache_that_cannot_be_written_are_refused_first(files, tm
 
 @pytest.mark.usefixtures("no_training")
 def test_test_streams_that_a_file_cannot_hold_are_refused_first(files, tmp_path) -> None:
-    with pytest.raises(ConfigError, match=r"CSV has no place to say that the targets lie 0\.5 s ahead"):
+    with pytest.raises(ConfigError, match=r"CSV cannot record that the targets lie 0\.5 s ahead"):
         train(forecast(files, tmp_path, suffix=".csv"), console=quiet())
     table = pq.read_table(files).rename_columns(["stream_id", "time", "t", "b", "turn", "speed", "subject"])
     pq.write_table(table, files)
@@ -206,7 +206,7 @@ def test_a_split_of_the_files_own_is_named_with_the_lines_to_write(files, name, 
     said.clear()
     parts = read_parts(as_train_config(config), say=said.append)
     assert len(parts.test) == 9
-    assert not any("split of their own" in text for text in said)
+    assert not any("their own split" in text for text in said)
 
 
 def test_a_split_column_with_other_values_is_none_of_the_files_own(files) -> None:
@@ -215,7 +215,7 @@ def test_a_split_column_with_other_values_is_none_of_the_files_own(files) -> Non
     config = config_for(files)
     config["split"] = {}
     read_parts(as_train_config(config), say=said.append)
-    assert not any("split of their own" in text for text in said)
+    assert not any("their own split" in text for text in said)
 
 
 @pytest.mark.parametrize("folds", [3, 5])
