@@ -12,3 +12,4 @@ Reals: TypeAlias = NDArray[np.floating]  # float32 or float64: a model's own dty
 Ints: TypeAlias = NDArray[np.int64]
 Indices: TypeAlias = NDArray[np.intp]
 Bools: TypeAlias = NDArray[np.bool_]
+Structured: TypeAlias = NDArray[np.void]  # of a structured dtype, which a comment names

@@ -5,7 +5,7 @@ import numpy as np
 import streamrde as sr
 from streamrde.kernels import Loop
 from streamrde.windowing.compiled import compiled_loop
-from streamrde.windowing.loop import ReferenceLoop, Taken
+from streamrde.windowing.loop import ReferenceLoop
 from streamrde.windowing.order import Order
 from streamrde.windowing.rows import Column, Layout, Partition
 
@@ -75,13 +75,13 @@ class Table:
         self.slots = np.arange(streams)
 
     def push(self, slots, t, x):
-        return Taken(*self.loop.push(self.rows, slots, t, np.ascontiguousarray(x), True))
+        return self.loop.push(self.rows, slots, t, np.ascontiguousarray(x), True)
 
     def advance(self, t):
-        return Taken(*self.loop.advance(self.rows, self.slots, np.full(len(self.slots), t)))
+        return self.loop.advance(self.rows, self.slots, np.full(len(self.slots), t))
 
     def flush(self):
-        return Taken(*self.loop.flush(self.rows, self.slots))
+        return self.loop.flush(self.rows, self.slots)
 
     def state(self):
         return self.rows.tobytes(), [self.loop.held(int(slot)).tobytes() for slot in self.slots]
@@ -96,13 +96,11 @@ class Table:
         return other
 
 
-def windows_of(takens, slot):
+def windows_of(outcomes, slot):
     """Windows of one stream, bit for bit."""
     return [
-        (int(w), int(s), float(a), float(b), logsig.tobytes())
-        for taken in takens
-        for i, w, s, a, b, logsig in zip(
-            taken.slot, taken.window, taken.since, taken.start, taken.end, taken.logsigs, strict=True
-        )
-        if i == slot
+        (window["window"], window["step"], window["t_start"], window["t_end"], logsig.tobytes())
+        for outcome in outcomes
+        for window, logsig in zip(outcome.windows, outcome.logsigs, strict=True)
+        if window["slot"] == slot
     ]

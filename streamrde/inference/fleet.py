@@ -16,7 +16,7 @@ from streamrde.inference.bundle import Bundle, header_differences
 from streamrde.inference.copies import copied, copied_deeply, reduced
 from streamrde.inference.names import stream_column
 from streamrde.inference.plausibility import Plausible
-from streamrde.inference.predictions import NOT_FINITE, Closed, prediction_schema
+from streamrde.inference.predictions import NOT_FINITE, Predictions, prediction_schema
 from streamrde.inference.predictor import (
     as_time_check,
     check_faults,
@@ -283,8 +283,8 @@ class Fleet:
         if len(self._table.owing):
             self._owing |= dict.fromkeys(self._names(self._table.owing))
         used = times
-        if len((table := self._table).unused.row):
-            rows, faults = table.unused
+        if len((table := self._table).unused):
+            rows, faults = table.unused["row"], table.unused["fault"]
             self._unused = rows, faults, names, times[rows], samples[rows]
             used = np.delete(times, rows)
         self._troubles.pushed(table, slots, times, samples, self._serving.restart_after)
@@ -475,10 +475,10 @@ class Fleet:
     def _names(self, slots: Indices) -> list[str]:
         return self._table.names.of(slots).to_pylist()  # type: ignore[no-any-return]
 
-    def _batch(self, closed: Closed, *, provisional: bool = False) -> pa.RecordBatch:
+    def _batch(self, closed: Predictions, *, provisional: bool = False) -> pa.RecordBatch:
         if not provisional:
-            bad = closed.take(np.flatnonzero(closed.flag == NOT_FINITE))
-            self._troubles.cut(self._table.names, *self._table.cuts)
+            bad = closed.select(np.flatnonzero(closed.flag == NOT_FINITE))
+            self._troubles.cut(self._table.names, self._table.cuts)
             self._troubles.not_finite(self._table.names, bad.slot, bad.t_end, mended=self.on_range != "keep")
         return closed.record_batch(
             self._table.names,

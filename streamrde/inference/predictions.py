@@ -69,8 +69,8 @@ FLAGS = (None, "out_of_range", "not_finite")
 NOT_FINITE = FLAGS.index("not_finite")
 
 
-class Closed(NamedTuple):
-    """Windows that closed, as arrays, in the order in which they did."""
+class Predictions(NamedTuple):
+    """Hold the predictions of windows as arrays, in the order in which the windows closed."""
 
     slot: Indices
     window: Ints
@@ -89,12 +89,12 @@ class Closed(NamedTuple):
     logsignature: Floats
     """Log-signatures of the windows, (windows, B); (windows, 0): not asked for; NaN: of no single window."""
 
-    def take(self, order: Indices) -> Closed:
-        """The windows at the given places."""
-        return Closed._make(column[order] for column in self)
+    def select(self, places: Indices) -> Predictions:
+        """Return the predictions at the given places."""
+        return Predictions._make(column[places] for column in self)
 
     @classmethod
-    def join(cls, parts: Sequence[Closed], nothing: Closed) -> Closed:
+    def join(cls, parts: Sequence[Predictions], nothing: Predictions) -> Predictions:
         """The windows of all parts, in order; `nothing` where there are none."""
         columns = zip(nothing, *parts, strict=True)
         return cls(*(np.concatenate(column) for column in columns))

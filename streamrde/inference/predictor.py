@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +13,12 @@ from streamrde.errors import ParameterError, SampleError, ShapeError
 from streamrde.floats import as_floats, swapped
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.plausibility import Plausible
-from streamrde.inference.predictions import Closed, Prediction
+from streamrde.inference.predictions import Prediction, Predictions
 from streamrde.inference.states import OnRange, Serving, StateCounts
 from streamrde.inference.stepper import Stepper
 from streamrde.inference.table import Counts, OnFault, StreamTable
 from streamrde.inference.troubles import Troubles
+from streamrde.kernels.outcome import Outcome, Refusal
 from streamrde.times import as_time, as_times
 from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
@@ -79,11 +80,9 @@ class Predictor:
         self._faults: OnFault = faults
         self._drops = faults == "drop"
         self._troubles = Troubles(bundle.header, plausible=plausible)
-        if self._troubles.plausible.otherwise != "use" and hasattr(self._table.loop, "push_one"):
-            # The short way does not read values outside of these.
-            self._table.loop.limit(*self._troubles.near)  # type: ignore[union-attr]
-        self._push_one: Callable[..., Any] | None = None
-        """One call instead of arrays of one row. It answers None if nothing closed and False to what it cannot read."""
+        if self._troubles.plausible.otherwise != "use":
+            self._table.loop.limit(*self._troubles.near)
+        self._push_one: Callable[..., Outcome | Literal[False] | None] | None = None
         self._choose_push()
 
     def __repr__(self) -> str:
@@ -132,12 +131,15 @@ class Predictor:
             TimeUnitError: the stream's first times cannot be seconds; see `time_check`.
         """
         if self._push_one is not None:
-            taken = self._push_one(self._table.rows, 0, t, x, self._drops)
-            if taken is None:
-                return []
-            if taken is not False:
+            try:
+                outcome = self._push_one(self._table.rows, 0, t, x, self._drops)
+            except Refusal as refusal:
                 times, sample = np.array([t]), np.array([x], dtype=np.float64)
-                return self._predictions(self._table.told(taken, _SLOT, times, sample))
+                raise self._table.unusable(refusal, _SLOT, times, sample) from None
+            if outcome is None:
+                return []
+            if outcome is not False:
+                return self._predictions(self._table.pushed(outcome))
         sample = as_floats("x", x)
         if sample.shape != (len(self._table.header.channels),):
             raise ShapeError(f"x has shape {sample.shape}: {_wanted(self._table)}")
@@ -240,9 +242,9 @@ class Predictor:
 
     def _choose_push(self) -> None:
         """Take the short way, which looks at no time, once the stream's first times were looked at."""
-        self._push_one = None if self._table.clocks.watching else getattr(self._table.loop, "push_one", None)
+        self._push_one = None if self._table.clocks.watching else self._table.loop.push_one
 
-    def _predictions(self, closed: Closed) -> list[Prediction]:
+    def _predictions(self, closed: Predictions) -> list[Prediction]:
         return closed.predictions(self._table.names, self._table.header)
 
 

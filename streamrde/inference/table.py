@@ -8,25 +8,26 @@ one and of the samples that are held beside it.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
 from streamrde import snapshots
-from streamrde.arrays import Bools, Floats, Indices, Ints
+from streamrde.arrays import Bools, Floats, Indices, Structured
 from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.clocks import Clocks, expectation_of
 from streamrde.inference.drift import COLUMNS
 from streamrde.inference.names import StreamNames
-from streamrde.inference.predictions import Closed
-from streamrde.inference.states import Serving, StateCounts, States
+from streamrde.inference.predictions import Predictions
+from streamrde.inference.states import Serving, StateCounts, States, Stepped
 from streamrde.kernels import Loop, fold
+from streamrde.kernels.outcome import CUT, UNUSED, Outcome, Refusal
 from streamrde.windowing.compiled import compiled_loop
 from streamrde.windowing.logsigs import explain_unusable
-from streamrde.windowing.loop import ReferenceLoop, Refusal, Taken
+from streamrde.windowing.loop import ReferenceLoop
 from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Fault
 from streamrde.windowing.policies import Every
@@ -54,23 +55,6 @@ class Counts(NamedTuple):
 
     def __add__(self, other: Counts) -> Counts:  # type: ignore[override]
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
-
-
-class Cuts(NamedTuple):
-    """Streams that one call cut because of a silence."""
-
-    slot: Indices
-    silence: Floats
-    """Length of each silence, seconds."""
-
-
-class Unused(NamedTuple):
-    """Rows of one push that were not used."""
-
-    row: Indices
-    """Their places in the arrays handed in."""
-    fault: Ints
-    """Why, a `Fault` each."""
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True, tag="stream", tag_field="kind", forbid_unknown_fields=True):
@@ -108,14 +92,14 @@ class StreamTable:
         """By slot: whether a stream's state changed since it was last saved."""
         self.names = StreamNames()
         self.clocks = Clocks(expectation_of(header), serving.time_check, self.names.__getitem__)
-        self.unused = Unused(np.empty(0, np.intp), np.empty(0, np.int64))
-        """Of the last push."""
+        self.unused: Structured = np.empty(0, UNUSED)
+        """Rows of the last push that were not used, of dtype `UNUSED`."""
         self.refused = self.unused
         """Those of them that do not belong to streams whose times cannot be right."""
         self.restarted: Indices = np.empty(0, np.intp)
         """Rows of the last push with which their stream's time began again."""
-        self.cuts = Cuts(np.empty(0, np.intp), np.empty(0))
-        """Streams that the last call cut because of a silence."""
+        self.cuts: Structured = np.empty(0, CUT)
+        """Streams that the last call cut after a silence, of dtype `CUT`."""
         self.owing: Indices = np.empty(0, np.intp)
         """Streams that the last call's bound on windows stopped, in order of slot."""
         self.predecessors: set[str] = set()
@@ -180,7 +164,7 @@ class StreamTable:
         """What changes in a stream's row when time alone passes, (slots, 2)."""
         return self.rows[slots[:, None], [[Column.WINDOW, Column.HELD]]]
 
-    def push(self, slots: Indices, t: Floats, x: Floats, *, faults: OnFault, windows: int = -1) -> Closed:
+    def push(self, slots: Indices, t: Floats, x: Floats, *, faults: OnFault, windows: int = -1) -> Predictions:
         """Take samples in order of arrival; predictions come in the order of the rows that closed their windows.
 
         Args:
@@ -200,47 +184,46 @@ class StreamTable:
             for column in (Column.REJECTED, Column.REFUSED):
                 np.add.at(self.rows[:, column], slots[judged.rejected], 1)
             self.restarted = used[self.restarted]
-            self.refused = Unused(used[self.unused.row], self.unused.fault)
-            row = np.append(self.refused.row, judged.rejected)
-            fault = np.append(self.refused.fault, np.full(len(judged.rejected), Fault.REJECTED))
-            order = np.argsort(row)
-            self.unused = Unused(row[order], fault[order])
+            self.refused = self.unused
+            self.refused["row"] = used[self.refused["row"]]
+            rejected = np.zeros(len(judged.rejected), UNUSED)
+            rejected["row"], rejected["fault"] = judged.rejected, Fault.REJECTED
+            unused = np.append(self.refused, rejected)
+            self.unused = unused[np.argsort(unused["row"])]
         if judged is not None:
             self.clocks.remember(judged)
         return closed
 
-    def _push(self, slots: Indices, t: Floats, x: Floats, faults: OnFault, windows: int) -> Closed:
-        taken = self.loop.push(
-            self.rows, slots, np.ascontiguousarray(t), np.ascontiguousarray(x), faults == "drop", self._threads, windows
-        )
-        return self.told(taken, slots, t, x)
+    def _push(self, slots: Indices, t: Floats, x: Floats, faults: OnFault, windows: int) -> Predictions:
+        t, x = np.ascontiguousarray(t), np.ascontiguousarray(x)
+        try:
+            outcome = self.loop.push(self.rows, slots, t, x, faults == "drop", self._threads, windows)
+        except Refusal as refusal:
+            raise self.unusable(refusal, slots, t, x) from None
+        return self.pushed(outcome)
 
-    def told(self, taken: tuple[Any, ...], slots: Indices, t: Floats, x: Floats) -> Closed:
-        """What the loop's answer to pushed rows means: predictions, or the error that it refuses them with."""
-        if len(taken) == len(Refusal._fields):
-            raise self._refused(Refusal(*taken), slots, t, x)
-        taken = Taken(*taken)
-        self.restarted, self.unused = taken.unused[:0], Unused(taken.unused, taken.fault)
-        if len(taken.unused):
-            restarted = taken.fault == Fault.RESTARTED
-            self.restarted = taken.unused[restarted]
-            self.unused = Unused(taken.unused[~restarted], taken.fault[~restarted])
-        return self._tell(self._take(taken))
+    def pushed(self, outcome: Outcome) -> Predictions:
+        """Note which rows of a push were not used, and return its predictions."""
+        self.restarted, self.unused = outcome.unused["row"][:0], outcome.unused
+        if len(outcome.unused):
+            restarted = outcome.unused["fault"] == Fault.RESTARTED
+            self.restarted, self.unused = outcome.unused["row"][restarted], outcome.unused[~restarted]
+        return self._emitted(self._step(outcome))
 
-    def advance(self, slots: Indices, t: Floats, windows: int = -1, share: int = -1) -> Closed:
+    def advance(self, slots: Indices, t: Floats, windows: int = -1, share: int = -1) -> Predictions:
         """Time t, (slots,), has come: close the windows that end by then, as far as lateness allows.
 
         Args:
             windows, share: what all streams may close, and each of them; negative for any number. Those in `owing`
                 want to be called for again.
         """
-        return self._tell(self._take(Taken(*self.loop.advance(self.rows, slots, t, windows, share))))
+        return self._emitted(self._step(self.loop.advance(self.rows, slots, t, windows, share)))
 
-    def go_on(self, slots: Indices, windows: int, share: int) -> Closed:
+    def go_on(self, slots: Indices, windows: int, share: int) -> Predictions:
         """Close windows that streams owe. `windows` and `share` are as in `advance`."""
-        return self._tell(self._take(Taken(*self.loop.go_on(self.rows, slots, windows, share))))
+        return self._emitted(self._step(self.loop.go_on(self.rows, slots, windows, share)))
 
-    def flush(self, slots: Indices, windows: int = -1, share: int = -1) -> Closed:
+    def flush(self, slots: Indices, windows: int = -1, share: int = -1) -> Predictions:
         """Close the open windows as the ends of their streams; a window in which nothing happened is none.
 
         Of a model that emits last, the one prediction of each stream, of all its windows.
@@ -252,18 +235,18 @@ class StreamTable:
         if self.header.emit == "every":
             return closed
         ended = slots[~np.isin(slots, self.owing)]
-        return self._last(ended, closed.take(np.flatnonzero(np.isin(closed.slot, ended))))
+        return self._last(ended, closed.select(np.flatnonzero(np.isin(closed.slot, ended))))
 
-    def _flush(self, slots: Indices, windows: int, share: int) -> Closed:
-        taken = Taken(*self.loop.flush(self.rows, slots, windows, share))
-        return self._take(taken, None if self._fixed else _lasts(taken.slot))
+    def _flush(self, slots: Indices, windows: int, share: int) -> Predictions:
+        outcome = self.loop.flush(self.rows, slots, windows, share)
+        return self._step(outcome, None if self._fixed else _lasts(outcome.windows["slot"]))
 
-    def restart(self, slots: Indices) -> Closed:
+    def restart(self, slots: Indices) -> Predictions:
         """End the streams' segments and forget the times they have reached, as after a gap of unknown length."""
         closed = self._flush(slots, -1, -1)
         self.rows[slots, Column.REFUSED] = 0
         self.rows[slots[:, None], [[Column.ORDERED, Column.TOP]]] = -np.inf
-        return self._tell(closed)
+        return self._emitted(closed)
 
     def reset(self, slots: Indices) -> None:
         """Make streams as new; what they counted is forgotten too."""
@@ -272,7 +255,7 @@ class StreamTable:
         for slot in slots.tolist():
             self.loop.hold(slot, np.empty((0, self._entry)), 0)
 
-    def peek(self, slots: Indices, t: float | None) -> Closed:
+    def peek(self, slots: Indices, t: float | None) -> Predictions:
         """What each open window would predict if it ended at time t, or at the last sample; nothing is committed.
 
         Where t is the window's end under hold, this is the prediction that `advance` will commit, bit for bit.
@@ -281,21 +264,21 @@ class StreamTable:
         try:
             end, committed = before[:, Column.LAST].copy(), self.nothing()
             if t is not None and self.header.interpolation == "hold":
-                committed = self._take(Taken(*self.loop.pass_time(self.rows, slots, np.full(len(slots), t))))
+                committed = self._step(self.loop.pass_time(self.rows, slots, np.full(len(slots), t)))
                 end = np.maximum(t, end)
                 self._move_time(slots, end)
             filled = self.rows[slots, Column.FILLED] > 0
-            taken = Taken(*self.loop.close(self.rows, slots[filled]))
-            closed = self._take(taken, np.ones(len(taken.slot), dtype=bool))
+            outcome = self.loop.close(self.rows, slots[filled])
+            closed = self._step(outcome, np.ones(len(outcome.windows), dtype=bool))
             closed = closed._replace(t_end=end[self._places(slots, closed.slot)])
             if self.header.emit == "last":
                 return self._last(slots, closed)
             # A window that ends just now is told as it will be; one that has only begun, as the state stands.
-            just_now = committed.take(np.flatnonzero(committed.t_end == end[self._places(slots, committed.slot)]))
+            just_now = committed.select(np.flatnonzero(committed.t_end == end[self._places(slots, committed.slot)]))
             rest = slots[~filled & ~np.isin(slots, just_now.slot)]
-            just_now = just_now.take(np.flatnonzero(~np.isin(just_now.slot, closed.slot)))
-            found = Closed.join([closed, just_now, self._standing(rest)], self.nothing())
-            return found.take(np.argsort(self._places(slots, found.slot), kind="stable"))
+            just_now = just_now.select(np.flatnonzero(~np.isin(just_now.slot, closed.slot)))
+            found = Predictions.join([closed, just_now, self._standing(rest)], self.nothing())
+            return found.select(np.argsort(self._places(slots, found.slot), kind="stable"))
         finally:
             self.rows[slots], self.cuts, self.owing = before, cuts, owing
 
@@ -348,58 +331,70 @@ class StreamTable:
         self.loop.hold(slot, values[width:].reshape(-1, self._entry), int(values[Column.RIPE]))
         self.clocks.resume(slot, float(values[Column.SAMPLES]))
 
-    def _take(self, taken: Taken, cut_short: Bools | None = None) -> Closed:
-        """Begin the states and step the models of the windows that closed, some of them perhaps before their time."""
-        self.cuts, self.owing = Cuts(taken.cut, taken.silence), taken.owing
-        unjudged = taken.sampled == 0 if cut_short is None else cut_short | (taken.sampled == 0)
-        if len(taken.began) and len(taken.slot) and (taken.begins > 1).any():
-            return self._take_in_turn(taken, unjudged)
-        self._begin(taken.began, taken.first)
-        stepped = self.states.step(self.rows, taken.slot, taken.since, taken.logsigs, taken.last, unjudged)
-        return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
+    def _step(self, outcome: Outcome, cut_short: Bools | None = None) -> Predictions:
+        """Begin states and step the model over the windows that closed, some of them perhaps before their time."""
+        self.cuts, self.owing = outcome.cuts, outcome.owing
+        windows, episodes = outcome.windows, outcome.episodes
+        unjudged = windows["sampled"] == 0
+        if cut_short is not None:
+            unjudged |= cut_short
+        slots = np.ascontiguousarray(windows["slot"])
+        if len(episodes) and len(windows) and (episodes["episode"] > 1).any():
+            stepped = self._step_in_turn(outcome, unjudged)
+        else:
+            self._begin(episodes["slot"], outcome.origins)
+            stepped = self.states.step(self.rows, slots, windows["step"], outcome.logsigs, outcome.values, unjudged)
+        return Predictions(slots, windows["window"], windows["t_start"], windows["t_end"], *stepped)
 
-    def _take_in_turn(self, taken: Taken, unjudged: Bools) -> Closed:
-        """`_take` where a stream's state begins between two of its windows: one state after the other."""
-        # The how-manieth of the states that a stream goes through here each window and each beginning belongs to.
-        slots, begins = np.append(taken.slot, taken.began), np.append(taken.of, taken.begins)
-        states, place = np.unique(np.stack([slots, begins]), axis=1, return_inverse=True)
-        leads = np.flatnonzero(np.append(True, states[0, 1:] != states[0, :-1]))
-        turn = np.arange(states.shape[1]) - np.repeat(leads, np.diff(np.append(leads, states.shape[1])))
+    def _step_in_turn(self, outcome: Outcome, unjudged: Bools) -> Stepped:
+        """Step where a stream's state begins between two of its windows: one episode after the other."""
+        windows, begun = outcome.windows, outcome.episodes
+        # Each window's and each beginning's place among the episodes that its stream goes through here.
+        slots = np.append(windows["slot"], begun["slot"])
+        numbers = np.append(windows["episode"], begun["episode"])
+        episodes, place = np.unique(np.stack([slots, numbers]), axis=1, return_inverse=True)
+        leads = np.flatnonzero(np.append(True, episodes[0, 1:] != episodes[0, :-1]))
+        turn = np.arange(episodes.shape[1]) - np.repeat(leads, np.diff(np.append(leads, episodes.shape[1])))
         turn = turn[place.ravel()]
-        of_window, of_beginning = turn[: len(taken.slot)], turn[len(taken.slot) :]
-        stepped = self.states.nothing(len(taken.slot))
+        window_turn, begin_turn = turn[: len(windows)], turn[len(windows) :]
+        stepped = self.states.nothing(len(windows))
         for now in range(int(turn.max()) + 1):
-            begin, step = of_beginning == now, of_window == now
-            self._begin(taken.began[begin], taken.first[begin])
+            begin, step = begin_turn == now, window_turn == now
+            self._begin(begun["slot"][begin], outcome.origins[begin])
             part = self.states.step(
-                self.rows, taken.slot[step], taken.since[step], taken.logsigs[step], taken.last[step], unjudged[step]
+                self.rows,
+                windows["slot"][step],
+                windows["step"][step],
+                outcome.logsigs[step],
+                outcome.values[step],
+                unjudged[step],
             )
             stepped.put(step, part)
-        return Closed(taken.slot, taken.window, taken.start, taken.end, *stepped)
+        return stepped
 
     def _begin(self, slots: Indices, first: Floats) -> None:
         """Give streams their initial states."""
         if len(slots):
             self.states.begin(self.rows, slots, first)
 
-    def _tell(self, closed: Closed) -> Closed:
-        """What of closed windows is told while a stream goes on."""
+    def _emitted(self, closed: Predictions) -> Predictions:
+        """Return the predictions that are emitted while a stream goes on."""
         return closed if self.header.emit == "every" else self.nothing()
 
-    def _last(self, slots: Indices, closed: Closed) -> Closed:
+    def _last(self, slots: Indices, closed: Predictions) -> Predictions:
         """The predictions of streams whose last windows closed, some of them just now."""
         slots = slots[self.rows[slots, Column.WINDOW] > 0]
         row, (error, novelty), end = self.rows[slots], np.full((2, len(slots)), np.nan), self.rows[slots, Column.START]
         just_now = self._places(slots, closed.slot)
         error[just_now], novelty[just_now], end[just_now] = closed.error, closed.novelty, closed.t_end
         seen = self.states.look(self.rows, slots)._replace(error=error, novelty=novelty)
-        return Closed(slots, row[:, Column.WINDOW].astype(np.int64) - 1, row[:, Column.T0], end, *seen)
+        return Predictions(slots, row[:, Column.WINDOW].astype(np.int64) - 1, row[:, Column.T0], end, *seen)
 
-    def _standing(self, slots: Indices) -> Closed:
+    def _standing(self, slots: Indices) -> Predictions:
         """Predictions of streams whose open windows are still empty."""
         row = self.rows[slots]
         start, window = row[:, Column.START], row[:, Column.WINDOW].astype(np.int64)
-        return Closed(slots, window, start, start, *self.states.look(self.rows, slots))
+        return Predictions(slots, window, start, start, *self.states.look(self.rows, slots))
 
     @staticmethod
     def _places(slots: Indices, wanted: Indices) -> Indices:
@@ -420,7 +415,8 @@ class StreamTable:
         self.rows[slots, self._signature] = signature
         self.rows[slots, Column.FILLED] += 1
 
-    def _refused(self, refusal: Refusal, slots: Indices, t: Floats, x: Floats) -> SampleError:
+    def unusable(self, refusal: Refusal, slots: Indices, t: Floats, x: Floats) -> SampleError:
+        """Return the error that says why a row of a push cannot be used."""
         row, bound = refusal.row, refusal.bound
         name, time = self.names[int(slots[row])], float(t[row])
         if refusal.fault == Fault.REJECTED:
@@ -432,10 +428,10 @@ class StreamTable:
             stream=name, row=row, t=time, last=bound,
         )  # fmt: skip
 
-    def nothing(self) -> Closed:
+    def nothing(self) -> Predictions:
         """No window closed."""
         empty = np.empty(0)
-        return Closed(empty.astype(np.intp), empty.astype(np.int64), empty, empty, *self.states.nothing(0))
+        return Predictions(empty.astype(np.intp), empty.astype(np.int64), empty, empty, *self.states.nothing(0))
 
 
 def _lasts(slots: Indices) -> Bools:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamrde.arrays import Floats, Indices, Ints
+from streamrde.arrays import Floats, Indices, Ints, Structured
 from streamrde.errors import ParameterError, SampleError
 from streamrde.inference.bundle import Header
 from streamrde.inference.clocks import Clocks
@@ -253,8 +253,8 @@ class Troubles:
             slots, t, x: of all rows of the push, as they came.
             restart_after: late samples in a row with which a stream's time begins again.
         """
-        if len(table.unused.row):
-            self.refused(table.names, table.rows, slots, t, x, *table.refused)
+        if len(table.unused):
+            self.refused(table.names, table.rows, slots, t, x, table.refused["row"], table.refused["fault"])
             self.suspected(table.names, table.clocks)
         if len(table.restarted):
             self.restarted(table.names, slots, t, table.restarted, restart_after)
@@ -342,12 +342,12 @@ class Troubles:
             remedy = "check its clock"
             self._report(slot, 0, Trouble(names[slot], "restart", "", reason, remedy, float(t[row]), over=True))
 
-    def cut(self, names: StreamNames, slots: Indices, silence: Floats) -> None:
-        """Report streams that were cut after silences of so many seconds, unless the model has a gap of its own."""
+    def cut(self, names: StreamNames, cuts: Structured) -> None:
+        """Report streams that were cut after a silence (rows of `CUT`), unless the model has a gap of its own."""
         if self._header.gap is not None:
             return
         longest = self._header.partition.longest_gap
-        for slot, seconds in zip(slots.tolist(), silence.tolist(), strict=True):
+        for slot, seconds in cuts.tolist():
             reason = (
                 f"it was silent for {seconds:g} s, and the model bridges {longest:g} s: it goes on in a new segment"
             )

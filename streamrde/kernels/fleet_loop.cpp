@@ -21,6 +21,39 @@ struct LoopObject {
     std::vector<double>* limits;  // of push_one: low and high of each channel; null: none
 };
 
+// The types in kernels/outcome.py, loaded with the first loop and kept.
+struct Types {
+    PyObject *outcome, *refusal;
+    PyArray_Descr *window, *episode, *unused, *cut;
+};
+Types types{};
+
+PyArray_Descr* dtype_of(PyObject* module, const char* name, std::size_t size) {
+    PyObject* dtype = PyObject_GetAttrString(module, name);
+    if (!dtype || (PyArray_DescrCheck(dtype) &&
+                   static_cast<std::size_t>(PyDataType_ELSIZE(reinterpret_cast<PyArray_Descr*>(dtype))) == size))
+        return reinterpret_cast<PyArray_Descr*>(dtype);
+    Py_DECREF(dtype);
+    PyErr_Format(PyExc_ImportError, "the compiled kernels have another layout of %s: install streamrde again", name);
+    return nullptr;
+}
+
+bool load_types() {
+    if (types.cut) return true;
+    PyObject* module = PyImport_ImportModule("streamrde.kernels.outcome");
+    if (!module) return false;
+    Types found{};
+    const bool complete = (found.outcome = PyObject_GetAttrString(module, "Outcome")) &&
+                          (found.refusal = PyObject_GetAttrString(module, "Refusal")) &&
+                          (found.window = dtype_of(module, "WINDOW", sizeof(Window))) &&
+                          (found.episode = dtype_of(module, "EPISODE", sizeof(Episode))) &&
+                          (found.unused = dtype_of(module, "UNUSED", sizeof(Unused))) &&
+                          (found.cut = dtype_of(module, "CUT", sizeof(Cut)));
+    Py_DECREF(module);
+    if (complete) types = found;
+    return complete;
+}
+
 int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     auto* self = reinterpret_cast<LoopObject*>(object);
     Layout layout{};
@@ -36,6 +69,7 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
                           &partition.wait_seconds, &order.lateness, &lateness_samples, &max_held, &duplicates, &merge,
                           &restart_after))
         return -1;
+    if (!load_types()) return -1;
     PyArrayObject* words = checked(indices, NPY_INTP, 1, "indices");
     PyArrayObject* limits = words ? checked(bounds, NPY_DOUBLE, 1, "limits") : nullptr;
     PyArrayObject* fills = limits ? checked(initial, NPY_DOUBLE, 1, "fills") : nullptr;
@@ -134,73 +168,70 @@ struct Table {
 };
 
 // In order of slot, each stream's silences in order of time.
-void sort_by_slot(Closed& closed) {
-    std::sort(closed.owing.begin(), closed.owing.end());
-    closed.owing.erase(std::unique(closed.owing.begin(), closed.owing.end()), closed.owing.end());
-    std::vector<std::pair<std::int64_t, double>> cuts(closed.cut.size());
-    for (std::size_t i = 0; i < cuts.size(); ++i) cuts[i] = {closed.cut[i], closed.silence[i]};
-    std::stable_sort(cuts.begin(), cuts.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    for (std::size_t i = 0; i < cuts.size(); ++i) std::tie(closed.cut[i], closed.silence[i]) = cuts[i];
+void sort_by_slot(Outcome& outcome) {
+    std::sort(outcome.owing.begin(), outcome.owing.end());
+    outcome.owing.erase(std::unique(outcome.owing.begin(), outcome.owing.end()), outcome.owing.end());
+    std::stable_sort(outcome.cuts.begin(), outcome.cuts.end(),
+                     [](const Cut& a, const Cut& b) { return a.slot < b.slot; });
 }
 
-// A tuple as in windowing/loop.py's Taken.
-PyObject* as_taken(Closed& closed, const Loop& loop) {
-    sort_by_slot(closed);
-    const auto size = [](const auto& column) { return static_cast<npy_intp>(column.size()); };
-    const npy_intp begun = size(closed.began), windows = size(closed.slot), unused = size(closed.unused);
-    const npy_intp cut = size(closed.cut);
-    constexpr int count = 18;
+// An array of structures of kernels/outcome.py.
+template <typename Row>
+PyObject* structured(const std::vector<Row>& rows, PyArray_Descr* dtype) {
+    const npy_intp count = static_cast<npy_intp>(rows.size());
+    Py_INCREF(dtype);
+    PyObject* array = PyArray_NewFromDescr(&PyArray_Type, dtype, 1, &count, nullptr, nullptr, 0, nullptr);
+    if (array && count)
+        std::memcpy(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array)), rows.data(), count * sizeof(Row));
+    return array;
+}
+
+// An Outcome of kernels/outcome.py.
+PyObject* as_outcome(Outcome& outcome, const Loop& loop) {
+    sort_by_slot(outcome);
+    const auto windows = static_cast<npy_intp>(outcome.windows.size());
+    const auto episodes = static_cast<npy_intp>(outcome.episodes.size());
+    constexpr std::size_t count = 8;
     PyObject* parts[count] = {
-        array_from(closed.began.data(), NPY_INTP, begun, -1),
-        array_from(closed.begins.data(), NPY_INT64, begun, -1),
-        array_from(closed.first.data(), NPY_DOUBLE, begun, loop.layout().values()),
-        array_from(closed.slot.data(), NPY_INTP, windows, -1),
-        array_from(closed.window.data(), NPY_INT64, windows, -1),
-        array_from(closed.since.data(), NPY_INT64, windows, -1),
-        array_from(closed.of.data(), NPY_INT64, windows, -1),
-        array_from(closed.start.data(), NPY_DOUBLE, windows, -1),
-        array_from(closed.end.data(), NPY_DOUBLE, windows, -1),
-        array_from(closed.logsigs.data(), NPY_DOUBLE, windows, static_cast<npy_intp>(loop.words())),
-        array_from(closed.row.data(), NPY_INTP, windows, -1),
-        array_from(closed.unused.data(), NPY_INTP, unused, -1),
-        array_from(closed.fault.data(), NPY_INT64, unused, -1),
-        array_from(closed.last.data(), NPY_DOUBLE, windows, loop.layout().channels),
-        array_from(closed.owing.data(), NPY_INTP, size(closed.owing), -1),
-        array_from(closed.cut.data(), NPY_INTP, cut, -1),
-        array_from(closed.silence.data(), NPY_DOUBLE, cut, -1),
-        array_from(closed.sampled.data(), NPY_INT64, windows, -1),
+        structured(outcome.windows, types.window),
+        array_from(outcome.logsigs.data(), NPY_DOUBLE, windows, static_cast<npy_intp>(loop.words())),
+        array_from(outcome.values.data(), NPY_DOUBLE, windows, loop.layout().channels),
+        structured(outcome.episodes, types.episode),
+        array_from(outcome.origins.data(), NPY_DOUBLE, episodes, loop.layout().values()),
+        structured(outcome.unused, types.unused),
+        array_from(outcome.owing.data(), NPY_INTP, static_cast<npy_intp>(outcome.owing.size()), -1),
+        structured(outcome.cuts, types.cut),
     };
-    PyObject* result = PyTuple_New(count);
-    for (int i = 0; i < count; ++i) {
-        if (!parts[i] || !result) {
-            for (int k = result ? i : 0; k < count; ++k) Py_XDECREF(parts[k]);
-            Py_XDECREF(result);
-            return nullptr;
-        }
-        PyTuple_SET_ITEM(result, i, parts[i]);
-    }
+    bool memory = true;
+    for (PyObject* part : parts) memory &= part != nullptr;
+    PyObject* result = memory ? PyObject_Vectorcall(types.outcome, parts, count, nullptr) : nullptr;
+    for (PyObject* part : parts) Py_XDECREF(part);
     return result;
 }
 
-PyObject* as_refusal(const Refusal& refusal) {
-    return Py_BuildValue("(inid)", static_cast<int>(refusal.fault), static_cast<Py_ssize_t>(refusal.row),
-                         refusal.column, refusal.bound);
+// Raises a Refusal of kernels/outcome.py.
+PyObject* raise_refusal(const Refusal& refusal) {
+    PyObject* error = PyObject_CallFunction(types.refusal, "inid", static_cast<int>(refusal.fault),
+                                            static_cast<Py_ssize_t>(refusal.row), refusal.column, refusal.bound);
+    if (error) PyErr_SetObject(types.refusal, error);
+    Py_XDECREF(error);
+    return nullptr;
 }
 
 // Runs `work` on a table without the GIL and returns what closed.
 template <typename Work>
 PyObject* without_gil(const Table& table, Work work) {
-    Closed closed;
+    Outcome outcome;
     bool memory = true;
     Py_BEGIN_ALLOW_THREADS;
     try {
         table.loop->reserve(static_cast<std::size_t>(table.slots_in_table));
-        work(closed);
+        work(outcome);
     } catch (const std::bad_alloc&) {
         memory = false;
     }
     Py_END_ALLOW_THREADS;
-    return memory ? as_taken(closed, *table.loop) : PyErr_NoMemory();
+    return memory ? as_outcome(outcome, *table.loop) : PyErr_NoMemory();
 }
 
 // A number of windows that a call may close: negative is any number. False where it is none.
@@ -211,7 +242,7 @@ bool read_windows(PyObject* object, std::int64_t& windows) {
     return true;
 }
 
-// push(rows, slots, t, x, drop, threads = 1, windows = -1) -> a Taken's or a Refusal's tuple
+// push(rows, slots, t, x, drop, threads = 1, windows = -1) -> an Outcome; raises a Refusal
 PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
     Table table;
     if (!table.read(object, arguments, std::min<Py_ssize_t>(given, 5), 5)) return nullptr;
@@ -229,21 +260,21 @@ PyObject* loop_push(PyObject* object, PyObject* const* arguments, Py_ssize_t giv
     if (given > 6 && !read_windows(arguments[6], windows)) return nullptr;
     const auto* data = static_cast<const double*>(PyArray_DATA(x));
     Refusal refusal;
-    PyObject* taken = without_gil(table, [&](Closed& closed) {
+    PyObject* result = without_gil(table, [&](Outcome& outcome) {
         if (!drop && table.loop->holds(table.rows, table.slot, table.count)) {
             // The first refusal in order of arrival shows only when the rows before it have been taken, in this order.
             std::vector<Loop::Saved> saved = table.loop->save(table.rows, table.slot, table.count);
             refusal =
-                table.loop->push(table.rows, table.slot, times, data, nullptr, table.count, false, windows, closed);
+                table.loop->push(table.rows, table.slot, times, data, nullptr, table.count, false, windows, outcome);
             if (refusal.fault != Fault::none) table.loop->put_back(table.rows, saved);
             return;
         }
         refusal = push_streams(*table.loop, {table.rows, table.slots_in_table, table.slot, times, data, table.count},
-                               drop != 0, static_cast<int>(threads), windows, closed);
+                               drop != 0, static_cast<int>(threads), windows, outcome);
     });
-    if (!taken || refusal.fault == Fault::none) return taken;
-    Py_DECREF(taken);
-    return as_refusal(refusal);
+    if (!result || refusal.fault == Fault::none) return result;
+    Py_DECREF(result);
+    return raise_refusal(refusal);
 }
 
 // A sample's values where they can be read without a conversion: of a float64 array, a list or a tuple of floats.
@@ -298,17 +329,17 @@ PyObject* loop_push_one(PyObject* object, PyObject* const* arguments, Py_ssize_t
     const bool drop = arguments[4] == Py_True;
     // A refused row may then have moved held samples on, and they would have to be put back.
     if (!drop && loop->holds(rows, &slot, 1)) Py_RETURN_FALSE;
-    Closed closed;
+    Outcome outcome;
     Refusal refusal;
     try {
         loop->reserve(static_cast<std::size_t>(PyArray_DIM(table, 0)));
-        refusal = loop->push(rows, &slot, &t, sample, nullptr, 1, drop, unbounded, closed);
+        refusal = loop->push(rows, &slot, &t, sample, nullptr, 1, drop, unbounded, outcome);
     } catch (const std::bad_alloc&) {
         return PyErr_NoMemory();
     }
-    if (refusal.fault != Fault::none) return as_refusal(refusal);
-    if (closed.began.empty() && closed.slot.empty() && closed.unused.empty() && closed.cut.empty()) Py_RETURN_NONE;
-    return as_taken(closed, *loop);
+    if (refusal.fault != Fault::none) return raise_refusal(refusal);
+    if (outcome.empty()) Py_RETURN_NONE;
+    return as_outcome(outcome, *loop);
 }
 
 // How many windows a call may close, and how many of one stream: its last two arguments, unbounded where they are left out.
@@ -328,8 +359,8 @@ PyObject* loop_advance(PyObject* object, PyObject* const* arguments, Py_ssize_t 
     if (!bounds.read(arguments, given, 3) || !table.read(object, arguments, given == 5 ? 3 : given, 3)) return nullptr;
     const double* times = table.times(arguments[2]);
     if (!times) return nullptr;
-    return without_gil(table, [&](Closed& closed) {
-        table.loop->advance(table.rows, table.slot, times, table.count, bounds.windows, bounds.share, closed);
+    return without_gil(table, [&](Outcome& outcome) {
+        table.loop->advance(table.rows, table.slot, times, table.count, bounds.windows, bounds.share, outcome);
     });
 }
 
@@ -340,17 +371,17 @@ PyObject* loop_pass_time(PyObject* object, PyObject* const* arguments, Py_ssize_
     const double* times = table.times(arguments[2]);
     if (!times) return nullptr;
     return without_gil(
-        table, [&](Closed& closed) { table.loop->pass_time(table.rows, table.slot, times, table.count, closed); });
+        table, [&](Outcome& outcome) { table.loop->pass_time(table.rows, table.slot, times, table.count, outcome); });
 }
 
 // flush(rows, slots, windows = -1, share = -1), go_on(...)
-template <void (Loop::*method)(double*, const std::int64_t*, std::ptrdiff_t, std::int64_t, std::int64_t, Closed&)>
+template <void (Loop::*method)(double*, const std::int64_t*, std::ptrdiff_t, std::int64_t, std::int64_t, Outcome&)>
 PyObject* loop_in_shares(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
     Table table;
     Bounds bounds;
     if (!bounds.read(arguments, given, 2) || !table.read(object, arguments, given == 4 ? 2 : given, 2)) return nullptr;
-    return without_gil(table, [&](Closed& closed) {
-        (table.loop->*method)(table.rows, table.slot, table.count, bounds.windows, bounds.share, closed);
+    return without_gil(table, [&](Outcome& outcome) {
+        (table.loop->*method)(table.rows, table.slot, table.count, bounds.windows, bounds.share, outcome);
     });
 }
 
@@ -358,7 +389,8 @@ PyObject* loop_in_shares(PyObject* object, PyObject* const* arguments, Py_ssize_
 PyObject* loop_close(PyObject* object, PyObject* const* arguments, Py_ssize_t given) {
     Table table;
     if (!table.read(object, arguments, given, 2)) return nullptr;
-    return without_gil(table, [&](Closed& closed) { table.loop->close(table.rows, table.slot, table.count, closed); });
+    return without_gil(table,
+                       [&](Outcome& outcome) { table.loop->close(table.rows, table.slot, table.count, outcome); });
 }
 
 Loop* initialised(PyObject* object) {

@@ -282,7 +282,7 @@ void Loop::settle(Stream& stream, double t, const double* x) {
     if (walk(stream, t, data, observed)) return;
     append(stream, t, data);
     count(row, held_at(stream.slot));
-    stream.closed.owing.push_back(stream.slot);
+    stream.outcome.owing.push_back(stream.slot);
 }
 
 void Loop::append(Stream& stream, double t, const double* data) {
@@ -340,7 +340,7 @@ void Loop::complete(Stream& stream, Held& held, bool all_of_them) {
         for (int i = 1; i <= channels; ++i) unknown = unknown || std::isnan(entry[i]);
         if (unknown) break;
         if (!walk(stream, entry[0], entry + 1, entry + 1 + channels)) {
-            stream.closed.owing.push_back(stream.slot);
+            stream.outcome.owing.push_back(stream.slot);
             break;
         }
         pending.pop();

@@ -30,7 +30,7 @@ Loop::Scratch Loop::scratch() const {
 
 Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, const double* x,
                    const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, std::int64_t windows,
-                   Closed& closed) {
+                   Outcome& outcome) {
     Scratch scratch = this->scratch();
     const std::int64_t own = windows == unbounded ? unbounded : windows_of_a_row;
     std::ptrdiff_t stop = 0;  // where the stream's rows end
@@ -39,7 +39,7 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
         Stream stream{rows + slots[i] * layout_.width,
                       slots[i],
                       i,
-                      closed,
+                      outcome,
                       scratch.work.data(),
                       scratch.edges,
                       scratch.run,
@@ -77,8 +77,7 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
         } else {
             stream.row[counter] += 1;
         }
-        closed.unused.push_back(i);
-        closed.fault.push_back(static_cast<std::int64_t>(refusal.fault));
+        outcome.unused.push_back({i, static_cast<std::int64_t>(refusal.fault)});
     }
     fold_run(scratch.run);
     return {};
@@ -86,7 +85,7 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
 
 template <typename Work>
 void Loop::share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
-                     std::int64_t share, Closed& closed, Work work) {
+                     std::int64_t share, Outcome& outcome, Work work) {
     Scratch scratch = this->scratch();
     std::int64_t none = 0;
     for (std::ptrdiff_t i = 0; i < count; ++i) {
@@ -94,20 +93,20 @@ void Loop::share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t cou
         Stream stream{rows + slots[i] * layout_.width,
                       slots[i],
                       i,
-                      closed,
+                      outcome,
                       scratch.work.data(),
                       scratch.edges,
                       scratch.run,
                       {own, &none}};
-        if (own == 0 || !work(stream)) closed.owing.push_back(slots[i]);
+        if (own == 0 || !work(stream)) outcome.owing.push_back(slots[i]);
         if (windows != unbounded) windows -= own - stream.budget.own;
     }
     fold_run(scratch.run);
 }
 
 void Loop::advance(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, std::int64_t windows,
-                   std::int64_t share, Closed& closed) {
-    share_out(rows, slots, count, windows, share, closed, [&](Stream& stream) {
+                   std::int64_t share, Outcome& outcome) {
+    share_out(rows, slots, count, windows, share, outcome, [&](Stream& stream) {
         const double* row = stream.row;
         const double time = t[stream.cause];
         if (row[top] == -std::numeric_limits<double>::infinity() || row[paused] != 0) return true;
@@ -121,8 +120,8 @@ void Loop::advance(double* rows, const std::int64_t* slots, const double* t, std
 }
 
 void Loop::flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
-                 std::int64_t share, Closed& closed) {
-    share_out(rows, slots, count, windows, share, closed, [&](Stream& stream) {
+                 std::int64_t share, Outcome& outcome) {
+    share_out(rows, slots, count, windows, share, outcome, [&](Stream& stream) {
         double* row = stream.row;
         if (Held* own = held_[stream.slot].get()) {
             end_intake(stream, *own);
@@ -137,20 +136,20 @@ void Loop::flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, 
 }
 
 void Loop::go_on(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
-                 std::int64_t share, Closed& closed) {
-    share_out(rows, slots, count, windows, share, closed, [&](Stream& stream) {
+                 std::int64_t share, Outcome& outcome) {
+    share_out(rows, slots, count, windows, share, outcome, [&](Stream& stream) {
         if (Held* own = held_[stream.slot].get()) complete(stream, *own, false);  // which says that it owes
         return true;
     });
 }
 
-void Loop::pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed) {
-    share_out(rows, slots, count, unbounded, unbounded, closed,
+void Loop::pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Outcome& outcome) {
+    share_out(rows, slots, count, unbounded, unbounded, outcome,
               [&](Stream& stream) { return pass(stream, t[stream.cause]); });
 }
 
-void Loop::close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed) {
-    share_out(rows, slots, count, unbounded, unbounded, closed, [&](Stream& stream) {
+void Loop::close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Outcome& outcome) {
+    share_out(rows, slots, count, unbounded, unbounded, outcome, [&](Stream& stream) {
         end(stream);
         return true;
     });
@@ -173,8 +172,7 @@ bool Loop::walk(Stream& stream, double t, const double* data, const double* obse
     end(stream);
     if (row[paused] == 0) {
         row[cuts] += 1;
-        stream.closed.cut.push_back(stream.slot);
-        stream.closed.silence.push_back(t - row[last]);
+        stream.outcome.cuts.push_back({stream.slot, t - row[last]});
     }
     begin(stream, t, data, observed, !goes_on(row));
     return true;
@@ -219,11 +217,9 @@ void Loop::begin(Stream& stream, double t, const double* data, const double* obs
     if (!anew) return;
     row[begun] = row[window];
     row[begins] += 1;
-    Closed& closed = stream.closed;
-    closed.began.push_back(stream.slot);
-    closed.began_row.push_back(stream.cause);
-    closed.begins.push_back(static_cast<std::int64_t>(row[begins]));
-    closed.first.insert(closed.first.end(), x, x + layout_.values());
+    Outcome& outcome = stream.outcome;
+    outcome.episodes.push_back({stream.slot, static_cast<std::int64_t>(row[begins]), stream.cause});
+    outcome.origins.insert(outcome.origins.end(), x, x + layout_.values());
 }
 
 bool Loop::extend(Stream& stream, double t, const double* data, const double* observed) const {
@@ -398,19 +394,14 @@ bool Loop::sampled(const double* row) const {
 void Loop::close_window(Stream& stream, double end, const double* values, bool sampled) const {
     double* row = stream.row;
     double* signature = row + layout_.signature;
-    Closed& closed = stream.closed;
-    closed.slot.push_back(stream.slot);
-    closed.window.push_back(static_cast<std::int64_t>(row[window]));
-    closed.since.push_back(static_cast<std::int64_t>(row[window] - row[begun]));
-    closed.of.push_back(static_cast<std::int64_t>(row[begins]));
-    closed.start.push_back(row[start]);
-    closed.end.push_back(end);
-    closed.row.push_back(stream.cause);
-    closed.sampled.push_back(sampled);
-    closed.last.insert(closed.last.end(), values, values + layout_.channels);
-    closed.logsigs.resize(closed.logsigs.size() + words_.size());
+    Outcome& outcome = stream.outcome;
+    const auto number = static_cast<std::int64_t>(row[window]);
+    outcome.windows.push_back({stream.slot, number, static_cast<std::int64_t>(row[begins]),
+                               number - static_cast<std::int64_t>(row[begun]), row[start], end, stream.cause, sampled});
+    outcome.values.insert(outcome.values.end(), values, values + layout_.channels);
+    outcome.logsigs.resize(outcome.logsigs.size() + words_.size());
     fold_run(stream.run);
-    double* logsig = closed.logsigs.data() + closed.logsigs.size() - words_.size();
+    double* logsig = outcome.logsigs.data() + outcome.logsigs.size() - words_.size();
     kernel_.log(layout_.path(), layout_.depth, signature, words_.words(), logsig);
     std::memset(signature, 0, signature_size_ * sizeof(double));
     row[window] += 1;

@@ -101,17 +101,34 @@ struct Refusal {
     double bound = 0.0;  // late, duplicate: the time that the row had to be after
 };
 
-// What came of a call; see windowing/loop.py. began_row: the row that began the stream.
-struct Closed {
-    std::vector<std::int64_t> began, begins, began_row;
-    std::vector<double> first;
-    std::vector<std::int64_t> slot, window, since, of;
-    std::vector<double> start, end, logsigs, last;
-    std::vector<std::int64_t> row;
-    std::vector<std::int64_t> unused, fault;
-    std::vector<std::int64_t> owing, cut;
-    std::vector<double> silence;
-    std::vector<std::int64_t> sampled;
+// Rows of the structured arrays in kernels/outcome.py.
+struct Window {
+    std::int64_t slot, window, episode, step;
+    double t_start, t_end;
+    std::int64_t row, sampled;
+};
+struct Episode {
+    std::int64_t slot, episode, row;
+};
+struct Unused {
+    std::int64_t row, fault;
+};
+struct Cut {
+    std::int64_t slot;
+    double silence;
+};
+
+// What came of a call; see kernels/outcome.py.
+struct Outcome {
+    std::vector<Window> windows;
+    std::vector<double> logsigs, values;
+    std::vector<Episode> episodes;
+    std::vector<double> origins;
+    std::vector<Unused> unused;
+    std::vector<std::int64_t> owing;
+    std::vector<Cut> cuts;
+
+    bool empty() const { return windows.empty() && episodes.empty() && unused.empty() && cuts.empty(); }
 };
 
 // Windows that a call may still close because time passes: its own, then those of a store that others share.
@@ -167,7 +184,8 @@ public:
     // Of the windows that time closes, each row closes some and all of them together `windows` more. A stream that has none
     // left holds its samples, is one of `owing`, and goes on with `go_on`, or with whatever is next called on it.
     Refusal push(double* rows, const std::int64_t* slots, const double* t, const double* x,
-                 const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, std::int64_t windows, Closed& closed);
+                 const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, std::int64_t windows,
+                 Outcome& outcome);
     // The same refusal without taking anything; only where no sample is held, which `holds` tells. Indices are in order of
     // stream.
     Refusal check(const double* rows, const std::int64_t* slots, const double* t, const double* x,
@@ -176,13 +194,13 @@ public:
 
     // These close at most `windows`, and `share` of one stream; of the streams in `owing` they are to be called again.
     void advance(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, std::int64_t windows,
-                 std::int64_t share, Closed& closed);
+                 std::int64_t share, Outcome& outcome);
     void flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows, std::int64_t share,
-               Closed& closed);
+               Outcome& outcome);
     void go_on(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows, std::int64_t share,
-               Closed& closed);
-    void pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Closed& closed);
-    void close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Closed& closed);
+               Outcome& outcome);
+    void pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Outcome& outcome);
+    void close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Outcome& outcome);
 
     // What streams hold, for snapshots, and to undo a push.
     const Held* held_of(std::size_t slot) const;
@@ -206,7 +224,7 @@ private:
     struct Stream {
         double* row;
         std::int64_t slot, cause;
-        Closed& closed;
+        Outcome& outcome;
         double* work;
         std::vector<double>& edges;
         Run& run;
@@ -257,7 +275,7 @@ private:
     // Calls `work` on each stream with its share of the windows; those for which it answers false owe some.
     template <typename Work>
     void share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
-                   std::int64_t share, Closed& closed, Work work);
+                   std::int64_t share, Outcome& outcome, Work work);
     bool find_edges(const double* row, double t, double& u, std::vector<double>& edges) const;
     double edge_time(const double* row, double at) const;
     void move(Stream& stream, double to, double* dx) const;

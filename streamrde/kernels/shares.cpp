@@ -53,8 +53,8 @@ void append_rows(std::vector<T>& to, const std::vector<T>& from, std::ptrdiff_t 
 }
 
 // What the parts' streams gave, in the order of the rows that caused it.
-Closed join(const std::vector<Closed>& parts, const Loop& loop) {
-    Closed all;
+Outcome join(const std::vector<Outcome>& parts, const Loop& loop) {
+    Outcome all;
     const auto merge = [&parts](auto rows_of, auto append) {
         struct From {
             std::int64_t row;
@@ -63,47 +63,36 @@ Closed join(const std::vector<Closed>& parts, const Loop& loop) {
         };
         std::vector<From> order;
         for (std::size_t p = 0; p < parts.size(); ++p) {
-            const std::vector<std::int64_t>& rows = rows_of(parts[p]);
-            for (std::size_t i = 0; i < rows.size(); ++i) order.push_back({rows[i], p, static_cast<std::ptrdiff_t>(i)});
+            const auto& rows = rows_of(parts[p]);
+            for (std::size_t i = 0; i < rows.size(); ++i)
+                order.push_back({rows[i].row, p, static_cast<std::ptrdiff_t>(i)});
         }
         std::stable_sort(order.begin(), order.end(), [](const From& a, const From& b) { return a.row < b.row; });
         for (const From& from : order) append(parts[from.part], from.place);
     };
-    merge([](const Closed& part) -> const auto& { return part.row; },
-          [&](const Closed& part, std::ptrdiff_t i) {
-              all.slot.push_back(part.slot[i]);
-              all.window.push_back(part.window[i]);
-              all.since.push_back(part.since[i]);
-              all.of.push_back(part.of[i]);
-              all.start.push_back(part.start[i]);
-              all.end.push_back(part.end[i]);
-              all.row.push_back(part.row[i]);
-              all.sampled.push_back(part.sampled[i]);
+    merge([](const Outcome& part) -> const auto& { return part.windows; },
+          [&](const Outcome& part, std::ptrdiff_t i) {
+              all.windows.push_back(part.windows[i]);
               append_rows(all.logsigs, part.logsigs, i, loop.words());
-              append_rows(all.last, part.last, i, loop.layout().channels);
+              append_rows(all.values, part.values, i, loop.layout().channels);
           });
-    merge([](const Closed& part) -> const auto& { return part.unused; },
-          [&](const Closed& part, std::ptrdiff_t i) {
-              all.unused.push_back(part.unused[i]);
-              all.fault.push_back(part.fault[i]);
+    merge([](const Outcome& part) -> const auto& { return part.unused; },
+          [&](const Outcome& part, std::ptrdiff_t i) { all.unused.push_back(part.unused[i]); });
+    merge([](const Outcome& part) -> const auto& { return part.episodes; },
+          [&](const Outcome& part, std::ptrdiff_t i) {
+              all.episodes.push_back(part.episodes[i]);
+              append_rows(all.origins, part.origins, i, loop.layout().values());
           });
-    merge([](const Closed& part) -> const auto& { return part.began_row; },
-          [&](const Closed& part, std::ptrdiff_t i) {
-              all.began.push_back(part.began[i]);
-              all.begins.push_back(part.begins[i]);
-              append_rows(all.first, part.first, i, loop.layout().values());
-          });
-    for (const Closed& part : parts) {
+    for (const Outcome& part : parts) {
         all.owing.insert(all.owing.end(), part.owing.begin(), part.owing.end());
-        all.cut.insert(all.cut.end(), part.cut.begin(), part.cut.end());
-        all.silence.insert(all.silence.end(), part.silence.begin(), part.silence.end());
+        all.cuts.insert(all.cuts.end(), part.cuts.begin(), part.cuts.end());
     }
     return all;
 }
 
 }  // namespace
 
-Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, std::int64_t windows, Closed& closed) {
+Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, std::int64_t windows, Outcome& outcome) {
     const Shares shares = share_out(rows, threads);
     const std::size_t count = shares.begin.size() - 1;
     const auto indices = [&](std::size_t part) { return shares.order.data() + shares.begin[part]; };
@@ -119,12 +108,12 @@ Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, std::
                 earliest = refusal;
         if (earliest.fault != Fault::none) return earliest;
     }
-    std::vector<Closed> parts(count);
+    std::vector<Outcome> parts(count);
     if (windows != unbounded) windows /= static_cast<std::int64_t>(count);
     run_parts(count, [&](std::size_t part) {
         loop.push(rows.table, rows.slots, rows.t, rows.x, indices(part), size(part), true, windows, parts[part]);
     });
-    closed = join(parts, loop);
+    outcome = join(parts, loop);
     return {};
 }
 

@@ -20,6 +20,6 @@ struct Rows {
 // be folded as runs and its row stay in the cache; streams are split over threads. What comes of it, and its order, which
 // is that of the rows that caused it, depend on neither.
 // Each thread has its part of the `windows` that time may close.
-Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, std::int64_t windows, Closed& closed);
+Refusal push_streams(Loop& loop, const Rows& rows, bool drop, int threads, std::int64_t windows, Outcome& outcome);
 
 }  // namespace streamrde

@@ -9,65 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
-from streamrde.arrays import Floats, Indices, Ints
+from streamrde.arrays import Floats, Indices
+from streamrde.kernels.outcome import CUT, EPISODE, UNUSED, WINDOW, Outcome, Refusal
 from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Fault, Ordering, Settle
 from streamrde.windowing.rows import Column, Layout
 from streamrde.windowing.settling import Settling
 from streamrde.windowing.walk import Walk
-
-
-class Taken(NamedTuple):
-    """What came of rows, of time that passed, or of streams that ended; windows in the order in which they closed."""
-
-    began: Indices
-    """Streams whose state begins, (begun,)."""
-    begins: Ints
-    """How often it has begun by then, (begun,)."""
-    first: Floats
-    """Value of the path's channels without time there, (begun, C - 1)."""
-    slot: Indices
-    """Streams of the closed windows, (windows,); the others are per window too."""
-    window: Ints
-    """Number of the window in its stream."""
-    since: Ints
-    """Number of the window since its state began."""
-    of: Ints
-    """`begins` of the state that it belongs to."""
-    start: Floats
-    end: Floats
-    logsigs: Floats
-    """(windows, B), words basis."""
-    row: Indices
-    """Row that closed it; the place in `slots` where time or the end did."""
-    unused: Indices
-    """Rows that were not used, (unused,), and those with which a stream's time began again."""
-    fault: Ints
-    """Why, a `Fault` each, (unused,)."""
-    last: Floats
-    """Value of the data channels where each window ends, (windows, channels)."""
-    owing: Indices
-    """Streams that the call's bound on windows stopped, in order. See `ReferenceLoop.go_on`."""
-    cut: Indices
-    """Streams that were cut after a silence, in order, (cut,)."""
-    silence: Floats
-    """Length of each silence, seconds, (cut,)."""
-    sampled: Ints
-    """1 where a sample lies in the closed window, 0 where time or a straight line only passes through it."""
-
-
-class Refusal(NamedTuple):
-    """The first row that cannot be used; nothing was changed."""
-
-    fault: int
-    row: int
-    column: int
-    bound: float
-
 
 WINDOWS_OF_A_ROW = 2
 """In a bounded call, each row of samples may close so many windows as time passes and not draw on what all share."""
@@ -109,15 +61,17 @@ class ReferenceLoop:
         drop: bool,
         threads: int = 1,
         windows: int = -1,
-    ) -> Taken | Refusal:
+    ) -> Outcome:
         """Take samples in order of arrival.
 
         Args:
             rows: the table, (slots, width) or wider; changed in place.
             slots, t, x: (n,), (n,), (n, channels).
-            drop: count and skip rows that cannot be used; else the first is returned and nothing changes.
+            drop: count and skip rows that cannot be used.
             threads: how many the compiled twin may split the streams over; the results are the same.
             windows: what all rows together may close beyond `WINDOWS_OF_A_ROW` each.
+        Raises:
+            Refusal: a row cannot be used, and `drop` is False. Nothing has changed.
         """
         walk = Walk(self._layout)
         before = None if drop else self._save(rows, slots)
@@ -137,7 +91,7 @@ class ReferenceLoop:
             else:
                 if before is not None and not (fault == Fault.DUPLICATE and forgiven):
                     self._put_back(rows, before)
-                    return Refusal(int(fault), i, column, bound)
+                    raise Refusal(int(fault), i, column, bound)
                 row[Column.REFUSED] += 1
                 if 0 < self._restart_after <= row[Column.REFUSED] and fault == Fault.LATE:
                     self._restart(walk, row, slot, held)
@@ -147,9 +101,20 @@ class ReferenceLoop:
                 else:
                     row[fault.column] += 1
                 unused.append((i, int(fault)))
-        return self._taken(walk, unused)
+        return self._outcome(walk, unused)
 
-    def advance(self, rows: Floats, slots: Indices, t: Floats, windows: int = -1, share: int = -1) -> Taken:
+    def push_one(self, rows: Floats, slot: int, t: Any, x: Any, drop: bool) -> Literal[False] | Outcome | None:
+        """Take one sample if this way is faster, which it never is here.
+
+        Returns:
+            None if nothing closed or began, and False if the sample was not taken: `push` takes it.
+        """
+        return False
+
+    def limit(self, low: Floats, high: Floats) -> None:
+        """Have `push_one` leave values outside of these bounds, (channels,), to `push`."""
+
+    def advance(self, rows: Floats, slots: Indices, t: Floats, windows: int = -1, share: int = -1) -> Outcome:
         """Tell streams that time t, (n,), has come: pass on what lateness no longer holds, close what ends by then.
 
         Args:
@@ -172,7 +137,7 @@ class ReferenceLoop:
 
         return self._share_out(rows, slots, windows, share, work)
 
-    def flush(self, rows: Floats, slots: Indices, windows: int = -1, share: int = -1) -> Taken:
+    def flush(self, rows: Floats, slots: Indices, windows: int = -1, share: int = -1) -> Outcome:
         """The streams ended: pass on what is held, close the last windows. What comes after that begins a segment.
 
         Args:
@@ -180,7 +145,7 @@ class ReferenceLoop:
         """
         return self._share_out(rows, slots, windows, share, self._end)
 
-    def go_on(self, rows: Floats, slots: Indices, windows: int = -1, share: int = -1) -> Taken:
+    def go_on(self, rows: Floats, slots: Indices, windows: int = -1, share: int = -1) -> Outcome:
         """Close windows that streams owe.
 
         Args:
@@ -195,7 +160,7 @@ class ReferenceLoop:
 
     def _share_out(
         self, rows: Floats, slots: Indices, windows: int, share: int, work: Callable[[Walk, Floats, int, Held], bool]
-    ) -> Taken:
+    ) -> Outcome:
         """Call `work` on each stream with its share of the windows. The streams for which it returns False owe some."""
         walk = Walk(self._layout)
         left, most = (np.inf if bound < 0 else bound for bound in (windows, share))
@@ -208,7 +173,7 @@ class ReferenceLoop:
             if own < np.inf:
                 left -= own - walk.budget.own
             self._count(row, held)
-        return self._taken(walk)
+        return self._outcome(walk)
 
     def _end(self, walk: Walk, row: Floats, slot: int, held: Held) -> bool:
         """End the stream's segment, or return False if it owes windows before that."""
@@ -233,19 +198,19 @@ class ReferenceLoop:
         row[Column.PAUSED] = 1
         row[[Column.ORDERED, Column.TOP]] = -np.inf
 
-    def pass_time(self, rows: Floats, slots: Indices, t: Floats) -> Taken:
+    def pass_time(self, rows: Floats, slots: Indices, t: Floats) -> Outcome:
         """Close what ends by time t, (n,), whatever lateness says; held samples stay where they are."""
         walk = Walk(self._layout)
         for walk.cause, (slot, time) in enumerate(zip(slots.tolist(), t.tolist(), strict=True)):
             walk.pass_time(rows[slot], slot, time)
-        return self._taken(walk)
+        return self._outcome(walk)
 
-    def close(self, rows: Floats, slots: Indices) -> Taken:
+    def close(self, rows: Floats, slots: Indices) -> Outcome:
         """Close the open windows where their paths end; held samples stay where they are."""
         walk = Walk(self._layout)
         for walk.cause, slot in enumerate(slots.tolist()):
             walk.end(rows[slot], slot)
-        return self._taken(walk)
+        return self._outcome(walk)
 
     def held(self, slot: int) -> Floats:
         """The samples that a stream holds, (n, entry), as `hold` takes them."""
@@ -274,31 +239,15 @@ class ReferenceLoop:
             rows[slot] = row
             self.hold(slot, entries, int(row[Column.RIPE]))
 
-    def _taken(self, walk: Walk, unused: list[tuple[int, int]] | None = None) -> Taken:
+    def _outcome(self, walk: Walk, unused: list[tuple[int, int]] | None = None) -> Outcome:
         partition = self._layout.partition
-        slot, window, since, begins, start, end, row, last, sampled = (
-            zip(*walk.closed, strict=True) if walk.closed else ((),) * 9
-        )
-        began, begin, first = zip(*walk.began, strict=True) if walk.began else ((),) * 3
-        rows, faults = zip(*unused, strict=True) if unused else ((), ())
-        cut, silence = zip(*sorted(walk.cut, key=itemgetter(0)), strict=True) if walk.cut else ((), ())
-        return Taken(
-            np.array(began, np.intp),
-            np.array(begin, np.int64),
-            np.array(first, np.float64).reshape(-1, partition.path_channels - partition.time),
-            np.array(slot, np.intp),
-            np.array(window, np.int64),
-            np.array(since, np.int64),
-            np.array(begins, np.int64),
-            np.array(start, np.float64),
-            np.array(end, np.float64),
+        return Outcome(
+            np.array(walk.windows, WINDOW),
             walk.folding.finish(),
-            np.array(row, np.intp),
-            np.array(rows, np.intp),
-            np.array(faults, np.int64),
-            np.array(last, np.float64).reshape(-1, partition.channels),
+            np.array(walk.values, np.float64).reshape(-1, partition.channels),
+            np.array(walk.episodes, EPISODE),
+            np.array(walk.origins, np.float64).reshape(-1, partition.path_channels - partition.time),
+            np.array(unused or [], UNUSED),
             np.unique(np.array(walk.owing, np.intp)),
-            np.array(cut, np.intp),
-            np.array(silence, np.float64),
-            np.array(sampled, np.int64),
+            np.array(sorted(walk.cuts, key=itemgetter(0)), CUT),
         )

@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrde.arrays import Bools, Floats, Indices, Ints
+from streamrde.arrays import Bools, Floats, Indices, Structured
 from streamrde.kernels import Loop, fold, signature_channels
+from streamrde.kernels.outcome import Outcome
 from streamrde.signature.paths import log_coordinates
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.compiled import compiled_loop
 from streamrde.windowing.cutting import Runs, cut, start_position
 from streamrde.windowing.edges import edge_time, edge_tolerance, locate
-from streamrde.windowing.loop import ReferenceLoop, Taken
+from streamrde.windowing.loop import ReferenceLoop
 from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Ordering, Verdict
 from streamrde.windowing.policies import Count, Every
@@ -111,24 +112,26 @@ def _by_loop(ts: Sequence[Floats], xs: Sequence[Floats], partition: Partition) -
     loop = compiled_loop(Loop, layout, layout.width, Order()) or ReferenceLoop(layout, Order())
     rows, slots = np.tile(layout.blank, (len(ts), 1)), np.arange(len(ts))
     lengths = [len(t) for t in ts]
-    pushed = Taken(*loop.push(rows, np.repeat(slots, lengths), np.concatenate(ts), np.concatenate(xs), True))
-    flushed = Taken(*loop.flush(rows, slots))
-    taken = Taken(*(np.concatenate(pair) for pair in zip(pushed, flushed, strict=True)))
-    # Windows and beginnings by stream and by the how-manieth state of it, each stream's in order of time.
-    windows = np.lexsort((taken.of, taken.slot))
-    order = np.lexsort((taken.begins, taken.began))
-    stops = np.cumsum(_counts(taken.slot[windows], taken.of[windows], taken.began[order], taken.begins[order]))
+    pushed = loop.push(rows, np.repeat(slots, lengths), np.concatenate(ts), np.concatenate(xs), True)
+    outcome = Outcome(*(np.concatenate(pair) for pair in zip(pushed, loop.flush(rows, slots), strict=True)))
+    # Windows and the states that they belong to, in order of stream and of time.
+    closed, began = outcome.windows, outcome.episodes
+    order, states = (np.lexsort((part["episode"], part["slot"])) for part in (closed, began))
+    stops = np.cumsum(_counts(closed[order], began[states]))
+    t_start, t_end, sampled = closed["t_start"], closed["t_end"], closed["sampled"] > 0
     return [
-        Windowed(int(slot), first, taken.start[own], taken.end[own], taken.logsigs[own], taken.sampled[own] > 0)
-        for slot, first, own in zip(taken.began[order], taken.first[order], np.split(windows, stops[:-1]), strict=True)
+        Windowed(int(slot), origin, t_start[own], t_end[own], outcome.logsigs[own], sampled[own])
+        for slot, origin, own in zip(
+            began["slot"][states], outcome.origins[states], np.split(order, stops[:-1]), strict=True
+        )
     ]
 
 
-def _counts(slot: Indices, of: Ints, began: Indices, begins: Ints) -> Indices:
-    """Windows of each beginning, both in order of stream and of beginning; every window has one."""
-    most = int(begins.max(initial=0)) + 1
-    places = np.searchsorted(began * most + begins, slot * most + of)
-    return np.bincount(places, minlength=len(began))
+def _counts(windows: Structured, episodes: Structured) -> Indices:
+    """Return the number of windows of each episode. Both are in order of stream and episode."""
+    most = int(episodes["episode"].max(initial=0)) + 1
+    keys = (rows["slot"] * most + rows["episode"] for rows in (episodes, windows))
+    return np.bincount(np.searchsorted(*keys), minlength=len(episodes))
 
 
 class _Segment(NamedTuple):

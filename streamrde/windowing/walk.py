@@ -8,7 +8,6 @@ however a stream is cut into calls its pieces have the same bits.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,31 +18,6 @@ from streamrde.windowing.folding import Folding
 from streamrde.windowing.policies import Count, Every, OpenWindow, window_length
 from streamrde.windowing.rows import Column, Layout
 from streamrde.windowing.settling import breaks, goes_on
-
-
-class Closing(NamedTuple):
-    """A window that closed."""
-
-    slot: int
-    window: int
-    since: int
-    begins: int
-    start: float
-    end: float
-    row: int
-    last: Floats
-    """Value of the data channels where it ends, (channels,)."""
-    sampled: bool
-    """True if a sample lies in the window."""
-
-
-class Beginning(NamedTuple):
-    """A state that begins."""
-
-    slot: int
-    begins: int
-    first: Floats
-    """Value of the path's channels without time, (C - 1,)."""
 
 
 class Budget:
@@ -64,17 +38,19 @@ class Budget:
 
 
 class Walk:
-    """Build paths. What closes, begins and is cut is appended to `closed`, `began` and `cut`."""
+    """Build paths and note which windows close, which states begin and which streams are cut."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._partition = layout.partition
         self._length = window_length(layout.partition.windows)
         self.folding = Folding(layout)
-        self.closed: list[Closing] = []
-        self.began: list[Beginning] = []
-        self.cut: list[tuple[int, float]] = []
-        """Streams that were cut, and the seconds for which each was silent."""
+        self.windows: list[tuple[float, ...]] = []
+        """Rows of dtype `WINDOW`. The lists below have the other fields of `Outcome`."""
+        self.values: list[Floats] = []
+        self.episodes: list[tuple[int, ...]] = []
+        self.origins: list[Floats] = []
+        self.cuts: list[tuple[int, float]] = []
         self.owing: list[int] = []
         """Streams whose way to a sample ended with the budget."""
         self.budget = Budget()
@@ -101,7 +77,7 @@ class Walk:
                 self.end(row, slot)
                 if not row[Column.PAUSED]:
                     row[Column.CUTS] += 1
-                    self.cut.append((slot, t - float(row[Column.LAST])))
+                    self.cuts.append((slot, t - float(row[Column.LAST])))
                 self._begin(row, slot, t, data, observed, anew=not goes_on(row, partition))
         if not reached:
             self.owing.append(slot)
@@ -148,7 +124,8 @@ class Walk:
         if anew:
             row[Column.BEGUN] = row[Column.WINDOW]
             row[Column.BEGINS] += 1
-            self.began.append(Beginning(slot, int(row[Column.BEGINS]), self._values(x, 0.0)))
+            self.episodes.append((slot, int(row[Column.BEGINS]), self.cause))
+            self.origins.append(self._values(x, 0.0))
 
     def _extend(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats) -> bool:
         partition, windows, x = self._partition, self._partition.windows, row[self._layout.x]
@@ -287,20 +264,11 @@ class Walk:
         if sampled is None:
             sampled = self._sampled(row)
         self.folding.close(row, slot)
-        window = int(row[Column.WINDOW])
-        self.closed.append(
-            Closing(
-                slot,
-                window,
-                window - int(row[Column.BEGUN]),
-                int(row[Column.BEGINS]),
-                float(row[Column.START]),
-                float(end),
-                self.cause,
-                values[: self._partition.channels].copy(),
-                sampled,
-            )
-        )
+        window, episode = int(row[Column.WINDOW]), int(row[Column.BEGINS])
+        step = window - int(row[Column.BEGUN])
+        start = float(row[Column.START])
+        self.windows.append((slot, window, episode, step, start, float(end), self.cause, sampled))
+        self.values.append(values[: self._partition.channels].copy())
         row[Column.WINDOW] += 1
         row[[Column.FILLED, Column.TAKEN]] = 0
         row[Column.START] = end

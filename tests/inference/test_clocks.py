@@ -219,7 +219,7 @@ def test_after_its_first_samples_a_predictor_takes_the_short_way():
     predictor = Predictor(KNOWN)
     for i in range(20):
         predictor.push(0.02 * i, [0.0] * 6)
-    assert predictor._push_one == getattr(predictor._table.loop, "push_one", None)
+    assert predictor._push_one == predictor._table.loop.push_one
     assert not predictor._table.clocks.watching
     restored = Predictor.restore(KNOWN, predictor.snapshot())
     assert not restored._table.clocks.watching

@@ -1,5 +1,7 @@
 """The loop: compiled and reference are twins, and nothing depends on how rows are cut into calls."""
 
+import contextlib
+
 import naive
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 import streamrde as sr
 from streamrde import kernels
-from streamrde.windowing.loop import WINDOWS_OF_A_ROW, Taken
+from streamrde.kernels.outcome import Refusal
+from streamrde.windowing.loop import WINDOWS_OF_A_ROW
 from streamrde.windowing.ordering import Fault
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import COUNTS
@@ -101,8 +104,8 @@ def test_a_stream_whose_clock_begins_again_goes_on_as_after_a_gap(partition, ord
     taken = [table.push(slots, again, x), table.flush()]
     lost = len(t) + after - 1
     assert table.rows[0, COUNTS].tolist() == [len(again) - after + 1, after - 1, 0, 0, 0]
-    assert taken[0].unused.tolist() == list(range(len(t), len(t) + after))
-    assert taken[0].fault.tolist() == [Fault.LATE] * (after - 1) + [Fault.RESTARTED]
+    assert taken[0].unused["row"].tolist() == list(range(len(t), len(t) + after))
+    assert taken[0].unused["fault"].tolist() == [Fault.LATE] * (after - 1) + [Fault.RESTARTED]
     fresh = Table(partition, order, streams=1)
     expected = windows_of([fresh.push(slots[lost:], again[lost:], x[lost:]), fresh.flush()], 0)
     got = [window for window in windows_of(taken, 0) if window[2] < 1000.0]
@@ -150,7 +153,8 @@ def test_recordings_are_cut_as_streams_are(partition, seed):
     slots = np.repeat(np.arange(3), [len(t) for t in ts])
     takens = [table.push(slots, np.concatenate(ts), np.concatenate(xs)), table.flush()]
     windowed = window_recordings(ts, xs, partition)
-    began = sorted(zip(takens[0].began, takens[0].begins, map(bytes, takens[0].first), strict=True))
+    episodes = takens[0].episodes
+    began = sorted(zip(episodes["slot"], episodes["episode"], map(bytes, takens[0].origins), strict=True))
     assert [(w.stream, w.first.tobytes()) for w in windowed] == [(slot, first) for slot, _, first in began]
     for slot in range(3):
         own = [w for w in windowed if w.stream == slot]
@@ -185,7 +189,7 @@ def test_every_row_is_counted_once(partition, seed):
         assert counts.sum() == len(t)
         # What was left out is listed; a repeat that replaced another one is listed too.
         assert len(taken.unused) == counts[1:4].sum()
-        assert (np.diff(taken.unused) > 0).all()
+        assert (np.diff(taken.unused["row"]) > 0).all()
 
 
 @given(partitions(), seeds, st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from(["first", "last"]), st.booleans())
@@ -199,7 +203,7 @@ def test_order_is_that_of_the_rules_in_plain_words(partition, seed, lateness, du
     names = ["samples", "late", "duplicate", "rejected", "merged"]
     assert table.rows[0, COUNTS].tolist() == [fates.count(name) for name in names]
     used = {"samples", "merged"}
-    assert [(i, Fault(f).name.lower()) for i, f in zip(taken[0].unused, taken[0].fault, strict=True)] == [
+    assert [(i, Fault(f).name.lower()) for i, f in taken[0].unused.tolist()] == [
         (i, fate) for i, fate in enumerate(fates) if fate not in used
     ]
     plain = Table(partition, streams=1)
@@ -217,22 +221,22 @@ def test_threads_change_nothing_on_hostile_rows(interpolation, drop):
     slots, t, x = make_hostile(3, 20_000, streams=100, grid=0.05)
     tables = [Table(partition, order, streams=100) for _ in range(3)]
     for part in np.array_split(np.arange(len(t)), 2):
-        results = [
-            table.loop.push(table.rows, slots[part], t[part], np.ascontiguousarray(x[part]), drop, threads)
-            for table, threads in zip(tables, (1, 2, 5), strict=True)
-        ]
-        for result in results[1:]:
-            assert [np.asarray(a).tobytes() for a in result] == [np.asarray(a).tobytes() for a in results[0]]
-        assert (len(results[0]) == 4) is not drop
+        results = []
+        for table, threads in zip(tables, (1, 2, 5), strict=True):
+            with contextlib.nullcontext() if drop else pytest.raises(Refusal) as refused:
+                outcome = table.loop.push(
+                    table.rows, slots[part], t[part], np.ascontiguousarray(x[part]), drop, threads
+                )
+            results.append([array.tobytes() for array in outcome] if drop else refused.value.args)
+        assert results[1:] == results[:1] * 2
     assert all(table.state() == tables[0].state() for table in tables)
 
 
 def in_slices(table, slots, t, x, windows):
     """What a push gives that may close so many windows at a time, and what each call closed."""
-    call = table.loop.push(table.rows, slots, t, np.ascontiguousarray(x), True, 1, windows)
-    takens = [Taken(*call)]
+    takens = [table.loop.push(table.rows, slots, t, np.ascontiguousarray(x), True, 1, windows)]
     while len(owing := takens[-1].owing):
-        takens.append(Taken(*table.loop.go_on(table.rows, owing, windows, max(1, windows // 2))))
+        takens.append(table.loop.go_on(table.rows, owing, windows, max(1, windows // 2)))
     return takens
 
 
@@ -247,27 +251,27 @@ def test_a_bound_on_the_windows_of_a_call_changes_none_of_them(partition, order,
         at_once.append(whole.push(slots[part], t[part], x[part]))
         takens = in_slices(sliced, slots[part], t[part], x[part], windows)
         closed_by_samples = len(part) * (1 + WINDOWS_OF_A_ROW) + 2 * len(part)
-        assert all(len(taken.slot) <= windows + closed_by_samples for taken in takens)
+        assert all(len(taken.windows) <= windows + closed_by_samples for taken in takens)
         parts += takens
         assert sliced.state() == whole.state()
         now = np.full(3, np.nanmax(t[part]) - 2.0)
-        at_once.append(Taken(*whole.loop.advance(whole.rows, whole.slots, now)))
+        at_once.append(whole.loop.advance(whole.rows, whole.slots, now))
         waiting = sliced.slots
         while len(waiting):
-            parts.append(Taken(*sliced.loop.advance(sliced.rows, waiting, now[waiting], windows, 2)))
-            assert len(parts[-1].slot) <= windows + 2 * len(part)
+            parts.append(sliced.loop.advance(sliced.rows, waiting, now[waiting], windows, 2))
+            assert len(parts[-1].windows) <= windows + 2 * len(part)
             waiting = parts[-1].owing
         assert sliced.state() == whole.state()
     at_once.append(whole.flush())
     waiting = sliced.slots
     while len(waiting):
-        parts.append(Taken(*sliced.loop.flush(sliced.rows, waiting, windows, 2)))
+        parts.append(sliced.loop.flush(sliced.rows, waiting, windows, 2))
         waiting = parts[-1].owing
     assert sliced.state() == whole.state()
     for slot in range(3):
         assert windows_of(parts, slot) == windows_of(at_once, slot)
-        for name in ("cut", "began"):
-            count = [sum((getattr(taken, name) == slot).sum() for taken in takens) for takens in (parts, at_once)]
+        for name in ("cuts", "episodes"):
+            count = [sum((getattr(part, name)["slot"] == slot).sum() for part in calls) for calls in (parts, at_once)]
             assert count[0] == count[1]
 
 
@@ -279,10 +283,9 @@ def test_a_stream_that_owes_windows_takes_samples_and_snapshots_as_if_it_did_not
     whole, table = Table(partition, order), Table(partition, order)
     at_once, parts = [whole.push(slots, t, x), whole.flush()], []
     for part in np.split(np.arange(len(t)), sorted(cuts)):
-        call = table.loop.push(table.rows, slots[part], t[part], np.ascontiguousarray(x[part]), True, 1, windows)
-        parts.append(Taken(*call))
+        parts.append(table.loop.push(table.rows, slots[part], t[part], np.ascontiguousarray(x[part]), True, 1, windows))
         if len(parts[-1].owing):
-            parts.append(Taken(*table.loop.go_on(table.rows, parts[-1].owing, windows, windows)))
+            parts.append(table.loop.go_on(table.rows, parts[-1].owing, windows, windows))
         table = table.moved(partition, order)
     parts.append(table.flush())
     assert table.state() == whole.state()
