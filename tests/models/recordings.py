@@ -1,12 +1,18 @@
-"""Small made-up data sets, written as real files."""
+"""Small made-up data sets, written as real files, and a console that shows nothing."""
 
 from __future__ import annotations
 
+import io
 import pathlib
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.console import Console
+
+
+def quiet(width: int = 200) -> Console:
+    return Console(file=io.StringIO(), width=width)
 
 
 def write_recordings(folder: pathlib.Path, *, streams: int = 24, length: int = 40, **changes: object) -> str:

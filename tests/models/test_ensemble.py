@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from models.recordings import config_for, write_recordings
+from models.recordings import config_for, quiet, write_recordings
 from rich.console import Console
 from tolerances import LAW
 
@@ -171,7 +171,7 @@ def test_a_report_shows_every_member(tables) -> None:
     config = as_train_config(tables)
     split = read_parts(config)
     torch.manual_seed(0)
-    fitted = fit(config, split, console=Console(file=io.StringIO()))
+    fitted = fit(config, split, console=quiet())
     assert [len(history.epochs) for history in fitted.histories] == [3, 3, 3]
     page = report(fitted, config=config, parts=split, seconds=1.0)
     assert "members of the ensemble" in page

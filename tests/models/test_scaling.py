@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
 from streamrde.models.scaling import depth_of, fit_inputs, moments
@@ -83,7 +80,7 @@ def test_units_of_channels_change_no_training(tmp_path, factors) -> None:
         pq.write_table(table, files)
         config = as_train_config(config_for(files, model=model, training={"epochs": 8, "learning_rate": 0.01}))
         torch.manual_seed(0)
-        bundles.append(fit(config, read_parts(config), console=Console(file=io.StringIO())).bundle)
+        bundles.append(fit(config, read_parts(config), console=quiet()).bundle)
     plain, scaled = (bundle.header.metrics for bundle in bundles)
     for name in ("validation_accuracy_windows", "test_accuracy_windows", "train_accuracy_windows"):
         assert scaled[name] == pytest.approx(plain[name], abs=0.02)
@@ -129,7 +126,7 @@ def test_scales_are_those_of_the_training_streams_alone(tmp_path, by) -> None:
         a = np.where(table["subject"].to_numpy() > 5, factor, 1.0) * table["a"].to_numpy()
         pq.write_table(table.set_column(table.schema.get_field_index("a"), "a", pa.array(a)), files)
         config = as_train_config(config_for(files, training=training))
-        made.append(fit(config, read_parts(config), console=Console(file=io.StringIO())).bundle)
+        made.append(fit(config, read_parts(config), console=quiet()).bundle)
     for name in ("x0.shift", "x0.scale", "logsig.scale"):
         np.testing.assert_array_equal(made[0].tensors[name], made[1].tensors[name])
     assert [c.fill for c in made[0].header.channels] == [c.fill for c in made[1].header.channels]

@@ -14,10 +14,10 @@ from streamrde.models.report.page import charts, figure, matrix, pair, section, 
 from streamrde.models.report.quality import Answers, OverTime
 from streamrde.models.report.svg import Plot, axis, number, thinned
 from streamrde.models.training.history import History
+from streamrde.models.training.verdict import NAMES
 
 Parts = dict[str, Answers]
 
-NAMES = {"train": "training", "validation": "validation", "test": "test"}
 COLOURS = {"train": 0, "validation": 5, "test": 1}
 # More dots than this make a larger file but not a better picture.
 _DOTS = 1500

@@ -12,10 +12,11 @@ from streamrde.models.report import quality
 from streamrde.models.report.page import charts, figure, section, table
 from streamrde.models.report.quality import Answers
 from streamrde.models.report.resolution import StepError
-from streamrde.models.report.sections import COLOURS, NAMES
+from streamrde.models.report.sections import COLOURS
 from streamrde.models.report.speed import Speed
 from streamrde.models.report.svg import Plot, axis, number, thinned
 from streamrde.models.training.history import Predicted
+from streamrde.models.training.verdict import NAMES
 
 # Streams whose windows are judged for novelty in parts other than the shown one.
 _STREAMS = 1000

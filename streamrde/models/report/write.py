@@ -22,6 +22,7 @@ from streamrde.models.report.svg import number, thinned
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.history import Fitted, History, Predicted
 from streamrde.models.training.splits import Split, warnings_of
+from streamrde.models.training.verdict import NAMES
 
 # Enough streams and windows to see the contribution of a level.
 _STREAMS, _WINDOWS = 200, 20_000
@@ -102,7 +103,7 @@ def _subtitle(config: TrainConfig, seconds: float) -> str:
 def _figures(fitted: Fitted, part: str, seconds: float) -> list[tuple[str, str]]:
     """Return the key figures for the tiles."""
     metrics, header = fitted.bundle.header.metrics, fitted.bundle.header
-    found, name = [], sections.NAMES[part]
+    found, name = [], NAMES[part]
     for key, text in (
         ("accuracy_end", "right at a stream's end"),
         ("accuracy_windows", "right, all windows"),
@@ -132,7 +133,7 @@ def _warnings(part: str, answered: dict[str, Answers]) -> list[str]:
     found = []
     if part != "test":
         found.append(
-            f"There is no test part: the answers below are for the {sections.NAMES[part]} streams, which the training "
+            f"There is no test part: the answers below are for the {NAMES[part]} streams, which the training "
             "has seen. Set split.test."
         )
     if "validation" not in answered:
@@ -155,7 +156,7 @@ def _data(config: TrainConfig, parts: Split, answered: dict[str, Answers]) -> st
         listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if config.split.undivided else ""
         rows.append(
             (
-                sections.NAMES[name],
+                NAMES[name],
                 f"{len(recordings):,}",
                 f"{len(names):,}",
                 f"{sum(len(recording.t) for recording in recordings):,}",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamrde.arrays import Floats, Indices
-from streamrde.errors import ConfigError, ParameterError
+from streamrde.errors import ParameterError
 from streamrde.inference.bundle import Bundle, Header
 from streamrde.inference.drift import highest_capital
 from streamrde.inference.novelty import (
@@ -24,10 +24,10 @@ from streamrde.inference.novelty import (
     novelty_shapes,
     rooted,
 )
-from streamrde.models.training.config import ConfigSource, resolve_config
+from streamrde.models.training.config import ConfigSource
 from streamrde.models.training.segments import Say
 from streamrde.models.training.splits import Split
-from streamrde.models.training.streams import read_parts
+from streamrde.models.training.statistics import read_parts_of
 from streamrde.signature.words import lyndon_words
 from streamrde.windowing.policies import Every
 from streamrde.windowing.recorded import window_recordings
@@ -280,13 +280,7 @@ def add_novelty(bundle: Bundle, config: ConfigSource) -> Bundle:
         bundle: the model.
         config: the training configuration. Its training and validation streams are used.
     Raises:
-        ConfigError: the configuration has other channels than the model.
-        DataError: as `train`.
+        ConfigError, DataError: see `read_parts_of`.
         ParameterError: there are too few windows.
     """
-    config = resolve_config(config)
-    names = [channel.name for channel in config.data.channels]
-    own = [channel.name for channel in bundle.header.channels]
-    if names != own:
-        raise ConfigError(f"data.channels {names} are not the model's, {own}: give the configuration it was trained by")
-    return bundle.with_novelty(*_fit(bundle.header, read_parts(config)))
+    return bundle.with_novelty(*_fit(bundle.header, read_parts_of(bundle, config)))

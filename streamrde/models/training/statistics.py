@@ -8,6 +8,7 @@ from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.statistics import stream_statistics
 from streamrde.models.training.config import ConfigSource, resolve_config
+from streamrde.models.training.splits import Split
 from streamrde.models.training.streams import read_parts
 
 
@@ -21,6 +22,17 @@ def add_statistics(bundle: Bundle, config: ConfigSource) -> Bundle:
         bundle: the model.
         config: the training configuration. Its training streams are used.
     Raises:
+        ConfigError, DataError: see `read_parts_of`.
+    """
+    parts = read_parts_of(bundle, config)
+    found = stream_statistics([r.t for r in parts.train], [r.x for r in parts.train], bundle.header.partition)
+    return Bundle(msgspec.structs.replace(bundle.header, statistics=found), bundle.tensors)
+
+
+def read_parts_of(bundle: Bundle, config: ConfigSource) -> Split:
+    """Read the streams that a model was trained on.
+
+    Raises:
         ConfigError: the configuration has other channels than the model.
         DataError: as `train`.
     """
@@ -28,7 +40,5 @@ def add_statistics(bundle: Bundle, config: ConfigSource) -> Bundle:
     names = [channel.name for channel in config.data.channels]
     own = [channel.name for channel in bundle.header.channels]
     if names != own:
-        raise ConfigError(f"data.channels {names} are not the model's, {own}: give the configuration it was trained by")
-    train = read_parts(config).train
-    found = stream_statistics([r.t for r in train], [r.x for r in train], bundle.header.partition)
-    return Bundle(msgspec.structs.replace(bundle.header, statistics=found), bundle.tensors)
+        raise ConfigError(f"data.channels {names} are not the model's, {own}: use the configuration of its training")
+    return read_parts(config)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import itertools
 import re
 from html.parser import HTMLParser
@@ -8,8 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from bundles import make_bundle
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
 from streamrde.models import train
@@ -44,7 +42,7 @@ class Balanced(HTMLParser):
 def page(tmp_path, *, novelty: bool = True, streams: int = 24, **tables: dict[str, object]) -> str:
     config = config_for(write_recordings(tmp_path, streams=streams), **tables) | {"novelty": novelty}
     config["output"] |= {"report": str(tmp_path / "out" / "run.html")}
-    train(config, console=Console(file=io.StringIO()))
+    train(config, console=quiet())
     text = (tmp_path / "out" / "run.html").read_text(encoding="utf-8")
     parser = Balanced()
     parser.feed(text)

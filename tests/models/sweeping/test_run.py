@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import multiprocessing
 import os
 import signal
@@ -9,8 +8,7 @@ import tomllib
 
 import pyarrow.parquet as pq
 import pytest
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 import streamrde.models.sweeping.run as run_module
 import streamrde.models.sweeping.trial as trial_module
@@ -21,10 +19,6 @@ from streamrde.models.sweeping.space import all_tables
 from streamrde.models.training.config import as_train_config
 from streamrde.tables import print_whole
 from streamrde.toml import dumps
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=200)
 
 
 def config(tmp_path, over: dict[str, object], **tables: dict[str, object]) -> dict[str, object]:
@@ -190,7 +184,7 @@ def test_no_time_at_all_is_refused(tmp_path, minutes) -> None:
 def test_the_table_of_a_sweep_keeps_its_scores_on_a_narrow_terminal(tmp_path, width) -> None:
     own = config(tmp_path, {}, training={"epochs": 1}, sweep={"over": {"model.hidden": [3, 4]}, "rungs": 1})
     found = sweep(own, console=quiet())
-    console = Console(file=io.StringIO(), width=width)
+    console = quiet(width)
     print_whole(console, table(found.standings, found.best))
     for standing in found.standings:
         assert f"{standing.score:.4g}" in console.file.getvalue()

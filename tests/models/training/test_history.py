@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 import torch
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 from streamrde.models.training.config import as_train_config
 from streamrde.models.training.run import fit
@@ -16,7 +13,7 @@ from streamrde.models.training.streams import read_parts
 def fitted(tmp_path, **tables):
     config = as_train_config(config_for(write_recordings(tmp_path), **tables))
     torch.manual_seed(0)
-    return fit(config, read_parts(config), console=Console(file=io.StringIO()))
+    return fit(config, read_parts(config), console=quiet())
 
 
 def test_a_run_keeps_what_happened_in_each_epoch(tmp_path) -> None:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
 from streamrde.inference.quality import classification_measures, softmax
@@ -57,7 +54,7 @@ def test_score_measures_a_trained_model_as_training_did(tmp_path) -> None:
     files = write_recordings(tmp_path)
     training = {"epochs": 2, "learning_rate": 0.003}
     split = {"validation": [6], "test": [4, 5, 7]}
-    bundle = train(config_for(files, training=training, split=split), console=Console(file=io.StringIO()))
+    bundle = train(config_for(files, training=training, split=split), console=quiet())
     bundle.save(tmp_path / "m.safetensors")
     pq.write_table(pq.read_table(files, filters=[("subject", "in", [4, 5, 7])]), tmp_path / "test.parquet")
     found = sr.score(

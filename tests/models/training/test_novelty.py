@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 
 import msgspec
 import numpy as np
 import pytest
 from bundles import make_bundle
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files
@@ -161,13 +159,13 @@ def test_windows_whose_numbers_overflowed_are_left_out_of_the_fit():
 
 def test_training_stores_the_distribution_where_there_are_enough_windows(tmp_path):
     config = config_for(write_recordings(tmp_path), windows={"seconds": 0.2}, training={"epochs": 1})
-    known = train(config, console=Console(file=io.StringIO()))
+    known = train(config, console=quiet())
     assert known.header.novelty.streams == 21  # those of training and validation
     assert sr.Predictor(known, novelty=True).push_many([0.0, 0.1, 0.3], np.ones((3, 2)))[0].novelty is not None
-    without = train(config | {"novelty": False}, console=Console(file=io.StringIO()))
+    without = train(config | {"novelty": False}, console=quiet())
     assert without.header.novelty is None
     assert without.fingerprint == known.fingerprint
-    console = Console(file=io.StringIO(), width=200)
+    console = quiet()
     assert train(config | {"windows": {"seconds": 0.8, "policy": "every"}}, console=console).header.novelty is None
     assert "skipping novelty: the training streams have" in console.file.getvalue()
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
 from streamrde.errors import ConfigError, DataError
@@ -18,10 +15,6 @@ from streamrde.models.sweeping.trial import parts_without_test
 from streamrde.models.training import run as run_module
 from streamrde.models.training.config import as_train_config
 from streamrde.models.training.streams import read_parts
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=200)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from models.recordings import config_for, write_recordings
+from models.recordings import config_for, quiet, write_recordings
 from rich.console import Console
 
 import streamrde as sr
@@ -26,10 +26,6 @@ from streamrde.models.training.streams import read_streams
 @pytest.fixture
 def files(tmp_path) -> str:
     return write_recordings(tmp_path)
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=120)
 
 
 def test_classification_learns_which_way_a_stream_turns(files, tmp_path) -> None:

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 from streamrde.errors import ConfigError
 from streamrde.models import train
@@ -187,7 +184,7 @@ def test_a_share_of_one_group_leaves_nothing_and_says_what_to_do() -> None:
 
 
 def test_a_run_warns_of_leakage_and_keeps_the_counts(tmp_path) -> None:
-    console = Console(file=io.StringIO(), width=200)
+    console = quiet()
     splits = {"column": "subject", "by": "stream", "validation": 0.2, "test": 0.25}
     bundle = train(config_for(write_recordings(tmp_path), split=splits, training={"epochs": 1}), console=console)
     assert bundle.header.metrics["test_streams"] == 6
@@ -202,8 +199,6 @@ def test_a_given_division_into_train_and_test_leaves_a_share_for_validation(tmp_
     given = ["test" if subject > 5 else "train" for subject in table["subject"].to_pylist()]
     pq.write_table(table.append_column("split", pa.array(given)), files)
     splits = {"column": "split", "by": "stream", "validation": 0.2, "test": ["test"]}
-    metrics = train(
-        config_for(files, split=splits, training={"epochs": 1}), console=Console(file=io.StringIO())
-    ).header.metrics
+    metrics = train(config_for(files, split=splits, training={"epochs": 1}), console=quiet()).header.metrics
     assert [metrics[f"{part}_streams"] for part in ("train", "validation", "test")] == [14, 4, 6]
     assert not [name for name in metrics if "shared" in name]

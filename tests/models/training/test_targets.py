@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
 from streamrde.errors import ConfigError
@@ -20,10 +17,6 @@ from streamrde.models.training.targets import Target
 
 # float32 in torch and in the kernels
 SERVED = 1e-5
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=120)
 
 
 def write_changing(folder, *, streams: int = 10, length: int = 80) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import numpy as np
@@ -10,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
 from streamrde.connectors.codecs.predictions import decode_prediction, encode_prediction
@@ -32,7 +30,7 @@ def trained(folder, *, time: float = 1.0, offset: float = 0.0, deviation: float 
     data = {"target": "speed", "task": "regression"}
     tables = {"training": {"epochs": 12}} | tables
     config = config_for(path, data=data, windows={"policy": "every", "seconds": 0.8 * time}, **tables)
-    return train(config, console=Console(file=io.StringIO()))
+    return train(config, console=quiet())
 
 
 UNITS = {"milliseconds": 1e3, "hours": 1 / 3600, "seconds": 1.0}

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from models.recordings import config_for, write_recordings
-from rich.console import Console
+from models.recordings import config_for, quiet, write_recordings
 
 from streamrde.models import train
 from streamrde.models.training.verdict import verdict
-
-
-def quiet(width: int = 60) -> Console:
-    return Console(file=io.StringIO(), width=width)
 
 
 def classes(**changes: float) -> dict[str, float]:
@@ -109,7 +103,7 @@ def test_baselines_are_those_of_their_definitions(tmp_path) -> None:
     files = write_recordings(tmp_path)
     config = config_for(files, data={"task": "regression", "target": ["a"], "horizon": 0.5}, training={"epochs": 1})
     output = {"report": str(tmp_path / "report.html"), "metrics": str(tmp_path / "metrics.json")}
-    console = quiet()
+    console = quiet(60)
     metrics = train(config | {"output": output}, console=console).header.metrics
     # Of the test streams, the slow way: windows of 0.8 s from each first sample, the last one short.
     rows = pq.read_table(files).to_pylist()
@@ -146,7 +140,7 @@ def test_the_majority_is_that_of_training(tmp_path) -> None:
     table = pq.read_table(files)
     turn = ["right" if int(name[1:]) % 3 else "left" for name in table["stream_id"].to_pylist()]
     pq.write_table(table.set_column(4, "turn", pa.array(turn)), files)
-    console = quiet()
+    console = quiet(60)
     metrics = train(config_for(files, training={"epochs": 1, "learning_rate": 1e-9}), console=console).header.metrics
     assert metrics["test_majority_accuracy_end"] == pytest.approx(2 / 3)
     share = np.array([6, 12]) / 18
@@ -165,5 +159,5 @@ def test_what_was_trained_is_kept_when_a_later_file_fails(tmp_path, monkeypatch)
     output = {key: str(tmp_path / key) for key in ("model", "report", "metrics")} | {"test": str(tmp_path / "t.csv")}
     config = config_for(write_recordings(tmp_path), training={"epochs": 1}, output=output)
     with pytest.raises(ParameterError, match="test streams: the disk is full"):
-        train(config, console=quiet())
+        train(config, console=quiet(60))
     assert all((tmp_path / key).exists() for key in ("model", "report", "metrics"))
