@@ -161,7 +161,7 @@ def test_replay_needs_to_know_the_columns(monkeypatch, capsys):
 
 @pytest.mark.parametrize("heads", [True, False])
 def test_measures_are_shown_as_tables(monkeypatch, capsys, tmp_path, heads):
-    from streamrde.inference.bundle import Head
+    from streamrde.inference.header import Head
 
     two = (
         Head(name="kind", task="classification", outputs=2, labels=("x", "y")),

@@ -12,9 +12,10 @@ import pyarrow as pa
 from streamrde.bench import peers
 from streamrde.bench.measuring import Case
 from streamrde.bench.steps import pushes, steps
-from streamrde.inference.bundle import Bundle, Channel, Header
+from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields import MLP
 from streamrde.inference.fleet import Fleet
+from streamrde.inference.header import Channel, Header
 from streamrde.signature import LogSignature, logsignature, logsignature_channels
 from streamrde.windowing.policies import Count
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from streamrde.bench import peers
 from streamrde.bench.measuring import Case
-from streamrde.inference.bundle import Bundle, Channel, Header
+from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields import MLP
-from streamrde.inference.onnx_stepper import OnnxStepper
+from streamrde.inference.header import Channel, Header
 from streamrde.inference.predictor import Predictor
-from streamrde.inference.stepper import ArrayStepper, make_stepper
+from streamrde.inference.steppers import ArrayStepper, make_stepper
+from streamrde.inference.steppers.onnx import OnnxStepper
 from streamrde.signature import LogSignature
 from streamrde.windowing.policies import Every
 

@@ -6,7 +6,7 @@ import msgspec
 
 from streamrde.connectors.samples import Columns
 from streamrde.errors import ConfigError
-from streamrde.inference.bundle import Header
+from streamrde.inference.header import Header
 from streamrde.times.texts import Ambiguous
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from streamrde.config.columns import TimeKeys, columns_of
-from streamrde.inference.bundle import Bundle, Header
-from streamrde.inference.fields.motion import Positive
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.header import Header
+from streamrde.inference.model_part import Positive
 from streamrde.inference.predictions import prediction_schema
 from streamrde.inference.table import OnFault
 

@@ -10,7 +10,9 @@ import msgspec
 
 from streamrde.config.columns import TimeKeys, columns_of
 from streamrde.errors import ConfigError
-from streamrde.inference.bundle import Bundle, Header, Positive
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.header import Header
+from streamrde.inference.model_part import Positive
 from streamrde.times.texts import Ambiguous
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from streamrde.inference.bundle import Positive
+from streamrde.inference.model_part import Positive
 from streamrde.runtime.checkpoints import CheckpointPolicy
 from streamrde.runtime.pace import SLICE_WINDOWS
 

@@ -1,12 +1,13 @@
 """Serving a trained model: the bundle on disk, the log-ODE step on arrays, and stateful predictors. No torch."""
 
-from streamrde.inference.bundle import Bundle, Channel, Head, Header, load
+from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.ensemble import join
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fleet import Fleet
-from streamrde.inference.onnx_stepper import OnnxStepper
+from streamrde.inference.header import Channel, Head, Header
 from streamrde.inference.predictions import Prediction
 from streamrde.inference.predictor import Predictor
+from streamrde.inference.steppers.onnx import OnnxStepper
 
 __all__ = [
     "MLP",

@@ -11,9 +11,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from streamrde.inference.bundle import Bundle, Head, Header
-from streamrde.inference.fields import Linear
-from streamrde.inference.layers import Layers
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.ends import Layers
+from streamrde.inference.header import Head, Header
 from streamrde.windowing.policies import Count, Every
 
 
@@ -141,8 +141,8 @@ def _model(bundle: Bundle) -> list[tuple[str, ...]]:
             f"depth {header.depth}, {header.path_channels} channels with time, {header.logsig_channels} features",
         ),
         ("hidden state", _state(header)),
-        ("field", field.summary(header.member_hidden)),
-        *([] if isinstance(field, Linear) else [("solver", _solver(header))]),
+        ("field", field.summary(header)),
+        *([] if field.exact else [("solver", _solver(header))]),
         *_ends(header),
         ("decay", _decay(bundle)),
         ("read out", _POOLED[header.pooling]),
@@ -153,12 +153,8 @@ def _model(bundle: Bundle) -> list[tuple[str, ...]]:
 
 def _ends(header: Header) -> list[tuple[str, ...]]:
     """Describe the initial layer and the readout where they are more than linear layers."""
-    ends = (("initial", header.initial), ("readout", header.readout))
-    return [
-        (name, end.summary() if isinstance(end, Layers) else end.summary(header.hidden))
-        for name, end in ends
-        if end != Layers()
-    ]
+    names = ("initial", "readout")
+    return [(name, end.summary(header)) for name in names if (end := header.part(name)) != Layers()]
 
 
 def _state(header: Header) -> str:

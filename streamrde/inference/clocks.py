@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamrde.arrays import Floats, Indices
 from streamrde.errors import TimeUnitError
-from streamrde.inference.bundle import Header
+from streamrde.inference.header import Header
 from streamrde.times.plausible import LARGEST, Expectation, TimeCheck, suspect_size
 from streamrde.windowing.policies import window_length
 from streamrde.windowing.rows import Column

@@ -16,8 +16,9 @@ import numpy as np
 
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
-from streamrde.inference.bundle import Bundle, header_differences
-from streamrde.inference.layers import Layers
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.ends import Layers
+from streamrde.inference.header import header_differences
 
 # What the members have in common: they see the same numbers, and their outputs mean the same.
 _SHARED = ("x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale")
@@ -26,9 +27,9 @@ _ROWS = ("initial.weight", "initial.bias", "decay", "range.low", "range.high")
 
 
 def join(bundles: Sequence[Bundle]) -> Bundle:
-    """One model whose outputs are the mean of the bundles' (for classes: of their logits).
+    """Join models to one whose outputs are the mean of theirs (for classes: of their logits).
 
-    What tells of the models (metrics, description, ...) is the first one's.
+    Metrics, description and notes are those of the first one.
 
     Raises:
         ParameterError: there are none, or they differ in more than their weights.
@@ -39,7 +40,7 @@ def join(bundles: Sequence[Bundle]) -> Bundle:
     if len(bundles) == 1:
         return first
     for name in ("initial", "readout"):
-        if getattr(first.header, name) != Layers():
+        if first.header.part(name) != Layers():
             raise ParameterError(f"the models' {name} is more than one linear layer: such models cannot be joined")
     for place, bundle in enumerate(bundles[1:], start=1):
         differences = header_differences(first.header, bundle.header)
@@ -78,14 +79,14 @@ def join(bundles: Sequence[Bundle]) -> Bundle:
 
 
 def field_tensors(bundle: Bundle, member: int) -> dict[str, Reals]:
-    """The tensors of a member's field, by the names that the field knows."""
+    """Return the tensors of a member's field, by the names that the field has in a model of its own."""
     header = bundle.header
-    names = header.field.shapes(header.member_hidden, header.path_channels, header.depth)
+    names = header.field.shapes("field", header)
     return {name: bundle.tensors[header.field_tensor(name, member)] for name in names}
 
 
-def parts(bundle: Bundle) -> list[Bundle]:
-    """A model per member, with the member's part of the state; what they read out adds up to the model's readout."""
+def split(bundle: Bundle) -> list[Bundle]:
+    """Return a model per member, with the member's part of the state. Their readouts add up to the model's readout."""
     header = bundle.header
     if header.members == 1:
         return [bundle]

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamrde.arrays import Indices
 from streamrde.errors import BundleError, ParameterError, ShapeError
-from streamrde.inference.bundle import Bundle, header_differences
+from streamrde.inference.bundle import Bundle
 from streamrde.inference.copies import copied, copied_deeply, reduced
+from streamrde.inference.header import header_differences
 from streamrde.inference.names import stream_column
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import NOT_FINITE, Predictions, prediction_schema
@@ -25,7 +26,7 @@ from streamrde.inference.predictor import (
 )
 from streamrde.inference.slices import Slices
 from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
-from streamrde.inference.stepper import Stepper
+from streamrde.inference.steppers import Stepper
 from streamrde.inference.table import Counts, OnFault, StreamTable
 from streamrde.inference.troubles import KINDS, Kind, Trouble, Troubles, Vigilance
 from streamrde.inference.unused import UNUSED, unused_rows

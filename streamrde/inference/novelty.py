@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from streamrde import kernels
 from streamrde.arrays import Floats, Indices
-from streamrde.inference.fields.motion import Positive
+from streamrde.inference.model_part import Positive
 from streamrde.signature.words import logsignature_channels, lyndon_words
 
 RANK = 8

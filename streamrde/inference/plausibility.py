@@ -10,7 +10,7 @@ import numpy as np
 
 from streamrde.arrays import Bools, Floats
 from streamrde.errors import ParameterError
-from streamrde.inference.bundle import Header
+from streamrde.inference.header import Header
 
 ABSURD = 1e29
 """Nothing that is measured is so large. 1e30, 9.9e37 and float32's largest number are codes for "no value"."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamrde.arrays import Floats, Indices, Ints, Reals
-from streamrde.inference.bundle import Head, Header
+from streamrde.inference.header import Head, Header
 from streamrde.inference.names import StreamNames
 from streamrde.inference.states import Feature
 

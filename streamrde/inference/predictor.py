@@ -15,7 +15,7 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import Prediction, Predictions
 from streamrde.inference.states import OnRange, Serving, StateCounts
-from streamrde.inference.stepper import Stepper
+from streamrde.inference.steppers import Stepper
 from streamrde.inference.table import Counts, OnFault, StreamTable
 from streamrde.inference.troubles import Troubles
 from streamrde.kernels.outcome import Outcome, Refusal

@@ -16,7 +16,7 @@ from streamrde.floats import as_size
 from streamrde.inference import drift
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.novelty import NOVEL, Novelty
-from streamrde.inference.stepper import Stepper, make_stepper, step_in_rounds
+from streamrde.inference.steppers import Stepper, make_stepper, step_in_rounds
 from streamrde.times.plausible import TimeCheck
 from streamrde.windowing.policies import Every
 

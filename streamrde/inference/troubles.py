@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from streamrde.arrays import Floats, Indices, Ints, Structured
 from streamrde.errors import ParameterError, SampleError
-from streamrde.inference.bundle import Header
 from streamrde.inference.clocks import Clocks
+from streamrde.inference.header import Header
 from streamrde.inference.names import StreamNames
 from streamrde.inference.plausibility import SENTINELS, Plausible
 from streamrde.inference.table import StreamTable

@@ -68,7 +68,7 @@ if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
     Loop: type[Any] | None = None
     """The compiled twin of windowing.cutting and windowing.order; None: these run."""
     Stepper: type[Any] | None = None
-    """The compiled twin of inference.stepper; None: that runs."""
+    """The compiled twin of inference.steppers.arrays; None: that runs."""
     Novelty: type[Any] | None = None
     """The compiled twin of inference.novelty; None: that runs."""
     sequence_forward: Callable[..., Any] | None = None

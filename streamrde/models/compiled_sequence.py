@@ -20,8 +20,8 @@ from torch.autograd.function import once_differentiable
 from streamrde import kernels
 from streamrde.arrays import Reals
 from streamrde.inference.activations import NUMBERS
-from streamrde.inference.bundle import Header
 from streamrde.inference.fields import MLP
+from streamrde.inference.header import Header
 from streamrde.inference.solvers import TABLEAUX
 from streamrde.models.fields import MLPField
 

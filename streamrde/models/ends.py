@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from streamrde.errors import ParameterError, ShapeError
-from streamrde.inference.layers import End, Layers
+from streamrde.inference.ends import End, Layers
 from streamrde.models.fields.external import described
 from streamrde.models.fields.mlp import ACTIVATIONS
 

@@ -8,7 +8,7 @@ import msgspec
 
 from streamrde.errors import ParameterError
 from streamrde.floats import as_plain, as_size
-from streamrde.inference.bundle import Channel, Header
+from streamrde.inference.header import Channel, Header
 
 
 def data_channels(

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from streamrde.arrays import Floats
 from streamrde.errors import ParameterError
 from streamrde.inference.activations import Activation, FinalActivation
-from streamrde.inference.bundle import Emit, Task
+from streamrde.inference.ends import Layers
 from streamrde.inference.fields import MLP
-from streamrde.inference.layers import Layers
+from streamrde.inference.header import Emit, Task
 from streamrde.inference.solvers import TABLEAUX, FirstStage, Solver, Substeps
 from streamrde.models.foreign import Chosen, FirstChannels, Part, Reordered, inspect, places_of, width_of
 from streamrde.models.neural_rde import NeuralRDE

@@ -15,9 +15,10 @@ import streamrde
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.floats import as_size, swapped
-from streamrde.inference.bundle import Bundle, Emit, Head, Header, Pooling, Task
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.ends import Layers
 from streamrde.inference.fields import MLP, External, Linear, LogNCDE
-from streamrde.inference.layers import Layers
+from streamrde.inference.header import Emit, Head, Header, Pooling, Task
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.models.compiled_sequence import compiled_states, is_compiled
 from streamrde.models.ends import ModuleEnd, make_end

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from streamrde.disk import replace_file
 from streamrde.errors import MissingExtraError, ParameterError
 from streamrde.inference.fields import Linear
-from streamrde.inference.onnx_stepper import FINGERPRINT, has_module_ends
+from streamrde.inference.steppers.onnx import FINGERPRINT, has_module_ends
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from streamrde.inference.bundle import Header
+from streamrde.inference.header import Header
 from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX, log_ode_step
 
 

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from streamrde.arrays import Floats, Reals
 from streamrde.floats import as_size
-from streamrde.inference.fields import External
-from streamrde.inference.stepper import Ends
+from streamrde.inference.steppers.bundle import BundleStepper
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 
 
-class TorchStepper(Ends):
+class TorchStepper(BundleStepper):
     """Steps states by a model's own torch code, in inference mode, in micro-batches.
 
     For models with a module of your own as field, initial layer or readout:
@@ -45,14 +44,14 @@ class TorchStepper(Ends):
         return _made_again, (type(self), self._model, self._batch, self._fills)
 
     def initial(self, x0: Floats) -> Reals:
-        """See streamrde.inference.stepper.Stepper."""
-        if isinstance(self.header.initial, External):
+        """See streamrde.inference.steppers.Stepper."""
+        if not self.header.initial.stored:
             return self._rows(self._model.initial, self.scaled_x0(x0), self.header.hidden)
         return super().initial(x0)
 
     def readout(self, z: Reals) -> Reals:
-        """See streamrde.inference.stepper.Ends."""
-        if isinstance(self.header.readout, External):
+        """See streamrde.inference.steppers.bundle.BundleStepper."""
+        if not self.header.readout.stored:
             return self._rows(self._model.readout, z, self.header.outputs)
         return super().readout(z)
 
@@ -66,12 +65,12 @@ class TorchStepper(Ends):
         return np.concatenate(parts) if parts else np.empty((0, size), self.dtype)
 
     def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
-        """See streamrde.inference.stepper.Stepper."""
+        """See streamrde.inference.steppers.Stepper."""
         parts = [self._step(*part)[:count].cpu().numpy() for count, part in self._parts(z, logsigs, previous)]
         return np.concatenate(parts) if parts else z.copy()
 
     def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
-        """See streamrde.inference.stepper.Stepper."""
+        """See streamrde.inference.steppers.Stepper."""
         moved, errors = [], []
         for count, part in self._parts(z, logsigs, previous):
             state, error = self._with_error(*part)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from streamrde.arrays import Bools, Ints, Reals
 from streamrde.errors import ConfigError
-from streamrde.inference.bundle import Head, Header
+from streamrde.inference.header import Head, Header
 from streamrde.inference.predictions import most_probable
 from streamrde.inference.quality import classification_measures, regression_measures
 

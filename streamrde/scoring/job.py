@@ -14,7 +14,7 @@ from streamrde.connectors.files.units import Conversion, conversion
 from streamrde.connectors.samples import Columns
 from streamrde.errors import ConfigError
 from streamrde.floats import as_plain
-from streamrde.inference.bundle import Header
+from streamrde.inference.header import Header
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault

@@ -25,7 +25,7 @@ from streamrde.bench.measuring import Case
 from streamrde.connectors.files.reading import read
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files
 from streamrde.inference.novelty import Novelty
-from streamrde.inference.stepper import make_stepper
+from streamrde.inference.steppers import make_stepper
 
 Fault = Callable[[Floats, np.random.Generator], Floats]
 ACCELERATION, ALL = [0, 1, 2], [0, 1, 2, 3, 4, 5]

@@ -9,11 +9,11 @@ from tolerances import LAW, STEPPER32
 import streamrde as sr
 from streamrde import MLP, Bundle, Linear, LogNCDE
 from streamrde.errors import BundleError, ParameterError
-from streamrde.inference.ensemble import join, parts
+from streamrde.inference.ends import Layers
+from streamrde.inference.ensemble import join, split
 from streamrde.inference.fields import External
-from streamrde.inference.layers import Layers
 from streamrde.inference.novelty import TrainingWindows
-from streamrde.inference.stepper import make_stepper
+from streamrde.inference.steppers import make_stepper
 from streamrde.windowing.policies import Every
 
 MODELS = {
@@ -115,14 +115,14 @@ def test_ensembles_can_be_joined(members):
 def test_the_parts_read_out_what_the_whole_does(members):
     bundle = join(members)
     z = np.random.default_rng(0).normal(size=(4, bundle.header.hidden)).astype(bundle.header.dtype)
-    for part, member in zip(parts(bundle), members, strict=True):
+    for part, member in zip(split(bundle), members, strict=True):
         assert part.header.hidden == member.header.hidden
         np.testing.assert_array_equal(part.tensors["initial.weight"], member.tensors["initial.weight"])
     total = z @ bundle.tensors["readout.weight"].T + bundle.tensors["readout.bias"]
     own = np.split(z, len(members), axis=1)
     added = sum(
         state @ part.tensors["readout.weight"].T + part.tensors["readout.bias"]
-        for state, part in zip(own, parts(bundle), strict=True)
+        for state, part in zip(own, split(bundle), strict=True)
     )
     np.testing.assert_allclose(added, total, atol=tolerance(bundle))
 

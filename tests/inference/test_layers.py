@@ -9,9 +9,9 @@ from tolerances import STEPPER32
 import streamrde as sr
 from streamrde.errors import BundleError
 from streamrde.inference.card import sections
+from streamrde.inference.ends import Layers
 from streamrde.inference.fields import External
-from streamrde.inference.layers import Layers
-from streamrde.inference.stepper import ArrayStepper, make_stepper
+from streamrde.inference.steppers import ArrayStepper, make_stepper
 
 INITIAL = Layers(widths=(6, 5), activations=("silu", "identity"), final_activation="tanh")
 READOUT = Layers(widths=(4,), activations=("relu",))

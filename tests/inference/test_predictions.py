@@ -9,7 +9,7 @@ from bundles import make_bundle, make_recording
 
 import streamrde as sr
 from streamrde.errors import BundleError
-from streamrde.inference.bundle import Head
+from streamrde.inference.header import Head
 from streamrde.inference.predictions import prediction_schema
 
 

@@ -11,7 +11,7 @@ from bundles import make_bundle, make_recording
 
 import streamrde as sr
 from streamrde.errors import OrderError, ShapeError
-from streamrde.inference.stepper import make_stepper
+from streamrde.inference.steppers import make_stepper
 from streamrde.windowing.order import Order
 
 COPIES = {

@@ -6,7 +6,8 @@ import pytest
 from bundles import make_bundle
 
 from streamrde import Adaptive, Count, Every, Gap
-from streamrde.inference.bundle import Bundle, header_differences, load
+from streamrde.inference.bundle import Bundle, load
+from streamrde.inference.header import header_differences
 from streamrde.inference.statistics import bridge_of, stream_statistics
 from streamrde.windowing.rows import Partition
 

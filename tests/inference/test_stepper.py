@@ -14,7 +14,8 @@ from streamrde.errors import ParameterError
 from streamrde.inference.activations import ACTIVATIONS, DERIVATIVES
 from streamrde.inference.fields import External
 from streamrde.inference.fields.linear import exponential
-from streamrde.inference.stepper import ArrayStepper, make_stepper, step_error
+from streamrde.inference.solving import step_error
+from streamrde.inference.steppers import ArrayStepper, make_stepper
 
 STEPPERS = pytest.mark.parametrize("make", [ArrayStepper, make_stepper])
 

@@ -12,7 +12,7 @@ import streamrde as sr
 from streamrde import kernels
 from streamrde.inference.activations import NUMBERS
 from streamrde.inference.solvers import TABLEAUX
-from streamrde.inference.stepper import ArrayStepper
+from streamrde.inference.steppers import ArrayStepper
 
 pytestmark = pytest.mark.skipif(kernels.sequence_forward is None, reason="the NumPy reference runs")
 

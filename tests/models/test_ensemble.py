@@ -16,8 +16,8 @@ from tolerances import LAW
 import streamrde as sr
 from streamrde.errors import ParameterError
 from streamrde.inference.bundle import Bundle
-from streamrde.inference.ensemble import join, parts
-from streamrde.inference.stepper import make_stepper
+from streamrde.inference.ensemble import join, split
+from streamrde.inference.steppers import make_stepper
 from streamrde.models import NeuralRDE, TorchStepper, export_onnx, to_bundle, train
 from streamrde.models.report.write import report
 from streamrde.models.training.config import as_train_config
@@ -55,7 +55,7 @@ def test_the_states_and_outputs_are_the_members(model, precontract) -> None:
     x0, logsigs = inputs(model)
     with torch.no_grad():
         states, outputs = model.hidden_states(x0, logsigs, precontract=precontract), model(x0, logsigs)
-        apart = [NeuralRDE.from_bundle(part) for part in parts(to_bundle(model))]
+        apart = [NeuralRDE.from_bundle(part) for part in split(to_bundle(model))]
         own = torch.cat([member.hidden_states(x0, logsigs, precontract=precontract) for member in apart], dim=-1)
         added = sum(member(x0, logsigs) for member in apart)
     torch.testing.assert_close(states, own, rtol=LAW, atol=LAW)

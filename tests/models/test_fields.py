@@ -12,7 +12,7 @@ from torch import nn
 import streamrde as sr
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.inference.fields import External
-from streamrde.inference.stepper import ArrayStepper
+from streamrde.inference.steppers import ArrayStepper
 from streamrde.models import NeuralRDE, to_bundle
 
 FIELDS = [

@@ -17,7 +17,7 @@ from torch import nn
 import streamrde as sr
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference import OnnxStepper
-from streamrde.inference.stepper import ArrayStepper
+from streamrde.inference.steppers import ArrayStepper
 from streamrde.models import NeuralRDE, TorchStepper, export_onnx, save, to_bundle
 
 

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 
 import streamrde as sr
 from streamrde.errors import ParameterError
-from streamrde.inference.stepper import make_stepper
+from streamrde.inference.steppers import make_stepper
 from streamrde.models import TorchStepper, from_torchcde, to_bundle
 
 HIDDEN, CHANNELS, DEPTH, WIDTH = 5, 3, 2, 7

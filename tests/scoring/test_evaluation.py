@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import streamrde as sr
 from streamrde.cli import app
 from streamrde.errors import ConfigError
-from streamrde.inference.bundle import Head
+from streamrde.inference.header import Head
 from streamrde.scoring.evaluation import Evaluation
 
 

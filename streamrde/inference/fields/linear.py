@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
 import numpy as np
 
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
-from streamrde.inference.fields.motion import Flow, Shapes, Tensors
-from streamrde.signature.words import logsignature_channels
+from streamrde.inference.model_part import Shapes, Tensors
+from streamrde.inference.vector_field import ArrayField, VectorField, Window
+
+if TYPE_CHECKING:
+    from streamrde.inference.header import Header
 
 # Numerator of the [13/13] Pade approximant of exp, and the 1-norm up to which it is exact in float64.
 # Reference: Higham 2005, "The scaling and squaring method for the matrix exponential revisited", table 2.3.
@@ -21,7 +24,7 @@ _PADE = (
 _NORM = 5.371920351148152
 
 
-class Linear(msgspec.Struct, frozen=True, kw_only=True, tag="linear", tag_field="field", forbid_unknown_fields=True):
+class Linear(VectorField, frozen=True, kw_only=True, tag="linear"):
     """``dz/ds = Lambda z``, ``Lambda = sum_j l_j A_j``: over a window exactly ``z <- exp(Lambda) z``.
 
     With ``block`` > 0 the matrices A_j are block-diagonal with blocks of that size, which divides `hidden`; 0: dense.
@@ -30,45 +33,52 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True, tag="linear", tag_field=
     Reference: Walker et al. 2025, "Structured linear CDEs: maximally expressive and parallel-in-time sequence models".
     """
 
+    exact: ClassVar[bool] = True
+    onnx_obstacle: ClassVar[str] = "ONNX has no matrix exponential"
     block: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Size of the blocks of the matrices. If 0, the matrices are dense."""
 
-    def check(self, hidden: int, channels: int, depth: int) -> None:
-        """Raise ParameterError where blocks do not fill the state."""
-        if self.block and hidden % self.block:
-            raise ParameterError(f"field.block={self.block} does not divide hidden={hidden}: choose a divisor")
+    def check(self, name: str, header: Header) -> None:
+        """Raise ParameterError if blocks do not fill the state, or a solver is asked for."""
+        super().check(name, header)
+        if self.block and header.member_hidden % self.block:
+            raise ParameterError(
+                f"field.block={self.block} does not divide hidden={header.member_hidden}: choose a divisor"
+            )
 
-    def shapes(self, hidden: int, channels: int, depth: int) -> Shapes:
-        """The tensor ``field.weight``."""
-        size = self.block or hidden
-        return {"field.weight": (logsignature_channels(channels, depth), hidden // size, size, size)}
+    def shapes(self, name: str, header: Header) -> Shapes:
+        """Return the shape of the tensor ``field.weight``."""
+        size = self.block or header.member_hidden
+        return {"field.weight": (header.logsig_channels, header.member_hidden // size, size, size)}
 
-    def summary(self, hidden: int) -> str:
-        """A phrase for people."""
-        shape = f"block-diagonal, {hidden // self.block} blocks of {self.block}" if self.block else "dense"
+    def summary(self, header: Header) -> str:
+        """Describe the matrices in a phrase for people."""
+        blocks = header.member_hidden // (self.block or 1)
+        shape = f"block-diagonal, {blocks} blocks of {self.block}" if self.block else "dense"
         return f"linear, {shape}, stepped exactly by the matrix exponential"
 
-    def build(self, tensors: Tensors, hidden: int, channels: int, depth: int) -> Flow:
-        """The field on arrays."""
+    def build(self, name: str, header: Header, tensors: Tensors) -> ArrayField:
+        """Make the field on arrays."""
         return _Exponential(tensors["field.weight"])
 
 
-class _Exponential:
+class _Exponential(ArrayField):
     def __init__(self, weight: Reals) -> None:
         self._weight = weight.astype(np.float64)
 
-    def flow(self, z: Reals, logsig: Reals, fading: Reals | None) -> Reals:
-        """See Flow."""
-        generator = np.tensordot(logsig.astype(np.float64), self._weight, axes=1)  # (blocks, block, block)
+    def advance(self, z: Reals, window: Window, decay: Reals | None, *, estimate: bool) -> tuple[Reals, float]:
+        """Multiply the state by the exponential of the window's matrix."""
+        generator = np.tensordot(window.logsig.astype(np.float64), self._weight, axes=1)  # (blocks, block, block)
         blocks, size, _ = generator.shape
-        if fading is not None:
+        if decay is not None:
+            fading = decay.astype(np.float64) * window.seconds
             generator[:, np.arange(size), np.arange(size)] -= fading.reshape(blocks, size)
         moved = exponential(generator) @ z.astype(np.float64).reshape(blocks, size, 1)
-        return np.asarray(moved.reshape(-1).astype(z.dtype))
+        return np.asarray(moved.reshape(-1).astype(z.dtype)), 0.0
 
 
 def exponential(matrices: Reals) -> Reals:
-    """exp of square float64 matrices (..., n, n); NaN where one has an entry that is not finite."""
+    """Return exp of square float64 matrices (..., n, n). A matrix with an entry that is not finite gives NaN."""
     finite = np.isfinite(matrices).all(axis=(-1, -2), keepdims=True)
     matrices = np.where(finite, matrices, 0.0)
     norm = np.abs(matrices).sum(axis=-2).max(axis=-1, initial=0.0)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
 
-import msgspec
 import numpy as np
 
 from streamrde.arrays import Reals
-from streamrde.errors import ParameterError
 from streamrde.inference.activations import ACTIVATIONS, DERIVATIVES, Activation, FinalActivation
 from streamrde.inference.fields.mlp import Perceptron, layer_shapes
-from streamrde.inference.fields.motion import Driven, Positive, Shapes, Tensors
+from streamrde.inference.model_part import Positive, Shapes, Tensors
+from streamrde.inference.vector_field import SolvedField, VectorField
+
+if TYPE_CHECKING:
+    from streamrde.inference.header import Header
 
 
-class LogNCDE(msgspec.Struct, frozen=True, kw_only=True, tag="log_ncde", tag_field="field", forbid_unknown_fields=True):
+class LogNCDE(VectorField, frozen=True, kw_only=True, tag="log_ncde"):
     """A perceptron with one vector field V_i per channel of the path, and their Lie brackets for depth 2.
 
     ``dz/ds = sum_i l_i V_i(z) + sum_{i<j} l_ij [V_i, V_j](z)`` with ``[V_i, V_j] = DV_j V_i - DV_i V_j``. All brackets
@@ -26,6 +29,9 @@ class LogNCDE(msgspec.Struct, frozen=True, kw_only=True, tag="log_ncde", tag_fie
     Reference: Walker et al. 2024, "Log neural controlled differential equations: the Lie brackets make a difference".
     """
 
+    most_depth: ClassVar[int | None] = 2
+    scaled_along_words: ClassVar[bool] = True
+    sweeps: ClassVar[tuple[str, ...]] = ("width",)
     width: Positive = 64
     """Units of each hidden layer."""
     layers: Positive = 2
@@ -39,39 +45,36 @@ class LogNCDE(msgspec.Struct, frozen=True, kw_only=True, tag="log_ncde", tag_fie
 
     @property
     def activations(self) -> tuple[Activation, ...]:
-        """The activation after each hidden layer."""
+        """Return the activation after each hidden layer."""
         return (self.activation,) * (self.layers - 1) + (self.last_activation,)
 
-    def check(self, hidden: int, channels: int, depth: int) -> None:
-        """Raise ParameterError beyond depth 2."""
-        if depth > 2:
-            raise ParameterError(f"depth={depth}: field 'log_ncde' has brackets up to depth 2; set depth to 1 or 2")
+    def shapes(self, name: str, header: Header) -> Shapes:
+        """Return name and shape of ``field.i.weight`` and ``field.i.bias`` of each layer."""
+        hidden = header.member_hidden
+        return layer_shapes(hidden, self.width, self.layers, hidden * header.path_channels)
 
-    def shapes(self, hidden: int, channels: int, depth: int) -> Shapes:
-        """Tensors ``field.i.weight`` and ``field.i.bias`` of each layer."""
-        return layer_shapes(hidden, self.width, self.layers, hidden * channels)
-
-    def summary(self, hidden: int) -> str:
-        """A phrase for people."""
+    def summary(self, header: Header) -> str:
+        """Describe the layers in a phrase for people."""
         layers = f"{self.layers} hidden layer{'s' if self.layers > 1 else ''} of {self.width}"
         return f"Lie brackets of a {self.activation} perceptron, {layers}, {self.final_activation} at its end"
 
-    def build(self, tensors: Tensors, hidden: int, channels: int, depth: int) -> Driven:
-        """The field on arrays."""
-        return _Brackets(self, tensors, hidden, channels, depth)
+    def build(self, name: str, header: Header, tensors: Tensors) -> SolvedField:
+        """Make the field on arrays."""
+        return _Brackets(self, header, tensors)
 
 
-class _Brackets:
-    def __init__(self, spec: LogNCDE, tensors: Tensors, hidden: int, channels: int, depth: int) -> None:
-        self._channels, self._depth = channels, depth
+class _Brackets(SolvedField):
+    def __init__(self, spec: LogNCDE, header: Header, tensors: Tensors) -> None:
+        super().__init__(header)
+        self._channels, self._depth = header.path_channels, header.depth
         self._layers = Perceptron(tensors, spec.activations).layers
         self._names = spec.activations
-        self._weight = tensors[f"field.{spec.layers}.weight"].reshape(hidden, channels, spec.width)
-        self._bias = tensors[f"field.{spec.layers}.bias"].reshape(hidden, channels)
+        self._weight = tensors[f"field.{spec.layers}.weight"].reshape(header.hidden, self._channels, spec.width)
+        self._bias = tensors[f"field.{spec.layers}.bias"].reshape(header.hidden, self._channels)
         self._final = spec.final_activation
 
     def drift(self, logsig: Reals) -> Callable[[Reals], Reals]:
-        """See Driven."""
+        """See SolvedField."""
         channels = self._channels
         own = logsig[:channels]
         omega = np.zeros((channels, channels), logsig.dtype)

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from streamrde.errors import ParameterError
-from streamrde.inference.bundle import Header
 from streamrde.inference.fields import MLP, Linear, LogNCDE
+from streamrde.inference.header import Header
 from streamrde.models.fields.external import ModuleField
 from streamrde.models.fields.linear import LinearField
 from streamrde.models.fields.log_ncde import LogNCDEField
@@ -39,4 +39,4 @@ def make_field(header: Header, *, dtype: torch.dtype, module: nn.Module | None =
         return LogNCDEField(spec, hidden=hidden, channels=header.path_channels, depth=header.depth, dtype=dtype)
     if isinstance(spec, Linear):
         return LinearField(spec, hidden=hidden, features=features, dtype=dtype)
-    raise ParameterError(f"the field of this model ({spec.name}) is not in its file: give field=, the torch module")
+    raise ParameterError(f"the field of this model ({spec.summary(header)}): give field=, the torch module")

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamrde.arrays import Floats
 from streamrde.inference.bundle import Bundle
-from streamrde.inference.stepper import Stepper, make_stepper
+from streamrde.inference.steppers import Stepper, make_stepper
 from streamrde.models.report.svg import thinned
 from streamrde.models.training.examples import Example
 from streamrde.models.training.recordings import Recording

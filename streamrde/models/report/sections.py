@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamrde.arrays import Floats, Indices
-from streamrde.inference.bundle import Bundle, Header
+from streamrde.inference.bundle import Bundle
 from streamrde.inference.card import measured, sections
+from streamrde.inference.header import Header
 from streamrde.models.report import quality
 from streamrde.models.report.page import charts, figure, matrix, pair, section, table
 from streamrde.models.report.quality import Answers, OverTime

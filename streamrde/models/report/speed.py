@@ -11,7 +11,7 @@ import numpy as np
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.predictor import Predictor
-from streamrde.inference.stepper import make_stepper
+from streamrde.inference.steppers import make_stepper
 from streamrde.models.training.recordings import Recording
 
 # Seconds for each measurement, about.

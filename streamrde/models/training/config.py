@@ -11,9 +11,9 @@ import msgspec
 from streamrde.disk import read_tables
 from streamrde.errors import ConfigError
 from streamrde.floats import as_plain
-from streamrde.inference.bundle import Depth, Emit, Members, Pooling
 from streamrde.inference.fields import MLP, Linear, LogNCDE
-from streamrde.inference.fields.motion import Positive
+from streamrde.inference.header import Depth, Emit, Members, Pooling
+from streamrde.inference.model_part import Positive
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.models.training.inputs import DataConfig, NotNegative, Share, SplitConfig
 from streamrde.models.training.overrides import override

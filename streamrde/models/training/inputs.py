@@ -9,7 +9,7 @@ import msgspec
 from streamrde.connectors.files.filters import Filter, check_filters
 from streamrde.connectors.files.restarts import OnRestart
 from streamrde.errors import ConfigError, ParameterError
-from streamrde.inference.bundle import Task
+from streamrde.inference.header import Task
 from streamrde.times import TimeForm
 from streamrde.times.texts import Ambiguous
 

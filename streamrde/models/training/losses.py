@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from streamrde.errors import ConfigError
-from streamrde.inference.bundle import Header
+from streamrde.inference.header import Header
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.config import TrainingConfig
 from streamrde.models.training.examples import Batch, Example

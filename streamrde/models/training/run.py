@@ -15,9 +15,10 @@ from rich.console import Console
 from streamrde.arrays import Floats
 from streamrde.disk import replace_file
 from streamrde.errors import ConfigError, ParameterError, StreamRDEError
-from streamrde.inference.bundle import Bundle, TargetAt
+from streamrde.inference.bundle import Bundle
 from streamrde.inference.ensemble import join
 from streamrde.inference.fields import LogNCDE
+from streamrde.inference.header import TargetAt
 from streamrde.inference.statistics import bridge_of, stream_statistics
 from streamrde.models.neural_rde import NeuralRDE, to_bundle
 from streamrde.models.report.write import write_report

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.connectors.samples import HORIZON
-from streamrde.inference.bundle import Header
+from streamrde.inference.header import Header
 from streamrde.models.training.augmentation import Variant
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.examples import targets_of

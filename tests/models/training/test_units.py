@@ -125,7 +125,7 @@ def test_a_far_targets_graph_in_onnx_puts_out_float64(tmp_path) -> None:
     z = np.zeros((2, 8), np.float32)
     logsig = np.random.default_rng(0).normal(size=(2, model.header.logsig_channels))
     _, output = session.run(None, {"z": z, "logsig": logsig})
-    stepper = sr.inference.stepper.make_stepper(to_bundle(model))
+    stepper = sr.inference.steppers.make_stepper(to_bundle(model))
     assert output.dtype == np.float64
     np.testing.assert_allclose(output, stepper.output(stepper.step(z, logsig)), rtol=0, atol=1e-4)
 

@@ -9,20 +9,20 @@ import numpy as np
 
 from streamrde.arrays import Floats, Reals
 from streamrde.errors import BundleError, MissingExtraError, ParameterError
-from streamrde.inference.bundle import Bundle, Header
-from streamrde.inference.fields import External
-from streamrde.inference.stepper import Ends
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.header import Header
+from streamrde.inference.steppers.bundle import BundleStepper
 
 FINGERPRINT = "streamrde.model"
 """Key of the bundle's fingerprint in a graph's metadata."""
 
 
 def has_module_ends(header: Header) -> bool:
-    """Return whether a graph of the model needs its initial layer or readout, which is not in the model file."""
-    return isinstance(header.initial, External) or isinstance(header.readout, External)
+    """Return True if a graph of the model needs its initial layer or readout, which is not in the model file."""
+    return not (header.initial.stored and header.readout.stored)
 
 
-class OnnxStepper(Ends):
+class OnnxStepper(BundleStepper):
     """Steps states by a graph that `streamrde.models.export_onnx` wrote.
 
     For models with a torch module as field, initial layer or readout, where torch is not wanted:
@@ -68,14 +68,14 @@ class OnnxStepper(Ends):
             self._nothing |= {"x0": np.zeros((1, header.path_channels), self.dtype), "state": self._nothing["z"]}
 
     def initial(self, x0: Floats) -> Reals:
-        """See streamrde.inference.stepper.Stepper."""
-        if not isinstance(self.header.initial, External):
+        """See streamrde.inference.steppers.Stepper."""
+        if self.header.initial.stored:
             return super().initial(x0)
         return self._end("z0", "x0", self.scaled_x0(x0), self.header.hidden)
 
     def readout(self, z: Reals) -> Reals:
-        """See streamrde.inference.stepper.Ends."""
-        if not isinstance(self.header.readout, External):
+        """See streamrde.inference.steppers.bundle.BundleStepper."""
+        if self.header.readout.stored:
             return super().readout(z)
         return self._end("readout", "state", np.ascontiguousarray(z), self.header.outputs)
 
@@ -88,7 +88,7 @@ class OnnxStepper(Ends):
         raise TypeError("an onnxruntime session lives in one process")
 
     def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
-        """See streamrde.inference.stepper.Stepper."""
+        """See streamrde.inference.steppers.Stepper."""
         if not len(z):
             return z.copy()
         inputs = self._nothing | {"z": np.ascontiguousarray(z), "logsig": np.ascontiguousarray(logsigs)}

@@ -1,0 +1,293 @@
+"""The header of a model: everything about it that is not a tensor. A model is described here, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+
+from streamrde.errors import ParameterError
+from streamrde.floats import as_plain
+from streamrde.inference.ends import End, Layers
+from streamrde.inference.fields import MLP, Field
+from streamrde.inference.model_part import PARTS, ModelPart, Positive
+from streamrde.inference.novelty import TrainingWindows, novelty_shapes
+from streamrde.inference.solvers import FirstStage, Solver, Substeps
+from streamrde.inference.statistics import StreamStatistics
+from streamrde.signature.words import logsignature_channels
+from streamrde.windowing.gaps import Gap
+from streamrde.windowing.missing import Missing
+from streamrde.windowing.norms import norm_limits
+from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Adaptive, Every, Interpolation, Windows
+from streamrde.windowing.rows import Partition
+
+FORMAT = 4
+"""1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
+the model was trained, notes, the distribution of its training windows, members. 4: statistics of the training streams,
+how long a silence is filled with windows, perceptrons and modules at the model's ends."""
+
+Task: TypeAlias = Literal["regression", "classification"]
+Pooling: TypeAlias = Literal["state", "mean"]
+TargetAt: TypeAlias = Literal["", "stream", "window"]
+Emit: TypeAlias = Literal["every", "last"]
+# The bound keeps a hostile header from asking for an endless count of Lyndon words.
+Depth: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=12)]
+# And this one from asking for endlessly many tensors.
+MOST_MEMBERS = 1000
+Members: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_MEMBERS)]
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One data channel of a model: its name, its unit, and the value it has before it is first observed."""
+
+    name: str
+    unit: str = ""
+    fill: float = 0.0
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of several predictions of a model."""
+
+    name: str
+    outputs: Positive
+    task: Task = "regression"
+    labels: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+    @property
+    def is_binary(self) -> bool:
+        """True if the one output is the probability of the second of two classes, which is the sigmoid of one logit."""
+        return self.task == "classification" and self.outputs == 1
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, "0", "1", ... where the model gives none; empty for regression."""
+        if self.task != "classification":
+            return ()
+        if self.is_binary and len(self.labels) == 1:
+            return (f"not {self.labels[0]}", self.labels[0])
+        return self.labels or tuple(str(i) for i in range(max(2, self.outputs)))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, one each. Empty if the model gives none."""
+        return self.labels[-1:] if self.is_binary else self.labels
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything about a model that is not a tensor."""
+
+    format: int = FORMAT
+    channels: tuple[Channel, ...]
+    """Data channels in the order of x; time is channel 0 of the path and not listed."""
+    depth: Depth
+    hidden: Positive
+    outputs: Positive
+    field: Field = MLP()
+    initial: End = Layers()
+    """Part of the model that makes the first state from a first sample, scaled."""
+    readout: End = Layers()
+    """Part of the model that reads the outputs out of a state."""
+    members: Members = 1
+    """Equal parts of the state, each with a field of its own that sees nothing of the others: the members of an
+    ensemble (see inference.ensemble). The readout sees them all."""
+    solver: Solver = "rk4"
+    first_stage: FirstStage = "own"
+    substeps: Substeps = 1
+    """Steps of the solver per window; "auto": doubled until the estimated error is within `tolerance`."""
+    tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-3
+    """What the error of a step, relative to 1 + the state's size, should not exceed."""
+    decay: bool = False
+    """Whether the state decays: the tensor `decay` has each component's rate per second."""
+    hidden_range: bool = False
+    """Whether the tensors `range.low` and `range.high` say where the state was in training."""
+    range_margin: Annotated[float, msgspec.Meta(ge=0)] = 0.5
+    """Share of that range's width by which a component may leave it before the state is called out of range."""
+    novelty: TrainingWindows | None = None
+    """Where the tensors `novelty.*` say how the windows of training were distributed: of which windows."""
+    statistics: StreamStatistics | None = None
+    """Summary of the streams of training: rate, times, silences, values. None if the model was written without one."""
+    windows: Windows = Every(1.0)
+    interpolation: Interpolation = "linear"
+    missing: Missing = Missing()
+    gap: Gap | None = None
+    bridge: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOWS)] = BRIDGE
+    """Most windows that a silence is filled with if there is no `gap`. A longer silence cuts the stream."""
+    task: Task = "regression"
+    labels: tuple[str, ...] = ()
+    """Classes (classification) or names of the targets (regression), one per output. May be empty. A classification
+    with one output, a logit, has two classes. Its output is the probability of the second."""
+    units: tuple[str, ...] = ()
+    """Units of the targets (regression), one per output; may be empty."""
+    heads: tuple[Head, ...] = ()
+    """Several predictions from one state, their outputs one after the other; empty: one, as the fields above say."""
+    pooling: Pooling = "state"
+    """What is read out: the state, or the mean of the states after all windows so far."""
+    emit: Emit = "every"
+    """Predictions after every window, or only when the stream ends."""
+    target_at: TargetAt = ""
+    """What a window's output is to be: the value of its stream, or the last one known within the window (plus
+    `horizon`); "": not told."""
+    horizon: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Seconds by which the targets lie ahead of their windows."""
+    dtype: Literal["float32", "float64"] = "float32"
+    value_dtype: Literal["", "float64"] = ""
+    """Dtype of predictions. "" means as `dtype`. Training makes it float64 if targets lie so far from 0 that float32
+    would lose their digits. Their offset is then added in float64."""
+    versions: dict[str, str] = {}
+    """Versions of the software that made the file."""
+    metrics: dict[str, float] = {}
+    """What training measured, e.g. ``{"test_accuracy": 0.95}``."""
+    training: dict[str, str] = {}
+    """How the model was trained, for people: data, split, seed, epochs, digest of the configuration."""
+    description: str = ""
+    notes: str = ""
+    """What the model is meant for and where its limits are."""
+
+    @property
+    def path_channels(self) -> int:
+        """C, the channels of the path: time, the data channels, and what `missing` adds."""
+        return self.partition.path_channels
+
+    @property
+    def partition(self) -> Partition:
+        """How the model makes windows of samples."""
+        fills = tuple(channel.fill for channel in self.channels)
+        return Partition(
+            fills, self.depth, self.windows, self.interpolation, self.missing, self.gap, bridge=self.bridge
+        )
+
+    @property
+    def logsig_channels(self) -> int:
+        """B, the size of a window's log-signature."""
+        return logsignature_channels(self.path_channels, self.depth)
+
+    def part(self, name: str) -> ModelPart:
+        """Return the field, the initial layer or the readout, by its name."""
+        return {"field": self.field, "initial": self.initial, "readout": self.readout}[name]
+
+    def sizes(self, name: str) -> tuple[int, int]:
+        """Return the number of inputs and of outputs of the initial layer or the readout."""
+        return {"initial": (self.path_channels, self.hidden), "readout": (self.hidden, self.outputs)}[name]
+
+    @property
+    def member_hidden(self) -> int:
+        """Size of one member's part of the state."""
+        return self.hidden // self.members
+
+    def checked(self) -> Header:
+        """Return the header as a file that is read again gives it.
+
+        Raises:
+            ParameterError: a value has another type than the file's, or values contradict each other.
+        """
+        try:
+            header = msgspec.convert(msgspec.to_builtins(self, enc_hook=as_plain), Header)
+        except msgspec.ValidationError as error:
+            raise ParameterError(f"{error}") from None
+        header.check()
+        return header
+
+    def check(self) -> None:
+        """Raise ParameterError where fields contradict each other."""
+        if not self.channels:
+            raise ParameterError("channels is empty: a model needs at least one data channel")
+        names = [channel.name for channel in self.channels]
+        if len(set(names)) < len(names):
+            raise ParameterError(f"channels {names} has a name twice: give each channel a name of its own")
+        if isinstance(self.windows, Adaptive):
+            norm_limits(self.windows, self.path_channels, self.depth)
+        for head in self.parts:
+            where = f"head '{head.name}': " if head.name else ""
+            for name in ("labels", "units"):
+                values = getattr(head, name)
+                if head.is_binary and name == "labels":
+                    if len(values) > 2:
+                        raise ParameterError(
+                            f"{where}labels has {len(values)} entries and outputs=1: one logit parts two classes; "
+                            "give two labels, the second being the one whose probability it is, or one output per class"
+                        )
+                elif values and len(values) != head.outputs:
+                    raise ParameterError(
+                        f"{where}{name} has {len(values)} entries and outputs={head.outputs}: one per output, or none"
+                    )
+        names = [head.name for head in self.heads]
+        if len(set(names)) < len(names) or not all(name.isidentifier() for name in names):
+            raise ParameterError(f"heads {names}: give each a name of its own, of letters, digits and _")
+        total = sum(head.outputs for head in self.parts)
+        if total != self.outputs:
+            raise ParameterError(f"heads have {total} outputs and outputs={self.outputs}: make it the sum")
+        if not 1 <= self.members <= MOST_MEMBERS:
+            raise ParameterError(f"members={self.members}: use a number from 1 to {MOST_MEMBERS}")
+        if self.hidden % self.members:
+            raise ParameterError(f"members={self.members} does not divide hidden={self.hidden}: they have equal parts")
+        if self.members > 1 and not self.field.stored:
+            raise ParameterError(
+                f"members={self.members}: a field that is not in the file has one; make them one module"
+            )
+        for name in ("initial", "readout"):
+            if self.members > 1 and self.part(name) != Layers():
+                raise ParameterError(f"members={self.members}: their {name} is one linear layer, and this is another")
+        for name in PARTS:
+            self.part(name).check(name, self)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, one each. Empty if the model gives none or has heads."""
+        return () if self.heads else self.parts[0].output_names
+
+    @property
+    def of_values(self) -> np.dtype[Any]:
+        """The dtype of predictions."""
+        return np.dtype(self.value_dtype or self.dtype)
+
+    @property
+    def parts(self) -> tuple[Head, ...]:
+        """The heads; one without a name where the model has none."""
+        return self.heads or (
+            Head(name="", task=self.task, outputs=self.outputs, labels=self.labels, units=self.units),
+        )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor that belongs to this header."""
+        channels, hidden = self.path_channels, self.hidden
+        shapes: dict[str, tuple[int, ...]] = {
+            "x0.shift": (channels,),
+            "x0.scale": (channels,),
+            "logsig.scale": (self.logsig_channels,),
+            "output.shift": (self.outputs,),
+            "output.scale": (self.outputs,),
+        }
+        for name in ("initial", "readout"):
+            shapes |= self.part(name).shapes(name, self)
+        if self.decay:
+            shapes["decay"] = (hidden,)
+        if self.hidden_range:
+            shapes["range.low"] = shapes["range.high"] = (hidden,)
+        if self.novelty is not None:
+            shapes |= novelty_shapes(channels, self.depth)
+        own = self.field.shapes("field", self)
+        for member in range(self.members):
+            shapes |= {self.field_tensor(name, member): shape for name, shape in own.items()}
+        return shapes
+
+    def field_tensor(self, name: str, member: int) -> str:
+        """The name in the file of a tensor ``field.*`` of a member: ``field.MEMBER.*`` where there are several."""
+        return name if self.members == 1 else f"field.{member}.{name.removeprefix('field.')}"
+
+
+# What may differ between two models of which one takes over the other's streams.
+_OF_NO_STATE = (
+    *("format", "field", "initial", "readout", "solver", "target_at", "horizon", "novelty", "statistics", "bridge"),
+    *("versions", "metrics", "training", "description", "notes"),
+)
+
+
+def header_differences(old: Header, new: Header) -> list[str]:
+    """What keeps a model with header `new` from going on with the state of streams of `old`, in words."""
+    return [
+        f"{name} was {getattr(old, name)!r} and is {getattr(new, name)!r}"
+        for name in Header.__struct_fields__
+        if name not in _OF_NO_STATE and getattr(old, name) != getattr(new, name)
+    ]

@@ -1,0 +1,125 @@
+"""The contract of a vector field F: what it says of itself, and how it moves a state over a window, on arrays.
+
+A kind of field is one module of streamrde.inference.fields. Its module's name is its tag in model files and in
+configurations. The module of the same name in streamrde.models.fields is its twin for training, in torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+
+from streamrde.arrays import Reals
+from streamrde.errors import ParameterError
+from streamrde.inference.activations import Activation
+from streamrde.inference.model_part import ModelPart, Tensors
+from streamrde.inference.solving import solve
+
+if TYPE_CHECKING:
+    from streamrde.inference.header import Header
+
+
+class VectorField(ModelPart, frozen=True, kw_only=True):
+    """Description of a vector field. Class attributes and properties answer what others need to know of it."""
+
+    exact: ClassVar[bool] = False
+    """True if a step is the exact flow. The solver, `first_stage` and `substeps` then play no part."""
+    most_depth: ClassVar[int | None] = None
+    """Depth of log-signatures up to which the field is defined. None: any."""
+    scaled_along_words: ClassVar[bool] = False
+    """True if log-signatures must be scaled as scaling the path's channels scales them."""
+    onnx_obstacle: ClassVar[str] = ""
+    """Reason why the step has no ONNX graph. "" if it has one."""
+    sweeps: ClassVar[tuple[str, ...]] = ()
+    """Sizes that a sweep doubles if it is not told what to try."""
+
+    @property
+    def kernel_activations(self) -> tuple[Activation, ...] | None:
+        """Activations after each hidden layer, if the kernels run the field. None: they do not.
+
+        They run a perceptron with a linear last layer and tensors ``field.i.weight`` and ``field.i.bias``.
+        """
+        return None
+
+    @property
+    def dropout_width(self) -> int:
+        """Number of hidden features that dropout can drop. 0: none."""
+        return 0
+
+    @property
+    def carries_samples(self) -> bool:
+        """True if training can start with a state that carries the current sample (see `carry_sample`)."""
+        return False
+
+    @property
+    def carries_averages(self) -> bool:
+        """True if training can start with a state that also carries averages (see `carry_average`)."""
+        return False
+
+    def check(self, name: str, header: Header) -> None:
+        """Raise ParameterError if depth or solver do not fit the field."""
+        if self.most_depth is not None and header.depth > self.most_depth:
+            raise ParameterError(
+                f"depth={header.depth}: field '{self.tag}' is defined up to depth {self.most_depth}; lower depth"
+            )
+        if self.exact and (header.first_stage != "own" or header.substeps != 1):
+            raise ParameterError(
+                f"first_stage={header.first_stage!r}, substeps={header.substeps!r}: field '{self.tag}' is stepped "
+                "exactly; leave them at 'own' and 1"
+            )
+
+    def build(self, name: str, header: Header, tensors: Tensors) -> ArrayField:
+        """Make the field on arrays. The header is that of a single model, not of an ensemble."""
+        raise NotImplementedError
+
+    @property
+    def tag(self) -> str:
+        """Name of the kind of field, in model files and configurations."""
+        return str(self.__struct_config__.tag)
+
+
+class Window(NamedTuple):
+    """A window as a field sees it."""
+
+    logsig: Reals
+    """Scaled log-signature, (B,)."""
+    previous: Reals | None
+    """That of the window before, which drives the solver's first stage. None: `logsig` does."""
+    seconds: float
+    """Duration."""
+
+
+class ArrayField(ABC):
+    """A vector field on arrays, for one stream at a time."""
+
+    @abstractmethod
+    def advance(self, z: Reals, window: Window, decay: Reals | None, *, estimate: bool) -> tuple[Reals, float]:
+        """Return the state z (hidden,) after a window, and an estimate of the step's error.
+
+        Args:
+            decay: rate per second of each component, (hidden,). None: the state does not decay.
+            estimate: False leaves the error at 0, unless the substeps depend on it.
+        """
+
+
+class SolvedField(ArrayField):
+    """A vector field that the header's solver steps."""
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+
+    @abstractmethod
+    def drift(self, logsig: Reals) -> Callable[[Reals], Reals]:
+        """Return the function z (hidden,) -> F(z) l (hidden,) for one window's scaled log-signature l (B,)."""
+
+    def advance(self, z: Reals, window: Window, decay: Reals | None, *, estimate: bool) -> tuple[Reals, float]:
+        """Solve the window's equation. See ArrayField."""
+        drift = self.drift(window.logsig)
+        first = None if window.previous is None else self.drift(window.previous)
+        fading = None
+        if decay is not None:
+            fading = lambda share: np.exp(decay * decay.dtype.type(-window.seconds * share))  # noqa: E731
+        return solve(self._header, z, drift, first, fading, estimate=estimate)
