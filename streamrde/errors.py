@@ -78,13 +78,17 @@ class DataError(StreamRDEError, ValueError):
         path: the file, or the pattern that matched none.
         column: the column at fault, or None.
         row: the row at fault, from 0, or None if it is not a single row.
+        setting: the setting that says what to do with such data, as "faults" or "restarts", or "" if there is none.
     """
 
-    def __init__(self, message: str, *, path: str, column: str | None = None, row: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, path: str, column: str | None = None, row: int | None = None, setting: str = ""
+    ) -> None:
         super().__init__(message)
         self.path = path
         self.column = column
         self.row = row
+        self.setting = setting
 
 
 class PayloadError(StreamRDEError, ValueError):

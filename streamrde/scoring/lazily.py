@@ -41,7 +41,7 @@ def predictions_of(source: ArrowStream | None, job: Job, bundle: Bundle) -> pa.R
             f"truth {list(job.truth)}: the model predicts {bundle.header.horizon:g} s ahead, and a stream of "
             "predictions cannot look ahead for its truth; give `out`, a file"
         )
-    scorer = Scorer(bundle, truth=job.truth, features=job.features, novelty=job.novelty)
+    scorer = Scorer(bundle, job)
     return pa.RecordBatchReader.from_batches(scorer.schema, _batches(source, job, bundle))
 
 
@@ -53,19 +53,7 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
                 opened(job.state_in, bundle.fingerprint, identity=job.state_identity or None, must_exist=True)
             )
             load = before.read
-        scorer = Scorer(
-            bundle,
-            faults=job.faults,
-            order=job.order,
-            truth=job.truth,
-            features=job.features,
-            novelty=job.novelty,
-            time_check=job.check_of_times(),
-            threads=job.jobs,
-            load=load,
-            keep=bool(job.state_out),
-            plausible=job.plausible,
-        )
+        scorer = Scorer(bundle, job, threads=job.jobs, load=load)
         samples = _files(job, bundle) if source is None else _arrow(source, job, bundle)
         if job.restarts == "split":
             samples = _split(source, job, bundle)
@@ -118,7 +106,7 @@ def _watched(samples: Iterator[Samples]) -> Iterator[Samples]:
         restarts.push(batch)
         yield batch
     if found := restarts.found():
-        raise DataError(explain(found, "restarts ="), path="")
+        raise DataError(explain(found, "restarts ="), path="", setting="restarts")
 
 
 def _arrow(source: ArrowStream, job: Job, bundle: Bundle) -> Iterator[Samples]:

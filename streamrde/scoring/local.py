@@ -15,8 +15,7 @@ from typing import Protocol
 import msgspec
 
 from streamrde.errors import WorkerError
-from streamrde.scoring.folder import JobFolder
-from streamrde.scoring.worker import Done, Failure, Rows, Task, answer, perform
+from streamrde.scoring.worker import Done, Failure, Rows, Task, Work, answer
 
 # A part whose worker died is tried again so often: what killed it once (no memory, a signal) may not come again.
 RETRIES = 2
@@ -27,7 +26,7 @@ class Engine(Protocol):
     """Who scores parts."""
 
     def run(
-        self, folder: JobFolder, parts: Sequence[int], on_rows: Callable[[int], None]
+        self, work: Work, parts: Sequence[int], on_rows: Callable[[int], None]
     ) -> Generator[tuple[int, Done | Failure], None, None]:
         """Score parts, in about this order; yields each as it is done. Closing the iterator stops the rest.
 
@@ -47,11 +46,11 @@ class InProcessEngine:
         self._threads = threads
 
     def run(
-        self, folder: JobFolder, parts: Sequence[int], on_rows: Callable[[int], None]
+        self, work: Work, parts: Sequence[int], on_rows: Callable[[int], None]
     ) -> Generator[tuple[int, Done | Failure], None, None]:
         """See Engine."""
         for part in parts:
-            yield part, perform(Task(str(folder.path), part, self._threads), on_rows)
+            yield part, work.score(part, on_rows, threads=self._threads)
 
 
 class ThreadEngine:
@@ -65,14 +64,14 @@ class ThreadEngine:
         self._jobs = jobs
 
     def run(
-        self, folder: JobFolder, parts: Sequence[int], on_rows: Callable[[int], None]
+        self, work: Work, parts: Sequence[int], on_rows: Callable[[int], None]
     ) -> Generator[tuple[int, Done | Failure], None, None]:
         """See Engine."""
         stopped, rows = threading.Event(), 0
         counting = threading.Lock()
 
         def score(part: int) -> Done | Failure:
-            return perform(Task(str(folder.path), part), count)
+            return work.score(part, count)
 
         def count(more: int) -> None:
             nonlocal rows
@@ -110,7 +109,7 @@ class ProcessEngine:
         self._lock = lock
 
     def run(
-        self, folder: JobFolder, parts: Sequence[int], on_rows: Callable[[int], None]
+        self, work: Work, parts: Sequence[int], on_rows: Callable[[int], None]
     ) -> Generator[tuple[int, Done | Failure], None, None]:
         """See Engine."""
         waiting: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
@@ -121,7 +120,7 @@ class ProcessEngine:
         try:
             workers = [_Worker(told, self._lock) for _ in range(min(self._jobs, len(parts)))]
             for worker in workers:
-                worker.give(str(folder.path), *waiting.get())
+                worker.give(str(work.folder.path), *waiting.get())
             open_parts = len(parts)
             while open_parts:
                 worker, line = told.get()
@@ -137,7 +136,7 @@ class ProcessEngine:
                         )
                     on_rows(-worker.rows)
                     workers.append(another := _Worker(told, self._lock))
-                    another.give(str(folder.path), worker.part, worker.tries + 1)
+                    another.give(str(work.folder.path), worker.part, worker.tries + 1)
                     continue
                 if line.startswith(b'{"rows"'):
                     rows = msgspec.json.decode(line, type=Rows).rows
@@ -147,7 +146,7 @@ class ProcessEngine:
                 open_parts -= 1
                 done, worker.part = worker.part, None
                 if not waiting.empty():
-                    worker.give(str(folder.path), *waiting.get())
+                    worker.give(str(work.folder.path), *waiting.get())
                 assert done is not None  # noqa: S101 (the answer is about a part)
                 yield done, answer(line)
         finally:

@@ -13,7 +13,7 @@ from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.restarts import Restarts, cuts_of, explain, part_name, split_streams
 from streamrde.connectors.files.sorting import sort_by_time
 from streamrde.connectors.samples import Samples
-from streamrde.errors import DataError, OrderError, SampleError
+from streamrde.errors import DataError, OrderError, SampleError, TimeUnitError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
@@ -108,16 +108,9 @@ class _PartWorker:
         start = self.folder.start(self.number) if job.state_in else None
         scorer = Scorer(
             self.bundle,
-            faults=job.faults,
-            order=job.order,
-            truth=job.truth,
-            features=job.features,
-            novelty=job.novelty,
-            time_check=job.check_of_times(),
+            job,
             threads=self.threads,
             load=None if start is None else lambda names: {name: start[name] for name in names if name in start},
-            keep=bool(job.state_out),
-            plausible=job.plausible,
             on_trouble=self._note,
         )
         number, piece, row, rows, predictions = 0, 0, 0, 0, 0
@@ -209,7 +202,9 @@ class _PartWorker:
         files = {self.plan.files[piece.file].path for piece in self.part.pieces}
         path = self.plan.files[self.part.pieces[step.piece].file].path if step.row or len(files) == 1 else ""
         begin = "" if not step.row else f", rows from {step.row - len(step.samples.t)}"  # type: ignore[union-attr]
-        return DataError(f"{path}{begin}: {error}", path=path, row=max(0, step.row - len(step.samples.t)))  # type: ignore[union-attr]
+        row = max(0, step.row - len(step.samples.t))  # type: ignore[union-attr]
+        setting = "time_check" if isinstance(error, TimeUnitError) else "faults"
+        return DataError(f"{path}{begin}: {error}", path=path, row=row, setting=setting)
 
     def _commit(self, commit: tuple) -> None:  # type: ignore[type-arg]
         number, batches, schema, progress, live, kept = commit
@@ -263,7 +258,9 @@ class _PartWorker:
             restarts.push(samples, file)
         if found := restarts.found():
             if job.restarts == "error":
-                raise DataError(f"{found[0].file}: {explain(found, 'restarts =')}", path=found[0].file)
+                raise DataError(
+                    f"{found[0].file}: {explain(found, 'restarts =')}", path=found[0].file, setting="restarts"
+                )
             self.cuts = cuts_of(found)
             for name, cuts in self.cuts.items():
                 taken = {part_name(name, part) for part in range(1, len(cuts) + 1)} & set(self.part.streams)

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from streamrde.errors import ConfigError, MissingExtraError, WorkerError
-from streamrde.scoring.folder import JobFolder
 from streamrde.scoring.local import RETRIES
-from streamrde.scoring.worker import Done, Failure, Task, answer, perform
+from streamrde.scoring.worker import Done, Failure, Task, Work, answer, perform
 
 
 class RayEngine:
@@ -30,7 +29,7 @@ class RayEngine:
         self._address = address
 
     def run(
-        self, folder: JobFolder, parts: Sequence[int], on_rows: Callable[[int], None]
+        self, work: Work, parts: Sequence[int], on_rows: Callable[[int], None]
     ) -> Generator[tuple[int, Done | Failure], None, None]:
         """See Engine."""
         ray = _ray()
@@ -44,7 +43,7 @@ class RayEngine:
             while waiting or running:
                 while waiting and len(running) < self._jobs:
                     part = waiting.pop()
-                    running[score.remote(msgspec.json.encode(Task(str(folder.path.resolve()), part)))] = part
+                    running[score.remote(msgspec.json.encode(Task(str(work.folder.path.resolve()), part)))] = part
                 (ready,), _ = ray.wait(list(running), num_returns=1)
                 part = running.pop(ready)
                 try:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.restarts import split_streams
-from streamrde.errors import ConfigError, DataError, StreamRDEError
+from streamrde.errors import ConfigError, DataError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
@@ -32,7 +32,7 @@ from streamrde.scoring.scan import Scan, scan
 from streamrde.scoring.scorer import Scorer
 from streamrde.scoring.states import leave, opened
 from streamrde.scoring.status import Status, Summary
-from streamrde.scoring.worker import Done, Failure
+from streamrde.scoring.worker import Done, Failure, Work
 
 # A process takes half a second to start, as long as two million rows take; but it does not share Python's lock.
 _PROCESS_ROWS = 20_000_000
@@ -44,12 +44,15 @@ _EXAMPLES = 5
 OnStatus: TypeAlias = Callable[[Status], None]
 
 
-def run_job(job: Job, *, resume: bool = False, on_status: OnStatus | None = None) -> Summary:
+def run_job(
+    job: Job, *, bundle: Bundle | None = None, resume: bool = False, on_status: OnStatus | None = None
+) -> Summary:
     """Score recorded files into an output that appears whole or not at all.
 
     The job's folder, ``.NAME.job`` beside the output, holds what is done until the output is there.
 
     Args:
+        bundle: the job's model, loaded; None: it is loaded.
         resume: go on with a job that was stopped; the same settings, model and files, or it is an error. Without one
             it begins.
         on_status: called often with how far the job is.
@@ -58,18 +61,18 @@ def run_job(job: Job, *, resume: bool = False, on_status: OnStatus | None = None
         DataError: a file that cannot be used, with ``on_error = "stop"``; the disk is full.
         WorkerError: workers die again and again.
     """
-    return _Run(job, on_status or (lambda status: None)).run(resume)
+    return _Run(job, bundle or load(job.model), on_status or (lambda status: None)).run(resume)
 
 
 class _Run:
-    def __init__(self, job: Job, on_status: OnStatus) -> None:
+    def __init__(self, job: Job, bundle: Bundle, on_status: OnStatus) -> None:
         self.began = time.perf_counter()
         check_output(job.out)
         self.job = job
         self.on_status = on_status
-        self.bundle: Bundle = load(job.model)
+        self.bundle = bundle
         self.evaluation = Evaluation(self.bundle.header, job.truth) if job.truth else None
-        self.schema = Scorer(self.bundle, truth=job.truth, features=job.features, novelty=job.novelty).schema
+        self.schema = Scorer(bundle, job).schema
         self.reader = job.reader(self.bundle.header)
         if job.state_out:
             check_store(job.state_out)
@@ -165,14 +168,15 @@ class _Run:
             largest = max(plan.parts[i].rows for i in open_parts)
             open_parts.sort(key=lambda i: -(8 * plan.parts[i].rows // max(largest, 1)))
             bad: dict[str, str] = {}
+            work = Work(self.folder, plan, self.bundle)
             done = len(plan.live_parts()) - len(open_parts)
             with closing(
-                self._engine(plan, lock, len(open_parts)).run(self.folder, open_parts, self._on_rows(plan))
+                self._engine(plan, lock, len(open_parts)).run(work, open_parts, self._on_rows(plan))
             ) as results:
                 for _, result in results:
                     if isinstance(result, Failure):
                         if not result.path or self.job.on_error == "stop":
-                            raise _error(result)
+                            raise result.as_error()
                         bad[result.path] = result.error
                     done += isinstance(result, Done)
                     self._tell(plan, done)
@@ -322,9 +326,3 @@ class _Run:
             if self.evaluation is not None:
                 self.evaluation.add(batch)
             yield batch
-
-
-def _error(failure: Failure) -> StreamRDEError:
-    if failure.kind == "DataError":
-        return DataError(failure.error, path=failure.path, column=failure.column, row=failure.row)
-    return ConfigError(failure.error) if failure.kind == "ConfigError" else StreamRDEError(failure.error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -14,13 +14,11 @@ from streamrde.connectors.samples import Samples
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
-from streamrde.inference.plausibility import Plausible
-from streamrde.inference.states import Feature, StateCounts
-from streamrde.inference.table import Counts, OnFault
+from streamrde.inference.states import StateCounts
+from streamrde.inference.table import Counts
 from streamrde.inference.troubles import Trouble
 from streamrde.scoring.evaluation import truth_schema
-from streamrde.times.plausible import OnTime, TimeCheck
-from streamrde.windowing.order import Order
+from streamrde.scoring.job import Job
 
 C = TypeVar("C", Counts, StateCounts)
 # Windows that time closes in one call at most.
@@ -37,40 +35,33 @@ class Scorer:
 
     Args:
         bundle: the model.
-        faults, order, features, novelty, threads, time_check: as of Fleet.
-        truth: names of the columns in ``Samples.extra``.
+        job: the settings.
+        threads: of the fleet; no prediction depends on it.
         load: streams go on from the snapshots that it gives.
-        keep: a stream that ends leaves its snapshot and its open window, instead of closing it.
-        plausible, on_trouble: as of Fleet.
+        on_trouble: as of Fleet.
     """
 
     def __init__(
         self,
         bundle: Bundle,
+        job: Job,
         *,
-        faults: OnFault = "error",
-        order: Order | None = None,
-        truth: tuple[str, ...] = (),
-        features: Sequence[Feature] = (),
-        novelty: bool = False,
         threads: int = 1,
         load: Load | None = None,
-        keep: bool = False,
-        time_check: TimeCheck | OnTime = "error",
-        plausible: Plausible | None = None,
         on_trouble: Callable[[Trouble], None] | None = None,
     ) -> None:
         self.fleet = Fleet(
             bundle,
-            faults=faults,
-            order=order,
-            features=features,
-            novelty=novelty,
+            faults=job.faults,
+            order=job.order,
+            features=job.features,
+            novelty=job.novelty,
             threads=threads,
-            time_check=time_check,
-            plausible=plausible,
+            time_check=job.check_of_times(),
+            plausible=job.plausible,
             on_trouble=on_trouble,
         )
+        truth = job.truth
         self._truth = truth
         self._within = bundle.header.target_at == "window"
         self._none = (*(None,) * len(truth), -math.inf)
@@ -79,9 +70,9 @@ class Scorer:
         # Counted before: what loaded snapshots bring along, less what ended.
         self._before, self._states_before = Counts(), StateCounts()
         self._load = load
-        self._keep = keep
+        self._keep = bool(job.state_out)
         self.kept: dict[str, bytes] = {}
-        """Snapshots of the streams that ended, with `keep`; the caller takes them out."""
+        """Snapshots of the streams that ended, if the job leaves its states; the caller removes them."""
         self.schema = output_schema(self.fleet.schema, truth_schema(bundle.header, truth) if truth else None)
 
     def push(self, samples: Samples) -> pa.RecordBatch:
@@ -97,7 +88,10 @@ class Scorer:
         return self._complete(batch, self._truth_of(samples, batch))
 
     def end(self, streams: Iterable[str] | None = None) -> pa.RecordBatch:
-        """The streams (None: all) have ended: predictions of their last windows, or with `keep` their snapshots."""
+        """End streams (None: all), and return the predictions of their last windows.
+
+        A job that leaves its states keeps their snapshots instead.
+        """
         names = [name for name in (self.fleet.streams if streams is None else streams) if name in self.fleet]
         if self._keep:
             self.kept |= self.fleet.snapshot(names)

@@ -5,7 +5,8 @@
           {"done": ...}          the part's Progress
           {"error": ..., ...}    what went wrong, see Failure
 
-Started by `LocalEngine`; ends when its input does. No pickle, and the parent's ``__main__`` is not imported.
+`local.ProcessEngine` starts it, and it ends when its input does. No pickle, and the parent's ``__main__`` is not
+imported.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from typing import NamedTuple
 
 import msgspec
 
 from streamrde.connectors.files.errors import mapped_errors
-from streamrde.errors import DataError, StreamRDEError
+from streamrde.errors import ConfigError, DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.scoring.folder import JobFolder, Plan, Progress
 from streamrde.scoring.part import score_part
@@ -29,8 +31,6 @@ class Task(msgspec.Struct, frozen=True):
 
     folder: str
     part: int
-    threads: int = 1
-    """Of the fleet: a job that cannot be divided among processes is among threads."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -42,6 +42,13 @@ class Failure(msgspec.Struct, frozen=True):
     kind: str = "StreamRDEError"
     column: str | None = None
     row: int | None = None
+    setting: str = ""
+
+    def as_error(self) -> StreamRDEError:
+        """Return the error again."""
+        if self.kind == "DataError":
+            return DataError(self.error, path=self.path, column=self.column, row=self.row, setting=self.setting)
+        return ConfigError(self.error) if self.kind == "ConfigError" else StreamRDEError(self.error)
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -56,33 +63,55 @@ class Rows(msgspec.Struct, frozen=True):
     rows: int
 
 
+class Work(NamedTuple):
+    """A job that is being scored."""
+
+    folder: JobFolder
+    plan: Plan
+    bundle: Bundle
+
+    def score(self, part: int, on_rows: Callable[[int], None], *, threads: int = 1) -> Done | Failure:
+        """Score a part, in this process.
+
+        Args:
+            threads: of the fleet: a job that cannot be divided among processes is among threads.
+        """
+        try:
+            return Done(score_part(self.folder, self.plan, part, self.bundle, threads=threads, on_rows=on_rows))
+        except StreamRDEError as error:
+            return _failure(error, {file.path for file in self.plan.files})
+
+
 def perform(task: Task, on_rows: Callable[[int], None]) -> Done | Failure:
-    """Score a part, in this process."""
-    plan: Plan | None = None
+    """Score a part of the job in a folder, in this process, which loads the job's model once."""
     try:
-        folder = JobFolder(task.folder)
-        with mapped_errors(folder.path / "plan.json"):
-            modified = (folder.path / "plan.json").stat().st_mtime_ns
-        plan, bundle = _open(task.folder, modified)
-        return Done(score_part(folder, plan, task.part, bundle, threads=task.threads, on_rows=on_rows))
+        plan_file = JobFolder(task.folder).path / "plan.json"
+        with mapped_errors(plan_file):
+            modified = plan_file.stat().st_mtime_ns
+        work = _open(task.folder, modified)
     except StreamRDEError as error:
-        if not isinstance(error, DataError):
-            return Failure(str(error), kind=type(error).__name__)
-        files = {file.path for file in plan.files} if plan is not None else set()
-        path = error.path if error.path in files else ""
-        return Failure(str(error), path, DataError.__name__, error.column, error.row)
+        return _failure(error, set())
+    return work.score(task.part, on_rows)
+
+
+def _failure(error: StreamRDEError, files: Set[str]) -> Failure:
+    if not isinstance(error, DataError):
+        return Failure(str(error), kind=type(error).__name__)
+    path = error.path if error.path in files else ""
+    return Failure(str(error), path, DataError.__name__, error.column, error.row, error.setting)
 
 
 @functools.lru_cache(maxsize=1)
-def _open(folder: str, modified: int) -> tuple[Plan, Bundle]:
-    """The plan and its model; `modified` tells one plan of a folder from the next."""
-    plan = JobFolder(folder).plan()
+def _open(folder: str, modified: int) -> Work:
+    """Load the job in a folder; `modified` tells one plan of the folder from the next."""
+    job_folder = JobFolder(folder)
+    plan = job_folder.plan()
     if plan is None:
-        raise DataError(f"{folder}: has no plan; start the job anew", path=folder)
+        raise DataError(f"{folder}: has no plan; start the job again", path=folder)
     bundle = load(plan.job.model)
     if bundle.fingerprint != plan.model:
-        raise DataError(f"{plan.job.model}: is another model than when the job began; start it anew", path=folder)
-    return plan, bundle
+        raise DataError(f"{plan.job.model}: is another model than when the job began; start it again", path=folder)
+    return Work(job_folder, plan, bundle)
 
 
 def answer(message: bytes) -> Done | Failure:

@@ -26,7 +26,7 @@ class RowError(DataError):
     """
 
     def __init__(self, message: str, *, path: str, column: str, row: int, reason: str, bad: Bools) -> None:
-        super().__init__(message, path=path, column=column, row=row)
+        super().__init__(message, path=path, column=column, row=row, setting="faults")
         self.reason = reason
         self.bad = bad
 

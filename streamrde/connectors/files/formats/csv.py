@@ -206,4 +206,9 @@ def _line_error(path: Path, header: Header, reason: str) -> DataError:
         reason = f"line {line or number}: Expected {columns} columns, got {fields}: {text[:80]}"
         if fields.isdigit() and columns.isdigit() and int(fields) >= 2 * int(columns) - 1 > 1:
             reason += " (have its numbers decimal commas? then write them with decimal points)"
-    return DataError(f"{path}: {reason.rstrip(':')}; correct the line or leave the file out", path=str(path), row=row)
+    return DataError(
+        f"{path}: {reason.rstrip(':')}; correct the line or leave the file out",
+        path=str(path),
+        row=row,
+        setting="" if row is None else "faults",
+    )
