@@ -1,15 +1,20 @@
-"""README, examples and configs do what they say."""
+"""README, documentation, examples and configs do what they say."""
 
 import itertools
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 
 import msgspec
 import pytest
+import typer
 
+import streamrde
 from streamrde import Gap, toml
+from streamrde.cli import app
 from streamrde.config import FileDeadLettersConfig, RunConfig, StateConfig
 from streamrde.disk import read_toml
 from streamrde.models.training.config import load_train_config
@@ -17,9 +22,11 @@ from streamrde.models.training.inputs import SegmentsConfig
 from streamrde.scoring import Job
 
 ROOT = pathlib.Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / ".github").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RUN_CONFIGS = [ROOT / "configs" / "mqtt.toml"]
+COMMANDS = typer.main.get_command(app).commands
 
 
 def run(*command, cwd=ROOT):
@@ -28,21 +35,92 @@ def run(*command, cwd=ROOT):
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=lambda c: c.split("\n")[-2][:30]
-)
-def test_the_readmes_python_runs_as_it_stands(code, tmp_path):
-    assert run(sys.executable, "-W", "error", "-c", code, cwd=tmp_path)
+def blocks(language):
+    """Each fenced block of a language, with its title, under an id that names the page and the block's first line."""
+    for page in PAGES:
+        fences = re.findall(rf"^```{language}(?: title=\"(.*?)\")?\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+        for number, (title, text) in enumerate(fences):
+            yield pytest.param(title, text, id=f"{page.stem}-{number}")
 
 
+def command_lines():
+    """Each command line of the pages: lines of bash blocks, and code in the text that begins with streamrde."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        shells = re.findall(r"^```bash\n(.*?)^```$", text, re.M | re.S)
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+        lines = [line for shell in shells for line in shell.splitlines()] + re.findall(r"`(streamrde [^`]+)`", prose)
+        for line in dict.fromkeys(lines):
+            if line.startswith("streamrde "):
+                yield pytest.param(line, id=f"{page.stem}: {line}"[:90])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("title", "code"), list(blocks("python")))
+def test_the_pages_python_runs_as_it_stands(title, code, tmp_path):
+    run(sys.executable, "-W", "error", "-c", code, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(("title", "text"), list(blocks("toml")))
+def test_the_pages_toml_is_read(title, text, tmp_path):
+    """A fragment takes the place of what a complete configuration has there."""
+    complete = {"run.toml": "mqtt.toml", "train.toml": "watch.toml", "score.toml": "score.toml"}[title]
+    tables = tomllib.loads((ROOT / "configs" / complete).read_text("utf-8"))
+    if title == "run.toml":
+        tables["source"]["session"] = True  # as [state] needs
+    for name, value in tomllib.loads(text).items():
+        merges = isinstance(value, dict) and "kind" not in value and name != "sweep"
+        tables[name] = {**tables.get(name, {}), **value} if merges else value
+    path = tmp_path / title
+    path.write_text(toml.dumps(tables), encoding="utf-8")
+    if title == "train.toml":
+        load_train_config(path)
+    elif title == "score.toml":
+        read_toml(path, Job)
+    else:
+        read_toml(path, RunConfig).check()
+
+
+@pytest.mark.parametrize("line", list(command_lines()))
+def test_the_pages_commands_exist_with_their_options(line):
+    _, name, *arguments = shlex.split(line)
+    if arguments or name.startswith("-"):
+        COMMANDS[name].make_context(name, arguments)
+    assert name in COMMANDS
+
+
+@pytest.mark.slow
 def test_the_readmes_score_command_runs_as_it_stands(tmp_path):
-    (command,) = re.findall(r"^\.venv/bin/streamrde (score .*)$", README, re.MULTILINE)
-    arguments = [a.strip('"') for a in command.split()]
+    (command,) = re.findall(r"^streamrde (score .*)$", README.read_text("utf-8"), re.MULTILINE)
+    arguments = shlex.split(command)
     arguments[-1] = str(tmp_path / arguments[-1])
     assert "predictions" in run(sys.executable, "-m", "streamrde", *arguments)
     assert (tmp_path / "predictions.parquet").stat().st_size > 0
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_relative_links_lead_to_files(page):
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def test_the_readme_is_one_screen():
+    assert len(README.read_text("utf-8").split()) <= 700
+
+
+def test_every_command_has_its_line():
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    for command in COMMANDS:
+        assert f"`streamrde {command}`" in page
+
+
+def test_every_public_name_has_its_page():
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    for name in streamrde.__all__:
+        assert f"::: streamrde.{name}\n" in page
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_the_examples_run(path):
     assert run(sys.executable, path)
@@ -141,12 +219,8 @@ def test_keys_stand_below_a_comment(path):
             assert above.startswith("#") or re.match(r"(\w+ = |\])", above) or line.startswith("kind = "), line
 
 
+@pytest.mark.slow
 def test_the_score_config_runs(tmp_path):
     config, out = ROOT / "configs" / "score.toml", tmp_path / "predictions.parquet"
     assert "accuracy" in run(sys.executable, "-m", "streamrde", "score", "--config", config, "--out", out)
     assert (tmp_path / "predictions.parquet").exists()
-
-
-def test_every_command_is_in_the_readme():
-    for command in ("demo", "init", "train", "sweep", "score", "run", "replay", "inspect", "bench"):
-        assert f"streamrde {command}" in README
