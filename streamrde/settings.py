@@ -47,11 +47,11 @@ def _plain(message: str) -> str:
 def _problem(value: Any, kind: inspect.Type, path: str, root: type[msgspec.Struct]) -> str | None:
     """Describe the problem with a value, or return None."""
     if isinstance(kind, inspect.UnionType):
-        return _of_union(value, kind, path, root)
+        return _union_problem(value, kind, path, root)
     if not _fits(value, kind):
         return _wrong(value, kind, path)
     if isinstance(kind, inspect.StructType):
-        return _of_struct(value, kind, path, root)
+        return _struct_problem(value, kind, path, root)
     if isinstance(kind, inspect.LiteralType):
         return None if _chosen(value, kind) else _wrong(value, kind, path)
     if isinstance(kind, inspect.TupleType) and len(value) != len(kind.item_types):
@@ -61,7 +61,9 @@ def _problem(value: Any, kind: inspect.Type, path: str, root: type[msgspec.Struc
     return next((p for item, own, at in _inside(value, kind, path) if (p := _problem(item, own, at, root))), None)
 
 
-def _of_struct(value: Mapping[str, Any], kind: inspect.StructType, path: str, root: type[msgspec.Struct]) -> str | None:
+def _struct_problem(
+    value: Mapping[str, Any], kind: inspect.StructType, path: str, root: type[msgspec.Struct]
+) -> str | None:
     own = {field.encode_name: field for field in kind.fields}
     allowed = [*([kind.tag_field] if kind.tag_field else []), *own]
     for name in value if kind.forbid_unknown_fields else ():
@@ -88,7 +90,7 @@ def _member_with(names: Iterable[str], structs: list[inspect.StructType]) -> str
     return ""
 
 
-def _of_union(value: Any, kind: inspect.UnionType, path: str, root: type[msgspec.Struct]) -> str | None:
+def _union_problem(value: Any, kind: inspect.UnionType, path: str, root: type[msgspec.Struct]) -> str | None:
     structs = [member for member in kind.types if isinstance(member, inspect.StructType)]
     if isinstance(value, Mapping) and len(structs) > 1:
         field = structs[0].tag_field or ""
@@ -98,7 +100,7 @@ def _of_union(value: Any, kind: inspect.UnionType, path: str, root: type[msgspec
         chosen = next((member for member in structs if member.tag == value[field]), None)
         if chosen is None:
             return _wrong_choice(value[field], tags, _join(path, field), structs)
-        return _of_struct(value, chosen, path, root)
+        return _struct_problem(value, chosen, path, root)
     problems = []
     for member in kind.types:
         if _fits(value, member):

@@ -174,6 +174,36 @@ def from_neural_rdes(
     """
     if solver not in TABLEAUX:
         raise ParameterError(f"solver={solver!r}: an adaptive or unknown one; use one of {', '.join(TABLEAUX)}")
+    layers = _field_layers(state, depth)
+    hidden, channels = state["initial_linear.weight"].shape
+    differences = ["a stream's last window, where shorter than `step` samples, is served too when it is flushed"]
+    if not return_sequences:
+        differences.append(
+            "the original integrates the last window twice when return_sequences=False; here it counts once"
+        )
+    model = NeuralRDE(
+        channels,
+        depth,
+        hidden,
+        state["final_linear.weight"].shape[0],
+        field=MLP(width=len(layers[0].weight), layers=len(layers) - 1, activation="relu", last_activation="tanh"),
+        solver=solver,
+        windows=Count(step),
+        names=names,
+        task=task,
+        labels=labels,
+        emit="every" if return_sequences else "last",
+        dtype=state["initial_linear.weight"].dtype,
+    )
+    _copy(model.field, layers)
+    for part, name in ((model.initial, "initial_linear"), (model.readout, "final_linear")):
+        _copy(part, [Step(state[f"{name}.weight"], state[f"{name}.bias"], "identity")])
+    model.set_scaling(_scaling(model, shift, scale))
+    return Imported(model, tuple(differences))
+
+
+def _field_layers(state: Mapping[str, Tensor], depth: int) -> list[Step]:
+    """Return the field's layers, after checking the names and shapes of a state dict of ncdes.model.NeuralRDE."""
     for name in ("initial_linear.weight", "final_linear.weight"):
         if name not in state:
             raise ParameterError(
@@ -193,45 +223,22 @@ def from_neural_rdes(
             raise ParameterError(f"'{name}' has shape {tuple(state[name].shape)}: not that of a linear layer")
     if len(numbers) < 2:
         raise ParameterError("func.net is one linear layer (num_layers=0): there is no perceptron to serve")
-    layers = [(state[f"func.net.{i}.weight"], state[f"func.net.{i}.bias"]) for i in numbers]
+    layers = [Step(state[f"func.net.{i}.weight"], state[f"func.net.{i}.bias"], "") for i in numbers]
     hidden, channels = state["initial_linear.weight"].shape
-    width, features = layers[0][0].shape[0], logsignature_channels(channels, depth)
+    width, features = len(layers[0].weight), logsignature_channels(channels, depth)
     sizes = [hidden] + [width] * (len(layers) - 1)
-    for i, (weight, _), size_in in zip(numbers, layers, sizes, strict=True):
+    for i, (weight, *_), size_in in zip(numbers, layers, sizes, strict=True):
         if weight.shape[1] != size_in or (i != numbers[-1] and weight.shape[0] != width):
             raise ParameterError(
                 f"'func.net.{i}.weight' has shape {tuple(weight.shape)}: the layers of ncdes.model.NeuralRDE go from "
                 f"{hidden} through {width} each"
             )
-    if layers[-1][0].shape[0] != hidden * features:
+    if len(layers[-1].weight) != hidden * features:
         raise ParameterError(
-            f"the field gives {layers[-1][0].shape[0]} numbers; {channels} channels, depth {depth} and {hidden} states "
+            f"the field gives {len(layers[-1].weight)} numbers; {channels} channels, depth {depth} and {hidden} states "
             f"need {hidden * features}: another depth, or initial values that are not the path's (response_in_initial)"
         )
-    differences = ["a stream's last window, where shorter than `step` samples, is served too when it is flushed"]
-    if not return_sequences:
-        differences.append(
-            "the original integrates the last window twice when return_sequences=False; here it counts once"
-        )
-    model = NeuralRDE(
-        channels,
-        depth,
-        hidden,
-        state["final_linear.weight"].shape[0],
-        field=MLP(width=width, layers=len(layers) - 1, activation="relu", last_activation="tanh"),
-        solver=solver,
-        windows=Count(step),
-        names=names,
-        task=task,
-        labels=labels,
-        emit="every" if return_sequences else "last",
-        dtype=state["initial_linear.weight"].dtype,
-    )
-    _copy(model.field, [Step(*layer, "") for layer in layers])
-    for part, name in ((model.initial, "initial_linear"), (model.readout, "final_linear")):
-        _copy(part, [Step(state[f"{name}.weight"], state[f"{name}.bias"], "identity")])
-    model.set_scaling(_scaling(model, shift, scale))
-    return Imported(model, tuple(differences))
+    return layers
 
 
 _ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun", "tsit5")

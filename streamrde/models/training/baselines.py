@@ -38,15 +38,17 @@ def baselines(
         if not len(own):
             continue
         measured = (
-            _of_classes(examples["train"], own, classes) if classes else _of_numbers(config, examples["train"], own)
+            _class_baselines(examples["train"], own, classes)
+            if classes
+            else _number_baselines(config, examples["train"], own)
         )
         if config.data.horizon and part != "train":
-            measured |= _of_last(config, getattr(parts, part), own, fills=fills, classes=classes)
+            measured |= _last_baselines(config, getattr(parts, part), own, fills=fills, classes=classes)
         result |= {f"{part}_{name}": value for name, value in measured.items()}
     return result
 
 
-def _of_classes(train: Sequence[Example], examples: Sequence[Example], classes: Sequence[str]) -> dict[str, float]:
+def _class_baselines(train: Sequence[Example], examples: Sequence[Example], classes: Sequence[str]) -> dict[str, float]:
     result: dict[str, float] = {}
     for at, windows in (("windows", slice(None)), ("end", slice(-1, None))):
         learned, judged = (
@@ -68,14 +70,14 @@ def majority(train: Sequence[Example], classes: Sequence[str]) -> str:
     return classes[int(np.bincount(known, minlength=len(classes)).argmax())]
 
 
-def _of_numbers(config: TrainConfig, train: Sequence[Example], examples: Sequence[Example]) -> dict[str, float]:
+def _number_baselines(config: TrainConfig, train: Sequence[Example], examples: Sequence[Example]) -> dict[str, float]:
     learned, judged = (np.concatenate([example.target for example in some]) for some in (train, examples))
     known = np.isfinite(learned)
     means = np.where(known, learned, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
     return _errors(judged, np.broadcast_to(means, judged.shape), config.data.targets, MEAN)
 
 
-def _of_last(
+def _last_baselines(
     config: TrainConfig,
     recordings: Sequence[Recording],
     examples: Sequence[Example],

@@ -61,15 +61,17 @@ def measure(
         return {}
     result = {"streams": float(len(examples)), "windows": float(sum(len(y) for y in outputs))}
     if examples[0].target.ndim == 1:
-        return result | _of_classes(examples, outputs, seconds)
-    return result | _of_numbers(examples, outputs, targets)
+        return result | _class_measures(examples, outputs, seconds)
+    return result | _number_measures(examples, outputs, targets)
 
 
-def _of_classes(examples: Sequence[Example], outputs: Sequence[Floats], seconds: Sequence[float]) -> dict[str, float]:
+def _class_measures(
+    examples: Sequence[Example], outputs: Sequence[Floats], seconds: Sequence[float]
+) -> dict[str, float]:
     known = [np.flatnonzero(example.target >= 0) for example in examples]
     pairs = list(zip(examples, outputs, known, strict=True))
-    windows = _measures_of_classes([(e.target[own], y[own]) for e, y, own in pairs])
-    ends = _measures_of_classes([(e.target[own[-1:]], y[own[-1:]]) for e, y, own in pairs])
+    windows = _measure_classes([(e.target[own], y[own]) for e, y, own in pairs])
+    ends = _measure_classes([(e.target[own[-1:]], y[own[-1:]]) for e, y, own in pairs])
     result = {f"{name}_windows": value for name, value in windows.items()}
     result |= {f"{name}_end": value for name, value in ends.items()}
     for limit in seconds:
@@ -84,12 +86,14 @@ def _of_classes(examples: Sequence[Example], outputs: Sequence[Floats], seconds:
     return result
 
 
-def _measures_of_classes(pairs: Sequence[tuple[Ints, Floats]]) -> dict[str, float]:
+def _measure_classes(pairs: Sequence[tuple[Ints, Floats]]) -> dict[str, float]:
     true, logits = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
     return classification_measures(true, softmax(logits))
 
 
-def _of_numbers(examples: Sequence[Example], outputs: Sequence[Floats], targets: Sequence[str]) -> dict[str, float]:
+def _number_measures(
+    examples: Sequence[Example], outputs: Sequence[Floats], targets: Sequence[str]
+) -> dict[str, float]:
     true, predicted = np.concatenate([example.target for example in examples]), np.concatenate(outputs)
     first = np.cumsum([0, *(len(y) for y in outputs[:-1])])
     each: dict[str, list[float]] = {}

@@ -138,7 +138,7 @@ def _moments(windows: Floats, known: Features) -> dict[str, Floats]:
     g = np.abs(rooted(windows, known.level))
     size = np.array([np.median(column[column > 0]) if column.any() else 0.0 for column in g.T])
     # Leave out coefficients that are always 0, or only rounding error beside the channels of their word.
-    kept = size > (ROUNDING * _of_channels(size, known.level)) ** (1 / known.level)
+    kept = size > (ROUNDING * _channel_products(size, known.level)) ** (1 / known.level)
     scale = np.where(kept, 1 / np.where(kept, size, 1.0), 0.0)
     found = described(windows, scale, known)
     center = np.median(found, axis=0)
@@ -164,7 +164,7 @@ def _moments(windows: Floats, known: Features) -> dict[str, Floats]:
     return tensors
 
 
-def _of_channels(size: Floats, level: Indices) -> Floats:
+def _channel_products(size: Floats, level: Indices) -> Floats:
     """Multiply the sizes of each word's channels, (B,), from the sizes of lengths, (B,), as `rooted` computes them.
 
     A channel's size is that of its increment or, if it swings back and forth, of its mean distance from a straight

@@ -24,7 +24,7 @@ class Part(NamedTuple):
     end: int
     """Number of the last window plus one."""
 
-    def of(self, batched: Tensor) -> Tensor:
+    def select(self, batched: Tensor) -> Tensor:
         """Select the part, (n, k, ...), of a tensor of the batch, (N, K, ...)."""
         return batched[self.rows, self.begin : self.end]
 

@@ -172,8 +172,8 @@ class Trainer:
                 rate = config.learning_rate * self._place.factor * rate_share(config, at, step)
                 loss = self._objective.loss(
                     part.y,
-                    part.of(batch.target),
-                    part.of(weight),
+                    part.select(batch.target),
+                    part.select(weight),
                     shift=self._model.output_shift,
                     scale=self._model.output_scale,
                     smoothing=config.label_smoothing,
@@ -185,7 +185,7 @@ class Trainer:
                         return math.nan, math.nan, rate, skipped
                     continue
                 losses.append(value)
-                counts.append(float(part.of(weight).sum()))
+                counts.append(float(part.select(weight).sum()))
                 norms.append(norm)
             done += len(members) / len(examples)
         if not sum(counts):

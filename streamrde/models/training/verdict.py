@@ -38,11 +38,11 @@ def verdict(metrics: Mapping[str, float], *, majority: str, targets: Sequence[st
     own = {name.removeprefix(f"{part}_"): value for name, value in metrics.items() if name.startswith(f"{part}_")}
     where = f"on the {NAMES[part]} streams"
     if majority:
-        return _of_classes(metrics, part, own, where, majority, weighted)
-    return _of_numbers(metrics, part, own, where, targets)
+        return _class_verdict(metrics, part, own, where, majority, weighted)
+    return _number_verdict(metrics, part, own, where, targets)
 
 
-def _of_classes(
+def _class_verdict(
     metrics: Mapping[str, float], part: str, own: Mapping[str, float], where: str, majority: str, weighted: bool
 ) -> Verdict:
     found, alarms = own.get("accuracy_end", math.nan), []
@@ -83,7 +83,7 @@ def _of_classes(
     return Verdict(line, tuple(alarms))
 
 
-def _of_numbers(
+def _number_verdict(
     metrics: Mapping[str, float], part: str, own: Mapping[str, float], where: str, targets: Sequence[str]
 ) -> Verdict:
     alarms, r2 = [], own.get("r2", math.nan)

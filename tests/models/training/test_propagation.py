@@ -81,6 +81,6 @@ def test_parts_without_weight_are_passed_through_without_gradients() -> None:
     weight[1, 11] = 1.0
     (part,) = propagate(model, batch, LENGTHS, windows=4, weight=weight)
     assert (part.begin, part.end) == (8, 12)
-    assert part.of(weight).sum() == 2
+    assert part.select(weight).sum() == 2
     whole = model(batch.x0, batch.logsigs)
     torch.testing.assert_close(part.y[0], whole[1, 8:], rtol=0, atol=tolerances.LAW)
