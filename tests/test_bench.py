@@ -8,6 +8,8 @@ from streamrde import bench, logsignature
 from streamrde.bench import kernels, peers, steps
 from streamrde.errors import MissingExtraError, ParameterError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small(monkeypatch):

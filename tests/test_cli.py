@@ -27,6 +27,7 @@ def call(monkeypatch, capsys, *arguments):
     return exit_.value.code or 0, *capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command):
     done = CliRunner().invoke(app, [command, "--help"])
@@ -72,6 +73,7 @@ def test_inspect_as_json(monkeypatch, capsys, model):
     assert {"training", "notes", "metrics", "parameters", "path_channels", "logsig_channels"} <= json.loads(out).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "match"),
     [
@@ -118,6 +120,7 @@ def score(monkeypatch, capsys, tmp_path, model, csv, *options):
     return call(monkeypatch, capsys, "score", tmp_path / "in.csv", "-m", model, "-o", tmp_path / "out.csv", *options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("csv", "match"),
     [
@@ -181,6 +184,7 @@ def test_measures_are_shown_as_tables(monkeypatch, capsys, tmp_path, heads):
         assert text in out
 
 
+@pytest.mark.slow
 def test_train_takes_settings_and_a_seed(monkeypatch, capsys, tmp_path):
     pytest.importorskip("torch", reason="training needs torch")
     from models.recordings import config_for, write_recordings

@@ -121,6 +121,7 @@ def test_an_option_that_cannot_work_is_named(monkeypatch, capsys, arguments, tol
     assert len(errors.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     ("arguments", "told"),

@@ -62,6 +62,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(json_values)
 def test_arbitrary_json_gives_finite_times_or_a_payload_error(value: object) -> None:
     try:

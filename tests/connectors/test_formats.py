@@ -84,6 +84,7 @@ def test_any_bytes_are_samples_or_a_payload_error(name, payload):
         assert not np.isinf(x).any()
 
 
+@pytest.mark.slow
 @CODECS
 @settings(max_examples=200)
 @given(data=st.data())

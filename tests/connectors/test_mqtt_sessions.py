@@ -140,6 +140,7 @@ def test_a_forgotten_session_is_counted_and_logged(tmp_path: Path, caplog: pytes
     assert "has forgotten the session" in caplog.text
 
 
+@pytest.mark.slow
 @VERSIONS
 def test_a_sink_sends_again_what_was_not_confirmed(tmp_path: Path, version: str) -> None:
     async def main() -> None:

@@ -95,6 +95,7 @@ def push(streams: Fleet, pushed: list[object]) -> None:
         pushed.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("unit", UNITS)
 def test_no_message_is_used_wrongly_in_silence_and_the_counts_add_up(format: str, unit: str) -> None:

@@ -53,6 +53,7 @@ def test_the_fingerprint_is_of_what_decides_a_prediction():
     assert make_bundle(seed=1).fingerprint != bundle.fingerprint
 
 
+@pytest.mark.slow
 def test_loading_and_predicting_needs_no_torch(saved):
     code = (
         "import sys; sys.modules.update(torch=None, torchcde=None, pysiglib=None)\n"

@@ -29,6 +29,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_saved_changes_bring_the_fleet_back_at_any_checkpoint(steps):
     times, values = make_recording(0, 200)

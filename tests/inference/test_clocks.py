@@ -115,6 +115,7 @@ def test_without_statistics_windows_from_sample_to_sample_tell():
             push()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0.0, 50_000.0, NOON, -1e9], ids=lambda start: f"from {start:g}")
 @pytest.mark.parametrize(
     "gaps",

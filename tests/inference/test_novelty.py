@@ -76,6 +76,7 @@ settings = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(settings, st.integers(0, 2**32))
 def test_a_fleet_in_random_cuts_with_restores_tells_what_predictors_do(bundle, seed):
     rng = np.random.default_rng(seed)

@@ -24,6 +24,7 @@ def rows(batches):
     return sorted((r for batch in batches for r in batch.to_pylist()), key=lambda r: (r["stream"], r["window"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interpolation", ["linear", "hold"])
 @pytest.mark.parametrize("streams", [1, 40])
 def test_windows_that_are_owed_are_those_of_one_call(interpolation, streams):

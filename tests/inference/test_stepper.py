@@ -73,6 +73,7 @@ def test_the_compiled_step_is_the_one_in_numpy(solver, activation, hidden, width
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @STEPPERS
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_streams_bits_depend_neither_on_its_batch_nor_on_threads(make, dtype):
@@ -167,6 +168,7 @@ def test_the_estimated_error_is_near_the_real_one(make, solver):
     assert ((real / 3 < errors) & (errors < real * 3)).all()
 
 
+@pytest.mark.slow
 @STEPPERS
 @pytest.mark.parametrize("nearness", [0.0, 0.02, 1.0])
 @pytest.mark.parametrize("substeps", [1, 4, "auto"])

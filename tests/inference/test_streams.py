@@ -270,6 +270,7 @@ def on_the_reference(bundle):
     return fleet
 
 
+@pytest.mark.slow
 @given(settings, st.integers(0, 2**32))
 def test_the_compiled_loop_gives_the_bits_of_the_reference(setting, seed):
     bundle, (t, x) = setting

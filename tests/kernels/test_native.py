@@ -172,6 +172,7 @@ def test_variants_differ_within_the_documented_bound():
             np.testing.assert_allclose(got, expected, rtol=0, atol=bound * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reference", *VARIANTS])
 def test_the_environment_chooses(name):
     code = "import streamrde.kernels as k; print(k.IMPLEMENTATION.name, k.Accumulator.__module__)"

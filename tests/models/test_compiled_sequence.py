@@ -71,6 +71,7 @@ def test_every_solver_and_activation_has_the_eager_gradients(
     assert_compiled_equals_eager(model, x0, logsigs, monkeypatch, mask=mask.double())
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25,
     deadline=None,

@@ -62,6 +62,7 @@ def test_the_states_and_outputs_are_the_members(model, precontract) -> None:
     torch.testing.assert_close(outputs, added, rtol=LAW, atol=LAW)
 
 
+@pytest.mark.slow
 def test_the_serving_step_is_the_one_in_torch(model, tmp_path) -> None:
     bundle = to_bundle(model)
     again = NeuralRDE.from_bundle(bundle)

@@ -85,6 +85,7 @@ def test_log_ncde_sums_its_brackets_one_by_one(channels, final):
     torch.testing.assert_close(model.field.drift(logsig)(z), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", FIELDS, ids=str)
 def test_gradients_of_every_family_are_right(field):
     torch.manual_seed(0)

@@ -13,6 +13,8 @@ from streamrde.errors import ParameterError
 from streamrde.inference import OnnxStepper
 from streamrde.models import NeuralRDE, TorchStepper, export_onnx, from_neural_rdes, from_torchcde, save, to_bundle
 
+pytestmark = pytest.mark.slow
+
 HIDDEN, CHANNELS, DEPTH = 5, 3, 2
 FEATURES = sr.logsignature_channels(CHANNELS, DEPTH)
 

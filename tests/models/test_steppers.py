@@ -20,6 +20,8 @@ from streamrde.inference import OnnxStepper
 from streamrde.inference.steppers import ArrayStepper
 from streamrde.models import NeuralRDE, TorchStepper, export_onnx, save, to_bundle
 
+pytestmark = pytest.mark.slow
+
 
 class Field(nn.Module):
     """A field of no family: a gate times a linear map."""

@@ -26,6 +26,8 @@ from streamrde.inference.table import Counts
 from streamrde.runtime import FileSource, run
 from streamrde.runtime.replay import Recording, load_recording, replay
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = Columns(channels=("a", "b"))
 
 

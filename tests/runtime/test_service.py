@@ -22,6 +22,8 @@ from streamrde.runtime.exposition import Exposition
 from streamrde.runtime.health import HealthServer
 from streamrde.runtime.metrics import Metrics
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt-get install mosquitto")
 
 

@@ -257,6 +257,7 @@ def test_a_silence_by_the_clock_is_worked_off_in_slices_and_the_clock_is_served(
     assert all(800 <= window <= 1001 for window in last.values()), "held up to what the model bridges, and no further"
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_hostile_times_measures_every_case():
     script = pathlib.Path(__file__).parents[1] / "benchmarks" / "hostile_times.py"
     command = [sys.executable, str(script), "--seconds", "0.5", "--streams", "5", "--scale", "0.01"]

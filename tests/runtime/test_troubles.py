@@ -259,6 +259,7 @@ def test_rules_that_cannot_work_are_named(tmp_path):
             read_toml(config(tmp_path, "mqtt://127.0.0.1:1", 0, streams=text), RunConfig)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt-get install mosquitto")
 @pytest.mark.parametrize("late", ["warn", "restart"])
 def test_over_a_broker_each_kind_of_trouble_is_said_once_and_shown(tmp_path: Path, late: str):

@@ -86,6 +86,7 @@ def test_truth_goes_along(model):
     assert found["true_kind"].to_pylist() == [kinds[stream] for stream in found["stream"].to_pylist()]
 
 
+@pytest.mark.slow
 def test_an_arrow_stream_through_pipes(tmp_path, model):
     table = make_table()
     sink = pa.BufferOutputStream()

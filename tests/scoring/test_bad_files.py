@@ -61,6 +61,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("engine", ["one", "threads", "processes"])
 @pytest.mark.parametrize("make", BAD)
@@ -147,6 +148,7 @@ def test_a_full_disk_is_an_error_and_the_job_can_be_resumed(tmp_path, model, mon
     assert sr.score(source, model, out=tmp_path / "out.parquet", resume=True).resumed == 1
 
 
+@pytest.mark.slow
 def test_the_exit_status_tells_of_files_left_out(tmp_path, model):
     write(make_table(2), tmp_path / "in" / "a.parquet")
     truncated(tmp_path / "in" / "b.parquet")

@@ -32,6 +32,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("suffix", [".parquet", ".feather", ".csv"])
 @pytest.mark.parametrize("interleaved", [False, True])
@@ -103,6 +104,7 @@ def test_rows_are_left_out_of_a_part_that_is_sorted(tmp_path, model):
     assert by_key(read(tmp_path / "out.parquet")) == predict(model, without(table, 7))
 
 
+@pytest.mark.slow
 def test_the_command_says_which_option_skips_what(tmp_path, model):
     write(with_value(make_table(2), "t", 9, None), tmp_path / "a.parquet")
     command = [sys.executable, "-m", "streamrde", "score", tmp_path / "a.parquet", "-m", model]

@@ -39,6 +39,7 @@ def test_a_job_gives_what_a_fleet_gives(tmp_path, model, layout):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "model.safetensors", "out.parquet"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 def test_bytes_of_the_output_depend_on_neither_jobs_nor_batches_nor_commits(tmp_path, model):
     source = split(make_table(), tmp_path / "in", files=7)

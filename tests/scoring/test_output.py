@@ -45,6 +45,7 @@ def test_a_state_store_called_as_something_else_is_refused_before_the_work(tmp_p
         sr.score(tmp_path / "not-there.parquet", model, out=tmp_path / "p.parquet", state_out=f"{tmp_path}/{name}")
 
 
+@pytest.mark.slow
 def test_the_command_refuses_an_output_of_unknown_format(tmp_path, model):
     command = [sys.executable, "-m", "streamrde", "score", tmp_path / "not-there.parquet", "-m", model]
     done = subprocess.run([*command, "-o", tmp_path / "p.jsonl"], capture_output=True, text=True, check=False)

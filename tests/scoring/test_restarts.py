@@ -112,6 +112,7 @@ def test_a_reader_of_files_splits_too(tmp_path, model, two):
         sr.score(both, model, restarts="split").read_all()
 
 
+@pytest.mark.slow
 def test_the_command_offers_to_split_and_says_so(tmp_path, model, two):
     command = [sys.executable, "-m", "streamrde", "score", write(two[0], tmp_path / "a.csv"), "-m", model]
     command += ["-o", tmp_path / "out.csv"]

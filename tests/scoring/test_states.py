@@ -86,6 +86,7 @@ path = "{folder}/live.db"
 """
 
 
+@pytest.mark.slow
 def test_a_recording_warms_up_a_live_run(tmp_path, model):
     """Its state store is one that the run opens, with samples held that may yet come before others."""
     config = tmp_path / "run.toml"

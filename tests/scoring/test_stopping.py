@@ -22,6 +22,8 @@ from streamrde.scoring import Job, plan, run_job
 from streamrde.scoring.folder import JobFolder
 from streamrde.scoring.local import RETRIES, ProcessEngine
 
+pytestmark = pytest.mark.slow
+
 PROC = pathlib.Path("/proc")
 
 

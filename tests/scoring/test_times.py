@@ -26,6 +26,7 @@ def write(folder, t, suffix):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize(
     ("t", "keys", "likely"),
@@ -76,6 +77,7 @@ def test_the_same_recording_in_any_form_of_time_has_the_same_windows(tmp_path, s
     )
 
 
+@pytest.mark.slow
 def test_a_wrong_unit_can_be_overridden_or_its_streams_skipped(tmp_path):
     path = write(tmp_path, np.arange(150) * 20 + 1709640000000, ".parquet")
     assert sr.score(path, SHIPPED, stream="", time_check="off").read_all().num_rows > 1000

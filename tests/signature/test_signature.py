@@ -149,6 +149,7 @@ def test_long_paths_cut_in_time_equal_the_incremental_ones(rows, length):
         np.testing.assert_allclose(logsig, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_a_long_stream_loses_no_digit_to_exact_arithmetic():
     rng, acc, window = np.random.default_rng(0), sr.LogSignature(3, 3), 40
     points = rng.normal(size=(200_000, 3)).cumsum(axis=0) * 0.1
@@ -163,6 +164,7 @@ def test_a_long_stream_loses_no_digit_to_exact_arithmetic():
             assert max(error) <= EXACT * max(abs(b) for b in exact)
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["push", "push_many", "value", "reset", "snapshot"]), max_size=120), st.integers(0, 99))
 def test_samples_that_wait_to_be_folded_are_never_seen_to_wait(steps, seed):
     rng = np.random.default_rng(seed)

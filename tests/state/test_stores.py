@@ -121,6 +121,7 @@ COMMITS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(commits=COMMITS, reopen=st.integers(0, 6))
 def test_every_store_agrees_with_dictionaries(tmp_path, commits, reopen):

@@ -51,6 +51,7 @@ def partitions(draw, policies=tuple(POLICIES)):
 seeds = st.integers(0, 2**32)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(kernels.Loop is None, reason="there are no compiled kernels")
 @given(partitions(tuple(BUILT_IN)), orders, seeds, st.sampled_from([None, 0.5]), st.sampled_from([0, 2]))
 def test_the_compiled_loop_is_the_references_twin(partition, order, seed, grid, restart_after):
@@ -72,6 +73,7 @@ def test_the_compiled_loop_is_the_references_twin(partition, order, seed, grid, 
     assert compiled.state() == reference.state()
 
 
+@pytest.mark.slow
 @given(
     partitions(),
     orders,
@@ -94,6 +96,7 @@ def test_cuts_and_snapshots_change_nothing(partition, order, seed, cuts, grid, r
         assert windows_of(parts, slot) == windows_of(at_once, slot)
 
 
+@pytest.mark.slow
 @given(partitions(), orders, seeds, st.integers(1, 4))
 def test_a_stream_whose_clock_begins_again_goes_on_as_after_a_gap(partition, order, seed, after):
     """From the late row that is one too many on, the stream is as one that never had another time."""
@@ -177,6 +180,7 @@ def test_how_often_time_is_told_changes_nothing(partition, seed, fractions):
     assert windows_of(told, 0) == windows_of(expected, 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(partitions(), seeds)
 def test_every_row_is_counted_once(partition, seed):
@@ -192,6 +196,7 @@ def test_every_row_is_counted_once(partition, seed):
         assert (np.diff(taken.unused["row"]) > 0).all()
 
 
+@pytest.mark.slow
 @given(partitions(), seeds, st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from(["first", "last"]), st.booleans())
 def test_order_is_that_of_the_rules_in_plain_words(partition, seed, lateness, duplicates, merge):
     slots, t, x = make_hostile(seed, 60, streams=1, grid=0.25)
@@ -212,6 +217,7 @@ def test_order_is_that_of_the_rules_in_plain_words(partition, seed, lateness, du
     assert windows_of(taken, 0) == windows_of(expected, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(kernels.Loop is None, reason="there are no compiled kernels")
 @pytest.mark.parametrize("interpolation", ["linear", "hold"])
 @pytest.mark.parametrize("drop", [True, False])

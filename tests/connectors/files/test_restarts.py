@@ -36,6 +36,7 @@ RESTARTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", RESTARTED)
 @pytest.mark.parametrize("batch", [1, 7, 10_000])
 def test_a_restart_is_found_wherever_the_rows_are_cut(case: str, batch: int) -> None:

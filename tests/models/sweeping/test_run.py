@@ -20,6 +20,8 @@ from streamrde.models.training.config import as_train_config
 from streamrde.tables import print_whole
 from streamrde.toml import dumps
 
+pytestmark = pytest.mark.slow
+
 
 def config(tmp_path, over: dict[str, object], **tables: dict[str, object]) -> dict[str, object]:
     own = {"training": {"epochs": 3, "batch_size": 24, "learning_rate": 0.02}, "sweep": {"over": over, "rungs": 2}}

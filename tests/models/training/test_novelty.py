@@ -103,6 +103,7 @@ def test_few_streams_of_the_same_kind_raise_an_alarm(trained):
     assert sum(highest_capital(judge.p(own)) > told.alarm for own in windows_of(make_streams(3, 60, 30))) <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("streams", "windows", "channels", "depth", "furthest"),
     [(10, 20, 12, 3, 0.3), (8, 25, 1, 1, 0.15), (10, 25, 40, 2, 0.45)],
@@ -188,6 +189,7 @@ def test_the_shipped_model_tells_a_stuck_sensor_from_people_it_never_saw():
     assert faulty.state_counts().drifts >= len(faulty)
 
 
+@pytest.mark.slow
 def test_a_model_of_before_learns_its_windows_and_stays_what_it_is():
     shipped = sr.load(MODEL)
     own = {name: tensor for name, tensor in shipped.tensors.items() if not name.startswith("novelty.")}

@@ -39,6 +39,7 @@ def forecast(files: str, folder, *, suffix: str = ".parquet", **data: object) ->
     return config_for(files, data=own, training={"epochs": 2}, output=output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [{}, {"target": ["b", "a"]}, {"horizon": 0.0}], ids=["ahead", "several", "now"])
 def test_a_target_may_be_a_channel_with_a_file_of_test_streams(files, tmp_path, data) -> None:
     config = forecast(files, tmp_path, **data)

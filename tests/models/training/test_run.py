@@ -331,6 +331,7 @@ def test_training_sees_messy_data_as_serving_does(tmp_path) -> None:
     assert fleet.counts() == Counts(samples=240, duplicate=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [

@@ -36,6 +36,7 @@ def trained(folder, *, time: float = 1.0, offset: float = 0.0, deviation: float 
 UNITS = {"milliseconds": 1e3, "hours": 1 / 3600, "seconds": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "field",
     [
@@ -116,6 +117,7 @@ def test_a_far_target_is_served_as_torch_says_it_in_float64(members, field) -> N
     assert again.fingerprint == bundle.fingerprint
 
 
+@pytest.mark.slow
 def test_a_far_targets_graph_in_onnx_puts_out_float64(tmp_path) -> None:
     pytest.importorskip("onnxscript", reason="the export needs onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime", reason="the graph needs onnxruntime")
