@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from streamrde.arrays import Reals
+from streamrde.kernels.layout import check_numbers
 
 Activation: TypeAlias = Literal["relu", "tanh", "silu", "softplus", "gelu"]
 FinalActivation: TypeAlias = Literal["identity", "relu", "tanh", "silu", "softplus", "gelu"]
@@ -44,5 +45,6 @@ DERIVATIVES: dict[str, Callable[[Reals], Reals]] = {
     "gelu": lambda v: _normal_share(v) + v * (np.exp(-0.5 * v * v) * (1 / math.sqrt(2 * math.pi))),
 }
 
-# Numbers of the activations in kernels/stepper.hpp.
 NUMBERS = {name: number for number, name in enumerate(ACTIVATIONS)}
+"""Numbers of the activations in the compiled kernels."""
+check_numbers("Activation", NUMBERS)

@@ -156,11 +156,13 @@ class Novelty:
         self._native = None
         if kernels.Novelty is not None:
             known = features(channels, depth)
-            own = {name: np.ascontiguousarray(tensors[f"novelty.{name}"]) for name in _NAMES}
-            axes = [np.ascontiguousarray(tensors[f"novelty.axes.{i}"]) for i in range(len(known.blocks))]
-            self._native = kernels.Novelty(
-                known.level, known.coefficient, known.size, *own.values(), axes, FLOOR, self._reference.least_p
+            scale, center, spread, rest, tails, log_p, slope = (
+                np.ascontiguousarray(tensors[f"novelty.{name}"]) for name in _NAMES
             )
+            axes = [np.ascontiguousarray(tensors[f"novelty.axes.{i}"]) for i in range(len(known.blocks))]
+            places = known.level, known.coefficient, known.size
+            tables = scale, center, spread, rest, tails, log_p, slope
+            self._native = kernels.Novelty(*places, *tables, axes, FLOOR, self._reference.least_p)
 
     def p(self, logsigs: Floats) -> Floats:
         """P-values of windows, (n, B) -> (n,), each the same whatever the others are; NaN: cut short."""

@@ -1,8 +1,18 @@
-"""The arithmetic of the truncated tensor algebra on plain NumPy arrays.
+"""Everything that is compiled, on plain NumPy arrays, and what runs where no compiler built it.
 
-`reference` is the NumPy implementation and the specification of every function here; `_native` is the compiled twin,
-which runs where a compiler was found when the package was installed, in the variant that suits the processor. The
-environment variable STREAMRDE_KERNELS chooses another: reference, baseline, avx2 or avx512.
+    reference.py    NumPy twins of the functions below: their specification, and the oracle of the tests
+    outcome.py      what the loops return; layout.py checks that C++ numbers and lays out things as Python does
+    _native.pyi     the extension's functions and classes, with shapes; module.cpp makes the module
+    algebra, registers, variant        signatures: fold samples into one, take its logarithm
+    accumulator, paths                 LogSignature, and whole paths at once
+    loop, intake, plain, shares        samples through order, gaps and window edges; fleet_loop is their Python object
+    stepper, sequence                  the log-ODE step for live streams, and for training with its gradients
+    products, vectors                  matrix products and elementwise functions for both
+    names, observe, novelty            slots of streams, what samples show of them, p-values of windows
+    arrays, threads, layout, word_table    what these files share
+
+Files named `-inl.hpp` and `_variant.cpp` are compiled once for each instruction set: baseline, avx2, avx512. The best one
+that the processor has runs. The environment variable STREAMRDE_KERNELS chooses another one of them, or reference.
 
 A result has the same bits however samples are cut into calls and whatever else is in a batch, on one variant. Variants
 differ in the last bits, because a fused multiply-add rounds once where a product and a sum round twice and because
@@ -20,10 +30,14 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
 from streamrde.kernels.reference import chen, level_slices, signature_channels
+
+if TYPE_CHECKING:
+    from streamrde.kernels import _native
 
 
 class Implementation(NamedTuple):
@@ -65,17 +79,21 @@ IMPLEMENTATION = _choose()
 if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
     from streamrde.kernels.reference import Accumulator, Names, fold, log_words, observe, take_paths
 
-    Loop: type[Any] | None = None
-    """The compiled twin of windowing.cutting and windowing.order; None: these run."""
-    Stepper: type[Any] | None = None
-    """The compiled twin of inference.steppers.arrays; None: that runs."""
-    Novelty: type[Any] | None = None
-    """The compiled twin of inference.novelty; None: that runs."""
-    sequence_forward: Callable[..., Any] | None = None
-    sequence_backward: Callable[..., Any] | None = None
-    """The compiled twin of models.NeuralRDE's steps over all windows, and of its gradients; None: those run."""
+    # Kernels whose references are built of several modules; None if these run.
+    Loop: type[_native.Loop] | None = None
+    """Twin of windowing.loop.ReferenceLoop."""
+    Stepper: type[_native.Stepper] | None = None
+    """Twin of inference.steppers.ArrayStepper."""
+    Novelty: type[_native.Novelty] | None = None
+    """Twin of inference.novelty.Novelty."""
+    sequence_forward: Callable[..., tuple[Reals, Reals]] | None = None
+    sequence_backward: Callable[..., tuple[Reals, list[tuple[Reals, Reals]], Reals, Reals, Reals | None]] | None = None
+    """Twins of models.NeuralRDE's steps over all windows, and of their gradients."""
+    LAYOUT: dict[str, str] = {}
+    """Text of the C++ declarations that Python has too, by name; see layout.py."""
 else:
     from streamrde.kernels._native import (
+        LAYOUT,
         Accumulator,
         Loop,
         Names,
@@ -91,6 +109,7 @@ else:
 
 __all__ = [
     "IMPLEMENTATION",
+    "LAYOUT",
     "Accumulator",
     "Implementation",
     "Loop",

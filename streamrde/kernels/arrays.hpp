@@ -11,6 +11,9 @@
 #endif
 #include <numpy/arrayobject.h>
 
+#include <cstdint>
+
+#include "layout.hpp"
 #include "sequence.hpp"
 #include "stepper.hpp"
 #include "variant.hpp"
@@ -46,6 +49,9 @@ template <typename F>
 PyCFunction cast(F* function) {
     return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
 }
+
+// What `observe` notices in a channel of a stream; see reference.py.
+STREAMRDE_ENUM(enum Event : std::int64_t, event, implausible, unseen, gone, far, seen_again, near_again);
 
 // What each file gives to the module.
 extern PyMethodDef path_functions[];

@@ -28,27 +28,18 @@ struct Types {
 };
 Types types{};
 
-PyArray_Descr* dtype_of(PyObject* module, const char* name, std::size_t size) {
-    PyObject* dtype = PyObject_GetAttrString(module, name);
-    if (!dtype || (PyArray_DescrCheck(dtype) &&
-                   static_cast<std::size_t>(PyDataType_ELSIZE(reinterpret_cast<PyArray_Descr*>(dtype))) == size))
-        return reinterpret_cast<PyArray_Descr*>(dtype);
-    Py_DECREF(dtype);
-    PyErr_Format(PyExc_ImportError, "the compiled kernels have another layout of %s: install streamrde again", name);
-    return nullptr;
-}
-
 bool load_types() {
     if (types.cut) return true;
     PyObject* module = PyImport_ImportModule("streamrde.kernels.outcome");
     if (!module) return false;
     Types found{};
+    const auto dtype = [module](const char* name) {
+        return reinterpret_cast<PyArray_Descr*>(PyObject_GetAttrString(module, name));
+    };
     const bool complete = (found.outcome = PyObject_GetAttrString(module, "Outcome")) &&
                           (found.refusal = PyObject_GetAttrString(module, "Refusal")) &&
-                          (found.window = dtype_of(module, "WINDOW", sizeof(Window))) &&
-                          (found.episode = dtype_of(module, "EPISODE", sizeof(Episode))) &&
-                          (found.unused = dtype_of(module, "UNUSED", sizeof(Unused))) &&
-                          (found.cut = dtype_of(module, "CUT", sizeof(Cut)));
+                          (found.window = dtype("WINDOW")) && (found.episode = dtype("EPISODE")) &&
+                          (found.unused = dtype("UNUSED")) && (found.cut = dtype("CUT"));
     Py_DECREF(module);
     if (complete) types = found;
     return complete;

@@ -12,39 +12,16 @@
 #include <memory>
 #include <vector>
 
+#include "layout.hpp"
 #include "variant.hpp"
 #include "word_table.hpp"
 
 namespace streamrde {
 
 // First columns of a stream's row; see windowing/rows.py.
-enum Column {
-    started,
-    t0,
-    last,
-    cursor,
-    window,
-    filled,
-    start,
-    first,
-    begun,
-    begins,
-    taken,
-    ordered,
-    top,
-    paused,
-    held,
-    ripe,
-    samples,
-    late,
-    duplicate,
-    rejected,
-    merged,
-    refused,
-    cuts,
-    walked,
-    columns
-};
+STREAMRDE_ENUM(enum Column, column, started, t0, last, cursor, window, filled, start, first, begun, begins, taken,
+               ordered, top, paused, held, ripe, samples, late, duplicate, rejected, merged, refused, cuts, walked);
+constexpr int columns = walked + 1;
 
 // Pieces that wait to be folded, at most; the kernels cut longer runs too.
 constexpr int longest_run = 32;
@@ -64,7 +41,7 @@ struct Layout {
     int entry() const { return 1 + channels * (1 + (counts || elapsed)); }  // numbers of a held sample
 };
 
-enum class Policy : int { every = 0, count, adaptive };
+STREAMRDE_ENUM(enum class Policy : int, policy, every, count, adaptive);
 
 struct Partition {
     Policy policy;
@@ -79,7 +56,7 @@ struct Partition {
     double wait_seconds;
 };
 
-enum class Duplicates : int { error = 0, first, last };
+STREAMRDE_ENUM(enum class Duplicates : int, duplicates, error, first, last);
 
 struct Order {
     double lateness;
@@ -92,7 +69,7 @@ struct Order {
     bool holds() const { return lateness > 0 || lateness_samples > 0 || strict(); }
 };
 
-enum class Fault : int { none = 0, rejected, late, duplicate, restarted };
+STREAMRDE_ENUM(enum class Fault : int, fault, none, rejected, late, duplicate, restarted);
 
 struct Refusal {
     Fault fault = Fault::none;
@@ -102,21 +79,11 @@ struct Refusal {
 };
 
 // Rows of the structured arrays in kernels/outcome.py.
-struct Window {
-    std::int64_t slot, window, episode, step;
-    double t_start, t_end;
-    std::int64_t row, sampled;
-};
-struct Episode {
-    std::int64_t slot, episode, row;
-};
-struct Unused {
-    std::int64_t row, fault;
-};
-struct Cut {
-    std::int64_t slot;
-    double silence;
-};
+STREAMRDE_STRUCT(Window, window, std::int64_t slot, window, episode, step; double t_start, t_end;
+                 std::int64_t row, sampled;);
+STREAMRDE_STRUCT(Episode, episode, std::int64_t slot, episode, row;);
+STREAMRDE_STRUCT(Unused, unused, std::int64_t row, fault;);
+STREAMRDE_STRUCT(Cut, cut, std::int64_t slot; double silence;);
 
 // What came of a call; see kernels/outcome.py.
 struct Outcome {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "arrays.hpp"
+#include "loop.hpp"
 
 namespace streamrde {
 
@@ -131,10 +132,33 @@ PyMethodDef functions[] = {
 
 PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, functions, nullptr, nullptr, nullptr, nullptr};
 
+// Text of the declarations that Python has too; see layout.hpp.
+constexpr std::pair<const char*, const char*> declarations[] = {
+    {"Activation", activation_names}, {"Column", column_names},
+    {"Duplicates", duplicates_names}, {"Event", event_names},
+    {"Fault", fault_names},           {"Policy", policy_names},
+    {"Window", window_fields},        {"Episode", episode_fields},
+    {"Unused", unused_fields},        {"Cut", cut_fields},
+};
+
+bool add_layout(PyObject* module) {
+    PyObject* layout = PyDict_New();
+    bool added = layout != nullptr;
+    for (const auto& [name, text] : declarations) {
+        PyObject* value = added ? PyUnicode_FromString(text) : nullptr;
+        added = value && PyDict_SetItemString(layout, name, value) == 0;
+        Py_XDECREF(value);
+    }
+    added = added && PyModule_AddObjectRef(module, "LAYOUT", layout) == 0;
+    Py_XDECREF(layout);
+    return added;
+}
+
 PyObject* make_module() {
     PyObject* module = PyModule_Create(&definition);
     if (!module || PyModule_AddFunctions(module, path_functions) < 0 ||
-        PyModule_AddFunctions(module, sequence_functions) < 0 || PyModule_AddFunctions(module, observe_functions) < 0) {
+        PyModule_AddFunctions(module, sequence_functions) < 0 || PyModule_AddFunctions(module, observe_functions) < 0 ||
+        !add_layout(module)) {
         Py_XDECREF(module);
         return nullptr;
     }

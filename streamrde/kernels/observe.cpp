@@ -12,8 +12,6 @@
 namespace streamrde {
 namespace {
 
-enum Event : std::int64_t { implausible = 0, unseen, gone, far_off, seen_again, near_again };
-
 struct Marks {
     std::uint32_t since, longest, outside;
 };
@@ -90,7 +88,7 @@ PyObject* observe(PyObject*, PyObject* const* arguments, Py_ssize_t given) {
                         events.insert(events.end(), {i, c, implausible});
                     } else {
                         up(mark.outside);
-                        if (mark.outside == far_after[c]) events.insert(events.end(), {i, c, far_off});
+                        if (mark.outside == far_after[c]) events.insert(events.end(), {i, c, far});
                     }
                 }
                 calm &= mark.outside == 0;

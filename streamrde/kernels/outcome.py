@@ -1,6 +1,6 @@
 """Define what the loops return: which windows a call closed and which states began, as structured arrays.
 
-The compiled loop checks these dtypes against its own structures when it is made.
+The compiled loop has them as C++ structures.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrde.arrays import Floats, Indices, Structured
+from streamrde.kernels.layout import check_fields
 
 WINDOW = np.dtype(
     [
@@ -29,6 +30,9 @@ UNUSED = np.dtype([("row", np.intp), ("fault", np.int64)])
 """A row that was not used, or with which a stream's time began again, and the `Fault`."""
 CUT = np.dtype([("slot", np.intp), ("silence", np.float64)])
 """A stream that was cut, and the length of the silence before, seconds."""
+
+for _name, _dtype in (("Window", WINDOW), ("Episode", EPISODE), ("Unused", UNUSED), ("Cut", CUT)):
+    check_fields(_name, _dtype)
 
 
 class Outcome(NamedTuple):

@@ -163,7 +163,8 @@ private:
             HiddenLayer<T> layer;
             const int outputs = layer.outputs = static_cast<int>(PyArray_DIM(matrix, 0));
             const int inputs = layer.inputs = static_cast<int>(PyArray_DIM(matrix, 1));
-            if (outputs < 1 || inputs < 1 || (i && inputs != model.width) || activation < 0 || activation > 5) {
+            if (outputs < 1 || inputs < 1 || (i && inputs != model.width) || activation < 0 ||
+                activation >= activations) {
                 PyErr_SetString(PyExc_ValueError, "a layer does not fit the one before it");
                 return false;
             }

@@ -170,7 +170,7 @@ private:
         PyArrayObject* offset = shaped(bias, type, made.outputs, -1, "bias");
         if (!offset) return false;
         if (made.outputs < 1 || made.inputs < 1 || (inputs >= 0 && made.inputs != inputs) || activation < 0 ||
-            activation > 5) {
+            activation >= activations) {
             PyErr_SetString(PyExc_ValueError, "a layer does not fit the one before it");
             return false;
         }

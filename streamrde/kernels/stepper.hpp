@@ -11,9 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "layout.hpp"
+
 namespace streamrde {
 
-enum class Activation : int { identity, relu, tanh, silu, softplus, gelu };
+STREAMRDE_ENUM(enum class Activation : int, activation, identity, relu, tanh, silu, softplus, gelu);
+constexpr int activations = static_cast<int>(Activation::gelu) + 1;
 
 // Memory for `size` numbers, aligned for vectors.
 template <typename T>

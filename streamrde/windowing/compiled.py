@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamrde.kernels.layout import check_numbers
 from streamrde.signature.words import word_indices
 from streamrde.windowing.norms import norm_limits
 from streamrde.windowing.order import Order
 from streamrde.windowing.policies import Adaptive, Count, Every, window_length
 from streamrde.windowing.rows import Layout
 
+if TYPE_CHECKING:
+    from streamrde.kernels._native import Loop
+
 _DUPLICATES = ("error", "first", "last")
+check_numbers("Duplicates", {name: number for number, name in enumerate(_DUPLICATES)})
+check_numbers("Policy", {"every": 0, "count": 1, "adaptive": 2})
 
 
 def compiled_loop(
-    kind: type[Any] | None, layout: Layout, width: int, order: Order, restart_after: int = 0
-) -> Any | None:
+    kind: type[Loop] | None, layout: Layout, width: int, order: Order, restart_after: int = 0
+) -> Loop | None:
     """The compiled twin of `ReferenceLoop`; None where it was not built, or does not know the window policy.
 
     Args:

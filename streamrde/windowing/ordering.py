@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrde.arrays import Floats
+from streamrde.kernels.layout import check_numbers
 from streamrde.windowing.edges import edge_tolerance
 from streamrde.windowing.order import Order
 from streamrde.windowing.policies import window_length
@@ -39,6 +40,9 @@ class Fault(IntEnum):
     def column(self) -> Column:
         """Where a row counts it."""
         return (Column.SAMPLES, Column.REJECTED, Column.LATE, Column.DUPLICATE)[self]
+
+
+check_numbers("Fault", Fault.__members__)
 
 
 class Verdict(NamedTuple):

@@ -17,6 +17,7 @@ import numpy as np
 
 from streamrde.arrays import Floats
 from streamrde.kernels import signature_channels
+from streamrde.kernels.layout import check_numbers
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Interpolation, Windows, window_length
@@ -73,6 +74,8 @@ class Column(IntEnum):
     WALKED = 23
     """Time since T0 of the last edge on the way to the first held sample, if walked in part so far (linear). Else 0."""
 
+
+check_numbers("Column", Column.__members__)
 
 COUNTS = slice(Column.SAMPLES, Column.MERGED + 1)
 _FIXED = len(Column)

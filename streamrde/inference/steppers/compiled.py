@@ -81,11 +81,11 @@ class CompiledStepper(BundleStepper):
 
     def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
         """See Stepper."""
-        return self._step(z, logsigs, previous, False)  # type: ignore[no-any-return]
+        return self._native.step(*self._contiguous(z, logsigs, previous), False, self._threads)
 
     def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
         """See Stepper."""
-        return self._step(z, logsigs, previous, True)  # type: ignore[no-any-return]
+        return self._native.step(*self._contiguous(z, logsigs, previous), True, self._threads)
 
     def step_in_rounds(
         self,
@@ -126,11 +126,9 @@ class CompiledStepper(BundleStepper):
             return super().readout(z)
         return np.asarray(self._native.output(np.ascontiguousarray(z), False))
 
-    def _step(self, z: Reals, logsigs: Floats, previous: Floats | None, estimate: bool) -> Any:
+    def _contiguous(self, z: Reals, logsigs: Floats, previous: Floats | None) -> tuple[Reals, Floats, Floats | None]:
         before = np.ascontiguousarray(previous) if self._carries and previous is not None else None
-        return self._native.step(
-            np.ascontiguousarray(z), np.ascontiguousarray(logsigs), before, estimate, self._threads
-        )
+        return np.ascontiguousarray(z), np.ascontiguousarray(logsigs), before
 
 
 def single_stepper(bundle: Bundle, *, threads: int) -> ArrayStepper | CompiledStepper:
