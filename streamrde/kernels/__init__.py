@@ -11,8 +11,8 @@
     names, observe, novelty            slots of streams, what samples show of them, p-values of windows
     arrays, threads, layout, word_table    what these files share
 
-Files named `-inl.hpp` and `_variant.cpp` are compiled once for each instruction set: baseline, avx2, avx512. The best one
-that the processor has runs. The environment variable STREAMRDE_KERNELS chooses another one of them, or reference.
+Files named `-inl.hpp` and `_variant.cpp` are compiled once for each instruction set: baseline, avx2, avx512. The best
+one that the processor has runs. The environment variable STREAMRDE_KERNELS chooses another, or the reference.
 
 A result has the same bits however samples are cut into calls and whatever else is in a batch, on one variant. Variants
 differ in the last bits, because a fused multiply-add rounds once where a product and a sum round twice and because
