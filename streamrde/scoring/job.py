@@ -1,4 +1,4 @@
-"""What is scored, with which model, into what: one job, as a TOML file or keyword arguments describe it."""
+"""Describe a scoring job: its files, model, output and settings. A TOML file, options and `score` have these keys."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.evaluation import truth_schema
 from streamrde.settings import convert
+from streamrde.times import TimeForm
 from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.times.texts import Ambiguous
 from streamrde.windowing.order import Order
@@ -31,31 +32,34 @@ OnError: TypeAlias = Literal["stop", "skip"]
 
 
 class ColumnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which columns hold what, and in which units."""
+    """Columns of the recorded files, and their units."""
 
     stream: str = "stream_id"
-    """Column of the stream's name; "": each file is one stream, named after the file."""
+    """Column with the stream's name. If "", each file is one stream, named after the file."""
     time: str = "t"
-    """Column or field of the time."""
+    """Column with the time."""
     time_unit: str = "s"
-    """Unit of times that are numbers. Text and timestamps carry their own unit."""
+    """Unit of times that are numbers: s, ms, us, ns, min, h, d or excel (day numbers). Others carry their own unit."""
     time_format: str = ""
-    """Format of times that are text where it is not ISO 8601, as of strptime."""
+    """Format of times that are text or digits of a date, as of strptime. If "", text is ISO 8601."""
     time_zone: str = ""
-    """Zone of local times without an offset, such as Europe/Vienna."""
+    """Zone of times that name none, such as Europe/Vienna. If "", UTC."""
     time_ambiguous: Ambiguous = "error"
-    """Moment that a local time stands for if it occurs twice, when clocks go back. See `times.TimeForm`."""
+    """Reading of a local time that occurs twice, when clocks go back: stop with an error, or take one."""
     channels: tuple[str, ...] = ()
-    """Columns of the model's channels, in its order; empty: they have the channels' names."""
+    """Columns of the model's channels, in its order. If empty, they have the channels' names."""
     units: dict[str, str] = {}
-    """Unit of a column in the files, where it is not the model's."""
+    """Units of columns that are not in the model's unit, such as ax=m/s2."""
     scale: dict[str, float] = {}
-    """Factor that a column is multiplied by. See `offset`."""
+    """Factors of columns, where no unit says it: x * scale + offset is in the model's unit."""
     offset: dict[str, float] = {}
-    """``x * scale + offset`` is in the model's unit, for what `units` cannot say."""
+    """Offsets of columns; see scale."""
+
+    def __post_init__(self) -> None:
+        TimeForm(self.time_unit, self.time_format, self.time_zone, self.time_ambiguous)  # raises ParameterError
 
     def columns(self, header: Header) -> Columns:
-        """The columns, for a model."""
+        """Return the columns, for a model."""
         own = tuple(channel.name for channel in header.channels)
         if self.channels and len(self.channels) != len(own):
             raise ConfigError(
@@ -72,7 +76,7 @@ class ColumnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         )
 
     def conversion(self, header: Header) -> Conversion | None:
-        """What brings the channels to the model's units."""
+        """Return what converts the channels to the model's units, or None if they have them."""
         return conversion(
             self.columns(header).channels,
             [channel.unit for channel in header.channels],
@@ -83,57 +87,59 @@ class ColumnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A scoring job. Its keys are those of ``configs/score.toml``, where each is explained."""
+    """A scoring job."""
 
     model: str = ""
-    """Model file."""
+    """Model file, written by `streamrde train`."""
     files: str | tuple[str, ...] = ()
-    """A file, a folder, a glob, or several."""
+    """Recorded files: a file, a folder (everything below it), a glob, or several of these."""
     out: str = ""
-    """Predictions: .parquet, .feather, .arrow, .ipc, .arrows, .csv, or a folder of Parquet files."""
+    """Predictions: .parquet, .feather, .arrow, .ipc, .arrows or .csv, or a folder of Parquet files. Commands take - for
+    an Arrow stream."""
     columns: ColumnsConfig = ColumnsConfig()
     filters: tuple[Filter, ...] = ()
-    """Rows to take: column, comparison and value, all of which must hold."""
+    """Rows to score: a column, a comparison and a value, such as site == A, hr > 40 or day in 3, 4. All must hold."""
     truth: tuple[str, ...] = ()
-    """Columns with what was to be predicted; they are carried into the output."""
+    """Columns with what was to be predicted. They are carried into the output as true_..., and predictions are measured
+    against them: for each head one column with the class, or one per output of a regression."""
     features: tuple[Feature, ...] = ()
-    """What else of each window is written: the hidden state after it, its log-signature."""
+    """Further columns to write for each window: state (the hidden state after it), logsignature."""
     novelty: bool = False
-    """Write of each window how far it lies outside of what the model was trained on."""
+    """Write for each window a p-value of its distance from what the model was trained on."""
     sort: Sort = "auto"
-    """Rows out of order of time: sort them on disk where there are any, always, or never."""
+    """Rows that are not in order of time: sort them on disk if there are any, always, or never (they are faults)."""
     restarts: OnRestart = "error"
-    """A stream that jumps back in time and goes on from there."""
+    """Streams that jump back in time and go on, as after a reboot: stop, split them (name, name#2), or sort."""
     faults: OnFault = "error"
     """Rows that are late, repeated or unusable: stop, or count and skip them."""
     on_error: OnError = "stop"
-    """Files that cannot be used: stop, or skip them."""
+    """Files that cannot be used: stop, or skip them (a command then has exit status 3)."""
     time_check: OnTime = "error"
-    """Times that cannot be right by the model's training: "error" stops, "reject" skips such streams, "off" goes on."""
+    """Times that cannot be right by the model's training: stop and name the likely unit, skip the streams, or go on."""
     state_in: str = ""
-    """State store from which streams go on."""
+    """State store from which streams go on, or the TOML file of the run that has it."""
     state_out: str = ""
-    """State store into which streams' states are put."""
+    """State store, or a run's TOML file, for each stream's final state. The streams' last windows stay open."""
     state_identity: dict[str, str] = {}
-    """What the stores belong to besides the model, as a live run says it; empty: what an existing store says."""
+    """Run that the stores belong to, as its store says it. If empty, that of an existing store."""
     plausible: Plausible = Plausible()
-    """Which values can be real, and what becomes of others."""
+    """Values that can be real, and what to do with others."""
     order: Order | None = None
-    """What of samples that come late or twice; of a live run whose states are taken up or left."""
+    """Treatment of samples that come late or twice, as in the live run that has the state stores."""
     engine: Engine = "local"
-    """Threads or processes, chosen by the job's size (local), or Ray."""
+    """Workers: threads, processes, either by the job's size (local), or tasks of Ray."""
     ray_address: str = ""
-    """Address of a Ray cluster. If empty, one on this machine is used."""
+    """Address of a Ray cluster. If empty, one on this machine is started."""
     jobs: Positive = 1
-    """Threads, processes or Ray tasks at a time."""
+    """Workers at a time. The output does not depend on it."""
     groups: Positive = 1
-    """Parts, at most, of streams that are interleaved throughout the files."""
+    """Parts, at most, into which streams are divided that are interleaved throughout. Each part reads the files."""
     batch_rows: Positive = 65536
-    """Rows read at a time."""
+    """Rows read at a time. They bound the memory; the output does not depend on it."""
     sort_memory: Positive = 256 << 20
-    """Bytes that a run of a sort may take in memory, per worker."""
+    """Bytes that a sort may take in memory, per worker."""
     commit_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
-    """A part is committed at least so often, so that a stopped job has no more than this to do again."""
+    """Seconds between commits of a part, at most: a stopped job has no more than this to do again."""
 
     def __post_init__(self) -> None:
         check_filters(self.filters)
@@ -142,7 +148,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 raise ConfigError(f"{name} {list(getattr(self, name))} has a name twice: name each once")
 
     def checked(self) -> Job:
-        """The same; raise ConfigError where a value has another type or is out of its range."""
+        """Return the same job, or raise ConfigError if a value has another type or is out of its range."""
         try:
             plain = msgspec.to_builtins(self, enc_hook=as_plain)
         except TypeError as error:
@@ -151,18 +157,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """The files as they were named."""
+        """Return the files as they were named."""
         return (self.files,) if isinstance(self.files, str) else self.files
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide what is in the output; the others only how it comes about."""
+        """Return the settings that decide what is in the output, without those that decide how it is made."""
         settings: dict[str, Any] = msgspec.to_builtins(self) | {"files": list(self.patterns)}
         how = {"out", "state_out", "on_error", "engine", "ray_address", "jobs"}
         how |= {"batch_rows", "sort_memory", "commit_seconds"}
         return {name: value for name, value in settings.items() if name not in how} | {"flush": not self.state_out}
 
     def fingerprint(self, model: str, *more: object) -> str:
-        """SHA-256 of the deciding settings, the model's fingerprint and whatever else decides, hexadecimal."""
+        """Return the SHA-256 of the deciding settings, the model's fingerprint and what else decides, hexadecimal."""
         data = msgspec.json.encode([self.deciding(), model, *more], order="deterministic")
         return hashlib.sha256(data).hexdigest()
 
@@ -171,7 +177,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return TimeCheck(self.time_check, self.columns.time_unit)
 
     def reader(self, header: Header) -> SampleReader:
-        """What turns the files' record batches into samples."""
+        """Return the reader that turns the files into samples."""
         return SampleReader(
             self.columns.columns(header),
             extra=self.truth,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import numpy as np
@@ -11,9 +12,14 @@ import pyarrow.csv
 
 from streamrde.arrays import Bools
 
-_NULLS = pa.array(pa.csv.ConvertOptions().null_values)
 _NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$"
 COMMA_NUMBER = re.compile(r"[+-]?\d{1,3}(\.\d{3})*,\d+|[+-]?\d+,\d+")
+
+
+@functools.cache
+def _nulls() -> pa.Array:
+    """Return the texts by which pyarrow's reader understands that there is no value."""
+    return pa.array(pa.csv.ConvertOptions().null_values)
 
 
 def without_blanks(text: pa.Array) -> pa.Array:
@@ -22,7 +28,7 @@ def without_blanks(text: pa.Array) -> pa.Array:
     A text that says that there is no value, as CSV readers understand it, becomes null.
     """
     trimmed = pc.utf8_trim_whitespace(text)
-    return pc.if_else(pc.is_in(trimmed, _NULLS), pa.scalar(None, pa.string()), trimmed)
+    return pc.if_else(pc.is_in(trimmed, _nulls()), pa.scalar(None, pa.string()), trimmed)
 
 
 def mask_of_no_numbers(text: pa.Array) -> Bools:
