@@ -31,9 +31,12 @@ def linked_modules(docs: Path) -> list[str]:
 
 
 def on_config(config: MkDocsConfig, **_: Any) -> None:
-    """Put the modules at the end of the navigation."""
-    pages = [{name.removeprefix("streamrde."): f"modules/{name}.md"} for name in linked_modules(Path(config.docs_dir))]
-    config.nav = [*(config.nav or []), *([{"Modules": pages}] if pages else [])]
+    """Put pages that the navigation does not name, and then the modules, at its end."""
+    docs = Path(config.docs_dir)
+    others = [page.name for page in sorted(docs.glob("*.md")) if page.name not in str(config.nav)]
+    modules = [{name.removeprefix("streamrde."): f"modules/{name}.md"} for name in linked_modules(docs)]
+    sections = {"More": others, "Modules": modules}
+    config.nav = [*(config.nav or []), *({title: pages} for title, pages in sections.items() if pages)]
 
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> None:
