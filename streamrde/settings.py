@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -15,13 +15,32 @@ from streamrde.errors import ConfigError, StreamRDEError
 from streamrde.nearest import did_you_mean, either, listed, nearest
 
 S = TypeVar("S", bound=msgspec.Struct)
+Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
 
 # Longer values are cut in messages.
 _SHOWN = 60
 
 
+class Registry(Protocol):
+    """Choices that are found when they are needed: of a word, or of the struct that a table's `kind` names.
+
+    A field has one by `Annotated[..., msgspec.Meta(extra={"registry": registry})]`.
+    """
+
+    elsewhere: Mapping[str, str]
+
+    def names(self) -> list[str]:
+        """Return all choices."""
+
+    def find(self, name: object) -> type | None:
+        """Return the class of a choice, or None if there is none."""
+
+
 def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
     """Turn tables into a struct.
+
+    Tables whose struct a registry finds stand at the top.
 
     Raises:
         ConfigError: a key is unknown, missing or of a wrong type, or a value cannot work; names the key by its dotted
@@ -30,22 +49,61 @@ def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
     problem = _problem(tables, inspect.type_info(kind), "", kind)
     if problem is not None:
         raise ConfigError(problem)
+    found = {
+        name: _converted(tables[name], registry.find(tables[name]["kind"]), name)
+        for name, registry in _registries(kind).items()
+        if name in tables
+    }
+    struct: S = _converted({**tables, **found}, kind, "")
+    return struct
+
+
+def _converted(tables: Mapping[str, Any], kind: Any, path: str) -> Any:
     try:
         return msgspec.convert(tables, kind)
     except StreamRDEError as error:
         raise ConfigError(str(error)) from None
     except msgspec.ValidationError as error:
-        raise ConfigError(_plain(str(error))) from None
+        # A message of msgspec ends with the key's path: what a struct's own checks raise.
+        match = re.fullmatch(r"(?P<text>.*) - at `\$\.?(?P<path>.*)`", str(error), re.DOTALL)
+        text, inside = (str(error), "") if match is None else (match["text"], match["path"])
+        place = _join(path, inside) if inside else path
+        raise ConfigError(f"{place}: {text}" if place else text) from None
 
 
-def _plain(message: str) -> str:
-    """Put the key's path in front of a message of msgspec."""
-    match = re.fullmatch(r"(?P<text>.*) - at `\$\.?(?P<path>.*)`", message, re.DOTALL)
-    return message if match is None else f"{match['path']}: {match['text']}" if match["path"] else match["text"]
+def _registries(kind: type[msgspec.Struct]) -> dict[str, Registry]:
+    """The registries of those tables at the top that have one."""
+    fields = inspect.type_info(kind).fields  # type: ignore[attr-defined]
+    found = {field.encode_name: [*map(_registry, _members(field.type))] for field in fields}
+    return {name: next(filter(None, own)) for name, own in found.items() if any(own)}
+
+
+def _members(kind: inspect.Type) -> tuple[inspect.Type, ...]:
+    return kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+
+
+def _registry(kind: inspect.Type) -> Registry | None:
+    """The registry of a type that has one."""
+    return (kind.extra or {}).get("registry") if isinstance(kind, inspect.Metadata) else None
+
+
+def choices(kind: inspect.Type) -> tuple[inspect.Type, ...]:
+    """Return the types that a value may have: the members of a union, and all that a registry has."""
+    found: list[inspect.Type] = []
+    for member in _members(kind):
+        if (registry := _registry(member)) is None:
+            found.append(member.type if isinstance(member, inspect.Metadata) else member)
+        elif isinstance(member.type, inspect.StrType):  # type: ignore[attr-defined]
+            found.append(inspect.LiteralType(tuple(registry.names())))
+        else:
+            found += [inspect.type_info(registry.find(name)) for name in registry.names()]
+    return tuple(found)
 
 
 def _problem(value: Any, kind: inspect.Type, path: str, root: type[msgspec.Struct]) -> str | None:
     """Describe the problem with a value, or return None."""
+    if (registry := _registry(kind)) is not None:
+        return _registry_problem(value, kind, registry, path, root)
     if isinstance(kind, inspect.UnionType):
         return _union_problem(value, kind, path, root)
     if not _fits(value, kind):
@@ -90,17 +148,37 @@ def _member_with(names: Iterable[str], structs: list[inspect.StructType]) -> str
     return ""
 
 
+def _registry_problem(
+    value: Any, kind: inspect.Type, registry: Registry, path: str, root: type[msgspec.Struct]
+) -> str | None:
+    if isinstance(kind.type, inspect.StrType):  # type: ignore[attr-defined]
+        return None if registry.find(value) else _wrong_choice(value, registry.names(), path)
+    if not isinstance(value, Mapping):
+        return _wrong(value, kind, path)
+    if (chosen := registry.find(value.get("kind"))) is not None:
+        return _problem(value, inspect.type_info(chosen), path, root)
+    if (reason := registry.elsewhere.get(str(value.get("kind")))) is not None:
+        return f"{_join(path, 'kind')} = {_shown(value['kind'])}: {reason}"
+    return _kinds_problem(value, [own for own in choices(kind) if isinstance(own, inspect.StructType)], path, root)
+
+
+def _kinds_problem(
+    value: Mapping[str, Any], structs: list[inspect.StructType], path: str, root: type[msgspec.Struct]
+) -> str | None:
+    field = structs[0].tag_field or ""
+    tags = [member.tag for member in structs]
+    if field not in value:
+        return f"'{_join(path, field)}' is missing: use {either(tags)}{_member_with(value, structs)}"
+    chosen = next((member for member in structs if member.tag == value[field]), None)
+    if chosen is None:
+        return _wrong_choice(value[field], tags, _join(path, field), structs)
+    return _struct_problem(value, chosen, path, root)
+
+
 def _union_problem(value: Any, kind: inspect.UnionType, path: str, root: type[msgspec.Struct]) -> str | None:
     structs = [member for member in kind.types if isinstance(member, inspect.StructType)]
     if isinstance(value, Mapping) and len(structs) > 1:
-        field = structs[0].tag_field or ""
-        tags = [member.tag for member in structs]
-        if field not in value:
-            return f"'{_join(path, field)}' is missing: use {either(tags)}{_member_with(value, structs)}"
-        chosen = next((member for member in structs if member.tag == value[field]), None)
-        if chosen is None:
-            return _wrong_choice(value[field], tags, _join(path, field), structs)
-        return _struct_problem(value, chosen, path, root)
+        return _kinds_problem(value, structs, path, root)
     problems = []
     for member in kind.types:
         if _fits(value, member):
@@ -138,8 +216,8 @@ def keys_of(kind: type[msgspec.Struct]) -> set[str]:
     pending: list[tuple[str, inspect.Type]] = [("", inspect.type_info(kind))]
     while pending:
         path, own = pending.pop()
-        if isinstance(own, inspect.UnionType):
-            pending += [(path, member) for member in own.types]
+        if isinstance(own, inspect.UnionType | inspect.Metadata):
+            pending += [(path, member) for member in choices(own)]
         elif isinstance(own, inspect.StructType):
             found |= {_join(path, field.encode_name) for field in own.fields}
             pending += [(_join(path, field.encode_name), field.type) for field in own.fields]
@@ -164,6 +242,8 @@ def _fits(value: Any, kind: inspect.Type) -> bool:
         return isinstance(value, str)
     if isinstance(kind, inspect.UnionType):
         return any(_fits(value, member) for member in kind.types)
+    if isinstance(kind, inspect.Metadata):
+        return isinstance(value, str if isinstance(kind.type, inspect.StrType) else Mapping)
     if isinstance(kind, inspect.NoneType):
         return value is None
     # Types that no table of ours has are msgspec's to judge.
@@ -199,10 +279,10 @@ def _inside(value: Any, kind: inspect.Type, path: str) -> Iterator[tuple[Any, in
 
 
 def _wrong(value: Any, kind: inspect.Type, path: str) -> str:
-    if isinstance(kind, inspect.LiteralType):
-        return _wrong_choice(value, kind.values, path)
     hint = ""
-    members = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    members = choices(kind)
+    if len(members) == 1 and isinstance(members[0], inspect.LiteralType):
+        return _wrong_choice(value, members[0].values, path)
     if isinstance(value, str):
         words = [str(word) for own in members if isinstance(own, inspect.LiteralType) for word in own.values]
         hint = did_you_mean(value, words)
@@ -236,9 +316,9 @@ def _shown(value: Any) -> str:
 
 
 def _article(kind: inspect.Type) -> str:
-    """Describe the values that a type allows."""
-    if isinstance(kind, inspect.UnionType):
-        parts = [_article(member) for member in kind.types if not isinstance(member, inspect.NoneType)]
+    """Return what is allowed, in words."""
+    if isinstance(kind, inspect.UnionType | inspect.Metadata):
+        parts = [_article(member) for member in choices(kind) if not isinstance(member, inspect.NoneType)]
         return " or ".join(dict.fromkeys(parts))
     if isinstance(kind, inspect.LiteralType):
         return either(kind.values)

@@ -15,7 +15,8 @@ import typer
 import streamrde
 from streamrde import Gap, toml
 from streamrde.cli import app
-from streamrde.config import FileDeadLettersConfig, RunConfig, StateConfig
+from streamrde.config import RunConfig, StateConfig
+from streamrde.connectors.files.file import FileDeadLettersConfig
 from streamrde.disk import read_toml
 from streamrde.models.training.config import load_train_config
 from streamrde.models.training.inputs import SegmentsConfig

@@ -15,6 +15,9 @@ DATA = '[data]\nfiles = "x"\nchannels = ["a", "b"]\ntarget = "y"\n'
 RUN = 'model = "m"\n[sink]\nkind = "arrow"\npath = "p"\n[source]\n'
 
 
+OTHER = "'dead_letters.url': it is a key of another kind"
+
+
 def refused(text, kind):
     with pytest.raises(ConfigError) as caught:
         as_train_config(tomllib.loads(text)) if kind is TrainConfig else convert(tomllib.loads(text), kind)
@@ -35,7 +38,7 @@ def refused(text, kind):
         # In another table than its own.
         (f"{DATA}epochs = 3", TrainConfig, ["'data.epochs'", "did you mean 'training.epochs'?"]),
         (f'{DATA}[model]\nactivation = "relu"', TrainConfig, ["did you mean 'model.field.activation'?"]),
-        (f'{RUN}kind = "mqtt"\nurl = "u"\nfiles = "f"', RunConfig, ["'source.files': it is a key of another kind"]),
+        (f'{RUN}kind = "mqtt"\nurl = "u"\n[dead_letters]\nkind = "file"\nurl = "f"', RunConfig, [OTHER]),
         # A table's name.
         (f"{DATA}[trianing]\nepochs = 3", TrainConfig, ["'trianing'", "did you mean 'training'?"]),
         (f"{DATA}[model.feild]\nwidth = 3", TrainConfig, ["did you mean 'model.field'?"]),
@@ -44,7 +47,7 @@ def refused(text, kind):
         (f'{DATA}[windows]\npolicy = "seconds"', TrainConfig, ['"every", "count" or "adaptive"', "'every' has"]),
         (f'{DATA}[windows]\npolicy = "Every"', TrainConfig, ["did you mean 'every'?"]),
         (f"{DATA}[windows]\nseconds = 2.0", TrainConfig, ["'windows.policy' is missing", "'every' has the key 'sec"]),
-        (f'{RUN}kind = "kafka"', RunConfig, ['source.kind = "kafka": use "mqtt" or "arrow"']),
+        (f'{RUN}kind = "kafka"', RunConfig, ['source.kind = "kafka": use "mqtt"']),
         (f'{RUN}url = "u"', RunConfig, ["'source.kind' is missing", "'mqtt' has the key 'url'"]),
         (f'{RUN}kind = "mqtt"\nurl = "u"\nqos = 2', RunConfig, ["source.qos = 2: use 0 or 1"]),
         (f'{RUN}kind = "mqtt"\nurl = "u"\nversion = 5', RunConfig, ['use "3.1.1" or "5"; write "5", with quotes']),

@@ -17,19 +17,6 @@ Show: TypeAlias = Callable[[Any], None]
 _SHOWN = 5
 
 
-def carry(source: Any, fleet: Any, sink: Any, *, flush: bool) -> Metrics:
-    """Run a pipeline over recorded files with a progress line.
-
-    Ctrl-C breaks it off: predictions of a part of the files must not pass for those of the whole.
-    """
-    from streamrde.runtime.pipeline import run
-
-    def go(show: Show) -> Any:
-        return run(source, fleet, sink, flush=flush, on_start=lambda: show("connected"), on_batch=show)
-
-    return with_progress(go)
-
-
 def with_progress(go: Callable[[Show], Coroutine[Any, Any, Metrics]]) -> Metrics:
     """Run `go` with a function that shows a word or the counters; on a terminal they stand in one line."""
     from rich.console import Console

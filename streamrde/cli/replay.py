@@ -62,8 +62,7 @@ def replay(
     """
     from msgspec.structs import asdict
 
-    from streamrde.config import TimeKeys, columns_of
-    from streamrde.connectors.samples import Columns
+    from streamrde.connectors.samples import Columns, TimeKeys
     from streamrde.inference.bundle import load
     from streamrde.inference.clocks import expectation_of
     from streamrde.runtime.replay import load_recording
@@ -74,7 +73,7 @@ def replay(
     if model is not None:
         header = load(model).header
         expected = expectation_of(header)
-        columns = columns_of(header, split(channels), stream=stream, times=times)
+        columns = times.columns([channel.name for channel in header.channels], split(channels), stream=stream)
     elif channels:
         columns = Columns(channels=split(channels), stream=stream or None, **asdict(times))
     else:

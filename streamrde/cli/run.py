@@ -12,7 +12,7 @@ import typer
 from streamrde.cli.options import Json
 from streamrde.cli.pipeline import Show, report, with_progress
 from streamrde.cli.printing import print_json
-from streamrde.errors import BrokerError, ConfigError, ParameterError
+from streamrde.errors import ConfigError, ParameterError
 
 if TYPE_CHECKING:
     from streamrde.config import RunConfig
@@ -78,7 +78,7 @@ async def _serve(settings: RunConfig, bundle: Bundle, show: Show) -> Metrics:
         logger.warning("%s", text)
     pipeline = settings.build(bundle, on_start=lambda: show("connected"), on_batch=show)
     try:
-        if not settings.live:
+        if not settings.source.live:
             return await pipeline.run()
         return await serve(
             pipeline, model=Path(settings.model), options=settings.service.options(), identity=settings.identity
@@ -88,21 +88,26 @@ async def _serve(settings: RunConfig, bundle: Bundle, show: Show) -> Metrics:
 
 
 async def _checked(settings: RunConfig, bundle: Bundle) -> dict[str, str]:
-    """What a run would do, by its parts; raises what would stop it."""
-    header = bundle.header
+    """Reach every part of a run, and return what each would do; raise what would stop it."""
+    from streamrde.config.run import outline_of
+
+    header, model = bundle.header, outline_of(bundle)
     settings.streams.plausible.bounds(header)
+    for end in (settings.source, settings.sink):
+        end.build(model)
     found = {
         "model": f"{settings.model}: {len(header.channels)} channels, depth {header.depth}, {bundle.fingerprint[:12]}",
-        "source": await _reached(settings.source, settings.source.build(header)),
-        "sink": await _reached(settings.sink, settings.sink.build(bundle)),
+        "source": await settings.source.probe(),
+        "sink": await settings.sink.probe(),
         "state": "none: it dies with the process",
         "dead letters": "none: messages that cannot be read are counted",
         "health": "no port",
     }
     if settings.dead_letters is not None:
-        found["dead letters"] = await _reached(settings.dead_letters, settings.dead_letters.build())
+        settings.dead_letters.build()
+        found["dead letters"] = await settings.dead_letters.probe()
     if (state := settings.state) is not None:
-        inflight = getattr(settings.source, "inflight", 0)
+        inflight = settings.source.inflight
         policy = state.policy(inflight)
         known = "a new store"
         if Path(state.path).exists():
@@ -117,22 +122,3 @@ async def _checked(settings: RunConfig, bundle: Bundle) -> dict[str, str]:
     if (port := settings.service.port) is not None:
         found["health"] = f"http://{settings.service.host}:{port}/healthz, /readyz, /status, /metrics"
     return found
-
-
-async def _reached(section: object, end: object) -> str:
-    """Where an end is, after reaching it; a broker by a client of no name, so that a run that is on stays so."""
-    from streamrde.config.mqtt import MqttClientConfig, MqttSourceConfig
-    from streamrde.connectors.mqtt.connection import MqttConnection
-
-    if not isinstance(section, MqttClientConfig):
-        return ", ".join(str(getattr(section, name)) for name in ("files", "path", "folder") if hasattr(section, name))
-    address = section.address()
-    try:
-        subscriptions = section.filters() if isinstance(section, MqttSourceConfig) else []
-        async with MqttConnection(address, link=section.quiet_link(), subscriptions=subscriptions):
-            pass
-    except BrokerError as error:
-        raise ConfigError(f"{error}") from None
-    topics = getattr(section, "topic", None) or ", ".join(p.topic for p in getattr(section, "topics", ()))
-    secure = "TLS" if address.tls else "without TLS"
-    return f"{address}, MQTT {section.version}, {secure}: {topics}"

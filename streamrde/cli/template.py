@@ -12,6 +12,7 @@ from msgspec import NODEFAULT, inspect
 from streamrde import toml
 from streamrde.cli.documented import documented
 from streamrde.nearest import either
+from streamrde.settings import choices
 
 _WIDTH = 120
 
@@ -69,11 +70,13 @@ class _Writer:
 
     def _inner(self, key: str, field: inspect.Field, own: list[inspect.StructType], default: Any, *, off: bool) -> None:
         value = self._default(key, field, default)
-        chosen = next((kind for kind in own if isinstance(value, kind.cls)), None)
-        off = off or (chosen is None and not field.required)
+        value = value if isinstance(value, msgspec.Struct) else None
+        tag = self._examples.get(f"{key}.kind")
+        chosen = next((kind for kind in own if isinstance(value, kind.cls) or kind.tag == tag), None)
+        off = off or (value is None and not field.required)
         first, tags = chosen or own[0], [kind.tag for kind in own]
         several = isinstance(field.type, inspect.VarTupleType)
-        self.table(first, key, value if chosen is not None else None, off=off or several, tags=tags)
+        self.table(first, key, value, off=off or several, tags=tags)
         if several:
             self.lines = [line.replace(f"# [{key}]", f"# [[{key}]]") for line in self.lines]
         for other in own:
@@ -102,8 +105,7 @@ def _structs(kind: inspect.Type) -> list[inspect.StructType]:
     if isinstance(kind, inspect.VarTupleType):
         # Channels may be plain names; topics may not.
         return [] if "name" in _names(kind.item_type) else _structs(kind.item_type)
-    members = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    return [member for member in members if isinstance(member, inspect.StructType)]
+    return [member for member in choices(kind) if isinstance(member, inspect.StructType)]
 
 
 def _names(kind: inspect.Type) -> list[str]:
@@ -112,9 +114,8 @@ def _names(kind: inspect.Type) -> list[str]:
 
 def _allowed(field: inspect.Field) -> str:
     """The choices of a key, or its range, as a sentence with a blank before it."""
-    members = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
     said = []
-    for member in members:
+    for member in choices(field.type):
         if isinstance(member, inspect.LiteralType):
             said.append(either(member.values))
         elif isinstance(member, inspect.IntType | inspect.FloatType):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from streamrde.config.durations import seconds_of
-from streamrde.config.ends import check_ends, notes_of, warnings_of
-from streamrde.config.files import ArrowSinkConfig, ArrowSourceConfig, PartsSinkConfig
-from streamrde.config.mqtt import MqttClientConfig, MqttDeadLettersConfig, MqttSinkConfig, MqttSourceConfig
-from streamrde.config.service import FileDeadLettersConfig, ServiceConfig, StateConfig
+from streamrde.config.service import ServiceConfig, StateConfig
+from streamrde.connectors.registry import AnyDeadLetters, AnySink, AnySource
+from streamrde.connectors.sections import Ends, ModelOutline
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
+from streamrde.inference.predictions import prediction_schema
 from streamrde.inference.states import OnRange
 from streamrde.inference.table import OnFault
 from streamrde.runtime.silence import Silence
@@ -30,11 +30,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     model: str
     """Path of the model file."""
-    source: MqttSourceConfig | ArrowSourceConfig
-    sink: MqttSinkConfig | ArrowSinkConfig | PartsSinkConfig
+    source: AnySource
+    sink: AnySink
     state: StateConfig | None = None
     """Without it state dies with the process."""
-    dead_letters: FileDeadLettersConfig | MqttDeadLettersConfig | None = None
+    dead_letters: AnyDeadLetters | None = None
     service: ServiceConfig = ServiceConfig()
     unused: Literal["count", "letters"] = "count"
     """Late, repeated and rejected rows: counted only, or put into [dead_letters] too."""
@@ -63,41 +63,27 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     without [state]: with it the next run goes on with them."""
 
     @property
-    def live(self) -> bool:
-        """Whether the source goes on for ever."""
-        return isinstance(self.source, MqttSourceConfig)
+    def ends(self) -> Ends:
+        """The sections of source, sink and dead letters."""
+        return Ends(self.source, self.sink, self.dead_letters, self.state is not None)
 
     def check(self) -> None:
-        """Raise ConfigError where sections contradict each other."""
-        if isinstance(self.source, ArrowSourceConfig) and (self.state or self.dead_letters):
-            raise ConfigError(
-                "[state] and [dead_letters] are for a live source: recorded files are read from the start"
-            )
-        if isinstance(self.sink, PartsSinkConfig) and self.state is None:
-            raise ConfigError('a sink of kind "parts" needs [state]: what is in no part yet waits there')
-        if isinstance(self.sink, ArrowSinkConfig) and self.state is not None:
-            raise ConfigError(
-                'a sink of kind "arrow" writes one file at its end, which [state] cannot go on with: use kind = "parts"'
-            )
-        if isinstance(self.source, MqttSourceConfig) and self.state and self.source.qos and not self.source.session:
-            raise ConfigError(
-                "[state] without source.session: the broker would forget what comes while this is away; "
-                "set source.client_id and session = true, or qos = 0 if that may be"
-            )
-        check_ends(self.source, self.sink, self.dead_letters)
+        """Raise ConfigError or ParameterError where sections contradict each other."""
+        for name, end in self.ends.named().items():
+            end.check(name, self.ends)
         if self.unused == "letters" and self.dead_letters is None:
             raise ConfigError('unused = "letters" needs [dead_letters]: that is where they go')
         if self.silence.returning == "state" and self.state is None:
             raise ConfigError(
                 'silence.returning = "state" needs [state]: that is where the state of ended streams waits'
             )
-        if self.silence.active and not self.live:
+        if self.silence.active and not self.source.live:
             raise ConfigError("[silence] is for a live source: recorded time does not pass by itself")
-        if self.streams.late == "set aside" and not self.live:
+        if self.streams.late == "set aside" and not self.source.live:
             raise ConfigError('streams.late = "set aside" is for a live source: use "warn" or "restart"')
         if self.provisional is not None:
             seconds_of("provisional", self.provisional)
-            if not isinstance(self.sink, MqttSinkConfig):
+            if not self.sink.takes_provisional:
                 raise ConfigError("provisional is for a sink that tells it apart at once: MQTT")
         if self.faults == "error" and self.state:
             raise ConfigError(
@@ -106,46 +92,34 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def warnings(self) -> list[str]:
         """Return what may go wrong, in sentences."""
-        return warnings_of(self.source, self.sink, self.dead_letters)
+        return [text for name, end in self.ends.named().items() for text in end.warnings(name, self.ends)]
 
     def notes(self) -> list[str]:
         """Return what a broker may do that nobody here can see, in sentences."""
-        return notes_of(self.source, self.sink, self.dead_letters)
+        return [text for name, end in self.ends.named().items() for text in end.notes(name, self.ends)]
 
     def without_waiting(self) -> RunConfig:
-        """The same run, which fails at once where a broker is not there."""
-        ends = {
-            name: msgspec.structs.replace(section, wait=False)
-            for name in ("source", "sink", "dead_letters")
-            if isinstance(section := getattr(self, name), MqttClientConfig)
-        }
+        """Return the same run, which fails at once where a broker is not there."""
+        ends = {name: end.without_waiting() for name, end in self.ends.named().items()}
         return msgspec.structs.replace(self, **ends)
 
     def check_of_times(self) -> TimeCheck:
         """Return the check for times that cannot be right. Times of arrival always can."""
-        source = self.source
-        payloads = source.payloads() if isinstance(source, MqttSourceConfig) else (source,)
-        units = {payload.time_unit for payload in payloads if payload.time}
+        units = self.source.time_units
         if not units:
             return TimeCheck("off")
-        action = ("reject" if self.live else "error") if self.time_check == "auto" else self.time_check
+        action = ("reject" if self.source.live else "error") if self.time_check == "auto" else self.time_check
         if action == "reject" and self.faults == "error":
             action = "error"
         return TimeCheck(action, units.pop() if len(units) == 1 else "s")
 
     def identity(self, fingerprint: str) -> dict[str, str]:
-        """What the state of the streams depends on."""
-        own = self.source.identity() if isinstance(self.source, MqttSourceConfig) else {}
+        """Return what the state of the streams depends on."""
         order = {f"order.{name}": str(value) for name, value in msgspec.structs.asdict(self.order).items()}
-        return {"model": fingerprint} | own | order
+        return {"model": fingerprint} | self.source.identity() | order
 
-    def _source(self, bundle: Bundle) -> Any:
-        if isinstance(self.source, MqttSourceConfig):
-            return self.source.build(bundle.header)
-        return self.source.build(bundle.header, faults=self.faults)
-
-    def build(self, bundle: Bundle, **hooks: Any) -> Pipeline[Any]:
-        """The pipeline with its store opened.
+    def build(self, bundle: Bundle, **hooks: Any) -> Pipeline:
+        """Return the pipeline, with its store opened.
 
         Args:
             hooks: `metrics`, `on_start` and `on_batch` of the pipeline.
@@ -157,10 +131,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         from streamrde.runtime.pipeline import Pipeline
 
         self.check()
-        source, sink = self._source(bundle), self.sink.build(bundle)
+        model = outline_of(bundle)
+        source, sink = self.source.build(model), self.sink.build(model)
         dead_letters = None if self.dead_letters is None else self.dead_letters.build()
         store, policy, archive, state = None, None, None, self.state
-        if state is not None and isinstance(self.source, MqttSourceConfig):
+        if state is not None:
             policy = state.policy(self.source.inflight)
             store = state.build()
             store.open(self.identity(bundle.fingerprint))
@@ -193,3 +168,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             provisional=None if self.provisional is None else seconds_of("provisional", self.provisional),
             **hooks,
         )
+
+
+def outline_of(bundle: Bundle) -> ModelOutline:
+    """Return what ends need to know of a model."""
+    from streamrde import __version__
+
+    return ModelOutline(
+        tuple(channel.name for channel in bundle.header.channels),
+        prediction_schema(bundle.header),
+        {"streamrde.version": __version__, "streamrde.model": bundle.fingerprint},
+    )

@@ -1,4 +1,4 @@
-"""The sections of a run that is to stay up: state, dead letters, service."""
+"""Sections of a run that is to stay up: state and service."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from streamrde.inference.model_part import Positive
 from streamrde.runtime.checkpoints import CheckpointPolicy
 from streamrde.runtime.pace import SLICE_WINDOWS
+from streamrde.settings import Positive, Seconds
 
 if TYPE_CHECKING:
-    from streamrde.connectors.dead_letters import FileDeadLetters
     from streamrde.runtime.service import ServiceOptions
     from streamrde.state import SqliteStore
-
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,23 +43,6 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """When checkpoints are made, for a broker that sends `inflight` messages ahead."""
         messages = self.checkpoint_messages or max(1, inflight // 2)
         return CheckpointPolicy(seconds=self.checkpoint_seconds, messages=messages, ttl=self.ttl)
-
-
-class FileDeadLettersConfig(
-    msgspec.Struct, frozen=True, kw_only=True, tag="file", tag_field="kind", forbid_unknown_fields=True
-):
-    """Messages that cannot be used, to a file of JSON lines."""
-
-    path: str
-    """File of JSON lines."""
-    max_bytes: Positive = 64 << 20
-    """Size at which the file is begun again."""
-
-    def build(self) -> FileDeadLetters:
-        """The sink, not yet opened."""
-        from streamrde.connectors.dead_letters import FileDeadLetters
-
-        return FileDeadLetters(self.path, max_bytes=self.max_bytes)
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

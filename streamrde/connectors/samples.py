@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from streamrde.arrays import Floats
-from streamrde.errors import ParameterError
+from streamrde.errors import ConfigError, ParameterError
 from streamrde.times import TimeForm
 from streamrde.times.texts import Ambiguous
 
@@ -30,21 +31,47 @@ class Samples(NamedTuple):
     """Further columns that were asked for (targets, groups), row by row; None where none were."""
 
 
-class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which columns (or payload fields) hold what."""
+class TimeKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Say where times stand and how they are written. See `times.TimeForm`."""
+
+    time: str = "t"
+    """Column or field of the time."""
+    time_unit: str = "s"
+    """Unit of times that are numbers. Text and timestamps carry their own unit."""
+    time_format: str = ""
+    """Format of times that are text where it is not ISO 8601, as of strptime."""
+    time_zone: str = ""
+    """Zone of local times without an offset, such as Europe/Vienna."""
+    time_ambiguous: Ambiguous = "error"
+    """Which of two moments a local time stands for that occurs twice, when clocks go back."""
+
+    def columns(
+        self, own: Sequence[str], channels: Sequence[str] = (), *, stream: str | None = None, sequence: str = ""
+    ) -> Columns:
+        """Return the columns, or payload fields, of a model's channels.
+
+        Args:
+            own: names of the model's channels.
+            channels: names of their columns, in the model's order; without them they have the channels' names.
+        Raises:
+            ConfigError: there is another number of channels.
+        """
+        if channels and len(channels) != len(own):
+            raise ConfigError(
+                f"channels lists {len(channels)} names, and the model has {len(own)} channels: {', '.join(own)}"
+            )
+        times = {name: getattr(self, name) for name in TimeKeys.__struct_fields__}
+        return Columns(channels=tuple(channels or own), stream=stream or None, sequence=sequence, **times)
+
+
+class Columns(TimeKeys, frozen=True, kw_only=True):
+    """Say which columns, or payload fields, hold what.
+
+    Without a `time` a message's sample gets the time at which it arrives, seconds since 1970.
+    """
 
     channels: tuple[str, ...]
     """Columns of the data channels, in the model's order."""
-    time: str = "t"
-    """"": a message has none, and its sample gets the time at which it arrives, seconds since 1970."""
-    time_unit: str = "s"
-    """Unit of a numeric time: a key of `times.UNITS`. Timestamps, durations and text carry their own."""
-    time_format: str = ""
-    """Format of times that are text, or digits of a date, as of `datetime.strptime`. If "", text is ISO 8601."""
-    time_zone: str = ""
-    """Time zone of dates and times that name none, such as "Europe/Berlin"; "": UTC."""
-    time_ambiguous: Ambiguous = "error"
-    """Which is meant of two readings, where clocks were put back or forward: "error", "earlier" or "later"."""
     stream: str | None = "stream_id"
     """Column of the stream's name; None: each file is one stream, named after the file."""
     sequence: str = ""

@@ -8,13 +8,14 @@ import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrde.connectors.ends import Batch, Sink, Source
 from streamrde.errors import ParameterError, StateFullError
 from streamrde.inference.fleet import Fleet
 from streamrde.runtime.archive import StoreArchive
@@ -34,30 +35,6 @@ _REPEATS_BEFORE_RESTART = 1000
 
 # Position in the store: fingerprints of the models that were swapped for the one that the store belongs to.
 _MODELS = "models before"
-
-B = TypeVar("B")
-C = TypeVar("C", contravariant=True)
-
-
-class Acknowledging(Protocol[C]):
-    """The part of a source that a checkpoint needs."""
-
-    async def acknowledge(self, batch: C) -> None:
-        """The batch need not come again."""
-
-
-@runtime_checkable
-class StagingSink(Protocol):
-    """A sink whose output appears with the checkpoint that saved it: exactly once."""
-
-    def resume(self, position: bytes, outbox: dict[int, bytes]) -> None:
-        """Go on from the last checkpoint."""
-
-    def stage(self) -> tuple[bytes, list[bytes], int]:
-        """Position, new entries of the outbox, and the number up to which entries are in a file; see `Checkpoint`."""
-
-    def staged(self) -> None:
-        """The checkpoint with what `stage` returned is saved."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +57,7 @@ class CheckpointPolicy:
             raise ParameterError(f"checkpoint: seconds={self.seconds}, messages={self.messages}: both must be above 0")
 
 
-class Checkpointer(Generic[B]):
+class Checkpointer:
     """Saves what a run has done since the last checkpoint, then acknowledges it.
 
     `barrier` is held while a batch is worked on, so that a checkpoint never sees half of one. Writing goes on in a
@@ -93,9 +70,9 @@ class Checkpointer(Generic[B]):
 
     def __init__(
         self,
-        source: Acknowledging[B],
+        source: Source[Any],
         fleet: Fleet,
-        sink: Any,
+        sink: Sink,
         store: StateStore | None,
         policy: CheckpointPolicy,
         metrics: Metrics,
@@ -103,13 +80,13 @@ class Checkpointer(Generic[B]):
         self.barrier = asyncio.Lock()
         self._source = source
         self._fleet = fleet
-        self._sink = sink if isinstance(sink, StagingSink) else None
+        self._sink = sink.staging
         self._store = store
         self._archive = fleet.archive if isinstance(fleet.archive, StoreArchive) else None
         self._policy = policy
         self._metrics = metrics
         self._repeats = _REPEATS_BEFORE_RESTART if fleet.restart_after else _REPEATS
-        self._batches: list[B] = []
+        self._batches: list[Batch] = []
         self._messages = 0
         self._windows: dict[str, int] = {}
         self._identity: dict[str, str] | None = None
@@ -146,7 +123,7 @@ class Checkpointer(Generic[B]):
         if absent := [name for name in streams if name not in self._fleet and name not in unsaved]:
             self._fleet.restore(self._store.read(absent), repeats=self._repeats)
 
-    async def took(self, batch: B, messages: int, predictions: pa.RecordBatch) -> None:
+    async def took(self, batch: Batch, messages: int, predictions: pa.RecordBatch) -> None:
         """A batch is worked off and its predictions are confirmed, or held by a staging sink."""
         self.confirmed(predictions)
         if self._store is None:

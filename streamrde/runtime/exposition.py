@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from streamrde.connectors.ends import ConnectionCounts
 from streamrde.inference.troubles import KINDS
 from streamrde.runtime.metrics import Durations, Metrics
 
@@ -69,8 +70,8 @@ class Exposition(Collector):
 
     Args:
         metrics: of the run.
-        connections: by the name of the end, `ConnectionCounts` of source and sink, or None where it has none.
-        waiting: messages that have arrived and were not taken yet.
+        connections: of the ends that have one, by the name of the end.
+        waiting: messages that have arrived and were not taken yet; None: it is not known.
         refresh: brings `metrics` up to date; called before they are read.
     """
 
@@ -78,12 +79,12 @@ class Exposition(Collector):
         self,
         metrics: Metrics,
         *,
-        connections: dict[str, Any],
-        waiting: Callable[[], int] | None = None,
+        connections: dict[str, ConnectionCounts],
+        waiting: Callable[[], int | None] = lambda: None,
         refresh: Callable[[], None] | None = None,
     ) -> None:
         self._metrics = metrics
-        self._connections = {end: counts for end, counts in connections.items() if counts is not None}
+        self._connections = connections
         self._waiting = waiting
         self._refresh = refresh
         self._registry = CollectorRegistry(auto_describe=False)
@@ -116,8 +117,8 @@ class Exposition(Collector):
             yield GaugeMetricFamily(f"streamrde_{name}", text, value=float(getattr(metrics, attribute)))
         for name, text, attribute, bounds in _HISTOGRAMS:
             yield _histogram(f"streamrde_{name}", text, getattr(metrics, attribute), bounds)
-        if self._waiting is not None:
-            yield GaugeMetricFamily("streamrde_waiting_messages", "Arrived and not taken yet.", value=self._waiting())
+        if (waiting := self._waiting()) is not None:
+            yield GaugeMetricFamily("streamrde_waiting_messages", "Arrived and not taken yet.", value=waiting)
         connected = GaugeMetricFamily("streamrde_connected", "1 while the connection stands.", labels=["end"])
         for end, counts in self._connections.items():
             connected.add_metric([end], float(counts.connected))

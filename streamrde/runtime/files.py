@@ -5,25 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from types import TracebackType
 
+from streamrde.connectors.ends import Batch, Source
 from streamrde.connectors.files.reading import Faults, SampleReader
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.samples import Columns, Samples, SourceCounts
+from streamrde.connectors.samples import Columns
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class FileBatch:
-    """Rows read together."""
-
-    samples: Samples
-    arrivals: None = None
-
-
-class FileSource:
+class FileSource(Source[Batch]):
     """Read the rows of files in constant memory. See `connectors.files.read` for what may be in them.
 
     Args:
@@ -40,17 +31,8 @@ class FileSource:
         self._recordings = find_recordings(files)
         self._reader = SampleReader(columns, batch_rows=batch_rows, faults=faults)
         self._stopped = False
-        self.counts = SourceCounts()
 
-    async def __aenter__(self) -> FileSource:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        return None
-
-    async def __aiter__(self) -> AsyncIterator[FileBatch]:
+    async def __aiter__(self) -> AsyncIterator[Batch]:
         for recording in self._recordings:
             for _, samples in self._reader.read(recording):
                 await asyncio.sleep(
@@ -59,7 +41,7 @@ class FileSource:
                 if self._stopped:
                     return
                 self.counts.samples += len(samples.t)
-                yield FileBatch(samples)
+                yield Batch(samples)
             self._leave(str(recording.path))
 
     def _leave(self, path: str) -> None:
@@ -70,9 +52,6 @@ class FileSource:
         self.counts.malformed += left_out.total()
         self._reader.dropped.clear()
         self._reader.nameless.clear()
-
-    async def acknowledge(self, batch: FileBatch) -> None:
-        """A file need not be told."""
 
     def stop(self) -> None:
         """End before the next batch."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from streamrde.arrays import Floats
-from streamrde.connectors.dead_letters import DeadLetterSink
-from streamrde.connectors.samples import Samples
+from streamrde.connectors.ends import Batch, ConnectionCounts, DeadLetters, Sink, Source
 from streamrde.errors import BundleError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
@@ -40,42 +38,7 @@ _OLD = 5.0
 _MOST_HELD = 10_000
 
 
-class Batch(Protocol):
-    """Samples that arrived together. It may have `messages`, a number, and `letters`, its dead letters, too."""
-
-    @property
-    def samples(self) -> Samples:
-        """The rows."""
-
-    @property
-    def arrivals(self) -> Floats | None:
-        """When each row arrived, `time.perf_counter()` seconds; None for recorded rows."""
-
-
-B = TypeVar("B", bound=Batch)
-
-
-class Source(AbstractAsyncContextManager[Any], Protocol[B]):
-    """Where samples come from. Entering it connects; iterating it ends when the source does, or after `stop`."""
-
-    def __aiter__(self) -> AsyncIterator[B]:
-        """Micro-batches in order of arrival."""
-
-    async def acknowledge(self, batch: B) -> None:
-        """The batch's predictions are safe: it need not come again."""
-
-    def stop(self) -> None:
-        """End the iteration after what has arrived by now."""
-
-
-class Sink(AbstractAsyncContextManager[Any], Protocol):
-    """Where predictions go."""
-
-    async def write(self, batch: pa.RecordBatch) -> None:
-        """Return when every prediction is confirmed, or, at a StagingSink, held for the next checkpoint."""
-
-
-class Pipeline(Generic[B]):
+class Pipeline:
     """Carries samples from a source through a fleet to a sink.
 
     The order is always: the sink has confirmed the predictions, state and positions are saved in one transaction, the
@@ -111,7 +74,7 @@ class Pipeline(Generic[B]):
 
     def __init__(
         self,
-        source: Source[B],
+        source: Source[Any],
         fleet: Fleet,
         sink: Sink,
         *,
@@ -119,7 +82,7 @@ class Pipeline(Generic[B]):
         policy: CheckpointPolicy | None = None,
         lazily: bool = False,
         flush: bool | None = None,
-        dead_letters: DeadLetterSink | None = None,
+        dead_letters: DeadLetters | None = None,
         letters_of_rows: bool = False,
         rules: StreamRules | None = None,
         silence: Silence | None = None,
@@ -205,6 +168,12 @@ class Pipeline(Generic[B]):
         self._checkpoints.stop()
         self.source.stop()
 
+    @property
+    def connections(self) -> dict[str, ConnectionCounts]:
+        """The connections of the ends that have one."""
+        found = {"source": self.source.connection, "sink": self.sink.connection}
+        return {end: connection for end, connection in found.items() if connection is not None}
+
     def stop(self, *, patience: float | None = None) -> None:
         """End after what has arrived by now; give up on a full disk after `patience` seconds."""
         self._checkpoints.patience = patience
@@ -231,9 +200,9 @@ class Pipeline(Generic[B]):
             if identity is not None:
                 self._checkpoints.renew(identity)
 
-    async def _take(self, batch: B) -> None:
+    async def _take(self, batch: Batch) -> None:
         metrics, samples = self.metrics, batch.samples
-        letters: list[Any] = [*getattr(batch, "letters", ())]
+        letters = [*batch.letters]
         if self._lazily and len(samples.t):
             self._checkpoints.fetch(streams_of(samples.streams))
         spent, predicted = 0.0, 0
@@ -259,7 +228,7 @@ class Pipeline(Generic[B]):
         await self._write(predictions)
         if letters and self._dead_letters is not None:
             await self._dead_letters.write(letters)
-        await self._checkpoints.took(batch, getattr(batch, "messages", 1), predictions)
+        await self._checkpoints.took(batch, batch.messages, predictions)
         if self.fleet.owing:
             await self._keep_up()
         now = time.perf_counter()
@@ -354,7 +323,7 @@ class Pipeline(Generic[B]):
 
     def _is_caught_up(self, now: float) -> bool:
         """Whether nothing old is on its way; to be asked once a tick."""
-        connection = getattr(self.source, "connection", None)
+        connection = self.source.connection
         connects = 0 if connection is None else connection.connects
         new, self._connects = connects != self._connects, connects
         latest, self._latest = self._latest, None
@@ -368,12 +337,11 @@ class Pipeline(Generic[B]):
         """
         streams = not_finite(predictions)
         self.metrics.not_finite += len(streams)
-        quarantine = getattr(self.source, "quarantine", None)
         if self.fleet.on_range == "keep":
             for stream in streams:
                 logger.error("the predictions of stream %r are no numbers any more; it is set aside", stream)
-                if quarantine is not None:
-                    quarantine.set_aside(stream, time.monotonic())
+                if self.source.quarantine is not None:
+                    self.source.quarantine.set_aside(stream, time.monotonic())
 
     async def _end(self) -> None:
         self.count()
@@ -384,9 +352,7 @@ class Pipeline(Generic[B]):
             work = self.fleet.slices(windows=self._pace.windows).flush()
             while await self._slice(work):
                 pass
-        finish = getattr(self.sink, "finish", None)
-        if finish is not None:
-            finish()
+        self.sink.finish()
         await self._checkpoints.save()
         self.count()
         self.troubles.catch_up()
@@ -394,18 +360,17 @@ class Pipeline(Generic[B]):
 
     def count(self) -> None:
         """Bring those of the metrics up to date that are sums over streams, or the source's."""
-        metrics, counts = self.metrics, getattr(self.source, "counts", None)
+        metrics, counts = self.metrics, self.source.counts
         metrics.counts, metrics.states = self.fleet.counts(), self.fleet.state_counts()
         metrics.troubles, metrics.implausible = self.fleet.trouble_counts, self.fleet.implausible
         metrics.streams = len(self.fleet)
         self.troubles.catch_up(at_once=False)
-        if counts is not None:
-            metrics.malformed, metrics.dropped = counts.malformed, counts.dropped
-            metrics.quarantined, metrics.missed, metrics.merged = counts.quarantined, counts.missed, counts.merged
+        metrics.malformed, metrics.dropped = counts.malformed, counts.dropped
+        metrics.quarantined, metrics.missed, metrics.merged = counts.quarantined, counts.missed, counts.merged
 
 
 async def run(
-    source: Source[B],
+    source: Source[Any],
     fleet: Fleet,
     sink: Sink,
     *,

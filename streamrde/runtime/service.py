@@ -40,7 +40,7 @@ class ServiceOptions:
 
 
 async def serve(
-    pipeline: Pipeline[Any],
+    pipeline: Pipeline,
     *,
     model: Path,
     options: ServiceOptions,
@@ -61,8 +61,8 @@ async def serve(
     exposition = Exposition(
         pipeline.metrics,
         refresh=pipeline.count,
-        connections={end: getattr(getattr(pipeline, end), "connection", None) for end in ("source", "sink")},
-        waiting=(lambda: pipeline.source.waiting) if hasattr(pipeline.source, "waiting") else None,  # type: ignore[attr-defined]
+        connections=pipeline.connections,
+        waiting=lambda: pipeline.source.waiting,
     )
     async with AsyncExitStack() as stack:
         if options.port is not None:
@@ -92,14 +92,13 @@ async def serve(
             await asyncio.gather(watching, return_exceptions=True)
 
 
-def obstacles(pipeline: Pipeline[Any]) -> list[str]:
+def obstacles(pipeline: Pipeline) -> list[str]:
     """What keeps samples from becoming predictions now, in words."""
     found = [] if pipeline.started else ["starting"]
-    for end in ("source", "sink"):
-        connection = getattr(getattr(pipeline, end), "connection", None)
-        if getattr(connection, "waiting", False):
+    for end, connection in pipeline.connections.items():
+        if connection.waiting:
             found.append(f"waiting for the {end}'s broker")
-        if pipeline.started and connection is not None and not connection.connected:
+        if pipeline.started and not connection.connected:
             found.append(f"the {end}'s broker is away")
     if 0 < pipeline.metrics.streams <= pipeline.metrics.suspects:
         found.append("no stream has times that can be right")
@@ -108,7 +107,7 @@ def obstacles(pipeline: Pipeline[Any]) -> list[str]:
     return found
 
 
-def status(pipeline: Pipeline[Any]) -> dict[str, Any]:
+def status(pipeline: Pipeline) -> dict[str, Any]:
     """Return what keeps the run from working, and which streams went wrong, the latest first."""
     pipeline.count()
     metrics, in_the_way = pipeline.metrics, obstacles(pipeline)
@@ -124,7 +123,7 @@ def status(pipeline: Pipeline[Any]) -> dict[str, Any]:
 
 
 def _handle_signals(
-    pipeline: Pipeline[Any],
+    pipeline: Pipeline,
     running: asyncio.Task[Metrics],
     reload: asyncio.Event,
     given_up: asyncio.Event,
@@ -160,7 +159,7 @@ def _handle_signals(
 
 
 async def _swap_models(
-    pipeline: Pipeline[Any],
+    pipeline: Pipeline,
     path: Path,
     identity: Callable[[str], dict[str, str]],
     reload: asyncio.Event,

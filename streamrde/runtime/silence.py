@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -14,8 +14,7 @@ from streamrde.arrays import Floats
 from streamrde.inference.fleet import Fleet
 from streamrde.runtime.clock import Clock
 from streamrde.runtime.pace import SLICE_WINDOWS
-
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+from streamrde.settings import Seconds
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

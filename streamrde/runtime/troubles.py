@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from streamrde.connectors.ends import Source
 from streamrde.errors import ParameterError
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.plausibility import Plausible
@@ -80,7 +81,7 @@ class TroubleLog:
         fleet: Fleet,
         rules: StreamRules | None = None,
         *,
-        source: Any = None,
+        source: Source[Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fleet = fleet
@@ -90,15 +91,17 @@ class TroubleLog:
         self._lines: deque[float] = deque(maxlen=_LINES)
         self._beyond: Counter[Kind] = Counter()
         self._seen: OrderedDict[tuple[str, Kind, str], dict[str, Any]] = OrderedDict()
-        if self._rules.late == "set aside" and getattr(source, "quarantine", None) is None:
+        sets_aside = self._rules.late == "set aside"
+        self._quarantine = source.quarantine if source is not None and sets_aside else None
+        if sets_aside and self._quarantine is None:
             raise ParameterError("streams.late = 'set aside' is for a source that can leave messages unread: MQTT")
         if fleet.on_trouble is None:
             fleet.on_trouble = self.take
 
     def take(self, trouble: Trouble) -> None:
         """Write a trouble that was just noticed, unless many were, and act on it."""
-        if self._rules.late == "set aside" and trouble.kind in ("late", "restart"):
-            self._source.quarantine.set_aside(trouble.stream, self._clock())
+        if self._quarantine is not None and trouble.kind in ("late", "restart"):
+            self._quarantine.set_aside(trouble.stream, self._clock())
         if trouble.again:
             return
         topic = self._topic(trouble.stream)
@@ -137,5 +140,4 @@ class TroubleLog:
         return found
 
     def _topic(self, stream: str) -> str:
-        topic_of = getattr(self._source, "topic_of", None)
-        return "" if topic_of is None else topic_of(stream) or ""
+        return "" if self._source is None else self._source.topic_of(stream) or ""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pyarrow as pa
 
-from streamrde.connectors.dead_letters import DeadLetter
+from streamrde.connectors.ends import DeadLetter
 
 
 def letters_of(unused: pa.RecordBatch, channels: Sequence[str], received: float) -> list[DeadLetter]:

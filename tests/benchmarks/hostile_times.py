@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 import streamrde as sr
+from streamrde.connectors import ends
 from streamrde.connectors.samples import Samples
 from streamrde.runtime.exposition import Exposition
 from streamrde.runtime.health import HealthServer
@@ -36,7 +37,7 @@ class Batch:
         self.arrivals, self.messages, self.letters, self.due = np.full(len(t), due), len(t), (), due
 
 
-class Source:
+class Source(ends.Source):
     def __init__(self, streams, seconds, hostile, clock):
         self.clock = clock
         self.names = [f"s{i}" for i in range(streams)]
@@ -68,7 +69,7 @@ class Source:
         return None
 
 
-class Sink:
+class Sink(ends.Sink):
     rows = 0
 
     async def __aenter__(self):

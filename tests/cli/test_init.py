@@ -14,7 +14,7 @@ from streamrde.cli.init import EXAMPLES, text_of
 from streamrde.config import RunConfig
 from streamrde.models.training.config import TrainConfig, as_train_config
 from streamrde.scoring import Job
-from streamrde.settings import convert, keys_of
+from streamrde.settings import choices, convert, keys_of
 
 KINDS = {"train": TrainConfig, "run": RunConfig, "score": Job}
 
@@ -27,7 +27,9 @@ def structs(kind):
         if isinstance(own, inspect.StructType) and own.cls not in found:
             found[own.cls] = own
             pending += [field.type for field in own.fields]
-        pending += [*getattr(own, "types", ()), *([own.item_type] if hasattr(own, "item_type") else [])]
+        if isinstance(own, inspect.UnionType | inspect.Metadata):
+            pending += choices(own)
+        pending += [own.item_type] if hasattr(own, "item_type") else []
     return found
 
 
@@ -79,7 +81,7 @@ def test_every_key_is_there_below_what_it_means(what):
 def test_every_key_with_a_value_is_documented(kind):
     for own, type_ in structs(kind).items():
         for field in type_.fields:
-            tables = any(isinstance(m, inspect.StructType) for m in getattr(field.type, "types", [field.type]))
+            tables = any(isinstance(m, inspect.StructType) for m in choices(field.type))
             assert tables or field.name in documented(own), f"{own.__name__}.{field.name}"
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from streamrde.connectors import Columns
 from streamrde.connectors.codecs import (
-    PREDICTION_ENCODERS,
     ArrowCodec,
     CborCodec,
     JsonCodec,
@@ -22,8 +21,11 @@ from streamrde.connectors.codecs import (
     PackedCodec,
     decode_prediction,
 )
-from streamrde.connectors.dead_letters import DeadLetter, FileDeadLetters, decode_letter
+from streamrde.connectors.dead_letters import decode_letter
+from streamrde.connectors.ends import DeadLetter
+from streamrde.connectors.files.file import FileDeadLetters
 from streamrde.connectors.quarantine import Quarantine
+from streamrde.connectors.registry import PREDICTION_CODECS
 from streamrde.errors import ParameterError, PayloadError, SampleError
 
 cbor2 = pytest.importorskip("cbor2")
@@ -238,10 +240,10 @@ def test_packed_integers_that_do_not_fit_are_refused():
             codec.encode_samples([1.0], [[value, 0.0]])
 
 
-@pytest.mark.parametrize("name", PREDICTION_ENCODERS)
+@pytest.mark.parametrize("name", PREDICTION_CODECS.names())
 def test_predictions_have_the_same_fields_in_every_format(name):
     row = {"stream": "s", "window": 3, "t_start": 1.0, "t_end": 2.0, "value": [0.25, 0.75], "label": "b"}
-    payload = PREDICTION_ENCODERS[name](row)
+    payload = PREDICTION_CODECS.find(name).encode_prediction(row)
     read = {"json": decode_prediction, "msgpack": msgspec.msgpack.decode, "cbor": cbor2.loads}[name]
     assert read(payload) == row
 

@@ -14,7 +14,7 @@ import pytest
 from brokers import MOSQUITTO, free_port, mosquitto
 from scripted_broker import ScriptedBroker
 
-from streamrde.connectors.dead_letters import DeadLetter
+from streamrde.connectors.ends import DeadLetter
 from streamrde.connectors.mqtt import (
     MqttAddress,
     MqttDeadLetters,

@@ -7,7 +7,8 @@ import pytest
 from bundles import make_bundle
 
 import streamrde as sr
-from streamrde.connectors.codecs import PREDICTION_ENCODERS, decode_prediction
+from streamrde.connectors.codecs import decode_prediction
+from streamrde.connectors.registry import PREDICTION_CODECS
 from streamrde.inference.plausibility import Plausible
 
 BUNDLE = make_bundle(task="classification", outputs=3, labels=("a", "b", "c"), interpolation="linear")
@@ -55,7 +56,7 @@ def test_a_state_begun_anew_goes_on_as_one_that_begins_there():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", sorted(PREDICTION_ENCODERS))
+@pytest.mark.parametrize("name", PREDICTION_CODECS.names())
 def test_a_value_that_is_not_finite_has_no_label_in_batches_and_payloads(name):
     t, x = overloaded(9.9e37, 40)
     noticed = []
@@ -66,7 +67,7 @@ def test_a_value_that_is_not_finite_has_no_label_in_batches_and_payloads(name):
     assert bad
     assert {row["label"] for row in bad} == {None}
     assert {row["label"] for row in rows if row not in bad} <= {"a", "b", "c"}
-    encoded = [PREDICTION_ENCODERS[name](row) for row in bad]
+    encoded = [PREDICTION_CODECS.find(name).encode_prediction(row) for row in bad]
     if name == "json":
         assert [decode_prediction(payload).get("label") for payload in encoded] == [None] * len(bad)
     assert "not_finite" in {trouble.kind for trouble in noticed}

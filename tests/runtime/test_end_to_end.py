@@ -19,7 +19,7 @@ from bundles import make_bundle, make_recording
 
 import streamrde as sr
 from streamrde.connectors import Columns
-from streamrde.connectors.files.sink import FileSink
+from streamrde.connectors.files.arrow import FileSink
 from streamrde.connectors.mqtt import MqttSource, SamplePublisher
 from streamrde.errors import BrokerError
 from streamrde.inference.table import Counts

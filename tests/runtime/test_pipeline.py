@@ -12,7 +12,8 @@ import pytest
 from bundles import make_bundle, make_recording
 
 import streamrde as sr
-from streamrde.connectors.dead_letters import DeadLetter
+from streamrde.connectors import ends
+from streamrde.connectors.ends import DeadLetter
 from streamrde.connectors.files.parts import PartSink
 from streamrde.connectors.samples import Samples
 from streamrde.errors import BrokerError, DataError, StateError, StateFullError
@@ -33,7 +34,7 @@ class Batch:
         self.rows = (first, last)
 
 
-class Source:
+class Source(ends.Source):
     """Rows of the recording from the first that was never acknowledged on, as a broker with a session would send."""
 
     def __init__(self, log, first=0, last=400, size=10, endless=False):
@@ -65,7 +66,7 @@ class Source:
         self.stopped.set()
 
 
-class Sink:
+class Sink(ends.Sink):
     def __init__(self, log, kept):
         self.log, self.kept = log, kept
 

@@ -9,6 +9,7 @@ from bundles import make_bundle
 import streamrde as sr
 from streamrde.config.durations import seconds_of
 from streamrde.connectors.codecs import decode_prediction, encode_prediction
+from streamrde.connectors.ends import Sink, Source
 from streamrde.connectors.samples import Samples
 from streamrde.errors import ConfigError
 from streamrde.inference.novelty import TrainingWindows
@@ -18,13 +19,13 @@ from streamrde.runtime.provisional import Provisional
 
 
 class Batch:
-    arrivals = None
+    arrivals, messages, letters = None, 1, ()
 
     def __init__(self, streams, t):
         self.samples = Samples(streams, np.array(t), np.ones((len(t), 2)) * np.array(t)[:, None])
 
 
-class Ends:
+class Ends(Source, Sink):
     """Source and sink in one: samples, then silence until something provisional has come out."""
 
     def __init__(self, batches):

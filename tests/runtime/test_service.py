@@ -185,7 +185,6 @@ def test_predictions_that_the_broker_refuses_end_the_run_and_their_input_comes_a
 
 
 def test_check_finds_a_subscription_that_is_refused(tmp_path):
-    from streamrde.cli.run import _reached
     from streamrde.config import RunConfig
     from streamrde.disk import read_toml
 
@@ -194,8 +193,8 @@ def test_check_finds_a_subscription_that_is_refused(tmp_path):
             text = f'kind = "mqtt"\nurl = "{broker.url}"\ntopic = "a/{{stream}}"\nversion = "5"'
             run = read_toml(config(tmp_path, broker.url, 0, source=text), RunConfig)
             with pytest.raises(ValueError, match=r"refuses the subscription to 'a/\+' \(Not authorized"):
-                await _reached(run.source, None)
-            assert "a/{stream}" in await _reached(run.source, None)
+                await run.source.probe()
+            assert "a/{stream}" in await run.source.probe()
 
     asyncio.run(asyncio.wait_for(main(), 20))
 

@@ -1,7 +1,6 @@
 """Time that passes without data, on a clock that is advanced by hand."""
 
 import asyncio
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +8,7 @@ import pytest
 from bundles import make_bundle
 
 import streamrde as sr
+from streamrde.connectors.ends import Batch, Sink, Source
 from streamrde.connectors.samples import Samples
 from streamrde.errors import ParameterError
 from streamrde.runtime import ManualClock, Silence, SystemClock, Timekeeper
@@ -153,7 +153,7 @@ def test_the_system_clock_goes():
     assert clock.now() >= before > 1.6e9
 
 
-class Script:
+class Script(Source, Sink):
     """A source that delivers what it is handed, and a sink that keeps what it gets."""
 
     def __init__(self):
@@ -171,7 +171,7 @@ class Script:
 
     def send(self, streams, t):
         samples = Samples(pa.array(streams), np.array(t), np.ones((len(t), 2)))
-        self.queue.put_nowait(SimpleNamespace(samples=samples, arrivals=None))
+        self.queue.put_nowait(Batch(samples))
 
     async def acknowledge(self, batch):
         self.acknowledged += 1

@@ -13,6 +13,7 @@ import pytest
 from bundles import make_bundle
 
 import streamrde as sr
+from streamrde.connectors import ends
 from streamrde.connectors.samples import Samples
 from streamrde.errors import ParameterError
 from streamrde.runtime.checkpoints import CheckpointPolicy
@@ -34,7 +35,7 @@ class Batch:
         self.arrivals, self.messages, self.letters = None, len(t), ()
 
 
-class Source:
+class Source(ends.Source):
     def __init__(self, batches, wait=None):
         self.batches, self.wait, self.acknowledged = batches, wait, []
         self.stopped = asyncio.Event()
@@ -61,7 +62,7 @@ class Source:
         self.stopped.set()
 
 
-class Sink:
+class Sink(ends.Sink):
     def __init__(self):
         self.batches = []
 

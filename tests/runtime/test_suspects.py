@@ -9,11 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 import streamrde as sr
 from streamrde.config import RunConfig
+from streamrde.config.run import outline_of
+from streamrde.connectors import ends
 from streamrde.connectors.codecs import JsonCodec
 from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.sections import Section, SourceConfig
 from streamrde.disk import read_toml
 from streamrde.errors import ConfigError, DataError, ParameterError, TimeUnitError
 from streamrde.inference.clocks import expectation_of
@@ -30,10 +34,10 @@ NOON = 1709640000.0
 
 class Batch:
     def __init__(self, samples):
-        self.samples, self.arrivals, self.messages = samples, None, 1
+        self.samples, self.arrivals, self.messages, self.letters = samples, None, 1, ()
 
 
-class Source:
+class Source(ends.Source):
     def __init__(self, batches):
         self.batches = batches
 
@@ -55,7 +59,7 @@ class Source:
         pass
 
 
-class Sink:
+class Sink(ends.Sink):
     def __init__(self):
         self.rows = []
 
@@ -116,13 +120,17 @@ def config(tmp_path, source, **top):
 LIVE = 'kind = "mqtt"\nurl = "mqtt://127.0.0.1"\ntopic = "sensors/{stream}/imu"\n'
 
 
+class Recorded(Section, SourceConfig, frozen=True, tag="recorded"):
+    live = False
+
+
 def test_a_live_run_rejects_and_a_recorded_one_stops_and_arrival_times_are_not_judged(tmp_path):
     live = config(tmp_path, LIVE + 'time_unit = "ms"')
     assert (live.check_of_times().action, live.check_of_times().unit) == ("reject", "ms")
     assert config(tmp_path, LIVE + 'time = ""').check_of_times().action == "off"
     assert config(tmp_path, LIVE, faults="error").check_of_times().action == "error"
     assert config(tmp_path, LIVE, time_check="off").check_of_times().action == "off"
-    assert config(tmp_path, 'kind = "arrow"\nfiles = "x.parquet"').check_of_times().action == "error"
+    assert replace(live, source=Recorded()).check_of_times().action == "error"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +144,7 @@ def test_a_live_run_rejects_and_a_recorded_one_stops_and_arrival_times_are_not_j
 )
 def test_a_form_of_time_that_is_not_there_is_refused_before_connecting(tmp_path, keys, match):
     with pytest.raises((ConfigError, ParameterError), match=match):
-        config(tmp_path, LIVE + keys).source.build(WATCH.header)
+        config(tmp_path, LIVE + keys).source.build(outline_of(WATCH))
 
 
 def recording(tmp_path, t, name="a.parquet"):

@@ -18,6 +18,7 @@ from services import config, eventually, get, publish, samples, service
 import streamrde as sr
 from streamrde.cli.pipeline import report
 from streamrde.config import RunConfig
+from streamrde.connectors import ends
 from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.samples import Samples
 from streamrde.disk import read_toml
@@ -39,7 +40,7 @@ class Batch:
         self.arrivals, self.messages, self.letters = None, len(t), ()
 
 
-class Source:
+class Source(ends.Source):
     """Batches of rows, with a quarantine and topics as an MQTT source has them."""
 
     def __init__(self, batches, quarantine=True):
@@ -68,7 +69,7 @@ class Source:
         return f"sensors/{stream}/imu"
 
 
-class Sink:
+class Sink(ends.Sink):
     def __init__(self):
         self.rows = []
 

@@ -9,8 +9,8 @@ import pytest
 from brokers import any_broker
 
 import streamrde as sr
+from streamrde.connectors.files.arrow import FileSink
 from streamrde.connectors.files.reading import read
-from streamrde.connectors.files.sink import FileSink
 from streamrde.connectors.mqtt import MqttSource, SamplePublisher
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files, truth
 from streamrde.runtime import FileSource, run

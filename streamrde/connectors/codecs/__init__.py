@@ -1,21 +1,23 @@
-"""Payloads: samples in and out, predictions out. One module per family of formats."""
+"""Payloads: samples in and out, predictions out. The module of a format has the format's name.
 
-from streamrde.connectors.codecs.arrow_ipc import ArrowCodec
-from streamrde.connectors.codecs.codec import MAX_BYTES, Codec, check_size
+rows          is the base of json, msgpack and cbor
+predictions   says which fields a prediction has
+checks        refuse payloads that are too long or have no samples, refusals says why
+"""
+
+from streamrde.connectors.codecs.arrow import ArrowCodec
+from streamrde.connectors.codecs.cbor import CborCodec
+from streamrde.connectors.codecs.json import JsonCodec
+from streamrde.connectors.codecs.msgpack import MessagePackCodec
 from streamrde.connectors.codecs.packed import PackedCodec
-from streamrde.connectors.codecs.predictions import PREDICTION_ENCODERS, decode_prediction, encode_prediction
-from streamrde.connectors.codecs.rows import CborCodec, JsonCodec, MessagePackCodec
+from streamrde.connectors.codecs.predictions import decode_prediction, encode_prediction
 
 __all__ = [
-    "MAX_BYTES",
-    "PREDICTION_ENCODERS",
     "ArrowCodec",
     "CborCodec",
-    "Codec",
     "JsonCodec",
     "MessagePackCodec",
     "PackedCodec",
-    "check_size",
     "decode_prediction",
     "encode_prediction",
 ]

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from streamrde.arrays import Floats
-from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
+from streamrde.connectors.codecs.checks import check_samples, check_size
 from streamrde.connectors.codecs.refusals import described
+from streamrde.connectors.ends import MAX_BYTES, Codec
 from streamrde.connectors.samples import Columns
-from streamrde.errors import ParameterError, PayloadError, SampleError
+from streamrde.errors import ConfigError, ParameterError, PayloadError, SampleError
 from streamrde.times import NotATimeError
 
 # struct's letters, as NumPy's kinds; the sizes are struct's standard ones.
@@ -22,7 +23,7 @@ _TYPES = {
 _LAYOUT = re.compile(r"([<>])((?:\d{0,4}[bBhHiIlLqQefdx])+)")
 
 
-class PackedCodec:
+class PackedCodec(Codec):
     """Samples of one stream as packed numbers, one record after the other.
 
     A layout is an order of bytes, ``<`` (little-endian) or ``>``, and a letter per number as in Python's struct module:
@@ -38,11 +39,12 @@ class PackedCodec:
         ParameterError: the layout is none, or has another number of values.
     """
 
+    format = "packed"
+
     def __init__(self, columns: Columns, *, layout: str, max_bytes: int = MAX_BYTES) -> None:
         if not columns.time:
             raise ParameterError("packed records have a time: name it in columns.time")
-        self.columns = columns
-        self.max_bytes = max_bytes
+        super().__init__(columns, max_bytes=max_bytes)
         self._form = columns.time_form()
         if (match := _LAYOUT.fullmatch(layout)) is None:
             raise ParameterError(
@@ -70,6 +72,13 @@ class PackedCodec:
                 "itemsize": offset,
             }
         )
+
+    @classmethod
+    def configured(cls, columns: Columns, *, layout: str | None, max_bytes: int) -> PackedCodec:
+        """See `Codec.configured`."""
+        if layout is None:
+            raise ConfigError('codec = "packed" needs a layout, such as "<d6f": a time and six channels')
+        return cls(columns, layout=layout, max_bytes=max_bytes)
 
     def decode(self, payload: bytes) -> tuple[Floats, Floats]:
         """See `Codec.decode`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ class _Prediction(msgspec.Struct, omit_defaults=True):
 
 
 def encode_prediction(row: Mapping[str, Any]) -> bytes:
-    """One prediction as JSON: stream, window, t_start, t_end, value and, for a classification, label.
+    """Return a prediction as JSON: stream, window, t_start, t_end, value and, for a classification, label.
 
     A value that is not finite is null, and has no label. Where there is something to say, also labels (by head), flag,
     step_error, novelty, and provisional: true.
@@ -34,10 +34,11 @@ def encode_prediction(row: Mapping[str, Any]) -> bytes:
     Args:
         row: a row of the prediction record batch, as `RecordBatch.to_pylist` gives it.
     """
-    return msgspec.json.encode(_prediction(row))
+    return msgspec.json.encode(prediction_of(row))
 
 
-def _prediction(row: Mapping[str, Any]) -> _Prediction:
+def prediction_of(row: Mapping[str, Any]) -> _Prediction:
+    """Return a row of the prediction record batch with the fields of a payload."""
     return _Prediction(
         row["stream"],
         row["window"],
@@ -51,20 +52,6 @@ def _prediction(row: Mapping[str, Any]) -> _Prediction:
         row.get("novelty"),
         row.get("provisional", False),
     )
-
-
-def _encode_cbor(row: Mapping[str, Any]) -> bytes:
-    from streamrde.connectors.codecs.rows import cbor
-
-    return bytes(cbor().dumps(msgspec.to_builtins(_prediction(row))))
-
-
-PREDICTION_ENCODERS: Mapping[str, Callable[[Mapping[str, Any]], bytes]] = {
-    "json": encode_prediction,
-    "msgpack": lambda row: msgspec.msgpack.encode(_prediction(row)),
-    "cbor": _encode_cbor,
-}
-"""By the name of the format: the same fields in each."""
 
 
 def decode_prediction(payload: bytes) -> dict[str, Any]:

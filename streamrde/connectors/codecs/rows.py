@@ -1,13 +1,9 @@
-"""JSON, MessagePack and CBOR: a sample is a map of fields, whatever the bytes look like."""
+"""Samples as maps of fields, whatever the bytes look like: the base of JSON, MessagePack and CBOR."""
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import re
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -15,14 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from streamrde.arrays import Floats
-from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
+from streamrde.connectors.codecs.checks import check_samples, check_size
 from streamrde.connectors.codecs.refusals import described, refusal
+from streamrde.connectors.ends import MAX_BYTES, Codec
 from streamrde.connectors.samples import Columns
-from streamrde.errors import MissingExtraError, PayloadError, SampleError
+from streamrde.errors import PayloadError, SampleError
 from streamrde.times import NotATimeError
 
 
-class _RowCodec:
+class RowCodec(Codec):
     """Samples of one stream as maps of fields.
 
     A payload is one sample ``{"t": 12.34, "ax": 0.1}``, a list of such samples, or a batch by columns
@@ -40,8 +37,7 @@ class _RowCodec:
     _encode: Callable[[Any], bytes]
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
-        self.columns = columns
-        self.max_bytes = max_bytes
+        super().__init__(columns, max_bytes=max_bytes)
         form = columns.time_form()
         self._seconds, self._encode_time = form.seconds, form.encode
         # A Struct decodes twice as fast as a dict and skips unknown fields unread; it cannot be built from field names
@@ -101,7 +97,7 @@ class _RowCodec:
 
     def _hint(self, payload: bytes) -> str:
         """Say what an unreadable payload looks like, where that says what is wrong."""
-        if (text := _text(payload)).startswith(("{", "[")):
+        if (text := readable(payload)).startswith(("{", "[")):
             return '; it looks like JSON: is codec = "json" meant?'
         return f"; it is {described(text)}" if text else ""
 
@@ -184,79 +180,11 @@ class _RowCodec:
         return self._encode(fields)
 
 
-class JsonCodec(_RowCodec):
-    """Decode and encode JSON. See the base for what a payload may be.
-
-    What C programs and Python's json module add to it is read too: a NUL at the end, a mark of the byte order at the
-    beginning, and the word NaN for a channel that was not observed.
-    """
-
-    _encode = staticmethod(msgspec.json.encode)
-
-    def _parser(self, rows: Any) -> Callable[[bytes], Any]:
-        return msgspec.json.Decoder(rows).decode
-
-    def _read(self, payload: bytes) -> Any:
-        text = payload.rstrip(b"\0 \t\r\n").removeprefix(b"\xef\xbb\xbf")
-        try:
-            return msgspec.json.decode(text)
-        except msgspec.DecodeError:
-            if b"NaN" not in text:
-                raise
-            return json.loads(text.decode())
-
-    def _hint(self, payload: bytes) -> str:
-        text = _text(payload)
-        if text.startswith(("{", "[")) and (word := re.search(r"[:,[]\s*([-+]?(?:nan|inf\w*))\b", text, re.IGNORECASE)):
-            return f"; JSON has no {word[1]}: send null where a channel was not observed"
-        return f"; it is {described(text)}" if text else ""
-
-
-class MessagePackCodec(_RowCodec):
-    """MessagePack with the fields of JSON: half the bytes, and twice as fast."""
-
-    _encode = staticmethod(msgspec.msgpack.encode)
-
-    def _parser(self, rows: Any) -> Callable[[bytes], Any]:
-        return msgspec.msgpack.Decoder(rows).decode
-
-    def _read(self, payload: bytes) -> Any:
-        return msgspec.msgpack.decode(payload)
-
-
-class CborCodec(_RowCodec):
-    """CBOR with the fields of JSON; RFC 8949.
-
-    Raises:
-        MissingExtraError: cbor2 is not installed.
-    """
-
-    def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
-        self._encode = cbor().dumps
-        super().__init__(columns, max_bytes=max_bytes)
-
-    def _parser(self, rows: Any) -> Callable[[bytes], Any]:
-        return lambda payload: msgspec.convert(self._read(payload), rows)
-
-    def _read(self, payload: bytes) -> Any:
-        stream = io.BytesIO(payload)
-        try:
-            found = cbor().CBORDecoder(stream).decode()
-        except (OverflowError, RecursionError):
-            raise
-        except Exception as error:  # cbor2 lets errors of the types that its tags build through
-            raise msgspec.DecodeError(f"not CBOR: {error}") from None
-        # A second item, which `loads` would leave unread without a word.
-        if rest := len(payload) - stream.tell():
-            raise msgspec.DecodeError(f"{rest} bytes follow its first CBOR item; send several samples as a list")
-        return found
-
-
 # msgspec's errors, those of Python's json module (and of integers longer than Python reads), and text that is no UTF-8.
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError, OverflowError)
 
 
-def _text(payload: bytes) -> str:
+def readable(payload: bytes) -> str:
     """Return the beginning of a payload if it is readable text, else an empty text."""
     try:
         text = payload[:200].rstrip(b"\0").decode("ascii").strip()
@@ -267,12 +195,3 @@ def _text(payload: bytes) -> str:
 
 def _named(error: Exception) -> str:
     return f"{error}" or type(error).__name__
-
-
-def cbor() -> ModuleType:
-    """The module cbor2, or the error that says how to install it."""
-    try:
-        import cbor2
-    except ImportError:
-        raise MissingExtraError("CBOR", "cbor") from None
-    return cbor2

@@ -10,7 +10,8 @@ filters, units   choose rows, convert channels to the model's units
 restarts         recognise a stream that begins again
 sorting          put samples in order of time on disk
 writing          write predictions: `PredictionWriter`
-sink, parts      the predictions of a live run as one file, or as a folder of them
+arrow, parts     the predictions of a live run as one file, or as a folder of them
+file             dead letters as lines of a file
 errors           name the file and the remedy in errors of pyarrow and the system
 """
 

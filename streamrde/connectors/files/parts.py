@@ -1,4 +1,4 @@
-"""Predictions to a folder of files, each prediction in exactly one: files are committed with the checkpoint."""
+"""Write the predictions of a run to a folder of files, each to exactly one: kind "parts"."""
 
 from __future__ import annotations
 
@@ -7,15 +7,51 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from typing import Literal
 
 import msgspec
 import pyarrow as pa
 
+from streamrde.connectors.ends import StagingSink
 from streamrde.connectors.files.writing import PredictionWriter
-from streamrde.errors import DataError, ParameterError
+from streamrde.connectors.sections import Ends, ModelOutline, Section, SinkConfig
+from streamrde.errors import ConfigError, DataError, ParameterError
+from streamrde.settings import Positive, Seconds
 
 _PART = re.compile(r"part-(\d{6,})\.\w+")
+
+
+class PartsSinkConfig(Section, SinkConfig, frozen=True, kw_only=True, tag="parts"):
+    """Predictions to a folder of files, each in exactly one; needs [state]."""
+
+    folder: str
+    """Folder of the parts."""
+    format: Literal["parquet", "feather", "arrows"] = "parquet"
+    """Format of the parts."""
+    part_rows: Positive = 100_000
+    """Rows after which a part is finished."""
+    part_seconds: Seconds = 300.0
+    """Seconds after which a part is finished."""
+
+    def check(self, name: str, ends: Ends) -> None:
+        """See `EndConfig.check`."""
+        if not ends.saves_state:
+            raise ConfigError('a sink of kind "parts" needs [state]: what is in no part yet waits there')
+
+    async def probe(self) -> str:
+        """Return the folder."""
+        return self.folder
+
+    def build(self, model: ModelOutline) -> PartSink:
+        """See `SinkConfig.build`."""
+        return PartSink(
+            self.folder,
+            model.predictions,
+            suffix=f".{self.format}",
+            rows=self.part_rows,
+            seconds=self.part_seconds,
+            metadata=model.provenance,
+        )
 
 
 class _Position(msgspec.Struct, frozen=True):
@@ -25,7 +61,7 @@ class _Position(msgspec.Struct, frozen=True):
     """Number of the last entry ever put into the outbox."""
 
 
-class PartSink:
+class PartSink(StagingSink):
     """Predictions to ``part-000001.parquet``, ``part-000002.parquet``, ... in a folder.
 
     What is not yet enough for a part waits in the state store's outbox. A part is written under a staged name, the
@@ -75,11 +111,6 @@ class PartSink:
             raise self._error(error) from None
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Nothing is open; what is in no part waits in the outbox."""
-
     async def write(self, batch: pa.RecordBatch) -> None:
         """Hold predictions until the next checkpoint."""
         self._fresh.append(batch)
@@ -110,7 +141,7 @@ class PartSink:
         self._since = time.monotonic() if self._waiting else None
 
     def stage(self) -> tuple[bytes, list[bytes], int]:
-        """See `checkpoints.StagingSink`."""
+        """See `StagingSink`."""
         fresh, self._fresh = self._fresh, []
         rows = sum(batch.num_rows for batch in (*self._waiting, *fresh))
         old = self._since is not None and time.monotonic() - self._since >= self._seconds
@@ -130,7 +161,7 @@ class PartSink:
         return msgspec.json.encode(self._position), [_to_bytes(fresh)], 0
 
     def staged(self) -> None:
-        """See `checkpoints.StagingSink`."""
+        """See `StagingSink`."""
         if self._staged is not None:
             try:
                 self._staged_path(self._staged).replace(self._path(self._staged))

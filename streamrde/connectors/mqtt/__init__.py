@@ -1,5 +1,6 @@
 """MQTT: samples in, predictions out, and recorded samples out for a replay."""
 
+from streamrde.connectors.mqtt.config import MqttDeadLettersConfig, MqttSinkConfig, MqttSourceConfig
 from streamrde.connectors.mqtt.link import MqttLink, Tls, Will
 from streamrde.connectors.mqtt.publisher import SamplePublisher
 from streamrde.connectors.mqtt.sink import MqttDeadLetters, MqttSink, SinkCounts
@@ -11,9 +12,12 @@ __all__ = [
     "MqttAddress",
     "MqttBatch",
     "MqttDeadLetters",
+    "MqttDeadLettersConfig",
     "MqttLink",
     "MqttSink",
+    "MqttSinkConfig",
     "MqttSource",
+    "MqttSourceConfig",
     "SamplePublisher",
     "SinkCounts",
     "SourceCounts",

@@ -21,8 +21,9 @@ from paho.mqtt.client import MQTTMessage
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from streamrde.connectors.ends import ConnectionCounts
 from streamrde.connectors.mqtt.link import MqttLink, Tls, Will
-from streamrde.connectors.mqtt.messages import ConnectionCounts, Outgoing, Receipt
+from streamrde.connectors.mqtt.messages import Outgoing, Receipt
 from streamrde.connectors.mqtt.outbox import Outbox
 from streamrde.connectors.mqtt.reasons import check_granted, is_final, is_refusal, mapped_errors, named
 from streamrde.connectors.mqtt.topics import MqttAddress

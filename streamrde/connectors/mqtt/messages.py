@@ -1,8 +1,7 @@
-"""Messages on their way, and the counts of a connection."""
+"""Messages on their way."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from paho.mqtt.client import MQTTMessage
@@ -29,24 +28,3 @@ class Outgoing(NamedTuple):
     qos: int
     retain: bool
     properties: Properties | None
-
-
-@dataclass
-class ConnectionCounts:
-    """State of the connection, and counts of what has happened to it."""
-
-    connected: bool = False
-    waiting: bool = False
-    """At the start: the broker is not there yet, and is asked again and again."""
-    connects: int = 0
-    """Number of times the connection was made, including the first."""
-    sessions_lost: int = 0
-    """Number of times the broker had forgotten the session. Everything it held for this client is then lost."""
-    redelivered: int = 0
-    """Messages that came again while they were still held here. They are passed on once."""
-    resent: int = 0
-    """Messages published again because a lost connection left them unconfirmed."""
-    refused: int = 0
-    """Messages that the broker refused for the time being (MQTT 5), and that are published again."""
-    lost: int = 0
-    """Messages of QoS 0 that were under way when a connection was lost."""

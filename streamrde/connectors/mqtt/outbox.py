@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from streamrde.connectors.ends import ConnectionCounts
 from streamrde.connectors.mqtt.link import MqttLink
-from streamrde.connectors.mqtt.messages import ConnectionCounts, Outgoing
+from streamrde.connectors.mqtt.messages import Outgoing
 from streamrde.connectors.mqtt.reasons import is_final, is_refusal, named
 
 logger = logging.getLogger(__name__)

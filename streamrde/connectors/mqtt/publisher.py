@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from streamrde.connectors.codecs import Codec, JsonCodec
+from streamrde.connectors.codecs.json import JsonCodec
+from streamrde.connectors.ends import Codec
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink
 from streamrde.connectors.mqtt.sink import SinkCounts

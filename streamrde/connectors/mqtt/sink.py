@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
-from streamrde.connectors.codecs import encode_prediction
-from streamrde.connectors.dead_letters import DeadLetter, encode_letter
+from streamrde.connectors.codecs.predictions import encode_prediction
+from streamrde.connectors.dead_letters import encode_letter
+from streamrde.connectors.ends import DeadLetter, DeadLetters, End, Sink
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink
-from streamrde.connectors.mqtt.messages import ConnectionCounts
 from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate, checked_qos
 
 
@@ -25,7 +25,24 @@ class SinkCounts:
     """Messages: confirmed by the broker at QoS 1, handed to the network at QoS 0."""
 
 
-class MqttSink:
+class _Publisher(End):
+    """An end that publishes over a connection of its own."""
+
+    def __init__(self, connection: MqttConnection) -> None:
+        self._connection = connection
+        self.connection = connection.counts
+
+    async def __aenter__(self) -> Self:
+        await self._connection.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._connection.__aexit__(kind, error, traceback)
+
+
+class MqttSink(_Publisher, Sink):
     """Predictions to MQTT topics, one message per prediction.
 
     A prediction that was under way when the connection was lost is sent again, so that the broker may have it twice;
@@ -63,21 +80,7 @@ class MqttSink:
         self._topic = TopicTemplate(topic)
         self._topic.topic_for("/".join(["level"] * len(self._topic.names)))
         self._encode = encode
-        self._connection = MqttConnection(MqttAddress.of(address), link=link, client_id=client_id, inflight=inflight)
-
-    @property
-    def connection(self) -> ConnectionCounts:
-        """What has happened to the connection."""
-        return self._connection.counts
-
-    async def __aenter__(self) -> MqttSink:
-        await self._connection.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._connection.__aexit__(kind, error, traceback)
+        super().__init__(MqttConnection(MqttAddress.of(address), link=link, client_id=client_id, inflight=inflight))
 
     async def write(self, batch: pa.RecordBatch) -> None:
         """Publish every prediction of a record batch; return when all are confirmed.
@@ -93,7 +96,7 @@ class MqttSink:
         self.counts.messages += len(rows)
 
 
-class MqttDeadLetters:
+class MqttDeadLetters(_Publisher, DeadLetters):
     """Dead letters to one MQTT topic, as JSON with the payload in base64.
 
     Args:
@@ -106,16 +109,7 @@ class MqttDeadLetters:
         self, address: MqttAddress | str, *, topic: str, client_id: str | None = None, link: MqttLink | None = None
     ) -> None:
         self._topic = topic
-        self._connection = MqttConnection(MqttAddress.of(address), link=link, client_id=client_id)
-
-    async def __aenter__(self) -> MqttDeadLetters:
-        await self._connection.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._connection.__aexit__(kind, error, traceback)
+        super().__init__(MqttConnection(MqttAddress.of(address), link=link, client_id=client_id))
 
     async def write(self, letters: Sequence[DeadLetter]) -> None:
         """Publish the letters; return when all are confirmed."""

@@ -17,12 +17,13 @@ import pyarrow as pa
 from paho.mqtt.client import MQTTMessage
 
 from streamrde.arrays import Floats
-from streamrde.connectors.codecs import MAX_BYTES, Codec, JsonCodec, check_size
+from streamrde.connectors.codecs.checks import check_size
+from streamrde.connectors.codecs.json import JsonCodec
 from streamrde.connectors.codecs.refusals import listed
-from streamrde.connectors.dead_letters import DeadLetter
+from streamrde.connectors.ends import MAX_BYTES, Batch, Codec, DeadLetter, Source
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink
-from streamrde.connectors.mqtt.messages import ConnectionCounts, Receipt
+from streamrde.connectors.mqtt.messages import Receipt
 from streamrde.connectors.mqtt.topics import MqttAddress, Place, TopicTemplate, check_names, checked_qos
 from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.samples import Columns, Samples, SourceCounts
@@ -68,21 +69,14 @@ class _Topic:
 
 
 @dataclass(frozen=True, eq=False)
-class MqttBatch:
+class MqttBatch(Batch):
     """A micro-batch: what had arrived when it was taken."""
 
-    samples: Samples
-    arrivals: Floats
-    """When each row's message arrived, `time.perf_counter()` seconds, (rows,)."""
-    receipts: tuple[Receipt, ...]
+    receipts: tuple[Receipt, ...] = ()
     """Messages to acknowledge, in order of arrival; empty at QoS 0."""
-    messages: int
-    """Messages in it, unreadable ones too."""
-    letters: tuple[DeadLetter, ...]
-    """Messages that could not be used."""
 
 
-class MqttSource:
+class MqttSource(Source[MqttBatch]):
     """Samples from MQTT topics, in micro-batches of what has arrived.
 
         async with MqttSource(address, topic="sensors/{stream}/imu", columns=columns) as source:
@@ -122,6 +116,8 @@ class MqttSource:
     Raises:
         BrokerError: the broker is not there at first, or refuses.
     """
+
+    quarantine: Quarantine
 
     def __init__(
         self,
@@ -180,15 +176,11 @@ class MqttSource:
             subscriptions=[(s.topic.filter, self._qos) for s in self._subscriptions],
             on_message=self._receive,
         )
-
-    @property
-    def connection(self) -> ConnectionCounts:
-        """What has happened to the connection."""
-        return self._connection.counts
+        self.connection = self._connection.counts
 
     @property
     def waiting(self) -> int:
-        """Messages that have arrived and were not taken yet."""
+        """Messages that have arrived and were not delivered yet."""
         return len(self._queue)
 
     async def __aenter__(self) -> MqttSource:
@@ -286,7 +278,7 @@ class MqttSource:
         names = pa.array(streams, pa.string()).take(pa.array(of_row))
         empty = np.empty((0, len(self._channels)))
         samples = Samples(names, np.concatenate([empty[:, 0], *ts]), np.concatenate([empty, *xs]))
-        return MqttBatch(samples, np.asarray(arrivals)[of_row], tuple(receipts), size, tuple(letters))
+        return MqttBatch(samples, np.asarray(arrivals)[of_row], size, tuple(letters), tuple(receipts))
 
     def _read(self, message: MQTTMessage, now: float) -> tuple[Place, Floats, Floats]:
         """Where a message belongs, and its samples: t (n,) and x (n, channels)."""

@@ -1,28 +1,37 @@
-"""The MQTT sections of a run's configuration."""
+"""Sections of kind "mqtt": how to reach a broker, and what to read from it or publish to it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
 import msgspec
 
-from streamrde.config.columns import TimeKeys, columns_of
-from streamrde.errors import ConfigError
-from streamrde.inference.bundle import Bundle
-from streamrde.inference.header import Header
-from streamrde.inference.model_part import Positive
+from streamrde.connectors.mqtt import checks
+from streamrde.connectors.mqtt.connection import MqttConnection
+from streamrde.connectors.mqtt.link import MqttLink, Tls, Will, read_secret
+from streamrde.connectors.mqtt.sink import MqttDeadLetters, MqttSink
+from streamrde.connectors.mqtt.source import MqttSource, Subscription
+from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate
+from streamrde.connectors.quarantine import Quarantine
+from streamrde.connectors.registry import CODECS, PREDICTION_CODECS, CodecName, PredictionCodecName
+from streamrde.connectors.samples import Columns, TimeKeys
+from streamrde.connectors.sections import (
+    DeadLettersConfig,
+    EndConfig,
+    Ends,
+    ModelOutline,
+    Section,
+    SinkConfig,
+    SourceConfig,
+)
+from streamrde.errors import BrokerError, ConfigError
+from streamrde.settings import Positive, Seconds
+from streamrde.times import zero_seconds
 from streamrde.times.texts import Ambiguous
 
-if TYPE_CHECKING:
-    from streamrde.connectors import Columns
-    from streamrde.connectors.codecs import Codec
-    from streamrde.connectors.mqtt import MqttAddress, MqttDeadLetters, MqttLink, MqttSink, MqttSource
-
 QoS = Literal[0, 1]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-CodecName = Literal["json", "msgpack", "cbor", "packed", "arrow"]
 
 
 class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,8 +60,8 @@ class WillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Its payload when it is not."""
 
 
-class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to reach a broker."""
+class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
+    """Reach a broker."""
 
     url: str
     """``mqtt://host:port``, or mqtts:// for TLS."""
@@ -77,11 +86,18 @@ class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     tls: TlsConfig | None = None
     will: WillConfig | None = None
 
-    def address(self) -> MqttAddress:
-        """The broker, with user and password from wherever they are."""
-        from streamrde.connectors.mqtt import MqttAddress
-        from streamrde.connectors.mqtt.link import read_secret
+    @property
+    def output(self) -> str | None:
+        """Topic, or template of topics, that is published to; None for a source."""
+        return None
 
+    @property
+    def read(self) -> str:
+        """Topics that are read or published to, for people."""
+        return self.output or ""
+
+    def address(self) -> MqttAddress:
+        """Return the broker, with user and password from wherever they are."""
         address = MqttAddress.parse(self.url)
         password = read_secret("password", variable=self.password_env, file=self.password_file)
         if (self.user or password) and address.user:
@@ -90,15 +106,8 @@ class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ConfigError("a password without user: give both")
         return address if self.user is None else dataclasses.replace(address, user=self.user, password=password)
 
-    def quiet_link(self) -> MqttLink:
-        """How to connect for a look: without a will, once."""
-        return dataclasses.replace(self.link(), will=None, reconnect=False, wait=False)
-
     def link(self) -> MqttLink:
-        """How to connect."""
-        from streamrde.connectors.mqtt import MqttLink, Tls, Will
-        from streamrde.connectors.mqtt.link import read_secret
-
+        """Return the options of the connection."""
         tls, will = self.tls, self.will
         if tls is not None:
             password = read_secret("tls.key_password", variable=tls.key_password_env, file=tls.key_password_file)
@@ -111,6 +120,45 @@ class MqttClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             wait=self.wait,
             longest_pause=self.longest_pause,
         )
+
+    def quiet_link(self) -> MqttLink:
+        """Return the options of a connection that is made once, for a look, and without a will."""
+        return dataclasses.replace(self.link(), will=None, reconnect=False, wait=False)
+
+    def filters(self) -> list[tuple[str, int]]:
+        """Return the topic filters to subscribe to, each with the quality of service."""
+        return []
+
+    def check(self, name: str, ends: Ends) -> None:
+        """See `EndConfig.check`."""
+        checks.check_client(name, clients_of(ends))
+
+    def warnings(self, name: str, ends: Ends) -> list[str]:
+        """See `EndConfig.warnings`."""
+        return checks.client_warnings(name, clients_of(ends))
+
+    def notes(self, name: str, ends: Ends) -> list[str]:
+        """See `EndConfig.notes`."""
+        return checks.client_notes(name, clients_of(ends))
+
+    def without_waiting(self) -> Self:
+        """See `EndConfig.without_waiting`."""
+        return msgspec.structs.replace(self, wait=False)
+
+    async def probe(self) -> str:
+        """Reach the broker by a client without a name, so that a run that is on stays so."""
+        address = self.address()
+        try:
+            async with MqttConnection(address, link=self.quiet_link(), subscriptions=self.filters()):
+                pass
+        except BrokerError as error:
+            raise ConfigError(f"{error}") from None
+        return f"{address}, MQTT {self.version}, {'TLS' if address.tls else 'without TLS'}: {self.read}"
+
+
+def clients_of(ends: Ends) -> dict[str, MqttClientConfig]:
+    """Return the sections that are clients of a broker, by name."""
+    return {name: section for name, section in ends.named().items() if isinstance(section, MqttClientConfig)}
 
 
 class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
@@ -129,35 +177,25 @@ class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
     sequence: str = ""
     """Payload field that counts up with every message or sample. If "", there is none, and losses go unnoticed."""
 
-    def columns(self, header: Header) -> Columns:
-        """The fields of a payload."""
-        columns = columns_of(header, self.channels, times=self)
-        columns = msgspec.structs.replace(columns, sequence=self.sequence)
-        if "{channel}" not in self.topic.split("/"):
-            return columns
-        return msgspec.structs.replace(columns, channels=(self.value,))
+    def fields(self, own: Sequence[str]) -> Columns:
+        """Return the fields of a payload, for a model's channels."""
+        columns = self.columns(own, self.channels, sequence=self.sequence)
+        return msgspec.structs.replace(columns, channels=(self.value,)) if self.has_channel else columns
 
-    def build_codec(self, header: Header, *, max_bytes: int) -> Codec:
-        """The codec of the payloads."""
-        from streamrde.connectors import codecs
+    @property
+    def has_channel(self) -> bool:
+        """True if each message has the value of one channel, which its topic names."""
+        return "{channel}" in self.topic.split("/")
 
-        columns = self.columns(header)
-        if self.codec == "packed":
-            if self.layout is None:
-                raise ConfigError('codec = "packed" needs a layout, such as "<d6f": a time and six channels')
-            return codecs.PackedCodec(columns, layout=self.layout, max_bytes=max_bytes)
-        if self.layout is not None:
-            raise ConfigError(f'layout is for codec = "packed", and codec is {self.codec!r}')
-        kinds: dict[str, Callable[..., Codec]] = {
-            "json": codecs.JsonCodec,
-            "msgpack": codecs.MessagePackCodec,
-            "cbor": codecs.CborCodec,
-            "arrow": codecs.ArrowCodec,
-        }
-        return kinds[self.codec](columns, max_bytes=max_bytes)
+    def subscription(self, own: Sequence[str], *, max_bytes: int) -> Subscription:
+        """Return the topics with their codec, for a model's channels."""
+        if (codec := CODECS.find(self.codec)) is None:
+            raise ConfigError(f"codec = {self.codec!r}: there is none of that name")
+        found = codec.configured(self.fields(own), layout=self.layout, max_bytes=max_bytes)
+        return Subscription(TopicTemplate(self.topic), found, bool(self.sequence))
 
 
-class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", tag_field="kind"):
+class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True, tag="mqtt"):
     """Samples from MQTT topics."""
 
     topic: str | None = None
@@ -212,52 +250,63 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
             raise ConfigError("source: give topic, or [[source.topics]], one of them")
         if self.topic is None:
             return self.topics
-        own = PayloadConfig(
-            topic=self.topic,
-            codec=self.codec,
-            layout=self.layout,
-            **{name: getattr(self, name) for name in TimeKeys.__struct_fields__},
-            value=self.value,
-            channels=self.channels,
-            sequence=self.sequence,
-        )
-        return (own,)
+        keys = (name for name in PayloadConfig.__struct_fields__ if name != "topic")
+        return (PayloadConfig(topic=self.topic, **{name: getattr(self, name) for name in keys}),)
+
+    @property
+    def read(self) -> str:
+        """Topics that are read, for people."""
+        return ", ".join(payload.topic for payload in self.payloads())
+
+    @property
+    def time_units(self) -> set[str]:
+        """See `SourceConfig.time_units`."""
+        return {payload.time_unit for payload in self.payloads() if payload.time}
 
     def link(self) -> MqttLink:
         """Return the options of the connection."""
         return dataclasses.replace(super().link(), session_expiry=self.session_expiry)
 
     def filters(self) -> list[tuple[str, int]]:
-        """Return the topic filters to subscribe to, each with the quality of service."""
-        from streamrde.connectors.mqtt import TopicTemplate
-
+        """See `MqttClientConfig.filters`."""
         return [(TopicTemplate(payload.topic).filter, self.qos) for payload in self.payloads()]
 
+    def check(self, name: str, ends: Ends) -> None:
+        """See `EndConfig.check`."""
+        if ends.saves_state and self.qos and not self.session:
+            raise ConfigError(
+                "[state] without source.session: the broker would forget what comes while this is away; "
+                "set source.client_id and session = true, or qos = 0 to accept losing it"
+            )
+        super().check(name, ends)
+        checks.check_source(self, clients_of(ends))
+
+    def warnings(self, name: str, ends: Ends) -> list[str]:
+        """See `EndConfig.warnings`."""
+        return checks.source_warnings(self, clients_of(ends)) + super().warnings(name, ends)
+
+    def notes(self, name: str, ends: Ends) -> list[str]:
+        """See `EndConfig.notes`."""
+        return checks.source_notes(self)
+
     def identity(self) -> dict[str, str]:
-        """What of this shapes a stream, so that its state cannot go on without it."""
+        """See `SourceConfig.identity`."""
         found: dict[str, str] = {}
         for i, payload in enumerate(self.payloads()):
             place = "source" if self.topic is not None else f"source.topics[{i}]"
-            for name in ("topic", "time_unit"):
-                found[f"{place}.{name}"] = getattr(payload, name)
-            for name in ("time_format", "time_zone"):
-                if getattr(payload, name):
-                    found[f"{place}.{name}"] = getattr(payload, name)
+            found |= {f"{place}.topic": payload.topic, f"{place}.time_unit": payload.time_unit}
+            rare = {f"{place}.time_format": payload.time_format, f"{place}.time_zone": payload.time_zone}
+            found |= {key: value for key, value in rare.items() if value}
             found[f"{place}.channels"] = ", ".join(payload.channels)
         return found | ({"source.time_zero": self.time_zero} if self.time_zero else {})
 
-    def build(self, header: Header) -> MqttSource:
-        """The source, not yet connected."""
-        from streamrde.connectors.mqtt import MqttSource, Subscription, TopicTemplate
-        from streamrde.connectors.quarantine import Quarantine
-        from streamrde.times import zero_seconds
-
+    def build(self, model: ModelOutline) -> MqttSource:
+        """See `SourceConfig.build`."""
         return MqttSource(
             self.address(),
-            columns=columns_of(header),
+            columns=TimeKeys().columns(model.channels),
             subscriptions=[
-                Subscription(TopicTemplate(p.topic), p.build_codec(header, max_bytes=self.max_bytes), bool(p.sequence))
-                for p in self.payloads()
+                payload.subscription(model.channels, max_bytes=self.max_bytes) for payload in self.payloads()
             ],
             qos=self.qos,
             client_id=self.client_id,
@@ -272,12 +321,12 @@ class MqttSourceConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", 
         )
 
 
-class MqttSinkConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", tag_field="kind"):
+class MqttSinkConfig(MqttClientConfig, SinkConfig, frozen=True, kw_only=True, tag="mqtt"):
     """Predictions to MQTT topics."""
 
     topic: str
     """Template of the topics; one level is {stream}."""
-    codec: Literal["json", "msgpack", "cbor"] = "json"
+    codec: PredictionCodecName = "json"
     """Encoding of the predictions."""
     qos: QoS = 1
     """Quality of service of the predictions."""
@@ -286,11 +335,20 @@ class MqttSinkConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", ta
     inflight: Positive = 100
     """Predictions on their way to the broker at a time."""
 
-    def build(self, bundle: Bundle) -> MqttSink:
-        """The sink, not yet connected."""
-        from streamrde.connectors.codecs import PREDICTION_ENCODERS
-        from streamrde.connectors.mqtt import MqttSink
+    @property
+    def output(self) -> str:
+        """Template of the topics."""
+        return self.topic
 
+    @property
+    def takes_provisional(self) -> bool:
+        """See `SinkConfig.takes_provisional`."""
+        return True
+
+    def build(self, model: ModelOutline) -> MqttSink:
+        """See `SinkConfig.build`."""
+        if (codec := PREDICTION_CODECS.find(self.codec)) is None:
+            raise ConfigError(f"sink.codec = {self.codec!r}: there is none of that name for predictions")
         return MqttSink(
             self.address(),
             topic=self.topic,
@@ -298,19 +356,28 @@ class MqttSinkConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", ta
             retain=self.retain,
             client_id=self.client_id,
             inflight=self.inflight,
-            encode=PREDICTION_ENCODERS[self.codec],
+            encode=codec.encode_prediction,
             link=self.link(),
         )
 
 
-class MqttDeadLettersConfig(MqttClientConfig, frozen=True, kw_only=True, tag="mqtt", tag_field="kind"):
+class MqttDeadLettersConfig(MqttClientConfig, DeadLettersConfig, frozen=True, kw_only=True, tag="mqtt"):
     """Messages that cannot be used, to a topic."""
 
     topic: str
     """Topic for what cannot be used."""
 
-    def build(self) -> MqttDeadLetters:
-        """The sink, not yet connected."""
-        from streamrde.connectors.mqtt import MqttDeadLetters
+    @property
+    def output(self) -> str:
+        """The topic."""
+        return self.topic
 
+    def check(self, name: str, ends: Ends) -> None:
+        """See `EndConfig.check`."""
+        if any(sign in self.topic for sign in "+#{}"):
+            raise ConfigError(f"{name}.topic = {self.topic!r}: give one topic, without placeholders and wildcards")
+        super().check(name, ends)
+
+    def build(self) -> MqttDeadLetters:
+        """See `DeadLettersConfig.build`."""
         return MqttDeadLetters(self.address(), topic=self.topic, client_id=self.client_id, link=self.link())

@@ -9,8 +9,9 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from streamrde.arrays import Floats
-from streamrde.connectors.codecs.codec import MAX_BYTES, check_samples, check_size
+from streamrde.connectors.codecs.checks import check_samples, check_size
 from streamrde.connectors.codecs.refusals import listed, no_channel
+from streamrde.connectors.ends import MAX_BYTES, Codec
 from streamrde.connectors.samples import Columns
 from streamrde.errors import ParameterError, PayloadError
 from streamrde.times import NotATimeError
@@ -19,7 +20,7 @@ from streamrde.times import NotATimeError
 _HEADER, _COMPRESSION = 2, 3
 
 
-class ArrowCodec:
+class ArrowCodec(Codec):
     """Samples of one stream as an Arrow IPC stream: schema, record batches, without compression.
 
     A column that is absent was not observed, but one channel's must be there; columns that `columns` does not name are
@@ -30,12 +31,13 @@ class ArrowCodec:
         max_bytes: longer payloads are refused.
     """
 
+    format = "arrow"
+
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         if not columns.time:
             raise ParameterError("Arrow batches have a column of times: name it in columns.time")
-        self.columns = columns
+        super().__init__(columns, max_bytes=max_bytes)
         self._form = columns.time_form()
-        self.max_bytes = max_bytes
 
     def decode(self, payload: bytes) -> tuple[Floats, Floats]:
         """See `Codec.decode`."""

@@ -1,0 +1,60 @@
+"""CBOR payloads."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from streamrde.connectors.codecs.predictions import prediction_of
+from streamrde.connectors.codecs.rows import RowCodec
+from streamrde.connectors.ends import MAX_BYTES
+from streamrde.connectors.samples import Columns
+from streamrde.errors import MissingExtraError
+
+
+class CborCodec(RowCodec):
+    """Decode and encode CBOR, RFC 8949, with the fields of JSON.
+
+    Raises:
+        MissingExtraError: cbor2 is not installed.
+    """
+
+    format = "cbor"
+
+    def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
+        self._encode = cbor().dumps
+        super().__init__(columns, max_bytes=max_bytes)
+
+    def _parser(self, rows: Any) -> Callable[[bytes], Any]:
+        return lambda payload: msgspec.convert(self._read(payload), rows)
+
+    def _read(self, payload: bytes) -> Any:
+        stream = io.BytesIO(payload)
+        try:
+            found = cbor().CBORDecoder(stream).decode()
+        except (OverflowError, RecursionError):
+            raise
+        except Exception as error:  # cbor2 lets errors of the types that its tags build through
+            raise msgspec.DecodeError(f"not CBOR: {error}") from None
+        # A second item, which `loads` would leave unread without a word.
+        if rest := len(payload) - stream.tell():
+            raise msgspec.DecodeError(f"{rest} bytes follow its first CBOR item; send several samples as a list")
+        return found
+
+    @staticmethod
+    def encode_prediction(row: Mapping[str, Any]) -> bytes:
+        """Return a prediction as CBOR, with the fields of JSON."""
+        return bytes(cbor().dumps(msgspec.to_builtins(prediction_of(row))))
+
+
+def cbor() -> ModuleType:
+    """Return the module cbor2, or raise the error that says how to install it."""
+    try:
+        import cbor2
+    except ImportError:
+        raise MissingExtraError("CBOR", "cbor") from None
+    return cbor2

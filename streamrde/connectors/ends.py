@@ -1,0 +1,230 @@
+"""Contracts of the ends of a run: everything that the runtime asks of a connector.
+
+A source delivers batches of samples, a sink takes predictions, dead letters are what could not be used, and a codec
+turns payloads into samples and back. What has a default here need not be written in a connector.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+
+import pyarrow as pa
+from numpy.typing import ArrayLike
+
+from streamrde.arrays import Floats
+from streamrde.connectors.quarantine import Quarantine
+from streamrde.connectors.samples import Columns, Samples, SourceCounts
+from streamrde.errors import ConfigError
+
+MAX_BYTES = 1 << 20
+"""Longest payload that is decoded, by default."""
+
+
+class DeadLetter(NamedTuple):
+    """A message that could not be used."""
+
+    reason: str
+    topic: str
+    payload: bytes
+    received: float
+    """When it arrived, seconds since 1970."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples that arrived together."""
+
+    samples: Samples
+    arrivals: Floats | None = None
+    """When each row arrived, `time.perf_counter()` seconds, (rows,); None for recorded rows."""
+    messages: int = 1
+    """Messages in it, unreadable ones too."""
+    letters: Sequence[DeadLetter] = ()
+    """Messages that could not be used."""
+
+
+B = TypeVar("B", bound=Batch)
+
+
+@dataclass
+class ConnectionCounts:
+    """State of a connection, and counts of what has happened to it."""
+
+    connected: bool = False
+    waiting: bool = False
+    """At the start: the broker is not there yet, and is asked again and again."""
+    connects: int = 0
+    """Number of times the connection was made, including the first."""
+    sessions_lost: int = 0
+    """Number of times the broker had forgotten the session. Everything it held for this client is then lost."""
+    redelivered: int = 0
+    """Messages that came again while they were still held here. They are passed on once."""
+    resent: int = 0
+    """Messages published again because a lost connection left them unconfirmed."""
+    refused: int = 0
+    """Messages that the broker refused for the time being (MQTT 5), and that are published again."""
+    lost: int = 0
+    """Messages of QoS 0 that were under way when a connection was lost."""
+
+
+class End:
+    """One end of a run. Entering it connects, leaving it disconnects."""
+
+    connection: ConnectionCounts | None = None
+    """State of the connection; None for an end that has none, such as a file."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None
+
+
+class Source(End, ABC, Generic[B]):
+    """Deliver samples. Iterating it ends when the source does, or after `stop`."""
+
+    quarantine: Quarantine | None = None
+    """Streams whose messages are left unread; None for a source that reads all it gets."""
+
+    @cached_property
+    def counts(self) -> SourceCounts:
+        """Counts of what the source has seen."""
+        return SourceCounts()
+
+    @property
+    def waiting(self) -> int | None:
+        """Number of messages that have arrived and were not delivered yet; None if the source has no queue."""
+        return None
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncIterator[B]:
+        """Deliver micro-batches in order of arrival."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the iteration after what has arrived by now."""
+
+    async def acknowledge(self, batch: B) -> None:
+        """Take note that a batch's predictions are safe, so that it need not come again.
+
+        The runtime acknowledges each batch once, in the order in which they were delivered.
+        """
+
+    def topic_of(self, stream: str) -> str | None:
+        """Return a topic from which the stream's messages come, or None if it is not known."""
+        return None
+
+
+class Sink(End, ABC):
+    """Take predictions."""
+
+    @abstractmethod
+    async def write(self, batch: pa.RecordBatch) -> None:
+        """Return when every prediction is confirmed, or, at a `StagingSink`, held for the next checkpoint."""
+
+    def finish(self) -> None:
+        """Prepare for the last checkpoint of a run: no predictions follow."""
+
+    @property
+    def staging(self) -> StagingSink | None:
+        """The sink itself if its output appears with a checkpoint, else None."""
+        return None
+
+
+class StagingSink(Sink):
+    """A sink whose output appears with the checkpoint that saved it: exactly once."""
+
+    @property
+    def staging(self) -> StagingSink:
+        """The sink itself."""
+        return self
+
+    @abstractmethod
+    def resume(self, position: bytes, outbox: dict[int, bytes]) -> None:
+        """Go on from the last checkpoint."""
+
+    @abstractmethod
+    def stage(self) -> tuple[bytes, list[bytes], int]:
+        """Return the position, new entries of the outbox, and the number up to which entries are in a file.
+
+        See `state.Checkpoint`.
+        """
+
+    @abstractmethod
+    def staged(self) -> None:
+        """Take note that the checkpoint with what `stage` returned is saved."""
+
+
+class DeadLetters(End, ABC):
+    """Take messages that could not be used."""
+
+    @abstractmethod
+    async def write(self, letters: Sequence[DeadLetter]) -> None:
+        """Return when the letters are safe."""
+
+
+class Codec(ABC):
+    """Read and write samples of one stream as the payload of a message, and predictions if it can.
+
+    Args:
+        columns: names of the time and channel fields; the stream comes from the topic.
+        max_bytes: longer payloads are refused before parsing.
+    """
+
+    format: ClassVar[str] = ""
+    """Name of the format in a configuration, and of the codec's module."""
+
+    def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
+        self.columns = columns
+        self.max_bytes = max_bytes
+
+    @classmethod
+    def configured(cls, columns: Columns, *, layout: str | None, max_bytes: int) -> Codec:
+        """Return the codec of a configuration.
+
+        Raises:
+            ConfigError: there is a layout, and the format has none.
+        """
+        if layout is not None:
+            raise ConfigError(f'layout is for codec = "packed", and codec is {cls.format!r}')
+        return cls(columns, max_bytes=max_bytes)
+
+    @abstractmethod
+    def decode(self, payload: bytes) -> tuple[Floats, Floats]:
+        """Return the samples of a payload: t in seconds, (n,), finite, and x, (n, channels), finite or NaN.
+
+        NaN is a channel that was not observed. There is at least one sample, and each has the field of some channel: a
+        payload without any is not a sample. Where `columns.sequence` names a field, x has its numbers in one more
+        column.
+
+        Raises:
+            PayloadError: whatever else the payload is; nothing else is ever raised.
+        """
+
+    @abstractmethod
+    def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
+        """Return samples as a payload that `decode` reads back.
+
+        Args:
+            t: seconds, (n,), finite.
+            x: (n, channels), finite or NaN.
+        Raises:
+            SampleError: a value that the format cannot carry.
+        """
+
+    @staticmethod
+    def encode_prediction(row: Mapping[str, Any]) -> bytes:
+        """Return a row of the prediction record batch as a payload. Formats that cannot do this leave it as it is."""
+        raise NotImplementedError
+
+    @classmethod
+    def carries_predictions(cls) -> bool:
+        """Return True if the format has an `encode_prediction` of its own."""
+        return cls.encode_prediction is not Codec.encode_prediction

@@ -1,0 +1,134 @@
+"""Contracts of the sections [source], [sink] and [dead_letters] of a run: all that is asked before an end is built.
+
+A section is a frozen struct whose tag is the `kind` that chooses it:
+
+    class TicksConfig(Section, SourceConfig, frozen=True, kw_only=True, tag="ticks"): ...
+
+What has a default here need not be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+import msgspec
+import pyarrow as pa
+
+from streamrde.connectors.ends import DeadLetters, Sink, Source
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """A table of a configuration whose `kind` chooses its struct."""
+
+
+class ModelOutline(NamedTuple):
+    """What an end needs to know of the model that runs."""
+
+    channels: tuple[str, ...]
+    """Names of the data channels."""
+    predictions: pa.Schema
+    """Schema of the prediction record batches."""
+    provenance: Mapping[str, str]
+    """Model and version, for the metadata of files."""
+
+
+class EndConfig:
+    """Answer for one end of a run before it is connected.
+
+    `name` is the section's name in the configuration, for messages.
+    """
+
+    __slots__ = ()
+
+    def check(self, name: str, ends: Ends) -> None:
+        """Raise ConfigError or ParameterError where the section, or it and others of the run, cannot work."""
+
+    def warnings(self, name: str, ends: Ends) -> list[str]:
+        """Return what may go wrong, in sentences."""
+        return []
+
+    def notes(self, name: str, ends: Ends) -> list[str]:
+        """Return what may happen that cannot be seen from here, in sentences."""
+        return []
+
+    def without_waiting(self) -> Self:
+        """Return the section for a run that fails at once where the end is not there."""
+        return self
+
+    async def probe(self) -> str:
+        """Reach the end, and return where it is.
+
+        Raises:
+            ConfigError: it cannot be reached.
+        """
+        return type(self).__struct_config__.tag  # type: ignore[attr-defined, no-any-return]
+
+
+class SourceConfig(EndConfig):
+    """Answer for a source."""
+
+    __slots__ = ()
+
+    @property
+    def live(self) -> bool:
+        """True if the source goes on for ever and its times are those of the clock; False for what was recorded."""
+        return True
+
+    @property
+    def inflight(self) -> int:
+        """Messages that are delivered before the first is acknowledged; a checkpoint is made at half of them."""
+        return 20
+
+    @property
+    def time_units(self) -> set[str]:
+        """Units of the samples' times; none if they are times of arrival, which are always right."""
+        return {"s"}
+
+    def identity(self) -> dict[str, str]:
+        """Return the settings that shape a stream, so that its saved state cannot go on without them."""
+        return {}
+
+    def build(self, model: ModelOutline) -> Source[Any]:
+        """Return the source, not yet connected."""
+        raise NotImplementedError
+
+
+class SinkConfig(EndConfig):
+    """Answer for a sink."""
+
+    __slots__ = ()
+
+    @property
+    def takes_provisional(self) -> bool:
+        """True if whoever reads the sink can tell provisional predictions apart at once."""
+        return False
+
+    def build(self, model: ModelOutline) -> Sink:
+        """Return the sink, not yet connected."""
+        raise NotImplementedError
+
+
+class DeadLettersConfig(EndConfig):
+    """Answer for where dead letters go."""
+
+    __slots__ = ()
+
+    def build(self) -> DeadLetters:
+        """Return the end, not yet connected."""
+        raise NotImplementedError
+
+
+class Ends(NamedTuple):
+    """The sections of one run."""
+
+    source: SourceConfig
+    sink: SinkConfig
+    dead_letters: DeadLettersConfig | None
+    saves_state: bool
+    """The run has [state]."""
+
+    def named(self) -> dict[str, EndConfig]:
+        """Return the sections by name, in the order source, sink, dead_letters."""
+        found: dict[str, EndConfig] = {"source": self.source, "sink": self.sink}
+        return found if self.dead_letters is None else found | {"dead_letters": self.dead_letters}
