@@ -7,7 +7,8 @@ from streamrde.kernels import Loop
 from streamrde.windowing.compiled import compiled_loop
 from streamrde.windowing.loop import ReferenceLoop
 from streamrde.windowing.order import Order
-from streamrde.windowing.rows import Column, Layout, Partition
+from streamrde.windowing.partition import Partition
+from streamrde.windowing.rows import Column, Layout
 
 
 class Swing(sr.WindowPolicy, frozen=True, tag="swing"):

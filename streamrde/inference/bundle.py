@@ -21,7 +21,7 @@ from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.header import FORMAT, Header
 from streamrde.inference.novelty import TrainingWindows, novelty_fault
-from streamrde.windowing.policies import WindowPolicy
+from streamrde.windowing.policies import POLICIES, WindowPolicy
 
 _READABLE = (1, 2, 3, 4)
 _KEY = "streamrde"
@@ -188,7 +188,7 @@ def _parse(data: bytes, policies: Sequence[type[WindowPolicy]]) -> Bundle:
             fields = msgspec.json.decode(metadata[_KEY], type=dict[str, Any])
             windows = msgspec.convert(fields.pop("windows"), known[name])
             header = msgspec.structs.replace(msgspec.convert(fields, Header), windows=windows)
-        elif name in (None, "every", "count", "adaptive"):
+        elif name is None or name in POLICIES:
             header = msgspec.json.decode(metadata[_KEY], type=Header)
         else:
             raise BundleError(f"its windows are of policy {name!r}, which is not built in: load(..., policies=[...])")

@@ -14,7 +14,6 @@ from rich.text import Text
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.ends import Layers
 from streamrde.inference.header import Head, Header
-from streamrde.windowing.policies import Count, Every
 
 
 class Section(NamedTuple):
@@ -96,7 +95,7 @@ def _takes(header: Header) -> list[tuple[str, ...]]:
     missing = [name for name in ("counts", "elapsed") if getattr(header.missing, name)]
     gap = header.gap
     return [
-        ("windows", _windows(header)),
+        ("windows", header.windows.describe()),
         ("interpolation", header.interpolation),
         ("missing values", f"channels for {' and '.join(missing)} are added" if missing else "are interpolated"),
         ("training streams", _statistics(header)),
@@ -205,13 +204,3 @@ def _range(bundle: Bundle) -> str:
 
 def _versions(header: Header) -> str:
     return ", ".join(f"{package} {version}" for package, version in header.versions.items()) or "-"
-
-
-def _windows(header: Header) -> str:
-    windows = header.windows
-    if isinstance(windows, Count):
-        return f"{windows.n} samples each"
-    if isinstance(windows, Every):
-        since = "the first sample" if windows.align == "first" else "time 0"
-        return f"{windows.seconds:g} s each, counted from {since}"
-    return str(windows)

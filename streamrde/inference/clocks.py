@@ -12,7 +12,6 @@ from streamrde.arrays import Floats, Indices
 from streamrde.errors import TimeUnitError
 from streamrde.inference.header import Header
 from streamrde.times.plausible import LARGEST, Expectation, TimeCheck, suspect_size
-from streamrde.windowing.policies import window_length
 from streamrde.windowing.rows import Column
 
 # Gaps between samples, by what they are.
@@ -32,7 +31,7 @@ _RECOVERED = 8
 
 def expectation_of(header: Header) -> Expectation:
     """Return what a model knows about the times between samples."""
-    window, known = window_length(header.windows), header.statistics
+    window, known = header.windows.length, header.statistics
     if known is None or not known.interval > 0:
         return Expectation(window)
     return Expectation(window, known.interval, known.longest_silence, known.samples_per_window[2])

@@ -18,9 +18,8 @@ from streamrde.inference.statistics import StreamStatistics
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
-from streamrde.windowing.norms import norm_limits
-from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Adaptive, Every, Interpolation, Windows
-from streamrde.windowing.rows import Partition
+from streamrde.windowing.partition import BRIDGE, MAX_WINDOWS, Interpolation, Partition
+from streamrde.windowing.policies import Every, Windows
 
 FORMAT = 4
 """1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
@@ -196,8 +195,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         names = [channel.name for channel in self.channels]
         if len(set(names)) < len(names):
             raise ParameterError(f"channels {names} has a name twice: give each channel a name of its own")
-        if isinstance(self.windows, Adaptive):
-            norm_limits(self.windows, self.path_channels, self.depth)
+        self.windows.check(self.path_channels, self.depth)
         for head in self.parts:
             where = f"head '{head.name}': " if head.name else ""
             for name in ("labels", "units"):

@@ -18,7 +18,6 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.novelty import NOVEL, Novelty
 from streamrde.inference.steppers import Stepper, make_stepper, step_in_rounds
 from streamrde.times.plausible import TimeCheck
-from streamrde.windowing.policies import Every
 
 OnRange: TypeAlias = Literal["mend", "keep", "reset"]
 Feature: TypeAlias = Literal["state", "logsignature"]
@@ -307,7 +306,7 @@ def novelty_of(bundle: Bundle) -> Novelty:
             "novelty=True: this model's file does not say how the windows of its training were distributed; train it "
             "with novelty = true, or add that to it with streamrde.models.add_novelty"
         )
-    seconds = header.windows.seconds if isinstance(header.windows, Every) else 0.0
+    seconds = header.windows.length if header.windows.fixed_length else 0.0
     return Novelty(bundle.tensors, header.novelty, channels=header.path_channels, depth=header.depth, seconds=seconds)
 
 

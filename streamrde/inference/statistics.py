@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from streamrde.arrays import Floats, Indices
-from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Adaptive, Windows, window_length
+from streamrde.windowing.partition import BRIDGE, MAX_WINDOWS, Partition
+from streamrde.windowing.policies import Windows
 from streamrde.windowing.recorded import window_recordings
-from streamrde.windowing.rows import Partition
 
 _STREAMS = 200
 """Streams whose windows are counted. If there are more, evenly spaced ones are counted: quantiles need no more."""
@@ -55,7 +55,7 @@ def bridge_of(ts: Sequence[Floats], windows: Windows) -> int:
     Args:
         ts: times of each recording, (L,), ascending, seconds.
     """
-    length, intervals = window_length(windows), np.concatenate([np.zeros(1), *(np.diff(t) for t in ts)])
+    length, intervals = windows.length, np.concatenate([np.zeros(1), *(np.diff(t) for t in ts)])
     if not length:
         return BRIDGE
     usual = float(np.quantile(intervals, _USUAL, method="lower"))
@@ -71,7 +71,7 @@ def stream_statistics(ts: Sequence[Floats], xs: Sequence[Floats], partition: Par
         partition: how the model makes windows of samples.
     """
     some = slice(None, None, -(-len(ts) // _STREAMS))
-    if not isinstance(partition.windows, Adaptive):
+    if not partition.windows.needs_logsig:
         partition = partition._replace(depth=1)  # the windows do not depend on it
     windowed = window_recordings(ts[some], xs[some], partition)
     counts = np.concatenate([np.zeros(0), *(_samples(ts[some][w.stream], w.start, w.end) for w in windowed)])

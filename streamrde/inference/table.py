@@ -30,7 +30,6 @@ from streamrde.windowing.logsigs import explain_unusable
 from streamrde.windowing.loop import ReferenceLoop
 from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Fault
-from streamrde.windowing.policies import Every
 from streamrde.windowing.rows import COUNTS, Column, Layout
 
 # Columns with which rows began before snapshots said how many there were.
@@ -82,8 +81,6 @@ class StreamTable:
         self._blank = np.zeros(self.states.stop)
         self._blank[: layout.width] = layout.blank
         self._entry = layout.entry
-        # Windows of fixed length show when they are cut short; of others it is the stream's last one.
-        self._fixed = isinstance(header.windows, Every)
         order = order or Order()
         again = serving.restart_after
         self.loop = compiled_loop(Loop, layout, self.states.stop, order, again) or ReferenceLoop(layout, order, again)
@@ -239,7 +236,7 @@ class StreamTable:
 
     def _flush(self, slots: Indices, windows: int, share: int) -> Predictions:
         outcome = self.loop.flush(self.rows, slots, windows, share)
-        return self._step(outcome, None if self._fixed else _lasts(outcome.windows["slot"]))
+        return self._step(outcome, None if self.header.windows.fixed_length else _lasts(outcome.windows["slot"]))
 
     def restart(self, slots: Indices) -> Predictions:
         """End the streams' segments and forget the times they have reached, as after a gap of unknown length."""

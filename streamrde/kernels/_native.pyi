@@ -129,12 +129,11 @@ class Loop:
     def __init__(
         self,
         layout: tuple[int, int, int, int],  # width of a row; where x, seen and the signature begin
-        sizes: tuple[int, bool, bool, int],  # data channels, counts, elapsed, depth
+        sizes: tuple[int, bool, bool, bool, int],  # data channels, time, counts, elapsed, depth
         words: Indices,  # places of the words in a signature, (B,)
-        limits: Floats,  # of a log-signature, (B,); adaptive windows only
         fills: Floats,  # (channels,)
-        windows: tuple[int, float, bool, int, float, bool],  # policy, length, epoch, n, least seconds, hold
-        gap: tuple[float, float, bool, bool],  # longest gap, seconds that values hold, carry, resumes
+        windows: tuple[str, Floats],  # tag of the policy, and the numbers that its twin in C++ is made of
+        gap: tuple[bool, float, float, bool, bool],  # hold, longest gap, seconds that values hold, carry, resumes
         wait: tuple[int, float],  # samples and seconds for which a channel is waited for
         order: tuple[float, int, int, int, bool, int],  # of windowing.Order, and restart_after
         /,

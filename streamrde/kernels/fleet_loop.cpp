@@ -50,41 +50,44 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     Layout layout{};
     Partition partition{};
     Order order{};
-    int counts, elapsed, policy, epoch, hold, carry, resumes, duplicates, merge;
-    long long n, wait_samples, lateness_samples, max_held, restart_after;
-    PyObject *indices, *bounds, *initial;
-    if (!PyArg_ParseTuple(arguments, "(nnnn)(ippi)OOO(idpLdp)(ddpp)(Ld)(dLLipL)", &layout.width, &layout.x,
-                          &layout.seen, &layout.signature, &layout.channels, &counts, &elapsed, &layout.depth, &indices,
-                          &bounds, &initial, &policy, &partition.length, &epoch, &n, &partition.min_seconds, &hold,
-                          &partition.longest_gap, &partition.holds, &carry, &resumes, &wait_samples,
-                          &partition.wait_seconds, &order.lateness, &lateness_samples, &max_held, &duplicates, &merge,
-                          &restart_after))
+    int time, counts, elapsed, hold, carry, resumes, duplicates, merge;
+    long long wait_samples, lateness_samples, max_held, restart_after;
+    const char* policy_name;
+    PyObject *indices, *initial, *policy_numbers;
+    if (!PyArg_ParseTuple(arguments, "(nnnn)(ipppi)OO(sO)(pddpp)(Ld)(dLLipL)", &layout.width, &layout.x, &layout.seen,
+                          &layout.signature, &layout.channels, &time, &counts, &elapsed, &layout.depth, &indices,
+                          &initial, &policy_name, &policy_numbers, &hold, &partition.longest_gap, &partition.holds,
+                          &carry, &resumes, &wait_samples, &partition.wait_seconds, &order.lateness, &lateness_samples,
+                          &max_held, &duplicates, &merge, &restart_after))
         return -1;
     if (!load_types()) return -1;
     PyArrayObject* words = checked(indices, NPY_INTP, 1, "indices");
-    PyArrayObject* limits = words ? checked(bounds, NPY_DOUBLE, 1, "limits") : nullptr;
-    PyArrayObject* fills = limits ? checked(initial, NPY_DOUBLE, 1, "fills") : nullptr;
-    if (!fills) return -1;
+    PyArrayObject* fills = words ? checked(initial, NPY_DOUBLE, 1, "fills") : nullptr;
+    PyArrayObject* numbers = fills ? checked(policy_numbers, NPY_DOUBLE, 1, "numbers") : nullptr;
+    if (!numbers) return -1;
+    layout.time = time != 0;
     layout.counts = counts != 0;
     layout.elapsed = elapsed != 0;
-    const bool sized =
-        layout.channels >= 1 && layout.channels < (1 << 20) && layout.depth >= 1 && layout.depth <= max_depth;
+    const bool sized = layout.channels >= 0 && layout.channels < (1 << 20) && layout.path() >= 1 && layout.depth >= 1 &&
+                       layout.depth <= max_depth;
     const npy_intp size = sized ? row_size(layout.path(), layout.depth) : 0;
     const auto* place = static_cast<const npy_intp*>(PyArray_DATA(words));
     const npy_intp features = PyArray_DIM(words, 0);
+    std::unique_ptr<Policy> policy =
+        make_policy(policy_name, static_cast<const double*>(PyArray_DATA(numbers)), PyArray_DIM(numbers, 0));
+    if (!policy) {
+        PyErr_Format(PyExc_ValueError, "no compiled window policy '%s' takes these numbers", policy_name);
+        return -1;
+    }
     bool fits = size && layout.x >= columns && layout.x + layout.values() <= layout.seen &&
                 layout.seen + layout.channels <= layout.signature && layout.signature + size <= layout.width &&
-                policy >= 0 && policy <= 2 && (policy != 2 || PyArray_DIM(limits, 0) == features) &&
-                (policy != 0 || partition.length > 0) && duplicates >= 0 && duplicates <= 2 &&
-                PyArray_DIM(fills, 0) == layout.channels && !self->loop;
+                (policy->features == 0 || policy->features == static_cast<std::size_t>(features)) && duplicates >= 0 &&
+                duplicates <= 2 && PyArray_DIM(fills, 0) == layout.channels && !self->loop;
     for (npy_intp i = 0; fits && i < features; ++i) fits = place[i] >= 0 && place[i] < size;
     if (!fits) {
         PyErr_SetString(PyExc_ValueError, "the row's layout does not fit the sizes");
         return -1;
     }
-    partition.policy = static_cast<Policy>(policy);
-    partition.epoch = epoch != 0;
-    partition.n = n;
     partition.hold = hold != 0;
     partition.carry = carry != 0;
     partition.resumes = resumes != 0;
@@ -94,12 +97,10 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     order.duplicates = static_cast<Duplicates>(duplicates);
     order.merge = merge != 0;
     order.restart_after = restart_after;
-    const auto* limit = static_cast<const double*>(PyArray_DATA(limits));
     const auto* fill = static_cast<const double*>(PyArray_DATA(fills));
     try {
-        self->loop = new Loop(layout, partition, order, select_kernel(layout.path(), layout.depth),
-                              WordTable(layout.path(), layout.depth, place, features),
-                              {limit, limit + PyArray_DIM(limits, 0)}, {fill, fill + layout.channels});
+        self->loop = new Loop(layout, partition, std::move(policy), order, select_kernel(layout.path(), layout.depth),
+                              WordTable(layout.path(), layout.depth, place, features), {fill, fill + layout.channels});
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
         return -1;

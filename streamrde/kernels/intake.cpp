@@ -89,7 +89,7 @@ double Loop::reached_edge(const double* row) const {
     const double never = -std::numeric_limits<double>::infinity();
     if (row[started] == 0 || row[ordered] == never) return never;
     const double reached = row[t0] + row[cursor];
-    return reached - edge_tolerance(row[t0], reached);
+    return reached - policy_->edge_tolerance(row[t0], reached);
 }
 
 Refusal Loop::judge(double newest, double edge, double t, const double* x) const {

@@ -7,24 +7,25 @@
 #include <utility>
 
 namespace streamrde {
-Loop::Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordTable words, std::vector<double> limits,
-           std::vector<double> fills)
+Loop::Loop(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Order order, Kernel kernel,
+           WordTable words, std::vector<double> fills)
     : layout_(layout),
       partition_(partition),
+      policy_(std::move(policy)),
       order_(order),
       kernel_(kernel),
       words_(std::move(words)),
-      limits_(std::move(limits)),
       fills_(std::move(fills)),
       signature_size_(0),
-      simple_(!order_.holds() && !layout.counts && !layout.elapsed && partition.policy != Policy::adaptive) {
+      counter_(policy_->by_count ? filled : taken),
+      simple_(!order_.holds() && !layout.counts && !layout.elapsed && policy_->features == 0) {
     std::ptrdiff_t power = 1;
     for (int k = 0; k < layout.depth; ++k) signature_size_ += (power *= layout.path());
 }
 
 Loop::Scratch Loop::scratch() const {
-    // settle: a sample and its flags; extend: a piece, values left, right, next; large: a log-signature.
-    const std::size_t work = 2 * layout_.channels + layout_.path() + 3 * layout_.values() + words_.size();
+    // settle: a sample and its flags; extend: a piece, values left, right, next; closes: a log-signature.
+    const std::size_t work = 2 * layout_.channels + 1 + layout_.values() + 3 * layout_.values() + words_.size();
     return {std::vector<double>(work), {}, {std::vector<double>(longest_run * layout_.path())}};
 }
 
@@ -183,12 +184,12 @@ bool Loop::pass(Stream& stream, double t) const {
     if (!partition_.hold || row[started] == 0 || row[paused] != 0) return true;
     if (t - row[last] > partition_.longest_gap) t = row[last] + partition_.holds;
     double u = t - row[t0];
-    find_edges(row, t, u, stream.edges);
+    policy_->find_edges(open_window(row), t, u, stream.edges);
     double* dx = stream.work + 2 * layout_.channels;
     for (const double at : stream.edges) {
         if (!stream.budget.take()) return false;
         move(stream, at, dx);
-        close_window(stream, edge_time(row, at), row + layout_.x, sampled(row));
+        close_window(stream, policy_->edge_time(open_window(row), at), row + layout_.x, sampled(row));
     }
     return true;
 }
@@ -228,13 +229,13 @@ bool Loop::extend(Stream& stream, double t, const double* data, const double* ob
     const int plain = values - clocks;
     double* x = row + layout_.x;
     double* dx = stream.work + 2 * channels;  // one piece, time first
-    double* left = dx + layout_.path();       // linear: the path's values where the piece begins
+    double* left = dx + 1 + values;           // linear: the path's values where the piece begins
     double* right = left + values;            // and at the sample
     double* next = right + values;            // what is kept of the sample; of `elapsed` when it was 0
     std::vector<double>& edges = stream.edges;
 
     double u = t - row[t0];
-    const bool on_edge = find_edges(row, t, u, edges);
+    const bool on_edge = policy_->find_edges(open_window(row), t, u, edges);
     const double begins_at = row[cursor];
     double reached = row[walked] > 0 ? row[walked] : begins_at;  // linear: where the next piece begins
     std::memcpy(next, data, channels * sizeof(double));
@@ -243,18 +244,16 @@ bool Loop::extend(Stream& stream, double t, const double* data, const double* ob
     for (int i = 0; i < clocks; ++i) next[plain + i] = observed[i] > 0 ? u : x[plain + i];
 
     const std::size_t moves = edges.size() + !on_edge;
-    const bool counts_pieces = partition_.policy != Policy::count;
     if (partition_.hold) {
         for (std::size_t j = 0; j < moves; ++j) {
             if (j < edges.size() && !stream.budget.take()) return false;
             move(stream, j < edges.size() ? edges[j] : u, dx);
-            if (j < edges.size()) close_window(stream, edge_time(row, edges[j]), x, sampled(row));
+            if (j < edges.size()) close_window(stream, policy_->edge_time(open_window(row), edges[j]), x, sampled(row));
         }
         dx[0] = 0.0;
         for (int i = 0; i < plain; ++i) dx[1 + i] = next[i] - x[i];
         for (int i = plain; i < values; ++i) dx[1 + i] = (u - next[i]) - (u - x[i]);
         fold(stream, dx);
-        if (counts_pieces) row[filled] += 1;
     } else {
         for (int i = 0; i < values; ++i) {
             left[i] = i < plain ? x[i] : begins_at - x[i];
@@ -279,74 +278,32 @@ bool Loop::extend(Stream& stream, double t, const double* data, const double* ob
                 left[i] = at;
             }
             fold(stream, dx);
-            if (counts_pieces) row[filled] += 1;
             reached = to;
             if (j < edges.size())
-                close_window(stream, edge_time(row, edges[j]), left, (on_edge && j == moves - 1) || sampled(row));
+                close_window(stream, policy_->edge_time(open_window(row), edges[j]), left,
+                             (on_edge && j == moves - 1) || sampled(row));
         }
         row[walked] = 0;
     }
     row[last] = t;
     row[cursor] = u;
     std::memcpy(x, next, values * sizeof(double));
-    if (partition_.policy == Policy::count) {
-        row[filled] += 1;
-        if (row[filled] == static_cast<double>(partition_.n)) close_window(stream, t, x, true);
-    } else if (partition_.policy == Policy::adaptive) {
-        if (partition_.hold || !on_edge) row[taken] += 1;
-        if (row[filled] != 0 && large(stream, dx + layout_.path() + 3 * values)) close_window(stream, t, x, true);
-    }
+    if (partition_.hold || !on_edge) row[counter_] += 1;
+    if (row[filled] != 0 && closes(stream, next + values)) close_window(stream, t, x, true);
     return true;
 }
 
-// Everything about edges is as in windowing/edges.py, to the bit.
-double Loop::edge_tolerance(double origin, double t) const {
-    const double a = std::fabs(origin), b = std::fabs(t);
-    return 1e-9 * partition_.length + 4 * std::numeric_limits<double>::epsilon() * (a > b ? a : b);
+OpenWindow Loop::open_window(const double* row) const {
+    return {row[window] - row[first], row[t0], row[start] - row[t0], row[cursor], row[counter_]};
 }
 
-double Loop::anchor(double origin) const {
-    if (!partition_.epoch) return 0.0;
-    double into = std::fmod(origin, partition_.length);
-    if (into < 0) into += partition_.length;
-    const double tolerance = edge_tolerance(origin, origin);
-    return partition_.length - into <= tolerance || into <= tolerance ? 0.0 : -into;
-}
-
-bool Loop::find_edges(const double* row, double t, double& u, std::vector<double>& edges) const {
-    edges.clear();
-    const double length = partition_.length, origin = row[t0];
-    if (partition_.policy == Policy::count) return false;
-    const double tolerance = edge_tolerance(origin, t);
-    if (partition_.policy == Policy::every) {
-        const double zero = anchor(origin), where = (u - zero) / length, nearest = std::nearbyint(where);
-        const double near = zero + nearest * length;
-        const bool on_edge = std::fabs(u - near) <= tolerance;
-        const double reached = on_edge ? nearest : std::floor(where);
-        if (on_edge) u = near;
-        for (double k = row[window] - row[first] + 1; k <= reached; k += 1) edges.push_back(zero + k * length);
-        return on_edge && !edges.empty();
-    }
-    if (length == 0) return false;
-    double from = row[start] - origin;
-    for (double at = from + length; at - u <= tolerance; at = from + length) {
-        edges.push_back(at);
-        if (std::fabs(u - at) <= tolerance) {
-            u = at;
-            return true;
-        }
-        from = (origin + at) - origin;  // as it is where the window is the open one
-    }
-    if (std::fabs(u - from) <= tolerance) u = from;
-    return false;
-}
-
-double Loop::edge_time(const double* row, double at) const {
-    const double origin = row[t0];
-    if (partition_.policy != Policy::every) return origin + at;
-    const double k = row[window] - row[first] + 1;
-    if (!partition_.epoch) return origin + k * partition_.length;
-    return (std::nearbyint((origin + anchor(origin)) / partition_.length) + k) * partition_.length;
+bool Loop::closes(Stream& stream, double* log) const {
+    const LogSignature log_signature = [&]() {
+        fold_run(stream.run);
+        kernel_.log(layout_.path(), layout_.depth, stream.row + layout_.signature, words_.words(), log);
+        return log;
+    };
+    return policy_->closes(open_window(stream.row), log_signature);
 }
 
 void Loop::move(Stream& stream, double to, double* dx) const {
@@ -356,7 +313,6 @@ void Loop::move(Stream& stream, double to, double* dx) const {
     for (int i = 0; i < plain; ++i) dx[1 + i] = 0.0;
     for (int i = plain; i < values; ++i) dx[1 + i] = dx[0];
     fold(stream, dx);
-    if (partition_.policy != Policy::count) row[filled] += 1;
     row[cursor] = to;
 }
 
@@ -365,8 +321,11 @@ void Loop::fold(Stream& stream, const double* dx) const {
     double* signature = stream.row + layout_.signature;
     if (run.signature != signature || run.count == longest_run) fold_run(run);
     run.signature = signature;
-    std::memcpy(run.pieces.data() + run.count * layout_.path(), dx, layout_.path() * sizeof(double));
+    // A piece begins with time, whether that is a channel of the path or not.
+    const double* piece = layout_.time ? dx : dx + 1;
+    std::memcpy(run.pieces.data() + run.count * layout_.path(), piece, layout_.path() * sizeof(double));
     ++run.count;
+    if (!policy_->by_count) stream.row[filled] += 1;
 }
 
 void Loop::fold_run(Run& run) const {
@@ -374,20 +333,9 @@ void Loop::fold_run(Run& run) const {
     run.count = 0;
 }
 
-// See windowing/norms.py.
-bool Loop::large(Stream& stream, double* log) const {
-    const double* row = stream.row;
-    if (row[cursor] - (row[start] - row[t0]) < partition_.min_seconds) return false;
-    fold_run(stream.run);
-    kernel_.log(layout_.path(), layout_.depth, row + layout_.signature, words_.words(), log);
-    for (std::size_t i = 0; i < words_.size(); ++i)
-        if (std::fabs(log[i]) > limits_[i]) return true;
-    return false;
-}
-
 bool Loop::sampled(const double* row) const {
-    if (partition_.policy == Policy::count) return true;
-    const double tolerance = edge_tolerance(row[t0], row[start]);
+    if (policy_->by_count) return true;
+    const double tolerance = policy_->edge_tolerance(row[t0], row[start]);
     return row[last] > row[start] + (partition_.hold ? -tolerance : tolerance);
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "layout.hpp"
+#include "policies/policy.hpp"
 #include "variant.hpp"
 #include "word_table.hpp"
 
@@ -33,23 +34,17 @@ constexpr std::ptrdiff_t ahead = 8;
 struct Layout {
     std::ptrdiff_t width, x, seen, signature;
     int channels;  // of a sample
+    bool time;     // whether time is channel 0 of the path
     bool counts, elapsed;
     int depth;
 
     int values() const { return channels * (1 + counts + elapsed); }        // of the path without time
-    int path() const { return values() + 1; }                               // of the path
+    int path() const { return values() + time; }                            // of the path
     int entry() const { return 1 + channels * (1 + (counts || elapsed)); }  // numbers of a held sample
 };
 
-STREAMRDE_ENUM(enum class Policy : int, policy, every, count, adaptive);
-
 struct Partition {
-    Policy policy;
-    double length;       // every, adaptive: of a window that nothing closes earlier; 0 = no such bound
-    bool epoch;          // every: edges at multiples of `length`, else since the segment's first sample
-    std::int64_t n;      // count
-    double min_seconds;  // adaptive
-    bool hold;           // interpolation, else linear
+    bool hold;  // interpolation, else linear
     double longest_gap, holds;
     bool carry, resumes;
     std::int64_t wait_samples;
@@ -137,8 +132,8 @@ struct Held {
 
 class Loop {
 public:
-    Loop(Layout layout, Partition partition, Order order, Kernel kernel, WordTable words, std::vector<double> limits,
-         std::vector<double> fills);
+    Loop(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Order order, Kernel kernel,
+         WordTable words, std::vector<double> fills);
 
     const Layout& layout() const { return layout_; }
     std::ptrdiff_t words() const { return static_cast<std::ptrdiff_t>(words_.size()); }
@@ -243,27 +238,26 @@ private:
     template <typename Work>
     void share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
                    std::int64_t share, Outcome& outcome, Work work);
-    bool find_edges(const double* row, double t, double& u, std::vector<double>& edges) const;
-    double edge_time(const double* row, double at) const;
+    OpenWindow open_window(const double* row) const;
     void move(Stream& stream, double to, double* dx) const;
-    bool large(Stream& stream, double* log) const;
+    bool closes(Stream& stream, double* log) const;
     void fold(Stream& stream, const double* dx) const;
     void fold_run(Run& run) const;
     // `values`: of the data channels where the window ends.
     void close_window(Stream& stream, double end, const double* values, bool sampled) const;
     // Whether a sample that is on the path lies in the open window; see windowing/walk.py.
     bool sampled(const double* row) const;
-    double edge_tolerance(double origin, double t) const;
-    double anchor(double origin) const;
 
     Layout layout_;
     Partition partition_;
+    std::unique_ptr<Policy> policy_;
     Order order_;
     Kernel kernel_;
     WordTable words_;
-    std::vector<double> limits_, fills_;
+    std::vector<double> fills_;
     std::ptrdiff_t signature_size_;
-    bool simple_;  // whether rows of the usual kind can be told: see plain.cpp
+    Column counter_;  // of the open window's samples
+    bool simple_;     // whether rows of the usual kind can be told: see plain.cpp
     std::vector<std::unique_ptr<Held>> held_;
 };
 

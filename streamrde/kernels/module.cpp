@@ -134,11 +134,9 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, functio
 
 // Text of the declarations that Python has too; see layout.hpp.
 constexpr std::pair<const char*, const char*> declarations[] = {
-    {"Activation", activation_names}, {"Column", column_names},
-    {"Duplicates", duplicates_names}, {"Event", event_names},
-    {"Fault", fault_names},           {"Policy", policy_names},
-    {"Window", window_fields},        {"Episode", episode_fields},
-    {"Unused", unused_fields},        {"Cut", cut_fields},
+    {"Activation", activation_names}, {"Column", column_names},  {"Duplicates", duplicates_names},
+    {"Event", event_names},           {"Fault", fault_names},    {"Window", window_fields},
+    {"Episode", episode_fields},      {"Unused", unused_fields}, {"Cut", cut_fields},
 };
 
 bool add_layout(PyObject* module) {

@@ -21,20 +21,14 @@ std::ptrdiff_t Loop::push_plain(Stream& stream, const double* t, const double* x
     double* row = stream.row;
     if (!simple_ || !plain(row)) return 0;
     const int channels = layout_.channels, size = layout_.path();
-    const bool every = partition_.policy == Policy::every;
-    const double origin = row[t0], window_at = row[window] - row[first];
+    const double origin = row[t0];
+    const Quiet quiet = policy_->quiet(open_window(row));
     double* values = row + layout_.x;
     double* signature = row + layout_.signature;
     Run& run = stream.run;
     if (run.signature != signature) fold_run(run);
     run.signature = signature;
-    double low = 0, high = 0;
-    if (every) {
-        const double zero = anchor(origin);
-        low = zero + window_at * partition_.length;
-        high = zero + (window_at + 1) * partition_.length;
-    }
-    double before = row[ordered], at = row[cursor], pieces = 0;
+    double before = row[ordered], at = row[cursor], pieces = 0, samples_in = 0;
     std::ptrdiff_t k = 0;
     for (; k < count; ++k) {
         const std::ptrdiff_t i = indices[k];
@@ -47,37 +41,37 @@ std::ptrdiff_t Loop::push_plain(Stream& stream, const double* t, const double* x
         double finite = 0.0;  // 0 * x is 0 for a finite x and NaN for any other
         for (int c = 0; c < channels; ++c) finite += 0.0 * sample[c];
         if (!(time > before && u > at && time - before <= partition_.longest_gap && finite == 0.0)) break;
-        if (every) {
-            const double margin = 2 * edge_tolerance(origin, time);
-            if (!(u > low + margin && u < high - margin)) break;
-        }
+        const double margin = 2 * policy_->edge_tolerance(origin, time);
+        if (!(u > quiet.low + margin && u < quiet.high - margin)) break;
         if (run.count + 2 > longest_run) fold_run(run);
         double* dx = run.pieces.data() + run.count * size;
-        dx[0] = u - at;
+        if (layout_.time) dx[0] = u - at;
         if (partition_.hold) {
-            for (int c = 0; c < channels; ++c) dx[1 + c] = 0.0;
+            for (int c = 0; c < channels; ++c) dx[layout_.time + c] = 0.0;
             dx += size;
-            dx[0] = 0.0;
+            if (layout_.time) dx[0] = 0.0;
             ++run.count;
         }
         for (int c = 0; c < channels; ++c) {
-            dx[1 + c] = sample[c] - values[c];
+            dx[layout_.time + c] = sample[c] - values[c];
             values[c] = sample[c];
         }
         ++run.count;
-        pieces += every && partition_.hold ? 2 : 1;
+        pieces += partition_.hold ? 2 : 1;
+        samples_in += 1;
         before = time;
         at = u;
-        if (!every && row[filled] + pieces == static_cast<double>(partition_.n)) {
+        if (row[counter_] + samples_in == quiet.samples) {
             row[last] = time;
             row[cursor] = u;
             stream.cause = i;
             close_window(stream, time, values, true);
-            pieces = 0;
+            pieces = samples_in = 0;
         }
     }
     if (k == 0) return 0;
-    row[filled] += pieces;
+    if (!policy_->by_count) row[filled] += pieces;
+    row[counter_] += samples_in;
     row[samples] += static_cast<double>(k);
     row[ordered] = row[last] = before;
     if (before > row[top]) row[top] = before;

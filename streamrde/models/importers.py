@@ -24,7 +24,7 @@ from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.scaling import Scaling, along_words
 from streamrde.models.structure import Step
 from streamrde.signature.words import logsignature_channels
-from streamrde.windowing.policies import Count, Every, Windows
+from streamrde.windowing.policies import Count, Windows
 
 
 class Imported(NamedTuple):
@@ -256,7 +256,7 @@ def _solver(
             raise ParameterError(f"options[{name!r}]: unknown option; a fixed step is options['step_size']")
     if times not in (None, "windows", "seconds"):
         raise ParameterError(f"times={times!r}: use 'windows', 'seconds' or None")
-    if times == "seconds" and not isinstance(windows, Every):
+    if times == "seconds" and not windows.fixed_length:
         raise ParameterError(f"times='seconds' with {windows}: only windows by time, Every(seconds), have one length")
     if method not in TABLEAUX:
         if method not in _ADAPTIVE:
@@ -275,7 +275,7 @@ def _solver(
         )
         return method, 1, "own" if perturb else "previous"  # type: ignore[return-value]
     step = float(options["step_size"])
-    length = windows.seconds if times == "seconds" and isinstance(windows, Every) else 1.0
+    length = windows.length if times == "seconds" else 1.0
     substeps = round(length / step) if 0 < step <= length * (1 + 1e-9) else 0
     if not substeps or abs(substeps * step - length) > 1e-9 * length:
         fits = "1, 1/2, ..." if length == 1 else f"{length:g}, {length / 2:g}, ... (seconds)"
@@ -283,7 +283,7 @@ def _solver(
         raise ParameterError(
             f"options['step_size']={step}: windows have length {length:g}; a step must divide them, as {fits}{hint}"
         )
-    if times is None and isinstance(windows, Every) and windows.seconds != 1:
+    if times is None and windows.fixed_length and windows.length != 1:
         differences.append(
             f"step_size={step:g} is taken as a share of a window, as if the interpolation had no t: pass "
             "times='windows' if so, or times='seconds' if t was the windows' edges"
@@ -325,7 +325,7 @@ def _rectilinear(interpolation: str, depth: int, windows: Windows) -> list[str]:
             "a rectilinear path that was not cut by logsig_windows was stepped twice per sample, for the move in time "
             "and for the jump of the values; here a window is one step of both"
         )
-    if not isinstance(windows, Count):
+    if not windows.by_count:
         found.append(
             "windows of a rectilinear path were counted in its rows, two per sample; here they are cut by time, which "
             "Count(n) of n samples would not do"

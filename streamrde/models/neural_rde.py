@@ -27,9 +27,7 @@ from streamrde.models.header import checked, data_channels
 from streamrde.models.scaling import Scaling, far_from_zero
 from streamrde.models.solving import solve
 from streamrde.signature.words import check_room
-from streamrde.windowing.gaps import Gap
-from streamrde.windowing.missing import Missing
-from streamrde.windowing.policies import Every, Interpolation, Windows
+from streamrde.windowing import Every, Gap, Interpolation, Missing, Windows
 
 _DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 _SCALES = Scaling._fields

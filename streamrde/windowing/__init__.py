@@ -4,7 +4,8 @@ from streamrde.windowing.gaps import Gap
 from streamrde.windowing.logsigs import logsig_windows
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.order import Order
-from streamrde.windowing.policies import Adaptive, Count, Every, Interpolation, OpenWindow, WindowPolicy, Windows
+from streamrde.windowing.partition import Interpolation
+from streamrde.windowing.policies import Adaptive, Count, Every, OpenWindow, WindowPolicy, Windows
 
 __all__ = [
     "Adaptive",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -12,10 +11,9 @@ from streamrde.floats import as_floats, swapped
 from streamrde.signature.words import check_room
 from streamrde.times import as_times
 from streamrde.windowing.missing import Missing
-from streamrde.windowing.norms import norm_limits
-from streamrde.windowing.policies import MAX_WINDOWS, Adaptive, Interpolation, Windows, check_interpolation
+from streamrde.windowing.partition import MAX_WINDOWS, Interpolation, Partition, check_interpolation
+from streamrde.windowing.policies import Windows
 from streamrde.windowing.recorded import window_recordings
-from streamrde.windowing.rows import Partition
 
 
 def logsig_windows(
@@ -68,13 +66,6 @@ def logsig_windows(
     is_time = _is_time(times, path[:, 0])
     data = path[:, 1:] if is_time else path
     fills = np.nan_to_num(fills[1:] if is_time else fills)
-    alone = not data.shape[1]
-    if alone:
-        # Windows are made of samples with data: a channel that never moves changes no coefficient of time.
-        data, fills = np.zeros((len(times), 1)), np.zeros(1)
-        if isinstance(windows, Adaptive) and windows.scale:
-            norm_limits(windows, 1, depth)
-            windows = msgspec.structs.replace(windows, scale=(*windows.scale, 0.0))
     partition = Partition(
         tuple(fills.tolist()),
         depth,
@@ -84,13 +75,14 @@ def logsig_windows(
         time=is_time,
         bridge=MAX_WINDOWS,
     )
+    windows.check(partition.path_channels, depth)
     if (jump := np.diff(times, prepend=times[0])).max() > partition.longest_gap:
         raise ParameterError(
             f"t[{jump.argmax()}] comes more than {MAX_WINDOWS} windows after the time before it: make windows longer, "
             "or take the two parts one by one"
         )
     (whole,) = window_recordings([times], [np.ascontiguousarray(data)], partition)
-    return np.append(times[:1], whole.end), whole.logsigs[:, :1] if alone else whole.logsigs
+    return np.append(times[:1], whole.end), whole.logsigs
 
 
 def _is_time(t: Floats, channel: Floats) -> bool:

@@ -243,7 +243,7 @@ class ReferenceLoop:
         partition = self._layout.partition
         return Outcome(
             np.array(walk.windows, WINDOW),
-            walk.folding.finish(),
+            walk.logsigs(),
             np.array(walk.values, np.float64).reshape(-1, partition.channels),
             np.array(walk.episodes, EPISODE),
             np.array(walk.origins, np.float64).reshape(-1, partition.path_channels - partition.time),

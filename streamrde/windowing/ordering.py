@@ -14,10 +14,9 @@ import numpy as np
 
 from streamrde.arrays import Floats
 from streamrde.kernels.layout import check_numbers
-from streamrde.windowing.edges import edge_tolerance
 from streamrde.windowing.order import Order
-from streamrde.windowing.policies import window_length
 from streamrde.windowing.rows import Column, Layout
+from streamrde.windowing.tolerance import edge_tolerance
 
 Settle = Callable[[float, Floats], None]
 """Takes a sample (t, x) whose turn has come."""
@@ -64,7 +63,7 @@ class Ordering:
     def __init__(self, layout: Layout, order: Order) -> None:
         self.order = order
         self._entry = layout.entry
-        self._length = window_length(layout.partition.windows)
+        self._length = layout.partition.windows.length
 
     def judge(self, row: Floats, t: float, x: Floats) -> Verdict:
         """Whether a sample (t, x) of the row's stream can be used at all."""

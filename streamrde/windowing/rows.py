@@ -8,19 +8,15 @@ compiled loop and its reference work on, and the bytes of it are the stream's sn
 
 from __future__ import annotations
 
-import math
 from enum import IntEnum
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
 from streamrde.arrays import Floats
 from streamrde.kernels import signature_channels
 from streamrde.kernels.layout import check_numbers
-from streamrde.windowing.gaps import Gap
-from streamrde.windowing.missing import Missing
-from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Interpolation, Windows, window_length
+from streamrde.windowing.partition import Partition
 
 
 class Column(IntEnum):
@@ -79,65 +75,6 @@ check_numbers("Column", Column.__members__)
 
 COUNTS = slice(Column.SAMPLES, Column.MERGED + 1)
 _FIXED = len(Column)
-
-
-class Partition(NamedTuple):
-    """How a model makes windows of samples."""
-
-    fills: tuple[float, ...]
-    """Value of each data channel before it is first observed."""
-    depth: int
-    windows: Windows
-    interpolation: Interpolation
-    missing: Missing = Missing()
-    gap: Gap | None = None
-    time: bool = True
-    """Whether time is channel 0 of the path."""
-    bridge: int = BRIDGE
-    """Windows that a silence is filled with at most, where there is no `gap`."""
-
-    @property
-    def channels(self) -> int:
-        """Data channels of a sample."""
-        return len(self.fills)
-
-    @property
-    def path_channels(self) -> int:
-        """C, the channels of the path: time, data, and what `missing` adds."""
-        return self.time + self.channels * (1 + self.missing.counts + self.missing.elapsed)
-
-    @property
-    def hold(self) -> bool:
-        """Whether interpolation is "hold"."""
-        return self.interpolation == "hold"
-
-    @property
-    def flags(self) -> bool:
-        """Whether the path tells which channels were observed."""
-        return self.missing.counts or self.missing.elapsed
-
-    @property
-    def longest_gap(self) -> float:
-        """Seconds between two samples beyond which the later one begins a segment."""
-        windows = min(MAX_WINDOWS, self.bridge) if self.gap is None else MAX_WINDOWS
-        length = window_length(self.windows)
-        bound = windows * length if length else math.inf
-        return bound if self.gap is None else min(bound, self.gap.seconds)
-
-    @property
-    def holds(self) -> float:
-        """Seconds for which the last value holds where a segment ends."""
-        return 0.0 if self.gap is None else self.longest_gap
-
-    @property
-    def carry(self) -> bool:
-        """Whether the model's state and the last values outlive a gap."""
-        return self.gap is not None and self.gap.state == "carry"
-
-    @property
-    def resumes(self) -> bool:
-        """Whether they outlive an end after which the stream returns."""
-        return self.gap is None or self.carry
 
 
 class Layout:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from streamrde.arrays import Floats
-from streamrde.windowing.rows import Column, Layout, Partition
+from streamrde.windowing.partition import Partition
+from streamrde.windowing.rows import Column, Layout
 
 Emit = Callable[[Floats], bool]
 """Function of a complete sample (time, data, observed flags), (entry,). It returns False if the sample has to wait."""

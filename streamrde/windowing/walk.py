@@ -1,8 +1,7 @@
 """From complete samples in order to straight pieces of path, window by window, one stream's row at a time.
 
-The reference of the compiled walk in kernels/loop.cpp, and what runs the policies that are not built in. `cutting` does
-the same for whole recordings by array operations. A piece depends only on the samples around it and on its edge, so
-however a stream is cut into calls its pieces have the same bits.
+The reference of the compiled walk in kernels/loop.cpp, and what runs the policies that are not built in. A piece
+depends only on the samples around it and on its edge, so its bits do not depend on how a stream is cut into calls.
 """
 
 from __future__ import annotations
@@ -12,12 +11,14 @@ import math
 import numpy as np
 
 from streamrde.arrays import Floats
-from streamrde.errors import ParameterError
-from streamrde.windowing.edges import edge, edge_time, edge_tolerance, locate
-from streamrde.windowing.folding import Folding
-from streamrde.windowing.policies import Count, Every, OpenWindow, window_length
+from streamrde.kernels import fold
+from streamrde.signature.paths import log_coordinates
+from streamrde.windowing.policies import OpenWindow
 from streamrde.windowing.rows import Column, Layout
 from streamrde.windowing.settling import breaks, goes_on
+from streamrde.windowing.tolerance import edge_tolerance
+
+_FIRST, _ONE = np.array([0]), np.array([1])
 
 
 class Budget:
@@ -43,8 +44,11 @@ class Walk:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._partition = layout.partition
-        self._length = window_length(layout.partition.windows)
-        self.folding = Folding(layout)
+        self._windows = layout.partition.windows
+        self._counter = Column.FILLED if self._windows.by_count else Column.TAKEN
+        """Counts the samples of the open window."""
+        self.signatures: list[Floats] = []
+        """Signatures of the closed windows, (C + ... + C^depth,) each."""
         self.windows: list[tuple[float, ...]] = []
         """Rows of dtype `WINDOW`. The lists below have the other fields of `Outcome`."""
         self.values: list[Floats] = []
@@ -93,7 +97,7 @@ class Walk:
             return True
         if t - row[Column.LAST] > self._partition.longest_gap:
             t = row[Column.LAST] + self._partition.holds
-        edges, _, _ = self._edges(row, t, t - row[Column.T0])
+        edges, _, _ = self._windows.edges(self._open(row), float(t), float(t - row[Column.T0]))
         for at in edges:
             if not self.budget.take():
                 return False
@@ -128,8 +132,8 @@ class Walk:
             self.origins.append(self._values(x, 0.0))
 
     def _extend(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats) -> bool:
-        partition, windows, x = self._partition, self._partition.windows, row[self._layout.x]
-        edges, u, on_edge = self._edges(row, t, t - row[Column.T0])
+        partition, x = self._partition, row[self._layout.x]
+        edges, u, on_edge = self._windows.edges(self._open(row), t, float(t - row[Column.T0]))
         begins_at = row[Column.CURSOR]
         after = x.copy()
         after[: partition.channels] = data
@@ -163,54 +167,19 @@ class Walk:
                 self._fold(row, slot, np.append(to - reached, right - left))
                 reached, left = to, right
                 if j < len(edges):
-                    if j == moves - 1:
-                        row[Column.TAKEN] += 1
                     at_end = on_edge and j == moves - 1
                     self._close(row, slot, self._edge_time(row, edges[j]), right, sampled=at_end or self._sampled(row))
             row[Column.WALKED] = 0
         row[Column.LAST] = t
         row[Column.CURSOR] = u
         x[:] = after
-        if isinstance(windows, Count):
-            row[Column.FILLED] += 1
-            if row[Column.FILLED] == windows.n:
-                self._close(row, slot, t, x, sampled=True)
-        elif not isinstance(windows, Every):
-            row[Column.TAKEN] += bool(partition.hold or not on_edge)
-            if row[Column.FILLED] and windows.closes(self._open(row)):
-                self._close(row, slot, t, x, sampled=True)
+        row[self._counter] += bool(partition.hold or not on_edge)
+        if row[Column.FILLED] and self._windows.closes(self._open(row)):
+            self._close(row, slot, t, x, sampled=True)
         return True
 
-    def _edges(self, row: Floats, t: float, u: float) -> tuple[list[float], float, bool]:
-        """Edges that close up to time t = T0 + u, since T0; u snapped to an edge; whether the last edge is u itself."""
-        windows, t0 = self._partition.windows, row[Column.T0]
-        if isinstance(windows, Count):
-            return [], u, False
-        if isinstance(windows, Every):
-            reached, snapped, near = locate(windows, t0, np.float64(t), np.float64(u))
-            index = int(row[Column.WINDOW] - row[Column.FIRST])
-            edges = [float(edge(windows, t0, np.int64(k))) for k in range(index + 1, int(reached) + 1)]
-            return edges, float(snapped), bool(near and edges)
-        edges = []
-        window = self._open(row)
-        tolerance = float(edge_tolerance(self._length, t0, np.float64(t)))
-        while (at := float(windows.edge(window))) - u <= tolerance:
-            if not at > window.start:
-                raise ParameterError(f"{windows}: edge() gave {at} for the window that begins at {window.start}")
-            edges.append(at)
-            if abs(u - at) <= tolerance:
-                return edges, at, True
-            start = float((t0 + at) - t0)  # as it is where the window is the open one
-            window = window._replace(number=window.number + 1, start=start, now=at, samples=0)
-        if at < math.inf and abs(u - window.start) <= tolerance:
-            u = window.start
-        return edges, u, False
-
     def _edge_time(self, row: Floats, at: float) -> float:
-        windows = self._partition.windows
-        if isinstance(windows, Every):
-            return float(edge_time(windows, row[Column.T0], np.int64(row[Column.WINDOW] - row[Column.FIRST] + 1)))
-        return float(row[Column.T0] + at)
+        return self._windows.edge_time(self._open(row), at)
 
     def _open(self, row: Floats) -> OpenWindow:
         partition = self._partition
@@ -219,12 +188,21 @@ class Walk:
             t0=float(row[Column.T0]),
             start=float(row[Column.START] - row[Column.T0]),
             now=float(row[Column.CURSOR]),
-            samples=int(row[Column.TAKEN]),
+            samples=int(row[self._counter]),
             x=self._values(row[self._layout.x], row[Column.CURSOR]),
             channels=partition.path_channels,
             depth=partition.depth,
-            logsig=lambda: self.folding.logsig(row),
+            logsig=lambda: self._log([row[self._layout.signature]])[0],
         )
+
+    def logsigs(self) -> Floats:
+        """Return the log-signatures of the closed windows, (closed, B)."""
+        return self._log(self.signatures)
+
+    def _log(self, signatures: list[Floats]) -> Floats:
+        size = self._layout.signature.stop - self._layout.signature.start
+        channels, depth = self._partition.path_channels, self._partition.depth
+        return log_coordinates(np.array(signatures).reshape(-1, size), channels, depth)
 
     def _values(self, x: Floats, u: float) -> Floats:
         """The path's channels without time at time u since T0: what is kept of `elapsed` is when it was 0."""
@@ -244,8 +222,9 @@ class Walk:
 
     def _fold(self, row: Floats, slot: int, increment: Floats) -> None:
         """Append a piece, time first."""
-        self.folding.append(row, slot, increment if self._partition.time else increment[1:])
-        if not isinstance(self._partition.windows, Count):
+        piece = increment if self._partition.time else increment[1:]
+        fold(row[None, self._layout.signature], piece[None], _FIRST, _ONE, self._partition.depth)
+        if not self._windows.by_count:
             row[Column.FILLED] += 1
 
     def _sampled(self, row: Floats) -> bool:
@@ -253,17 +232,19 @@ class Walk:
 
         A window ends with a sample on its edge where the path is linear, and begins with it under hold.
         """
-        if isinstance(self._partition.windows, Count):
+        if self._windows.by_count:
             return True
         start = row[Column.START]
-        tolerance = float(edge_tolerance(self._length, row[Column.T0], start))
+        tolerance = edge_tolerance(self._windows.length, row[Column.T0], start)
         return bool(row[Column.LAST] > start + (-tolerance if self._partition.hold else tolerance))
 
     def _close(self, row: Floats, slot: int, end: float, values: Floats, *, sampled: bool | None = None) -> None:
         """Close the open window, which ends where the path has these values."""
         if sampled is None:
             sampled = self._sampled(row)
-        self.folding.close(row, slot)
+        signature = row[self._layout.signature]
+        self.signatures.append(signature.copy())
+        signature[:] = 0.0  # every window's accumulator starts afresh
         window, episode = int(row[Column.WINDOW]), int(row[Column.BEGINS])
         step = window - int(row[Column.BEGUN])
         start = float(row[Column.START])

@@ -20,7 +20,6 @@ from streamrde import kernels
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.drift import highest_capital, log_growth, watch
 from streamrde.inference.novelty import Novelty, ReferenceNovelty, TrainingWindows, features, novelty_shapes
-from streamrde.windowing.policies import window_length
 from streamrde.windowing.recorded import window_recordings
 
 TOLD = TrainingWindows(windows=400, streams=10, alarm=3.0)
@@ -307,7 +306,7 @@ def sampled_windows(windows, interpolation, t, *, advance_to=None):
     assert predictor.state_counts == fleet.state_counts()
     (recorded,) = window_recordings([np.asarray(t, float)], [x], bundle.header.partition)
     # Short windows, the first one of epoch edges, are not judged either.
-    whole = [p.t_end - p.t_start > 0.999 * window_length(windows) or not isinstance(windows, sr.Every) for p in live]
+    whole = [p.t_end - p.t_start > 0.999 * windows.length or not isinstance(windows, sr.Every) for p in live]
     judged, count = [p.novelty is not None for p in live], min(len(live), len(recorded.sampled))
     assert judged[:count] == (recorded.sampled[:count] & np.array(whole[:count], bool)).tolist()
     return judged

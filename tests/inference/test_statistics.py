@@ -9,7 +9,7 @@ from streamrde import Adaptive, Count, Every, Gap
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.header import header_differences
 from streamrde.inference.statistics import bridge_of, stream_statistics
-from streamrde.windowing.rows import Partition
+from streamrde.windowing.partition import Partition
 
 
 def partition(windows, **fields):

@@ -45,6 +45,7 @@ def partitions(draw, policies=tuple(POLICIES)):
             )
         ),
         gap=draw(st.sampled_from([None, sr.Gap(seconds=3.0), sr.Gap(seconds=3.0, state="carry")])),
+        time=draw(st.booleans()),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
 from streamrde.arrays import Floats
@@ -15,7 +14,6 @@ from streamrde.models.report.svg import thinned
 from streamrde.models.training.examples import Example
 from streamrde.models.training.recordings import Recording
 from streamrde.signature.words import logsignature_channels
-from streamrde.windowing.policies import Adaptive, Count, Every, Windows
 from streamrde.windowing.recorded import window_recordings
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -51,7 +49,7 @@ def step_errors(bundle: Bundle, recordings: Sequence[Recording]) -> list[StepErr
             limits.setdefault(windowed.stream, float(windowed.end[:_WINDOWS][-1]))
     found = []
     for factor in FACTORS:
-        windows = scaled(partition.windows, factor)
+        windows = partition.windows.scaled(factor)
         if windows is None:
             continue
         x0, logsigs, lengths = [], [], []
@@ -68,18 +66,6 @@ def step_errors(bundle: Bundle, recordings: Sequence[Recording]) -> list[StepErr
                 median, most = np.quantile(errors, (0.5, 0.9)).tolist()
                 found.append(StepError(factor, float(np.median(np.concatenate(lengths))), errors.size, median, most))
     return found
-
-
-def scaled(windows: Windows, factor: float) -> Windows | None:
-    """Return windows `factor` times as long (for `Adaptive`, as eventful), or None if that is impossible."""
-    if isinstance(windows, Every):
-        return msgspec.structs.replace(windows, seconds=windows.seconds * factor)
-    if isinstance(windows, Count):
-        n = round(windows.n * factor)
-        return msgspec.structs.replace(windows, n=n) if n >= 1 else None
-    if isinstance(windows, Adaptive):
-        return msgspec.structs.replace(windows, norm=windows.norm * factor)
-    return None
 
 
 def outputs_to_depth(bundle: Bundle, examples: Sequence[Example], depth: int) -> list[Floats]:

@@ -14,7 +14,6 @@ from streamrde.inference.fields import Linear, LogNCDE
 from streamrde.models.training.config import SweepConfig, TrainConfig, as_train_config
 from streamrde.signature.words import logsignature_channels
 from streamrde.toml import value
-from streamrde.windowing.policies import Adaptive, Count, Every
 
 # With more features than this the field's last layer dwarfs everything else.
 _MOST_FEATURES = 1000
@@ -113,13 +112,9 @@ def flattened(tables: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any
 def default_space(config: TrainConfig) -> dict[str, list[Any]]:
     """Choose values around the configuration's own window length, depth, sizes and solver."""
     windows, model, found = config.windows, config.model, dict[str, list[Any]]()
-    factors = (0.5, 1.0, 2.0)
-    if isinstance(windows, Every):
-        found["windows.seconds"] = [windows.seconds * factor for factor in factors]
-    elif isinstance(windows, Count):
-        found["windows.n"] = sorted({max(1, round(windows.n * factor)) for factor in factors})
-    elif isinstance(windows, Adaptive):
-        found["windows.norm"] = [windows.norm * factor for factor in factors]
+    tried = [other for factor in (0.5, 1.0, 2.0) if (other := windows.scaled(factor)) is not None]
+    if tried:
+        found[f"windows.{windows.extent}"] = sorted({getattr(other, windows.extent) for other in tried})
     channels = config.partition([0.0] * len(config.data.channels)).path_channels
     deepest = 2 if isinstance(model.field, LogNCDE) else 3
     depths = [d for d in range(1, deepest + 1) if logsignature_channels(channels, d) <= _MOST_FEATURES]

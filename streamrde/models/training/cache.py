@@ -21,9 +21,9 @@ from streamrde.connectors.files.recordings import find_recordings
 from streamrde.disk import replace_file
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.recordings import Recording
-from streamrde.windowing.policies import Adaptive, Count, Every
+from streamrde.windowing.partition import Partition
+from streamrde.windowing.policies import built_in
 from streamrde.windowing.recorded import Windowed
-from streamrde.windowing.rows import Partition
 
 # Of an entry; another one makes every older entry stale.
 _FORMAT = 2
@@ -53,7 +53,7 @@ def cached_windows(
         streams: as they are recorded, not augmented.
         partition: how they become windows.
     """
-    if not config.data.cache or not isinstance(partition.windows, Every | Count | Adaptive) or not streams:
+    if not config.data.cache or not built_in(partition.windows) or not streams:
         return compute()
     folder = Path(config.data.cache)
     path = folder / f"{_digest(streams, config, partition)}{_SUFFIX}"

@@ -21,8 +21,8 @@ from streamrde.settings import convert
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.order import Order
-from streamrde.windowing.policies import BRIDGE, MAX_WINDOWS, Every, Interpolation, Windows
-from streamrde.windowing.rows import Partition
+from streamrde.windowing.partition import BRIDGE, MAX_WINDOWS, Interpolation, Partition
+from streamrde.windowing.policies import Every, Windows
 
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 _OF_CLASSES = ("accuracy", "auc", "average_precision", "f1", "log_loss", "calibration")

@@ -14,7 +14,7 @@ from streamrde.arrays import Floats, Indices
 from streamrde.models.training.augmentation import Variant, augment
 from streamrde.models.training.cache import cached_windows
 from streamrde.models.training.config import TrainConfig
-from streamrde.models.training.recordings import Recording, pysiglib_logsigs
+from streamrde.models.training.recordings import Recording
 from streamrde.models.training.targets import Target
 from streamrde.windowing.recorded import Windowed, window_recordings
 
@@ -137,14 +137,13 @@ def prepare(
             augment(v.t, v.x, config.augment, names=names, deviation=variation.deviation, rng=variation.rng)
             for v in variants
         ]
-    logarithm = pysiglib_logsigs if config.training.logsignatures == "pysiglib" else None
     partition = config.partition(fills)
 
     def compute() -> list[Windowed]:
         found = []
         for some in _shares([len(variant.t) for variant in variants]):
             ts, xs = [variant.t for variant in variants[some]], [variant.x for variant in variants[some]]
-            windowed = window_recordings(ts, xs, partition, logarithm=logarithm)
+            windowed = window_recordings(ts, xs, partition)
             found += [own._replace(stream=some.start + own.stream) for own in windowed]
         return found
 

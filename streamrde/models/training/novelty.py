@@ -30,7 +30,6 @@ from streamrde.models.training.segments import Say
 from streamrde.models.training.splits import Split
 from streamrde.models.training.statistics import read_parts_of
 from streamrde.signature.words import lyndon_words
-from streamrde.windowing.policies import Every
 from streamrde.windowing.recorded import window_recordings
 
 FEWEST = 200
@@ -110,8 +109,8 @@ def _judge(header: Header, tensors: dict[str, Floats], *, windows: int = 1) -> R
 
 def _whole(header: Header, logsigs: Floats) -> Floats:
     """Select the windows of a stream that were not cut short by its end and did not overflow."""
-    if isinstance(header.windows, Every):
-        own = logsigs[logsigs[:, 0] >= header.windows.seconds * (1 - CUT_SHORT)]
+    if header.windows.fixed_length:
+        own = logsigs[logsigs[:, 0] >= header.windows.length * (1 - CUT_SHORT)]
     else:
         own = logsigs[:-1]
     return own[np.isfinite(own).all(axis=1)]

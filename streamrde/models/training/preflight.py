@@ -19,7 +19,6 @@ from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.segments import Say
 from streamrde.models.training.splits import Split
 from streamrde.nearest import listed
-from streamrde.windowing.policies import Count, Every
 
 OWN = ("stream_id", "t")
 """Columns of the file of test streams beside channels and targets."""
@@ -87,22 +86,9 @@ def say_windows(config: TrainConfig, parts: Split, lengths: Indices, say: Say) -
     Args:
         lengths: number of windows of each stream.
     """
-    windows, streams, warning = config.windows, parts.train, ""
-    if isinstance(windows, Every):
-        longest = max(float(stream.t[-1] - stream.t[0]) if len(stream.t) else 0.0 for stream in streams)
-        if longest < windows.seconds * (1 - 1e-9):
-            warning = (
-                f"windows.seconds = {windows.seconds:g}, and the longest training stream lasts {longest:.4g} s: no "
-                f"window closes before its stream ends; set windows.seconds = {longest / 10:.2g}, say, or check "
-                f'data.time_unit = "{config.data.time_unit}"'
-            )
-    elif isinstance(windows, Count):
-        most = max(len(stream.t) for stream in streams)
-        if most <= windows.n:
-            warning = (
-                f"windows.n = {windows.n:,}, and the longest training stream has {most:,} samples: no window closes "
-                f"before its stream ends; set windows.n = {max(1, most // 10)}, say"
-            )
+    streams = parts.train
+    longest = max(float(stream.t[-1] - stream.t[0]) if len(stream.t) else 0.0 for stream in streams)
+    warning = config.windows.explain_too_long(longest, max(len(stream.t) for stream in streams))
     if warning:
         say(f"warning: {warning}")
     elif len(lengths) > 1 and (lengths == 1).all():

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pysiglib
 
 from streamrde.arrays import Floats, Indices
 from streamrde.connectors.files.reading import SampleReader
@@ -19,7 +18,6 @@ from streamrde.errors import DataError
 from streamrde.models.training.inputs import DataConfig
 from streamrde.models.training.targets import Target, as_target, texts
 from streamrde.times.plausible import Expectation, suspect_recordings
-from streamrde.windowing.cutting import Runs
 from streamrde.windowing.logsigs import explain_unusable
 from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Fault
@@ -206,20 +204,6 @@ def _check_used(ordered: InOrder, t: Floats, x: Floats, stream: str, order: Orde
                 path=where,
                 column=column,
             )
-
-
-def pysiglib_logsigs(runs: Runs, depth: int) -> Floats:
-    """Log-signatures of runs, batched: a path padded with its last point has the same signature."""
-    count, channels = len(runs.stream), runs.increments.shape[1]
-    longest = int(runs.lengths.max(initial=1))
-    run = np.repeat(np.arange(count), runs.lengths)
-    place = np.arange(len(run)) - np.repeat(runs.starts, runs.lengths) + 1
-    paths = np.zeros((count, longest + 1, channels))
-    paths[run, place] = runs.increments
-    np.cumsum(paths, axis=1, out=paths)
-    # Method 1 is the words basis: the coefficients of the tensor logarithm at the Lyndon words.
-    pysiglib.prepare_log_sig(channels, depth, method=1)
-    return np.asarray(pysiglib.log_sig(paths, depth, method=1))
 
 
 def _single(codes: Indices, values: Sequence[str], stream: str, column: str, where: str) -> str:

@@ -42,7 +42,7 @@ from streamrde.models.training.segments import Say
 from streamrde.models.training.splits import Split, leakage
 from streamrde.models.training.streams import read_parts
 from streamrde.models.training.verdict import verdict
-from streamrde.windowing.policies import BRIDGE
+from streamrde.windowing.partition import BRIDGE
 
 
 def train(

@@ -13,7 +13,6 @@ from streamrde.models.training.segments import Say, cut_by_rule, cut_listed, rea
 from streamrde.models.training.splits import Split, split, warnings_of
 from streamrde.times.plausible import Expectation
 from streamrde.windowing.order import Order
-from streamrde.windowing.policies import window_length
 
 
 def read_parts(config: TrainConfig, *, say: Say = lambda text: None) -> Split:
@@ -27,7 +26,7 @@ def read_parts(config: TrainConfig, *, say: Say = lambda text: None) -> Split:
     """
     divided = config.split
     given = divided.column if divided.listed else ""
-    expected = Expectation(window_length(config.windows))
+    expected = Expectation(config.windows.length)
     streams = read_streams(
         config.data, group=divided.undivided, given=given, order=config.order, expected=expected, say=say
     )

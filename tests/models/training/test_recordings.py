@@ -14,23 +14,21 @@ import streamrde as sr
 from streamrde.errors import ConfigError, DataError
 from streamrde.models.training.augmentation import augment, random_rotation
 from streamrde.models.training.config import AugmentConfig, as_train_config, resolve_config
-from streamrde.models.training.recordings import pysiglib_logsigs
 from streamrde.models.training.streams import read_parts, read_streams
 from streamrde.models.training.targets import Target
+from streamrde.windowing.partition import Partition
 from streamrde.windowing.recorded import window_recordings
-from streamrde.windowing.rows import Partition
 
 
-@pytest.mark.parametrize("engine", ["pysiglib", "own"])
 @pytest.mark.parametrize("interpolation", ["linear", "hold"])
 @pytest.mark.parametrize("windows", [sr.Every(1.0), sr.Every(0.7, align="epoch"), sr.Count(5)])
 @pytest.mark.parametrize("depth", [1, 3, 4])
-def test_windows_of_many_streams_are_those_of_each(engine, interpolation, windows, depth) -> None:
+def test_windows_of_many_streams_are_those_of_each(interpolation, windows, depth) -> None:
     recordings = [make_recording(i, length, missing=0.2, t0=1e5 * i) for i, length in enumerate((30, 2, 1, 57))]
     fills = np.array([0.25, -0.5])
     ts, xs = zip(*recordings, strict=True)
     partition = Partition((0.25, -0.5), depth, windows, interpolation)
-    many = window_recordings(ts, xs, partition, logarithm=pysiglib_logsigs if engine == "pysiglib" else None)
+    many = window_recordings(ts, xs, partition)
     for (t, x), windowed in zip(recordings, many, strict=True):
         path = np.column_stack([t - t[0], x])
         expected = sr.logsig_windows(t, path, depth, windows, interpolation, fill=np.append(0.0, fills))

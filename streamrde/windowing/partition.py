@@ -1,0 +1,83 @@
+"""How a model makes windows of samples: policy, interpolation, missing values and gaps, in one object."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple, TypeAlias
+
+from streamrde.errors import ParameterError
+from streamrde.windowing.gaps import Gap
+from streamrde.windowing.missing import Missing
+from streamrde.windowing.policies import Windows
+
+Interpolation: TypeAlias = Literal["linear", "hold"]
+
+MAX_WINDOWS = 100_000
+"""Most windows that any silence is filled with, whatever a model says: a wrong time must not fill memory."""
+BRIDGE = 1000
+"""Most windows that a silence is filled with if the model has no gap and says nothing else. A longer silence cuts the
+stream. It is more than any recipe of this project needs, and takes a fraction of a second."""
+
+
+class Partition(NamedTuple):
+    """How a model makes windows of samples."""
+
+    fills: tuple[float, ...]
+    """Value of each data channel before it is first observed."""
+    depth: int
+    windows: Windows
+    interpolation: Interpolation
+    missing: Missing = Missing()
+    gap: Gap | None = None
+    time: bool = True
+    """Whether time is channel 0 of the path."""
+    bridge: int = BRIDGE
+    """Windows that a silence is filled with at most, where there is no `gap`."""
+
+    @property
+    def channels(self) -> int:
+        """Data channels of a sample."""
+        return len(self.fills)
+
+    @property
+    def path_channels(self) -> int:
+        """C, the channels of the path: time, data, and what `missing` adds."""
+        return self.time + self.channels * (1 + self.missing.counts + self.missing.elapsed)
+
+    @property
+    def hold(self) -> bool:
+        """Whether interpolation is "hold"."""
+        return self.interpolation == "hold"
+
+    @property
+    def flags(self) -> bool:
+        """Whether the path tells which channels were observed."""
+        return self.missing.counts or self.missing.elapsed
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds between two samples beyond which the later one begins a segment."""
+        windows = min(MAX_WINDOWS, self.bridge) if self.gap is None else MAX_WINDOWS
+        bound = windows * self.windows.length if self.windows.length else math.inf
+        return bound if self.gap is None else min(bound, self.gap.seconds)
+
+    @property
+    def holds(self) -> float:
+        """Seconds for which the last value holds where a segment ends."""
+        return 0.0 if self.gap is None else self.longest_gap
+
+    @property
+    def carry(self) -> bool:
+        """Whether the model's state and the last values outlive a gap."""
+        return self.gap is not None and self.gap.state == "carry"
+
+    @property
+    def resumes(self) -> bool:
+        """Whether they outlive an end after which the stream returns."""
+        return self.gap is None or self.carry
+
+
+def check_interpolation(interpolation: str) -> None:
+    """Raise ParameterError unless `interpolation` is one that exists."""
+    if interpolation not in ("linear", "hold"):
+        raise ParameterError(f"interpolation={interpolation!r}: use 'linear' or 'hold'")
