@@ -9,8 +9,9 @@ from streamrde.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from streamrde.models.importers import Imported, from_neural_rdes, from_torchcde
-    from streamrde.models.neural_rde import NeuralRDE, save, to_bundle
+    from streamrde.models.neural_rde import NeuralRDE
     from streamrde.models.onnx_export import export_onnx
+    from streamrde.models.saving import save, to_bundle
     from streamrde.models.sweeping.run import Sweep, sweep
     from streamrde.models.torch_stepper import TorchStepper
     from streamrde.models.training.config import TrainConfig, load_train_config
@@ -48,15 +49,15 @@ _HOMES = {
     "from_neural_rdes": "importers",
     "from_torchcde": "importers",
     "load_train_config": "training.config",
-    "save": "neural_rde",
+    "save": "saving",
     "sweep": "sweeping.run",
-    "to_bundle": "neural_rde",
+    "to_bundle": "saving",
     "train": "training.run",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, imported at first use because most need torch."""
+    """Import a public name at first use, because most need torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'streamrde.models' has no attribute '{name}'")
     try:

@@ -14,16 +14,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from streamrde import kernels
 from streamrde.arrays import Reals
 from streamrde.inference.activations import NUMBERS
-from streamrde.inference.fields import MLP
 from streamrde.inference.header import Header
 from streamrde.inference.solvers import TABLEAUX
-from streamrde.models.fields import MLPField
 
 
 class _Plan(NamedTuple):
@@ -36,16 +34,15 @@ class _Plan(NamedTuple):
     threads: int
 
 
-def is_compiled(header: Header, field: torch.nn.Module, first: Tensor, *data: Tensor | None) -> bool:
-    """Whether the kernels can run a model from these states on these log-signatures, masks, ...: no gradients to these.
+def is_compiled(header: Header, field: nn.Module, first: Tensor, *data: Tensor | None) -> bool:
+    """Return True if the kernels can run a model from these states on these log-signatures, masks, ...
 
-    Not under autocast, where the states have another dtype than the weights, nor where torch traces a graph.
+    They give no gradients to these. They cannot run it under autocast, where the states have another dtype than the
+    weights, nor where torch traces a graph.
     """
     return (
         kernels.sequence_forward is not None
-        and isinstance(field, MLPField)
-        and isinstance(header.field, MLP)
-        and header.field.final_activation == "identity"
+        and header.field.kernel_activations is not None
         and header.substeps != "auto"
         and all(weight.device.type == "cpu" and weight.dtype == first.dtype for weight in field.parameters())
         and not any(tensor is not None and (tensor.requires_grad or tensor.device.type != "cpu") for tensor in data)
@@ -55,7 +52,7 @@ def is_compiled(header: Header, field: torch.nn.Module, first: Tensor, *data: Te
 
 def compiled_states(
     header: Header,
-    field: MLPField,
+    field: nn.Module,
     first: Tensor,
     logsigs: Tensor,
     *,
@@ -64,7 +61,9 @@ def compiled_states(
     mask: Tensor | None = None,
     before: Tensor | None = None,
 ) -> Tensor:
-    """The states at all window edges, (N, K+1, hidden), differentiable in `first`, `rates` and the field's weights.
+    """Return the states at all window edges, (N, K+1, hidden).
+
+    They are differentiable in `first`, `rates` and the field's weights.
 
     Windows at a row's end whose log-signatures are 0 cost nothing, forwards and backwards.
 
@@ -79,16 +78,17 @@ def compiled_states(
         before: scaled log-signatures of the windows before the first, (N, B), which drive its first stage where the
             header says so; None: its own does.
     """
-    assert isinstance(header.field, MLP)  # noqa: S101 (is_compiled saw to it)
+    activations = header.field.kernel_activations
+    assert activations is not None  # noqa: S101 (see `is_compiled`)
     if header.first_stage == "own":
         before = None
     elif before is None and logsigs.shape[1]:
         before = logsigs[:, 0]
-    weights = [parameter for layer in field for parameter in (layer.weight, layer.bias)]
+    weights = list(field.parameters())  # weight and bias of each layer
     tableau = TABLEAUX[header.solver]
     wanted = any(tensor is not None and tensor.requires_grad for tensor in (first, rates, *weights))
     plan = _Plan(
-        tuple(NUMBERS[name] for name in header.field.activations),
+        tuple(NUMBERS[name] for name in activations),
         (tableau.order, tableau.parts, tableau.nodes, tableau.stages, tableau.weights),
         int(header.substeps),
         torch.is_grad_enabled() and wanted,
@@ -141,12 +141,12 @@ class _States(torch.autograd.Function):
 
 
 def _array(tensor: Tensor | None) -> Reals | None:
-    """The tensor's memory, or a contiguous copy."""
+    """Return the tensor's memory, or a contiguous copy."""
     return None if tensor is None else tensor.detach().contiguous().numpy()
 
 
 def _model(plan: _Plan, rates: Tensor | None, weights: Sequence[Tensor]) -> tuple[Any, ...]:
-    """(layers, last, rates, tableau, substeps), as the kernels take them."""
+    """Return (layers, last, rates, tableau, substeps), as the kernels take them."""
     arrays = [_array(weight) for weight in weights]
     pairs = list(zip(arrays[::2], arrays[1::2], strict=True))
     layers = [(*pair, activation) for pair, activation in zip(pairs, plan.activations, strict=False)]

@@ -1,20 +1,21 @@
-"""The header of a model from what a caller gives, checked."""
+"""Parts of a header from the arguments of a caller."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
-import msgspec
+import torch
 
 from streamrde.errors import ParameterError
-from streamrde.floats import as_plain, as_size
-from streamrde.inference.header import Channel, Header
+from streamrde.floats import as_size
+from streamrde.inference.header import Channel
 
 
 def data_channels(
     channels: int, names: Sequence[str] | None, units: Sequence[str] | None, fills: Sequence[float] | None
 ) -> tuple[Channel, ...]:
-    """The header's data channels."""
+    """Return the header's data channels, named x1, x2, ... without names."""
     try:
         channels = as_size("channels", channels, least=2)
     except ParameterError:
@@ -31,11 +32,14 @@ def data_channels(
     )
 
 
-def checked(header: Header) -> Header:
-    """The header, if a file with it could be read again."""
-    try:
-        header = msgspec.convert(msgspec.to_builtins(header, enc_hook=as_plain), Header)
-    except msgspec.ValidationError as error:
-        raise ParameterError(f"{error}") from None
-    header.check()
-    return header
+def dtype_name(dtype: torch.dtype) -> Literal["float32", "float64"]:
+    """Return the header's name of a dtype.
+
+    Raises:
+        ParameterError: a model cannot have this dtype.
+    """
+    if dtype == torch.float32:
+        return "float32"
+    if dtype == torch.float64:
+        return "float64"
+    raise ParameterError(f"dtype={dtype}: use torch.float32 or torch.float64")

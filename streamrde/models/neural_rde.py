@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-import msgspec
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-import streamrde
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.floats import as_size, swapped
@@ -19,20 +15,19 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.ends import Layers
 from streamrde.inference.fields import MLP, External, Linear, LogNCDE
 from streamrde.inference.header import Emit, Head, Header, Pooling, Task
+from streamrde.inference.model_part import PARTS
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.models.compiled_sequence import compiled_states, is_compiled
-from streamrde.models.ends import ModuleEnd, make_end
-from streamrde.models.fields import AnyField, LinearField, MLPField, ModuleField, make_field
-from streamrde.models.header import checked, data_channels
+from streamrde.models.ends import make_end
+from streamrde.models.fields import make_field
+from streamrde.models.header import data_channels, dtype_name
+from streamrde.models.saving import load_tensors
 from streamrde.models.scaling import Scaling, far_from_zero
-from streamrde.models.solving import solve
+from streamrde.models.torch_field import TorchField
 from streamrde.signature.words import check_room
 from streamrde.windowing import Every, Gap, Interpolation, Missing, Windows
 
-_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-_SCALES = Scaling._fields
 _MLP, _LINEAR, _WINDOWS, _MISSING = MLP(), Layers(), Every(1.0), Missing()
-_FLOAT64 = {*_SCALES, "range_low", "range_high"}
 
 
 class NeuralRDE(nn.Module):
@@ -126,62 +121,91 @@ class NeuralRDE(nn.Module):
         description: str = "",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
-        hidden, outputs = as_size("hidden", hidden), as_size("outputs", outputs)
-        if dtype not in _DTYPES:
-            raise ParameterError(f"dtype={dtype}: use torch.float32 or torch.float64")
         if not decay >= 0:
             raise ParameterError(f"decay={decay}: a rate per second, at least 0")
-        module = field if isinstance(field, nn.Module) else None
-        self.header = checked(
-            Header(
-                channels=data_channels(channels, names, units, fills),
-                depth=depth,
-                hidden=hidden,
-                outputs=outputs,
-                field=External() if isinstance(field, nn.Module) else field,
-                initial=External() if isinstance(initial, nn.Module) else initial,
-                readout=External() if isinstance(readout, nn.Module) else readout,
-                solver=solver,
-                first_stage=first_stage,
-                substeps=substeps,
-                tolerance=tolerance,
-                decay=decay > 0,
-                members=members,
-                windows=windows,
-                interpolation=interpolation,
-                missing=missing,
-                gap=gap,
-                task=task,
-                labels=tuple(labels),
-                units=tuple(target_units),
-                heads=tuple(heads),
-                pooling=pooling,
-                emit=emit,
-                description=description,
-                dtype=_DTYPES[dtype],  # type: ignore[arg-type]
-            )
+        header = Header(
+            channels=data_channels(channels, names, units, fills),
+            depth=depth,
+            hidden=as_size("hidden", hidden),
+            outputs=as_size("outputs", outputs),
+            field=External() if isinstance(field, nn.Module) else field,
+            initial=External() if isinstance(initial, nn.Module) else initial,
+            readout=External() if isinstance(readout, nn.Module) else readout,
+            solver=solver,
+            first_stage=first_stage,
+            substeps=substeps,
+            tolerance=tolerance,
+            decay=decay > 0,
+            members=members,
+            windows=windows,
+            interpolation=interpolation,
+            missing=missing,
+            gap=gap,
+            task=task,
+            labels=tuple(labels),
+            units=tuple(target_units),
+            heads=tuple(heads),
+            pooling=pooling,
+            emit=emit,
+            description=description,
+            dtype=dtype_name(dtype),
         )
-        check_room(self.header.path_channels, depth)
-        channels, features, members = self.header.path_channels, self.header.logsig_channels, self.header.members
-        modules = {
-            name: end for name, end in (("initial", initial), ("readout", readout)) if isinstance(end, nn.Module)
-        }
-        own, given = self.header, modules.get
-        self.initial = make_end(own.initial, "initial", channels, hidden, dtype=dtype, module=given("initial"))
-        fields = [make_field(self.header, dtype=dtype, module=module) for _ in range(members)]
-        self.field: AnyField | nn.ModuleList = fields[0] if members == 1 else nn.ModuleList(fields)
-        self.readout = make_end(own.readout, "readout", hidden, outputs, dtype=dtype, module=given("readout"))
-        sizes = dict(zip(_SCALES, (channels, channels, features, outputs, outputs), strict=True))
-        for name, size in sizes.items():
+        given = {"field": field, "initial": initial, "readout": readout}
+        modules = {name: part for name, part in given.items() if isinstance(part, nn.Module)}
+        self._build(header.checked(), modules, decay)
+
+    @classmethod
+    def from_header(
+        cls,
+        header: Header,
+        *,
+        decay: float = 1.0,
+        field: nn.Module | None = None,
+        initial: nn.Module | None = None,
+        readout: nn.Module | None = None,
+    ) -> NeuralRDE:
+        """Make a model with random weights.
+
+        Args:
+            header: the model. It is not changed.
+            decay: rate per second that training starts from, if the state decays.
+            field, initial, readout: the modules of the parts that are external.
+        Raises:
+            ParameterError: the header contradicts itself, or a module is missing.
+        """
+        header.check()
+        model, given = cls.__new__(cls), {"field": field, "initial": initial, "readout": readout}
+        model._build(header, {name: module for name, module in given.items() if module is not None}, decay)
+        return model
+
+    def _build(self, header: Header, modules: Mapping[str, nn.Module], decay: float) -> None:
+        super().__init__()
+        for name in PARTS:
+            if not (part := header.part(name)).stored and name not in modules:
+                what = f"the {name} of this model ({cast(External, part).name})"
+                raise ParameterError(f"{what} is not in its file: give {name}=, the module")
+        check_room(header.path_channels, header.depth)
+        self.header = header
+        hidden, outputs = header.hidden, header.outputs
+        self.initial = make_end(header, "initial", modules.get("initial"))
+        fields = [make_field(header, modules.get("field")) for _ in range(header.members)]
+        self.field: Any = fields[0] if header.members == 1 else nn.ModuleList(fields)
+        self.readout = make_end(header, "readout", modules.get("readout"))
+        channels = header.path_channels
+        for name, size in zip(
+            Scaling._fields, (channels, channels, header.logsig_channels, outputs, outputs), strict=True
+        ):
             start = torch.zeros if name.endswith("shift") else torch.ones
             self.register_buffer(name, start(size, dtype=torch.float64))
+        self.value_dtype = header.value_dtype
+        """Dtype of the outputs, as of the header. See `set_scaling`."""
         self.novelty: Mapping[str, Reals] = {}
-        """The tensors `novelty.*` of the bundle that it came from: of its windows, whatever the weights are."""
+        """The tensors `novelty.*` of the bundle that it came from, which describe windows, whatever the weights are."""
         self.register_buffer("range_low", torch.full((hidden,), -torch.inf, dtype=torch.float64))
         self.register_buffer("range_high", torch.full((hidden,), torch.inf, dtype=torch.float64))
         # Its magnitude counts, so that no step of the optimiser can make a rate negative.
-        self.decay = nn.Parameter(torch.full((hidden,), decay, dtype=dtype)) if decay else None
+        rate = torch.full((hidden,), decay, dtype=getattr(torch, header.dtype))
+        self.decay = nn.Parameter(rate) if header.decay else None
         self.decay_time = 1.0
         """Number of seconds that `decay` is a rate per. See `rescale_decay`."""
 
@@ -199,7 +223,7 @@ class NeuralRDE(nn.Module):
     def set_scaling(self, scaling: Scaling) -> None:
         """Store the scaling of inputs and outputs. Targets that float32 would take digits from come out as float64."""
         needed = any(head.task == "regression" for head in self.header.parts) and far_from_zero(scaling)
-        self.header = msgspec.structs.replace(self.header, value_dtype="float64" if needed else "")
+        self.value_dtype = "float64" if needed else ""
         with torch.no_grad():
             for name, value in scaling._asdict().items():
                 getattr(self, name).copy_(torch.as_tensor(value))
@@ -292,7 +316,7 @@ class NeuralRDE(nn.Module):
             shape = tuple(logsigs.shape)
             hint = f"; {swapped('logsigs', shape)}" if shape[:2] == (len(x0), features) else ""
             raise ShapeError(f"logsigs has shape {shape}; expected ({x0.shape[0]}, K, {features}){hint}")
-        sizes = (("mask", mask, getattr(self.header.field, "width", None)), ("start", start, self.header.hidden))
+        sizes = (("mask", mask, self.header.field.dropout_width or None), ("start", start, self.header.hidden))
         for name, tensor, size in (*sizes, ("before", before, features)):
             if tensor is not None and size is not None and tensor.shape != (len(x0), size):
                 raise ShapeError(f"{name} has shape {tuple(tensor.shape)}; expected ({len(x0)}, {size})")
@@ -307,7 +331,7 @@ class NeuralRDE(nn.Module):
             moved = [
                 compiled_states(
                     self.header,
-                    cast(MLPField, own),
+                    own,
                     part,
                     scaled,
                     rates=rates,
@@ -365,26 +389,29 @@ class NeuralRDE(nn.Module):
         """
         moved, errors = [], []
         for field, part, decay in self._members(z):
-            if isinstance(field, LinearField):
-                moved.append(field.flow(part, logsig, None if decay is None else decay * seconds))
-                errors.append(torch.zeros_like(part[:, 0]))
-                continue
-            drift = field.drift(logsig, mask=mask, precontract=precontract)
-            first = None if previous is None else field.drift(previous, mask=mask, precontract=precontract)
-            fading = None if decay is None else _fading(decay * seconds)
-            state, error = solve(self.header, part, drift, first, fading, estimate=estimate)
+            state, error = field.advance(
+                self.header,
+                part,
+                logsig,
+                previous,
+                None if decay is None else decay * seconds,
+                mask=mask,
+                precontract=precontract,
+                estimate=estimate,
+            )
             moved.append(state)
             errors.append(error)
         # Each error is a root mean square over as many components.
         return _joined(moved), errors[0] if len(errors) == 1 else torch.stack(errors).square().mean(dim=0).sqrt()
 
-    def _members(self, z: Tensor) -> Iterator[tuple[AnyField, Tensor, Tensor | None]]:
+    def _members(self, z: Tensor) -> Iterator[tuple[TorchField, Tensor, Tensor | None]]:
         """Each member's field, part of the states (N, hidden) and decay per second."""
         count, rates = self.header.members, self.rates
         if count == 1:
-            return iter([(cast(AnyField, self.field), z, rates)])
-        fields = cast(list[AnyField], list(cast(nn.ModuleList, self.field)))
-        return zip(fields, z.chunk(count, dim=1), [None] * count if rates is None else rates.chunk(count), strict=True)
+            return iter([(self.field, z, rates)])
+        return zip(
+            self.field, z.chunk(count, dim=1), [None] * count if rates is None else rates.chunk(count), strict=True
+        )
 
     def outputs(self, z: Tensor) -> Tensor:
         """The readout of hidden states, (..., hidden) -> (..., outputs): logits, or values in the targets' units."""
@@ -394,7 +421,7 @@ class NeuralRDE(nn.Module):
         """Return the readouts, (..., outputs), in the targets' units. Logits are returned as they are."""
         if all(head.task == "classification" for head in self.header.parts):
             return y
-        if self.header.value_dtype == "float64":
+        if self.value_dtype == "float64":
             y = y.double()
         return y * self.output_scale.to(y.dtype) + self.output_shift.to(y.dtype)
 
@@ -414,85 +441,19 @@ class NeuralRDE(nn.Module):
         Raises:
             ParameterError: there is none, or it has other weights than the bundle's had.
         """
-        header, given = bundle.header, {"field": field, "initial": initial, "readout": readout}
-        for name, module in given.items():
-            if isinstance(part := getattr(header, name), External) and module is None:
-                raise ParameterError(
-                    f"the {name} of this model ({part.name}) is not in its file: give {name}=, the module"
-                )
-        model = cls(
-            header.path_channels,
-            header.depth,
-            header.hidden,
-            header.outputs,
-            field=field or header.field,  # type: ignore[arg-type]
-            initial=initial or header.initial,  # type: ignore[arg-type]
-            readout=readout or header.readout,  # type: ignore[arg-type]
-            decay=1.0 if header.decay else 0.0,
-            members=header.members,
-            heads=header.heads,
-            dtype=getattr(torch, header.dtype),
+        model, given = (
+            cls.from_header(bundle.header, field=field, initial=initial, readout=readout),
+            {"field": field, "initial": initial, "readout": readout},
         )
-        for name in given:
-            own = getattr(model, name)
-            if isinstance(own, ModuleField | ModuleEnd) and own.spec() != getattr(header, name):
+        for name, module in given.items():
+            if module is not None and getattr(model, name).description() != bundle.header.part(name):
                 raise ParameterError(
                     f"this {name} module has other weights, or another class, than the one the bundle was made with"
                 )
-        model.header = header
-        state = model.state_dict()
-        names = {_tensor_name(name): name for name in state if _tensor_name(name) in bundle.tensors}
-        model.novelty = {name: tensor for name, tensor in bundle.tensors.items() if name.startswith("novelty.")}
-        # A copy: the bundle's arrays may be read-only, and must not train along.
-        loaded = {names[name]: torch.tensor(bundle.tensors[name]) for name in bundle.tensors.keys() - model.novelty}
-        model.load_state_dict(state | loaded)
+        load_tensors(model, bundle)
         return model
 
 
-def to_bundle(model: NeuralRDE) -> Bundle:
-    """The model's weights and header as NumPy arrays, ready to be saved or served.
-
-    Raises:
-        BundleError: a weight is not finite.
-    """
-    versions = {"streamrde": streamrde.__version__, "numpy": np.__version__, "torch": str(torch.__version__)}
-    dtype = _DTYPES[model.dtype]
-    ranged = bool(torch.isfinite(model.range_low).all() and torch.isfinite(model.range_high).all())
-    header = msgspec.structs.replace(model.header, dtype=dtype, versions=versions, hidden_range=ranged)
-    for part in ("field", "initial", "readout"):
-        if isinstance(module := getattr(model, part), ModuleField | ModuleEnd):
-            header = msgspec.structs.replace(header, **{part: module.spec()})
-    tensors, shapes = {}, header.shapes()
-    for name, tensor in model.state_dict().items():
-        if _tensor_name(name) in shapes:
-            array = tensor.detach().cpu().numpy()
-            tensors[_tensor_name(name)] = array.astype(np.float64 if name in _FLOAT64 else dtype)
-    if model.decay is not None:
-        # Divided in float64, so that a time of 1 second leaves every bit as it is.
-        rates = model.decay.detach().cpu().double().abs() / model.decay_time
-        tensors["decay"] = rates.numpy().astype(dtype)
-    return Bundle(header, tensors | dict(model.novelty))
-
-
-def save(model: NeuralRDE | Bundle, path: str | os.PathLike[str]) -> None:
-    """Write a model to `path`: safetensors with a JSON header, which `streamrde.load` reads without torch.
-
-    The file is written under a temporary name, synced and renamed.
-
-    Raises:
-        BundleError: a weight is not finite.
-    """
-    (model if isinstance(model, Bundle) else to_bundle(model)).save(path)
-
-
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Parts of the state as one, (..., hidden)."""
+    """Join parts of the state to one, (..., hidden)."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
-
-
-def _fading(exponent: Tensor) -> Callable[[float], Tensor]:
-    return lambda share: torch.exp(-exponent * share)
-
-
-def _tensor_name(name: str) -> str:
-    return name.replace("_", ".") if name in _FLOAT64 else name

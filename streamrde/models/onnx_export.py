@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from streamrde.disk import replace_file
 from streamrde.errors import MissingExtraError, ParameterError
-from streamrde.inference.fields import Linear
 from streamrde.inference.steppers.onnx import FINGERPRINT, has_module_ends
-from streamrde.models.neural_rde import NeuralRDE, to_bundle
+from streamrde.models.neural_rde import NeuralRDE
+from streamrde.models.saving import to_bundle
 
 
 def export_onnx(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
@@ -39,8 +39,8 @@ def export_onnx(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
         raise MissingExtraError("the export to ONNX", "onnx") from None
     if model.header.substeps == "auto":
         raise ParameterError("substeps='auto': an ONNX graph has a fixed number of steps; set it to a number")
-    if isinstance(model.header.field, Linear):
-        raise ParameterError("field 'linear': ONNX has no matrix exponential; serve the bundle as it is")
+    if obstacle := model.header.field.onnx_obstacle:
+        raise ParameterError(f"field '{model.header.field.tag}': {obstacle}; serve the bundle as it is")
     bundle = to_bundle(model.eval())
     header, carries = model.header, model.header.first_stage == "previous"
     count = 3

@@ -1,4 +1,4 @@
-"""Solve a window's equation in torch, with an estimate of the error: the twin of what inference.stepper does."""
+"""Solve a window's equation in torch, with an estimate of the error: the twin of inference.solving."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def solve(
     def solution(substeps: int, first_drift: Callable[[Tensor], Tensor] | None) -> Tensor:
         return log_ode_step(z, drift, header.solver, first_drift=first_drift, substeps=substeps, fading=fading)  # type: ignore[no-any-return]
 
-    # As in inference.stepper, the finer step of a comparison sees its own window only.
+    # As in inference.solving, the finer step of a comparison sees its own window only.
     power = 2 ** TABLEAUX[header.solver].order
     if header.substeps != "auto":
         coarse = solution(header.substeps, first)
@@ -56,5 +56,5 @@ def solve(
 
 
 def _distance(coarse: Tensor, fine: Tensor) -> Tensor:
-    """See inference.stepper.step_error."""
+    """See inference.solving.step_error."""
     return (((fine - coarse) / (1 + fine.abs())) ** 2).mean(dim=1).sqrt()

@@ -12,7 +12,8 @@ from torch import Tensor
 from streamrde.arrays import Floats, Reals
 from streamrde.floats import as_size
 from streamrde.inference.steppers.bundle import BundleStepper
-from streamrde.models.neural_rde import NeuralRDE, to_bundle
+from streamrde.models.neural_rde import NeuralRDE
+from streamrde.models.saving import to_bundle
 
 
 class TorchStepper(BundleStepper):

@@ -21,7 +21,8 @@ from streamrde.inference.steppers import make_stepper
 from streamrde.models import NeuralRDE, TorchStepper, export_onnx, to_bundle, train
 from streamrde.models.report.write import report
 from streamrde.models.training.config import as_train_config
-from streamrde.models.training.run import fit, member_config
+from streamrde.models.training.members import member_config
+from streamrde.models.training.run import fit
 from streamrde.models.training.streams import read_parts
 
 FIELDS = {

@@ -11,26 +11,27 @@ from torch import Tensor, nn
 
 from streamrde.errors import ShapeError
 from streamrde.inference.fields import External
+from streamrde.inference.header import Header
+from streamrde.models.torch_field import SolvedTorchField
 
 
-class ModuleField(nn.Module):
+class ModuleField(SolvedTorchField):
     """A module z (N, hidden) -> F(z), (N, hidden, B) or (N, hidden * B).
 
     Args:
         module: the module; a torchcde field f(t, z) has its time left out first, as in ``lambda z: f(None, z)``.
-        hidden: size of the state z.
-        features: B, size of a window's log-signature.
+        header: sizes of the state and of a window's log-signature.
     """
 
-    def __init__(self, module: nn.Module, *, hidden: int, features: int) -> None:
+    def __init__(self, module: nn.Module, header: Header) -> None:
         super().__init__()
         self.module = module
-        self._shape = hidden, features
+        self._shape = header.hidden, header.logsig_channels
 
     def drift(
         self, logsig: Tensor, *, mask: Tensor | None = None, precontract: bool = True
     ) -> Callable[[Tensor], Tensor]:
-        """z -> F(z) l for one window with scaled log-signature (N, B)."""
+        """See SolvedTorchField."""
 
         def drift(z: Tensor) -> Tensor:
             matrix = self.module(z)
@@ -41,8 +42,8 @@ class ModuleField(nn.Module):
 
         return drift
 
-    def spec(self) -> External:
-        """What a model file says of it: its class, and a digest of class and weights."""
+    def description(self) -> External:
+        """Describe the module by its class, and a digest of class and weights."""
         return described(self.module)
 
 

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from streamrde.inference.fields import Linear
+from streamrde.inference.header import Header
+from streamrde.models.torch_field import TorchField
 
 
-class LinearField(nn.Module):
+class LinearField(TorchField):
     """``dz/ds = sum_j l_j A_j z``, dense or block-diagonal, whose flow is a matrix exponential.
 
     See `streamrde.inference.fields.Linear`.
-
-    Args:
-        spec: size of the blocks.
-        hidden: size of the state z.
-        features: B, size of a window's log-signature.
-        dtype: dtype of the weights.
     """
 
-    def __init__(self, spec: Linear, *, hidden: int, features: int, dtype: torch.dtype) -> None:
+    def __init__(self, spec: Linear, header: Header) -> None:
         super().__init__()
-        size = spec.block or hidden
-        self.weight = nn.Parameter(torch.randn(features, hidden // size, size, size, dtype=dtype) / size**0.5)
+        size, dtype = spec.block or header.member_hidden, getattr(torch, header.dtype)
+        shape = header.logsig_channels, header.member_hidden // size, size, size
+        self.weight = nn.Parameter(torch.randn(*shape, dtype=dtype) / size**0.5)
 
-    def flow(self, z: Tensor, logsig: Tensor, fading: Tensor | None) -> Tensor:
-        """z after one window.
+    def last_weights(self) -> Sequence[Tensor]:
+        """Return the matrices."""
+        return [self.weight]
 
-        Args:
-            z: (N, hidden).
-            logsig: scaled log-signature, (N, B).
-            fading: decay times the window's duration, (N, hidden), or None.
-        """
+    def advance(
+        self,
+        header: Header,
+        z: Tensor,
+        logsig: Tensor,
+        previous: Tensor | None,
+        exponent: Tensor | None,
+        *,
+        mask: Tensor | None = None,
+        precontract: bool = True,
+        estimate: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Multiply the states by the exponential of the window's matrices. See TorchField."""
         generator = torch.einsum("nb,bkij->nkij", logsig, self.weight)
         blocks, size = generator.shape[1], generator.shape[2]
-        if fading is not None:
-            generator = generator - torch.diag_embed(fading.reshape(-1, blocks, size))
-        return (torch.matrix_exp(generator) @ z.reshape(-1, blocks, size, 1)).reshape(z.shape)
+        if exponent is not None:
+            generator = generator - torch.diag_embed(exponent.reshape(-1, blocks, size))
+        moved = (torch.matrix_exp(generator) @ z.reshape(-1, blocks, size, 1)).reshape(z.shape)
+        return moved, torch.zeros_like(z[:, 0])

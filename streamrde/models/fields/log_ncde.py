@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -10,40 +10,41 @@ import torch
 from torch import Tensor, nn
 
 from streamrde.inference.fields import LogNCDE
-from streamrde.models.fields.mlp import ACTIVATIONS, DERIVATIVES
+from streamrde.inference.header import Header
+from streamrde.models.activations import ACTIVATIONS, DERIVATIVES
+from streamrde.models.torch_field import SolvedTorchField
 
 
-class LogNCDEField(nn.ModuleList):
+class LogNCDEField(SolvedTorchField, nn.ModuleList):
     """A perceptron z -> V (N, hidden, C), one vector field per channel, and the Lie brackets between them.
 
     See `streamrde.inference.fields.LogNCDE`. The Jacobian-vector products of all channels go through the layers
     together, beside the state, so that gradients need no second derivative mode.
 
-    Args:
-        spec: width, layers and activations.
-        hidden: size of the state z.
-        channels: C, channels of the path.
-        depth: 1 or 2.
-        dtype: dtype of the weights.
     Reference: Walker et al. 2024.
     """
 
-    def __init__(self, spec: LogNCDE, *, hidden: int, channels: int, depth: int, dtype: torch.dtype) -> None:
+    def __init__(self, spec: LogNCDE, header: Header) -> None:
+        hidden, dtype = header.member_hidden, getattr(torch, header.dtype)
         sizes = [hidden] + [spec.width] * spec.layers
         super().__init__(nn.Linear(a, b, dtype=dtype) for a, b in pairwise(sizes))
-        self.append(nn.Linear(spec.width, hidden * channels, dtype=dtype))
-        self._hidden, self._channels, self._depth = hidden, channels, depth
+        self.append(nn.Linear(spec.width, hidden * header.path_channels, dtype=dtype))
+        self._hidden, self._channels, self._depth = hidden, header.path_channels, header.depth
         self._activations = [ACTIVATIONS[name] for name in spec.activations]
         self._final, self._final_slope = ACTIVATIONS[spec.final_activation], DERIVATIVES[spec.final_activation]
         self._slopes = [DERIVATIVES[name] for name in spec.activations]
 
     @property
     def last(self) -> nn.Linear:
-        """The final linear layer."""
+        """Return the final linear layer."""
         return cast(nn.Linear, self[-1])
 
+    def last_weights(self) -> Sequence[Tensor]:
+        """Return weight and bias of the final linear layer."""
+        return list(self.last.parameters())
+
     def fields(self, z: Tensor) -> Tensor:
-        """V(z), (..., hidden) -> (..., hidden, C)."""
+        """Return V(z), (..., hidden) -> (..., hidden, C)."""
         for layer, activation in zip(self, self._activations, strict=False):
             z = activation(layer(z))
         fields = self._final(self.last(z))
@@ -52,7 +53,7 @@ class LogNCDEField(nn.ModuleList):
     def drift(
         self, logsig: Tensor, *, mask: Tensor | None = None, precontract: bool = True
     ) -> Callable[[Tensor], Tensor]:
-        """z -> sum of fields and brackets for one window with scaled log-signature (N, B); no mask, no contraction."""
+        """Return the sum of fields and brackets. See SolvedTorchField. There is no mask and no contraction."""
         channels = self._channels
         own = logsig[:, :channels, None]
         if self._depth == 1:

@@ -12,7 +12,6 @@ import numpy as np
 from streamrde.arrays import Floats
 from streamrde.disk import replace_file
 from streamrde.inference.bundle import Bundle
-from streamrde.inference.fields import Linear
 from streamrde.models.report import sections, workings
 from streamrde.models.report.page import alarm, page, section, table, tiles
 from streamrde.models.report.quality import Answers, answers
@@ -60,7 +59,7 @@ def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float)
     part = next(name for name in ("test", "validation", "train") if name in answered)
     shown, recordings = answered[part], getattr(parts, part)
     groups = {recording.stream: recording.group for recording in recordings} if config.split.undivided else {}
-    exact = isinstance(header.field, Linear)
+    exact = header.field.exact
     measured = serving_speed(bundle, recordings)
     windows = sum(len(example.logsigs) for example in fitted.parts["train"].examples)
     per_second = windows / float(np.median([epoch.seconds for history in histories for epoch in history.epochs]))

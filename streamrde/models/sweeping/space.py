@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from streamrde.errors import ConfigError
-from streamrde.inference.fields import Linear, LogNCDE
 from streamrde.models.training.config import SweepConfig, TrainConfig, as_train_config
 from streamrde.signature.words import logsignature_channels
 from streamrde.toml import value
@@ -116,12 +115,14 @@ def default_space(config: TrainConfig) -> dict[str, list[Any]]:
     if tried:
         found[f"windows.{windows.extent}"] = sorted({getattr(other, windows.extent) for other in tried})
     channels = config.partition([0.0] * len(config.data.channels)).path_channels
-    deepest = 2 if isinstance(model.field, LogNCDE) else 3
+    deepest = min(3, model.field.most_depth or 3)
     depths = [d for d in range(1, deepest + 1) if logsignature_channels(channels, d) <= _MOST_FEATURES]
     found["model.depth"] = sorted({*depths, model.depth})
     found["model.hidden"] = [model.hidden, 2 * model.hidden]
-    if not isinstance(model.field, Linear):
-        found["model.field.width"] = [model.field.width, 2 * model.field.width]
+    for name in model.field.sweeps:
+        size = getattr(model.field, name)
+        found[f"model.field.{name}"] = [size, 2 * size]
+    if not model.field.exact:
         found["model.solver"] = ["euler", "midpoint"]
     return found
 

@@ -11,8 +11,8 @@ import msgspec
 from streamrde.disk import read_tables
 from streamrde.errors import ConfigError
 from streamrde.floats import as_plain
-from streamrde.inference.fields import MLP, Linear, LogNCDE
-from streamrde.inference.header import Depth, Emit, Members, Pooling
+from streamrde.inference.fields import MLP, StoredField
+from streamrde.inference.header import Channel, Depth, Emit, Header, Members, Pooling, TargetAt
 from streamrde.inference.model_part import Positive
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.models.training.inputs import DataConfig, NotNegative, Share, SplitConfig
@@ -39,7 +39,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Depth of the log-signatures."""
     hidden: Positive = 32
     """Size of the hidden state."""
-    field: MLP | LogNCDE | Linear = MLP()
+    field: StoredField = MLP()
+    """Vector field: a kind of `streamrde.inference.fields` by its name, and its sizes."""
     solver: Solver = "rk4"
     """Solver of the log-ODE step."""
     first_stage: FirstStage = "own"
@@ -252,6 +253,45 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             bridge=self.bridge or BRIDGE,
         )
 
+    def header(self, fills: Iterable[float], classes: Sequence[str], target_at: TargetAt) -> Header:
+        """Return the header of the model that is trained.
+
+        Args:
+            fills: value of each data channel before it is observed.
+            classes: labels of the training streams. Empty for regression.
+            target_at: what the targets are of.
+        """
+        data, model = self.data, self.model
+        labels = tuple(classes or data.targets)
+        channels = zip(data.channels, fills, strict=True)
+        return Header(
+            channels=tuple(Channel(name=own.name, unit=own.unit, fill=float(fill)) for own, fill in channels),
+            depth=model.depth,
+            hidden=model.hidden,
+            outputs=len(labels),
+            field=model.field,
+            solver=model.solver,
+            first_stage=model.first_stage,
+            substeps=model.substeps,
+            tolerance=model.tolerance,
+            decay=model.decay > 0,
+            windows=self.windows,
+            interpolation=model.interpolation,
+            missing=self.missing,
+            gap=self.gap,
+            bridge=self.bridge or BRIDGE,
+            task=data.task,
+            labels=labels,
+            units=tuple(data.target_units),
+            pooling=model.pooling,
+            emit=model.emit,
+            target_at=target_at,
+            horizon=data.horizon,
+            dtype=model.dtype,
+            description=model.description,
+            notes=model.notes,
+        )
+
     def check(self) -> None:
         """Raise ConfigError where fields contradict each other."""
         self.data.check()
@@ -261,9 +301,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             for name in (name for members in getattr(self.augment, key) for name in members):
                 if name not in names:
                     raise ConfigError(f"augment.{key} names '{name}', which is not in data.channels {names}")
-        if self.training.dropout and not isinstance(self.model.field, MLP):
+        if self.training.dropout and not self.model.field.dropout_width:
             raise ConfigError(
-                f"training.dropout={self.training.dropout}: only field 'mlp' has features to drop; set it to 0"
+                f"training.dropout={self.training.dropout}: field '{self.model.field.tag}' has no features to drop; "
+                "set it to 0"
             )
         self._check_training()
 

@@ -8,34 +8,15 @@ import torch
 from torch import nn
 
 from streamrde.errors import ParameterError
-from streamrde.inference.fields import MLP
-from streamrde.models.fields import LinearField, LogNCDEField, MLPField
+from streamrde.models.fields.mlp import MLPField
 from streamrde.models.neural_rde import NeuralRDE
 
 
 @torch.no_grad()
 def shrink_field(model: NeuralRDE, gain: float) -> None:
-    """Multiply the field by `gain`, where it is a last layer of weights."""
-    weights = [model.field.weight] if isinstance(model.field, LinearField) else list(last_layer(model).parameters())
-    for weight in weights:
+    """Multiply the last layer of the field by `gain`."""
+    for weight in model.field.last_weights():
         weight.mul_(gain)
-
-
-def carries_samples(model: NeuralRDE) -> bool:
-    """Whether `carry_sample` works for the model's field."""
-    spec = model.header.field
-    return isinstance(spec, MLP) and spec.final_activation == "identity"
-
-
-def last_layer(model: NeuralRDE) -> nn.Linear:
-    """The field's final linear layer.
-
-    Raises:
-        ParameterError: it has none.
-    """
-    if not isinstance(model.field, (MLPField, LogNCDEField)):
-        raise ParameterError(f"field {model.header.field}: it has no last layer; use start='random'")
-    return model.field.last
 
 
 @torch.no_grad()
@@ -50,7 +31,7 @@ def carry_sample(model: NeuralRDE) -> None:
     features = model.header.logsig_channels
     # Channels that count observations grow without end, as time does, and are not carried either.
     carried = range(min(1 + len(model.header.channels), model.header.hidden))
-    last = last_layer(model)
+    last = cast(MLPField, model.field).last
     weight = last.weight.view(model.header.hidden, features, -1)
     bias = last.bias.view(model.header.hidden, features)
     # Time grows without end and is no sample to carry: component 0 stays as it was drawn.
@@ -79,17 +60,17 @@ def carry_average(model: NeuralRDE, seconds: float) -> None:
     Raises:
         ParameterError: the field is no perceptron with one hidden layer, of tanh.
     """
-    spec = model.header.field
-    if not (isinstance(spec, MLP) and spec.activations == ("tanh",) and carries_samples(model)):
+    if not model.header.field.carries_averages:
         raise ParameterError(
-            f"training.start='average' with field {spec}: it takes field 'mlp' with layers = 1 and "
+            f"training.start='average' with field {model.header.field}: it takes field 'mlp' with layers = 1 and "
             "last_activation = 'tanh'; or use start = 'sample'"
         )
     hidden, data = model.header.hidden, len(model.header.channels)
     features = model.header.logsig_channels
-    first, last = cast(nn.Linear, cast(MLPField, model.field)[0]), last_layer(model)
+    field = cast(MLPField, model.field)
+    first, last = cast(nn.Linear, field[0]), field.last
     weight, bias = last.weight.view(hidden, features, -1), last.bias.view(hidden, features)
-    for i in range(min(data, spec.width, hidden - data - 1)):
+    for i in range(min(data, first.out_features, hidden - data - 1)):
         first.weight[i] = 0.0
         first.weight[i, 1 + i] = _SLOPE
         first.bias[i] = 0.0

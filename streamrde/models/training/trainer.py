@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from streamrde.arrays import Floats
 from streamrde.errors import ConfigError, ParameterError
-from streamrde.inference.fields import MLP
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.batches import draw_batches
 from streamrde.models.training.checkpoint import State
@@ -194,11 +193,11 @@ class Trainer:
 
     def _draw_mask(self, streams: int) -> Tensor | None:
         """What dropout leaves of each stream's features, (N, width)."""
-        config, field = self._config, self._model.header.field
-        if not (config.dropout and isinstance(field, MLP)):
+        config, width = self._config, self._model.header.field.dropout_width
+        if not (config.dropout and width):
             return None
         # One mask per stream for all windows: fresh ones would be noise that the state sums up.
-        keep: Tensor = self._model.readout.weight.new_full((streams, field.width), 1 - config.dropout)
+        keep: Tensor = self._model.readout.weight.new_full((streams, width), 1 - config.dropout)
         return torch.bernoulli(keep) / keep
 
     def _step(self, loss: Tensor, rate: float) -> tuple[float | None, float]:

@@ -12,7 +12,7 @@ import streamrde as sr
 from streamrde.errors import ConfigError, DataError
 from streamrde.models import train
 from streamrde.models.sweeping.trial import parts_without_test
-from streamrde.models.training import run as run_module
+from streamrde.models.training import members as members_module
 from streamrde.models.training.config import as_train_config
 from streamrde.models.training.streams import read_parts
 
@@ -29,7 +29,7 @@ def no_training(monkeypatch) -> None:
     def never(*args: object, **options: object) -> None:
         raise AssertionError("the training was begun")
 
-    monkeypatch.setattr(run_module, "optimise", never)
+    monkeypatch.setattr(members_module, "optimise", never)
 
 
 def forecast(files: str, folder, *, suffix: str = ".parquet", **data: object) -> dict[str, object]:

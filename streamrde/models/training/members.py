@@ -1,0 +1,125 @@
+"""Train a model, or each member of an ensemble, from its first weights to its best ones."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import torch
+from rich.console import Console
+
+from streamrde.inference.ensemble import join
+from streamrde.models.neural_rde import NeuralRDE
+from streamrde.models.saving import to_bundle
+from streamrde.models.training.checkpoint import Checkpoint, identity_of
+from streamrde.models.training.config import TrainConfig
+from streamrde.models.training.examples import Examples, Variation, prepare
+from streamrde.models.training.history import History
+from streamrde.models.training.initialisation import carry_average, carry_sample, shrink_field
+from streamrde.models.training.losses import Objective
+from streamrde.models.training.optimisation import optimise
+from streamrde.models.training.preparation import Prepared
+from streamrde.models.training.splits import Split
+
+
+def fit_members(
+    config: TrainConfig, parts: Split, data: Prepared, *, device: torch.device, console: Console, resume: bool
+) -> tuple[NeuralRDE, tuple[History, ...]]:
+    """Train the members one after the other, and join them to one model. Ctrl-C joins those trained so far."""
+    models: list[NeuralRDE] = []
+    histories: list[History] = []
+    members = config.training.members
+    for member in range(members):
+        own = member_config(config, member)
+        if member:
+            torch.manual_seed(own.training.seed)
+        name = f"member {member + 1} of {members}" if members > 1 else ""
+        try:
+            model, history = _fit_member(own, parts, data, name=name, device=device, console=console, resume=resume)
+        except KeyboardInterrupt:
+            if not models:
+                raise
+            break
+        models.append(model)
+        histories.append(history)
+        if history.interrupted:
+            break
+    if len(models) < members:
+        console.print(f"{len(models)} of {members} members were trained, and make the model", highlight=False)
+    joined = models[0] if members == 1 else NeuralRDE.from_bundle(join([to_bundle(model) for model in models]))
+    return joined.to(device), tuple(histories)
+
+
+def member_config(config: TrainConfig, member: int) -> TrainConfig:
+    """Return the configuration of a member: the ensemble's, with a seed and a checkpoint of its own."""
+    training = msgspec.structs.replace(config.training, members=1)
+    if member:
+        # Not seeds one apart, so that ensembles with neighbouring seeds have no member in common.
+        (seed,) = np.random.SeedSequence((config.training.seed, member)).generate_state(1).tolist()
+        path = f"{training.checkpoint}.{member}" if training.checkpoint else ""
+        training = msgspec.structs.replace(training, seed=seed, checkpoint=path)
+    return msgspec.structs.replace(config, training=training)
+
+
+def _fit_member(
+    config: TrainConfig,
+    parts: Split,
+    data: Prepared,
+    *,
+    name: str,
+    device: torch.device,
+    console: Console,
+    resume: bool,
+) -> tuple[NeuralRDE, History]:
+    model = first_model(config, data)
+    model.to(device)
+    objective = Objective(config.training, model.header, data.examples["train"], device=device)
+
+    def variants(epoch: int) -> Examples:
+        if not config.augment.active:
+            return data.examples["train"]
+        # Seeded by epoch: an epoch's variants do not depend on what was drawn before.
+        variation = Variation(np.random.default_rng((config.training.seed, epoch)), data.deviation)
+        return prepare(parts.train, config, fills=data.fills, classes=data.classes, variation=variation)
+
+    history = optimise(
+        model,
+        variants,
+        data.examples["validation"],
+        config.training,
+        objective=objective,
+        device=device,
+        console=console,
+        name=name,
+        checkpoint=_checkpoint(config, data),
+        resume=resume,
+    )
+    if config.training.undo_weights:
+        objective.undo_weights(model)
+    return model, history
+
+
+def _checkpoint(config: TrainConfig, data: Prepared) -> Checkpoint | None:
+    training = config.training
+    if not training.checkpoint:
+        return None
+    identity = identity_of(config, data.examples)
+    return Checkpoint(training.checkpoint, seconds=training.checkpoint_seconds, identity=identity)
+
+
+_DECAY = 0.1
+"""Value from which the optimiser changes decay. It should take many of its steps of some 1e-3, but not too many."""
+
+
+def first_model(config: TrainConfig, data: Prepared) -> NeuralRDE:
+    """Make the model that training starts from."""
+    header = config.header(data.fills, data.classes, data.target_at)
+    model = NeuralRDE.from_header(header, decay=config.model.decay)
+    model.set_scaling(data.scaling)
+    if config.model.decay:
+        model.rescale_decay(_DECAY / config.model.decay)
+    shrink_field(model, config.training.field_gain)
+    if config.training.start != "random" and header.field.carries_samples:
+        carry_sample(model)
+    if config.training.start == "average":
+        carry_average(model, float(np.mean([example.ends[-1] for example in data.examples["train"]])))
+    return model
