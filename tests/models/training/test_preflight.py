@@ -122,7 +122,7 @@ def test_a_class_with_one_member_is_refused_with_the_line_that_leaves_it_out(fil
     relabelled(files, labels)
     with pytest.raises(ConfigError, match=f"only one stream has the class {named}") as caught:
         train(config_for(files), console=quiet())
-    line = str(caught.value).split("by ")[-1]
+    line = str(caught.value).split("with ")[-1]
     assert line.startswith('data.filters = [["turn", "!=", ')
 
 
