@@ -10,7 +10,7 @@ from rich.table import Table
 
 
 def tables(evaluation: dict[str, Any]) -> Iterator[Table]:
-    """The tables that show a summary of `scoring.evaluation`."""
+    """Yield the tables that show a summary of `scoring.evaluation`."""
     if "confusion" in evaluation:
         yield _accuracy(evaluation)
         yield _confusion(evaluation)

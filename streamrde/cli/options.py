@@ -50,7 +50,7 @@ def filters_of(where: list[str] | None) -> list[str]:
 
 
 def split(names: str) -> tuple[str, ...]:
-    """The names of a comma-separated list."""
+    """Split a comma-separated list into names."""
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 

@@ -18,7 +18,7 @@ _SHOWN = 5
 
 
 def with_progress(go: Callable[[Show], Coroutine[Any, Any, Metrics]]) -> Metrics:
-    """Run `go` with a function that shows a word or the counters; on a terminal they stand in one line."""
+    """Run `go` with a function that shows a word or the counters. On a terminal they share one line."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""What commands print for scripts."""
+"""Print results for scripts."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import msgspec
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on a line."""
+    """Print one JSON object on a line."""
     print(msgspec.json.encode(value).decode())

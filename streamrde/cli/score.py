@@ -96,7 +96,7 @@ def _job(config: Path | None, settings: dict[str, Any], columns: dict[str, Any])
 
 
 def _with_stores_of_runs(job: Job, bundle: Bundle) -> Job:
-    """The job with state stores where it names the configurations of live runs."""
+    """Return the job with state stores in place of the configurations of live runs."""
     from msgspec.structs import replace
 
     from streamrde.config import RunConfig
@@ -116,7 +116,7 @@ def _with_stores_of_runs(job: Job, bundle: Bundle) -> Job:
 
 
 def _pipe(job: Job, bundle: Bundle) -> None:
-    """An Arrow stream on standard input, output, or both: one pass, no job."""
+    """Score an Arrow stream on standard input, output, or both, in one pass without a job."""
     import sys
 
     import pyarrow as pa
@@ -146,7 +146,7 @@ def _pipe(job: Job, bundle: Bundle) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Status], None]]:
-    """A progress bar on a terminal, and nothing elsewhere."""
+    """Show a progress bar on a terminal, and nothing elsewhere."""
     from rich.console import Console
 
     console = Console(stderr=True)

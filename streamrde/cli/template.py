@@ -113,7 +113,7 @@ def _names(kind: inspect.Type) -> list[str]:
 
 
 def _allowed(field: inspect.Field) -> str:
-    """The choices of a key, or its range, as a sentence with a blank before it."""
+    """Format the choices or the range of a key as a sentence after a space."""
     said = []
     for member in choices(field.type):
         if isinstance(member, inspect.LiteralType):

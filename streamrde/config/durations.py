@@ -10,7 +10,7 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds_of(key: str, text: str) -> float:
-    """Seconds of a duration.
+    """Return a duration in seconds.
 
     Raises:
         ConfigError: it is none, or not positive; names the key.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the streams' state is kept, and how often it is saved."""
+    """Place of the streams' state, and times of saving it."""
 
     path: str
     """SQLite file."""
@@ -34,13 +34,13 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Largest size of the store, in bytes. None: as the disk allows."""
 
     def build(self) -> SqliteStore:
-        """The store, not yet opened."""
+        """Return the store, not yet opened."""
         from streamrde.state import SqliteStore
 
         return SqliteStore(self.path, sync=self.sync, max_bytes=self.max_bytes)
 
     def policy(self, inflight: int) -> CheckpointPolicy:
-        """When checkpoints are made, for a broker that sends `inflight` messages ahead."""
+        """Return the rules for checkpoints, for a broker that sends `inflight` messages ahead."""
         messages = self.checkpoint_messages or max(1, inflight // 2)
         return CheckpointPolicy(seconds=self.checkpoint_seconds, messages=messages, ttl=self.ttl)
 
@@ -64,7 +64,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Logs for people, or as JSON lines."""
 
     def options(self) -> ServiceOptions:
-        """What the runtime takes of it."""
+        """Return the options for the runtime."""
         from streamrde.runtime.service import ServiceOptions
 
         return ServiceOptions(port=self.port, host=self.host, drain=self.drain_seconds, watch=self.watch_model)

@@ -1,4 +1,4 @@
-"""Where samples come from and predictions go: one module per system, source and sink together.
+"""Sources of samples and destinations of predictions: one module per system, source and sink together.
 
 Connectors know `Samples` and prediction record batches; they know neither models nor windows.
 """

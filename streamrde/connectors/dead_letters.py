@@ -21,12 +21,12 @@ class _Line(msgspec.Struct):
 
 
 def encode_letter(letter: DeadLetter) -> bytes:
-    """A dead letter as JSON: received, reason, topic, bytes, and payload in base64, cut after 1 MiB."""
+    """Encode a dead letter as JSON: received, reason, topic, bytes, and payload in base64, cut after 1 MiB."""
     text = base64.b64encode(letter.payload[:_KEPT_BYTES]).decode()
     return msgspec.json.encode(_Line(letter.received, letter.reason, letter.topic, len(letter.payload), text))
 
 
 def decode_letter(line: bytes) -> DeadLetter:
-    """The dead letter that `encode_letter` wrote."""
+    """Decode a dead letter that `encode_letter` wrote."""
     read = msgspec.json.decode(line, type=_Line)
     return DeadLetter(read.reason, read.topic, base64.b64decode(read.payload), read.received)

@@ -12,7 +12,7 @@ _MOST = 10_000
 
 
 class Quarantine:
-    """Counts faults in a row per name, in constant memory. Knows no clock: times come in as arguments.
+    """Count faults in a row per name, in constant memory. Knows no clock: times come in as arguments.
 
     A name is a topic, in bytes, or a stream, as text; they do not mix.
 
@@ -54,7 +54,7 @@ class Quarantine:
         return True
 
     def in_a_row(self, name: str | bytes) -> int:
-        """Faults in a row so far."""
+        """Return the number of faults in a row so far."""
         return self._in_a_row.get(name, 0)
 
     def set_aside(self, name: str | bytes, now: float) -> None:
@@ -64,7 +64,7 @@ class Quarantine:
         _bound(self._until)
 
     def clear(self, name: str | bytes) -> bool:
-        """Forget the name's faults, since a good message came. Return True if that ends its being set aside."""
+        """Forget the name's faults, since a good message came. Return True if that ends its quarantine."""
         if self._in_a_row:
             self._in_a_row.pop(name, None)
         return bool(self._until) and self._until.pop(name, None) is not None

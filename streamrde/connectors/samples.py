@@ -1,4 +1,4 @@
-"""What travels between a source, the fleet and a sink."""
+"""Samples, as they travel between a source, the fleet and a sink."""
 
 from __future__ import annotations
 

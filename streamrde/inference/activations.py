@@ -22,7 +22,7 @@ def _sigmoid(v: Reals) -> Reals:
 
 
 def _normal_share(v: Reals) -> Reals:
-    """Phi(v), the standard normal distribution's function."""
+    """Return Phi(v), the standard normal distribution function."""
     return np.asarray(0.5 * (1 + _erf(v * math.sqrt(0.5)).astype(v.dtype)))
 
 

@@ -111,7 +111,7 @@ class Bundle:
 
     @cached_property
     def novelty_fingerprint(self) -> str:
-        """SHA-256 of what decides the windows' p-values, hexadecimal; "" where the model has none."""
+        """SHA-256 of everything that determines the windows' p-values, hexadecimal, or "" if the model has none."""
         if self.header.novelty is None:
             return ""
         digest = hashlib.sha256(msgspec.json.encode(self.header.novelty, order="deterministic"))
@@ -124,13 +124,13 @@ class Bundle:
             digest.update(np.ascontiguousarray(self.tensors[name]).tobytes())
 
     def with_novelty(self, told: TrainingWindows, tensors: Mapping[str, Floats]) -> Bundle:
-        """The same model, knowing how the windows of training were distributed, in place of what it knew of that."""
+        """Return the same model with this distribution of the training windows."""
         own = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(_NOVELTY)}
         return Bundle(msgspec.structs.replace(self.header, format=FORMAT, novelty=told), own | dict(tensors))
 
     @property
     def parameters(self) -> int:
-        """Trained numbers, the scales not counted."""
+        """Number of trained parameters, without the scales."""
         return sum(tensor.size for name, tensor in self.tensors.items() if not _is_float64(name))
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -26,7 +26,7 @@ class Section(NamedTuple):
 
 
 def sections(bundle: Bundle) -> list[Section]:
-    """The card's sections, those that a model has nothing to say in left out."""
+    """Return the card's sections, without empty ones."""
     header = bundle.header
     channels = [(channel.name, channel.unit or "-", f"{channel.fill:.6g}") for channel in header.channels]
     found = [
@@ -44,7 +44,7 @@ def sections(bundle: Bundle) -> list[Section]:
 
 
 def card(bundle: Bundle, name: str) -> Group:
-    """The card as something rich can print."""
+    """Return the card as a renderable for rich."""
     parts: list[Text | Table] = [Text(name, style="bold")]
     for section in sections(bundle):
         plain = not section.columns
@@ -69,7 +69,7 @@ _PARTS = ("train", "validation", "test")
 
 
 def measured(metrics: Mapping[str, float]) -> Section:
-    """Measures such as ``{"test_rmse": 1.5}``, a row each, a column per part of the data; what is of no part first."""
+    """Arrange measures such as ``{"test_rmse": 1.5}``: a row each, a column per part of the data, others first."""
     found: dict[str, dict[str, str]] = {}
     for name, value in metrics.items():
         part, _, measure = name.partition("_")
@@ -85,7 +85,7 @@ def measured(metrics: Mapping[str, float]) -> Section:
 
 
 def figure(value: float) -> str:
-    """A measure for people: five digits that count, thousands set apart, counts as they are."""
+    """Format a measure with five significant digits and separated thousands. Counts stay whole."""
     if math.isfinite(value) and (value == int(value) or abs(value) >= 1e4) and abs(value) < 1e12:
         return f"{value:,.0f}"
     return f"{value:.5g}"
@@ -167,7 +167,7 @@ _POOLED = {"state": "the state", "mean": "the mean of the states so far"}
 
 
 def _target(header: Header) -> str:
-    """Of when the truth is that an output is to be."""
+    """Describe the time whose truth an output predicts."""
     if header.target_at == "stream":
         return "one value for all of a stream"
     when = f", {header.horizon:g} s ahead of it" if header.horizon else ""

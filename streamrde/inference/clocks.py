@@ -81,7 +81,7 @@ class Clocks:
         """Streams that are watched now, suspects among them."""
 
     def begin(self, slots: Indices) -> None:
-        """Watch streams that begin."""
+        """Start watching streams."""
         if not self._active or not len(slots):
             return
         if (size := int(slots.max()) + 1) > len(self._watched):
@@ -94,7 +94,7 @@ class Clocks:
         self.watching += len(slots)
 
     def end(self, slots: Indices) -> None:
-        """Forget streams."""
+        """Stop watching streams."""
         slots = slots[slots < len(self._watched)]
         self.watching -= int(np.count_nonzero(self._watched[slots]))
         self._watched[slots] = False
@@ -103,7 +103,7 @@ class Clocks:
                 self.suspects.pop(slot, None)
 
     def resume(self, slot: int, samples: float) -> None:
-        """Watch a stream that goes on only where it has few samples."""
+        """Continue watching a restored stream, if it has few samples."""
         (self.begin if samples <= _MOST else self.end)(np.array([slot], dtype=np.intp))
 
     def judge(self, slots: Indices, t: Floats, rows: Floats) -> Judgement | None:

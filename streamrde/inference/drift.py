@@ -56,7 +56,7 @@ def watch(rows: Floats, column: int, slots: Indices, p: Floats, *, novel: float,
 
 
 def highest_capital(p: Floats) -> float:
-    """Logarithm of the highest capital on a stream with p-values (n,) if no alarm stopped it."""
+    """Return the logarithm of the highest capital on a stream with p-values (n,) that no alarm stopped."""
     capital = best = 0.0
     for value in p.tolist():
         capital = max(capital, 0.0) + log_growth(value)

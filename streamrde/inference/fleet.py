@@ -37,7 +37,7 @@ from streamrde.windowing.rows import Column
 
 
 class Changes(NamedTuple):
-    """What a checkpoint has to save."""
+    """Everything that a checkpoint has to save."""
 
     snapshots: dict[str, bytes]
     """Of the streams that changed, or went into the archive, by name."""
@@ -155,17 +155,17 @@ class Fleet:
 
     @property
     def on_range(self) -> OnRange:
-        """What is done with a hidden state that is not as it should be."""
+        """Treatment of a hidden state out of its range."""
         return self._serving.on_range
 
     @property
     def streams(self) -> list[str]:
-        """Names of the live streams, in the order in which they began."""
+        """Names of the live streams, in the order of their first samples."""
         return self._names(self._find(None))
 
     @property
     def archive(self) -> MutableMapping[str, bytes] | None:
-        """Where the streams are that `evict` ended."""
+        """Archive of the streams that `evict` ended."""
         return self._archive
 
     @property
@@ -175,12 +175,12 @@ class Fleet:
 
     @property
     def event_time(self) -> float:
-        """The latest time that a sample of any stream had, seconds; -inf before the first."""
+        """Latest time of any stream's samples, seconds, or -inf before the first."""
         return float(self._time)
 
     @property
     def unused(self) -> pa.RecordBatch:
-        """The rows of the last `push` that were not used, and why: late, a duplicate, or rejected; see `UNUSED`.
+        """Rows of the last `push` that were not used, with the reason: late, duplicate or rejected. See `UNUSED`.
 
         With ``duplicates="last"`` a row that took the place of an earlier one stands here for it.
         """
@@ -194,19 +194,19 @@ class Fleet:
         return {self._table.names[slot]: suspect.reason for slot, suspect in self._table.clocks.suspects.items()}
 
     def counts(self, stream: str | None = None) -> Counts:
-        """What became of the rows of one live stream, or of all rows ever handed in."""
+        """Return the counts of a live stream's rows, or of all rows ever pushed, by outcome."""
         if stream is not None:
             return self._table.counts(self._find([stream]))
         return self._ended + self._table.counts(self._find(None))
 
     def state_counts(self, stream: str | None = None) -> StateCounts:
-        """Windows of one live stream, or of all there ever were, after which the state called for a look."""
+        """Count the windows after which the state needed attention, for a live stream or for all streams ever."""
         if stream is not None:
             return self._table.state_counts(self._find([stream]))
         return self._ended_states + self._table.state_counts(self._find(None))
 
     def troubles(self, most: int = 20) -> list[Trouble]:
-        """The latest streams that went wrong, the last one first: which, in what way, why, and what helps."""
+        """Return the latest troubles of streams, the last one first, each with its kind, reason and remedy."""
         return self._troubles.latest(most, self._table.names, self._table.rows)
 
     @property
@@ -246,7 +246,7 @@ class Fleet:
         *,
         windows: int | None = None,
     ) -> pa.RecordBatch:
-        """Take rows of samples; a stream begins with its first row.
+        """Take rows of samples. A stream begins with its first row.
 
         Args:
             streams: stream of each row, (n,): strings, or integers, which become their decimal text.
@@ -317,7 +317,7 @@ class Fleet:
         return self._batch(closed)
 
     def flush(self, streams: Iterable[str] | None = None) -> pa.RecordBatch:
-        """The streams ended (None: all): close their last windows and free their rows.
+        """End streams (None: all): close their last windows and free their rows.
 
         A stream that comes back begins anew. To let one pause and go on later, keep its snapshot.
         """
@@ -357,7 +357,7 @@ class Fleet:
         return self._batch(closed)
 
     def peek(self, streams: Iterable[str] | None = None, t: float | None = None) -> pa.RecordBatch:
-        """Provisional predictions of streams (None: all), one each, as Predictor.peek; commits nothing.
+        """Return a provisional prediction per stream (None: all), as Predictor.peek does. It commits nothing.
 
         The batch has the column `provisional` beside those of `schema`.
         """
@@ -382,7 +382,7 @@ class Fleet:
         return self._table.silent(self._find(None), (self.event_time if now is None else as_time(now)) - idle)
 
     def snapshot(self, streams: Iterable[str] | None = None) -> dict[str, bytes]:
-        """The whole state of each stream (None: all), by name; Predictor.restore reads one too."""
+        """Return the whole state of each stream (None: all), by name. Predictor.restore reads one too."""
         return self._snapshots(self._find(streams))
 
     def _snapshots(self, slots: Indices) -> dict[str, bytes]:
@@ -411,7 +411,7 @@ class Fleet:
         self._owing |= dict.fromkeys(name for name, values in states.items() if values[Column.RIPE])
 
     def checkpoint(self) -> Changes:
-        """What changed since the last call, or since the fleet was made.
+        """Return the changes since the last call, or since the fleet was created.
 
         A stream that ended and began anew counts as changed only. To save a fleet for good, save this every so often;
         `restore` of the latest snapshot of every stream that has not ended brings the fleet back.
@@ -426,12 +426,12 @@ class Fleet:
 
     @property
     def fingerprint(self) -> str:
-        """Of the model."""
+        """The model's fingerprint."""
         return self._table.bundle.fingerprint
 
     @property
     def novelty_fingerprint(self) -> str:
-        """Of what the windows' p-values are told by; "" where they are not asked for."""
+        """Fingerprint of the windows' p-values, or "" if they are not computed."""
         return self._table.bundle.novelty_fingerprint if self._serving.novelty else ""
 
     @property
@@ -440,7 +440,7 @@ class Fleet:
         return frozenset(self._table.predecessors)
 
     def swap(self, bundle: Bundle) -> None:
-        """Go on with another model; every stream keeps its open window and its hidden state.
+        """Continue with another model. Every stream keeps its open window and its hidden state.
 
         Args:
             bundle: a model with the same header but for field, solver and what describes it: a model trained further,
@@ -467,7 +467,7 @@ class Fleet:
         self._table.changed[self._find(None)] = True
 
     def accept(self, predecessors: Iterable[str]) -> None:
-        """Restore snapshots of these models too, by fingerprint: models that were swapped for this one."""
+        """Accept snapshots of these models too, by fingerprint: models that this one replaced."""
         self._table.predecessors |= set(predecessors) - {self.fingerprint}
 
     def _find(self, streams: Iterable[str] | None) -> Indices:

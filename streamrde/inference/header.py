@@ -61,7 +61,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, "0", "1", ... where the model gives none; empty for regression."""
+        """Names of the classes, or "0", "1", ... if the model has none. Empty for regression."""
         if self.task != "classification":
             return ()
         if self.is_binary and len(self.labels) == 1:
@@ -70,7 +70,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs, one each. Empty if the model gives none."""
+        """Names of the outputs. Empty if the model has none."""
         return self.labels[-1:] if self.is_binary else self.labels
 
 
@@ -151,7 +151,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def partition(self) -> Partition:
-        """How the model makes windows of samples."""
+        """The rules by which the model cuts samples into windows."""
         fills = tuple(channel.fill for channel in self.channels)
         return Partition(
             fills, self.depth, self.windows, self.interpolation, self.missing, self.gap, bridge=self.bridge
@@ -232,7 +232,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs, one each. Empty if the model gives none or has heads."""
+        """Names of the outputs. Empty if the model has none or has heads."""
         return () if self.heads else self.parts[0].output_names
 
     @property
@@ -242,7 +242,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def parts(self) -> tuple[Head, ...]:
-        """The heads; one without a name where the model has none."""
+        """The heads, or if there are none, a nameless one."""
         return self.heads or (
             Head(name="", task=self.task, outputs=self.outputs, labels=self.labels, units=self.units),
         )
@@ -271,7 +271,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return shapes
 
     def field_tensor(self, name: str, member: int) -> str:
-        """The name in the file of a tensor ``field.*`` of a member: ``field.MEMBER.*`` where there are several."""
+        """Return the name in the file of a member's ``field.*``: ``field.MEMBER.*`` if there are several members."""
         return name if self.members == 1 else f"field.{member}.{name.removeprefix('field.')}"
 
 
@@ -283,7 +283,7 @@ _OF_NO_STATE = (
 
 
 def header_differences(old: Header, new: Header) -> list[str]:
-    """What keeps a model with header `new` from going on with the state of streams of `old`, in words."""
+    """List the differences that keep a model with header `new` from continuing streams of `old`."""
     return [
         f"{name} was {getattr(old, name)!r} and is {getattr(new, name)!r}"
         for name in Header.__struct_fields__

@@ -30,7 +30,7 @@ class StreamNames:
         return self.of(np.array([slot], dtype=np.intp))[0].as_py()  # type: ignore[no-any-return]
 
     def add(self, names: pa.Array) -> tuple[Indices, Indices]:
-        """Indices of the rows' streams, and those of the streams that had none, in order of their first row.
+        """Return the slots of the rows' streams, and the new ones among them in order of their first row.
 
         Args:
             names: strings, or a dictionary of strings, without nulls.
@@ -48,7 +48,7 @@ class StreamNames:
         return slots[indices], added
 
     def find(self, streams: Iterable[str] | None) -> Indices:
-        """Indices of streams, each once; None: of all, in the order in which they began.
+        """Return the slots of streams, each once. None: all, in the order of their first samples.
 
         Raises:
             ParameterError: one is not live.
@@ -76,13 +76,13 @@ class StreamNames:
         self._names.release(slots)
 
     def of(self, slots: Indices) -> pa.StringArray:
-        """Names of the streams that have these slots."""
+        """Return the names of the streams in these slots."""
         offsets, data = self._names.names(np.ascontiguousarray(slots, dtype=np.intp))
         return pa.StringArray.from_buffers(len(slots), pa.py_buffer(offsets), pa.py_buffer(data))
 
 
 def stream_column(streams: pa.Array | Sequence[str] | NDArray[Any]) -> pa.Array:
-    """Names of the rows' streams, strings or a dictionary of them; raise ShapeError where they are no names."""
+    """Return the names of the rows' streams, strings or a dictionary. Raise ShapeError if they are not names."""
     if isinstance(streams, str | bytes):
         raise ShapeError(
             f"streams={streams!r} is one name: give one per row, as in [{streams!r}] * len(t), or use a Predictor"
@@ -105,7 +105,7 @@ def stream_column(streams: pa.Array | Sequence[str] | NDArray[Any]) -> pa.Array:
 
 
 def _buffers(names: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Offsets and bytes of strings."""
+    """Return the offsets and bytes of strings."""
     _, offsets, data = names.buffers()
     if offsets is None or not len(names):
         return np.zeros(1, dtype=np.int32), np.empty(0, dtype=np.uint8)

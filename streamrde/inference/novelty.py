@@ -1,4 +1,4 @@
-"""How far a window lies outside of what a model was trained on, as a p-value.
+"""Measure how far a window lies outside of the training data, as a p-value.
 
 A window is seen through its log-signature l. Each coefficient is brought to the unit of a length (level k grows as the
 k-th power of the path's) and divided by its usual size in training: ``g_w = sign(l_w) |l_w|^(1/|w|) / size_w``. Two
@@ -50,7 +50,7 @@ NOVEL = 0.01
 
 
 class TrainingWindows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of the windows that novelty is measured against."""
+    """Facts about the training windows that novelty compares with."""
 
     windows: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
     """Windows that the p-values are calibrated on: none can be below ``1 / (windows + 1)``."""
@@ -60,7 +60,7 @@ class TrainingWindows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class Features(NamedTuple):
-    """Where the features of a log-signature stand."""
+    """Places of a log-signature's features."""
 
     level: Indices
     """Length of each word, (B,)."""
@@ -73,7 +73,7 @@ class Features(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def features(channels: int, depth: int) -> Features:
-    """The features of log-signatures of `channels` (time included) up to `depth`."""
+    """Describe the features of log-signatures of `channels` (time included) up to `depth`."""
     words = lyndon_words(channels, depth)
     level = np.array([len(word) for word in words], dtype=np.intp)
     low, letters, count = min(2, depth), channels - 1, _sizes(channels, depth)
@@ -90,12 +90,12 @@ def features(channels: int, depth: int) -> Features:
 
 
 def _sizes(channels: int, depth: int) -> int:
-    """How many sizes there are: a channel's in each level from 2 on, or in the only one, and the duration."""
+    """Count the sizes: one per channel in each level from 2 on, or in the only level, and the duration."""
     return (channels - 1) * max(depth - 1, 1) + 1
 
 
 def novelty_shapes(channels: int, depth: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of the tensors that describe the training windows; all float64.
+    """Return name and shape of the tensors that describe the training windows, all float64.
 
     ``novelty.``: scale, 1 / usual size of each coefficient (0: it was always 0); center and spread (inverse, 0: a
     feature that never changed), per feature; axes.i (features, directions) and rest (inverse), the blocks' covariances;
@@ -119,7 +119,7 @@ def novelty_shapes(channels: int, depth: int) -> dict[str, tuple[int, ...]]:
 
 
 def novelty_fault(tensors: Mapping[str, NDArray[Any]]) -> str:
-    """What is wrong with the tensors of `novelty_shapes`, in words; "" where nothing is."""
+    """Describe the fault in the tensors of `novelty_shapes`, or return ""."""
     for name in ("scale", "spread", "rest", "slope"):
         if (tensors[f"novelty.{name}"] < 0).any():
             return f"tensor 'novelty.{name}' has a negative number"
@@ -165,7 +165,7 @@ class Novelty:
             self._native = kernels.Novelty(*places, *tables, axes, FLOOR, self._reference.least_p)
 
     def p(self, logsigs: Floats) -> Floats:
-        """P-values of windows, (n, B) -> (n,), each the same whatever the others are; NaN: cut short."""
+        """Return p-values of windows, (n, B) -> (n,). Each one is independent of the others. NaN: cut short."""
         if self._native is not None:
             p = np.asarray(self._native.p(np.ascontiguousarray(logsigs)))
         else:
@@ -178,7 +178,7 @@ _NAMES = ("scale", "center", "spread", "rest", "tails", "log_p", "slope")
 
 
 class ReferenceNovelty:
-    """The specification in NumPy; with several rows at once its last bits depend on how many there are."""
+    """The specification in NumPy. The last bits of several rows at once depend on their number."""
 
     def __init__(self, tensors: Mapping[str, NDArray[Any]], *, channels: int, depth: int, windows: int) -> None:
         self._features = features(channels, depth)
@@ -190,17 +190,17 @@ class ReferenceNovelty:
         self.least_p = 1.0 / (windows + 1)
 
     def p(self, logsigs: Floats) -> Floats:
-        """P-values, (n, B) -> (n,). What is not finite is as novel as can be."""
+        """Return p-values, (n, B) -> (n,). Values that are not finite count as most novel."""
         with np.errstate(all="ignore"):
             return self.p_of(self.score(self.distances(logsigs)))
 
     def p_of(self, score: Floats) -> Floats:
-        """P-values of scores, (n,)."""
+        """Return p-values of scores, (n,)."""
         p = np.exp(np.interp(score, self._tails[-1], self._log_p))
         return np.where(score <= self._tails[-1, -1], p, self.least_p)
 
     def distances(self, logsigs: Floats) -> Floats:
-        """Squared distances of windows, (n, B) -> (n, blocks)."""
+        """Return squared distances of windows, (n, B) -> (n, blocks)."""
         u = (described(logsigs, self._scale, self._features) - self._center) * self._spread
         result, begin = [], 0
         for axes, rest in zip(self._axes, self._rest, strict=True):
@@ -221,7 +221,7 @@ class ReferenceNovelty:
 
 
 def rooted(logsigs: Floats, level: Indices) -> Floats:
-    """``sign(l) |l|^(1/k)`` of the coefficients of level k, (n, B)."""
+    """Return ``sign(l) |l|^(1/k)`` of the coefficients of level k, (n, B)."""
     size = np.abs(logsigs)
     for k in range(2, int(level[-1]) + 1):
         own = size[:, level == k]
@@ -230,7 +230,7 @@ def rooted(logsigs: Floats, level: Indices) -> Floats:
 
 
 def described(logsigs: Floats, scale: Floats, known: Features) -> Floats:
-    """Features of log-signatures, (n, B) -> (n, features); `scale` as in `novelty_shapes`."""
+    """Return the features of log-signatures, (n, B) -> (n, features), with `scale` as in `novelty_shapes`."""
     g = rooted(logsigs, known.level) * scale
     sizes = np.zeros((len(g), known.blocks[-1]))
     np.add.at(sizes.T, known.size, (g[:, known.coefficient] ** 2).T)

@@ -67,7 +67,7 @@ class Plausible(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 raise ParameterError(f"limits of {name!r} are {tuple(limits)}: give the smallest and the largest value")
 
     def bounds(self, header: Header) -> Bounds:
-        """The limits of a model's channels.
+        """Return the limits of a model's channels.
 
         Raises:
             ParameterError: the model has no channel of a name in `limits`.

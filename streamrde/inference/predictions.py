@@ -1,4 +1,4 @@
-"""What a model says when a window closes: one prediction, or a record batch of them."""
+"""A model's output at the end of a window: a prediction, or a record batch of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamrde.inference.states import Feature
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """The model's output after one window of one stream; (stream, window) is unique.
+    """The model's output after one window of one stream. The pair (stream, window) is unique.
 
     Attributes:
         stream: name of the stream.
@@ -56,7 +56,7 @@ class Prediction:
 
 
 class HeadPrediction(NamedTuple):
-    """What one of several heads says."""
+    """The output of one of several heads."""
 
     value: Reals
     """Class probabilities or targets, (outputs of this head,)."""
@@ -95,12 +95,12 @@ class Predictions(NamedTuple):
 
     @classmethod
     def join(cls, parts: Sequence[Predictions], nothing: Predictions) -> Predictions:
-        """The windows of all parts, in order; `nothing` where there are none."""
+        """Join the windows of all parts in order. Without parts, return `nothing`."""
         columns = zip(nothing, *parts, strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
     def predictions(self, names: StreamNames, header: Header, *, provisional: bool = False) -> list[Prediction]:
-        """One Prediction per window."""
+        """Return one Prediction per window."""
         if not len(self.slot):
             return []
         classes, names_of_outputs = () if header.heads else header.parts[0].classes, header.output_names
@@ -134,7 +134,7 @@ class Predictions(NamedTuple):
         features: Sequence[Feature] = (),
         novelty: bool = False,
     ) -> pa.RecordBatch:
-        """The same as rows of `prediction_schema`."""
+        """Return the predictions as rows of `prediction_schema`."""
         schema = prediction_schema(header, provisional=provisional, features=features, novelty=novelty)
         columns = [
             names.of(self.slot),
@@ -163,7 +163,7 @@ class Predictions(NamedTuple):
 
 
 def _slices(header: Header) -> Iterator[tuple[Head, slice]]:
-    """Each head and where its outputs stand."""
+    """Yield each head with the slice of its outputs."""
     begin = 0
     for head in header.parts:
         yield head, slice(begin, begin := begin + head.outputs)
@@ -197,7 +197,7 @@ def most_probable(value: Reals) -> Indices:
 def prediction_schema(
     header: Header, *, provisional: bool = False, features: Sequence[Feature] = (), novelty: bool = False
 ) -> pa.Schema:
-    """Columns of predictions.
+    """Return the columns of predictions.
 
     stream, window, t_start, t_end (seconds), value (one number per output); for a classification also label, and with
     several heads label_NAME for each that classifies, null where the value is not finite; then flag and step_error,

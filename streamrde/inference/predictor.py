@@ -109,7 +109,7 @@ class Predictor:
 
     @property
     def counts(self) -> Counts:
-        """What became of the samples since the stream began."""
+        """Counts of the samples since the stream began, by outcome."""
         return self._table.counts(_SLOT)
 
     @property
@@ -118,7 +118,7 @@ class Predictor:
         return self._table.state_counts(_SLOT)
 
     def push(self, t: float, x: ArrayLike) -> list[Prediction]:
-        """Take one sample; returns the predictions of the windows it closed, often none.
+        """Take one sample. Return the predictions of the windows that it closed, often none.
 
         Args:
             t: its time, in seconds of any origin or as datetime64 or datetime, after that of the sample before but for
@@ -146,7 +146,7 @@ class Predictor:
         return self.push_many([t], sample[None])
 
     def push_many(self, t: ArrayLike, X: ArrayLike) -> list[Prediction]:
-        """Take samples in order; the same predictions, bit for bit, as pushing them one by one.
+        """Take samples in order. The predictions are the same, bit for bit, as from pushing them one by one.
 
         Args:
             t: times, (n,), in seconds or as datetime64.
@@ -171,14 +171,14 @@ class Predictor:
         return self._predictions(self._table.advance(_SLOT, np.array([as_time(t)])))
 
     def flush(self) -> list[Prediction]:
-        """The stream ended: close its last, short window and forget the stream; the next sample begins a new one."""
+        """End the stream: close its last, short window and forget it. The next sample begins a new one."""
         closed = self._predictions(self._table.flush(_SLOT))
         self._table.reset(_SLOT)
         self._choose_push()
         return closed
 
     def peek(self, t: float | None = None) -> Prediction:
-        """A provisional prediction from the open window's partial log-signature; commits nothing.
+        """Return a provisional prediction from the open window's partial log-signature. It commits nothing.
 
         It sees no sample after the last one pushed. With t the window's end (hold) it is what `advance` will commit.
 
@@ -193,7 +193,7 @@ class Predictor:
         return closed.predictions(self._table.names, self._table.header, provisional=True)[0]
 
     def snapshot(self) -> bytes:
-        """The stream's whole state, as bytes that `restore` reads on any machine."""
+        """Return the stream's whole state, as bytes that `restore` reads on any machine."""
         return self._table.snapshot(0)
 
     @classmethod
@@ -212,7 +212,7 @@ class Predictor:
         restart_after: int = 0,
         time_check: TimeCheck | OnTime = "error",
     ) -> Predictor:
-        """The predictor as it was when `snapshot` was called, from a Predictor's or a Fleet's snapshot.
+        """Return a predictor in the state of a Predictor's or a Fleet's snapshot.
 
         Raises:
             SnapshotError: the bytes are damaged, or belong to another model.
@@ -293,7 +293,7 @@ def as_time_check(check: TimeCheck | OnTime, faults: OnFault) -> TimeCheck:
 
 
 def check_samples(table: StreamTable, t: ArrayLike, x: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Times (n,) and samples (n, channels) as float64; raise ShapeError where they do not fit the model."""
+    """Return times (n,) and samples (n, channels) as float64. Raise ShapeError if they do not fit the model."""
     times, samples = as_times("t", t), as_floats("x", x)
     channels = len(table.header.channels)
     if samples.ndim != 2 or samples.shape[1] != channels:

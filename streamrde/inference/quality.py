@@ -1,4 +1,4 @@
-"""What predictions are worth, exactly: areas under curves by ranks, F1, log loss, calibration, errors of numbers."""
+"""Measure predictions exactly: areas under curves by ranks, F1, log loss, calibration, errors of numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CALIBRATION_BINS = 15
 
 
 def area_under_roc(positive: Bools, score: Floats) -> float:
-    """Probability that a positive has a higher score than a negative, ties counting half; NaN where one is missing.
+    """Return the probability that a positive scores higher than a negative. Ties count half. NaN if either is missing.
 
     ``(R - p (p + 1) / 2) / (p n)``, R the sum of the ranks of the p positives, ties having their mean rank
     (Mann & Whitney 1947).
@@ -31,7 +31,7 @@ def area_under_roc(positive: Bools, score: Floats) -> float:
 
 
 def average_precision(positive: Bools, score: Floats) -> float:
-    """Area under the steps of precision over recall, one step per distinct score; NaN where there is no positive.
+    """Return the area under the steps of precision over recall, one step per distinct score. NaN without positives.
 
     ``sum_i (R_i - R_(i-1)) P_i`` over the thresholds from the highest score down. Arguments as of `area_under_roc`.
     """
@@ -45,7 +45,7 @@ def average_precision(positive: Bools, score: Floats) -> float:
 
 
 def classification_measures(true: Ints, probability: Floats) -> dict[str, float]:
-    """Measures of predicted probabilities; those that the data do not define are left out.
+    """Measure predicted probabilities. Measures that the data do not define are left out.
 
     Args:
         true: numbers of the classes, (n,).
@@ -86,7 +86,7 @@ def classification_measures(true: Ints, probability: Floats) -> dict[str, float]
 
 
 def regression_measures(true: Floats, predicted: Floats) -> dict[str, float]:
-    """Root mean square error, mean absolute error, and the share of the variance explained, of one target.
+    """Return root mean square error, mean absolute error, and share of the variance explained, for one target.
 
     Args:
         true: (n,), NaN where unknown.
@@ -106,7 +106,7 @@ def regression_measures(true: Floats, predicted: Floats) -> dict[str, float]:
 
 
 def softmax(logits: Floats) -> Floats:
-    """Probabilities of logits, along the last axis; one that is no number counts as 0: undecided."""
+    """Turn logits into probabilities along the last axis. NaN counts as 0, which is undecided."""
     logits = np.nan_to_num(logits, nan=0.0, posinf=1e300, neginf=-1e300)
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

@@ -39,11 +39,11 @@ class Slices:
         self._windows = check_windows(windows)
 
     def advance(self, t: float) -> Iterator[pa.RecordBatch]:
-        """As `Fleet.advance` of all streams."""
+        """Advance all streams, as `Fleet.advance`."""
         return self._of(self._fleet.streams, partial(self._fleet._advance, as_time(t)))
 
     def evict(self, *, idle: float, now: float | None = None) -> Iterator[pa.RecordBatch]:
-        """As `Fleet.evict`."""
+        """Evict streams, as `Fleet.evict`."""
         fleet, time = self._fleet, self._fleet.event_time if now is None else as_time(now)
 
         def end(slots: Indices, windows: int, share: int) -> pa.RecordBatch:
@@ -53,7 +53,7 @@ class Slices:
         return self._of(fleet._names(fleet._idle(idle, time)), end)
 
     def flush(self) -> Iterator[pa.RecordBatch]:
-        """As `Fleet.flush` of all streams."""
+        """Flush all streams, as `Fleet.flush`."""
         return self._of(self._fleet.streams, partial(self._fleet._end, keep=False))
 
     def owed(self) -> Iterator[pa.RecordBatch]:
@@ -64,7 +64,7 @@ class Slices:
 
     @property
     def held(self) -> int:
-        """Samples that wait for windows which their streams owe."""
+        """Number of samples that wait until their streams have closed all due windows."""
         fleet = self._fleet
         slots = fleet._table.names.live(list(fleet._owing))
         return int(fleet._table.rows[slots, Column.RIPE].sum())

@@ -23,7 +23,7 @@ MOST_SUBSTEPS = 64
 
 
 class Tableau(NamedTuple):
-    """Stage i starts from ``z + sum_j stages[i][j] k_j``; the step is ``z + sum_i weights[i] k_i``.
+    """Coefficients of a solver: stage i is at ``z + sum_j stages[i][j] k_j``, the step is ``z + sum_i weights[i] k_i``.
 
     Stage i stands at ``nodes[i] / parts`` of the step; the error of a step of length h is O(h^(order + 1)).
     """

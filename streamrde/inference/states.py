@@ -82,7 +82,7 @@ _COUNTED = 3
 
 
 class Stepped(NamedTuple):
-    """What is known of states, one entry each; see predictions.Closed."""
+    """Results of stepped states, one entry each. See predictions.Closed."""
 
     value: Reals
     flag: NDArray[np.uint8]
@@ -162,7 +162,7 @@ class States:
         last: Floats,
         unjudged: Bools | None = None,
     ) -> Stepped:
-        """Step streams over closed windows, in order, and read out; a slot stands once per window.
+        """Step streams over closed windows in order, and read out. A slot appears once per window.
 
         Args:
             last: value of the data channels where each window ends, (n, channels).
@@ -244,13 +244,13 @@ class States:
             rows[slots[flagged], self._previous] = np.nan
 
     def look(self, rows: Floats, slots: Indices) -> Stepped:
-        """Outputs of streams as they stand."""
+        """Return the outputs of streams in their present states."""
         z = self._states(rows, slots)
         value, flag = self._read_out(rows, slots, z), self._judge(z)
         return self.nothing(len(slots))._replace(value=value, flag=flag, state=z[:, : self._hidden].astype(np.float64))
 
     def nothing(self, count: int) -> Stepped:
-        """Entries that are yet to be filled."""
+        """Return entries to be filled in."""
         value = np.empty((count, self.header.outputs), dtype=self.header.of_values)
         flag, error, novelty = np.zeros(count, dtype=np.uint8), *np.full((2, count), np.nan)
         state, logsignature = np.empty((count, self._hidden)), np.full((count, self._logsig), np.nan)
@@ -263,7 +263,7 @@ class States:
         return self.stepper.initial(np.insert(x, 0, 0.0, axis=1))
 
     def _average(self, rows: Floats, slots: Indices, z: Reals) -> None:
-        """Take states into the running mean; one that is not finite would spoil it for ever."""
+        """Add states to the running mean, except those that are not finite, which would spoil it for ever."""
         finite = np.isfinite(z).all(axis=1)
         slots, z = slots[finite], z[finite]
         mean = rows[slots, self._mean]
@@ -272,21 +272,21 @@ class States:
         rows[slots, self._mean] = mean
 
     def _read_out(self, rows: Floats, slots: Indices, z: Reals) -> Reals:
-        """Outputs of streams in states z, or of their running means."""
+        """Return the outputs of streams in states z, or of their running means."""
         if self._averages:
             mean = rows[slots, self._mean]
             z = np.where(mean[:, -1:] > 0, mean[:, :-1], z).astype(self.stepper.dtype)
         return self.stepper.output(z)
 
     def _judge(self, z: Reals) -> NDArray[np.uint8]:
-        """Places in predictions.FLAGS of states (n, hidden)."""
+        """Return places in predictions.FLAGS for states (n, hidden)."""
         flag: NDArray[np.uint8] = np.asarray(((z < self._low) | (z > self._high)).any(axis=1), dtype=np.uint8)
         flag[~np.isfinite(z).all(axis=1)] = 2
         return flag
 
 
 def _allowed(bundle: Bundle) -> tuple[Floats | float, Floats | float]:
-    """Between what the hidden state should stay, (hidden,) each."""
+    """Return the allowed range of the hidden state, (hidden,) each."""
     if not bundle.header.hidden_range:
         return -np.inf, np.inf
     low, high = bundle.tensors["range.low"], bundle.tensors["range.high"]
@@ -295,7 +295,7 @@ def _allowed(bundle: Bundle) -> tuple[Floats | float, Floats | float]:
 
 
 def novelty_of(bundle: Bundle) -> Novelty:
-    """What judges the model's windows.
+    """Return the novelty measure of the model's windows.
 
     Raises:
         ParameterError: the model does not know how those of its training were distributed.
@@ -311,12 +311,12 @@ def novelty_of(bundle: Bundle) -> Novelty:
 
 
 def _has_previous(windows: Ints, previous: Floats) -> Bools:
-    """Which windows, (n, 1), follow one from which the same state comes."""
+    """Mark the windows, (n, 1), whose predecessor led to the same state."""
     return np.asarray((windows > 0) & ~np.isnan(previous[:, 0]))[:, None]
 
 
 def _before(slots: Indices) -> Indices:
-    """The place of each window's predecessor in its stream; -1: there is none among these."""
+    """Return the place of each window's predecessor in its stream, or -1 if it is not among these."""
     order = np.argsort(slots, kind="stable")
     before = np.empty(len(slots), dtype=np.intp)
     before[order] = np.where(np.diff(slots[order], prepend=-1) == 0, np.append(-1, order[:-1]), -1)
@@ -324,7 +324,7 @@ def _before(slots: Indices) -> Indices:
 
 
 def _rounds(slots: Indices) -> Iterator[Indices]:
-    """Places of the windows that can be stepped together: each stream's first, then each one's second, and so on."""
+    """Yield places of windows that can be stepped together: each stream's first, then each one's second, and so on."""
     if len(slots) < 2:
         yield from [np.zeros(1, np.intp)] * len(slots)
         return

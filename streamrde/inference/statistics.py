@@ -95,7 +95,7 @@ def stream_statistics(ts: Sequence[Floats], xs: Sequence[Floats], partition: Par
 
 
 def _longest_missing(x: Floats) -> Indices:
-    """Longest run of rows between two in which a channel was observed, (channels,)."""
+    """Return the longest run of rows in which a channel was not observed between two observations, (channels,)."""
     longest = np.zeros(x.shape[1], np.intp)
     for channel in np.flatnonzero(np.isnan(x).any(axis=0)):
         between = np.diff(np.flatnonzero(~np.isnan(x[:, channel])))
@@ -104,5 +104,5 @@ def _longest_missing(x: Floats) -> Indices:
 
 
 def _samples(t: Floats, start: Floats, end: Floats) -> Indices:
-    """Samples in each window (start, end]."""
+    """Count the samples in each window (start, end]."""
     return np.asarray(np.searchsorted(t, end, side="right") - np.searchsorted(t, start, side="right"))

@@ -57,7 +57,7 @@ class Counts(NamedTuple):
 
 
 class SnapshotHeader(msgspec.Struct, frozen=True, tag="stream", tag_field="kind", forbid_unknown_fields=True):
-    """What a stream's snapshot belongs to."""
+    """Identity of the stream and model that a snapshot belongs to."""
 
     stream: str
     model: str
@@ -103,7 +103,7 @@ class StreamTable:
         """Fingerprints of models whose snapshots this one goes on with; see `Fleet.swap`."""
 
     def add(self, streams: pa.Array) -> tuple[Indices, Indices]:
-        """Indices of the rows' streams, and those of them that are new and have no sample yet.
+        """Return the slots of the rows' streams, and the new ones among them, which have no sample yet.
 
         Args:
             streams: names, as `stream_column` gives them.
@@ -125,7 +125,7 @@ class StreamTable:
             self.changed = np.append(self.changed, np.zeros(len(grown) - used, dtype=bool))
 
     def release(self, slots: Indices) -> None:
-        """Forget streams."""
+        """Stop watching streams."""
         for slot in slots[self.rows[slots, Column.HELD] > 0].tolist():
             self.loop.hold(slot, np.empty((0, self._entry)), 0)
         self.changed[slots] = False
@@ -147,22 +147,22 @@ class StreamTable:
         self.states.forget_counts(self.rows, slots)
 
     def last(self, slots: Indices) -> Floats:
-        """Latest time of each stream's samples; -inf where there is none."""
+        """Return the latest time of each stream's samples, or -inf without any."""
         return np.asarray(self.rows[slots, Column.TOP])
 
     def silent(self, slots: Indices, since: float) -> Indices:
-        """Those of the streams whose latest sample came before a time."""
+        """Return the streams whose latest sample came before a time."""
         last = self.last(slots)
         # A stream whose time is to begin again has reached none.
         waits = (last == -np.inf) & (self.rows[slots, Column.STARTED] > 0)
         return np.asarray(slots[(last < since) & ~waits])
 
     def progress(self, slots: Indices) -> Floats:
-        """What changes in a stream's row when time alone passes, (slots, 2)."""
+        """Return the entries of a stream's row that change when only time passes, (slots, 2)."""
         return self.rows[slots[:, None], [[Column.WINDOW, Column.HELD]]]
 
     def push(self, slots: Indices, t: Floats, x: Floats, *, faults: OnFault, windows: int = -1) -> Predictions:
-        """Take samples in order of arrival; predictions come in the order of the rows that closed their windows.
+        """Take samples in order of arrival. Predictions come in the order of the rows that closed their windows.
 
         Args:
             slots, t, x: (rows,), (rows,), (rows, channels).
@@ -221,7 +221,7 @@ class StreamTable:
         return self._emitted(self._step(self.loop.go_on(self.rows, slots, windows, share)))
 
     def flush(self, slots: Indices, windows: int = -1, share: int = -1) -> Predictions:
-        """Close the open windows as the ends of their streams; a window in which nothing happened is none.
+        """Close the open windows at the ends of their streams. A window without any change is dropped.
 
         Of a model that emits last, the one prediction of each stream, of all its windows.
 
@@ -246,14 +246,14 @@ class StreamTable:
         return self._emitted(closed)
 
     def reset(self, slots: Indices) -> None:
-        """Make streams as new; what they counted is forgotten too."""
+        """Reset streams to new ones, with their counts."""
         self.rows[slots] = self._blank
         self.clocks.begin(slots)
         for slot in slots.tolist():
             self.loop.hold(slot, np.empty((0, self._entry)), 0)
 
     def peek(self, slots: Indices, t: float | None) -> Predictions:
-        """What each open window would predict if it ended at time t, or at the last sample; nothing is committed.
+        """Predict for each open window as if it ended at time t, or at the last sample. It commits nothing.
 
         Where t is the window's end under hold, this is the prediction that `advance` will commit, bit for bit.
         """
@@ -280,7 +280,7 @@ class StreamTable:
             self.rows[slots], self.cuts, self.owing = before, cuts, owing
 
     def snapshot(self, slot: int) -> bytes:
-        """The stream's row and held samples with a header that says what they belong to."""
+        """Return the stream's row and held samples with a header that identifies stream and model."""
         header = SnapshotHeader(self.names[slot], self.bundle.fingerprint, len(Column))
         return snapshots.pack(header, np.append(self.rows[slot], self.loop.held(slot)))
 
@@ -309,7 +309,7 @@ class StreamTable:
         return header.stream, values
 
     def _with_drift(self, values: Floats, held: float) -> Floats:
-        """A snapshot's values with the columns of the drift test where this table has them, and without elsewhere.
+        """Fit a snapshot's values to this table: with the drift test's columns if the table has them, or else without.
 
         Novelty changes no prediction: a stream may go on with it that began without, and the other way round.
         """
@@ -379,7 +379,7 @@ class StreamTable:
         return closed if self.header.emit == "every" else self.nothing()
 
     def _last(self, slots: Indices, closed: Predictions) -> Predictions:
-        """The predictions of streams whose last windows closed, some of them just now."""
+        """Return the predictions of streams whose last windows closed, some of them just now."""
         slots = slots[self.rows[slots, Column.WINDOW] > 0]
         row, (error, novelty), end = self.rows[slots], np.full((2, len(slots)), np.nan), self.rows[slots, Column.START]
         just_now = self._places(slots, closed.slot)
@@ -388,14 +388,14 @@ class StreamTable:
         return Predictions(slots, row[:, Column.WINDOW].astype(np.int64) - 1, row[:, Column.T0], end, *seen)
 
     def _standing(self, slots: Indices) -> Predictions:
-        """Predictions of streams whose open windows are still empty."""
+        """Return predictions of streams whose open windows are still empty."""
         row = self.rows[slots]
         start, window = row[:, Column.START], row[:, Column.WINDOW].astype(np.int64)
         return Predictions(slots, window, start, start, *self.states.look(self.rows, slots))
 
     @staticmethod
     def _places(slots: Indices, wanted: Indices) -> Indices:
-        """Where the wanted ones stand among distinct slots."""
+        """Return the places of the wanted slots among distinct ones."""
         order = np.argsort(slots)
         return np.asarray(order[np.searchsorted(slots, wanted, sorter=order)], dtype=np.intp)
 
@@ -426,13 +426,13 @@ class StreamTable:
         )  # fmt: skip
 
     def nothing(self) -> Predictions:
-        """No window closed."""
+        """Return the result without any closed window."""
         empty = np.empty(0)
         return Predictions(empty.astype(np.intp), empty.astype(np.int64), empty, empty, *self.states.nothing(0))
 
 
 def _lasts(slots: Indices) -> Bools:
-    """Which of the places are the last of their slot."""
+    """Mark the places that are the last of their slot."""
     lasts = np.zeros(len(slots), dtype=bool)
     lasts[len(slots) - 1 - np.unique(slots[::-1], return_index=True)[1]] = True
     return lasts

@@ -355,7 +355,7 @@ class Troubles:
             self._report(slot, 0, Trouble(names[slot], "cut", "", reason, remedy, None, over=True))
 
     def not_finite(self, names: StreamNames, slots: Indices, end: Floats, *, mended: bool) -> None:
-        """The states of streams were not finite after windows that ended at these times."""
+        """Note states that were not finite after windows with these ends."""
         for slot, t in zip(slots.tolist(), end.tolist(), strict=True):
             reason = f"its state was not finite after the window that ended at {when(t)}"
             reason += ", and was begun anew" if mended else ", and stays so"
@@ -365,7 +365,7 @@ class Troubles:
             self._report(slot, 0, Trouble(names[slot], "not_finite", "", reason, remedy, t, over=mended))
 
     def ended(self, names: StreamNames, slots: Indices) -> None:
-        """Streams end: say which channels they never had, and forget them."""
+        """End streams: report the channels that they never had, and forget them."""
         slots = slots[slots < len(self._marks)]
         marks = self._marks[slots]
         never = (marks[:, 3::3] == 0) & (marks[:, :1] >= _ENOUGH) & (self._after[0] < _NEVER)
@@ -378,7 +378,7 @@ class Troubles:
         self.forget(slots)
 
     def forget(self, slots: Indices) -> None:
-        """The slots are free for other streams."""
+        """Free the slots for other streams."""
         slots = slots[slots < len(self._marks)]
         self._marks[slots] = 0
         self._said[slots] = 0
@@ -426,7 +426,7 @@ def _grown(table: NDArray[G], slots: int) -> NDArray[G]:
 
 
 def _longest_runs(slots: Indices, unused: Indices, of: Indices) -> Indices:
-    """For each of the slots `of` (ascending) the longest run of its rows that are among the unused ones."""
+    """Return, for each slot in `of` (ascending), the longest run of its rows among the unused ones."""
     order = np.argsort(slots, kind="stable")
     flags = np.zeros(len(slots), np.bool_)
     flags[unused] = True
@@ -439,7 +439,7 @@ def _longest_runs(slots: Indices, unused: Indices, of: Indices) -> Indices:
 
 
 def when(t: float) -> str:
-    """A time in seconds, with its date where it looks like one since 1970."""
+    """Format a time in seconds, with its date if it looks like seconds since 1970."""
     if not 1e9 <= t < 1e10:
         return f"{t:g} s"
     return f"{t:.3f} s ({datetime.fromtimestamp(t, UTC):%Y-%m-%d %H:%M:%S} UTC)"

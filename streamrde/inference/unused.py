@@ -26,7 +26,7 @@ def unused_rows(
     t: Floats,
     x: Floats,
 ) -> pa.RecordBatch:
-    """The rows at the given places of what was handed in, with the reasons, a `Fault` each.
+    """Return the unused rows at the given places, each with its reason, a `Fault`.
 
     Args:
         rows, faults, t, x: of the unused rows, (n,), (n,), (n,), (n, channels).

@@ -21,13 +21,13 @@ _BLOCK = 1 << 17
 
 
 def signature_channels(channels: int, depth: int) -> int:
-    """Size of a signature without level 0: ``C + C^2 + ... + C^depth``."""
+    """Return the size of a signature without level 0: ``C + C^2 + ... + C^depth``."""
     return sum(channels**k for k in range(1, depth + 1))
 
 
 @lru_cache(maxsize=256)
 def level_slices(channels: int, depth: int) -> tuple[slice, ...]:
-    """Where levels 1 to depth stand in a signature's row; entry k - 1 is level k."""
+    """Return the slices of levels 1 to depth in a signature's row. Entry k - 1 is level k."""
     stops = [signature_channels(channels, k) for k in range(depth + 1)]
     return tuple(slice(a, b) for a, b in pairwise(stops))
 
@@ -75,7 +75,7 @@ def fold(signatures: Floats, increments: Floats, starts: Indices, lengths: Indic
 
 
 def chen(left: Floats, right: Floats, channels: int, depth: int) -> Floats:
-    """Chen's identity: the signature of two paths joined, ``S(a, c) = S(a, b) (x) S(b, c)``.
+    """Join the signatures of two consecutive paths by Chen's identity: ``S(a, c) = S(a, b) (x) S(b, c)``.
 
     Args:
         left, right: (rows, C + ... + C^depth).
@@ -91,7 +91,7 @@ def chen(left: Floats, right: Floats, channels: int, depth: int) -> Floats:
 
 
 def tensor_log(signatures: Floats, channels: int, depth: int) -> Floats:
-    """The tensor logarithm ``log(1 + X) = X - X^2/2 + X^3/3 - ...``, truncated at `depth`.
+    """Return the tensor logarithm ``log(1 + X) = X - X^2/2 + X^3/3 - ...``, truncated at `depth`.
 
     Evaluated as ``X (x) P_1`` with ``P_n = 1/n - X (x) P_(n+1)`` and ``P_depth = 1/depth``.
 
@@ -116,7 +116,7 @@ def tensor_log(signatures: Floats, channels: int, depth: int) -> Floats:
 
 
 def log_words(signatures: Floats, channels: int, depth: int, places: Indices) -> Floats:
-    """Coefficients of the logarithms at some places of a row, (rows, places)."""
+    """Return coefficients of the logarithms at some places of a row, (rows, places)."""
     return tensor_log(signatures, channels, depth)[:, places]
 
 
@@ -197,7 +197,7 @@ def observe(
 
 
 def take_paths(points: Floats, depth: int, places: Indices | None) -> tuple[bool, Floats]:
-    """Signatures of whole paths, or their logarithms at some places of a row, and whether all points are finite.
+    """Return the signatures of whole paths, or their logarithms at some places, and True if all points are finite.
 
     Args:
         points: (paths, L, C), L >= 1, C-contiguous.
@@ -217,7 +217,7 @@ def take_paths(points: Floats, depth: int, places: Indices | None) -> tuple[bool
 
 
 class Names:
-    """Names of live streams and the slots they have; free slots are used again.
+    """Names of live streams and their slots. Free slots are reused.
 
     Names come and go as Arrow's strings: name i is the bytes offsets[i] to offsets[i + 1], UTF-8.
     """
@@ -233,11 +233,11 @@ class Names:
         return len(self._slots)
 
     def find(self, offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> Indices:
-        """Slots of names, -1 where there is none."""
+        """Return the slots of names, or -1 for unknown ones."""
         return np.array([self._slots.get(name, -1) for name in _split(offsets, data)], dtype=np.intp)
 
     def add(self, offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> tuple[Indices, Indices]:
-        """Slots of names, a free one for each that had none; and those new ones, in order of their first row."""
+        """Return the slots of names, and the new ones in order of their first row. New names take free slots."""
         slots, added = [], []
         for name in _split(offsets, data):
             slot = self._slots.get(name)
@@ -250,7 +250,7 @@ class Names:
         return np.array(slots, dtype=np.intp), np.array(added, dtype=np.intp)
 
     def names(self, slots: Indices) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """Names of live slots."""
+        """Return the names in live slots."""
         names = [self._names[slot] for slot in slots]
         return (
             np.cumsum([0, *map(len, names)], dtype=np.int32),
@@ -264,7 +264,7 @@ class Names:
             self._free.append(slot)
 
     def live(self) -> Indices:
-        """Slots that have a name, in the order in which they got it."""
+        """Return the slots that have a name, in the order in which they got it."""
         return np.array(list(self._slots.values()), dtype=np.intp)
 
 
@@ -288,7 +288,7 @@ class Accumulator:
         self._signature = np.zeros((1, signature_channels(channels, depth)))
 
     def push(self, x: ArrayLike) -> None:
-        """Fold one sample into the signature; the first sample only sets the base point."""
+        """Fold one sample into the signature. The first sample only sets the base point."""
         self._push_checked(x)
 
     def push_many(self, X: ArrayLike) -> None:
@@ -296,11 +296,11 @@ class Accumulator:
         self._push_many_checked(X)
 
     def _push_checked(self, x: ArrayLike) -> None:
-        """Where `push` goes with what it cannot read directly; a subclass checks."""
+        """Handle a sample that `push` cannot read directly. A subclass checks it."""
         self._take(np.asarray(x, dtype=np.float64)[None])
 
     def _push_many_checked(self, X: ArrayLike) -> None:
-        """Where `push_many` goes with what it cannot read directly; a subclass checks."""
+        """Handle samples that `push_many` cannot read directly. A subclass checks them."""
         self._take(np.asarray(X, dtype=np.float64))
 
     def _take(self, samples: Floats) -> None:
@@ -315,7 +315,7 @@ class Accumulator:
         self._started = True
 
     def value(self, out: Floats | None = None) -> Floats:
-        """The log-signature since the last reset, (B,), float64; zeros before the second sample.
+        """Return the log-signature since the last reset, (B,), float64. It is zero before the second sample.
 
         Args:
             out: where to write it, (B,), float64, C-contiguous; None: a new array.
@@ -323,11 +323,11 @@ class Accumulator:
         return self._value_in_brackets(out) if self._brackets else self.words(out)
 
     def _value_in_brackets(self, out: Floats | None) -> Floats:
-        """Where `value` goes for brackets; a subclass knows them."""
+        """Return the value in brackets, which a subclass implements."""
         return self.words(out)
 
     def words(self, out: Floats | None = None) -> Floats:
-        """Coefficients of the logarithm at the indices, (B,), written to `out` where it is given."""
+        """Return coefficients of the logarithm at the indices, (B,), written to `out` if given."""
         log: Floats = log_words(self._signature, self._last.shape[1], self._depth, self._indices)[0]
         if out is None:
             return log
@@ -339,7 +339,7 @@ class Accumulator:
         self._signature[:] = 0.0
 
     def state(self) -> tuple[bool, Floats]:
-        """Whether there was a sample; the last sample and the signature, one after the other."""
+        """Return whether there was a sample, and the last sample followed by the signature."""
         return self._started, np.concatenate([self._last[0], self._signature[0]])
 
     def set_state(self, started: bool, state: Floats) -> None:
@@ -350,11 +350,11 @@ class Accumulator:
 
 
 def _outer(a: Floats, b: Floats) -> Floats:
-    """``a (x) b`` of one level each, the first letter running fastest."""
+    """Return ``a (x) b`` of one level each, the first letter running fastest."""
     return (b[:, :, None] * a[:, None, :]).reshape(len(a), a.shape[1] * b.shape[1])
 
 
 def _split(offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> list[bytes]:
-    """Strings of their offsets and bytes."""
+    """Split bytes into strings at their offsets."""
     text = data.tobytes()
     return [text[a:b] for a, b in pairwise(offsets.tolist())]

@@ -22,11 +22,11 @@ class StoreArchive(MutableMapping[str, bytes]):
 
     @property
     def unsaved(self) -> Mapping[str, bytes]:
-        """What the store does not have yet; of these streams it has an older state, or none."""
+        """Streams that the store does not have yet, or only in an older state."""
         return self._unsaved
 
     def saved(self, snapshots: Mapping[str, bytes]) -> None:
-        """A checkpoint with these snapshots is in the store."""
+        """Note that a checkpoint with these snapshots is in the store."""
         for name, data in snapshots.items():
             if self._unsaved.get(name) is data:
                 del self._unsaved[name]

@@ -58,7 +58,7 @@ class CheckpointPolicy:
 
 
 class Checkpointer:
-    """Saves what a run has done since the last checkpoint, then acknowledges it.
+    """Save the changes since the last checkpoint, then acknowledge their input.
 
     `barrier` is held while a batch is worked on, so that a checkpoint never sees half of one. Writing goes on in a
     thread beside the next batches. A full disk is tried again for ever; meanwhile `room` holds the intake back.
@@ -101,7 +101,7 @@ class Checkpointer:
         self._room.set()
 
     def restore(self, *, lazily: bool) -> None:
-        """Bring streams and sink back to the last checkpoint; `lazily`: streams when they are needed."""
+        """Bring streams and sink back to the last checkpoint. `lazily`: restore each stream when it is needed."""
         if self._store is None:
             return
         if self._sink is not None:
@@ -115,7 +115,7 @@ class Checkpointer:
                 self._fleet.restore(part, repeats=self._repeats)
 
     def fetch(self, streams: Collection[str]) -> None:
-        """Restore those of the streams that are in the store and not live."""
+        """Restore the streams that are in the store and not live."""
         if self._store is None:
             return
         # What ended since the last checkpoint the store has in an older state; the fleet finds it in its archive.
@@ -124,7 +124,7 @@ class Checkpointer:
             self._fleet.restore(self._store.read(absent), repeats=self._repeats)
 
     async def took(self, batch: Batch, messages: int, predictions: pa.RecordBatch) -> None:
-        """A batch is worked off and its predictions are confirmed, or held by a staging sink."""
+        """Note that a batch is done, and that its predictions are confirmed or held by a staging sink."""
         self.confirmed(predictions)
         if self._store is None:
             await self._source.acknowledge(batch)
@@ -145,12 +145,12 @@ class Checkpointer:
             self._windows |= dict(zip(last["stream"].to_pylist(), last["window_max"].to_pylist(), strict=True))
 
     async def room(self) -> None:
-        """Wait while more is unsaved than two checkpoints may hold; not after `stop`."""
+        """Wait while more is unsaved than two checkpoints may hold, unless stopped."""
         if not self._stopping:
             await self._room.wait()
 
     def renew(self, identity: dict[str, str]) -> None:
-        """The store belongs to this identity from the next checkpoint on."""
+        """Let the store belong to this identity from the next checkpoint on."""
         self._identity = identity
 
     async def run(self) -> None:
@@ -245,13 +245,13 @@ class Checkpointer:
 
 
 def streams_of(streams: pa.Array) -> list[str]:
-    """The different names in a column of streams."""
+    """Return the distinct names in a column of streams."""
     names: list[str] = pc.unique(streams).to_pylist()
     return names
 
 
 def not_finite(predictions: pa.RecordBatch) -> list[str]:
-    """Streams with a prediction that is not a number."""
+    """Return the streams with a prediction that is not a number."""
     values = predictions["value"].flatten().to_numpy(zero_copy_only=False)
     if np.isfinite(values).all():
         return []

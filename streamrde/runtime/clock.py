@@ -15,10 +15,10 @@ from streamrde.errors import ParameterError
 
 
 class Clock(Protocol):
-    """Tells the time, and waits for it to pass."""
+    """Tell the time, and wait for it to pass."""
 
     def now(self) -> float:
-        """Seconds since 1970."""
+        """Return seconds since 1970."""
 
     async def sleep(self, seconds: float) -> None:
         """Return when so many seconds have passed."""
@@ -28,7 +28,7 @@ class SystemClock:
     """The machine's clock. It can be set, so it can jump, also back."""
 
     def now(self) -> float:
-        """Seconds since 1970."""
+        """Return seconds since 1970."""
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
@@ -52,11 +52,11 @@ class ManualClock:
 
     @property
     def sleepers(self) -> int:
-        """How many wait for it to be advanced."""
+        """Number of tasks that wait for the clock."""
         return sum(not sleeper.done() for _, _, sleeper in self._sleepers)
 
     def now(self) -> float:
-        """What it was advanced to."""
+        """Return the time to which the clock was advanced."""
         return self._now
 
     async def sleep(self, seconds: float) -> None:
@@ -69,7 +69,7 @@ class ManualClock:
         await sleeper
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and wake who has slept for long enough, in order; they run when the caller next awaits."""
+        """Let time pass, and wake due sleepers in order. They run when the caller next awaits."""
         if not seconds >= 0:
             raise ParameterError(f"seconds={seconds}: a clock is advanced by at least 0; make another one to go back")
         self._now += seconds

@@ -1,4 +1,4 @@
-"""What a run has done, as Prometheus metrics."""
+"""Export the counters of a run as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _CONNECTION = (
 
 
 class Exposition(Collector):
-    """Reads the counters of a run whenever they are asked for; nothing is counted twice, nothing is global.
+    """Read the counters of a run when a scraper asks. Nothing is counted twice, and nothing is global.
 
     Args:
         metrics: of the run.
@@ -91,13 +91,13 @@ class Exposition(Collector):
         self._registry.register(self)
 
     def text(self) -> bytes:
-        """The metrics in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         if self._refresh is not None:
             self._refresh()
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Any]:
-        """All metric families, as they are now."""
+        """Yield all metric families with their present values."""
         metrics = self._metrics
         samples = CounterMetricFamily("streamrde_samples", "Rows, by what became of them.", labels=["fate"])
         for fate, number in metrics.counts._asdict().items():

@@ -19,7 +19,7 @@ _MOST_CLIENTS = 32
 
 
 class HealthServer:
-    """Answers GET and HEAD, one request per connection.
+    """Answer GET and HEAD, one request per connection.
 
     /healthz: 200 while the process turns its event loop. /readyz: 200 while samples become predictions, else 503 with
     what is in the way, a line each. /status: which streams went wrong, as JSON. /metrics: Prometheus' text format.

@@ -1,4 +1,4 @@
-"""What a run has done so far, in constant memory."""
+"""Count the work of a run, in constant memory."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Durations:
         self._buckets += np.bincount(places, minlength=len(self._buckets))
 
     def up_to(self, bound: float) -> int:
-        """How many were at most `bound`, to the width of a bucket."""
+        """Return the number of durations up to `bound`, to the width of a bucket."""
         place = math.log(max(bound, self._smallest) / self._smallest) / math.log(_RATIO)
         return int(self._buckets[: int(place) + 1].sum())
 
     def quantile(self, q: float) -> float:
-        """Seconds that a share q of the durations does not exceed; NaN while there is none."""
+        """Return the seconds that a share q of the durations does not exceed, or NaN without any."""
         if not len(self):
             return math.nan
         place = int(np.searchsorted(self._buckets.cumsum(), q * len(self), side="left"))
@@ -56,7 +56,7 @@ class Durations:
 
 @dataclass
 class Metrics:
-    """Counters of one run; `rows` are what the source delivered, `counts` what became of them."""
+    """Count the work of one run. `rows` counts the source's rows, `counts` splits them by outcome."""
 
     rows: int = 0
     predictions: int = 0
@@ -146,11 +146,11 @@ class Metrics:
 
     @property
     def seconds(self) -> float:
-        """How long the run has lasted."""
+        """Duration of the run so far."""
         return (self.ended or time.perf_counter()) - self.began
 
     def summary(self) -> dict[str, float | int]:
-        """The counters as plain numbers, for people and for JSON."""
+        """Return the counters as plain numbers, for people and for JSON."""
         summary: dict[str, float | int] = {
             "streams": self.streams,
             "rows": self.rows,

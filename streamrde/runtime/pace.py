@@ -40,7 +40,7 @@ class Pace:
         return max(_LEAST_ROWS, int(_ROWS * self._share))
 
     def took(self, seconds: float) -> None:
-        """The fleet's work on a slice took so long."""
+        """Note the time that the fleet worked on a slice."""
         if seconds > 2 * _SECONDS:
             self._share = max(_LEAST, self._share / 2)
         elif seconds < _SECONDS / 2:

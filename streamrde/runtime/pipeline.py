@@ -1,4 +1,4 @@
-"""The loop: micro-batch in, fleet, predictions out; then state is saved, and then the input is acknowledged."""
+"""The loop: take a micro-batch, push it through the fleet, write predictions, save state, acknowledge the input."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Pipeline:
         return self.metrics
 
     def _give_up(self, _: asyncio.Task[None]) -> None:
-        """Free the loop where a task beside it failed: it may wait for a message or a checkpoint that never comes."""
+        """Free the loop if a task beside it failed, since it may wait for something that never comes."""
         self._checkpoints.stop()
         self.source.stop()
 
@@ -175,7 +175,7 @@ class Pipeline:
         return {end: connection for end, connection in found.items() if connection is not None}
 
     def stop(self, *, patience: float | None = None) -> None:
-        """End after what has arrived by now; give up on a full disk after `patience` seconds."""
+        """End after the samples that have arrived by now. On a full disk, give up after `patience` seconds."""
         self._checkpoints.patience = patience
         self.source.stop()
 
@@ -185,7 +185,7 @@ class Pipeline:
             self._store.close()
 
     async def swap(self, bundle: Bundle, identity: dict[str, str] | None = None) -> None:
-        """Go on with another model between two batches; streams keep their state.
+        """Continue with another model between two batches. Streams keep their state.
 
         Raises:
             BundleError: its shapes or windows are others; the model stays.
@@ -248,7 +248,7 @@ class Pipeline:
             self.count()
 
     def _took(self, began: float) -> float:
-        """Seconds that the fleet has worked on a slice since `began`."""
+        """Record the seconds that the fleet has worked on a slice since `began`."""
         seconds = time.perf_counter() - began
         self._pace.took(seconds)
         return seconds
@@ -267,7 +267,7 @@ class Pipeline:
         self.metrics.predictions += predictions.num_rows
 
     async def _slice(self, work: Iterator[pa.RecordBatch]) -> bool:
-        """Do a slice of work and write what it closes. Return False if there is no more."""
+        """Do a slice of work and write its predictions. Return False if there is no more."""
         began = time.perf_counter()
         predictions = next(work, None)
         self._took(began)
@@ -296,7 +296,7 @@ class Pipeline:
             await asyncio.sleep(min(time.perf_counter() - began, _LONGEST_PAUSE))
 
     async def _peek(self, provisional: Provisional) -> None:
-        """Publish what the open windows predict; nothing waits for it, and nothing of it is saved."""
+        """Publish provisional predictions of the open windows. Nothing waits for them, and nothing is saved."""
         while not self._ending.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), provisional.seconds)
@@ -322,7 +322,7 @@ class Pipeline:
             self.metrics.streams = len(self.fleet)
 
     def _is_caught_up(self, now: float) -> bool:
-        """Whether nothing old is on its way; to be asked once a tick."""
+        """Return True if nothing old is on its way. Call it once per tick."""
         connection = self.source.connection
         connects = 0 if connection is None else connection.connects
         new, self._connects = connects != self._connects, connects
@@ -359,7 +359,7 @@ class Pipeline:
         self.metrics.latest_troubles = self.troubles.status()
 
     def count(self) -> None:
-        """Bring those of the metrics up to date that are sums over streams, or the source's."""
+        """Update the metrics that are sums over streams, or the source's."""
         metrics, counts = self.metrics, self.source.counts
         metrics.counts, metrics.states = self.fleet.counts(), self.fleet.state_counts()
         metrics.troubles, metrics.implausible = self.fleet.trouble_counts, self.fleet.implausible
@@ -379,7 +379,7 @@ async def run(
     on_start: Callable[[], None] | None = None,
     on_batch: Callable[[Metrics], None] | None = None,
 ) -> Metrics:
-    """Carry samples from a source through a fleet to a sink, without a state store; see `Pipeline`.
+    """Carry samples from a source through a fleet to a sink, without a state store. See `Pipeline`.
 
     Args:
         source, sink: not yet entered.

@@ -10,7 +10,7 @@ from streamrde.inference.fleet import Fleet
 
 
 class Provisional:
-    """What a pipeline says between the ends of windows; nothing of it is committed, saved or repeated.
+    """Provisional predictions between the ends of windows. Nothing of them is committed, saved or repeated.
 
     Args:
         fleet: the streams.
@@ -23,11 +23,11 @@ class Provisional:
         self._fresh: set[str] = set()
 
     def saw(self, streams: Iterable[str]) -> None:
-        """Samples of these streams were pushed."""
+        """Note that samples of these streams were pushed."""
         self._fresh.update(streams)
 
     def take(self) -> pa.RecordBatch | None:
-        """Predictions of the open windows of streams that had samples since the last call; None: there are none.
+        """Return predictions of the open windows of streams that had samples since the last call, or None.
 
         They carry ``provisional = true``, and see no sample after the last one pushed.
         """

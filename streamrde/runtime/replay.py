@@ -78,7 +78,7 @@ async def replay(
     tick: float = 0.1,
     on_tick: Callable[[Samples], None] | None = None,
 ) -> int:
-    """Publish a recording; its first sample goes out at once, the others as much later as they were recorded.
+    """Publish a recording. Its first sample is sent at once, the others after the same times as recorded.
 
     Args:
         publisher: connected.

@@ -24,7 +24,7 @@ _LOOK_EVERY = 1.0
 
 @dataclass(frozen=True)
 class ServiceOptions:
-    """What a service does beside its pipeline.
+    """Options of a service beside its pipeline.
 
     Args:
         port: of /healthz, /readyz, /status and /metrics; None: none is opened.
@@ -46,7 +46,7 @@ async def serve(
     options: ServiceOptions,
     identity: Callable[[str], dict[str, str]],
 ) -> Metrics:
-    """Run a pipeline until SIGTERM or Ctrl-C; SIGHUP takes on the model file anew.
+    """Run a pipeline until SIGTERM or Ctrl-C. SIGHUP reloads the model file.
 
     The first signal ends the run in order: no more is read, what has arrived is worked off, the state saved, the input
     acknowledged. A second one, or the end of `drain`, breaks it off; what was not saved then comes again. Before both
@@ -93,7 +93,7 @@ async def serve(
 
 
 def obstacles(pipeline: Pipeline) -> list[str]:
-    """What keeps samples from becoming predictions now, in words."""
+    """List the obstacles that now keep samples from becoming predictions."""
     found = [] if pipeline.started else ["starting"]
     for end, connection in pipeline.connections.items():
         if connection.waiting:
@@ -191,7 +191,7 @@ async def _swap_models(
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is replaced or written to."""
+    """Return a signature that changes when a file is replaced or written to."""
     try:
         status = path.stat()
     except OSError:

@@ -18,7 +18,7 @@ from streamrde.settings import Seconds
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a run makes of streams from which nothing comes.
+    """Rules for silent streams.
 
     A window closes by time only where the model holds the last value, and never before the fleet's lateness allows.
 
@@ -43,12 +43,12 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def active(self) -> bool:
-        """Whether there is anything to do."""
+        """True if there is anything to do."""
         return self.advance != "no" or self.idle is not None
 
 
 class Timekeeper:
-    """Tells a fleet what time it is.
+    """Tell a fleet the time.
 
     Args:
         fleet: its streams are advanced, and ended where they are idle.
@@ -61,7 +61,7 @@ class Timekeeper:
         self._next = clock.now() + silence.every
 
     def observe(self, t: Floats, source: str = "") -> None:
-        """Samples with times t, (rows,), came from a source."""
+        """Note that samples with times t, (rows,), came from a source."""
         now = self._clock.now()
         believed = t[np.isfinite(t)]
         if self._silence.ahead is not None:
@@ -71,7 +71,7 @@ class Timekeeper:
 
     @property
     def time(self) -> float:
-        """The time it is for the streams, seconds; -inf where nothing tells it yet."""
+        """Time of the streams, seconds, or -inf while it is unknown."""
         now = self._clock.now()
         if self._silence.advance == "clock":
             return now
@@ -81,12 +81,12 @@ class Timekeeper:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to look; a clock that was set back does not put it off by more than `every`."""
+        """True if a tick is due. A clock that was set back delays it by at most `every`."""
         now = self._clock.now()
         return now >= self._next or now < self._next - self._silence.every
 
     def tick(self, *, trust_clock: bool = True) -> pa.RecordBatch | None:
-        """Where it is due: close the windows that have ended by now, end idle streams; the predictions, or None.
+        """If due, close the windows that have ended by now and end idle streams. Return the predictions, or None.
 
         Args:
             trust_clock: False where samples may be on their way that are older than the clock says; nothing is done
@@ -96,7 +96,7 @@ class Timekeeper:
         return pa.concat_batches(slices) if slices else None
 
     def slices(self, *, windows: int, trust_clock: bool = True) -> Iterator[pa.RecordBatch]:
-        """Work as `tick`, at most so many windows at a time. Samples may be pushed in between."""
+        """Do the work of `tick`, a limited number of windows at a time. Samples may be pushed in between."""
         if not (self._silence.active and self.due) or (self._silence.advance == "clock" and not trust_clock):
             return
         self._next = self._clock.now() + self._silence.every

@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 class SuspectLog:
-    """Counts the streams whose rows are rejected for their times, and says once that all of them are.
+    """Count the streams whose rows are rejected for their times, and warn once if all of them are.
 
     Each alone is one of the fleet's troubles.
     """

@@ -67,7 +67,7 @@ class StreamRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class TroubleLog:
-    """Takes a fleet's troubles, writes each once, and does what the rules say.
+    """Take a fleet's troubles, log each once, and follow the rules.
 
     Args:
         fleet: its troubles come here from now on, unless they go elsewhere already.
@@ -130,7 +130,7 @@ class TroubleLog:
         self._beyond.clear()
 
     def status(self, most: int = 20) -> list[dict[str, Any]]:
-        """The latest troubles, the last one first, with when they were noticed and the topic, for JSON."""
+        """Return the latest troubles for JSON, the last one first, each with its time and topic."""
         found = []
         for trouble in self._fleet.troubles(most):
             about = self._seen.get((trouble.stream, trouble.kind, trouble.channel), {})

@@ -11,7 +11,7 @@ from streamrde.connectors.ends import DeadLetter
 
 
 def letters_of(unused: pa.RecordBatch, channels: Sequence[str], received: float) -> list[DeadLetter]:
-    """A dead letter for each row of `Fleet.unused`: its stream as topic, and its time and values as JSON.
+    """Return a dead letter for each row of `Fleet.unused`: its stream as topic, and its time and values as JSON.
 
     Args:
         channels: names of the values.

@@ -89,7 +89,7 @@ def score(
     on_status: Callable[[Status], None] | None = None,
     **settings: Unpack[Settings],
 ) -> pa.RecordBatchReader | Summary:
-    """Predict from recorded samples: into a file, or as an Arrow stream that is computed as it is read.
+    """Predict from recorded samples, into a file or as an Arrow stream that is computed while it is read.
 
     Without `out` the result is a RecordBatchReader with the rows of `Fleet.push`, in constant memory, by one process;
     `sort = "auto"` is "never" there, and engine, groups, resume and on_error have no effect. With `out` it is a

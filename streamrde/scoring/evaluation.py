@@ -25,8 +25,10 @@ _BUCKETS = math.ceil(math.log(1e18) / math.log(_RATIO)) + 1
 
 
 class ClassificationEvaluation:
-    """Accuracy, mean log loss, F1 per class and confusion matrix over all windows; at the streams' ends, the last of
-    their windows that have a class, `inference.quality.classification_measures`.
+    """Measure classes: accuracy, mean log loss, F1 per class and confusion matrix over all windows, and by stream.
+
+    At the streams' ends, meaning the last of their windows that have a class, the measures are those of
+    `inference.quality.classification_measures`.
 
     Args:
         head: of the model.
@@ -66,7 +68,7 @@ class ClassificationEvaluation:
         self._at_end |= dict(zip(last, zip(true[rows].tolist(), value[rows].tolist(), strict=True), strict=True))
 
     def summary(self) -> dict[str, Any]:
-        """The measures as plain numbers."""
+        """Return the measures as plain numbers."""
         right, windows = int(np.trace(self.confusion)), int(self.confusion.sum())
         hits = np.diag(self.confusion)
         with np.errstate(invalid="ignore"):
@@ -91,8 +93,10 @@ class ClassificationEvaluation:
 
 
 class RegressionEvaluation:
-    """Root mean square, mean absolute and mean error of each output, and quantiles of the absolute error to 1 %;
-    at the streams' ends, the last of their windows that have a target, `inference.quality.regression_measures`.
+    """Measure numbers: root mean square, mean absolute and mean error of each output, and error quantiles.
+
+    The quantiles are exact to 1 %. At the streams' ends, meaning the last of their windows that have a target, the
+    measures are those of `inference.quality.regression_measures`.
 
     Args:
         head: of the model.
@@ -131,7 +135,7 @@ class RegressionEvaluation:
             self._buckets[i] += np.bincount(np.minimum(places.astype(int), _BUCKETS - 1), minlength=_BUCKETS)
 
     def summary(self) -> dict[str, Any]:
-        """The measures as plain numbers, by output."""
+        """Return the measures as plain numbers, by output."""
         result: dict[str, Any] = {}
         for i, name in enumerate(self.names):
             count, total, absolute, squares = self._sums[:, i]
@@ -185,13 +189,13 @@ class Evaluation:
             head.add(batch)
 
     def summary(self) -> dict[str, Any]:
-        """The measures as plain numbers; by head, where the model has heads."""
+        """Return the measures as plain numbers, by head if the model has heads."""
         summaries = {name: head.summary() for name, head in self._heads.items()}
         return summaries.get("", summaries)
 
 
 def truth_schema(header: Header, truth: tuple[str, ...]) -> pa.Schema:
-    """Columns of truth as they are read: text for classes, float64 for numbers.
+    """Return the columns of truth as they are read: text for classes, float64 for numbers.
 
     Raises:
         ConfigError: not one column for each classification and for each output of a regression.
@@ -221,7 +225,7 @@ def _joined(before: tuple[int, float, float], values: Reals) -> tuple[int, float
 
 
 def _last_rows(batch: pa.RecordBatch, known: Bools) -> dict[str, int]:
-    """Each stream's last row, counted among those that are `known`."""
+    """Return each stream's last row, counted among the `known` ones."""
     streams = batch["stream"].filter(pa.array(known)).to_pylist()
     return dict(zip(streams, range(len(streams)), strict=True))
 

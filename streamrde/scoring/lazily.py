@@ -27,11 +27,11 @@ class ArrowStream(Protocol):
     """Any object that exports an Arrow stream: of pyarrow, polars, duckdb, pandas."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """A capsule with an ArrowArrayStream."""
+        """Return a capsule with an ArrowArrayStream."""
 
 
 def predictions_of(source: ArrowStream | None, job: Job, bundle: Bundle) -> pa.RecordBatchReader:
-    """Predictions of a source, or of the job's files, as they are read; one thread reads ahead.
+    """Return the predictions for a source or the job's files as they are read. One thread reads ahead.
 
     Raises:
         DataError: when a batch is read: a missing column, a wrong type, rows out of order.
@@ -89,7 +89,7 @@ def _files(job: Job, bundle: Bundle) -> Iterator[Samples]:
 
 
 def _split(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[Samples]:
-    """The samples of files, read twice: where a stream begins again, another one does."""
+    """Read the samples of files in two passes. A stream that starts over becomes another stream."""
     if source is not None:
         raise ConfigError("restarts = 'split' reads its source twice: give files, or split the Arrow stream before")
     restarts, reader = Restarts(), job.reader(bundle.header)

@@ -23,12 +23,12 @@ _TELL_SECONDS = 0.1
 
 
 class Engine(Protocol):
-    """Who scores parts."""
+    """Score parts in some way: in threads, processes, or on a cluster."""
 
     def run(
         self, work: Work, parts: Sequence[int], on_rows: Callable[[int], None]
     ) -> Generator[tuple[int, Done | Failure], None, None]:
-        """Score parts, in about this order; yields each as it is done. Closing the iterator stops the rest.
+        """Score parts in about this order, and yield each when it is done. Closing the iterator stops the rest.
 
         Raises:
             WorkerError: workers die again and again.
@@ -187,7 +187,7 @@ class _Worker:
             pass  # it died: its end of output says so
 
     def stop(self) -> int:
-        """End the process, where it has not ended by itself; its exit status."""
+        """End the process if it has not ended by itself. Return its exit status."""
         self._process.kill()
         status = self._process.wait()
         self._thread.join()

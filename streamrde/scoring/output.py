@@ -27,7 +27,7 @@ CHUNK_ROWS = 65536
 
 
 def rechunked(batches: Iterable[pa.RecordBatch], rows: int = CHUNK_ROWS) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of `rows`, so that a file does not show how they were cut before."""
+    """Yield the same rows in batches of `rows`, so that a file does not depend on earlier cuts."""
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
@@ -43,7 +43,7 @@ def rechunked(batches: Iterable[pa.RecordBatch], rows: int = CHUNK_ROWS) -> Iter
 
 
 def provenance(job: Job, bundle: Bundle) -> dict[str, str]:
-    """What a file's metadata say of where its rows come from."""
+    """Return a file's metadata on the origin of its rows."""
     from streamrde import __version__
 
     return {
@@ -82,7 +82,7 @@ def check_output(out: str) -> None:
 
 
 def check_store(path: str) -> None:
-    """Refuse a state store that is called as recorded files or predictions are, or is a folder.
+    """Refuse a state store that has the name of recorded files or predictions, or is a folder.
 
     Raises:
         ConfigError: it is.

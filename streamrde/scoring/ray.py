@@ -86,5 +86,5 @@ def _ray() -> Any:
 
 
 def _score(task: bytes) -> bytes:
-    """A part, on a Ray worker."""
+    """Score a part on a Ray worker."""
     return msgspec.json.encode(perform(msgspec.json.decode(task, type=Task), lambda rows: None))

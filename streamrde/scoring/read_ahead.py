@@ -18,7 +18,7 @@ _PATIENCE = 2.0
 
 
 def read_ahead(items: Iterator[T], *, depth: int = 2) -> Iterator[T]:
-    """The items in order, the next `depth` of them being made in a thread meanwhile."""
+    """Yield the items in order. Meanwhile a thread makes the next `depth` of them."""
     made: Queue[Any] = Queue(depth)
     stopped = threading.Event()
 
@@ -54,7 +54,7 @@ class _Failed(NamedTuple):
 
 
 class WriteBehind:
-    """Calls made in a thread, in order, at most one of them waiting; an error surfaces at the next call or the end."""
+    """Make calls in a thread, in order, at most one of them waiting. An error is raised at the next call or the end."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write-behind")

@@ -25,7 +25,7 @@ _NEVER = np.iinfo(np.int64).max
 
 
 class Scan(NamedTuple):
-    """Where the streams' rows are in one file; arrays have an entry per stream."""
+    """Places of the streams' rows in one file. Arrays have an entry per stream."""
 
     names: list[str]
     first: Rows

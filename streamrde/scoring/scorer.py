@@ -28,7 +28,7 @@ Load: TypeAlias = Callable[[Collection[str]], Mapping[str, bytes]]
 
 
 class Scorer:
-    """Samples in, record batches of predictions out; the Fleet's, and a column ``true_...`` for each of `truth`.
+    """Turn samples into record batches of predictions: the Fleet's, and a column ``true_...`` for each of `truth`.
 
     The truth of a window is that of the last sample in it or before it; only in it, where the model's targets are those
     of windows. A model's horizon is looked up afterwards; see `TruthAhead`.
@@ -76,7 +76,7 @@ class Scorer:
         self.schema = output_schema(self.fleet.schema, truth_schema(bundle.header, truth) if truth else None)
 
     def push(self, samples: Samples) -> pa.RecordBatch:
-        """Predictions of the windows that these samples close."""
+        """Return the predictions of the windows that these samples close."""
         if self._load is not None:
             self._take_up(samples.streams)
         # In slices, so that neither memory nor Ctrl-C waits for all the windows of a long silence.
@@ -111,15 +111,15 @@ class Scorer:
         return self._complete(batch, columns)
 
     def counts(self) -> Counts:
-        """What became of the rows, those that a snapshot counted before this job not among them."""
+        """Return the counts of rows by outcome, without those that a snapshot counted before this job."""
         return _less(self.fleet.counts(), self._before)
 
     def state_counts(self) -> StateCounts:
-        """Windows that call for a look, those that a snapshot counted before this job not among them."""
+        """Return the counts of windows that need attention, without those that a snapshot counted before this job."""
         return _less(self.fleet.state_counts(), self._states_before)
 
     def snapshot(self) -> tuple[dict[str, bytes], dict[str, tuple[Any, ...]]]:
-        """The live streams' snapshots, and the last truth of each."""
+        """Return the live streams' snapshots, and the last truth of each."""
         return self.fleet.snapshot(), dict(self._latest)
 
     def restore(
@@ -197,7 +197,7 @@ def _less(a: C, b: C) -> C:
 
 
 def output_schema(predictions: pa.Schema, truth: pa.Schema | None) -> pa.Schema:
-    """The predictions' columns, then one of truth each, called ``true_`` and the column's name.
+    """Return the predictions' columns, then one per truth, named ``true_`` and the column's name.
 
     Raises:
         ConfigError: two columns would have the same name.

@@ -15,7 +15,7 @@ from streamrde.state import Checkpoint, SqliteStore, StateStore
 def opened(
     path: str, model: str, *, identity: Mapping[str, str] | None = None, must_exist: bool = False
 ) -> Iterator[StateStore]:
-    """A state store, open and of this model.
+    """Open a state store of this model.
 
     Args:
         model: the model's fingerprint.
@@ -37,7 +37,7 @@ def opened(
 
 
 def leave(store: StateStore, snapshots: Iterable[Mapping[str, bytes]]) -> int:
-    """Save snapshots, in place of earlier ones of the same streams; how many there were."""
+    """Save snapshots, in place of earlier ones of the same streams. Return their number."""
     count = 0
     for some in snapshots:
         store.commit(Checkpoint(snapshots=some, saved=time.time()))

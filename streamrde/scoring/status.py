@@ -1,4 +1,4 @@
-"""What a job tells while it runs and when it is done."""
+"""The status and the summary of a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamrde.inference.table import Counts
 
 
 class Status(NamedTuple):
-    """How far a job is."""
+    """Progress of a job."""
 
     stage: str
     """"scanning", "scoring" or "writing"."""
@@ -23,7 +23,7 @@ class Status(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """What a job did.
+    """Result of a job.
 
     Attributes:
         out: the output.
@@ -77,7 +77,7 @@ class Summary:
     said: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain numbers, for JSON."""
+        """Return the summary as plain numbers, for JSON."""
         apart = ("counts", "state_counts", "phases", "novelty", "horizon")
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in apart}
         windows = self.state_counts._asdict()

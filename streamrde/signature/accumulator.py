@@ -61,13 +61,13 @@ class LogSignature(Accumulator):
         return type(self).restore, (self.snapshot(),)
 
     def snapshot(self) -> bytes:
-        """The whole state, as bytes that `restore` reads on any machine."""
+        """Return the whole state, as bytes that `restore` reads on any machine."""
         started, state = self.state()
         return snapshots.pack(_Header(self.channels, self.depth, self.basis, started), state)
 
     @classmethod
     def restore(cls, data: bytes) -> LogSignature:
-        """The accumulator as it was when `snapshot` was called.
+        """Return an accumulator in the state of a snapshot.
 
         Raises:
             SnapshotError: the bytes are damaged or no snapshot of a LogSignature.

@@ -22,7 +22,7 @@ from streamrde.signature.words import (
 
 
 def signature(path: ArrayLike, depth: int) -> Floats:
-    """Signature of the piecewise linear path through the given points, truncated at `depth`.
+    """Return the signature of the piecewise linear path through the given points, truncated at `depth`.
 
     Level k is the k-fold iterated integral ``int_(s_1<...<s_k) dX_(s_1) (x) ... (x) dX_(s_k)``; computed piece by piece
     by Chen's identity. The bits are those of LogSignature, but where the processor has no AVX-512: there a path of more
@@ -43,7 +43,7 @@ def signature(path: ArrayLike, depth: int) -> Floats:
 
 
 def logsignature(path: ArrayLike, depth: int, basis: Basis = "words") -> Floats:
-    """Log-signature of the piecewise linear path through the given points, truncated at `depth`.
+    """Return the log-signature of the piecewise linear path through the given points, truncated at `depth`.
 
     The tensor logarithm of the signature, a Lie element, in coordinates of size B = logsignature_channels(C, depth).
 
@@ -67,13 +67,13 @@ def logsignature(path: ArrayLike, depth: int, basis: Basis = "words") -> Floats:
 
 
 def log_coordinates(signatures: Floats, channels: int, depth: int, basis: Basis = "words") -> Floats:
-    """Log-signatures (rows, B) of signatures (rows, C + ... + C^depth)."""
+    """Return log-signatures (rows, B) of signatures (rows, C + ... + C^depth)."""
     words = log_words(signatures, channels, depth, word_indices(channels, depth))
     return words if basis == "words" else words_to_brackets(channels, depth).apply(words)
 
 
 def _take(path: ArrayLike, depth: int, places: Callable[[int, int], Indices] | None) -> tuple[Floats, int]:
-    """Signatures, (..., C + ... + C^depth), or their logarithms at places of (C, depth), (..., places); and C."""
+    """Return C and the signatures, (..., C + ... + C^depth), or their logarithms at places of (C, depth)."""
     points = as_floats("path", path)
     if points.ndim < 2 or points.shape[-2] < 1 or points.shape[-1] < 1:
         raise ShapeError(f"path has shape {points.shape}: give (..., points, channels) with at least one of each")

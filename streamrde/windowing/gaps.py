@@ -11,7 +11,7 @@ from streamrde.errors import ParameterError
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where time jumps by more than `seconds`, the path is cut: nothing is interpolated across.
+    """A jump of time by more than `seconds` cuts the path: nothing is interpolated across it.
 
     The open window ends at the sample before the gap (with hold, edges within `seconds` of it close first), and the
     sample after it begins a segment: a base point, edges counted from it, window numbers going on.

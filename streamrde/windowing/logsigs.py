@@ -1,4 +1,4 @@
-"""Log-signatures of the windows of one recorded path."""
+"""Return the log-signatures of the windows of one recorded path."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def logsig_windows(
     fill: ArrayLike | None = None,
     missing: Missing | None = None,
 ) -> tuple[Floats, Floats]:
-    """Log-signatures of the windows of one recorded path.
+    """Return the log-signatures of the windows of one recorded path.
 
     The same windows and the same bits as pushing the samples through a Predictor and flushing it: the short last
     window is included, and with hold a jump exactly on the last edge makes a last window of zero length. A silence is
@@ -130,7 +130,7 @@ def _check(t: Floats, x: Floats, fills: Floats) -> None:
 
 
 def explain_unusable(row: int, column: int, t: Floats, x: Floats) -> str:
-    """What is wrong with a value that is infinite, or a time that is not finite; column 0 is the time."""
+    """Describe the fault of a value that is infinite, or of a time that is not finite. Column 0 is the time."""
     if column == 0:
         return f"row {row}: its time is {t[row]}; a time must be finite, in seconds"
     return f"row {row}, channel {column - 1}: its value is {x[row, column - 1]}; mend or drop the sample"

@@ -112,7 +112,7 @@ class ReferenceLoop:
         return False
 
     def limit(self, low: Floats, high: Floats) -> None:
-        """Have `push_one` leave values outside of these bounds, (channels,), to `push`."""
+        """Set bounds, (channels,), outside of which `push_one` leaves values to `push`."""
 
     def advance(self, rows: Floats, slots: Indices, t: Floats, windows: int = -1, share: int = -1) -> Outcome:
         """Tell streams that time t, (n,), has come: pass on what lateness no longer holds, close what ends by then.
@@ -138,7 +138,7 @@ class ReferenceLoop:
         return self._share_out(rows, slots, windows, share, work)
 
     def flush(self, rows: Floats, slots: Indices, windows: int = -1, share: int = -1) -> Outcome:
-        """The streams ended: pass on what is held, close the last windows. What comes after that begins a segment.
+        """End streams: pass on held samples and close the last windows. Later samples begin a new segment.
 
         Args:
             windows, share: as of `advance`; those that owe have not ended.
@@ -199,21 +199,21 @@ class ReferenceLoop:
         row[[Column.ORDERED, Column.TOP]] = -np.inf
 
     def pass_time(self, rows: Floats, slots: Indices, t: Floats) -> Outcome:
-        """Close what ends by time t, (n,), whatever lateness says; held samples stay where they are."""
+        """Close windows that end by time t, (n,), regardless of lateness. Held samples stay."""
         walk = Walk(self._layout)
         for walk.cause, (slot, time) in enumerate(zip(slots.tolist(), t.tolist(), strict=True)):
             walk.pass_time(rows[slot], slot, time)
         return self._outcome(walk)
 
     def close(self, rows: Floats, slots: Indices) -> Outcome:
-        """Close the open windows where their paths end; held samples stay where they are."""
+        """Close the open windows at the ends of their paths. Held samples stay."""
         walk = Walk(self._layout)
         for walk.cause, slot in enumerate(slots.tolist()):
             walk.end(rows[slot], slot)
         return self._outcome(walk)
 
     def held(self, slot: int) -> Floats:
-        """The samples that a stream holds, (n, entry), as `hold` takes them."""
+        """Return the samples that a stream holds, (n, entry), in the form that `hold` takes."""
         held = self._held.get(slot, Held())
         return np.array([*held.pending, *held.waiting]).reshape(-1, self._layout.entry)
 
@@ -223,7 +223,7 @@ class ReferenceLoop:
         held.pending, held.waiting = list(entries[:ripe].copy()), list(entries[ripe:].copy())
 
     def _onto(self, walk: Walk, row: Floats, slot: int, held: Held) -> Settle:
-        """What settles a stream's samples and extends its path by them."""
+        """Return a function that settles a stream's samples and extends its path by them."""
         emit = partial(walk.take, row, slot)
         return lambda t, x: self._settling.settle(row, held.pending, t, x, emit)
 

@@ -1,4 +1,4 @@
-"""What the path makes of channels that were not observed. A property of the model, stored with it."""
+"""Treatment of channels that were not observed. A property of the model, stored with it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Duplicates: TypeAlias = Literal["first", "last", "error"]
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How samples of a stream that come out of order are put into it, and which cannot be.
+    """Rules that put the late samples of a stream into order, or refuse them.
 
     A stream's watermark is its latest time (of a sample, or told by `advance`) less `lateness`: samples up to it are
     taken, in order of time, later ones are held. Whatever is shuffled by no more than that gives the result of the
@@ -52,10 +52,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def strict(self) -> bool:
-        """Whether a sample at the watermark itself still waits, for others of its time."""
+        """True if a sample at the watermark itself still waits for others of its time."""
         return self.merge or self.duplicates == "last"
 
     @property
     def holds(self) -> bool:
-        """Whether samples are held at all."""
+        """True if samples are held at all."""
         return bool(self.lateness or self.lateness_samples or self.strict)

@@ -37,7 +37,7 @@ class Fault(IntEnum):
 
     @property
     def column(self) -> Column:
-        """Where a row counts it."""
+        """Column of a row that counts it."""
         return (Column.SAMPLES, Column.REJECTED, Column.LATE, Column.DUPLICATE)[self]
 
 
@@ -45,7 +45,7 @@ check_numbers("Fault", Fault.__members__)
 
 
 class Verdict(NamedTuple):
-    """What is wrong with a row."""
+    """Judgement of a row."""
 
     fault: Fault = Fault.NONE
     column: int = 0
@@ -55,7 +55,7 @@ class Verdict(NamedTuple):
 
 
 class Ordering:
-    """Puts the samples of streams into order; their rows, and what waits its turn, are handed in.
+    """Put the samples of streams into order. Rows and waiting samples are arguments.
 
     What waits is a list of samples (time, data, room for flags), each (entry,), in order of time.
     """
@@ -66,7 +66,7 @@ class Ordering:
         self._length = layout.partition.windows.length
 
     def judge(self, row: Floats, t: float, x: Floats) -> Verdict:
-        """Whether a sample (t, x) of the row's stream can be used at all."""
+        """Judge a sample (t, x) of the row's stream."""
         if not math.isfinite(t):
             return Verdict(Fault.REJECTED)
         infinite = np.isinf(x)
@@ -108,7 +108,7 @@ class Ordering:
     def release(
         self, row: Floats, waiting: list[Floats], channels: int, settle: Settle, told: float = -math.inf
     ) -> None:
-        """Settle the samples whose turn has come, time `told` having come too."""
+        """Settle the samples that are due at time `told`."""
         order = self.order
         watermark = max(row[Column.TOP], told) - order.lateness
         while waiting:
@@ -123,7 +123,7 @@ class Ordering:
             settle(float(entry[0]), entry[1 : 1 + channels])
 
     def _repeat(self, row: Floats, entry: Floats, x: Floats) -> Verdict:
-        """A sample at the time of one that waits."""
+        """Handle a sample at the time of a waiting one."""
         order, data = self.order, entry[1 : 1 + len(x)]
         new = ~np.isnan(x)
         conflict = not order.merge or bool((new & ~np.isnan(data)).any())

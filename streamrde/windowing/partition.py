@@ -20,7 +20,7 @@ stream. It is more than any recipe of this project needs, and takes a fraction o
 
 
 class Partition(NamedTuple):
-    """How a model makes windows of samples."""
+    """Rules by which a model cuts samples into windows."""
 
     fills: tuple[float, ...]
     """Value of each data channel before it is first observed."""
@@ -46,12 +46,12 @@ class Partition(NamedTuple):
 
     @property
     def hold(self) -> bool:
-        """Whether interpolation is "hold"."""
+        """True if interpolation is "hold"."""
         return self.interpolation == "hold"
 
     @property
     def flags(self) -> bool:
-        """Whether the path tells which channels were observed."""
+        """True if the path has channels that mark observations."""
         return self.missing.counts or self.missing.elapsed
 
     @property
@@ -68,12 +68,12 @@ class Partition(NamedTuple):
 
     @property
     def carry(self) -> bool:
-        """Whether the model's state and the last values outlive a gap."""
+        """True if the model's state and the last values outlive a gap."""
         return self.gap is not None and self.gap.state == "carry"
 
     @property
     def resumes(self) -> bool:
-        """Whether they outlive an end after which the stream returns."""
+        """True if they outlive an end after which the stream returns."""
         return self.gap is None or self.carry
 
 

@@ -80,7 +80,7 @@ class InOrder(NamedTuple):
 
 
 def put_in_order(t: Floats, x: Floats, order: Order) -> InOrder:
-    """The samples of one recording as a stream of that order takes them.
+    """Return the samples of one recording as a stream with this order takes them.
 
     Args:
         t, x: (L,), (L, channels), in the order in which they came.

@@ -1,4 +1,4 @@
-"""What is kept of a live stream: one row of float64, in which every column has its place.
+"""The state of a live stream: one row of float64, in which every column has its place.
 
     started ... ripe | samples ... merged | x | seen | signature
 
@@ -20,7 +20,7 @@ from streamrde.windowing.partition import Partition
 
 
 class Column(IntEnum):
-    """First columns of a stream's row. Times are absolute, but for `CURSOR`; all are seconds.
+    """First columns of a stream's row. All are seconds. Times are absolute, except `CURSOR`.
 
     A segment is what lies between two gaps; the first one begins with the stream.
     """
@@ -78,7 +78,7 @@ _FIXED = len(Column)
 
 
 class Layout:
-    """Where things stand in a row.
+    """Places in a row.
 
     Attributes:
         x: value of the path's channels without time, (C - 1,): data, counts, times since T0 of the last observations.

@@ -29,7 +29,7 @@ def goes_on(row: Floats, partition: Partition) -> bool:
 
 
 class Settling:
-    """Completes the samples of streams; their rows, and the samples that wait for an observation, are handed in."""
+    """Complete the samples of streams. Rows, and samples that wait for an observation, are arguments."""
 
     def __init__(self, layout: Layout) -> None:
         self._partition = layout.partition
@@ -77,7 +77,7 @@ class Settling:
             pending.append(entry)
 
     def _fill_back(self, row: Floats, pending: list[Floats], channel: int) -> None:
-        """The last pending sample has observed a channel: the samples before it lie on the straight line to it."""
+        """Interpolate a channel back to its last observation, after the last pending sample has observed it."""
         column = 1 + channel
         place = len(pending) - 1
         while place and math.isnan(pending[place - 1][column]):

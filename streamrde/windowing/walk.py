@@ -106,7 +106,7 @@ class Walk:
         return True
 
     def end(self, row: Floats, slot: int) -> None:
-        """Close the open window at the last sample; one in which nothing happened is none."""
+        """Close the open window at the last sample. A window without any change is dropped."""
         if row[Column.FILLED]:
             self._close(row, slot, row[Column.LAST], row[self._layout.x])
 
@@ -205,7 +205,7 @@ class Walk:
         return log_coordinates(np.array(signatures).reshape(-1, size), channels, depth)
 
     def _values(self, x: Floats, u: float) -> Floats:
-        """The path's channels without time at time u since T0: what is kept of `elapsed` is when it was 0."""
+        """Return the path's channels without time at time u since T0. `elapsed` holds the times of the last zeros."""
         values = x.copy()
         if self._partition.missing.elapsed:
             values[-self._partition.channels :] = u - values[-self._partition.channels :]

@@ -21,7 +21,7 @@ _HEADER, _COMPRESSION = 2, 3
 
 
 class ArrowCodec(Codec):
-    """Samples of one stream as an Arrow IPC stream: schema, record batches, without compression.
+    """Encode samples of one stream as an Arrow IPC stream: schema, record batches, without compression.
 
     A column that is absent was not observed, but one channel's must be there; columns that `columns` does not name are
     ignored. Timestamps and durations carry their own unit.
@@ -103,7 +103,7 @@ def _require_columns(schema: pa.Schema, columns: Columns) -> None:
 
 
 def _names(field: pa.Field) -> list[str]:
-    """The column's name, or those of the fields in it."""
+    """Return the column's name, or those of the fields in it."""
     if pa.types.is_struct(field.type):
         return [f"{field.name}.{inner.name}" for inner in field.type]
     return [f"{field.name}[]" if pa.types.is_nested(field.type) else field.name]
@@ -128,7 +128,7 @@ def _refuse_compression(payload: bytes) -> None:
 
 
 def _is_compressed(metadata: bytes) -> bool:
-    """Whether the RecordBatch in an IPC message's flatbuffer has its field `compression` set."""
+    """Return True if the RecordBatch in an IPC message's flatbuffer has its field `compression` set."""
     try:
         (root,) = struct.unpack_from("<I", metadata)
         header = _field(metadata, root, _HEADER)
@@ -141,7 +141,7 @@ def _is_compressed(metadata: bytes) -> bool:
 
 
 def _field(buffer: bytes, table: int, index: int) -> int | None:
-    """Offset of a field of a flatbuffer's table, or None where it is not set."""
+    """Return the offset of a field of a flatbuffer's table, or None if it is not set."""
     vtable = table - struct.unpack_from("<i", buffer, table)[0]
     if vtable < 0:
         raise PayloadError("no Arrow IPC stream: a message's header is damaged")

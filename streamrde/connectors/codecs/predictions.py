@@ -55,7 +55,7 @@ def prediction_of(row: Mapping[str, Any]) -> _Prediction:
 
 
 def decode_prediction(payload: bytes) -> dict[str, Any]:
-    """The row that `encode_prediction` wrote.
+    """Decode a row that `encode_prediction` wrote.
 
     Raises:
         PayloadError: the payload is no prediction.

@@ -58,7 +58,7 @@ def no_channel(names: Iterable[str], columns: Columns) -> str:
 
 
 def described(value: Any) -> str:
-    """A value in words: its kind, and what it is where that is short."""
+    """Describe a value in words: its kind, and the value itself if it is short."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -79,7 +79,7 @@ def described(value: Any) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names after commas, as many as a message bears."""
+    """Join names with commas, as many as fit into a message."""
     shown = [_printable(name) for name in names]
     more = f", ... ({len(shown)} in all)" if len(shown) > _MOST_NAMES else ""
     return ", ".join(shown[:_MOST_NAMES]) + more
@@ -95,12 +95,12 @@ def fields_of(payload: Mapping[Any, Any], without: Iterable[str] = ()) -> list[s
 
 
 def shortened(text: str) -> str:
-    """A text of which a message bears the first part."""
+    """Cut a text to a length that fits into a message."""
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
 def example(columns: Columns) -> str:
-    """A payload that would be understood."""
+    """Return an example of a valid payload."""
     time = {columns.time: 12.34} if columns.time else {}
     fields = [*time, *columns.channels[:2]]
     body = ", ".join(f'"{_printable(name)}": {12.34 if name == columns.time else 0.1}' for name in fields)

@@ -20,7 +20,7 @@ from streamrde.times import NotATimeError
 
 
 class RowCodec(Codec):
-    """Samples of one stream as maps of fields.
+    """Encode samples of one stream as maps of fields.
 
     A payload is one sample ``{"t": 12.34, "ax": 0.1}``, a list of such samples, or a batch by columns
     ``{"t": [12.34, 12.36], "ax": [0.1, null]}``. A time is a number of `columns.time_unit`, text (ISO 8601 or
@@ -52,7 +52,7 @@ class RowCodec(Codec):
         self._parse = self._parser(self._rows)
 
     def _parser(self, rows: Any) -> Callable[[bytes], Any]:
-        """A function that reads a payload as `rows`, raising one of _UNREADABLE."""
+        """Return a function that reads a payload as `rows`, raising one of _UNREADABLE."""
         raise NotImplementedError
 
     def _read(self, payload: bytes) -> Any:
@@ -60,7 +60,7 @@ class RowCodec(Codec):
         raise NotImplementedError
 
     def decode(self, payload: bytes) -> tuple[Floats, Floats]:
-        """The samples of a payload: t in seconds, (n,), and x, (n, channels), n >= 1.
+        """Decode a payload: t in seconds, (n,), and x, (n, channels), n >= 1.
 
         Raises:
             PayloadError: too long, no JSON, no sample in it, without any channel, a wrong type, unequal lengths, or a
@@ -118,7 +118,7 @@ class RowCodec(Codec):
         raise PayloadError(reason)
 
     def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[Floats, Floats, bool]:
-        """Times, values, and if some row has no value at all."""
+        """Return times, values, and True if some row has no value at all."""
         channels, empty = self._channels, False
         x = np.empty((len(rows), len(self._names)))
         t = np.empty(len(rows))
@@ -156,7 +156,7 @@ class RowCodec(Codec):
             raise PayloadError(f"field {self.columns.time!r}: {error}") from None
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
-        """Samples as a payload that `decode` reads back: bit for bit in seconds, else to t's last place.
+        """Encode samples as a payload that `decode` reads back: bit for bit in seconds, else to t's last place.
 
         Args:
             t: seconds, (n,), finite. One sample becomes an object of numbers, more an object of lists.

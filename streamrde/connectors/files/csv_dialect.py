@@ -121,7 +121,7 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 
 def _find_header(rows: Sequence[str], wanted: Sequence[str]) -> tuple[int, str] | None:
-    """The line and the delimiter with which the most of the wanted names are found, if these are most of them."""
+    """Find the line and the delimiter that give most of the wanted names, if they give more than half of them."""
     found = [
         (
             sum(name in {field.lower().lstrip("# ") for field in _fields(row, delimiter)} for name in wanted),
@@ -212,7 +212,7 @@ def line_of(path: Path, row: int) -> int | None:
 
 
 def _records(text: TextIO) -> Iterator[tuple[int, int]]:
-    """The number of each record that is not blank, from 0, the header's, and the line at which it begins."""
+    """Yield the number of each record that is not blank, counted from the header's 0, and the line where it begins."""
     rows = csv.reader(text)
     number, line = 0, 1
     for row in rows:

@@ -34,7 +34,7 @@ class FileDeadLettersConfig(Section, DeadLettersConfig, frozen=True, kw_only=Tru
 
 
 class FileDeadLetters(DeadLetters):
-    """Dead letters in a file, a line of JSON each; when it is full it becomes `path`.1, and that one goes.
+    """Write dead letters to a file, a line of JSON each. When it is full it replaces the file `path`.1.
 
     Args:
         path: the file; its folder is made.

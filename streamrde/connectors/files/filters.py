@@ -25,7 +25,7 @@ _TEXT = re.compile(r"\s*(?P<column>.+?)\s*(?P<op>==|!=|<=|>=|<|>|\bnot in\b|\bin
 
 
 def parse_filter(text: str) -> Filter:
-    """A filter written as text: ``site == A``, ``hr > 40``, ``day in 3, 4``. Text that is a number is one.
+    """Parse a filter such as ``site == A``, ``hr > 40`` or ``day in 3, 4``. Text that is a number becomes one.
 
     Raises:
         ConfigError: the text has no comparison.
@@ -49,7 +49,7 @@ def check_filters(filters: Sequence[Filter]) -> None:
 
 
 def expression(filters: Sequence[Filter], schema: pa.Schema, texts: Collection[str] = ()) -> pc.Expression | None:
-    """The filters as one expression over columns of `schema`; None where there are none.
+    """Join the filters into one expression over columns of `schema`, or return None without any.
 
     Args:
         filters: checked.
@@ -73,7 +73,7 @@ def expression(filters: Sequence[Filter], schema: pa.Schema, texts: Collection[s
 
 
 def select(table: pa.Table, filters: Sequence[Filter], *, where: str, texts: Collection[str] = ()) -> pa.Table:
-    """The rows for which all filters hold; a null satisfies none.
+    """Return the rows for which all filters hold. A null satisfies none.
 
     Args:
         where: the file, for the error.

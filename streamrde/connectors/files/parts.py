@@ -22,7 +22,7 @@ _PART = re.compile(r"part-(\d{6,})\.\w+")
 
 
 class PartsSinkConfig(Section, SinkConfig, frozen=True, kw_only=True, tag="parts"):
-    """Predictions to a folder of files, each in exactly one; needs [state]."""
+    """Write predictions to a folder of files, each prediction in exactly one. Needs [state]."""
 
     folder: str
     """Folder of the parts."""

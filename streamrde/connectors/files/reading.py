@@ -36,7 +36,7 @@ def read(
     filters: Sequence[Filter] = (),
     batch_rows: int = 65536,
 ) -> Iterator[Samples]:
-    """Samples of recorded files, batch by batch, in constant memory.
+    """Yield samples of recorded files, batch by batch, in constant memory.
 
     Formats by extension: .parquet; .feather, .arrow, .ipc, .arrows (Arrow IPC file or stream, told apart by content);
     .csv, .csv.gz. A null in a channel becomes NaN, i.e. not observed. Hive partitions, ``column=value`` in the names of
@@ -134,7 +134,7 @@ class SampleReader:
     def read(
         self, recording: Recording, *, start: int = 0, stop: int | None = None, streams: Collection[str] | None = None
     ) -> Iterator[tuple[int, Samples]]:
-        """Samples of one file, each batch with the row of the file at which the next one begins.
+        """Yield samples of one file, each batch with the row of the file at which the next one begins.
 
         Args:
             start, stop: rows of the file, [start, stop).
@@ -180,7 +180,7 @@ class SampleReader:
             yield rows, names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
 
     def read_arrow(self, batches: pa.RecordBatchReader) -> Iterator[Samples]:
-        """Samples of an Arrow stream, whoever made it.
+        """Yield samples of any Arrow stream.
 
         Raises:
             DataError: see the function `read`.
@@ -197,7 +197,7 @@ class SampleReader:
             first += batch.num_rows
 
     def check(self, recording: Recording) -> pa.Schema:
-        """Look at the file's columns and their types, and at no row; the schema is the file's own.
+        """Check the file's columns and their types without reading rows. Return the file's schema.
 
         Raises:
             DataError: a column is missing or of a type that cannot be used.
@@ -221,7 +221,7 @@ class SampleReader:
         wanted: pa.Array | None = None,
         partitions: Collection[str] = (),
     ) -> Samples | None:
-        """Samples of a record batch that has the columns `wanted`; None where no row is left.
+        """Convert a record batch that has the columns `wanted` to samples, or return None if no row is left.
 
         Args:
             file: what errors name.
@@ -258,7 +258,7 @@ class SampleReader:
     def _named(
         self, batch: pa.RecordBatch, file: SampleFile, stream: str, counts: Counter[str]
     ) -> tuple[pa.Array, pa.RecordBatch]:
-        """The streams' names, and the rows that have one."""
+        """Return the streams' names, and the rows that have one."""
         while True:
             try:
                 return self._streams(batch, file, stream), batch
@@ -304,7 +304,7 @@ class SampleReader:
         return file.keep(good, batch), None if names is None else names.filter(pa.array(good))
 
     def _pruning(self, recording: Recording) -> pc.Expression | None:
-        """The filters on columns of the file itself, for the statistics of its row groups."""
+        """Return the filters on columns of the file itself, for the statistics of its row groups."""
         schema = schema_of(recording)
         try:
             return expression([f for f in self._filters if f[0] in schema.names], schema)

@@ -91,7 +91,7 @@ def rows_of(recording: Recording) -> int | None:
 
 
 def check_columns(path: str, has: Sequence[str], columns: Sequence[str], kinds: Mapping[str, Kind]) -> None:
-    """Raise DataError where one of the columns is not there, or twice; `path` is what the error names."""
+    """Raise DataError if one of the columns is missing or there twice. `path` names the file in the error."""
     for column in columns:
         if (times := has.count(column)) == 1:
             continue

@@ -32,7 +32,7 @@ class Recording(NamedTuple):
 
 
 def find_recordings(files: PathLike | Iterable[PathLike]) -> list[Recording]:
-    """The files that `files` names: each entry a file, a folder (with all below it), or a glob.
+    """Return the files that `files` names: each entry a file, a folder (with everything below it), or a glob.
 
     Entries keep their order; the files of a folder or glob are sorted; a file named twice counts once. Hidden and
     temporary files and those that start with ``_`` are passed over unless named; in folders also other formats.
@@ -61,7 +61,7 @@ def find_recordings(files: PathLike | Iterable[PathLike]) -> list[Recording]:
 
 
 def partitions_of(path: Path) -> dict[str, str | None]:
-    """The Hive partitions in a path, outermost first: ``site=A/day=3/x.parquet`` has site "A" and day "3"."""
+    """Return the Hive partitions in a path, outermost first: ``site=A/day=3/x.parquet`` has site "A" and day "3"."""
     pairs = (folder.split("=", 1) for folder in path.parts[:-1] if "=" in folder)
     return {unquote(key): None if value == _NULL_PARTITION else unquote(value) for key, value in pairs if key}
 

@@ -68,14 +68,14 @@ class Restarts:
 
 
 def restarts_of(t: Times) -> list[int]:
-    """The rows with which a stream begins again."""
+    """Return the rows with which a stream begins again."""
     clock = _Clock()
     clock.push(t, "")
     return [place for place, *_ in clock.end()]
 
 
 def cuts_of(restarts: Sequence[Restart]) -> dict[str, list[int]]:
-    """The places of the restarts, by stream."""
+    """Return the places of the restarts, by stream."""
     cuts: dict[str, list[int]] = {}
     for restart in restarts:
         cuts.setdefault(restart.stream, []).append(restart.place)
@@ -118,7 +118,7 @@ def explain(restarts: Sequence[Restart], key: str) -> str:
 
 
 def _rows_of(samples: Samples) -> Iterator[tuple[str, Indices]]:
-    """The rows of each stream."""
+    """Return the rows of each stream."""
     streams = samples.streams
     streams = streams if pa.types.is_dictionary(streams.type) else streams.dictionary_encode()
     codes = streams.indices.to_numpy()
@@ -173,7 +173,7 @@ class _Clock:
             self._take(t, last=True)
 
     def end(self) -> list[tuple[int, str, float, float]]:
-        """The restarts, if they explain the disorder."""
+        """Return the restarts, if they explain the disorder."""
         self._judge_waiting()
         if self._shuffled:
             return []

@@ -44,20 +44,20 @@ class SampleFile:
         self._is_text = self._format is not None and self._format.is_text
 
     def keep(self, own: Bools, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows of the batch that are marked."""
+        """Return the marked rows of the batch."""
         numbers = self.numbers_of_rows
         self.numbers_of_rows = np.flatnonzero(own) + self.rows if numbers is None else numbers[own]
         return batch.filter(pa.array(own))
 
     def leave(self, samples: Samples | None) -> Samples | None:
-        """The same, after the batch is done with."""
+        """Return the marked rows without the batch, after it is done."""
         self.numbers_of_rows = None
         return samples
 
     def error(
         self, column: str, message: str, bad: pa.Array | Bools | None = None, *, text: str | None = None
     ) -> DataError:
-        """A DataError at `column` and, where `bad` marks rows of the batch, at the first of these.
+        """Return a DataError at `column` and, if `bad` marks rows of the batch, at the first of these.
 
         Args:
             message: what is wrong, and after a semicolon the remedy.
@@ -142,7 +142,7 @@ class SampleFile:
         return t
 
     def numbers(self, batch: pa.RecordBatch, column: str) -> Reals:
-        """Return a column of numbers; NaN where there is none."""
+        """Return a column of numbers, with NaN for missing ones."""
         numbers: Floats
         values = _plain(batch.column(column))
         if self._is_text and pa.types.is_binary(values.type):

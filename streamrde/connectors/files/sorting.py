@@ -21,7 +21,7 @@ _BLOCK_ROWS = 4096
 def sort_by_time(
     batches: Iterable[Samples], *, folder: Path, memory: int, batch_rows: int = 65536
 ) -> Iterator[Samples]:
-    """The samples in order of time; those at the same time keep the order in which they came.
+    """Sort samples by time. Those at the same time keep their order.
 
     Runs that fit into memory are sorted and written to `folder`, then merged block by block: what is below the least
     of the blocks' last times can go out. Reads and writes every row once; a single run stays in memory.
@@ -61,7 +61,7 @@ def sort_by_time(
 
 
 def _merge(runs: list[Iterator[pa.RecordBatch]]) -> Iterator[pa.Table]:
-    """Tables in order of time from runs in order of time, earlier runs first at the same time."""
+    """Merge runs in order of time into tables in order of time, earlier runs first at the same time."""
     blocks: list[pa.RecordBatch | None] = [next(run, None) for run in runs]
     while any(block is not None for block in blocks):
         # A run that is exhausted sets no bound. Rows at the bound itself wait in all runs but the first that sets it:
@@ -97,7 +97,7 @@ def _sorted(batches: list[pa.RecordBatch]) -> pa.Table:
 
 
 class _Shape:
-    """Samples as record batches, and back."""
+    """Convert samples to record batches, and back."""
 
     def __init__(self) -> None:
         self._extra: list[str] = []

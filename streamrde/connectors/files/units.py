@@ -51,7 +51,7 @@ def conversion(
     scale: Mapping[str, float] = {},
     offset: Mapping[str, float] = {},
 ) -> Conversion | None:
-    """What brings recorded channels to the model's units; None where nothing has to be done.
+    """Return the conversion of recorded channels to the model's units, or None if there is nothing to convert.
 
     Args:
         columns, units: the channels' columns and the model's units, in its order.

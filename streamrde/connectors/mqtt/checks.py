@@ -132,7 +132,7 @@ def _check_levels(source: TopicTemplate, sink: str) -> None:
 
 
 def _outputs(clients: Clients, source: MqttSourceConfig) -> Iterator[tuple[str, str, bool]]:
-    """Topics published to on the source's broker: key, topic, and if it is that of predictions or dead letters."""
+    """Return topics published to on the source's broker: key, topic, and True for predictions or dead letters."""
     for name, section in clients.items():
         if not _same_broker(section, source):
             continue

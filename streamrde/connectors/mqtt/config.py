@@ -35,7 +35,7 @@ QoS = Literal[0, 1]
 
 
 class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Files of TLS; certificate and host name are always checked."""
+    """TLS files. Certificate and host name are always checked."""
 
     ca: str | None = None
     """Authorities to trust, PEM; None: the system's."""
@@ -196,7 +196,7 @@ class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
 
 
 class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True, tag="mqtt"):
-    """Samples from MQTT topics."""
+    """Receive samples from MQTT topics."""
 
     topic: str | None = None
     """Template of the topics; or `topics`, several with a codec each."""
@@ -245,7 +245,7 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
     """Seconds for which a stream is set aside."""
 
     def payloads(self) -> tuple[PayloadConfig, ...]:
-        """All topics with their payloads."""
+        """Return all topics with their payloads."""
         if (self.topic is None) == (not self.topics):
             raise ConfigError("source: give topic, or [[source.topics]], one of them")
         if self.topic is None:

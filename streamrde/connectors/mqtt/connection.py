@@ -154,7 +154,7 @@ class MqttConnection:
     async def publish(
         self, topic: str, payload: bytes, qos: int, *, retain: bool = False, properties: Properties | None = None
     ) -> None:
-        """Send a message, waiting while `inflight` are unconfirmed; `drain` waits for the confirmations."""
+        """Send a message, waiting while `inflight` are unconfirmed. `drain` waits for the confirmations."""
         self.check()
         while not self.counts.connected or self._outbox.is_full:
             await self._await_confirmation()
@@ -167,14 +167,14 @@ class MqttConnection:
         self.check()
 
     def acknowledge(self, receipt: Receipt) -> None:
-        """Acknowledge a message of QoS 1; one whose socket is gone when it comes again."""
+        """Acknowledge a message of QoS 1. If its socket is gone, acknowledge it when it comes again."""
         receipt.done = True
         # A socket that has just broken is met by its reader, which ends the connection.
         if receipt.socket == self._socket and self.counts.connected and not self._paho.ack(receipt.message.mid, 1):
             self._held.pop(receipt.message.mid, None)
 
     def pause(self) -> None:
-        """Leave what the broker sends in the socket; when that is full, TCP slows the broker down."""
+        """Leave what the broker sends in the socket. When that is full, TCP slows the broker down."""
         if not self._paused and (socket := self._paho.socket()) is not None:
             self._paused = True
             asyncio.get_running_loop().remove_reader(socket.fileno())
@@ -188,7 +188,7 @@ class MqttConnection:
                 self._read()  # TLS may hold decrypted bytes, of which the socket says nothing
 
     def read_ahead(self, messages: int) -> None:
-        """Receive up to `messages` more of what lies in the socket; aiomqtt reads one each time the loop turns."""
+        """Receive up to `messages` more from the socket. aiomqtt reads only one each time the loop turns."""
         if self._paused or not self.counts.connected:
             return
         with contextlib.suppress(OSError):  # The loop's own reader meets the same and ends the connection.
@@ -214,7 +214,7 @@ class MqttConnection:
             await asyncio.sleep(0.001)
 
     async def _connect(self) -> None:
-        """One attempt: connect, subscribe, send again what was unconfirmed."""
+        """Try once to connect, subscribe, and send unconfirmed messages again."""
         link, address = self.link, self.address
         self._client = client = aiomqtt.Client(
             address.host,
@@ -278,7 +278,7 @@ class MqttConnection:
         }
 
     async def _begin(self) -> None:
-        """What every connection begins with."""
+        """Set up every new connection."""
         if self.counts.connects > 1 and self._session and not self._session_present:
             self.counts.sessions_lost += 1
             logger.error(
@@ -372,7 +372,7 @@ class MqttConnection:
                     await self.changed.wait()
 
     async def _await_confirmation(self) -> None:
-        """Sleep until a confirmation or a connection comes; a broker that stands and is silent is left."""
+        """Sleep until a confirmation or a connection comes. Leave a broker that is connected but silent."""
         await self.wait(timeout=self.link.timeout)
         silence = time.monotonic() - self._outbox.heard
         if not (self.counts.connected and self._outbox.is_waiting and silence >= self.link.timeout):
@@ -384,7 +384,7 @@ class MqttConnection:
         self._abort()
 
     def _abort(self) -> None:
-        """Leave a connection that stands and does not answer."""
+        """Close a connection that stands but does not answer."""
         self.counts.connected = False
         self._paho._sock_close()
         if not self._client._disconnected.done():
@@ -440,7 +440,7 @@ class MqttConnection:
         self.changed.set()
 
     def _read(self) -> None:
-        """What aiomqtt's own reader does."""
+        """Read from the socket, as aiomqtt's own reader does."""
         try:
             self._paho.loop_read()
             while (socket := self._paho.socket()) is not None and getattr(socket, "pending", int)() > 0:

@@ -1,4 +1,4 @@
-"""How to reach an MQTT broker: protocol version, TLS, last will, patience."""
+"""The link to an MQTT broker: protocol version, TLS, last will, patience."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClosingContext(ssl.SSLContext):
 
 @dataclass(frozen=True)
 class Tls:
-    """What TLS needs beyond the defaults. Certificate and host name are always checked; nothing turns that off.
+    """TLS settings beyond the defaults. Certificate and host name are always checked; nothing turns that off.
 
     Args:
         ca: PEM file of the authorities to trust; None: the system's.
@@ -44,7 +44,7 @@ class Tls:
     key_password: str | None = field(default=None, repr=False)
 
     def context(self) -> ClosingContext:
-        """The TLS context: version 1.2 or later.
+        """Return the TLS context, for version 1.2 or later.
 
         Raises:
             ParameterError: a file is missing or is not what it should be.
@@ -96,7 +96,7 @@ class Will:
 
 @dataclass(frozen=True)
 class MqttLink:
-    """How a client connects, and what it does when the connection is lost.
+    """Settings of a client's connection, and of its reconnection.
 
     Args:
         version: "3.1.1" or "5".
@@ -133,7 +133,7 @@ class MqttLink:
 
 
 def read_secret(name: str, *, variable: str | None, file: str | None) -> str | None:
-    """A secret from an environment variable or the first line of a file; None where neither is named.
+    """Read a secret from an environment variable or the first line of a file. None if neither is named.
 
     Args:
         name: what it is, for the error.

@@ -21,7 +21,7 @@ _LOG_INTERVAL = 10.0
 
 
 class Outbox:
-    """Sends messages over whatever socket stands, and keeps them until they are confirmed.
+    """Send messages over the present socket, and keep them until they are confirmed.
 
     A message that the broker refuses is not confirmed: where the refusal passes it is sent again after a pause that
     doubles up to `link.longest_pause`, else `fail` is called.
@@ -80,7 +80,7 @@ class Outbox:
             self._under_way[info.mid] = message
 
     def answered(self, mid: int, code: Any) -> None:
-        """The broker has answered a message of QoS 1, or the socket has taken one of QoS 0."""
+        """Note that the broker has answered a message of QoS 1, or the socket has taken one of QoS 0."""
         self.heard = time.monotonic()
         message = self._under_way.pop(mid, None)
         self._sent_early = mid
@@ -99,7 +99,7 @@ class Outbox:
         self._counts.resent += len(messages)
 
     def lost(self) -> None:
-        """The connection is lost: what was under way has to go out again, or is gone at QoS 0."""
+        """Note that the connection is lost: pending messages go out again, or at QoS 0 are gone."""
         will = self._link.will
         for message in self._under_way.values():
             if message.qos and not (will and message.topic == will.topic):

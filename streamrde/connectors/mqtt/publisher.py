@@ -15,7 +15,7 @@ from streamrde.errors import ParameterError
 
 
 class SamplePublisher:
-    """Samples to MQTT topics, as a sensor would send them: what a replay is made of.
+    """Publish samples to MQTT topics as a sensor would, for a replay.
 
     It does not connect again unless `link` says so: what a broker that crashed had confirmed and not stored is gone,
     and samples sent after it would arrive before those that are then sent again.
@@ -72,7 +72,7 @@ class SamplePublisher:
             await self._connection.__aexit__(kind, error, traceback)
 
     async def publish(self, samples: Samples) -> None:
-        """Send the samples, in order within each stream; `flush`, or the end of the block, waits for confirmation.
+        """Send the samples, in order within each stream. `flush`, or the end of the block, waits for confirmation.
 
         Raises:
             ParameterError: a stream's name cannot be part of a topic; none of the samples was sent.
@@ -91,7 +91,7 @@ class SamplePublisher:
 
 
 def _messages(names: list[str], batch: int) -> list[tuple[str, list[int]]]:
-    """Rows of each message: at most `batch` rows of one stream, in the order in which messages begin."""
+    """Yield the rows of each message: at most `batch` rows of one stream, in the order of their first rows."""
     messages: list[tuple[str, list[int]]] = []
     opened: dict[str, list[int]] = {}
     for row, name in enumerate(names):

@@ -55,7 +55,7 @@ def is_final(code: Any) -> bool:
 
 
 def named(code: Any) -> str:
-    """A reason code's name and number, and the remedy where there is one."""
+    """Return a reason code's name and number, and the remedy if there is one."""
     number = _number(code)
     remedy = _REMEDIES.get(number)
     name = f"refused, code {number}" if isinstance(code, int) else f"{code}, code {number}"

@@ -19,7 +19,7 @@ from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate, checked
 
 @dataclass
 class SinkCounts:
-    """What a sink has had confirmed."""
+    """Counts of a sink's confirmed messages."""
 
     messages: int = 0
     """Messages: confirmed by the broker at QoS 1, handed to the network at QoS 0."""
@@ -83,7 +83,7 @@ class MqttSink(_Publisher, Sink):
         super().__init__(MqttConnection(MqttAddress.of(address), link=link, client_id=client_id, inflight=inflight))
 
     async def write(self, batch: pa.RecordBatch) -> None:
-        """Publish every prediction of a record batch; return when all are confirmed.
+        """Publish every prediction of a record batch. Return when all are confirmed.
 
         Raises:
             ParameterError: a stream's name cannot be part of a topic; nothing of the batch was published.
@@ -112,7 +112,7 @@ class MqttDeadLetters(_Publisher, DeadLetters):
         super().__init__(MqttConnection(MqttAddress.of(address), link=link, client_id=client_id))
 
     async def write(self, letters: Sequence[DeadLetter]) -> None:
-        """Publish the letters; return when all are confirmed."""
+        """Publish the letters. Return when all are confirmed."""
         for letter in letters:
             await self._connection.publish(self._topic, encode_letter(letter), 1)
         await self._connection.drain()

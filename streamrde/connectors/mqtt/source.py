@@ -77,7 +77,7 @@ class MqttBatch(Batch):
 
 
 class MqttSource(Source[MqttBatch]):
-    """Samples from MQTT topics, in micro-batches of what has arrived.
+    """Receive samples from MQTT topics, in micro-batches of the messages that have arrived.
 
         async with MqttSource(address, topic="sensors/{stream}/imu", columns=columns) as source:
             async for batch in source:
@@ -215,7 +215,7 @@ class MqttSource(Source[MqttBatch]):
             yield self._take(size)
 
     async def acknowledge(self, batch: MqttBatch) -> None:
-        """Tell the broker that the batch is done with; acknowledge batches in their order, each once."""
+        """Acknowledge a batch to the broker. Acknowledge batches in their order, each once."""
         for receipt in batch.receipts:
             self._connection.acknowledge(receipt)
 
@@ -224,7 +224,7 @@ class MqttSource(Source[MqttBatch]):
         return self._devices.get(stream)
 
     def stop(self) -> None:
-        """End the iteration after the messages that have arrived by now; later ones stay unacknowledged."""
+        """End the iteration after the messages that have arrived by now. Later ones stay unacknowledged."""
         self._remaining = len(self._queue)
         self._connection.changed.set()
 
@@ -281,7 +281,7 @@ class MqttSource(Source[MqttBatch]):
         return MqttBatch(samples, np.asarray(arrivals)[of_row], size, tuple(letters), tuple(receipts))
 
     def _read(self, message: MQTTMessage, now: float) -> tuple[Place, Floats, Floats]:
-        """Where a message belongs, and its samples: t (n,) and x (n, channels)."""
+        """Return the stream of a message, and its samples: t (n,) and x (n, channels)."""
         key = message._topic
         topic = self._topics.get(key) or self._topic_of(message)
         place = topic.place
@@ -334,7 +334,7 @@ class MqttSource(Source[MqttBatch]):
         raise PayloadError(f"its topic does not fit {', '.join(repr(s.topic.template) for s in self._subscriptions)}")
 
     def _sampled(self, topic: _Topic) -> None:
-        """A topic's first sample: say once where a stream's samples come from two."""
+        """Note a topic's first sample. Warn once if a stream's samples come from two topics."""
         topic.sampled = True
         if len(self._devices) >= _REMEMBERED:
             self._devices.clear()
@@ -379,7 +379,7 @@ class MqttSource(Source[MqttBatch]):
         return DeadLetter(str(error), name, bytes(message.payload), received)
 
     def _log_loss(self, message: str, *arguments: object) -> None:
-        """Each stream's first loss is said, but not those of thousands that a broker lost at once."""
+        """Log each stream's first loss, but not thousands of losses at once."""
         now = time.monotonic()
         if now >= self._next_losses:
             self._next_losses, self._losses_said = now + _LOG_INTERVAL, 0

@@ -1,4 +1,4 @@
-"""Where MQTT messages go: a broker's address, and topics with the stream's name in them."""
+"""MQTT addresses and topics: a broker's address, and topics with the stream's name in them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class MqttAddress:
 
     @classmethod
     def of(cls, address: MqttAddress | str) -> MqttAddress:
-        """An address, parsed or not, as an address."""
+        """Return an address, parsed or not, as an address."""
         return cls.parse(address) if isinstance(address, str) else address
 
     @classmethod
     def parse(cls, url: str) -> MqttAddress:
-        """``mqtt://user:password@host:port``; ``mqtts://`` for TLS; the port is 1883, or 8883 with TLS.
+        """Parse ``mqtt://user:password@host:port``, or ``mqtts://`` for TLS. The port is 1883, or 8883 with TLS.
 
         Raises:
             ParameterError: the URL has another form. The message never repeats what could be a password.
@@ -73,7 +73,7 @@ class MqttAddress:
 
 
 class Place(NamedTuple):
-    """What a topic says about the message in it."""
+    """Facts about a message from its topic."""
 
     stream: str
     channel: str | None = None
@@ -129,7 +129,7 @@ class TopicTemplate:
 
     @property
     def has_channel(self) -> bool:
-        """Whether each message has one channel's value."""
+        """True if each message has one channel's value."""
         return _CHANNEL in self.template
 
     def place_of(self, topic: str) -> Place | None:
@@ -153,7 +153,7 @@ class TopicTemplate:
         return Place("/".join(names), channel) if all(names) and channel != "" else None
 
     def device_of(self, topic: str) -> str:
-        """The topic without its channel: the same for all messages of a device."""
+        """Return the topic without its channel: the same for all messages of a device."""
         if not self.has_channel:
             return topic
         levels = topic.split("/")
@@ -161,7 +161,7 @@ class TopicTemplate:
         return "/".join(levels)
 
     def topic_for(self, stream: str) -> str:
-        """The topic of one stream.
+        """Return the topic of one stream.
 
         Raises:
             ParameterError: the template has wildcards or a channel, or the name does not fit its levels.
@@ -201,7 +201,7 @@ def check_names(templates: Iterable[TopicTemplate]) -> None:
 
 
 def checked_qos(qos: int) -> int:
-    """The quality of service, where it is one that is supported."""
+    """Return the quality of service, or raise an error if it is not supported."""
     if qos not in (0, 1):
         raise ParameterError(f"qos={qos}: use 0 (at most once) or 1 (at least once)")
     return qos

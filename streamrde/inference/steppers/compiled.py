@@ -27,7 +27,7 @@ def with_threads(cls: type[T], bundle: Bundle, threads: int) -> T:
 
 
 class CompiledStepper(BundleStepper):
-    """The same step in C++, a block of streams at a time; each stream's bits are those it would have alone.
+    """The step in C++, for a block of streams at a time. Each stream's bits are the same as alone.
 
     Args:
         bundle: the model; no ensemble, and the kernels run its field (see `VectorField.kernel_activations`).

@@ -23,7 +23,7 @@ def has_module_ends(header: Header) -> bool:
 
 
 class OnnxStepper(BundleStepper):
-    """Steps states by a graph that `streamrde.models.export_onnx` wrote.
+    """Step states with a graph that `streamrde.models.export_onnx` wrote.
 
     For models with a torch module as field, initial layer or readout, where torch is not wanted:
     ``Predictor(bundle, stepper=OnnxStepper(bundle, "step.onnx"))``. A stream's result may depend on its batch mates in

@@ -10,7 +10,7 @@ from streamrde.arrays import Ints
 
 
 def draw_batches(lengths: Sequence[int], *, size: int, pool: int, rng: np.random.Generator) -> Iterator[Ints]:
-    """Every stream once, in random batches of `size` streams, the last one smaller.
+    """Yield every stream once, in random batches of `size` streams, the last one smaller.
 
     Streams of unlike lengths are padded to the longest of their batch. So as not to pad much, `pool` batches are drawn
     at once, sorted by length, cut into batches, and these shuffled: chance still decides who meets whom.

@@ -41,7 +41,7 @@ def cached_windows(
     *,
     compute: Callable[[], list[Windowed]],
 ) -> list[Windowed]:
-    """What `compute` returns for these streams, from the folder `data.cache` where an earlier run has put it there.
+    """Return what `compute` returns for these streams, from the folder `data.cache` if an earlier run has stored it.
 
     An entry is found by a digest of all it depends on: the data files' paths, sizes and times of modification; the keys
     of the configuration that decide samples and windows; the streams' names and lengths; the values before a channel is
@@ -102,7 +102,7 @@ def _write(path: Path, windows: Sequence[Windowed]) -> None:
 
 
 def _read(path: Path) -> list[Windowed] | None:
-    """The windows of an entry; None where there is none that is whole."""
+    """Read the windows of an entry, or return None if there is no whole one."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             sums: Mapping[str, str] = file.metadata() or {}

@@ -38,8 +38,7 @@ class Example(NamedTuple):
 
 
 class Examples(Sequence[Example]):
-    """Examples whose windows lie one after the other in shared arrays, W in all; each of them, a slice or a choice of
-    them is a view.
+    """Examples whose windows share arrays one after the other, W in all. Each one, a slice or a choice is a view.
 
     Args:
         streams: (N,), object.
@@ -65,7 +64,7 @@ class Examples(Sequence[Example]):
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Examples:
-        """The examples with their windows copied together."""
+        """Join examples by copying their windows together."""
         if isinstance(examples, Examples):
             return examples
         if not examples:
@@ -111,7 +110,7 @@ class Batch(NamedTuple):
 
 
 class Variation(NamedTuple):
-    """What random variants of training streams are drawn from."""
+    """Source of random variants of training streams."""
 
     rng: np.random.Generator
     deviation: Floats
@@ -126,7 +125,7 @@ def prepare(
     classes: Sequence[str],
     variation: Variation | None = None,
 ) -> Examples:
-    """Window streams, or random variants of them, as serving will; what has no window is left out.
+    """Window streams, or random variants of them, as serving will. Streams without a window are left out.
 
     A stream in which the model's state begins anew after a gap becomes several examples.
     """
@@ -159,8 +158,11 @@ def prepare(
 
 
 def _shares(lengths: Sequence[int]) -> Iterator[slice]:
-    """Neighbouring streams to be windowed together: samples are laid one after the other for the kernels, which takes
-    memory, and overlapping excerpts of one recording would take a multiple of it."""
+    """Divide streams into neighbouring ones to be windowed together.
+
+    Samples are laid one after the other for the kernels, which takes memory, and overlapping excerpts of one recording
+    would take a multiple of it.
+    """
     start = rows = 0
     for i, length in enumerate(lengths):
         if i > start and rows + length > _ROWS:
@@ -174,7 +176,7 @@ def _shares(lengths: Sequence[int]) -> Iterator[slice]:
 def targets_of(
     target: Target, variant: Variant, windowed: Windowed, horizon: float, classes: Sequence[str]
 ) -> NDArray[Any]:
-    """The targets of a stream's windows, as `Example.target`; a window without a sample has none of its own."""
+    """Return the targets of a stream's windows, as `Example.target`. A window without a sample has none of its own."""
     start, end = (variant.original(t + horizon) for t in (windowed.start, windowed.end))
     values = target.at(start, end)
     if target.t is not None:
@@ -188,7 +190,7 @@ def targets_of(
 
 
 def collate(examples: Sequence[Example], device: torch.device) -> Batch:
-    """Pad examples into a batch; quick where they are `Examples`."""
+    """Pad examples into a batch. It is quick for `Examples`."""
     examples = Examples.of(examples)
     steps = np.arange(examples.lengths.max())
     real = steps < examples.lengths[:, None]
@@ -206,7 +208,7 @@ def collate(examples: Sequence[Example], device: torch.device) -> Batch:
 def in_turn(
     examples: Sequence[Example], *, size: int, device: torch.device
 ) -> Iterator[tuple[Sequence[Example], Batch]]:
-    """The examples in their order, `size` at a time, and the batch of each such share."""
+    """Yield the examples in order, `size` at a time, each time with their batch."""
     for start in range(0, len(examples), size):
         part = examples[start : start + size]
         yield part, collate(part, device)

@@ -1,4 +1,4 @@
-"""What a training run is told about its data: files, columns, targets, and excerpts. Needs no torch."""
+"""The configuration of a training run's data: files, columns, targets, and excerpts. Needs no torch."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SegmentsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the recordings are and which columns hold what."""
+    """Places of the recordings, and contents of their columns."""
 
     files: str | tuple[str, ...]
     """File, folder or glob, or several; relative to the current working directory."""
@@ -174,12 +174,12 @@ class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def listed(self) -> bool:
-        """Whether values are listed."""
+        """True if values are listed."""
         return any(isinstance(part, tuple) and part for part in (self.validation, self.test))
 
     @property
     def undivided(self) -> str:
-        """Column of the groups; "" = the recording."""
+        """Column of the groups. "" = the recording."""
         return self.group or ("" if self.by == "stream" and self.listed else self.column)
 
     def check(self) -> None:

@@ -136,7 +136,7 @@ def read_recordings(
 
 
 def _read(reader: SampleReader, files: str | list[str], data: DataConfig, say: Say) -> list[Samples]:
-    """The samples of all files, without those of files that cannot be used and may be left out."""
+    """Yield the samples of all files, without files that cannot be used and may be left out."""
     batches: list[Samples] = []
     skipped: list[str] = []
     for recording in find_recordings(files):
@@ -158,7 +158,7 @@ def _read(reader: SampleReader, files: str | list[str], data: DataConfig, say: S
 
 
 def _parts(name: str, t: Floats, data: DataConfig, where: str) -> list[tuple[str, Indices]]:
-    """The rows of a recording, or of its parts if it begins again and is to be split, in the order to be used."""
+    """Yield a recording's rows in order, or those of its parts if it begins again and is to be split."""
     rows = np.arange(len(t))
     if not (t[1:] < t[:-1]).any():
         return [(name, rows)]
@@ -175,7 +175,7 @@ def _parts(name: str, t: Floats, data: DataConfig, where: str) -> list[tuple[str
 
 
 def _streams(batches: Sequence[Samples]) -> tuple[list[str], Indices]:
-    """Names of the recordings in alphabetical order, and the number among them of every row."""
+    """Return the names of the recordings in alphabetical order, and every row's place among them."""
     numbers: dict[str, int] = {}
     parts = []
     for batch in batches:
@@ -207,7 +207,7 @@ def _check_used(ordered: InOrder, t: Floats, x: Floats, stream: str, order: Orde
 
 
 def _single(codes: Indices, values: Sequence[str], stream: str, column: str, where: str) -> str:
-    """The one value that a recording has in `column`."""
+    """Return the single value that a recording has in `column`."""
     found: list[int] = np.unique(codes).tolist()
     if len(found) > 1 or found[0] < 0:
         shown = ", ".join(repr(values[code]) if code >= 0 else "none" for code in found[:3])

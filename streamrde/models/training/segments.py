@@ -1,4 +1,4 @@
-"""Excerpts of recordings as streams of their own, cut by a rule or listed in a file; their samples are views."""
+"""Cut excerpts of recordings into streams, by a rule or from a list. Their samples are views."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def cut_listed(
     say: Say,
     where: str,
 ) -> list[Recording]:
-    """The listed excerpts, by recording and start; those with fewer than two samples are left out and counted.
+    """Return the listed excerpts, by recording and start. Those with fewer than two samples are left out and counted.
 
     Args:
         group, given: columns of the list, where it has them; see `read_recordings`.
@@ -134,7 +134,7 @@ def cut_listed(
 def cut_by_rule(
     recordings: Sequence[Recording], config: SegmentsConfig, *, ahead: float = 0.0, say: Say
 ) -> list[Recording]:
-    """Excerpts of equal length at equal distances, whole ones only, by recording and start; `ahead` as of `excerpt`."""
+    """Return whole excerpts of equal length at equal distances, by recording and start. `ahead` is as for `excerpt`."""
     seconds = config.seconds or 0.0
     every = config.every or seconds
     segments: list[Recording] = []
@@ -163,8 +163,10 @@ def cut_by_rule(
 
 
 def excerpt(recording: Recording, start: float, end: float, *, near: float = 0.0, ahead: float = 0.0) -> Recording:
-    """The samples with start <= t < end as a stream of their own, with its targets and those of `ahead` seconds more;
-    times within `near` of start and end count as these."""
+    """Return the samples with start <= t < end as a stream, with its targets and those of `ahead` seconds more.
+
+    Times within `near` of start and end count as these.
+    """
     own = slice(*np.searchsorted(recording.t, [start - near, end - near]))
     name = f"{recording.stream}@{np.format_float_positional(np.round(start, 9), trim='-')}"
     t = recording.t[own]

@@ -57,7 +57,7 @@ def split(streams: Sequence[Recording], config: SplitConfig, *, say: Say = lambd
 
 
 def leakage(parts: Split) -> dict[str, float]:
-    """How many streams of validation and test have something in common with training, where any has.
+    """Count the streams of validation and test that have something in common with training, if any has.
 
     ``test_streams_shared_group``: their group (person, recording) has streams that train. ``test_streams_overlapping``:
     they have samples of a recording from a time that training streams have as well.
@@ -76,7 +76,7 @@ def leakage(parts: Split) -> dict[str, float]:
 
 
 def warnings_of(parts: Split, config: SplitConfig) -> list[str]:
-    """What to say of `leakage`; parts in time share their recordings as they were told to."""
+    """Describe the findings of `leakage`. Parts in time share their recordings on purpose."""
     found, texts = leakage(parts), []
     for name in ("validation", "test"):
         streams: list[Recording] = getattr(parts, name)
@@ -92,12 +92,12 @@ def warnings_of(parts: Split, config: SplitConfig) -> list[str]:
 
 
 def _unit(stream: Recording, config: SplitConfig) -> str:
-    """What is drawn as a whole."""
+    """Return the unit that is drawn as a whole."""
     return stream.group if config.by == "group" else stream.stream
 
 
 def _listed(streams: Sequence[Recording], config: SplitConfig) -> dict[str, str]:
-    """The part of each listed value."""
+    """Return the part of each listed value."""
     found = {stream.given for stream in streams}
     parts: dict[str, str] = {}
     for name in ("validation", "test"):
@@ -114,7 +114,7 @@ def _listed(streams: Sequence[Recording], config: SplitConfig) -> dict[str, str]
 
 
 def _drawn(streams: Sequence[Recording], config: SplitConfig) -> dict[str, str]:
-    """The part of each group or stream that is drawn; the others train."""
+    """Return the part of each drawn group or stream. The others train."""
     classes: dict[str, Counter[int]] = {}
     for stream in streams:
         counted = classes.setdefault(_unit(stream, config), Counter())
@@ -148,7 +148,7 @@ def _drawn(streams: Sequence[Recording], config: SplitConfig) -> dict[str, str]:
 
 
 def _by_time(streams: Sequence[Recording], config: SplitConfig, say: Say) -> Split:
-    """Parts of every recording: [begin, a), [a + embargo, b), [b + embargo, end]."""
+    """Divide every recording into parts: [begin, a), [a + embargo, b), [b + embargo, end]."""
     spans = {source: (min(first), max(last)) for source, (first, last) in _spans(streams).items()}
     whole = Counter(stream.source for stream in streams)
     shares = [0.0 if isinstance(share, tuple) else share for share in (config.validation, config.test)]
@@ -179,7 +179,7 @@ def _by_time(streams: Sequence[Recording], config: SplitConfig, say: Say) -> Spl
 
 
 def _spans(streams: Sequence[Recording]) -> Mapping[str, tuple[list[float], list[float]]]:
-    """First and last times of the streams of each recording, each ascending."""
+    """Return first and last times of the streams of each recording, each ascending."""
     spans: dict[str, tuple[list[float], list[float]]] = {}
     for stream in streams:
         if len(stream.t):
@@ -190,7 +190,7 @@ def _spans(streams: Sequence[Recording]) -> Mapping[str, tuple[list[float], list
 
 
 def _overlaps(stream: Recording, span: tuple[list[float], list[float]] | None) -> bool:
-    """Whether any of the spans, first and last times, has a time in common with the stream."""
+    """Return True if any of the spans, first and last times, has a time in common with the stream."""
     if span is None or not len(stream.t):
         return False
     # Of those that begin before the stream ends, some end after it begins.

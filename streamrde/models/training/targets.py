@@ -1,4 +1,4 @@
-"""What is to be predicted: values along a stream or one for all of it, and those of its windows."""
+"""The targets of a stream, as values along it or one for all of it, and of its windows."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Target:
         return {self.classes[int(code)] for code in np.unique(self.values[np.isfinite(self.values)])}
 
     def between(self, first: float, last: float) -> Target:
-        """Without the values before `first` or after `last`; a view."""
+        """Return a view without the values before `first` or after `last`."""
         if self.t is None:
             return self
         own = slice(np.searchsorted(self.t, first), np.searchsorted(self.t, last, side="right"))
         return replace(self, values=self.values[own], t=self.t[own])
 
     def single(self, stream: str, names: Sequence[str], where: str) -> Target:
-        """As one value of each target that holds at all times.
+        """Return a target with one value that holds at all times.
 
         Raises:
             DataError: there are two different ones, or the stream has no class.
@@ -60,7 +60,7 @@ class Target:
         return replace(self, values=values, t=None)
 
     def at(self, start: Floats, end: Floats) -> Floats:
-        """The last value known in each of the windows (start, end], seconds, (K,): (K, outputs), NaN = none."""
+        """Return the last known value in each of the windows (start, end], seconds, (K,): (K, outputs), NaN = none."""
         if self.t is None:
             return np.repeat(self.values, len(end), axis=0)
         result = np.full((len(end), self.values.shape[1]), np.nan)
@@ -75,7 +75,7 @@ class Target:
 
 
 def texts(column: pa.ChunkedArray) -> tuple[Indices, list[str]]:
-    """A column as numbers of its different values, -1 = null, and these values as text in alphabetical order."""
+    """Return a column as numbers of its distinct values, -1 = null, and these values as text in alphabetical order."""
     encoded = pc.cast(column, pa.string()).combine_chunks().dictionary_encode()
     found = encoded.dictionary.to_pylist()
     order = sorted(range(len(found)), key=found.__getitem__)
@@ -85,7 +85,7 @@ def texts(column: pa.ChunkedArray) -> tuple[Indices, list[str]]:
 
 
 def as_target(columns: Sequence[pa.ChunkedArray], names: Sequence[str], where: str, *, classify: bool) -> Target:
-    """Columns of a table as targets without times.
+    """Return columns of a table as targets without times.
 
     Raises:
         DataError: a column has no numbers where numbers are asked for.

@@ -41,7 +41,7 @@ class OpenWindow(NamedTuple):
 
 
 class WindowPolicy(msgspec.Struct, frozen=True, tag_field="policy", forbid_unknown_fields=True):
-    """How windows close. Subclass it as a frozen struct and override `edge`, `closes`, or both.
+    """A rule that closes windows. Subclass it as a frozen struct and override `edge`, `closes`, or both.
 
     The answers may depend on the fields of the policy and on the `OpenWindow`, on nothing else: no clock, no memory of
     earlier calls. Then restoring a snapshot is a no-op, and training cuts as serving does. The fields are stored with

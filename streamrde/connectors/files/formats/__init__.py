@@ -52,7 +52,7 @@ class Writer(Protocol):
 
 
 class Format:
-    """A format that streamrde reads, writes, or both; each method may be left out with the extensions that need it.
+    """A file format that streamrde reads, writes, or both. Methods may be left out with the extensions that need them.
 
     Foreign errors need no care: those who read and write map them, see `errors`.
     """

@@ -14,7 +14,7 @@ _FILE_MAGIC = b"ARROW1"
 
 
 class _ArrowIpc(Format):
-    """Read an Arrow IPC file or stream, told apart by its content; memory holds one record batch."""
+    """Read an Arrow IPC file or stream, recognised by its content. Memory holds one record batch."""
 
     def schema(self, path: Path) -> pa.Schema:
         """See Format."""

@@ -109,7 +109,7 @@ class _CsvTable:
         self._looks = {name: pa.string() for name in query.columns}
 
     def types(self) -> dict[str, pa.DataType]:
-        """The types as which the columns are read, which the file's first block decides where the use does not."""
+        """Return the types of the columns. The file's first block decides them unless the use does."""
         with contextlib.closing(self._open({}, count=False)) as probe:
             self._looks = dict(zip(self.columns, probe.schema.types, strict=True))
         return {name: _type(self.kinds[name], look) for name, look in self._looks.items()}
@@ -120,7 +120,7 @@ class _CsvTable:
                 yield batch.rename_columns(self.columns)
 
     def texts(self, *, after: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The batches from a row on, read as text and converted where all of a batch's column can be."""
+        """Yield the batches from a row on, read as text and converted if a whole column of the batch can be."""
         first = 0
         try:
             for batch in self.batches(dict.fromkeys(self.columns, pa.binary())):
@@ -155,7 +155,7 @@ class _CsvTable:
 
 
 def _type(kind: Kind, look: pa.DataType) -> pa.DataType:
-    """The type for a whole column of which the first block looked like `look`."""
+    """Return the type for a whole column whose first block looked like `look`."""
     if kind in ("name", "text"):
         return pa.string()
     if kind == "number":

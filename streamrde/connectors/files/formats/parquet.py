@@ -19,7 +19,7 @@ from streamrde.connectors.files.formats import Format, Query, Writer
 
 
 class Parquet(Format):
-    """Read the row groups and columns that a query needs; memory holds a row group's pages of these columns."""
+    """Read the row groups and columns that a query needs. Memory holds a row group's pages of these columns."""
 
     reads = (".parquet", ".pq")
     writes = (".parquet",)
