@@ -1,7 +1,6 @@
 """From a source through a Fleet to a sink, live or recorded."""
 
 from streamrde.runtime.clock import Clock, ManualClock, SystemClock
-from streamrde.runtime.files import FileSource
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.pipeline import run
 from streamrde.runtime.replay import replay
@@ -9,7 +8,6 @@ from streamrde.runtime.silence import Silence, Timekeeper
 
 __all__ = [
     "Clock",
-    "FileSource",
     "ManualClock",
     "Metrics",
     "Silence",

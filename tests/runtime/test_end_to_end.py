@@ -23,7 +23,7 @@ from streamrde.connectors.files.arrow import FileSink
 from streamrde.connectors.mqtt import MqttSource, SamplePublisher
 from streamrde.errors import BrokerError
 from streamrde.inference.table import Counts
-from streamrde.runtime import FileSource, run
+from streamrde.runtime import run
 from streamrde.runtime.replay import Recording, load_recording, replay
 
 pytestmark = pytest.mark.slow
@@ -99,12 +99,10 @@ def test_score_equals_the_predictor_bit_for_bit(tmp_path, model, recording, suff
 
 
 def test_batches_of_any_size_score_the_same(tmp_path, model, recording):
-    bundle = sr.load(model)
     tables = []
     for rows in (1, 7, 1000):
-        fleet, out = sr.Fleet(bundle), tmp_path / f"{rows}.arrow"
-        source = FileSource(str(recording), COLUMNS, batch_rows=rows)
-        asyncio.run(run(source, fleet, FileSink(out, fleet.schema)))
+        out = tmp_path / f"{rows}.arrow"
+        sr.score(recording, model, out=out, batch_rows=rows)
         tables.append(pa.feather.read_table(out).sort_by([("stream", "ascending"), ("window", "ascending")]))
     assert tables[0].equals(tables[1])
     assert tables[0].equals(tables[2])

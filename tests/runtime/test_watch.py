@@ -13,7 +13,7 @@ from streamrde.connectors.files.arrow import FileSink
 from streamrde.connectors.files.reading import read
 from streamrde.connectors.mqtt import MqttSource, SamplePublisher
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files, truth
-from streamrde.runtime import FileSource, run
+from streamrde.runtime import run
 from streamrde.runtime.replay import Recording, load_recording, replay
 
 
@@ -23,11 +23,10 @@ def bundle():
 
 
 @pytest.fixture(scope="module")
-def scored(bundle, tmp_path_factory):
+def scored(tmp_path_factory):
     """Predictions of all held-out streams, by stream and window, from files to a file."""
     out = tmp_path_factory.mktemp("scored") / "predictions.parquet"
-    fleet = sr.Fleet(bundle)
-    asyncio.run(run(FileSource(held_out_files(), COLUMNS), fleet, FileSink(out, fleet.schema)))
+    sr.score(held_out_files(), MODEL, out=out)
     return {(r["stream"], r["window"]): r for r in pa.parquet.read_table(out).to_pylist()}
 
 

@@ -473,3 +473,33 @@ def test_an_infinite_value_is_an_error_where_it_is_asked_for(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"column .ax., row 7 .*infinite") as caught:
         list(SampleReader(COLUMNS, finite=True).read(recording))
     assert caught.value.row == 7
+
+
+def numbered(path, t, names="s"):
+    names = [names] * len(t) if isinstance(names, str) else names
+    x = np.arange(float(len(t)))
+    pa.parquet.write_table(pa.table({"stream_id": names, "t": t, "a": x, "b": -x}), path)
+    return str(path)
+
+
+def rows_of(files, faults):
+    reader = SampleReader(Columns(channels=("a", "b")), faults=faults)
+    t = [float(t) for one in find_recordings(files) for _, samples in reader.read(one) for t in samples.t]
+    return t, reader
+
+
+def test_rows_that_cannot_be_read_are_left_out_and_counted(tmp_path):
+    files = [
+        numbered(tmp_path / "1.parquet", [0.0, None, 2.0]),
+        numbered(tmp_path / "2.parquet", [0.0, 1.0, 2.0], ["s", None, "s"]),
+        numbered(tmp_path / "3.parquet", [5.0]),
+    ]
+    t, reader = rows_of(files, "drop")
+    assert t == [0.0, 2.0, 0.0, 2.0, 5.0]
+    assert (reader.dropped.total(), reader.nameless.total()) == (1, 1)
+    assert "time is null" in next(iter(reader.dropped))
+
+
+def test_rows_that_cannot_be_read_are_an_error_unless_they_may_be_left_out(tmp_path):
+    with pytest.raises(DataError, match="the time is null"):
+        rows_of(numbered(tmp_path / "1.parquet", [0.0, None]), "error")

@@ -1,7 +1,4 @@
-"""Recorded files as a run's source, and as a replay."""
-
-import asyncio
-import logging
+"""Recordings for a replay."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +7,6 @@ import pytest
 
 from streamrde.connectors.samples import Columns
 from streamrde.errors import DataError, ParameterError
-from streamrde.runtime.files import FileSource
 from streamrde.runtime.replay import load_recording
 
 COLUMNS = Columns(channels=("a", "b"))
@@ -22,33 +18,6 @@ def write(path, t, names="s"):
     x = np.arange(float(count))
     pa.parquet.write_table(pa.table({"stream_id": names, "t": t, "a": x, "b": -x}), path)
     return str(path)
-
-
-async def rows_of(source):
-    async with source:
-        return [float(t) for batch in [b async for b in source] for t in batch.samples.t]
-
-
-def test_rows_that_cannot_be_read_are_left_out_counted_and_said(tmp_path, caplog):
-    files = [
-        write(tmp_path / "1.parquet", [0.0, None, 2.0]),
-        write(tmp_path / "2.parquet", [0.0, 1.0, 2.0], ["s", None, "s"]),
-        write(tmp_path / "3.parquet", [5.0]),
-    ]
-    source = FileSource(files, COLUMNS, faults="drop")
-    with caplog.at_level(logging.WARNING):
-        assert asyncio.run(rows_of(source)) == [0.0, 2.0, 0.0, 2.0, 5.0]
-    assert (source.counts.samples, source.counts.malformed) == (5, 2)
-    first, second = (record.getMessage() for record in caplog.records)
-    assert "1.parquet: 1 rows are left out" in first
-    assert "time is null" in first
-    assert "2.parquet: 1 rows are left out" in second
-
-
-def test_rows_that_cannot_be_read_are_an_error_unless_they_may_be_left_out(tmp_path):
-    source = FileSource(write(tmp_path / "1.parquet", [0.0, None]), COLUMNS)
-    with pytest.raises(DataError, match="the time is null"):
-        asyncio.run(rows_of(source))
 
 
 def two_recordings(tmp_path):
