@@ -17,102 +17,23 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from streamrde.connectors.files.errors import mapped_errors
-from streamrde.connectors.files.recordings import Recording
 from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.disk import replace_file
-from streamrde.errors import ConfigError, DataError
-from streamrde.scoring.job import Job
-from streamrde.scoring.plan import Part, Piece
+from streamrde.errors import ConfigError
+from streamrde.scoring.plan import FORMAT, Plan
 
-FORMAT = 2
 _PROGRESS = b"streamrde.progress"
 # How long an earlier process's workers may take to notice that it is gone.
 _LOCK_SECONDS = 20.0
-
-K = TypeVar("K")
-
-
-class File(msgspec.Struct, frozen=True):
-    """One recorded file of a plan, and what it looked like when the plan was made."""
-
-    path: str
-    stream: str
-    size: int
-    modified: int
-    """Nanoseconds since 1970."""
-
-    def recording(self) -> Recording:
-        """The file, as the readers take it."""
-        from streamrde.connectors.files.recordings import partitions_of
-
-        return Recording(Path(self.path), self.stream, partitions_of(Path(self.path)))
-
-    def check(self) -> None:
-        """Raise DataError where the file is gone or is another one by now."""
-        with mapped_errors(Path(self.path)):
-            now = Path(self.path).stat()
-        if (now.st_size, now.st_mtime_ns) != (self.size, self.modified):
-            raise DataError(
-                f"{self.path}: has changed since the job began; start the job anew, without resuming", path=self.path
-            )
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """A job divided into parts."""
-
-    format: int
-    fingerprint: str
-    """Of the settings that decide the output, the model, and the files as they were named and found."""
-    model: str
-    """Fingerprint of the model."""
-    job: Job
-    files: tuple[File, ...]
-    parts: tuple[Part, ...]
-    skipped: dict[str, str] = {}
-    """Files that cannot be used and are left out, and why; their pieces still stand in `parts`."""
-    dropped: dict[str, dict[str, int]] = {}
-    """Rows of each file of which no stream is known and that are left out, by the reason."""
-
-    def part(self, number: int) -> Part:
-        """A part without the files that are skipped; their streams end with the piece before, or else the next."""
-        whole = self.parts[number]
-        if not self.skipped:
-            return whole
-        pieces: list[Piece] = []
-        ends: tuple[str, ...] = ()
-        for piece in whole.pieces:
-            if self.files[piece.file].path not in self.skipped:
-                pieces.append(msgspec.structs.replace(piece, ends=ends + piece.ends))
-                ends = ()
-            elif pieces:
-                pieces[-1] = msgspec.structs.replace(pieces[-1], ends=pieces[-1].ends + piece.ends)
-            else:
-                ends += piece.ends
-        return msgspec.structs.replace(whole, pieces=tuple(pieces))
-
-    def live_parts(self) -> set[int]:
-        """Numbers of the parts that still have a file."""
-        return {number for number in range(len(self.parts)) if self.part(number).pieces}
-
-    def touched(self, paths: Collection[str]) -> list[int]:
-        """Numbers of the parts that have pieces of these files."""
-        return [
-            number
-            for number, part in enumerate(self.parts)
-            if any(self.files[piece.file].path in paths for piece in part.pieces)
-        ]
-
-    def without(self, bad: Mapping[str, str]) -> Plan:
-        """The plan with more files skipped."""
-        return msgspec.structs.replace(self, skipped=self.skipped | dict(bad))
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -141,6 +62,31 @@ class Progress(msgspec.Struct, frozen=True):
     """Some of the streams that went wrong: file, stream, reason and remedy."""
     cuts: dict[str, list[int]] = {}
     """Streams that begin again and were split, and how many of their rows come before each restart."""
+
+    @classmethod
+    def total(cls, parts: Sequence[Progress]) -> Progress:
+        """Add up parts."""
+        seconds: Counter[str] = Counter()
+        dropped, troubles, implausible = Counter[str](), Counter[str](), Counter[str]()
+        for part in parts:
+            seconds.update(part.seconds)  # type: ignore[arg-type]  # counters add up floats too
+            dropped.update(part.dropped)
+            troubles.update(part.troubles)
+            implausible.update(part.implausible)
+        return cls(
+            piece=sum(part.piece for part in parts),
+            row=0,
+            rows=sum(part.rows for part in parts),
+            predictions=sum(part.predictions for part in parts),
+            counts=tuple(map(sum, zip(*(part.counts for part in parts), strict=True))),
+            state_counts=tuple(map(sum, zip(*(part.state_counts for part in parts), strict=True))),
+            said=tuple(line for part in parts for line in part.said),
+            cuts={name: places for part in parts for name, places in part.cuts.items()},
+            seconds=dict(seconds),
+            dropped=dict(dropped),
+            troubles=dict(troubles),
+            implausible=dict(implausible),
+        )
 
 
 class Commit(msgspec.Struct, frozen=True):

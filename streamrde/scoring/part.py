@@ -18,8 +18,8 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
 from streamrde.inference.troubles import Trouble
-from streamrde.scoring.folder import Commit, File, JobFolder, Plan, Progress
-from streamrde.scoring.plan import Part, Piece
+from streamrde.scoring.folder import Commit, JobFolder, Progress
+from streamrde.scoring.plan import File, Part, Piece, Plan
 from streamrde.scoring.read_ahead import WriteBehind, read_ahead
 from streamrde.scoring.scorer import Scorer
 

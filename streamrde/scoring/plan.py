@@ -6,14 +6,20 @@ the output, which is that of the parts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
+from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.recordings import Recording, partitions_of
+from streamrde.errors import DataError
+from streamrde.scoring.job import Job
 from streamrde.scoring.scan import Rows, Scan
 
+FORMAT = 2
 # Enough rows to be worth a task, and few enough that a job has several times as many parts as a machine has cores.
 _LEAST_ROWS, _MOST_ROWS, _PARTS = 200_000, 4_000_000, 16
 
@@ -42,6 +48,79 @@ class Part(msgspec.Struct, frozen=True):
     def streams(self) -> list[str]:
         """The streams' names."""
         return [name for piece in self.pieces for name in piece.ends]
+
+
+class File(msgspec.Struct, frozen=True):
+    """One recorded file of a plan, and what it looked like when the plan was made."""
+
+    path: str
+    stream: str
+    size: int
+    modified: int
+    """Nanoseconds since 1970."""
+
+    def recording(self) -> Recording:
+        """The file, as the readers take it."""
+        return Recording(Path(self.path), self.stream, partitions_of(Path(self.path)))
+
+    def check(self) -> None:
+        """Raise DataError where the file is gone or is another one by now."""
+        with mapped_errors(Path(self.path)):
+            now = Path(self.path).stat()
+        if (now.st_size, now.st_mtime_ns) != (self.size, self.modified):
+            raise DataError(
+                f"{self.path}: has changed since the job began; start the job anew, without resuming", path=self.path
+            )
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A job divided into parts."""
+
+    format: int
+    fingerprint: str
+    """Of the settings that decide the output, the model, and the files as they were named and found."""
+    model: str
+    """Fingerprint of the model."""
+    job: Job
+    files: tuple[File, ...]
+    parts: tuple[Part, ...]
+    skipped: dict[str, str] = {}
+    """Files that cannot be used and are left out, and why; their pieces still stand in `parts`."""
+    dropped: dict[str, dict[str, int]] = {}
+    """Rows of each file of which no stream is known and that are left out, by the reason."""
+
+    def part(self, number: int) -> Part:
+        """A part without the files that are skipped; their streams end with the piece before, or else the next."""
+        whole = self.parts[number]
+        if not self.skipped:
+            return whole
+        pieces: list[Piece] = []
+        ends: tuple[str, ...] = ()
+        for piece in whole.pieces:
+            if self.files[piece.file].path not in self.skipped:
+                pieces.append(msgspec.structs.replace(piece, ends=ends + piece.ends))
+                ends = ()
+            elif pieces:
+                pieces[-1] = msgspec.structs.replace(pieces[-1], ends=pieces[-1].ends + piece.ends)
+            else:
+                ends += piece.ends
+        return msgspec.structs.replace(whole, pieces=tuple(pieces))
+
+    def live_parts(self) -> set[int]:
+        """Numbers of the parts that still have a file."""
+        return {number for number in range(len(self.parts)) if self.part(number).pieces}
+
+    def touched(self, paths: Collection[str]) -> list[int]:
+        """Numbers of the parts that have pieces of these files."""
+        return [
+            number
+            for number, part in enumerate(self.parts)
+            if any(self.files[piece.file].path in paths for piece in part.pieces)
+        ]
+
+    def without(self, bad: Mapping[str, str]) -> Plan:
+        """The plan with more files skipped."""
+        return msgspec.structs.replace(self, skipped=self.skipped | dict(bad))
 
 
 def make_plan(scans: Sequence[Scan], *, groups: int = 1) -> list[Part]:

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeAlias
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.files.restarts import split_streams
 from streamrde.errors import ConfigError, DataError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
-from streamrde.scoring.ahead import MOST_ROWS, TruthAhead, stated_horizon, with_truth
-from streamrde.scoring.evaluation import Evaluation
-from streamrde.scoring.folder import FORMAT, File, JobFolder, Plan, Progress
+from streamrde.scoring.assembly import Assembly
+from streamrde.scoring.folder import JobFolder, Progress
 from streamrde.scoring.job import Job
 from streamrde.scoring.local import Engine, InProcessEngine, ProcessEngine, ThreadEngine
 from streamrde.scoring.output import check_output, check_store, is_folder, provenance, write_file, write_folder
-from streamrde.scoring.part import samples_of
-from streamrde.scoring.plan import make_plan
+from streamrde.scoring.plan import FORMAT, File, Plan, make_plan
 from streamrde.scoring.ray import RayEngine
 from streamrde.scoring.scan import Scan, scan
 from streamrde.scoring.scorer import Scorer
@@ -71,7 +65,6 @@ class _Run:
         self.job = job
         self.on_status = on_status
         self.bundle = bundle
-        self.evaluation = Evaluation(self.bundle.header, job.truth) if job.truth else None
         self.schema = Scorer(bundle, job).schema
         self.reader = job.reader(self.bundle.header)
         if job.state_out:
@@ -216,41 +209,33 @@ class _Run:
 
     def _finish(self, plan: Plan, resumed: int) -> Summary:
         done = self._done(plan)
-        rows = sum(progress.rows for progress in done.values())
-        self.on_status(Status("writing", rows, rows, len(done), len(done)))
+        total = Progress.total([done[part] for part in sorted(done)])
+        self.on_status(Status("writing", total.rows, total.rows, len(done), len(done)))
         states = 0
         if self.job.state_out:
             with opened(self.job.state_out, self.bundle.fingerprint, identity=self.job.state_identity or None) as store:
                 states = leave(store, (some for part in sorted(done) for some in self.folder.kept(part)))
         metadata = provenance(self.job, self.bundle)
-        silent: list[str] = []
-        ahead = self._looks_ahead(plan)
-        parts = (self._evaluated(self._complete(plan, part, ahead, silent)) for part in sorted(done))
+        assembly = Assembly(Work(self.folder, plan, self.bundle), self.schema)
+        parts = (assembly.predictions(part) for part in sorted(done))
         began = time.perf_counter()
         if is_folder(self.job.out):
             write_folder(self.job.out, self.schema, parts, metadata)
         else:
             write_file(self.job.out, self.schema, (batch for part in parts for batch in part), metadata)
-        dropped = Counter[str]()
-        for reasons in (
-            *(reasons for path, reasons in plan.dropped.items() if path not in plan.skipped),
-            *(progress.dropped for progress in done.values()),
-        ):
-            dropped.update(reasons)
-        phases = Counter[str]()
-        for progress in done.values():
-            phases.update(progress.seconds)
-        phases["writing"] += time.perf_counter() - began  # type: ignore[assignment]
+        dropped = Counter(total.dropped)
+        for path, reasons in plan.dropped.items():
+            if path not in plan.skipped:
+                dropped.update(reasons)
         return Summary(
             out=self.job.out,
-            files=len(plan.files) - len([file for file in plan.files if file.path in plan.skipped]),
-            streams=sum(len(plan.part(part).streams) for part in done)
-            + sum(len(cuts) for progress in done.values() for cuts in progress.cuts.values()),
+            files=len([file for file in plan.files if file.path not in plan.skipped]),
+            streams=sum(len(plan.part(part).streams) for part in done) + sum(map(len, total.cuts.values())),
             parts=len(done),
-            rows=rows,
-            predictions=sum(progress.predictions for progress in done.values()),
-            counts=sum((Counts(*progress.counts) for progress in done.values()), Counts()),
-            state_counts=sum((StateCounts(*progress.state_counts) for progress in done.values()), StateCounts()),
+            rows=total.rows,
+            predictions=total.predictions,
+            counts=Counts(*total.counts),
+            state_counts=StateCounts(*total.state_counts),
             novelty=self.job.novelty,
             horizon=self.bundle.header.horizon,
             seconds=time.perf_counter() - self.began,
@@ -258,71 +243,14 @@ class _Run:
             sorted=sum(progress.sorted for progress in done.values()),
             skipped=plan.skipped,
             dropped=dict(dropped),
-            restarts={name: len(cuts) for progress in done.values() for name, cuts in progress.cuts.items()},
-            phases=dict(phases),
+            restarts={name: len(cuts) for name, cuts in total.cuts.items()},
+            phases=total.seconds | {"writing": total.seconds["writing"] + time.perf_counter() - began},
             states=states,
-            evaluation=None if self.evaluation is None or self.unmeasured else self.evaluation.summary(),
-            unmeasured=self.unmeasured,
-            silent=len(silent),
-            silent_examples=tuple(silent[:_EXAMPLES]),
-            troubles=dict(sum((Counter(progress.troubles) for progress in done.values()), Counter[str]())),
-            implausible=dict(sum((Counter(progress.implausible) for progress in done.values()), Counter[str]())),
-            said=tuple(line for part in sorted(done) for line in done[part].said)[:_SAID],
+            evaluation=assembly.measures(),
+            unmeasured=assembly.unmeasured,
+            silent=len(assembly.silent),
+            silent_examples=tuple(assembly.silent[:_EXAMPLES]),
+            troubles=total.troubles,
+            implausible=total.implausible,
+            said=total.said[:_SAID],
         )
-
-    def _looks_ahead(self, plan: Plan) -> bool:
-        """Return whether to look up the truth a horizon after each window. Files of test streams have it so already.
-
-        If that cannot be, `unmeasured` says why, and nothing is measured.
-        """
-        horizon, truth = self.bundle.header.horizon, self.job.truth
-        if not horizon or not truth:
-            return False
-        for file in plan.files:
-            told = None if file.path in plan.skipped else stated_horizon(file.recording(), truth)
-            if told is not None:
-                if abs(told - horizon) > 1e-9 * horizon:
-                    self.unmeasured = (
-                        f"{file.path} has the truth {told:g} s ahead, and the model predicts {horizon:g} s"
-                    )
-                return False
-        if max(part.rows for part in plan.parts) > MOST_ROWS:
-            self.unmeasured = (
-                f"the model predicts {horizon:g} s ahead, and the truth of {MOST_ROWS:,} rows at most can be looked up "
-                "together; score fewer files at a time, or use --groups"
-            )
-        return not self.unmeasured
-
-    unmeasured = ""
-
-    def _complete(self, plan: Plan, part: int, ahead: bool, silent: list[str]) -> Iterator[pa.RecordBatch]:
-        """Yield a part's predictions with the truth they are about, and add the streams without any to `silent`."""
-        truth = None
-        if ahead:
-            samples = samples_of(plan.part(part), plan.files, self.job.reader(self.bundle.header))
-            if cuts := self.folder.commits(part)[-1].progress.cuts:
-                samples = split_streams(samples, cuts)
-            truth = TruthAhead(samples, horizon=self.bundle.header.horizon)
-        without = set(plan.part(part).streams)
-        for batch in self._predictions(part):
-            without.difference_update(pc.unique(batch["stream"]).to_pylist())
-            if truth is not None:
-                yield with_truth(batch, truth.of(batch))
-            elif self.unmeasured:
-                yield with_truth(batch, [pa.nulls(batch.num_rows, batch[f"true_{n}"].type) for n in self.job.truth])
-            else:
-                yield batch
-        silent += sorted(without)
-
-    def _predictions(self, part: int) -> Iterator[pa.RecordBatch]:
-        for commit in self.folder.commits(part):
-            path = commit.predictions
-            with mapped_errors(path), pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
-                for i in range(reader.num_record_batches):
-                    yield reader.get_batch(i).cast(self.schema)
-
-    def _evaluated(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            if self.evaluation is not None:
-                self.evaluation.add(batch)
-            yield batch

@@ -22,8 +22,9 @@ import msgspec
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.errors import ConfigError, DataError, StreamRDEError
 from streamrde.inference.bundle import Bundle, load
-from streamrde.scoring.folder import JobFolder, Plan, Progress
+from streamrde.scoring.folder import JobFolder, Progress
 from streamrde.scoring.part import score_part
+from streamrde.scoring.plan import Plan
 
 
 class Task(msgspec.Struct, frozen=True):
