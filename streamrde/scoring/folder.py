@@ -69,7 +69,7 @@ class Progress(msgspec.Struct, frozen=True):
         seconds: Counter[str] = Counter()
         dropped, troubles, implausible = Counter[str](), Counter[str](), Counter[str]()
         for part in parts:
-            seconds.update(part.seconds)  # type: ignore[arg-type]  # counters add up floats too
+            seconds.update(part.seconds)
             dropped.update(part.dropped)
             troubles.update(part.troubles)
             implausible.update(part.implausible)
