@@ -21,7 +21,7 @@ _HEADER, _COMPRESSION = 2, 3
 
 
 class ArrowCodec(Codec):
-    """Encode samples of one stream as an Arrow IPC stream: schema, record batches, without compression.
+    """Convert samples of one stream to and from an Arrow IPC stream: schema, record batches, without compression.
 
     A column that is absent was not observed, but one channel's must be there; columns that `columns` does not name are
     ignored. Timestamps and durations carry their own unit.

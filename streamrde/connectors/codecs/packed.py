@@ -24,7 +24,7 @@ _LAYOUT = re.compile(r"([<>])((?:\d{0,4}[bBhHiIlLqQefdx])+)")
 
 
 class PackedCodec(Codec):
-    """Encode samples of one stream as packed numbers, one record after the other.
+    """Convert samples of one stream to and from packed numbers, one record after the other.
 
     A layout is an order of bytes, ``<`` (little-endian) or ``>``, and a letter per number as in Python's struct module:
     ``<q6f`` is a time in 8 bytes and six channels in 4 each. The first number is the time, in `columns.time_unit`, then

@@ -20,7 +20,7 @@ from streamrde.times import NotATimeError
 
 
 class RowCodec(Codec):
-    """Encode samples of one stream as maps of fields.
+    """Convert samples of one stream to and from maps of fields.
 
     A payload is one sample ``{"t": 12.34, "ax": 0.1}``, a list of such samples, or a batch by columns
     ``{"t": [12.34, 12.36], "ax": [0.1, null]}``. A time is a number of `columns.time_unit`, text (ISO 8601 or
