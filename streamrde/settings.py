@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -35,6 +35,9 @@ class Registry(Protocol):
 
     def find(self, name: object) -> type | None:
         """Return the class of a choice, or None if there is none."""
+
+    def classes(self) -> Sequence[type]:
+        """Return the classes of all choices that can be used."""
 
 
 def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
@@ -96,7 +99,7 @@ def choices(kind: inspect.Type) -> tuple[inspect.Type, ...]:
         elif isinstance(member.type, inspect.StrType):  # type: ignore[attr-defined]
             found.append(inspect.LiteralType(tuple(registry.names())))
         else:
-            found += [inspect.type_info(registry.find(name)) for name in registry.names()]
+            found += map(inspect.type_info, registry.classes())
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ an entry point of the same name:
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
@@ -68,6 +69,14 @@ class Registry(Generic[T]):
         """Return all names, in alphabetical order."""
         found = {point.name for point in entry_points(group=self._group)}
         return sorted(found.union(*map(self._in_module, self._modules())))
+
+    def classes(self) -> list[type[T]]:
+        """Return the classes of all names, without those of plug-ins that cannot be used."""
+        found = []
+        for name in self.names():
+            with contextlib.suppress(ConfigError):
+                found.append(self.find(name))
+        return [one for one in found if one is not None]
 
     def _modules(self) -> Iterator[str]:
         """The modules of the folders, not imported."""
