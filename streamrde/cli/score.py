@@ -121,7 +121,7 @@ def _pipe(job: Job, bundle: Bundle) -> None:
 
     import pyarrow as pa
 
-    from streamrde.scoring.lazily import predictions_of
+    from streamrde.scoring.lazily import predict_lazily
     from streamrde.scoring.output import check_output, is_folder, provenance, write_file
 
     if job.out != "-":
@@ -133,7 +133,7 @@ def _pipe(job: Job, bundle: Bundle) -> None:
         source = pa.ipc.open_stream(open(0, "rb", closefd=False)) if "-" in job.patterns else None  # noqa: SIM115
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"standard input is no Arrow IPC stream ({error}); send one", path="-") from None
-    predictions = predictions_of(source, job, bundle)
+    predictions = predict_lazily(source, job, bundle)
     if job.out != "-":
         write_file(job.out, predictions.schema, predictions, provenance(job, bundle))
         return

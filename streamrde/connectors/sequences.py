@@ -1,4 +1,4 @@
-"""Sequence numbers in payloads: how many messages were lost before they came here."""
+"""Count the messages that were lost, by the sequence numbers in payloads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Loss(NamedTuple):
 
 
 class Sequences:
-    """Follows the numbers of many senders, in constant memory.
+    """Follow the numbers of many senders, in constant memory.
 
     A sender counts up by one for each message, or each sample of one; samples of one message may also share its number.
     A number above the next one expected is a loss. One a little below the last came again, and one far below it begins
@@ -42,7 +42,7 @@ class Sequences:
         self._last: OrderedDict[bytes, float] = OrderedDict()
 
     def observe(self, sender: bytes, stream: str, numbers: ArrayLike) -> Loss | None:
-        """Follow the numbers of a message. Return the loss before or inside the message, or None.
+        """Follow the numbers of a message, and return the loss before or inside the message, or None.
 
         Args:
             sender: whose count it is.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamrde.arrays import Floats
 from streamrde.connectors.files.reading import read
-from streamrde.connectors.files.restarts import OnRestart, Restarts, cuts_of, explain, split_streams
+from streamrde.connectors.files.restarts import OnRestart, Restarts, explain, places_by_stream, split_streams
 from streamrde.connectors.mqtt import SamplePublisher
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError, ParameterError
@@ -56,7 +56,7 @@ def load_recording(
         found = watch.found()
         if found and restarts == "error":
             raise DataError(f"{where}: {explain(found, 'restarts =')}", path=where, column=columns.time)
-        read_in_order = [*split_streams(read_in_order, cuts_of(found))]
+        read_in_order = [*split_streams(read_in_order, places_by_stream(found))]
     parts = [(np.array(s.streams.to_pylist(), dtype=object), s.t, s.x) for s in read_in_order]
     streams, t, x = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(t, kind="stable")

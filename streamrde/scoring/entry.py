@@ -18,7 +18,7 @@ from streamrde.inference.plausibility import Plausible
 from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.job import ColumnsConfig, Engine, Job, OnError, Sort
-from streamrde.scoring.lazily import ArrowStream, predictions_of
+from streamrde.scoring.lazily import ArrowStream, predict_lazily
 from streamrde.scoring.run import run_job
 from streamrde.scoring.status import Status, Summary
 from streamrde.settings import convert
@@ -125,7 +125,7 @@ def score(
         raise ConfigError(str(error)) from None
     if out is None:
         bundle = model if isinstance(model, Bundle) else load(model)
-        return predictions_of(source if is_arrow else None, job, bundle)  # type: ignore[arg-type]
+        return predict_lazily(source if is_arrow else None, job, bundle)  # type: ignore[arg-type]
     if is_arrow:
         raise ConfigError("an Arrow stream has no place in a job: leave `out` away, and write what the reader gives")
     if isinstance(model, Bundle):

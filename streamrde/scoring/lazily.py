@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.files.restarts import Restarts, cuts_of, explain, split_streams
+from streamrde.connectors.files.restarts import Restarts, explain, places_by_stream, split_streams
 from streamrde.connectors.files.sorting import sort_by_time
 from streamrde.connectors.samples import Samples
 from streamrde.errors import ConfigError, DataError, OrderError, SampleError, TimeUnitError
@@ -30,7 +30,7 @@ class ArrowStream(Protocol):
         """Return a capsule with an ArrowArrayStream."""
 
 
-def predictions_of(source: ArrowStream | None, job: Job, bundle: Bundle) -> pa.RecordBatchReader:
+def predict_lazily(source: ArrowStream | None, job: Job, bundle: Bundle) -> pa.RecordBatchReader:
     """Return the predictions for a source or the job's files as they are read. One thread reads ahead.
 
     Raises:
@@ -96,7 +96,7 @@ def _split(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[Sam
     for recording in find_recordings(job.patterns):
         for _, samples in reader.read(recording):
             restarts.push(samples, str(recording.path))
-    return split_streams(_files(job, bundle), cuts_of(restarts.found()))
+    return split_streams(_files(job, bundle), places_by_stream(restarts.found()))
 
 
 def _watched(samples: Iterator[Samples]) -> Iterator[Samples]:

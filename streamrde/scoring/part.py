@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from streamrde.connectors.files.reading import SampleReader
-from streamrde.connectors.files.restarts import Restarts, cuts_of, explain, part_name, split_streams
+from streamrde.connectors.files.restarts import Restarts, explain, part_name, places_by_stream, split_streams
 from streamrde.connectors.files.sorting import sort_by_time
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError, OrderError, SampleError, TimeUnitError
@@ -261,7 +261,7 @@ class _PartWorker:
                 raise DataError(
                     f"{found[0].file}: {explain(found, 'restarts =')}", path=found[0].file, setting="restarts"
                 )
-            self.cuts = cuts_of(found)
+            self.cuts = places_by_stream(found)
             for name, cuts in self.cuts.items():
                 taken = {part_name(name, part) for part in range(1, len(cuts) + 1)} & set(self.part.streams)
                 if taken:

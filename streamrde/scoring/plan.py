@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from streamrde.connectors.files.errors import mapped_errors
-from streamrde.connectors.files.recordings import Recording, partitions_of
+from streamrde.connectors.files.recordings import Recording, hive_partitions
 from streamrde.errors import DataError
 from streamrde.scoring.job import Job
 from streamrde.scoring.scan import Rows, Scan
@@ -61,7 +61,7 @@ class File(msgspec.Struct, frozen=True):
 
     def recording(self) -> Recording:
         """The file, as the readers take it."""
-        return Recording(Path(self.path), self.stream, partitions_of(Path(self.path)))
+        return Recording(Path(self.path), self.stream, hive_partitions(Path(self.path)))
 
     def check(self) -> None:
         """Raise DataError where the file is gone or is another one by now."""

@@ -15,7 +15,7 @@ from streamrde.errors import ConfigError
 
 
 class ArrowSinkConfig(Section, SinkConfig, frozen=True, kw_only=True, tag="arrow"):
-    """Predictions to one file, whose extension chooses the format."""
+    """Write predictions to one file, whose extension chooses the format."""
 
     path: str
     """Output file: .parquet, .feather, .arrow, .ipc, .arrows or .csv."""

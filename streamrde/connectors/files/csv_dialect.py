@@ -1,4 +1,4 @@
-"""Recognise what a CSV file looks like at its start, and what keeps it from being read."""
+"""Read the header of a CSV file, and recognise why the file cannot be read."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: the file is not text, is UTF-16, or is compressed otherwise than its name says.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         data = file.read(_HEAD_BYTES)
     text = _decoded(path, data)
     rows = csv.reader(io.StringIO(text, newline=""))
@@ -70,7 +70,7 @@ def read_header(path: Path) -> Header:
     raise DataError(f"{path}: has no rows (it is blank); leave it out or record it again", path=str(path))
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     compressed = path.name.lower().endswith(".gz")
     with path.open("rb") as file:
         magic = file.read(2)
@@ -164,7 +164,7 @@ def _remedy(options: Sequence[str]) -> str:
 
 
 def _explain_delimiter(rows: Sequence[str]) -> str | None:
-    """Say by what columns are parted, in a file that has one column where there are commas as delimiters."""
+    """Name the delimiter of a file that has one column if commas are the delimiters."""
     if len(_fields(rows[0], ",")) > 1 or len(rows) < 2:
         return None
     for delimiter in (";", "\t", "|"):
@@ -202,7 +202,7 @@ def _explain_long(rows: Sequence[str], wanted: Sequence[str]) -> str | None:
 def line_of(path: Path, row: int) -> int | None:
     """Return the line, from 1, at which a row of data (from 0) begins, or None if it cannot be found."""
     try:
-        with _opened(path) as file, io.TextIOWrapper(file, "latin-1", newline="") as text:
+        with _open(path) as file, io.TextIOWrapper(file, "latin-1", newline="") as text:
             for number, line in _records(text):
                 if number == row + 1:
                     return line

@@ -1,4 +1,4 @@
-"""Foreign errors about files, mapped to this package's in one place."""
+"""Map foreign errors about files to this package's, in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows of a recording are wanted: comparisons of columns with values, all of which must hold."""
+"""Choose rows of a recording by comparisons of columns with values, all of which must hold."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def parse_filter(text: str) -> Filter:
     """
     match = _TEXT.fullmatch(text)
     if match is None:
-        raise ConfigError(f"{text!r} is no filter: write COLUMN COMPARISON VALUE, with one of {_names()}")
+        raise ConfigError(
+            f"{text!r} is no filter: write COLUMN COMPARISON VALUE, with one of {', '.join(get_args(Comparison))}"
+        )
     column, comparison, value = match["column"], match["op"], match["value"]
     if comparison in ("in", "not in"):
         return column, comparison, tuple(_value(part) for part in value.split(","))  # type: ignore[return-value]
@@ -107,7 +109,3 @@ def _value(text: str) -> Value:
     except msgspec.MsgspecError:
         return text
     return value
-
-
-def _names() -> str:
-    return ", ".join(get_args(Comparison))

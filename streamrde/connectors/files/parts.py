@@ -62,7 +62,7 @@ class _Position(msgspec.Struct, frozen=True):
 
 
 class PartSink(StagingSink):
-    """Predictions to ``part-000001.parquet``, ``part-000002.parquet``, ... in a folder.
+    """Write predictions to ``part-000001.parquet``, ``part-000002.parquet``, ... in a folder.
 
     What is not yet enough for a part waits in the state store's outbox. A part is written under a staged name, the
     checkpoint says that it belongs to the folder, and then it gets its own; after a crash the checkpoint decides which

@@ -68,7 +68,7 @@ def _read(recordings: Sequence[Recording], reader: SampleReader) -> Iterator[Sam
 
 
 class SampleReader:
-    """Record batches as samples: columns found by name, filtered, checked, converted.
+    """Turn record batches into samples: find columns by name, filter, check and convert them.
 
     Args:
         columns, extra, filters, batch_rows: see `read`.
@@ -76,7 +76,7 @@ class SampleReader:
         conversion: brings the channels to the model's units.
         faults: rows that cannot be used, "error", or "drop": they are counted and left out. These are rows without a
             time or a stream, with text for a number and, in CSV, of another length than the header.
-        finite: an infinite value is an error too; else it is left to whoever takes the samples.
+        finite: an infinite value is an error too; else it passes.
         numbers: extra columns that hold numbers, which a CSV file does not say.
     """
 
@@ -107,7 +107,7 @@ class SampleReader:
         self.dropped: Counter[str] = Counter()
         """Rows that were left out, by the reason."""
         self.nameless: Counter[str] = Counter()
-        """Rows left out of which no stream is known, counted apart for those who read a file more than once."""
+        """Rows left out whose stream is not known. Who reads a file twice counts them once."""
         self._names: tuple[str, ...] = () if columns.stream is None else (columns.stream,)
         filtered = (column for column, _, _ in filters)
         self.wanted = list(dict.fromkeys((*self._names, columns.time, *columns.channels, *self.extra, *filtered)))
@@ -175,7 +175,7 @@ class SampleReader:
             file.rows = first
             names, _ = self._named(batch, file, "", dropped)
             numbers = file.numbers_of_rows
-            file.leave(None)
+            file.finish(None)
             rows = np.arange(first, first + len(names)) if numbers is None else numbers
             yield rows, names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
 
@@ -243,9 +243,9 @@ class SampleReader:
         if wanted is not None and columns.stream is not None:
             own = _is_in(names, wanted)
             if not own.any():
-                return file.leave(None)
+                return file.finish(None)
             if not own.all():
-                batch, names = file.keep(own, batch), names.filter(pa.array(own))
+                batch, names = file.filter(own, batch), names.filter(pa.array(own))
         before = batch.num_rows
         while True:
             try:
@@ -253,7 +253,7 @@ class SampleReader:
                 break
             except RowError as error:
                 batch, names = self._without(error, batch, names, file, self.dropped)
-        return file.leave(Samples(names, t, x, others) if batch.num_rows or not before else None)
+        return file.finish(Samples(names, t, x, others) if batch.num_rows or not before else None)
 
     def _named(
         self, batch: pa.RecordBatch, file: SampleFile, stream: str, counts: Counter[str]
@@ -301,7 +301,7 @@ class SampleReader:
             raise error
         counts[error.reason] += int(error.bad.sum())
         good = ~error.bad
-        return file.keep(good, batch), None if names is None else names.filter(pa.array(good))
+        return file.filter(good, batch), None if names is None else names.filter(pa.array(good))
 
     def _pruning(self, recording: Recording) -> pc.Expression | None:
         """Return the filters on columns of the file itself, for the statistics of its row groups."""

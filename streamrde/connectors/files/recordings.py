@@ -1,4 +1,4 @@
-"""Recorded files: which ones a pattern names, and what their paths say of them."""
+"""Find the recorded files that a pattern names, and the streams and columns that their paths name."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def find_recordings(files: PathLike | Iterable[PathLike]) -> list[Recording]:
         Recording(
             path,
             _stem(path) if stems[_stem(path)] == 1 else Path(os.path.relpath(path, root)).as_posix(),
-            partitions_of(path),
+            hive_partitions(path),
         )
         for path in paths
     ]
 
 
-def partitions_of(path: Path) -> dict[str, str | None]:
+def hive_partitions(path: Path) -> dict[str, str | None]:
     """Return the Hive partitions in a path, outermost first: ``site=A/day=3/x.parquet`` has site "A" and day "3"."""
     pairs = (folder.split("=", 1) for folder in path.parts[:-1] if "=" in folder)
     return {unquote(key): None if value == _NULL_PARTITION else unquote(value) for key, value in pairs if key}

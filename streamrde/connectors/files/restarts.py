@@ -1,8 +1,8 @@
-"""Restarts of a recorded stream: its times jump back and go on from there, as after a reboot or when clocks go back.
+"""Find restarts of a recorded stream: its times jump back and go on from there, as after a reboot.
 
 Rows that are merely out of order can be sorted. Two recordings in one, each from 0, must not be: sorting would put them
-into one another, sample by sample. What tells them apart: after a restart many rows go on in order, among times that
-were there already; late rows are few, come back to where the stream was, or fill a gap that it had.
+into one another, sample by sample. After a restart many rows go on in order, among times that were there already. Late
+rows are few, come back to where the stream was, or fill a gap that it had.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Restarts:
         self._clocks: dict[str, _Clock] = {}
 
     def push(self, samples: Samples, file: str = "") -> None:
-        """Take rows of a file. Those of one file come together."""
-        for name, rows in _rows_of(samples):
+        """Look at rows of a file. Those of one file come together."""
+        for name, rows in _rows_by_stream(samples):
             clock = self._clocks.get(name)
             if clock is None:
                 clock = self._clocks[name] = _Clock()
@@ -67,14 +67,14 @@ class Restarts:
         return [Restart(name, *restart) for name, clock in self._clocks.items() for restart in clock.end()]
 
 
-def restarts_of(t: Times) -> list[int]:
+def find_restarts(t: Times) -> list[int]:
     """Return the rows with which a stream begins again."""
     clock = _Clock()
     clock.push(t, "")
     return [place for place, *_ in clock.end()]
 
 
-def cuts_of(restarts: Sequence[Restart]) -> dict[str, list[int]]:
+def places_by_stream(restarts: Sequence[Restart]) -> dict[str, list[int]]:
     """Return the places of the restarts, by stream."""
     cuts: dict[str, list[int]] = {}
     for restart in restarts:
@@ -92,7 +92,7 @@ def split_streams(samples: Iterable[Samples], cuts: Mapping[str, Sequence[int]])
     seen: dict[str, int] = dict.fromkeys(cuts, 0)
     for batch in samples:
         names: NDArray[np.object_] | None = None
-        for name, rows in _rows_of(batch):
+        for name, rows in _rows_by_stream(batch):
             if name not in cuts:
                 continue
             places = seen[name] + np.arange(len(rows))
@@ -117,7 +117,7 @@ def explain(restarts: Sequence[Restart], key: str) -> str:
     )
 
 
-def _rows_of(samples: Samples) -> Iterator[tuple[str, Indices]]:
+def _rows_by_stream(samples: Samples) -> Iterator[tuple[str, Indices]]:
     """Return the rows of each stream."""
     streams = samples.streams
     streams = streams if pa.types.is_dictionary(streams.type) else streams.dictionary_encode()
@@ -132,7 +132,7 @@ def _rows_of(samples: Samples) -> Iterator[tuple[str, Indices]]:
 
 
 class _Clock:
-    """The times of one stream."""
+    """Follow the times of one stream, and judge each jump back."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -165,12 +165,12 @@ class _Clock:
             self._file = file
         if len(self._waiting):
             t, self._waiting = np.concatenate([self._waiting, t]), np.empty(0)
-        self._take(t)
+        self._follow(t)
 
     def _judge_waiting(self) -> None:
         if len(self._waiting) and not self._shuffled:
             t, self._waiting = self._waiting, np.empty(0)
-            self._take(t, last=True)
+            self._follow(t, last=True)
 
     def end(self) -> list[tuple[int, str, float, float]]:
         """Return the restarts, if they explain the disorder."""
@@ -184,7 +184,7 @@ class _Clock:
         explained = (parts >= _PART_ROWS and late <= self._count / 4) or late == 0
         return found if explained else []
 
-    def _take(self, t: Times, *, last: bool = False) -> None:
+    def _follow(self, t: Times, *, last: bool = False) -> None:
         start = 0
         while start < len(t):
             rest = t[start:]
@@ -208,7 +208,7 @@ class _Clock:
                 return
 
     def _go_on(self, t: Times) -> None:
-        """Take rows that are in order."""
+        """Note rows that are in order."""
         if not len(t):
             return
         self._new_file = False
@@ -223,7 +223,7 @@ class _Clock:
             self._block, self._ceiling = None, np.inf
 
     def _judge(self, window: Times, *, returned: bool) -> int:
-        """Take the rows after a jump back, at least one, and return the number taken."""
+        """Judge the rows after a jump back, at least one, and return the number judged."""
         low, high = float(window.min()), float(window.max())
         new_file, self._new_file = self._new_file, False
         here = (self._count, self._file, self._high, float(window[0]))

@@ -18,7 +18,7 @@ from streamrde.times import NotATimeError, TimeForm
 
 
 class RowError(DataError):
-    """A recorded file's rows that cannot be used, and it is they alone.
+    """Some rows of a recorded file cannot be used, and the others can.
 
     Attributes:
         reason: what is wrong with all of them, without a row or a value.
@@ -32,7 +32,7 @@ class RowError(DataError):
 
 
 class SampleFile:
-    """Conversions of one file's columns, and where it is when one fails."""
+    """Convert the columns of one file, and locate the rows that cannot be converted."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -43,13 +43,13 @@ class SampleFile:
         self._format = reading_format(path)
         self._is_text = self._format is not None and self._format.is_text
 
-    def keep(self, own: Bools, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def filter(self, own: Bools, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the marked rows of the batch."""
         numbers = self.numbers_of_rows
         self.numbers_of_rows = np.flatnonzero(own) + self.rows if numbers is None else numbers[own]
         return batch.filter(pa.array(own))
 
-    def leave(self, samples: Samples | None) -> Samples | None:
+    def finish(self, samples: Samples | None) -> Samples | None:
         """Return the marked rows without the batch, after it is done."""
         self.numbers_of_rows = None
         return samples

@@ -1,4 +1,4 @@
-"""Samples in order of time, however many there are: a merge sort over runs on disk."""
+"""Sort samples by time, however many there are: a merge sort over runs on disk."""
 
 from __future__ import annotations
 

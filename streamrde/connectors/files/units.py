@@ -1,4 +1,4 @@
-"""Units of a recording's channels, brought to the model's."""
+"""Convert a recording's channels to the model's units."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from streamrde.arrays import Floats, Indices
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.files.restarts import Restart, explain, part_name, restarts_of
+from streamrde.connectors.files.restarts import Restart, explain, find_restarts, part_name
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError
 from streamrde.models.training.inputs import DataConfig
@@ -164,7 +164,7 @@ def _parts(name: str, t: Floats, data: DataConfig, where: str) -> list[tuple[str
         return [(name, rows)]
     if data.restarts == "sort":
         return [(name, np.argsort(t, kind="stable"))]
-    places = restarts_of(t)
+    places = find_restarts(t)
     if not places:
         return [(name, rows)]
     if data.restarts == "error":

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrde.connectors.files.restarts import Restarts, cuts_of, explain, restarts_of, split_streams
+from streamrde.connectors.files.restarts import Restarts, explain, find_restarts, places_by_stream, split_streams
 from streamrde.connectors.samples import Samples
 
 RNG = np.random.default_rng(5)
@@ -42,7 +42,7 @@ RESTARTED = {
 def test_a_restart_is_found_wherever_the_rows_are_cut(case: str, batch: int) -> None:
     parts, expected = RESTARTED[case]
     t = np.concatenate(parts)
-    assert restarts_of(t) == expected
+    assert find_restarts(t) == expected
     restarts = Restarts()
     for start in range(0, len(t), batch):
         own = t[start : start + batch]
@@ -71,7 +71,7 @@ OUT_OF_ORDER = {
 
 @pytest.mark.parametrize("case", OUT_OF_ORDER)
 def test_rows_that_are_only_out_of_order_are_no_restart(case: str) -> None:
-    assert restarts_of(OUT_OF_ORDER[case]) == []
+    assert find_restarts(OUT_OF_ORDER[case]) == []
 
 
 def samples(t: np.ndarray, name: str = "s") -> Samples:
@@ -112,7 +112,7 @@ def test_one_stream_among_others_is_found_and_split() -> None:
     (restart,) = restarts.found()
     assert (restart.stream, restart.place) == ("b", 30)
     assert "'b' jumps back from 0.58 s to 0 s at its row 30" in explain([restart], "restarts =")
-    split = list(split_streams(batches, cuts_of([restart])))
+    split = list(split_streams(batches, places_by_stream([restart])))
     renamed = np.array([name for batch in split for name in batch.streams.to_pylist()])
     expected = names.astype(object)
     expected[np.flatnonzero(names == "b")[30:]] = "b#2"

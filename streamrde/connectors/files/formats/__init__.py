@@ -26,7 +26,7 @@ looks like a date. "any" is as it looks."""
 
 
 class Query(NamedTuple):
-    """The part of a file to read."""
+    """Part of a file to read."""
 
     columns: Sequence[str]
     """Columns that the file has, each once."""

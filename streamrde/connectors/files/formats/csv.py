@@ -36,7 +36,7 @@ class Csv(Format):
     is_text = True
 
     def schema(self, path: Path) -> pa.Schema:
-        """See Format; a CSV file says of no column what type it has, so all are text."""
+        """Return the names in the header, as columns of text: a CSV file does not say what type a column has."""
         return pa.schema([pa.field(name, pa.string()) for name in read_header(path).names])
 
     def batches(self, path: Path, query: Query) -> Iterator[tuple[int, pa.RecordBatch]]:
