@@ -40,7 +40,7 @@ class Changes(NamedTuple):
     """Everything that a checkpoint has to save."""
 
     snapshots: dict[str, bytes]
-    """Of the streams that changed, or went into the archive, by name."""
+    """Snapshots of the streams that changed or were archived, by name."""
     ended: tuple[str, ...]
     """Names of the streams that ended."""
 
@@ -48,35 +48,37 @@ class Changes(NamedTuple):
 class Fleet:
     """Stateful predictors of many streams, the array twin of Predictor.
 
-    Each stream's predictions are, bit for bit, those of a Predictor of its own, in whatever order the streams' rows
-    come and however they are cut into calls.
+    Each stream's predictions are, bit for bit, those of its own Predictor, whatever the order of the streams' rows and
+    however they are cut into calls.
 
     Args:
         bundle: the model, from `load`.
-        faults: what to do with a row that is late, a repeat, or not finite: ``"error"`` raises and takes no row of that
-            call; ``"drop"`` skips and counts it (see `counts`).
-        order: what of samples that come late or twice; None: none may come late, and a repeat is a fault.
-        archive: where `evict` puts the snapshots of streams, and `push` looks for a stream that returns: it then goes
-            on with its state and its window numbers (but for a model whose gaps reset the state), in a new segment.
-            None: it begins anew.
-        stepper: what steps the model, e.g. a TorchStepper; None: the compiled one, or the one in NumPy.
-        threads: how many to split the streams of large calls over; no prediction depends on it.
-        on_range: what to do with a hidden state that is not finite, or out of the range it had in training. ``"mend"``
-            begins one that is not finite anew, as the initial state of the path where the next window begins, and keeps
-            the others; ``"keep"`` keeps both; ``"reset"`` begins both anew. The prediction is flagged and counted in
-            any case (see `state_counts`).
-        step_error: estimate the solver's error in every window (thrice the solver's cost).
-        novelty: tell of every window how far it lies outside of what the model was trained on, as a p-value (see
-            inference.novelty), and watch each stream for drift (`state_counts`); for models that know their training.
-        features: what else to put out of every window, as columns of the record batches: its ``"state"``, the hidden
-            state after it, and its ``"logsignature"``.
-        plausible: which values can be real, and what becomes of others.
-        vigilance: when a stream counts as gone wrong; see `troubles`.
-        restart_after: late samples in a row with which a stream's time begins again, as by `restart`; 0: never.
-        on_trouble: called with each trouble when it is noticed, once per stream, kind and channel, and again (with
-            `Trouble.again`) while a stream's samples go on being refused; None: implausible values are warned about.
-        time_check: of streams whose first times cannot be seconds: ``"error"`` raises; ``"reject"`` counts their rows
-            as rejected, and `suspects` says why; ``"off"`` does not look. See `TimeCheck` and `times.plausible`.
+        faults: treatment of a row that is late, a repeat, or not finite. ``"error"`` raises and takes no row of that
+            call. ``"drop"`` skips and counts it (see `counts`).
+        order: rules for late and repeated samples. None: they are faults.
+        archive: mapping in which `evict` stores the snapshots of streams, and `push` looks for a stream that returns.
+            The stream then continues with its window numbers and its state (unless the model's gaps reset it), in a
+            new segment. None: it starts from scratch.
+        stepper: stepper of the model, such as a TorchStepper. None: the compiled one, or the one in NumPy.
+        threads: number of threads for the streams of large calls. Predictions do not depend on it.
+        on_range: treatment of a hidden state that is not finite, or out of its range in training. ``"mend"`` resets one
+            that is not finite to the initial state of the path at the next window, and keeps the others. ``"keep"``
+            keeps both. ``"reset"`` resets both. The prediction is flagged and counted in any case (see
+            `state_counts`).
+        step_error: estimate the solver's error in every window, at three times the solver's cost.
+        novelty: measure how far each window lies outside of the training data, as a p-value (see inference.novelty),
+            and watch each stream for drift (`state_counts`). The model must know its training windows.
+        features: further columns of the record batches: ``"state"``, the hidden state after the window, and
+            ``"logsignature"``.
+        plausible: limits of the channels' values, and the treatment of others.
+        vigilance: limits from which a stream counts as gone wrong. See `troubles`.
+        restart_after: number of late samples in a row after which a stream's time starts again, as by `restart`.
+            0: never.
+        on_trouble: function that is called with each new trouble, once per stream, kind and channel, and again (with
+            `Trouble.again`) while a stream's samples are refused. None: warn about implausible values.
+        time_check: treatment of streams whose first times cannot be seconds. ``"error"`` raises. ``"reject"`` counts
+            their rows as rejected, with the reason in `suspects`. ``"off"`` skips the check. See `TimeCheck` and
+            `times.plausible`.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Fleet:
     ) -> None:
         check_faults(faults)
         time_check = as_time_check(time_check, faults)
-        # As __init__ takes them, for __reduce__ and __deepcopy__.
+        # The arguments of __init__, for __reduce__ and __deepcopy__.
         self._settings: dict[str, Any] = {
             "faults": faults,
             "order": order,
@@ -124,7 +126,7 @@ class Fleet:
         self._archive = archive
         self._troubles = Troubles(bundle.header, plausible=plausible, vigilance=vigilance, on_trouble=on_trouble)
         self._time = -np.inf
-        # Rows of the last push and which were not used: made into a batch only where someone asks.
+        # The last push's unused rows, made into a batch only on request.
         self._unused: tuple[Any, Any, Any, Any, Any] | None = None
         self._faults: OnFault = faults
         self._ended, self._ended_states = Counts(), StateCounts()
@@ -133,7 +135,7 @@ class Fleet:
         self._owing: dict[str, None] = {}  # streams that owe windows, in turn
         self._archived: dict[str, bytes] = {}
         self.schema: pa.Schema = prediction_schema(bundle.header, features=self._features, novelty=novelty)
-        """Schema of the record batches that come out."""
+        """Schema of the record batches."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reduced(self)
@@ -182,7 +184,7 @@ class Fleet:
     def unused(self) -> pa.RecordBatch:
         """Rows of the last `push` that were not used, with the reason: late, duplicate or rejected. See `UNUSED`.
 
-        With ``duplicates="last"`` a row that took the place of an earlier one stands here for it.
+        With ``duplicates="last"`` a row that replaced an earlier one is listed in its place.
         """
         if self._unused is None:
             return pa.RecordBatch.from_pylist([], UNUSED)
@@ -250,18 +252,18 @@ class Fleet:
 
         Args:
             streams: stream of each row, (n,): strings, or integers, which become their decimal text.
-            t: times in seconds or as datetime64, (n,), ascending within each stream but for what `order` allows;
-                streams may be interleaved in any way.
+            t: times in seconds or as datetime64, (n,), ascending within each stream unless `order` allows otherwise.
+                Streams may be interleaved in any way.
             x: data channels without time, (n, channels), raw (unscaled); NaN = not observed.
-            windows: bound on the windows that the passing of time closes in this call, beyond two per row; None: no
-                bound. A stream that is stopped by it owes the others, to ``slices(...).owed()`` or to the next call
-                that is about it; its samples are taken and its predictions the same.
+            windows: bound on the windows that the passing of time closes in this call, beyond two per row. None: no
+                bound. A stream that reaches it owes the other windows to ``slices(...).owed()`` or to the next call
+                with the stream. Its samples are taken, and its predictions stay the same.
         Returns:
             a prediction per closed window (see `prediction_schema`), in the order of the rows that closed them.
         Raises:
-            ShapeError: the three do not belong together.
+            ShapeError: the three arrays do not fit together.
             SampleError, OrderError: with ``faults="error"``, as Predictor.push.
-            TimeUnitError: with ``time_check="error"``; none of the rows is taken.
+            TimeUnitError: with ``time_check="error"``. None of the rows is taken.
         """
         times, samples = check_samples(self._table, t, x)
         names = stream_column(streams)
@@ -293,19 +295,19 @@ class Fleet:
         return self._batch(closed)
 
     def slices(self, *, windows: int) -> Slices:
-        """Return `Slices`, which works on many streams and on what they owe, at most so many windows at a time."""
+        """Return `Slices`, which works on many streams and on windows that they owe, at most `windows` at a time."""
         return Slices(self, windows)
 
     def _return(self, slots: Indices, archive: MutableMapping[str, bytes]) -> None:
-        """Let streams that were archived go on."""
+        """Restore streams from the archive."""
         for slot, name in zip(slots.tolist(), self._names(slots), strict=True):
             if (data := archive.get(name)) is not None:
                 self._table.restore(slot, self._table.read_snapshot(data)[1])
 
     def advance(self, t: float, streams: Iterable[str] | None = None) -> pa.RecordBatch:
-        """Time t has been reached: close the windows that end by then, as Predictor.advance, in all or some streams.
+        """Let time reach t: close the windows that end by then, as Predictor.advance, in all or some streams.
 
-        Samples that lateness still allows for can come after that: nothing that they belong to closes.
+        Windows that late samples may still belong to stay open.
         """
         return self._advance(as_time(t), self._find(streams), -1, -1)
 
@@ -319,7 +321,7 @@ class Fleet:
     def flush(self, streams: Iterable[str] | None = None) -> pa.RecordBatch:
         """End streams (None: all): close their last windows and free their rows.
 
-        A stream that comes back begins anew. To let one pause and go on later, keep its snapshot.
+        A stream that comes back starts from scratch. To pause a stream, keep its snapshot.
         """
         return self._end(self._find(streams), -1, -1, keep=False)
 
@@ -345,10 +347,10 @@ class Fleet:
         return batch
 
     def restart(self, streams: Iterable[str]) -> pa.RecordBatch:
-        """Begin the streams' time again: close their last windows and forget the times they have reached.
+        """Restart the streams' time: close their last windows and forget the times they have reached.
 
-        Each one's next sample is taken, whatever its time, and begins a segment. Window numbers go on, and so do the
-        states of a model that has them go on when a stream returns.
+        The next sample of each stream is taken at any time and starts a segment. Window numbers continue, and so do
+        states if the model carries them to a stream that returns.
         """
         slots = self._find(streams)
         closed = self._table.restart(slots)
@@ -371,8 +373,8 @@ class Fleet:
         """End the streams that were silent for long: close their last windows and free their rows.
 
         Args:
-            idle: seconds; streams whose latest sample is longer ago are ended.
-            now: the time it is; None: the fleet's `event_time`.
+            idle: seconds. Streams whose latest sample is longer ago are ended.
+            now: the present time. None: the fleet's `event_time`.
         """
         return self._end(self._idle(idle, now), -1, -1, keep=True)
 
@@ -389,16 +391,16 @@ class Fleet:
         return {name: self._table.snapshot(slot) for slot, name in zip(slots.tolist(), self._names(slots), strict=True)}
 
     def restore(self, snapshots: Mapping[str, bytes], *, repeats: int = 0) -> None:
-        """Put streams back to where they were when `snapshot` was called, beside those that are live.
+        """Restore streams to their snapshots, beside the live ones.
 
-        For `checkpoint` they are unchanged until they next take a row.
+        `checkpoint` counts them as unchanged until they next take a row.
 
         Args:
             snapshots: by the streams' names.
-            repeats: rows that each stream may get a second time, from a source that sends again what was not
-                acknowledged: so many late rows say nothing about its clock.
+            repeats: rows that each stream may get a second time, from a source that repeats unacknowledged rows. This
+                many late rows do not count against its clock.
         Raises:
-            SnapshotError: one is damaged, or belongs to another model; then none is restored.
+            SnapshotError: one is damaged, or belongs to another model. Then none is restored.
         """
         states = {name: self._table.read_snapshot(data)[1] for name, data in snapshots.items()}
         slots, _ = self._table.add(pa.array(list(states), pa.string()))
@@ -407,14 +409,14 @@ class Fleet:
             if repeats:
                 self._table.rows[slot, Column.REFUSED] = -repeats
             self._time = max(self._time, values[Column.TOP])
-        # Whether they wait for windows or for observations shows when they are asked to go on.
+        # Streams that wait may owe windows or lack observations. The next call finds out.
         self._owing |= dict.fromkeys(name for name, values in states.items() if values[Column.RIPE])
 
     def checkpoint(self) -> Changes:
         """Return the changes since the last call, or since the fleet was created.
 
-        A stream that ended and began anew counts as changed only. To save a fleet for good, save this every so often;
-        `restore` of the latest snapshot of every stream that has not ended brings the fleet back.
+        A stream that ended and started again only counts as changed. To keep a fleet for good, save the changes at
+        intervals. `restore` of the latest snapshot of every stream that has not ended brings the fleet back.
         """
         live = self._find(None)
         changed = self._snapshots(live[self._table.changed[live]])
@@ -443,19 +445,21 @@ class Fleet:
         """Continue with another model. Every stream keeps its open window and its hidden state.
 
         Args:
-            bundle: a model with the same header but for field, solver and what describes it: a model trained further,
-                or again. What a hidden state means must be the same, which no program can check.
+            bundle: a model with the same header except for field, solver and description: one trained further, or
+                again. The meaning of the hidden state must be the same, which no program can check.
         Raises:
-            BundleError: the headers differ in more than that; the message spells out where. Nothing has changed.
+            BundleError: the headers differ in more than that. The message lists the differences. Nothing has changed.
         """
         old, new = self._table.bundle, bundle
         if differences := header_differences(old.header, new.header):
             raise BundleError(
-                f"the model cannot take over the state of the one before: {'; '.join(differences)}; keep these as they "
-                "were, or start anew with an empty state store"
+                f"the model cannot continue the state of the one before: {'; '.join(differences)}; keep these as they "
+                "were, or start with an empty state store"
             )
         if self._serving.novelty and new.header.novelty is None:
-            raise BundleError("the model does not know its training windows, and novelty is asked for: add the novelty")
+            raise BundleError(
+                "the new model does not know its training windows, which novelty needs: call add_novelty on it"
+            )
         serving = msgspec.structs.replace(self._serving, stepper=None)
         self._settings["stepper"] = None
         saved, names, slots = self.snapshot(), self.streams, self._find(None)

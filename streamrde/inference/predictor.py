@@ -31,11 +31,11 @@ class Predictor:
 
     Args:
         bundle: the model, from `load`.
-        stream: name that the predictions carry.
-        faults: what to do with a sample that is late, a repeat, or not finite: ``"error"`` raises and leaves the state
-            as it was; ``"drop"`` skips and counts it (see `counts`).
-        order: what of samples that come late or twice; None: none may come late, and a repeat is a fault.
-        stepper, on_range, step_error, novelty, plausible, restart_after, time_check: as of Fleet.
+        stream: stream name in the predictions.
+        faults: treatment of a sample that is late, a repeat, or not finite. ``"error"`` raises and leaves the state
+            unchanged. ``"drop"`` skips and counts it (see `counts`).
+        order: rules for late and repeated samples. None: they are faults.
+        stepper, on_range, step_error, novelty, plausible, restart_after, time_check: as for Fleet.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Predictor:
     ) -> None:
         check_faults(faults)
         time_check = as_time_check(time_check, faults)
-        # As __init__ takes them, for __reduce__ and __deepcopy__.
+        # The arguments of __init__, for __reduce__ and __deepcopy__.
         self._settings: dict[str, Any] = {
             "faults": faults,
             "order": order,
@@ -96,7 +96,7 @@ class Predictor:
         return self.__deepcopy__({})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Predictor:
-        # The bundle and a stepper hold no state of the stream: they are shared.
+        # The bundle and a stepper hold no state of the stream and are shared.
         table = self._table
         copied = _restored(type(self), table.bundle, table.predecessors, self.snapshot(), self._settings)
         memo[id(self)] = copied
@@ -104,7 +104,7 @@ class Predictor:
 
     @property
     def stream(self) -> str:
-        """Name that the predictions carry."""
+        """Stream name in the predictions."""
         return self._table.names[0]
 
     @property
@@ -114,21 +114,21 @@ class Predictor:
 
     @property
     def state_counts(self) -> StateCounts:
-        """Windows since the stream began after which the state called for a look."""
+        """Counts of windows after which the state needed attention, since the stream began."""
         return self._table.state_counts(_SLOT)
 
     def push(self, t: float, x: ArrayLike) -> list[Prediction]:
         """Take one sample. Return the predictions of the windows that it closed, often none.
 
         Args:
-            t: its time, in seconds of any origin or as datetime64 or datetime, after that of the sample before but for
-                what `order` allows.
+            t: its time, in seconds of any origin or as datetime64 or datetime. It must be after the time of the sample
+                before unless `order` allows otherwise.
             x: the data channels without time, (channels,), raw (unscaled); NaN = not observed.
         Raises:
             ShapeError: x has another number of channels.
             SampleError: t is not finite, or x infinite.
             OrderError: t is not after the last sample, or before an edge that `advance` passed.
-            TimeUnitError: the stream's first times cannot be seconds; see `time_check`.
+            TimeUnitError: the stream's first times cannot be seconds. See `time_check`.
         """
         if self._push_one is not None:
             try:
@@ -152,7 +152,7 @@ class Predictor:
             t: times, (n,), in seconds or as datetime64.
             X: data channels, (n, channels).
         Raises:
-            as `push`; then none of the samples is taken.
+            ShapeError, SampleError, OrderError, TimeUnitError: as `push`. None of the samples is taken.
         """
         times, samples = check_samples(self._table, t, X)
         slots = np.zeros(len(times), dtype=np.intp)
@@ -163,10 +163,10 @@ class Predictor:
         return self._predictions(closed)
 
     def advance(self, t: float) -> list[Prediction]:
-        """Time t has been reached with no sample: close the windows that end by then.
+        """Let time reach t without a sample: close the windows that end by then.
 
-        With ``interpolation="hold"`` the last value holds until t. With "linear" the path is not known before the next
-        sample, and with `Count` time has no edges: nothing closes then.
+        With ``interpolation="hold"`` the last value holds until t. Nothing closes with "linear", since the path is not
+        known before the next sample, or with `Count`, which has no edges in time.
         """
         return self._predictions(self._table.advance(_SLOT, np.array([as_time(t)])))
 
@@ -180,10 +180,10 @@ class Predictor:
     def peek(self, t: float | None = None) -> Prediction:
         """Return a provisional prediction from the open window's partial log-signature. It commits nothing.
 
-        It sees no sample after the last one pushed. With t the window's end (hold) it is what `advance` will commit.
+        If t is the window's end (hold), it equals the prediction that `advance` will commit.
 
         Args:
-            t: time up to which the last value is held (``interpolation="hold"`` only); None: the last sample's.
+            t: time up to which the last value is held (``interpolation="hold"`` only). None: the last sample's time.
         Raises:
             SampleError: there is no sample yet.
         """
@@ -233,7 +233,7 @@ class Predictor:
         return predictor
 
     def _go_on(self, snapshot: bytes) -> None:
-        """Take the place of the predictor whose snapshot it is."""
+        """Continue from a snapshot, under its stream's name."""
         name, values = self._table.read_snapshot(snapshot)
         self._table.release(_SLOT)
         self._table.add(pa.array([name], pa.string()))
@@ -241,7 +241,7 @@ class Predictor:
         self._choose_push()
 
     def _choose_push(self) -> None:
-        """Take the short way, which looks at no time, once the stream's first times were looked at."""
+        """Choose the fast way, which checks no times, once the stream's first times have been checked."""
         self._push_one = None if self._table.clocks.watching else self._table.loop.push_one
 
     def _predictions(self, closed: Predictions) -> list[Prediction]:
@@ -267,7 +267,7 @@ def check_stepper_pickles(stepper: Any, owner: str) -> None:
     except Exception as error:
         raise TypeError(
             f"this {owner} cannot be pickled: its stepper, a {type(stepper).__name__}, cannot ({error}); keep its "
-            f"snapshot() instead, and restore it with a stepper made where it goes on"
+            f"snapshot() instead, and restore it with a new stepper"
         ) from None
 
 

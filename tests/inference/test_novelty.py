@@ -148,7 +148,7 @@ def test_a_model_that_does_not_know_its_training_says_how_it_would():
         sr.Predictor(make_bundle(), novelty=True)
     known = make_bundle(novelty=TOLD)
     fleet = sr.Fleet(known, novelty=True)
-    with pytest.raises(BundleError, match="add the novelty"):
+    with pytest.raises(BundleError, match="add_novelty"):
         fleet.swap(make_bundle(seed=1))
     other = known.with_novelty(TOLD, tensors_of(3, 3, seed=5))
     assert fleet.fingerprint == other.fingerprint
