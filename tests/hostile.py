@@ -93,7 +93,7 @@ class Table:
         other = Table(partition, order, reference=reference, streams=len(self.slots), restart_after=again)
         other.rows[:] = self.rows
         for slot in self.slots.tolist():
-            other.loop.hold(slot, self.loop.held(slot), int(self.rows[slot, Column.RIPE]))
+            other.loop.hold(slot, self.loop.held(slot), int(self.rows[slot, Column.PENDING]))
         return other
 
 

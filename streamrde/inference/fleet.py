@@ -410,7 +410,7 @@ class Fleet:
                 self._table.rows[slot, Column.REFUSED] = -repeats
             self._time = max(self._time, values[Column.TOP])
         # Streams that wait may owe windows or lack observations. The next call finds out.
-        self._owing |= dict.fromkeys(name for name, values in states.items() if values[Column.RIPE])
+        self._owing |= dict.fromkeys(name for name, values in states.items() if values[Column.PENDING])
 
     def checkpoint(self) -> Changes:
         """Return the changes since the last call, or since the fleet was created.

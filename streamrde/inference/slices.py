@@ -67,7 +67,7 @@ class Slices:
         """Number of samples that wait until their streams have closed all due windows."""
         fleet = self._fleet
         slots = fleet._table.names.live(list(fleet._owing))
-        return int(fleet._table.rows[slots, Column.RIPE].sum())
+        return int(fleet._table.rows[slots, Column.PENDING].sum())
 
     def _go_on(self, slots: Indices, windows: int, share: int) -> pa.RecordBatch:
         fleet = self._fleet

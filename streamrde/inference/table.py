@@ -299,7 +299,7 @@ class StreamTable:
             # Rows of before had where the open window begins.
             base = self.states.after_counts
             values = np.delete(values, np.s_[base : base + self.header.path_channels - 1])
-        held, ripe = values[[Column.HELD, Column.RIPE]] if len(values) > Column.RIPE else (-1, 0)
+        held, ripe = values[[Column.HELD, Column.PENDING]] if len(values) > Column.PENDING else (-1, 0)
         values = self._with_drift(values, held)
         if len(values) != width + held * self._entry or not (0 <= ripe <= held and ripe == ripe // 1):
             raise SnapshotError(
@@ -325,7 +325,7 @@ class StreamTable:
         """Put a stream back to where it was."""
         width = len(self._blank)
         self.rows[slot] = values[:width]
-        self.loop.hold(slot, values[width:].reshape(-1, self._entry), int(values[Column.RIPE]))
+        self.loop.hold(slot, values[width:].reshape(-1, self._entry), int(values[Column.PENDING]))
         self.clocks.resume(slot, float(values[Column.SAMPLES]))
 
     def _step(self, outcome: Outcome, cut_short: Bools | None = None) -> Predictions:

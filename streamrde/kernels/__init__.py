@@ -5,7 +5,8 @@
     _native.pyi     the extension's functions and classes, with shapes; module.cpp makes the module
     algebra, registers, variant        signatures: fold samples into one, take its logarithm
     accumulator, paths                 LogSignature, and whole paths at once
-    loop, intake, plain, shares        samples through order, gaps and window edges; fleet_loop is their Python object
+    ordering, settling, walk, loop     samples through order, gaps and window edges, with policies/, plain and shares;
+                                       fleet_loop is their Python object
     stepper, sequence                  the log-ODE step for live streams, and for training with its gradients
     products, vectors                  matrix products and elementwise functions for both
     names, observe, novelty            slots of streams, what samples show of them, p-values of windows

@@ -157,7 +157,7 @@ class Loop:
     def pass_time(self, rows: Floats, slots: Indices, t: Floats, /) -> Outcome: ...
     def close(self, rows: Floats, slots: Indices, /) -> Outcome: ...
     def held(self, slot: int, /) -> Floats: ...  # (n, entry)
-    def hold(self, slot: int, entries: Floats, ripe: int, /) -> None: ...  # (n, entry)
+    def hold(self, slot: int, entries: Floats, pending: int, /) -> None: ...  # (n, entry)
 
 class Stepper:
     """Twin of inference.steppers.ArrayStepper for MLP fields, in float32, or in float64 if is_double."""

@@ -1,7 +1,7 @@
-// From complete samples in order to windows that close: the twin of windowing/walk.py, and what is called from outside.
+// Calls on a table of streams: the twin of windowing/loop.py.
 #include "loop.hpp"
 
-#include <cmath>
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -17,7 +17,7 @@ Loop::Loop(Layout layout, Partition partition, std::unique_ptr<Policy> policy, O
       words_(std::move(words)),
       fills_(std::move(fills)),
       signature_size_(0),
-      counter_(policy_->by_count ? filled : taken),
+      counter_(policy_->by_count ? filled : window_samples),
       simple_(!order_.holds() && !layout.counts && !layout.elapsed && policy_->features == 0) {
     std::ptrdiff_t power = 1;
     for (int k = 0; k < layout.depth; ++k) signature_size_ += (power *= layout.path());
@@ -55,7 +55,7 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
             }
             i = stream.cause = indices[k];
         }
-        Refusal refusal = take(stream, t[i], x + i * layout_.channels);
+        Refusal refusal = add(stream, t[i], x + i * layout_.channels);
         if (refusal.fault == Fault::none) {
             stream.row[refused] = 0;
             continue;
@@ -72,7 +72,7 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
         if (order_.restart_after > 0 && refusal.fault == Fault::late &&
             stream.row[refused] >= static_cast<double>(order_.restart_after)) {
             restart(stream);
-            take(stream, t[i], x + i * layout_.channels);
+            add(stream, t[i], x + i * layout_.channels);
             stream.row[refused] = 0;
             refusal.fault = Fault::restarted;
         } else {
@@ -116,7 +116,7 @@ void Loop::advance(double* rows, const std::int64_t* slots, const double* t, std
             complete(stream, *own, false);
             if (partition_.hold && own->pending.size() > 0) return false;
         }
-        return order_.lateness_samples > 0 || pass(stream, (row[top] > time ? row[top] : time) - order_.lateness);
+        return order_.lateness_samples > 0 || pass_time(stream, (row[top] > time ? row[top] : time) - order_.lateness);
     });
 }
 
@@ -129,7 +129,7 @@ void Loop::flush(double* rows, const std::int64_t* slots, std::ptrdiff_t count, 
             if (own->pending.size() > 0) return false;
         }
         if (row[started] != 0 && row[paused] == 0) {
-            end(stream);
+            end_segment(stream);
             row[paused] = 1;
         }
         return true;
@@ -146,215 +146,96 @@ void Loop::go_on(double* rows, const std::int64_t* slots, std::ptrdiff_t count, 
 
 void Loop::pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Outcome& outcome) {
     share_out(rows, slots, count, unbounded, unbounded, outcome,
-              [&](Stream& stream) { return pass(stream, t[stream.cause]); });
+              [&](Stream& stream) { return pass_time(stream, t[stream.cause]); });
 }
 
 void Loop::close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Outcome& outcome) {
     share_out(rows, slots, count, unbounded, unbounded, outcome, [&](Stream& stream) {
-        end(stream);
+        end_segment(stream);
         return true;
     });
 }
-
-bool Loop::breaks(const double* row, double since, double t) const {
-    return row[paused] != 0 || t - since > partition_.longest_gap;
+void Loop::end_intake(Stream& stream, Held& held) {
+    while (held.waiting.size() > 0) pop(stream, held);
+    complete(stream, held, true);
 }
 
-bool Loop::goes_on(const double* row) const { return row[paused] != 0 ? partition_.resumes : partition_.carry; }
-
-bool Loop::walk(Stream& stream, double t, const double* data, const double* observed) const {
+void Loop::restart(Stream& stream) {
     double* row = stream.row;
-    if (row[started] == 0) {
-        begin(stream, t, data, observed, true);
-        return true;
+    if (held_[stream.slot]) {
+        const std::int64_t own = stream.budget.own;
+        stream.budget.own = unbounded;  // what it owes belongs to the segment that ends
+        end_intake(stream, *held_[stream.slot]);
+        stream.budget.own = own;
     }
-    if (!breaks(row, row[last], t)) return extend(stream, t, data, observed);
-    if (partition_.holds != 0 && row[paused] == 0 && !pass(stream, row[last] + partition_.holds)) return false;
-    end(stream);
-    if (row[paused] == 0) {
-        row[cuts] += 1;
-        stream.outcome.cuts.push_back({stream.slot, t - row[last]});
+    if (row[started] != 0 && row[paused] == 0) end_segment(stream);
+    row[paused] = 1;
+    row[ordered] = row[top] = -std::numeric_limits<double>::infinity();
+}
+
+void Loop::pop(Stream& stream, Held& held) {
+    // The sample stays where it is until it is settled, which does not touch what waits.
+    const double* entry = held.waiting.at(0);
+    settle(stream, entry[0], entry + 1);
+    held.waiting.pop();
+}
+
+void Loop::reserve(std::size_t slots) {
+    if (held_.size() < slots) held_.resize(slots);
+}
+
+Held& Loop::held_at(std::int64_t slot) {
+    std::unique_ptr<Held>& held = held_[slot];
+    if (!held) held.reset(new Held{Queue(layout_.entry()), Queue(layout_.entry())});
+    return *held;
+}
+
+const Held* Loop::held_of(std::size_t slot) const { return slot < held_.size() ? held_[slot].get() : nullptr; }
+
+void Loop::hold(std::size_t slot, const double* entries, std::ptrdiff_t count, std::ptrdiff_t ripe) {
+    if (count == 0 && slot >= held_.size()) return;
+    reserve(slot + 1);
+    held_[slot].reset();
+    for (std::ptrdiff_t i = 0; i < count; ++i) {
+        Held& held = held_at(slot);
+        Queue& queue = i < ripe ? held.pending : held.waiting;
+        std::memcpy(queue.insert(queue.size()), entries + i * layout_.entry(), layout_.entry() * sizeof(double));
     }
-    begin(stream, t, data, observed, !goes_on(row));
-    return true;
 }
 
-bool Loop::pass(Stream& stream, double t) const {
-    double* row = stream.row;
-    if (!partition_.hold || row[started] == 0 || row[paused] != 0) return true;
-    if (t - row[last] > partition_.longest_gap) t = row[last] + partition_.holds;
-    double u = t - row[t0];
-    policy_->find_edges(open_window(row), t, u, stream.edges);
-    double* dx = stream.work + 2 * layout_.channels;
-    for (const double at : stream.edges) {
-        if (!stream.budget.take()) return false;
-        move(stream, at, dx);
-        close_window(stream, policy_->edge_time(open_window(row), at), row + layout_.x, sampled(row));
+std::vector<Loop::Saved> Loop::save(const double* rows, const std::int64_t* slots, std::ptrdiff_t count) const {
+    std::vector<std::int64_t> touched(slots, slots + count);
+    std::sort(touched.begin(), touched.end());
+    touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
+    std::vector<Saved> saved;
+    saved.reserve(touched.size());
+    for (std::int64_t slot : touched) {
+        const double* row = rows + slot * layout_.width;
+        const Held* held = held_of(slot);
+        saved.push_back({slot, {row, row + layout_.width}, held ? std::make_unique<Held>(*held) : nullptr});
     }
-    return true;
+    return saved;
 }
 
-void Loop::end(Stream& stream) const {
-    if (stream.row[filled] != 0) close_window(stream, stream.row[last], stream.row + layout_.x, sampled(stream.row));
-}
-
-void Loop::begin(Stream& stream, double t, const double* data, const double* observed, bool anew) const {
-    double* row = stream.row;
-    const int channels = layout_.channels;
-    double* x = row + layout_.x;
-    std::memcpy(x, data, channels * sizeof(double));
-    double* next = x + channels;
-    if (layout_.counts) {
-        for (int i = 0; i < channels; ++i) next[i] = anew ? observed[i] : next[i] + observed[i];
-        next += channels;
+void Loop::put_back(double* rows, std::vector<Saved>& saved) {
+    for (Saved& each : saved) {
+        std::copy(each.row.begin(), each.row.end(), rows + each.slot * layout_.width);
+        held_[each.slot] = std::move(each.held);
     }
-    if (layout_.elapsed)
-        for (int i = 0; i < channels; ++i) next[i] = 0.0;
-    row[started] = 1;
-    row[paused] = 0;
-    row[t0] = row[last] = row[start] = t;
-    row[cursor] = row[filled] = row[taken] = 0;
-    row[first] = row[window];
-    if (!anew) return;
-    row[begun] = row[window];
-    row[begins] += 1;
-    Outcome& outcome = stream.outcome;
-    outcome.episodes.push_back({stream.slot, static_cast<std::int64_t>(row[begins]), stream.cause});
-    outcome.origins.insert(outcome.origins.end(), x, x + layout_.values());
 }
 
-bool Loop::extend(Stream& stream, double t, const double* data, const double* observed) const {
-    double* row = stream.row;
-    const int channels = layout_.channels, values = layout_.values(), clocks = layout_.elapsed ? channels : 0;
-    const int plain = values - clocks;
-    double* x = row + layout_.x;
-    double* dx = stream.work + 2 * channels;  // one piece, time first
-    double* left = dx + 1 + values;           // linear: the path's values where the piece begins
-    double* right = left + values;            // and at the sample
-    double* next = right + values;            // what is kept of the sample; of `elapsed` when it was 0
-    std::vector<double>& edges = stream.edges;
-
-    double u = t - row[t0];
-    const bool on_edge = policy_->find_edges(open_window(row), t, u, edges);
-    const double begins_at = row[cursor];
-    double reached = row[walked] > 0 ? row[walked] : begins_at;  // linear: where the next piece begins
-    std::memcpy(next, data, channels * sizeof(double));
-    if (layout_.counts)
-        for (int i = 0; i < channels; ++i) next[channels + i] = x[channels + i] + observed[i];
-    for (int i = 0; i < clocks; ++i) next[plain + i] = observed[i] > 0 ? u : x[plain + i];
-
-    const std::size_t moves = edges.size() + !on_edge;
-    if (partition_.hold) {
-        for (std::size_t j = 0; j < moves; ++j) {
-            if (j < edges.size() && !stream.budget.take()) return false;
-            move(stream, j < edges.size() ? edges[j] : u, dx);
-            if (j < edges.size()) close_window(stream, policy_->edge_time(open_window(row), edges[j]), x, sampled(row));
-        }
-        dx[0] = 0.0;
-        for (int i = 0; i < plain; ++i) dx[1 + i] = next[i] - x[i];
-        for (int i = plain; i < values; ++i) dx[1 + i] = (u - next[i]) - (u - x[i]);
-        fold(stream, dx);
-    } else {
-        for (int i = 0; i < values; ++i) {
-            left[i] = i < plain ? x[i] : begins_at - x[i];
-            right[i] = i < plain ? next[i] : u - next[i];
-        }
-        const auto straight = [&](int i, double to) {
-            const double from = i < plain ? x[i] : begins_at - x[i];
-            return from + (to - begins_at) / (u - begins_at) * (right[i] - from);
-        };
-        if (row[walked] > 0)
-            for (int i = 0; i < values; ++i) left[i] = straight(i, reached);
-        for (std::size_t j = 0; j < moves; ++j) {
-            if (j < edges.size() && !stream.budget.take()) {
-                row[walked] = reached;
-                return false;
-            }
-            const double to = j == moves - 1 ? u : edges[j];
-            dx[0] = to - reached;
-            for (int i = 0; i < values; ++i) {
-                const double at = j == moves - 1 ? right[i] : straight(i, to);
-                dx[1 + i] = at - left[i];
-                left[i] = at;
-            }
-            fold(stream, dx);
-            reached = to;
-            if (j < edges.size())
-                close_window(stream, policy_->edge_time(open_window(row), edges[j]), left,
-                             (on_edge && j == moves - 1) || sampled(row));
-        }
-        row[walked] = 0;
+bool Loop::holds(const double* rows, const std::int64_t* slots, std::ptrdiff_t count) const {
+    if (order_.holds()) return true;
+    for (std::ptrdiff_t i = 0; i < count; ++i) {
+        const double* row = rows + slots[i] * layout_.width;
+        if (row[held] > row[pending]) return true;
     }
-    row[last] = t;
-    row[cursor] = u;
-    std::memcpy(x, next, values * sizeof(double));
-    if (partition_.hold || !on_edge) row[counter_] += 1;
-    if (row[filled] != 0 && closes(stream, next + values)) close_window(stream, t, x, true);
-    return true;
+    return false;
 }
 
-OpenWindow Loop::open_window(const double* row) const {
-    return {row[window] - row[first], row[t0], row[start] - row[t0], row[cursor], row[counter_]};
-}
-
-bool Loop::closes(Stream& stream, double* log) const {
-    const LogSignature log_signature = [&]() {
-        fold_run(stream.run);
-        kernel_.log(layout_.path(), layout_.depth, stream.row + layout_.signature, words_.words(), log);
-        return log;
-    };
-    return policy_->closes(open_window(stream.row), log_signature);
-}
-
-void Loop::move(Stream& stream, double to, double* dx) const {
-    double* row = stream.row;
-    const int values = layout_.values(), plain = values - (layout_.elapsed ? layout_.channels : 0);
-    dx[0] = to - row[cursor];
-    for (int i = 0; i < plain; ++i) dx[1 + i] = 0.0;
-    for (int i = plain; i < values; ++i) dx[1 + i] = dx[0];
-    fold(stream, dx);
-    row[cursor] = to;
-}
-
-void Loop::fold(Stream& stream, const double* dx) const {
-    Run& run = stream.run;
-    double* signature = stream.row + layout_.signature;
-    if (run.signature != signature || run.count == longest_run) fold_run(run);
-    run.signature = signature;
-    // A piece begins with time, whether that is a channel of the path or not.
-    const double* piece = layout_.time ? dx : dx + 1;
-    std::memcpy(run.pieces.data() + run.count * layout_.path(), piece, layout_.path() * sizeof(double));
-    ++run.count;
-    if (!policy_->by_count) stream.row[filled] += 1;
-}
-
-void Loop::fold_run(Run& run) const {
-    if (run.count) kernel_.fold(layout_.path(), layout_.depth, run.signature, run.pieces.data(), run.count);
-    run.count = 0;
-}
-
-bool Loop::sampled(const double* row) const {
-    if (policy_->by_count) return true;
-    const double tolerance = policy_->edge_tolerance(row[t0], row[start]);
-    return row[last] > row[start] + (partition_.hold ? -tolerance : tolerance);
-}
-
-void Loop::close_window(Stream& stream, double end, const double* values, bool sampled) const {
-    double* row = stream.row;
-    double* signature = row + layout_.signature;
-    Outcome& outcome = stream.outcome;
-    const auto number = static_cast<std::int64_t>(row[window]);
-    outcome.windows.push_back({stream.slot, number, static_cast<std::int64_t>(row[begins]),
-                               number - static_cast<std::int64_t>(row[begun]), row[start], end, stream.cause, sampled});
-    outcome.values.insert(outcome.values.end(), values, values + layout_.channels);
-    outcome.logsigs.resize(outcome.logsigs.size() + words_.size());
-    fold_run(stream.run);
-    double* logsig = outcome.logsigs.data() + outcome.logsigs.size() - words_.size();
-    kernel_.log(layout_.path(), layout_.depth, signature, words_.words(), logsig);
-    std::memset(signature, 0, signature_size_ * sizeof(double));
-    row[window] += 1;
-    row[filled] = row[taken] = 0;
-    row[start] = end;
+void Loop::count(double* row, const Held& samples_held) {
+    row[pending] = static_cast<double>(samples_held.pending.size());
+    row[held] = static_cast<double>(samples_held.pending.size() + samples_held.waiting.size());
 }
 
 }  // namespace streamrde

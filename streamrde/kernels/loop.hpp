@@ -1,8 +1,8 @@
 // The way of rows through a table of streams: order, missing values, window edges, the windows that close.
 //
-// The compiled twin of windowing/ordering.py, settling.py and walk.py, with the same decisions and the same arithmetic in the
-// same order: these files are compiled without contraction of a * b + c, so both give the same bits. What the names
-// mean is told there. A call touches only the rows and held samples of its slots: calls on disjoint slots may run at
+// The compiled twin of windowing/loop.py, ordering.py, settling.py and walk.py, file by file, with the same names, decisions and
+// arithmetic: these files are compiled without contraction of a * b + c, so both give the same bits. The names are explained
+// there. A call touches only the rows and held samples of its slots: calls on disjoint slots may run at
 // the same time, once `reserve` has made room.
 #pragma once
 
@@ -20,8 +20,9 @@
 namespace streamrde {
 
 // First columns of a stream's row; see windowing/rows.py.
-STREAMRDE_ENUM(enum Column, column, started, t0, last, cursor, window, filled, start, first, begun, begins, taken,
-               ordered, top, paused, held, ripe, samples, late, duplicate, rejected, merged, refused, cuts, walked);
+STREAMRDE_ENUM(enum Column, column, started, t0, last, cursor, window, filled, start, segment_window, episode_window,
+               episode, window_samples, ordered, top, paused, held, pending, samples, late, duplicate, rejected, merged,
+               refused, cuts, walked);
 constexpr int columns = walked + 1;
 
 // Pieces that wait to be folded, at most; the kernels cut longer runs too.
@@ -98,7 +99,7 @@ struct Budget {
     std::int64_t own;
     std::int64_t* shared;
 
-    bool take() {
+    bool spend() {
         std::int64_t& from = own > 0 ? own : *shared;
         if (from <= 0) return false;
         --from;
@@ -205,48 +206,52 @@ private:
     std::ptrdiff_t push_plain(Stream& stream, const double* t, const double* x, const std::ptrdiff_t* indices,
                               std::ptrdiff_t count) const;
 
-    // intake.cpp
+    // ordering.cpp
     // The time, less what rounding may take, up to which a stream's path is built.
-    double reached_edge(const double* row) const;
+    double reached_time(const double* row) const;
     Refusal judge(double newest, double edge, double t, const double* x) const;
-    Refusal take(Stream& stream, double t, const double* x);
+    Refusal add(Stream& stream, double t, const double* x);
     Refusal insert(Stream& stream, double t, const double* x);
     Refusal repeat(double* row, double* entry, const double* x) const;
-    void release(Stream& stream, Held& held, double time);
+    void release(Stream& stream, Held& held, double now);
+
+    // settling.cpp
+    bool starts_segment(const double* row, double previous, double t) const;
+    bool keeps_episode(const double* row) const;
+    void settle(Stream& stream, double t, const double* x);
+    void fill_back(const double* row, Queue& pending, int channel) const;
+    void complete(Stream& stream, Held& held, bool all_of_them);
+    void resolve(const double* row, Queue& pending, bool all_of_them) const;
+    void append(Stream& stream, double t, const double* data);
+
+    // walk.cpp
+    // False where the budget ends before the sample is reached.
+    bool add_sample(Stream& stream, double t, const double* data, const double* observed) const;
+    bool pass_time(Stream& stream, double t) const;
+    void end_segment(Stream& stream) const;
+    void begin_segment(Stream& stream, double t, const double* data, const double* observed, bool new_episode) const;
+    bool extend(Stream& stream, double t, const double* data, const double* observed) const;
+    OpenWindow open_window(const double* row) const;
+    bool closes(Stream& stream, double* log) const;
+    void move_time(Stream& stream, double to, double* dx) const;
+    void fold(Stream& stream, const double* dx) const;
+    void fold_run(Run& run) const;
+    // Whether a sample that is on the path lies in the open window.
+    bool has_sample(const double* row) const;
+    // `values`: of the data channels where the window ends.
+    void close_window(Stream& stream, double end, const double* values, bool sampled) const;
+
+    // loop.cpp
+    // Calls `work` on each stream with its share of the windows. Those for which it returns false owe some.
+    template <typename Work>
+    void share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
+                   std::int64_t share, Outcome& outcome, Work work);
     void end_intake(Stream& stream, Held& held);
     // Ends the stream's segment and forgets the times it has reached.
     void restart(Stream& stream);
     void pop(Stream& stream, Held& held);
-    void settle(Stream& stream, double t, const double* x);
-    void fill_back(const double* row, Queue& pending, int channel) const;
-    void resolve(const double* row, Queue& pending, bool all_of_them) const;
-    void complete(Stream& stream, Held& held, bool all_of_them);
-    void append(Stream& stream, double t, const double* data);
     static void count(double* row, const Held& held);
     Held& held_at(std::int64_t slot);
-
-    // loop.cpp
-    // False where the budget ends before the sample is reached.
-    bool walk(Stream& stream, double t, const double* data, const double* observed) const;
-    void begin(Stream& stream, double t, const double* data, const double* observed, bool anew) const;
-    bool extend(Stream& stream, double t, const double* data, const double* observed) const;
-    void end(Stream& stream) const;
-    bool pass(Stream& stream, double t) const;
-    bool breaks(const double* row, double since, double t) const;
-    bool goes_on(const double* row) const;
-    // Calls `work` on each stream with its share of the windows; those for which it answers false owe some.
-    template <typename Work>
-    void share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t count, std::int64_t windows,
-                   std::int64_t share, Outcome& outcome, Work work);
-    OpenWindow open_window(const double* row) const;
-    void move(Stream& stream, double to, double* dx) const;
-    bool closes(Stream& stream, double* log) const;
-    void fold(Stream& stream, const double* dx) const;
-    void fold_run(Run& run) const;
-    // `values`: of the data channels where the window ends.
-    void close_window(Stream& stream, double end, const double* values, bool sampled) const;
-    // Whether a sample that is on the path lies in the open window; see windowing/walk.py.
-    bool sampled(const double* row) const;
 
     Layout layout_;
     Partition partition_;

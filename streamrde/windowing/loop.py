@@ -84,7 +84,7 @@ class ReferenceLoop:
             if windows >= 0:
                 walk.budget.own = WINDOWS_OF_A_ROW
             row, held = rows[slot], self._held.setdefault(slot, Held())
-            fault, column, bound = self._ordering.take(row, held.waiting, time, x[i], self._onto(walk, row, slot, held))
+            fault, column, bound = self._ordering.add(row, held.waiting, time, x[i], self._onto(walk, row, slot, held))
             self._count(row, held)
             if not fault:
                 row[Column.REFUSED] = 0
@@ -95,7 +95,7 @@ class ReferenceLoop:
                 row[Column.REFUSED] += 1
                 if 0 < self._restart_after <= row[Column.REFUSED] and fault == Fault.LATE:
                     self._restart(walk, row, slot, held)
-                    self._ordering.take(row, held.waiting, time, x[i], self._onto(walk, row, slot, held))
+                    self._ordering.add(row, held.waiting, time, x[i], self._onto(walk, row, slot, held))
                     self._count(row, held)
                     row[Column.REFUSED], fault = 0, Fault.RESTARTED
                 else:
@@ -128,7 +128,7 @@ class ReferenceLoop:
                 return True
             settle = self._onto(walk, row, slot, held)
             self._ordering.release(row, held.waiting, self._layout.partition.channels, settle, time)
-            self._settling.complete(row, held.pending, partial(walk.take, row, slot))
+            self._settling.complete(row, held.pending, partial(walk.add_sample, row, slot))
             if self._layout.partition.hold and held.pending:
                 return False
             return bool(order.lateness_samples) or walk.pass_time(
@@ -153,7 +153,7 @@ class ReferenceLoop:
         """
 
         def work(walk: Walk, row: Floats, slot: int, held: Held) -> bool:
-            self._settling.complete(row, held.pending, partial(walk.take, row, slot))
+            self._settling.complete(row, held.pending, partial(walk.add_sample, row, slot))
             return True
 
         return self._share_out(rows, slots, windows, share, work)
@@ -181,12 +181,12 @@ class ReferenceLoop:
         while held.waiting:
             entry = held.waiting.pop(0)
             settle(float(entry[0]), entry[1 : 1 + self._layout.partition.channels])
-        self._settling.complete(row, held.pending, partial(walk.take, row, slot), all_of_them=True)
+        self._settling.complete(row, held.pending, partial(walk.add_sample, row, slot), all_of_them=True)
         self._count(row, held)
         if held.pending:
             return False
         if row[Column.STARTED] and not row[Column.PAUSED]:
-            walk.end(row, slot)
+            walk.end_segment(row, slot)
             row[Column.PAUSED] = 1
         return True
 
@@ -209,7 +209,7 @@ class ReferenceLoop:
         """Close the open windows at the ends of their paths. Held samples stay."""
         walk = Walk(self._layout)
         for walk.cause, slot in enumerate(slots.tolist()):
-            walk.end(rows[slot], slot)
+            walk.end_segment(rows[slot], slot)
         return self._outcome(walk)
 
     def held(self, slot: int) -> Floats:
@@ -217,18 +217,18 @@ class ReferenceLoop:
         held = self._held.get(slot, Held())
         return np.array([*held.pending, *held.waiting]).reshape(-1, self._layout.entry)
 
-    def hold(self, slot: int, entries: Floats, ripe: int) -> None:
-        """Let a stream hold these samples, the first `ripe` of them in turn, instead of its own."""
+    def hold(self, slot: int, entries: Floats, pending: int) -> None:
+        """Let a stream hold these samples, the first `pending` of them in turn, instead of its own."""
         held = self._held[slot] = Held()
-        held.pending, held.waiting = list(entries[:ripe].copy()), list(entries[ripe:].copy())
+        held.pending, held.waiting = list(entries[:pending].copy()), list(entries[pending:].copy())
 
     def _onto(self, walk: Walk, row: Floats, slot: int, held: Held) -> Settle:
         """Return a function that settles a stream's samples and extends its path by them."""
-        emit = partial(walk.take, row, slot)
+        emit = partial(walk.add_sample, row, slot)
         return lambda t, x: self._settling.settle(row, held.pending, t, x, emit)
 
     def _count(self, row: Floats, held: Held) -> None:
-        row[Column.RIPE] = len(held.pending)
+        row[Column.PENDING] = len(held.pending)
         row[Column.HELD] = len(held.pending) + len(held.waiting)
 
     def _save(self, rows: Floats, slots: Indices) -> list[tuple[int, Floats, Floats]]:
@@ -237,7 +237,7 @@ class ReferenceLoop:
     def _put_back(self, rows: Floats, saved: list[tuple[int, Floats, Floats]]) -> None:
         for slot, row, entries in saved:
             rows[slot] = row
-            self.hold(slot, entries, int(row[Column.RIPE]))
+            self.hold(slot, entries, int(row[Column.PENDING]))
 
     def _outcome(self, walk: Walk, unused: list[tuple[int, int]] | None = None) -> Outcome:
         partition = self._layout.partition

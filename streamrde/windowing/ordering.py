@@ -81,7 +81,7 @@ class Ordering:
             return Verdict(Fault.DUPLICATE, bound=bound)
         return Verdict(Fault.LATE, bound=bound) if t < ordered or t < edge else Verdict()
 
-    def take(self, row: Floats, waiting: list[Floats], t: float, x: Floats, settle: Settle) -> Verdict:
+    def add(self, row: Floats, waiting: list[Floats], t: float, x: Floats, settle: Settle) -> Verdict:
         """Count a sample, let it wait or settle it, and settle those whose turn has come."""
         verdict = self.judge(row, t, x)
         if verdict.fault:
@@ -106,11 +106,11 @@ class Ordering:
         return verdict
 
     def release(
-        self, row: Floats, waiting: list[Floats], channels: int, settle: Settle, told: float = -math.inf
+        self, row: Floats, waiting: list[Floats], channels: int, settle: Settle, now: float = -math.inf
     ) -> None:
-        """Settle the samples that are due at time `told`."""
+        """Settle the samples that are due at time `now`."""
         order = self.order
-        watermark = max(row[Column.TOP], told) - order.lateness
+        watermark = max(row[Column.TOP], now) - order.lateness
         while waiting:
             if order.lateness_samples:
                 ready = len(waiting) > order.lateness_samples

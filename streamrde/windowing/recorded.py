@@ -98,7 +98,7 @@ def put_in_order(t: Floats, x: Floats, order: Order) -> InOrder:
         taken.append((time, sample.copy()))
 
     for i, (time, sample) in enumerate(zip(t.tolist(), x, strict=True)):
-        verdict = ordering.take(row, waiting, time, sample, settle)
+        verdict = ordering.add(row, waiting, time, sample, settle)
         if verdict.fault:
             unused.append((i, verdict))
     for entry in waiting:

@@ -39,13 +39,13 @@ class Column(IntEnum):
     """Increments (Count) or pieces of path (else) in the open window; 0 = nothing to flush."""
     START = 6
     """Time at which the open window begins."""
-    FIRST = 7
+    SEGMENT_WINDOW = 7
     """Number of the segment's first window."""
-    BEGUN = 8
+    EPISODE_WINDOW = 8
     """Number of the window that was open when the model's state was last begun."""
-    BEGINS = 9
+    EPISODE = 9
     """How often it was begun."""
-    TAKEN = 10
+    WINDOW_SAMPLES = 10
     """Samples in the open window, for policies that close by sample and are not Count."""
     ORDERED = 11
     """Time of the latest sample whose turn has come; -inf before the first."""
@@ -56,7 +56,7 @@ class Column(IntEnum):
     HELD = 14
     """Samples held beside the row: first those in turn, which wait for a channel's next observation or for the windows
     before them, then those not in turn."""
-    RIPE = 15
+    PENDING = 15
     """Number of held samples that are in turn."""
     SAMPLES = 16
     LATE = 17

@@ -18,12 +18,12 @@ Emit = Callable[[Floats], bool]
 """Function of a complete sample (time, data, observed flags), (entry,). It returns False if the sample has to wait."""
 
 
-def breaks(row: Floats, since: float, t: float, partition: Partition) -> bool:
-    """Return True where a sample at time t begins a segment, the one before it having come at time `since`."""
-    return bool(row[Column.PAUSED]) or bool(t - since > partition.longest_gap)
+def starts_segment(row: Floats, previous: float, t: float, partition: Partition) -> bool:
+    """Return True where a sample at time t begins a segment, the one before it having come at time `previous`."""
+    return bool(row[Column.PAUSED]) or bool(t - previous > partition.longest_gap)
 
 
-def goes_on(row: Floats, partition: Partition) -> bool:
+def keeps_episode(row: Floats, partition: Partition) -> bool:
     """Return True where the segment that a sample begins keeps the state and the last values."""
     return partition.resumes if row[Column.PAUSED] else partition.carry
 
@@ -42,7 +42,7 @@ class Settling:
         partition, layout, channels = self._partition, self._layout, len(x)
         ordered = row[Column.ORDERED]
         first = not row[Column.STARTED] and ordered == -math.inf
-        cut = not first and breaks(row, ordered, t, partition)
+        cut = not first and starts_segment(row, ordered, t, partition)
         if cut:
             self.complete(row, pending, emit, all_of_them=True)
         behind = bool(pending)
@@ -57,7 +57,7 @@ class Settling:
         missing = np.flatnonzero(~observed)
         seen = row[layout.seen]
         last = pending[-1][1 : 1 + channels] if behind else row[layout.x]
-        if cut and not goes_on(row, partition):
+        if cut and not keeps_episode(row, partition):
             seen[:] = 0
             data[missing] = np.array(partition.fills)[missing]
         elif first or cut or partition.hold:

@@ -15,7 +15,7 @@ from streamrde.kernels import fold
 from streamrde.signature.paths import log_coordinates
 from streamrde.windowing.policies import OpenWindow
 from streamrde.windowing.rows import Column, Layout
-from streamrde.windowing.settling import breaks, goes_on
+from streamrde.windowing.settling import keeps_episode, starts_segment
 from streamrde.windowing.tolerance import edge_tolerance
 
 _FIRST, _ONE = np.array([0]), np.array([1])
@@ -27,7 +27,7 @@ class Budget:
     def __init__(self, own: float = math.inf, shared: float = 0) -> None:
         self.own, self.shared = own, shared
 
-    def take(self) -> bool:
+    def spend(self) -> bool:
         """Take one window and return True, or return False if none is left."""
         if self.own > 0:
             self.own -= 1
@@ -45,7 +45,7 @@ class Walk:
         self._layout = layout
         self._partition = layout.partition
         self._windows = layout.partition.windows
-        self._counter = Column.FILLED if self._windows.by_count else Column.TAKEN
+        self._counter = Column.FILLED if self._windows.by_count else Column.WINDOW_SAMPLES
         """Counts the samples of the open window."""
         self.signatures: list[Floats] = []
         """Signatures of the closed windows, (C + ... + C^depth,) each."""
@@ -61,7 +61,7 @@ class Walk:
         self.cause = 0
         """Row of the samples handed in that is the reason for what happens."""
 
-    def take(self, row: Floats, slot: int, entry: Floats) -> bool:
+    def add_sample(self, row: Floats, slot: int, entry: Floats) -> bool:
         """Extend a stream's path by a complete sample, or begin it.
 
         Return False if the budget ends before the sample.
@@ -69,20 +69,20 @@ class Walk:
         partition, channels = self._partition, self._partition.channels
         t, data, observed = float(entry[0]), entry[1 : 1 + channels], entry[1 + channels :]
         if not row[Column.STARTED]:
-            self._begin(row, slot, t, data, observed, anew=True)
+            self._begin_segment(row, slot, t, data, observed, new_episode=True)
             return True
         reached = True
-        if not breaks(row, row[Column.LAST], t, partition):
+        if not starts_segment(row, row[Column.LAST], t, partition):
             reached = self._extend(row, slot, t, data, observed)
         else:
             if partition.holds and not row[Column.PAUSED]:
                 reached = self.pass_time(row, slot, row[Column.LAST] + partition.holds)
             if reached:
-                self.end(row, slot)
+                self.end_segment(row, slot)
                 if not row[Column.PAUSED]:
                     row[Column.CUTS] += 1
                     self.cuts.append((slot, t - float(row[Column.LAST])))
-                self._begin(row, slot, t, data, observed, anew=not goes_on(row, partition))
+                self._begin_segment(row, slot, t, data, observed, new_episode=not keeps_episode(row, partition))
         if not reached:
             self.owing.append(slot)
         return reached
@@ -97,43 +97,45 @@ class Walk:
             return True
         if t - row[Column.LAST] > self._partition.longest_gap:
             t = row[Column.LAST] + self._partition.holds
-        edges, _, _ = self._windows.edges(self._open(row), float(t), float(t - row[Column.T0]))
+        edges, _, _ = self._windows.find_edges(self._open_window(row), float(t), float(t - row[Column.T0]))
         for at in edges:
-            if not self.budget.take():
+            if not self.budget.spend():
                 return False
-            self._move(row, slot, at)
-            self._close(row, slot, self._edge_time(row, at), row[self._layout.x])
+            self._move_time(row, slot, at)
+            self._close_window(row, slot, self._edge_time(row, at), row[self._layout.x])
         return True
 
-    def end(self, row: Floats, slot: int) -> None:
+    def end_segment(self, row: Floats, slot: int) -> None:
         """Close the open window at the last sample. A window without any change is dropped."""
         if row[Column.FILLED]:
-            self._close(row, slot, row[Column.LAST], row[self._layout.x])
+            self._close_window(row, slot, row[Column.LAST], row[self._layout.x])
 
-    def _begin(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats, *, anew: bool) -> None:
+    def _begin_segment(
+        self, row: Floats, slot: int, t: float, data: Floats, observed: Floats, *, new_episode: bool
+    ) -> None:
         partition, x = self._partition, row[self._layout.x]
         channels, place = partition.channels, partition.channels
         x[:channels] = data
         if partition.missing.counts:
             counts = x[place : place + channels]
-            counts[:] = observed if anew else counts + observed
+            counts[:] = observed if new_episode else counts + observed
             place += channels
         if partition.missing.elapsed:
             x[place:] = 0.0
         row[Column.STARTED] = 1
         row[Column.PAUSED] = 0
         row[[Column.T0, Column.LAST, Column.START]] = t
-        row[[Column.CURSOR, Column.FILLED, Column.TAKEN]] = 0
-        row[Column.FIRST] = row[Column.WINDOW]
-        if anew:
-            row[Column.BEGUN] = row[Column.WINDOW]
-            row[Column.BEGINS] += 1
-            self.episodes.append((slot, int(row[Column.BEGINS]), self.cause))
+        row[[Column.CURSOR, Column.FILLED, Column.WINDOW_SAMPLES]] = 0
+        row[Column.SEGMENT_WINDOW] = row[Column.WINDOW]
+        if new_episode:
+            row[Column.EPISODE_WINDOW] = row[Column.WINDOW]
+            row[Column.EPISODE] += 1
+            self.episodes.append((slot, int(row[Column.EPISODE]), self.cause))
             self.origins.append(self._values(x, 0.0))
 
     def _extend(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats) -> bool:
         partition, x = self._partition, row[self._layout.x]
-        edges, u, on_edge = self._windows.edges(self._open(row), t, float(t - row[Column.T0]))
+        edges, u, on_edge = self._windows.find_edges(self._open_window(row), t, float(t - row[Column.T0]))
         begins_at = row[Column.CURSOR]
         after = x.copy()
         after[: partition.channels] = data
@@ -146,11 +148,11 @@ class Walk:
         moves = len(edges) + (not on_edge)
         if partition.hold:
             for j in range(moves):
-                if j < len(edges) and not self.budget.take():
+                if j < len(edges) and not self.budget.spend():
                     return False
-                self._move(row, slot, edges[j] if j < len(edges) else u)
+                self._move_time(row, slot, edges[j] if j < len(edges) else u)
                 if j < len(edges):
-                    self._close(row, slot, self._edge_time(row, edges[j]), x)
+                    self._close_window(row, slot, self._edge_time(row, edges[j]), x)
             self._fold(row, slot, np.append(0.0, self._values(after, u) - self._values(x, u)))
         else:
             a, b = self._values(x, begins_at), self._values(after, u)
@@ -159,7 +161,7 @@ class Walk:
                 reached = row[Column.WALKED]
                 left = a + (reached - begins_at) / (u - begins_at) * (b - a)
             for j in range(moves):
-                if j < len(edges) and not self.budget.take():
+                if j < len(edges) and not self.budget.spend():
                     row[Column.WALKED] = reached
                     return False
                 to = u if j == moves - 1 else edges[j]
@@ -167,24 +169,24 @@ class Walk:
                 self._fold(row, slot, np.append(to - reached, right - left))
                 reached, left = to, right
                 if j < len(edges):
-                    at_end = on_edge and j == moves - 1
-                    self._close(row, slot, self._edge_time(row, edges[j]), right, sampled=at_end or self._sampled(row))
+                    sampled = (on_edge and j == moves - 1) or self._has_sample(row)
+                    self._close_window(row, slot, self._edge_time(row, edges[j]), right, sampled=sampled)
             row[Column.WALKED] = 0
         row[Column.LAST] = t
         row[Column.CURSOR] = u
         x[:] = after
         row[self._counter] += bool(partition.hold or not on_edge)
-        if row[Column.FILLED] and self._windows.closes(self._open(row)):
-            self._close(row, slot, t, x, sampled=True)
+        if row[Column.FILLED] and self._windows.closes(self._open_window(row)):
+            self._close_window(row, slot, t, x, sampled=True)
         return True
 
     def _edge_time(self, row: Floats, at: float) -> float:
-        return self._windows.edge_time(self._open(row), at)
+        return self._windows.edge_time(self._open_window(row), at)
 
-    def _open(self, row: Floats) -> OpenWindow:
+    def _open_window(self, row: Floats) -> OpenWindow:
         partition = self._partition
         return OpenWindow(
-            number=int(row[Column.WINDOW] - row[Column.FIRST]),
+            number=int(row[Column.WINDOW] - row[Column.SEGMENT_WINDOW]),
             t0=float(row[Column.T0]),
             start=float(row[Column.START] - row[Column.T0]),
             now=float(row[Column.CURSOR]),
@@ -211,7 +213,7 @@ class Walk:
             values[-self._partition.channels :] = u - values[-self._partition.channels :]
         return values
 
-    def _move(self, row: Floats, slot: int, to: float) -> None:
+    def _move_time(self, row: Floats, slot: int, to: float) -> None:
         """Time passes and the values hold."""
         increment = np.zeros(1 + len(row[self._layout.x]))
         increment[0] = to - row[Column.CURSOR]
@@ -227,7 +229,7 @@ class Walk:
         if not self._windows.by_count:
             row[Column.FILLED] += 1
 
-    def _sampled(self, row: Floats) -> bool:
+    def _has_sample(self, row: Floats) -> bool:
         """Return whether a sample that is on the path lies in the open window.
 
         A window ends with a sample on its edge where the path is linear, and begins with it under hold.
@@ -238,18 +240,18 @@ class Walk:
         tolerance = edge_tolerance(self._windows.length, row[Column.T0], start)
         return bool(row[Column.LAST] > start + (-tolerance if self._partition.hold else tolerance))
 
-    def _close(self, row: Floats, slot: int, end: float, values: Floats, *, sampled: bool | None = None) -> None:
+    def _close_window(self, row: Floats, slot: int, end: float, values: Floats, *, sampled: bool | None = None) -> None:
         """Close the open window, which ends where the path has these values."""
         if sampled is None:
-            sampled = self._sampled(row)
+            sampled = self._has_sample(row)
         signature = row[self._layout.signature]
         self.signatures.append(signature.copy())
         signature[:] = 0.0  # every window's accumulator starts afresh
-        window, episode = int(row[Column.WINDOW]), int(row[Column.BEGINS])
-        step = window - int(row[Column.BEGUN])
+        window, episode = int(row[Column.WINDOW]), int(row[Column.EPISODE])
+        step = window - int(row[Column.EPISODE_WINDOW])
         start = float(row[Column.START])
         self.windows.append((slot, window, episode, step, start, float(end), self.cause, sampled))
         self.values.append(values[: self._partition.channels].copy())
         row[Column.WINDOW] += 1
-        row[[Column.FILLED, Column.TAKEN]] = 0
+        row[[Column.FILLED, Column.WINDOW_SAMPLES]] = 0
         row[Column.START] = end

@@ -285,7 +285,7 @@ def test_hostile_snapshots_of_held_samples_are_refused():
     table = predictor._table
     name, values = table.read_snapshot(predictor.snapshot())
     header = SnapshotHeader(name, bundle.fingerprint)
-    for column, value in itertools.product((Column.HELD, Column.RIPE), (-1.0, 0.5, 4.0, np.nan, np.inf)):
+    for column, value in itertools.product((Column.HELD, Column.PENDING), (-1.0, 0.5, 4.0, np.nan, np.inf)):
         changed = values.copy()
         changed[column] = value
         with pytest.raises(SnapshotError, match=r"has .* values"):

@@ -47,7 +47,7 @@ class Every(WindowPolicy, frozen=True, tag="every"):
         """Return the edge after the window's start."""
         return self._anchor(window.t0) + (window.number + 1) * self.seconds
 
-    def edges(self, window: OpenWindow, t: float, u: float) -> tuple[list[float], float, bool]:
+    def find_edges(self, window: OpenWindow, t: float, u: float) -> tuple[list[float], float, bool]:
         """Find the edges that close up to time t: all multiples of `seconds`, counted from the same origin."""
         anchor = self._anchor(window.t0)
         where = (u - anchor) / self.seconds

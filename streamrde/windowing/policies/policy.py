@@ -75,7 +75,7 @@ class WindowPolicy(msgspec.Struct, frozen=True, tag_field="policy", forbid_unkno
         """Return True if the window closes at the sample that was added last."""
         return False
 
-    def edges(self, window: OpenWindow, t: float, u: float) -> tuple[list[float], float, bool]:
+    def find_edges(self, window: OpenWindow, t: float, u: float) -> tuple[list[float], float, bool]:
         """Find the edges that close up to time t.
 
         A time within rounding of an edge is the edge (see `edge_tolerance`).
