@@ -43,12 +43,6 @@ class Source(ends.Source):
         self.names = [f"s{i}" for i in range(streams)]
         self.ticks, self.hostile, self.late = int(seconds / TICK), hostile, []
 
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
     async def __aiter__(self):
         begin = time.perf_counter() + TICK
         for tick in range(self.ticks):
@@ -71,12 +65,6 @@ class Source(ends.Source):
 
 class Sink(ends.Sink):
     rows = 0
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
 
     async def write(self, batch):
         # As a broker would: encoded one by one, confirmed together.

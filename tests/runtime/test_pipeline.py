@@ -41,12 +41,6 @@ class Source(ends.Source):
         self.log, self.first, self.last, self.size, self.endless = log, first, last, size, endless
         self.acknowledged, self.taken, self.stopped = first, 0, asyncio.Event()
 
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
     async def __aiter__(self):
         for first in range(self.first, self.last, self.size):
             await asyncio.sleep(0)
@@ -69,12 +63,6 @@ class Source(ends.Source):
 class Sink(ends.Sink):
     def __init__(self, log, kept):
         self.log, self.kept = log, kept
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
 
     async def write(self, batch):
         for row in batch.to_pylist():

@@ -10,19 +10,16 @@ import streamrde as sr
 from streamrde.config.durations import seconds_of
 from streamrde.connectors.codecs import decode_prediction, encode_prediction
 from streamrde.connectors.ends import Sink, Source
-from streamrde.connectors.samples import Samples
 from streamrde.errors import ConfigError
 from streamrde.inference.novelty import TrainingWindows
 from streamrde.runtime.exposition import Exposition
 from streamrde.runtime.pipeline import Pipeline
 from streamrde.runtime.provisional import Provisional
+from streamrde.testing import batch_of
 
 
-class Batch:
-    arrivals, messages, letters = None, 1, ()
-
-    def __init__(self, streams, t):
-        self.samples = Samples(streams, np.array(t), np.ones((len(t), 2)) * np.array(t)[:, None])
+def batch(streams, t):
+    return batch_of(streams, t, np.ones((len(t), 2)) * np.array(t)[:, None])
 
 
 class Ends(Source, Sink):
@@ -32,20 +29,11 @@ class Ends(Source, Sink):
         self.batches, self.written = batches, []
         self.spoken = asyncio.Event()
 
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
     async def __aiter__(self):
         for batch in self.batches:
             yield batch
             await asyncio.wait_for(self.spoken.wait(), 30)
             self.spoken.clear()
-
-    async def acknowledge(self, batch):
-        return None
 
     def stop(self):
         return None
@@ -58,7 +46,7 @@ class Ends(Source, Sink):
 
 def test_open_windows_are_told_between_their_ends_and_marked():
     async def run():
-        ends = Ends([Batch(["a", "b"], [0.0, 0.0]), Batch(["a"], [0.6]), Batch(["a"], [1.5])])
+        ends = Ends([batch(["a", "b"], [0.0, 0.0]), batch(["a"], [0.6]), batch(["a"], [1.5])])
         pipeline = Pipeline(ends, sr.Fleet(make_bundle()), ends, provisional=0.01, flush=False)
         return ends, await pipeline.run()
 
@@ -78,7 +66,7 @@ def test_a_run_tells_how_novel_windows_are_and_counts_drifts():
     t = np.arange(60) / 2
 
     async def run():
-        ends = Ends([Batch(["a"] * 60, t)])
+        ends = Ends([batch(["a"] * 60, t)])
         ends.spoken.set()
         fleet = sr.Fleet(bundle, novelty=True)
         return ends, await Pipeline(ends, fleet, ends, flush=True).run(), fleet

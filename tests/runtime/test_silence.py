@@ -3,19 +3,17 @@
 import asyncio
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from bundles import make_bundle
 
 import streamrde as sr
-from streamrde.connectors.ends import Batch, Sink, Source
-from streamrde.connectors.samples import Samples
 from streamrde.errors import ParameterError
 from streamrde.runtime import ManualClock, Silence, SystemClock, Timekeeper
 from streamrde.runtime.archive import StoreArchive
 from streamrde.runtime.checkpoints import CheckpointPolicy
 from streamrde.runtime.pipeline import Pipeline
 from streamrde.state import MemoryStore
+from streamrde.testing import CollectingSink, ScriptedSource, batch_of
 
 
 def make_fleet(**options):
@@ -153,34 +151,19 @@ def test_the_system_clock_goes():
     assert clock.now() >= before > 1.6e9
 
 
-class Script(Source, Sink):
+class Script(ScriptedSource, CollectingSink):
     """A source that delivers what it is handed, and a sink that keeps what it gets."""
 
     def __init__(self):
-        self.queue, self.acknowledged, self.rows = asyncio.Queue(), 0, []
+        ScriptedSource.__init__(self, live=True)
+        CollectingSink.__init__(self)
 
-    async def __aenter__(self):
-        return self
+    def push(self, streams, t):
+        self.send(batch_of(streams, t))
 
-    async def __aexit__(self, *_):
-        return None
-
-    async def __aiter__(self):
-        while (batch := await self.queue.get()) is not None:
-            yield batch
-
-    def send(self, streams, t):
-        samples = Samples(pa.array(streams), np.array(t), np.ones((len(t), 2)))
-        self.queue.put_nowait(Batch(samples))
-
-    async def acknowledge(self, batch):
-        self.acknowledged += 1
-
-    def stop(self):
-        self.queue.put_nowait(None)
-
-    async def write(self, batch):
-        self.rows += [(r["stream"], r["window"], r["t_end"]) for r in batch.to_pylist()]
+    @property
+    def rows(self):
+        return [(r["stream"], r["window"], r["t_end"]) for r in super().rows]
 
 
 async def until(condition):
@@ -198,8 +181,8 @@ def test_a_run_closes_windows_and_ends_streams_while_nothing_comes():
         silence = Silence(advance="clock", every=0.5, idle=10.0)
         pipeline = Pipeline(script, fleet, script, silence=silence, clock=clock)
         task = asyncio.create_task(pipeline.run())
-        script.send(["a", "a"], [1000.0, 1000.2])
-        await until(lambda: script.acknowledged == 1)
+        script.push(["a", "a"], [1000.0, 1000.2])
+        await until(lambda: len(script.acknowledged) == 1)
         assert script.rows == []
         for _ in range(3):
             await until(lambda: clock.sleepers)
@@ -234,17 +217,17 @@ def test_a_stream_that_silence_ended_returns_with_its_state(saved, lazily):
             clock=clock,
         )
         task = asyncio.create_task(pipeline.run())
-        script.send(["a", "a"], [0.0, 1.5])
-        script.send(["b"], [9.0])
+        script.push(["a", "a"], [0.0, 1.5])
+        script.push(["b"], [9.0])
         await until(lambda: "b" in fleet)
         await until(lambda: clock.sleepers)
         clock.advance(1.0)
         await until(lambda: "a" not in fleet)
         if saved:
-            script.send(["b"], [9.1])  # its message makes a checkpoint due
+            script.push(["b"], [9.1])  # its message makes a checkpoint due
             await until(lambda: not fleet.archive.unsaved)
         windows = [window for stream, window, _ in script.rows if stream == "a"]
-        script.send(["a", "a"], [20.0, 21.0])
+        script.push(["a", "a"], [20.0, 21.0])
         await until(lambda: script.rows[-1][2] == 21.0)
         assert script.rows[-1] == ("a", windows[-1] + 1, 21.0)
         pipeline.stop()
@@ -276,9 +259,9 @@ def test_rows_that_are_not_used_go_where_dead_letters_go(wanted):
         fleet = sr.Fleet(make_bundle(), faults="drop", order=sr.Order(lateness=1.0, duplicates="first"))
         pipeline = Pipeline(script, fleet, script, dead_letters=letters, letters_of_rows=wanted)
         task = asyncio.create_task(pipeline.run())
-        script.send(["a", "a", "a", "a"], [0.0, 5.0, -2.0, 5.0])
-        script.send(["a"], [6.0])
-        await until(lambda: script.acknowledged == 2)
+        script.push(["a", "a", "a", "a"], [0.0, 5.0, -2.0, 5.0])
+        script.push(["a"], [6.0])
+        await until(lambda: len(script.acknowledged) == 2)
         pipeline.stop()
         metrics = await task
         assert (metrics.counts.late, metrics.counts.duplicate) == (1, 1)

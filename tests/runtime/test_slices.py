@@ -6,87 +6,40 @@ import asyncio
 import pathlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from bundles import make_bundle
 
 import streamrde as sr
-from streamrde.connectors import ends
-from streamrde.connectors.samples import Samples
 from streamrde.errors import ParameterError
 from streamrde.runtime.checkpoints import CheckpointPolicy
 from streamrde.runtime.pace import Pace
 from streamrde.runtime.pipeline import Pipeline
 from streamrde.runtime.silence import Silence
 from streamrde.state import MemoryStore
+from streamrde.testing import CollectingSink, ScriptedSource, batch_of
 
 BUNDLE = make_bundle(interpolation="linear")
 WINDOWS = 8
 
 
-class Batch:
-    def __init__(self, names, t, x=None):
-        self.samples = Samples(pa.array(names, pa.string()), np.asarray(t, float), x)
-        if x is None:
-            x = np.sin(np.outer(self.samples.t, [0.3, 0.7]))
-            self.samples = Samples(self.samples.streams, self.samples.t, x)
-        self.arrivals, self.messages, self.letters = None, len(t), ()
+def rows_of(names, t):
+    return batch_of(names, t, np.sin(np.outer(t, [0.3, 0.7])))
 
 
-class Source(ends.Source):
-    def __init__(self, batches, wait=None):
-        self.batches, self.wait, self.acknowledged = batches, wait, []
-        self.stopped = asyncio.Event()
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
-    async def __aiter__(self):
-        for batch in self.batches:
-            if self.stopped.is_set():
-                return
-            yield batch
-            await asyncio.sleep(0)
-        if self.wait is not None:
-            await self.wait(self)
-
-    async def acknowledge(self, batch):
-        self.acknowledged.append(batch)
-
-    def stop(self):
-        self.stopped.set()
-
-
-class Sink(ends.Sink):
-    def __init__(self):
-        self.batches = []
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
-    async def write(self, batch):
-        await asyncio.sleep(0)
-        self.batches.append(batch)
-
+class Sink(CollectingSink):
     @property
     def rows(self):
-        found = (row for batch in self.batches for row in batch.to_pylist())
-        return sorted(((r["stream"], r["window"], tuple(r["value"])) for r in found), key=lambda r: r[:2])
+        return sorted(((r["stream"], r["window"], tuple(r["value"])) for r in super().rows), key=lambda r: r[:2])
 
 
 def far_ahead():
     """One stream is silent for 900 windows, while another goes on."""
     t = np.concatenate([np.arange(4.0), 900.0 + np.arange(4.0)])
     other = np.arange(12.0)
-    return [Batch(["far"] * 8, t), *(Batch(["other"] * 4, other[i : i + 4]) for i in (0, 4, 8))]
+    return [rows_of(["far"] * 8, t), *(rows_of(["other"] * 4, other[i : i + 4]) for i in (0, 4, 8))]
 
 
 def expected(batches):
@@ -99,7 +52,7 @@ def expected(batches):
 
 def test_others_are_served_while_one_sample_closes_many_windows():
     batches, sink = far_ahead(), Sink()
-    pipeline = Pipeline(Source(batches), sr.Fleet(BUNDLE), sink, slice_windows=WINDOWS)
+    pipeline = Pipeline(ScriptedSource(batches), sr.Fleet(BUNDLE), sink, slice_windows=WINDOWS)
     metrics = asyncio.run(pipeline.run())
     assert sink.rows == expected(batches)
     assert metrics.predictions == len(sink.rows)
@@ -116,14 +69,15 @@ def test_owed_windows_are_saved_acknowledged_and_closed_by_the_next_run():
     batches = far_ahead()
     store, first, second = MemoryStore(), Sink(), Sink()
     store.open({"model": BUNDLE.fingerprint})
-    source = Source(batches[:1])
+    source = ScriptedSource(batches[:1])
     pipeline = Pipeline(
         source, sr.Fleet(BUNDLE), first, store=store, policy=CheckpointPolicy(messages=1), slice_windows=WINDOWS
     )
     asyncio.run(pipeline.run())
     assert source.acknowledged == batches[:1]
     assert len(first.rows) < 900, "a run that ends leaves what is owed in its state"
-    again = Pipeline(Source(batches[1:]), sr.Fleet(BUNDLE), second, store=store, flush=True, slice_windows=WINDOWS)
+    source, fleet = ScriptedSource(batches[1:]), sr.Fleet(BUNDLE)
+    again = Pipeline(source, fleet, second, store=store, flush=True, slice_windows=WINDOWS)
     asyncio.run(again.run())
     both = Sink()
     both.batches = [*first.batches, *second.batches]
@@ -133,11 +87,11 @@ def test_owed_windows_are_saved_acknowledged_and_closed_by_the_next_run():
 def test_a_backlog_is_taken_in_slices_between_which_the_loop_turns():
     rows = 30_000
     names = [f"s{i % 7}" for i in range(rows)]
-    batch, sink, turns = Batch(names, np.arange(rows) / 7 * 0.01), Sink(), 0
+    batch, sink, turns = rows_of(names, np.arange(rows) / 7 * 0.01), Sink(), 0
 
     async def scenario():
         nonlocal turns
-        pipeline = Pipeline(Source([batch]), sr.Fleet(BUNDLE, faults="drop"), sink)
+        pipeline = Pipeline(ScriptedSource([batch]), sr.Fleet(BUNDLE, faults="drop"), sink)
         running = asyncio.create_task(pipeline.run())
         while not running.done():
             turns += 1
@@ -155,7 +109,7 @@ def test_a_run_ends_in_order_while_windows_are_owed():
     batches, sink = far_ahead()[:1], Sink()
 
     async def scenario():
-        source = Source(batches, wait=lambda source: source.stopped.wait())
+        source = ScriptedSource(batches, live=True)
         pipeline = Pipeline(source, sr.Fleet(BUNDLE), sink, slice_windows=1)
         running = asyncio.create_task(pipeline.run())
         while not sink.batches:
@@ -171,10 +125,10 @@ def test_samples_that_wait_for_owed_windows_are_bounded(monkeypatch):
     monkeypatch.setattr("streamrde.runtime.pipeline._MOST_HELD", 3)
     held = []
     t = np.concatenate([[0.0], 500.0 + np.arange(40.0)])
-    batches = [Batch(["far"] * 2, t[:2]), *(Batch(["far"], [at]) for at in t[2:])]
+    batches = [rows_of(["far"] * 2, t[:2]), *(rows_of(["far"], [at]) for at in t[2:])]
     fleet, sink = sr.Fleet(BUNDLE), Sink()
     pipeline = Pipeline(
-        Source(batches),
+        ScriptedSource(batches),
         fleet,
         sink,
         slice_windows=WINDOWS,
@@ -190,9 +144,9 @@ def test_a_sample_far_ahead_cuts_its_stream_once_and_is_said(ahead):
     """Whatever the unit: a bounded number of windows, a count, and a word."""
     noticed = []
     t = np.append(np.arange(6.0), ahead)
-    batches = [Batch(["far"] * 7, t), Batch(["other"] * 4, np.arange(4.0))]
+    batches = [rows_of(["far"] * 7, t), rows_of(["other"] * 4, np.arange(4.0))]
     fleet, sink = sr.Fleet(BUNDLE, on_trouble=noticed.append), Sink()
-    metrics = asyncio.run(Pipeline(Source(batches), fleet, sink).run())
+    metrics = asyncio.run(Pipeline(ScriptedSource(batches), fleet, sink).run())
     assert len(sink.rows) == 5 + 3
     assert metrics.states.cuts == fleet.state_counts().cuts == metrics.summary()["cuts"] == 1
     (trouble,) = noticed
@@ -215,13 +169,12 @@ def test_a_fleet_that_was_slow_gets_smaller_slices_and_a_fast_one_larger_ones():
 
 def test_dictionary_encoded_streams_are_sliced_as_plain_ones():
     names = [f"s{i % 7}" for i in range(9000)]
-    plain = Batch(names, np.arange(9000) * 0.01)
-    coded = Batch(names, np.arange(9000) * 0.01)
-    coded.samples = Samples(plain.samples.streams.dictionary_encode(), plain.samples.t, plain.samples.x)
+    plain = rows_of(names, np.arange(9000) * 0.01)
+    coded = replace(plain, samples=plain.samples._replace(streams=plain.samples.streams.dictionary_encode()))
     sinks = []
     for batch in (plain, coded):
         sinks.append(Sink())
-        asyncio.run(Pipeline(Source([batch]), sr.Fleet(BUNDLE), sinks[-1]).run())
+        asyncio.run(Pipeline(ScriptedSource([batch]), sr.Fleet(BUNDLE), sinks[-1]).run())
     assert sinks[0].rows == sinks[1].rows
 
 
@@ -242,14 +195,17 @@ def test_a_silence_by_the_clock_is_worked_off_in_slices_and_the_clock_is_served(
     clock, sink = Night(), Sink()
     names = [f"s{i}" for i in range(20)]
 
-    async def until_morning(source):
+    async def scenario():
+        source = ScriptedSource([rows_of(names, np.zeros(20)), rows_of(names, np.full(20, 0.5))], live=True)
+        silence = Silence(advance="clock", every=1.0)
+        pipeline = Pipeline(source, sr.Fleet(bundle), sink, silence=silence, clock=clock, slice_windows=50)
+        run = asyncio.create_task(pipeline.run())
         while clock.now() < 8 * 3600:
             await asyncio.sleep(0)
+        source.stop()
+        await run
 
-    source = Source([Batch(names, np.zeros(20)), Batch(names, np.full(20, 0.5))], wait=until_morning)
-    fleet = sr.Fleet(bundle)
-    pipeline = Pipeline(source, fleet, sink, silence=Silence(advance="clock", every=1.0), clock=clock, slice_windows=50)
-    asyncio.run(pipeline.run())
+    asyncio.run(scenario())
     assert all(batch.num_rows <= 50 + 20 for batch in sink.batches)
     last = {}
     for stream, window, _ in sink.rows:

@@ -14,9 +14,8 @@ from msgspec.structs import replace
 import streamrde as sr
 from streamrde.config import RunConfig
 from streamrde.config.run import outline_of
-from streamrde.connectors import ends
 from streamrde.connectors.codecs import JsonCodec
-from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.samples import Columns
 from streamrde.connectors.sections import Section, SourceConfig
 from streamrde.disk import read_toml
 from streamrde.errors import ConfigError, DataError, ParameterError, TimeUnitError
@@ -24,6 +23,7 @@ from streamrde.inference.clocks import expectation_of
 from streamrde.runtime.pipeline import Pipeline
 from streamrde.runtime.replay import load_recording
 from streamrde.runtime.service import obstacles
+from streamrde.testing import CollectingSink, ScriptedSource, batch_of
 
 SHIPPED = pathlib.Path(sr.__file__).parent / "demo" / "watch" / "model.safetensors"
 WATCH = sr.load(SHIPPED)
@@ -32,52 +32,12 @@ X = np.random.default_rng(0).normal(size=(200, 6))
 NOON = 1709640000.0
 
 
-class Batch:
-    def __init__(self, samples):
-        self.samples, self.arrivals, self.messages, self.letters = samples, None, 1, ()
-
-
-class Source(ends.Source):
-    def __init__(self, batches):
-        self.batches = batches
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
-    async def __aiter__(self):
-        for streams, t in self.batches:
-            await asyncio.sleep(0)
-            yield Batch(Samples(pa.array(streams), np.asarray(t, float), X[: len(t)]))
-
-    async def acknowledge(self, batch):
-        pass
-
-    def stop(self):
-        pass
-
-
-class Sink(ends.Sink):
-    def __init__(self):
-        self.rows = []
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
-    async def write(self, batch):
-        self.rows += batch.to_pylist()
-
-
 def run(batches, **how):
-    sink = Sink()
+    sink = CollectingSink()
     fleet = sr.Fleet(WATCH, **({"faults": "drop", "time_check": "reject"} | how))
     in_the_way = []
-    pipeline = Pipeline(Source(batches), fleet, sink, on_batch=lambda _: in_the_way.extend(obstacles(pipeline)))
+    source = ScriptedSource(batch_of(names, t, X[: len(t)]) for names, t in batches)
+    pipeline = Pipeline(source, fleet, sink, on_batch=lambda _: in_the_way.extend(obstacles(pipeline)))
     asyncio.run(asyncio.wait_for(pipeline.run(), 60))
     return pipeline, sink.rows, in_the_way
 

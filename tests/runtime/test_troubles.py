@@ -9,7 +9,6 @@ import signal
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from brokers import MOSQUITTO, free_port, mosquitto
 from bundles import make_bundle, make_recording, make_statistics
@@ -18,9 +17,7 @@ from services import config, eventually, get, publish, samples, service
 import streamrde as sr
 from streamrde.cli.pipeline import report
 from streamrde.config import RunConfig
-from streamrde.connectors import ends
 from streamrde.connectors.quarantine import Quarantine
-from streamrde.connectors.samples import Samples
 from streamrde.disk import read_toml
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.troubles import Trouble
@@ -29,58 +26,15 @@ from streamrde.runtime.health import HealthServer
 from streamrde.runtime.pipeline import Pipeline
 from streamrde.runtime.service import status
 from streamrde.runtime.troubles import StreamRules, TroubleLog
+from streamrde.testing import CollectingSink, ScriptedSource, batch_of
 
 BUNDLE = make_bundle(statistics=make_statistics())
 T, X = make_recording(0, 100)
 
 
-class Batch:
-    def __init__(self, streams, t, x):
-        self.samples = Samples(pa.array(streams, pa.string()), np.asarray(t), np.asarray(x))
-        self.arrivals, self.messages, self.letters = None, len(t), ()
-
-
-class Source(ends.Source):
-    """Batches of rows, with a quarantine and topics as an MQTT source has them."""
-
-    def __init__(self, batches, quarantine=True):
-        self.batches = batches
-        if quarantine:
-            self.quarantine = Quarantine(seconds=60.0)
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
-    async def __aiter__(self):
-        for batch in self.batches:
-            await asyncio.sleep(0)
-            yield batch
-
-    async def acknowledge(self, batch):
-        pass
-
-    def stop(self):
-        pass
-
-    def topic_of(self, stream):
-        return f"sensors/{stream}/imu"
-
-
-class Sink(ends.Sink):
-    def __init__(self):
-        self.rows = []
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        return None
-
-    async def write(self, batch):
-        self.rows += batch.to_pylist()
+def source(batches):
+    """Batches of streams with topics, which can be set aside."""
+    return ScriptedSource(batches, quarantine=Quarantine(seconds=60.0), topics="sensors/{stream}/imu")
 
 
 def carried(batches, rules=None, **options):
@@ -93,7 +47,7 @@ def carried(batches, rules=None, **options):
         vigilance=rules.vigilance,
         restart_after=rules.restart_after,
     )
-    pipeline = Pipeline(Source(batches), fleet, Sink(), rules=rules, **options)
+    pipeline = Pipeline(source(batches), fleet, CollectingSink(), rules=rules, **options)
     asyncio.run(asyncio.wait_for(pipeline.run(), 60.0))
     return pipeline
 
@@ -103,7 +57,7 @@ def reboots(names, size=25):
     t = np.concatenate([T[:50], T[:50]])
     for i in range(0, 100, size):
         for name in names:
-            yield Batch([name] * size, t[i : i + size], X[i : i + size])
+            yield batch_of([name] * size, t[i : i + size], X[i : i + size])
 
 
 def test_a_reboot_is_written_once_with_topic_reason_and_remedy_and_counted(caplog):
@@ -137,7 +91,7 @@ def test_a_stream_that_is_late_may_be_set_aside_as_long_as_it_is():
     pipeline = carried(list(reboots(["dev1"])), StreamRules(late="set aside"))
     assert len(pipeline.source.quarantine) == 1
     with pytest.raises(ParameterError, match="late = 'set aside' is for a source that can leave messages unread"):
-        Pipeline(Source([], quarantine=False), sr.Fleet(BUNDLE), Sink(), rules=StreamRules(late="set aside"))
+        Pipeline(ScriptedSource(), sr.Fleet(BUNDLE), CollectingSink(), rules=StreamRules(late="set aside"))
 
 
 def test_lines_about_many_streams_are_limited_and_the_rest_is_counted(caplog):
@@ -175,7 +129,7 @@ def test_lines_come_again_when_time_has_passed(caplog):
 def test_an_overload_is_said_counted_and_leaves_every_prediction_finite(caplog):
     x = X.copy()
     x[50, 0] = 9.9e37
-    pipeline = carried([Batch(["dev1"] * 100, T, x)])
+    pipeline = carried([batch_of(["dev1"] * 100, T, x)])
     assert "channel 'a' has 9.9e+37, which is not plausible" in caplog.text
     assert pipeline.metrics.implausible == {"a": 1, "b": 0}
     assert pipeline.metrics.summary()["implausible"] == 1
@@ -191,12 +145,12 @@ def test_codes_for_no_value_are_not_samples(codes):
     x[30:60] = codes
     missing = X.copy()
     missing[30:60] = np.nan
-    assert carried([Batch(["d"] * 100, T, x)]).sink.rows == carried([Batch(["d"] * 100, T, missing)]).sink.rows
+    assert carried([batch_of(["d"] * 100, T, x)]).sink.rows == carried([batch_of(["d"] * 100, T, missing)]).sink.rows
 
 
 def test_limits_of_the_configuration_count(caplog):
     rules = StreamRules(limits={"a": (-0.5, 0.5)}, implausible="reject")
-    pipeline = carried([Batch(["d"] * 100, T, X)], rules)
+    pipeline = carried([batch_of(["d"] * 100, T, X)], rules)
     rejected = int((np.abs(X[:, 0]) > 0.5).sum())
     assert pipeline.metrics.counts.rejected == rejected > 0
     assert "the limits are -0.5 and 0.5" in caplog.text
@@ -205,18 +159,18 @@ def test_limits_of_the_configuration_count(caplog):
 def test_a_channel_never_seen_is_said_unless_it_is_to_be_ignored(caplog):
     x = X.copy()
     x[:, 1] = np.nan
-    pipeline = carried([Batch(["d"] * 10, T[i : i + 10], x[i : i + 10]) for i in range(0, 100, 10)])
+    pipeline = carried([batch_of(["d"] * 10, T[i : i + 10], x[i : i + 10]) for i in range(0, 100, 10)])
     assert caplog.text.count("channel 'b' did not come in any of its") == 1
     assert pipeline.metrics.summary()["trouble_unseen"] == 1
     assert status(pipeline)["latest"][0]["channel"] == "b"
     caplog.clear()
-    ignoring = carried([Batch(["d"] * 100, T, x)], StreamRules(unseen="ignore"))
+    ignoring = carried([batch_of(["d"] * 100, T, x)], StreamRules(unseen="ignore"))
     assert ignoring.metrics.summary()["trouble_unseen"] == 0
     assert caplog.text == ""
 
 
 def test_ordinary_streams_say_nothing(caplog):
-    pipeline = carried([Batch(["a", "b"] * 50, np.repeat(T[:50], 2), X)])
+    pipeline = carried([batch_of(["a", "b"] * 50, np.repeat(T[:50], 2), X)])
     assert caplog.text == ""
     assert status(pipeline)["latest"] == []
     assert not any(pipeline.metrics.troubles.values())
@@ -235,7 +189,7 @@ def test_the_end_of_a_run_tells_people_what_went_wrong(capsys):
 
 def test_status_is_json_over_http():
     async def main():
-        pipeline = Pipeline(Source([]), sr.Fleet(BUNDLE), Sink())
+        pipeline = Pipeline(source([]), sr.Fleet(BUNDLE), CollectingSink())
         server = HealthServer(obstacles=list, metrics=bytes, status=lambda: status(pipeline), port=0)
         async with server:
             return await asyncio.to_thread(get, server.port, "/status")
