@@ -73,7 +73,7 @@ def replay(
     if model is not None:
         header = load(model).header
         expected = expectation_of(header)
-        columns = times.columns([channel.name for channel in header.channels], split(channels), stream=stream)
+        columns = times.columns_for([channel.name for channel in header.channels], split(channels), stream=stream)
     elif channels:
         columns = Columns(channels=split(channels), stream=stream or None, **asdict(times))
     else:

@@ -35,17 +35,17 @@ class TimeKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Say where times stand and how they are written. See `times.TimeForm`."""
 
     time: str = "t"
-    """Column or field of the time."""
+    """Column, or payload field, with the time."""
     time_unit: str = "s"
-    """Unit of times that are numbers. Text and timestamps carry their own unit."""
+    """Unit of times that are numbers: s, ms, us, ns, min, h, d or excel (day numbers). Others carry their own unit."""
     time_format: str = ""
-    """Format of times that are text where it is not ISO 8601, as of strptime."""
+    """Format of times that are text or digits of a date, as of strptime. If "", text is ISO 8601."""
     time_zone: str = ""
-    """Zone of local times without an offset, such as Europe/Vienna."""
+    """Zone of times that name none, such as Europe/Vienna. If "", UTC."""
     time_ambiguous: Ambiguous = "error"
-    """Which of two moments a local time stands for that occurs twice, when clocks go back."""
+    """Reading of a local time that occurs twice, when clocks go back: stop with an error, or take one."""
 
-    def columns(
+    def columns_for(
         self, own: Sequence[str], channels: Sequence[str] = (), *, stream: str | None = None, sequence: str = ""
     ) -> Columns:
         """Return the columns, or payload fields, of a model's channels.

@@ -11,7 +11,7 @@ from streamrde.connectors.files.filters import Filter, check_filters
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.restarts import OnRestart
 from streamrde.connectors.files.units import Conversion, conversion
-from streamrde.connectors.samples import Columns
+from streamrde.connectors.samples import Columns, TimeKeys
 from streamrde.errors import ConfigError
 from streamrde.floats import as_plain
 from streamrde.inference.header import Header
@@ -19,40 +19,28 @@ from streamrde.inference.plausibility import Plausible
 from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.evaluation import truth_schema
-from streamrde.settings import convert
+from streamrde.settings import Positive, convert
 from streamrde.times import TimeForm
 from streamrde.times.plausible import OnTime, TimeCheck
-from streamrde.times.texts import Ambiguous
 from streamrde.windowing.order import Order
 
-Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Sort: TypeAlias = Literal["auto", "always", "never"]
 Engine: TypeAlias = Literal["local", "threads", "processes", "ray"]
 OnError: TypeAlias = Literal["stop", "skip"]
 
 
-class ColumnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ColumnsConfig(TimeKeys, frozen=True, kw_only=True):
     """Columns of the recorded files, and their units."""
 
     stream: str = "stream_id"
     """Column with the stream's name. If "", each file is one stream, named after the file."""
-    time: str = "t"
-    """Column with the time."""
-    time_unit: str = "s"
-    """Unit of times that are numbers: s, ms, us, ns, min, h, d or excel (day numbers). Others carry their own unit."""
-    time_format: str = ""
-    """Format of times that are text or digits of a date, as of strptime. If "", text is ISO 8601."""
-    time_zone: str = ""
-    """Zone of times that name none, such as Europe/Vienna. If "", UTC."""
-    time_ambiguous: Ambiguous = "error"
-    """Reading of a local time that occurs twice, when clocks go back: stop with an error, or take one."""
     channels: tuple[str, ...] = ()
     """Columns of the model's channels, in its order. If empty, they have the channels' names."""
-    units: dict[str, str] = {}
+    units: dict[str, str] = msgspec.field(default_factory=dict)
     """Units of columns that are not in the model's unit, such as ax=m/s2."""
-    scale: dict[str, float] = {}
+    scale: dict[str, float] = msgspec.field(default_factory=dict)
     """Factors of columns, where no unit says it: x * scale + offset is in the model's unit."""
-    offset: dict[str, float] = {}
+    offset: dict[str, float] = msgspec.field(default_factory=dict)
     """Offsets of columns; see scale."""
 
     def __post_init__(self) -> None:
@@ -60,20 +48,8 @@ class ColumnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def columns(self, header: Header) -> Columns:
         """Return the columns, for a model."""
-        own = tuple(channel.name for channel in header.channels)
-        if self.channels and len(self.channels) != len(own):
-            raise ConfigError(
-                f"channels lists {len(self.channels)} names, and the model has {len(own)} channels: {', '.join(own)}"
-            )
-        return Columns(
-            channels=self.channels or own,
-            stream=self.stream or None,
-            time=self.time,
-            time_unit=self.time_unit,
-            time_format=self.time_format,
-            time_zone=self.time_zone,
-            time_ambiguous=self.time_ambiguous,
-        )
+        own = [channel.name for channel in header.channels]
+        return self.columns_for(own, self.channels, stream=self.stream)
 
     def conversion(self, header: Header) -> Conversion | None:
         """Return what converts the channels to the model's units, or None if they have them."""

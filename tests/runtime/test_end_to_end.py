@@ -1,7 +1,6 @@
 """One recording by every way through the package: the same predictions."""
 
 import asyncio
-import contextlib
 import json
 import pathlib
 import signal
@@ -16,6 +15,7 @@ import pyarrow.parquet
 import pytest
 from brokers import any_broker
 from bundles import make_bundle, make_recording
+from services import service
 
 import streamrde as sr
 from streamrde.connectors import Columns
@@ -120,19 +120,6 @@ def write_config(path, model, url, **source):
             ]
         )
     )
-
-
-@contextlib.contextmanager
-def service(config):
-    """`streamrde run`, subscribed; ended by SIGTERM."""
-    command = [sys.executable, "-m", "streamrde", "run", str(config), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
 
 
 def test_over_mqtt_the_predictions_are_those_of_the_file(tmp_path, model, recording):

@@ -179,7 +179,7 @@ class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
 
     def fields(self, own: Sequence[str]) -> Columns:
         """Return the fields of a payload, for a model's channels."""
-        columns = self.columns(own, self.channels, sequence=self.sequence)
+        columns = self.columns_for(own, self.channels, sequence=self.sequence)
         return msgspec.structs.replace(columns, channels=(self.value,)) if self.has_channel else columns
 
     @property
@@ -207,15 +207,15 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
     layout: str | None = None
     """For codec = "packed": the record, as in Python's struct module."""
     time: str = "t"
-    """Column or field of the time."""
+    """Payload field with the time. If "", a sample has the time of its arrival."""
     time_unit: str = "s"
-    """Unit of times that are numbers. Text and timestamps carry their own."""
+    """Unit of times that are numbers: s, ms, us, ns, min, h, d or excel (day numbers). Others carry their own unit."""
     time_format: str = ""
-    """Format of times that are text where it is not ISO 8601, as of strptime."""
+    """Format of times that are text or digits of a date, as of strptime. If "", text is ISO 8601."""
     time_zone: str = ""
-    """Zone of local times without an offset, such as Europe/Vienna."""
+    """Zone of times that name none, such as Europe/Vienna. If "", UTC."""
     time_ambiguous: Ambiguous = "error"
-    """Which of two moments a local time stands for that occurs twice, when clocks go back."""
+    """Reading of a local time that occurs twice, when clocks go back: stop with an error, or take one."""
     value: str = "value"
     """If the topic has the channel, the field of its value."""
     channels: tuple[str, ...] = ()
@@ -304,7 +304,7 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
         """See `SourceConfig.build`."""
         return MqttSource(
             self.address(),
-            columns=TimeKeys().columns(model.channels),
+            columns=TimeKeys().columns_for(model.channels),
             subscriptions=[
                 payload.subscription(model.channels, max_bytes=self.max_bytes) for payload in self.payloads()
             ],
