@@ -37,12 +37,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dead_letters: AnyDeadLetters | None = None
     service: ServiceConfig = ServiceConfig()
     unused: Literal["count", "letters"] = "count"
-    """Late, repeated and rejected rows: counted only, or put into [dead_letters] too."""
+    """Late, repeated and rejected rows: only count them, or also put them into [dead_letters]."""
     faults: OnFault = "drop"
     """A late, repeated or unusable sample: "drop" counts and skips it, "error" stops the run."""
     time_check: OnTime | Literal["auto"] = "auto"
-    """Streams whose times cannot be right: "reject" says so once and skips their rows, "error" stops, "off" goes on.
-    "auto": "reject" for a live source, "error" for recorded files."""
+    """Streams whose times cannot be right: "reject" warns once and skips their rows, "error" stops, "off" skips the
+    check. "auto": "reject" for a live source, "error" for recorded files."""
     order: Order = Order()
     """What of samples that come late or twice."""
     streams: StreamRules = StreamRules()
@@ -50,17 +50,17 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     silence: Silence = Silence()
     """What of streams from which nothing comes."""
     on_range: OnRange = "mend"
-    """A hidden state that is not finite, or out of the range it had in training: "mend" begins one that is not finite
-    anew, "keep" keeps both, "reset" begins both anew."""
+    """A hidden state that is not finite, or out of its range in training: "mend" resets one that is not finite,
+    "keep" keeps both, "reset" resets both."""
     step_error: bool = False
     """Estimate the solver's error in every window and put it on the prediction."""
     novelty: bool = False
-    """Put on every prediction how far its window lies outside of training, and watch the streams for drift."""
+    """Add to every prediction how far its window lies outside of training, and watch the streams for drift."""
     provisional: str | None = None
-    """Publish what the open windows predict, every so often: "200ms"."""
+    """Publish provisional predictions of the open windows at this interval, such as "200ms"."""
     flush: bool | None = None
-    """When the source ends or the run is stopped, close the open windows and publish their predictions. By default only
-    without [state]: with it the next run goes on with them."""
+    """When the source ends or the run is stopped, close the open windows and publish their predictions. By default
+    only without [state]; with it the next run continues the windows."""
 
     @property
     def ends(self) -> Ends:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Place of the streams' state, and times of saving it."""
+    """Storage of the streams' state."""
 
     path: str
     """SQLite file."""
@@ -25,11 +25,11 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     checkpoint_seconds: Seconds = 1.0
     """Seconds between two checkpoints."""
     checkpoint_messages: Positive | None = None
-    """None: half of the source's inflight."""
+    """Messages between two checkpoints, at most. None: half of the source's inflight."""
     restore: Literal["all", "lazy"] = "all"
-    """Load all streams at the start, or each when it comes back."""
+    """Load all streams at the start, or each one when it returns."""
     ttl: Seconds | None = None
-    """Streams not saved for so many seconds are forgotten; None: never."""
+    """Forget streams that were not saved for this many seconds. None: never."""
     max_bytes: Positive | None = None
     """Largest size of the store, in bytes. None: as the disk allows."""
 

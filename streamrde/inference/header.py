@@ -142,7 +142,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How the model was trained, for people: data, split, seed, epochs, digest of the configuration."""
     description: str = ""
     notes: str = ""
-    """What the model is meant for and where its limits are."""
+    """Purpose and limits of the model, stored with it like the description."""
 
     @property
     def path_channels(self) -> int:

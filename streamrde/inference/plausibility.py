@@ -39,7 +39,7 @@ SENTINELS = np.array(
 
 
 class Plausible(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Decide which values can be real, by channel. A value that cannot be real is not used as if it were.
+    """Limits of plausible values, by channel. A value outside of them is not used as it is.
 
     A channel's limits are its entry in `limits`. Without one they lie `ranges` sizes beyond the range that the model's
     training had, its size being the larger of its width and its largest magnitude. Between one width beyond the range
@@ -48,9 +48,9 @@ class Plausible(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     Args:
         limits: smallest and largest plausible value by channel, in the model's units.
-        ranges: sizes of training's range, at least 1; 0: training's range decides nothing.
-        otherwise: an implausible value is taken as "missing", that is not observed; or its row is rejected ("reject"),
-            as one with an infinite value is; or it is used ("use").
+        ranges: multiple of training's range, at least 1. 0: training's range is not used.
+        otherwise: treatment of an implausible value: "missing" (as not observed), "reject" its row (as with an infinite
+            value), or "use" it.
     """
 
     limits: Mapping[str, tuple[float, float]] = msgspec.field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Gaps: silences after which a stream's path begins anew. A property of the model, stored with it."""
+"""Gaps: silences after which a stream's path starts again. A property of the model, stored with it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from streamrde.errors import ParameterError
 class Gap(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A jump of time by more than `seconds` cuts the path: nothing is interpolated across it.
 
-    The open window ends at the sample before the gap (with hold, edges within `seconds` of it close first), and the
-    sample after it begins a segment: a base point, edges counted from it, window numbers going on.
+    The open window ends at the sample before the gap (with hold, edges within `seconds` of it close first). The sample
+    after it starts a segment: it is the base point, edges count from it, and window numbers continue.
 
     Args:
         seconds: a longer time between two samples is a gap, > 0.
-        state: of the model after a gap. ``"reset"``: it begins anew from the sample after it, and so does what was
-            last observed. ``"carry"``: state and last values go on.
+        state: the model's state after a gap. ``"reset"``: state and last observations start again at the next sample.
+            ``"carry"``: state and last values continue.
     """
 
     seconds: float

@@ -28,24 +28,24 @@ def logsig_windows(
 ) -> tuple[Floats, Floats]:
     """Return the log-signatures of the windows of one recorded path.
 
-    The same windows and the same bits as pushing the samples through a Predictor and flushing it: the short last
-    window is included, and with hold a jump exactly on the last edge makes a last window of zero length. A silence is
-    always filled with windows here, where a model would cut the path after a long one (see `Gap`).
+    The windows are the same, bit for bit, as from pushing the samples through a Predictor and flushing it. The short
+    last window is included, and with hold a jump exactly on the last edge makes a last window of zero length. A silence
+    is always filled with windows, while a model would cut the path after a long one (see `Gap`).
 
     Args:
         t: times in seconds or as datetime64, (L,), strictly ascending, finite. Any origin: unix times lose nothing.
-        x: the path, (L, C), used as it is: put time in as channel 0 if you want it. Where channel 0 moves with `t` it
-            is taken to be time, which under hold moves before the other channels jump; it may be rounded, as float32
-            rounds. NaN = channel not observed.
+        x: the path, (L, C), used as it is. Add time as channel 0 if you want it. If channel 0 moves with `t` it counts
+            as time, which under hold moves before the other channels jump. It may be rounded to float32. NaN = not
+            observed.
         depth: truncation depth, >= 1.
         windows: `Every`, `Count`, `Adaptive`, or a `WindowPolicy` of your own.
         interpolation: ``"linear"`` or ``"hold"``.
-        fill: value of each channel before it is first observed, (C,); needed where the first sample has NaN.
-        missing: what becomes of NaN, and channels that tell of it, which then follow those of x.
+        fill: value of each channel before its first observation, (C,). Required if the first sample has NaN.
+        missing: rules for NaN, and for added channels that mark it, which follow those of x.
     Returns:
-        edges (K+1,), the times between which the windows lie, and log-signatures (K, B) in the words basis, float64.
+        times (K+1,) of the windows' edges, and log-signatures (K, B) in the words basis, float64.
     Raises:
-        ShapeError: t and x do not belong together.
+        ShapeError: t and x do not fit together.
         SampleError: a value or time is infinite, or NaN in the first sample without `fill`.
         OrderError: a time is not after the one before.
     Reference: Morrill et al. 2021, section 3.1; torchcde.logsig_windows, whose rows are the cumulative sum of these.

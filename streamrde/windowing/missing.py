@@ -12,14 +12,14 @@ from streamrde.errors import ParameterError
 class Missing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rules for channels that a sample has not observed (NaN).
 
-    Before its first observation a channel has the model's fill value. Later, with hold, it keeps its last value; with
-    linear it is straight between its observations, so samples wait until the next one of each channel is there: at most
-    `wait_samples` of them and no longer than `wait_seconds`. Then the channel is taken to have stood still so far.
+    Before its first observation a channel has the model's fill value. Later, with hold, it keeps its last value. With
+    linear it is straight between its observations, so samples wait for the next observation of each channel: at most
+    `wait_samples` of them and no longer than `wait_seconds`. After that the channel counts as constant so far.
 
     Args:
-        wait_samples: samples that may wait (linear), >= 1.
-        wait_seconds: time from the first that waits to the latest sample (linear), >= 0; None = any.
-        counts: add to the path, per data channel, how often it was observed so far.
+        wait_samples: most samples that may wait for an observation (linear), >= 1.
+        wait_seconds: longest time from the first waiting sample to the latest one (linear), >= 0. None: no limit.
+        counts: add to the path, per data channel, the number of its observations so far.
         elapsed: add to the path, per data channel, the seconds since its last observation, or since the first sample,
             of the stream or after a gap. With hold it grows as time moves and falls back to 0 at an observation.
     Reference: counts: Kidger et al. 2020, Neural CDEs, section 3 (observational intensity); elapsed: Che et al. 2018.

@@ -1,4 +1,4 @@
-"""Order in time within each stream: what is waited for, what is late, what repeats."""
+"""Rules for order in time within each stream: waiting, late and repeated samples."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Duplicates: TypeAlias = Literal["first", "last", "error"]
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rules that put the late samples of a stream into order, or refuse them.
 
-    A stream's watermark is its latest time (of a sample, or told by `advance`) less `lateness`: samples up to it are
-    taken, in order of time, later ones are held. Whatever is shuffled by no more than that gives the result of the
-    sorted samples, bit for bit. What comes after a later sample was taken, or an edge was closed, is late.
+    A stream's watermark is its latest time (of a sample, or from `advance`) less `lateness`. Samples up to it are taken
+    in order of time, later ones are held. Samples that are shuffled by no more than that give the result of the sorted
+    samples, bit for bit. A sample is late if a later one was already taken, or an edge after it closed.
 
     Args:
         lateness: seconds that a sample may come behind a later one, >= 0.
-        lateness_samples: or the number of later samples that may come before it, >= 0; only one of the two. Time that
-            is told means nothing to it: what is held then waits for samples, or for the end of the stream.
-        max_held: samples that a stream holds at most, >= 1; of more the earliest is taken before its turn.
-        duplicates: of samples at one time, which counts: the "first" or the "last" to come; with "error" a repeat is a
-            fault. "last" holds a sample until a later one is taken.
-        merge: samples of one time become one, channel by channel; `duplicates` is then about channels that both have.
-            Holds a sample until a later one is taken.
+        lateness_samples: number of later samples that may come before it, >= 0. Set only one of the two. Passing time
+            does not release these samples: they wait for later samples, or for the end of the stream.
+        max_held: most samples that a stream holds, >= 1. Beyond that the earliest is taken early.
+        duplicates: treatment of samples at the same time: use the "first" or the "last", or "error". "last" holds a
+            sample until a later one is taken.
+        merge: merge samples at the same time, channel by channel. `duplicates` then applies only to channels that both
+            have. It holds a sample until a later one is taken.
     """
 
     lateness: float = 0.0

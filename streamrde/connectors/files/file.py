@@ -22,7 +22,7 @@ class FileDeadLettersConfig(Section, DeadLettersConfig, frozen=True, kw_only=Tru
     path: str
     """File of JSON lines."""
     max_bytes: Positive = 64 << 20
-    """Size at which the file is begun again."""
+    """Size at which the file is rotated, bytes."""
 
     async def probe(self) -> str:
         """Return the path."""

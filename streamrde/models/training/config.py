@@ -33,7 +33,7 @@ _MONITORS = {
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The Neural RDE; see `streamrde.NeuralRDE`."""
+    """The Neural RDE. See `streamrde.NeuralRDE`."""
 
     depth: Depth = 2
     """Depth of the log-signatures."""
@@ -46,11 +46,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     first_stage: FirstStage = "own"
     """First stage of the solver: the textbook step, or torchcde's default."""
     substeps: Substeps = 1
-    """Steps of the solver per window, or auto: doubled until the estimated error is within tolerance."""
+    """Steps of the solver per window, or "auto": doubled until the estimated error is within tolerance."""
     tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-3
     """Error of a step that auto allows, relative to 1 + the state's size."""
     decay: NotNegative = 0.0
-    """Rate per second at which the state decays when training starts; learned from there; 0: no decay."""
+    """Initial rate per second at which the state decays. Training learns it further. 0: no decay."""
     pooling: Pooling = "state"
     """Value that is read out: the state, or the mean of the states so far."""
     emit: Emit = "every"
@@ -62,20 +62,20 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     description: str = ""
     """Free text that is stored with the model."""
     notes: str = ""
-    """What the model is meant for and where its limits are; stored with it, as the description."""
+    """Purpose and limits of the model, stored with it like the description."""
 
 
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Changes made to the training streams, drawn anew in every epoch. Everything is off by default."""
+    """Random changes to the training streams, drawn in every epoch. Everything is off by default."""
 
     crop: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     """A stream becomes a random contiguous part of itself, at least this share of its samples."""
     rotate: tuple[tuple[str, str, str], ...] = ()
-    """Triples of channels that are vectors of one body: all are turned by one random rotation per stream."""
+    """Triples of channels that are vectors of one body. All are turned by one random rotation per stream."""
     degrees: Annotated[float, msgspec.Meta(ge=0, le=180)] = 15.0
-    """Largest angle of that rotation; its axis is uniform on the sphere."""
+    """Largest angle of that rotation, degrees. Its axis is uniform on the sphere."""
     flip: tuple[tuple[str, ...], ...] = ()
-    """Sets of channels; with probability 1/2 a set changes its signs, as some do between left and right hand."""
+    """Sets of channels. With probability 1/2 a set changes its signs, as between left and right hand."""
     tempo: Share = 0.0
     """Time is stretched by a factor uniform in [1 - tempo, 1 + tempo]."""
     gain: Share = 0.0
@@ -94,124 +94,126 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the weights are found: AdamW with a schedule of the learning rate, and what keeps it on its way."""
+    """Optimisation of the weights: AdamW with a schedule of the learning rate, and safeguards."""
 
     epochs: Positive = 200
     """Passes over the training streams, at most."""
     batch_size: Positive = 32
     """Streams per step."""
     length_pool: Positive = 8
-    """So many batches are drawn at once and made of streams of similar lengths; 1: batches are drawn one by one."""
+    """Number of batches that are drawn at once and made of streams of similar lengths. 1: batches are drawn one by
+    one."""
     learning_rate: AboveZero = 3e-3
-    """The highest."""
+    """Highest learning rate."""
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"
-    """How the learning rate goes on after its rise: to 0 as a cosine; as it is; or it falls on plateaus."""
+    """Learning rate after its rise: falls to 0 as a cosine, stays constant, or falls on plateaus."""
     warm_up: Share = 0.05
-    """Share of the run over which the learning rate rises from 0; AdamW's second moments need some to settle."""
+    """Share of the run over which the learning rate rises from 0, while AdamW's second moments settle."""
     plateau_epochs: Positive = 10
-    """Epochs without a better one after which the rate of schedule "plateau" falls."""
+    """Epochs without improvement after which the rate of schedule "plateau" falls."""
     plateau_factor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
-    """What it is then multiplied by."""
+    """Factor by which it then falls."""
     betas: tuple[Share, Share] = (0.9, 0.999)
     """AdamW's decays of the running means of the gradient and of its square."""
     weight_decay: NotNegative = 1e-4
     """AdamW's weight decay."""
     truncate: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Windows that gradients reach back: longer streams are trained part by part, a step after each, with the state
-    carried over as live; 0: all windows."""
+    """Windows that gradients reach back. Longer streams are trained part by part, a step after each, with the state
+    carried over. 0: all windows."""
     loss: Literal["mse", "huber"] = "mse"
-    """Of regression: the squared error, or linear beyond `huber`; classification has the cross entropy."""
+    """Loss of a regression: the squared error, or linear beyond `huber`. Classification uses the cross entropy."""
     huber: AboveZero = 1.0
     """Error beyond which Huber's loss is linear, in standard deviations of the target."""
     loss_on: Literal["served", "every", "last", "ramp"] = "served"
-    """Windows that count in the loss: those whose predictions are served (see `ModelConfig.emit`), every window, only
-    the last one that has a target, or every window in proportion to its number."""
+    """Windows that count in the loss: those whose predictions are served (see `ModelConfig.emit`), every window,
+    only the last one that has a target, or every window in proportion to its number."""
     class_weights: Literal["equal", "balanced"] | dict[str, AboveZero] = "equal"
-    """Factors on the loss of each class: 1; inverse to how many streams have it, with mean 1; or class by class, those
-    not named having 1."""
+    """Factors on the loss of each class: equal (1), balanced (inverse to the number of its streams, with mean 1), or
+    a table by class, with 1 for those not named."""
     undo_weights: bool = False
-    """Whether `class_weights` are taken out of what is served again: odds are multiplied by them in training, and here
-    divided. Classes are learned as if they were as common as their weights say, and served as common as they are."""
+    """Remove the class_weights from the served model: training multiplies odds by them, and this divides again.
+    Classes are learned as if they were as common as their weights, and served as common as they are."""
     target_weights: tuple[AboveZero, ...] = ()
     """Factors on the loss of each target of a regression; () = equal."""
     label_smoothing: Share = 0.0
     """Share of a target's probability that is spread over all classes."""
     dropout: Share = 0.0
-    """Share of the field's hidden features that a training stream goes without, the same ones in all its windows."""
+    """Share of the field's hidden features that are dropped for a training stream, the same ones in all its windows."""
     gradient_norm: AboveZero = 1.0
-    """Gradients longer than this are shortened to it."""
+    """Largest length of gradients. Longer ones are clipped."""
     spike: NotNegative = 10.0
-    """A step whose gradient is so many times longer than the median of the last hundred is not taken; 0: any finite one
-    is."""
+    """Skip a step whose gradient is this many times longer than the median of the last hundred. 0: skip only those
+    that are not finite."""
     rewinds: Annotated[int, msgspec.Meta(ge=0)] = 3
-    """How often an epoch that diverges is undone and the learning rate halved, before training gives up."""
+    """Number of times that a diverged epoch is undone and the learning rate halved, before training gives up."""
     scaling: Literal["coefficient", "level"] = "coefficient"
-    """What log-signatures are scaled by: each coefficient alone, or the path's channels and then each level as a whole;
-    see `fit_inputs`."""
+    """Scaling of log-signatures: each coefficient alone, or the path's channels and then each level as a whole. See
+    `fit_inputs`."""
     start: Literal["sample", "average", "random"] = "sample"
-    """Weights to begin with; "sample": the state's first components carry the current sample (see `carry_sample`),
-    where the field is a perceptron with nothing after its last layer; other fields begin at random. "average": the next
-    ones carry the samples' average so far as well (see `carry_average`)."""
+    """Initial weights. "sample": the state's first components carry the current sample (see `carry_sample`), if the
+    field is a perceptron with nothing after its last layer; other fields start at random. "average": the next ones
+    also carry the samples' average so far (see `carry_average`)."""
     field_gain: AboveZero = 0.3
-    """Factor on the field's random last layer; the smaller, the gentler the dynamics that training starts from."""
+    """Factor on the field's random last layer. Smaller is gentler dynamics at the start of training."""
     state_rate: AboveZero = 1.0
-    """Factor on the learning rate of what makes the state: all weights but the readout's. Where channels are many and
-    streams few, a small one keeps the state near what `start` makes it, and mostly the readout is learned."""
+    """Factor on the learning rate of all weights but the readout's. With many channels and few streams, a small one
+    keeps the state near its initial dynamics, and mostly the readout learns."""
     averaging: Share = 0.0
-    """Decay per step of the running average of the weights that is validated and kept; 0 = no average."""
+    """Decay per step of the running average of the weights, which is validated and kept. 0: no average."""
     monitor: str = "loss"
-    """What of the validation streams decides which epoch's weights are kept: "loss", or a measure over all windows or
-    at the streams' ends, such as "auc_end" or "rmse"."""
+    """Measure of the validation streams that selects the epoch whose weights are kept: "loss", or a measure over all
+    windows or at the streams' ends, such as "auc_end" or "rmse"."""
     patience: Annotated[int, msgspec.Meta(ge=0)] = 50
-    """Epochs without a better one by `monitor` before training stops; 0 = never."""
+    """Epochs without improvement of `monitor` before training stops. 0: never."""
     members: Members = 1
-    """Models that are trained one after the other, with seeds of their own, and served as one whose outputs are the
-    mean of theirs; see inference.ensemble."""
+    """Number of models that are trained one after the other, each with its own seed, and served as one: outputs are
+    their mean. See inference.ensemble."""
     checkpoint: str = ""
-    """File with the state of the training, from which `--resume` goes on; "": none."""
+    """File with the state of the training, for --resume. "": none."""
     checkpoint_seconds: NotNegative = 60.0
-    """It is written at the end of an epoch where the last time is so long ago, and when training ends."""
+    """Least seconds between two writes of the checkpoint. It is written at the ends of epochs and when training
+    ends."""
     seed: int = 0
     """Seed of weights, batches and augmentation."""
     logsignatures: Literal["own", "pysiglib"] = "own"
     """Implementation of log-signatures: the serving kernels, or pysiglib. They agree to 1e-10."""
     device: str = "auto"
-    """A torch device, or "auto": a GPU where there is one."""
+    """A torch device, or "auto": a GPU if there is one."""
 
 
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is written; paths are relative to the current working directory, "" writes nothing."""
+    """Output files. Paths are relative to the current working directory. "" writes nothing."""
 
     model: str = ""
     """Model file."""
     metrics: str = ""
     """JSON file with all measures."""
     report: str = ""
-    """An HTML file: learning curves, quality, calibration, step errors, speed; see `write_report`."""
+    """HTML file: learning curves, quality, calibration, step errors, speed. See `write_report`."""
     test: str = ""
-    """The test streams' samples and targets, for `streamrde score`; see `write_test`."""
+    """File with the test streams' samples and targets, for `streamrde score`. See `write_test`."""
     seconds: tuple[Annotated[float, msgspec.Meta(gt=0)], ...] = ()
     """Times since a stream's start at which accuracy is measured too (classification)."""
 
 
 class SweepConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `streamrde sweep` tries; training itself does not look at it."""
+    """Values that `streamrde sweep` tries. Training itself ignores them."""
 
     over: dict[str, Any] = {}
-    """Keys of the configuration, as nested tables or dotted, with the list of each one's values; none: window length,
+    """Keys of the configuration, as nested tables or dotted, each with a list of values. Empty: window length,
     depth, hidden, width and solver around those configured."""
     trials: Annotated[int, msgspec.Meta(ge=0)] = 24
-    """Combinations that are tried, drawn at random where there are more; 0 = all."""
+    """Combinations to try, drawn at random if there are more. 0: all."""
     rungs: Annotated[int, msgspec.Meta(ge=1, le=5)] = 3
-    """Successive halving: each rung trains for three times the epochs, with the best third of the trials; the last one
-    for `training.epochs`. 1: every trial trains for all epochs."""
+    """Rungs of successive halving: each trains for three times the epochs, with the best third of the trials, the
+    last one for training.epochs. 1: every trial trains for all epochs."""
     folds: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """The groups of training and validation fall into so many parts, and each trial is trained once for each of them,
-    which then judges; the mean of the scores decides. 0: the validation part judges."""
+    """Number of parts that the groups of training and validation are divided into. Each trial is trained once for
+    each part, which then judges it, and the mean of the scores decides. 0: the validation part judges."""
     repeats: Positive = 1
-    """Trainings of each trial, or of each of its folds, with seeds one apart; the mean of their scores decides."""
+    """Trainings of each trial, or of each of its folds, with consecutive seeds. The mean of their scores decides."""
     seed: int = 0
-    """Of the draw, and of the folds."""
+    """Seed of the draw and of the folds."""
 
     @property
     def trainings(self) -> int:
@@ -228,13 +230,13 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     missing: Missing = Missing()
     gap: Gap | None = None
     bridge: Annotated[int, msgspec.Meta(ge=1, le=MAX_WINDOWS)] | None = None
-    """Most windows that a silence is filled with, if there is no [gap]. A longer one cuts the stream. By default
-    they are 1,000, or twice what 999 in 1,000 silences of training last, whichever is more."""
+    """Most windows to fill a silence with, if there is no [gap]. A longer silence cuts the stream. By default 1,000,
+    or twice the length of 999 in 1,000 silences in training, whichever is more."""
     order: Order = Order()
     """Of the rows that are read; "error" in `duplicates` also stops at a row that is late."""
     model: ModelConfig = ModelConfig()
     novelty: bool = True
-    """Whether the model file also says how the training windows were distributed; see `inference.novelty`."""
+    """Store the distribution of the training windows in the model file. See inference.novelty."""
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
     output: OutputConfig = OutputConfig()

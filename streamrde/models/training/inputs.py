@@ -40,11 +40,11 @@ class SegmentsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     seconds: Seconds | None = None
     """Length of the excerpts."""
     every: Seconds | None = None
-    """Seconds between the starts; None: as `seconds`, one excerpt after the other."""
+    """Seconds between the starts. None: as `seconds`, one excerpt after the other."""
     file: str = ""
-    """File, folder or glob of listed excerpts, instead of the rule; relative to the current working directory."""
+    """File, folder or glob of listed excerpts, instead of the rule, relative to the current working directory."""
     stream: str = "stream_id"
-    """Columns of `file`: the recording's name, and the excerpt's start and end, timed as the samples are."""
+    """Column of `file` with the recording's name. Starts and ends have the time format of the samples."""
     start: str = "t"
     """Column of the excerpt's start."""
     end: str = "t_end"
@@ -62,48 +62,49 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Places of the recordings, and contents of their columns."""
 
     files: str | tuple[str, ...]
-    """File, folder or glob, or several; relative to the current working directory."""
+    """File, folder or glob, or several, relative to the current working directory."""
     channels: tuple[ChannelConfig, ...]
-    """Data channels in the order in which the model takes them: names of columns, or tables with `name` and `unit`."""
+    """Data channels in the model's order: names of columns, or tables with name and unit."""
     target: str | tuple[str, ...]
     """Column of the class, or column or columns of numbers to predict."""
     task: Task = "classification"
     """Kind of target that is learned: classes, or numbers."""
     target_at: Literal["auto", "stream", "window"] = "auto"
-    """"stream": one value per stream, in all its rows that have one; it is the target of every window. "window": the
-    last value known in each window. "auto": "stream" for classes and where `segments.file` has the targets, else
+    """"stream": one value per stream, in all its rows that have one, as the target of every window. "window": the
+    last known value in each window. "auto": "stream" for classes and if `segments.file` has the targets, else
     "window"."""
     horizon: NotNegative = 0.0
-    """Seconds by which a window's target lies ahead of it: the last value known in (start + horizon, end + horizon]."""
+    """Seconds by which a window's target lies ahead: it is the last known value in (start + horizon, end + horizon]."""
     target_units: tuple[str, ...] = ()
     """Units of a regression's targets, one for each."""
     stream: str = "stream_id"
-    """Column of the stream's name; "" where each file is one stream."""
+    """Column of the stream's name. "": each file is one stream."""
     time: str = "t"
     """Column or field of the time."""
     time_unit: str = "s"
     """Unit of times that are numbers. Text and timestamps carry their own unit."""
     time_format: str = ""
-    """Format of times that are text where it is not ISO 8601, as of strptime."""
+    """strptime format of times that are text, if it is not ISO 8601."""
     time_zone: str = ""
     """Zone of local times without an offset, such as Europe/Vienna."""
     time_ambiguous: Ambiguous = "error"
-    """The moment that a local time stands for if it occurs twice, when clocks go back. See `times.TimeForm`."""
+    """Reading of a local time that occurs twice, when clocks go back: an error, or one of the two. See
+    times.TimeForm."""
     time_check: Literal["error", "off"] = "error"
     """Times that cannot be right, by their size or by the length of windows: an "error", or "off"."""
     filters: tuple[Filter, ...] = ()
-    """Rows to take: column, comparison and value, ``["site", "==", "A"]``, all of which must hold; as of `score`."""
+    """Rows to use: column, comparison and value, as ["site", "==", "A"]. All must hold."""
     restarts: OnRestart = "error"
-    """A recording that jumps back in time and goes on from there, as after a reboot: an "error"; "split": each part is
-    a recording of its own, ``name``, ``name#2``; or "sort": all its rows are put in order of time."""
+    """A recording that jumps back in time, as after a reboot: "error", "split" (each part is a recording: name,
+    name#2), or "sort" (all its rows in order of time)."""
     faults: Literal["error", "drop"] = "error"
-    """Rows that cannot be used (late, repeated, no time, text for a number, infinite): an "error", or they are counted
-    and left out."""
+    """Rows that cannot be used (late, repeated, no time, text for a number, infinite): "error", or "drop" to count
+    and skip them."""
     on_error: Literal["stop", "skip"] = "stop"
-    """A file that cannot be used: "stop", or "skip", as if it were not there; it is said."""
+    """A file that cannot be used: "stop", or "skip" it with a warning."""
     segments: SegmentsConfig | None = None
     cache: str = ""
-    """Folder that keeps the windows of streams for the next run; "": none. See `cached_windows`."""
+    """Folder that keeps the windows of streams for the next run. "": none. See `cached_windows`."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -143,34 +144,34 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which streams train, which decide when to stop, and which are only measured at the end.
+    """Division of the streams into those that train, that decide when to stop, and that only measure at the end.
 
     `validation` and `test` are lists of values of `column`, or shares of the streams that are in neither list. Shares
     are drawn at random, the same ones for the same `seed`, or are the later parts of every stream.
     """
 
     by: Literal["group", "stream", "time"] = "group"
-    """"group": streams of one group stay together. "stream": each is drawn alone, also the segments of a recording.
-    "time": of every recording the first part trains, the next is for validation, the last is the test."""
+    """"group": streams of one group stay together. "stream": each is drawn alone, even the segments of a recording.
+    "time": the first part of every recording trains, the next is for validation, the last is the test."""
     column: str = ""
     """Column whose values are listed."""
     group: str = ""
-    """Column of what must not be divided; "": `column`; where there is neither, the recording."""
+    """Column of the groups, which are not divided. "": `column`, or without it, the recording."""
     validation: Share | Values = 0.15
     """Streams that decide when to stop: values of column, or a share. If [], there are none."""
     test: Share | Values = 0.15
-    """Of no use with `folds`."""
+    """Streams that only measure at the end: values of `column`, or a share. Not used with folds."""
     folds: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """The groups (or streams) fall into so many parts of equal size; 0: none do."""
+    """Number of parts of equal size that the groups (or streams) are divided into. 0: no folds."""
     fold: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Number of the part, from 0, that is the test."""
     stratify: bool = True
-    """Whether shares and folds have each class as often as all have it (classification); of a group with several
-    classes the most frequent one counts."""
+    """Keep the share of each class equal in all parts (classification). A group with several classes counts by the
+    most frequent one."""
     embargo: NotNegative = 0.0
     """Seconds that are left out between two parts in time."""
     seed: int = 0
-    """Seed of the draw where shares or folds are given."""
+    """Seed of the draw for shares and folds."""
 
     @property
     def listed(self) -> bool:

@@ -1,4 +1,4 @@
-"""Windows that are short where much happens."""
+"""Windows that are short while much happens: a window closes at the sample that makes its log-signature large."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from streamrde.windowing.policies.policy import OpenWindow, WindowPolicy
 
 
 class Adaptive(WindowPolicy, frozen=True, tag="adaptive"):
-    """Windows that are short where much happens: one closes with the sample by which its log-signature grows large.
+    """Windows that are short while much happens: one closes at the sample that makes its log-signature large.
 
     Size is the homogeneous norm ``max over levels k of (max over Lyndon words w of length k of |l_w|)^(1/k)``, in which
     a path twice as large is twice as large at every level. One log-ODE step errs by O(norm^(depth + 1)), so a bound on
     the norm bounds the error of each step, up to what a single sample adds.
 
     Args:
-        norm: a window closes when its norm passes this, > 0.
-        min_seconds: but not before it has lasted so long, >= 0.
-        max_seconds: it closes when it has lasted so long, whether a sample comes or not; None = never for that reason.
-        scale: factor of each channel of the path, time first: their units differ, and 0 leaves a channel out. Empty:
+        norm: a window closes when its norm exceeds this, > 0.
+        min_seconds: least duration of a window, >= 0.
+        max_seconds: greatest duration of a window, with or without a sample. None: no limit.
+        scale: factor of each channel of the path, time first, since their units differ. 0 leaves a channel out. Empty:
             all 1.
     Reference: the error of the step: Morrill et al. 2021, section 3; the norm: Friz & Victoir 2010, section 7.5.
     """
