@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -28,7 +28,13 @@ class Samples(NamedTuple):
     x: Floats
     """Data channels in the model's order, (rows, channels); NaN = not observed."""
     extra: pa.RecordBatch | None = None
-    """Further columns that were asked for (targets, groups), row by row; None where none were."""
+    """Further columns that were asked for (targets, groups), row by row, or None."""
+
+    def by_code(self) -> tuple[Any, pa.Array]:
+        """Return each row's code, (rows,), and the names that codes stand for. Two codes may have the same name."""
+        streams = self.streams
+        streams = streams if pa.types.is_dictionary(streams.type) else streams.dictionary_encode()
+        return streams.indices.to_numpy(), streams.dictionary
 
 
 class TimeKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,7 +85,7 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
 
     @property
     def values(self) -> tuple[str, ...]:
-        """Fields of a payload beside the time: the channels, and the sequence number if there is one."""
+        """Return the fields of a payload beside the time: the channels, and the sequence number if there is one."""
         return (*self.channels, self.sequence) if self.sequence else self.channels
 
     def __post_init__(self) -> None:

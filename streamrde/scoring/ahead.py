@@ -1,4 +1,4 @@
-"""Truth for a model that predicts ahead: what a stream's rows say so many seconds after each window."""
+"""Look up the truth for a model that predicts ahead: a stream's rows so many seconds after each window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamrde.connectors.files.recordings import Recording
 from streamrde.connectors.samples import HORIZON, Samples
 
 MOST_ROWS = 50_000_000
-"""Rows of a part whose times and truth are held at once, some 20 bytes each."""
+"""Most rows of a part whose times and truth are held at once, some 20 bytes each."""
 
 
 def stated_horizon(recording: Recording, truth: tuple[str, ...]) -> float | None:
@@ -32,7 +32,7 @@ def stated_horizon(recording: Recording, truth: tuple[str, ...]) -> float | None
 
 
 class TruthAhead:
-    """The truth of some streams, by time.
+    """Look up the truth of some streams by time.
 
     Args:
         samples: all rows of the streams, with the columns of truth as `extra`.
@@ -46,12 +46,9 @@ class TruthAhead:
         times: list[Floats] = []
         columns: list[list[pa.Array]] = []
         for batch in samples:
-            streams = batch.streams
-            streams = streams if pa.types.is_dictionary(streams.type) else streams.dictionary_encode()
-            own = np.array(
-                [numbers.setdefault(name, len(numbers)) for name in streams.dictionary.to_pylist()], np.int64
-            )
-            codes.append(own[streams.indices.to_numpy()])
+            batch_codes, names = batch.by_code()
+            own = np.array([numbers.setdefault(name, len(numbers)) for name in names.to_pylist()], np.int64)
+            codes.append(own[batch_codes])
             times.append(batch.t)
             columns.append([] if batch.extra is None else batch.extra.columns)
         self._names = pa.array(list(numbers), pa.string())
@@ -63,7 +60,7 @@ class TruthAhead:
         # Of each column the places of the rows that have a value.
         self._known = [np.flatnonzero(_has_value(column)) for column in self._columns]
 
-    def of(self, batch: pa.RecordBatch) -> list[pa.Array]:
+    def lookup(self, batch: pa.RecordBatch) -> list[pa.Array]:
         """Return the truth of predictions, a column each.
 
         It is the last value known in (start + horizon, end + horizon]. It is null if there is none, or if the window
@@ -91,7 +88,7 @@ class TruthAhead:
 
 
 def with_truth(batch: pa.RecordBatch, columns: list[pa.Array]) -> pa.RecordBatch:
-    """Return predictions with other columns of truth in the place of theirs, which are the last."""
+    """Return predictions with other columns of truth in place of their last ones."""
     arrays: list[Any] = [*batch.columns[: batch.num_columns - len(columns)], *columns]
     return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
 

@@ -12,7 +12,7 @@ from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.restarts import split_streams
 from streamrde.scoring.ahead import MOST_ROWS, TruthAhead, stated_horizon, with_truth
 from streamrde.scoring.evaluation import Evaluation
-from streamrde.scoring.part import samples_of
+from streamrde.scoring.part import read_samples
 from streamrde.scoring.worker import Work
 
 
@@ -42,7 +42,7 @@ class Assembly:
         for batch in self._committed(part):
             without.difference_update(pc.unique(batch["stream"]).to_pylist())
             if truth is not None:
-                batch = with_truth(batch, truth.of(batch))
+                batch = with_truth(batch, truth.lookup(batch))
             elif self.unmeasured:
                 columns = [pa.nulls(batch.num_rows, batch[f"true_{name}"].type) for name in self._job.truth]
                 batch = with_truth(batch, columns)
@@ -56,7 +56,10 @@ class Assembly:
         return None if self._evaluation is None or self.unmeasured else self._evaluation.summary()
 
     def _has_truth_ahead(self) -> bool:
-        """Return True if the truth is to be looked up a horizon after each window; files of test streams have it so."""
+        """Return True if the truth has to be looked up a horizon after each window.
+
+        Files of test streams have it ahead already.
+        """
         horizon, truth = self._bundle.header.horizon, self._job.truth
         if not horizon or not truth:
             return False
@@ -76,7 +79,7 @@ class Assembly:
         return not self.unmeasured
 
     def _truth_ahead(self, part: int) -> TruthAhead:
-        samples = samples_of(self._plan.part(part), self._plan.files, self._job.reader(self._bundle.header))
+        samples = read_samples(self._plan.part(part), self._plan.files, self._job.reader(self._bundle.header))
         if cuts := self._folder.commits(part)[-1].progress.cuts:
             samples = split_streams(samples, cuts)
         return TruthAhead(samples, horizon=self._bundle.header.horizon)

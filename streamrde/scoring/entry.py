@@ -31,7 +31,7 @@ Source: TypeAlias = Path | Sequence[Path] | ArrowStream
 
 
 class Settings(TypedDict, total=False):
-    """Settings of `score`. `Job` and its `ColumnsConfig` explain each and have its default."""
+    """List the settings of `score`. `Job` and its `ColumnsConfig` explain each and have its default."""
 
     stream: str
     time: str

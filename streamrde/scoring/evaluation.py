@@ -163,7 +163,7 @@ class RegressionEvaluation:
 
 
 class Evaluation:
-    """The measures of a model: of its one task, or of each of its heads by name.
+    """Measure a model: its one task, or each of its heads by name.
 
     Args:
         header: of the model.

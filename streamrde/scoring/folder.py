@@ -37,7 +37,7 @@ _LOCK_SECONDS = 20.0
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a part is after a commit."""
+    """Progress of a part, at a commit."""
 
     piece: int
     """Pieces that are done."""
@@ -90,7 +90,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """A commit that was found."""
+    """Commit that was found."""
 
     number: int
     predictions: Path
@@ -98,20 +98,20 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 class JobFolder:
-    """The files of one job; see the module."""
+    """Keep the files of one job. The module lists them."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
 
     @classmethod
     def beside(cls, out: str) -> JobFolder:
-        """The folder that belongs to an output."""
+        """Return the folder that belongs to an output."""
         target = Path(out)
         return cls(target.with_name(f".{target.name}.job"))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:
-        """Hold the folder against other processes; the value is a descriptor that workers inherit.
+        """Hold the folder against other processes, and return a descriptor that workers inherit.
 
         The lock lasts until the last holder is gone: workers that outlive their parent for a moment are waited for.
 
@@ -142,7 +142,7 @@ class JobFolder:
             replace_file(self.path / "plan.json", msgspec.json.encode(plan))
 
     def plan(self) -> Plan | None:
-        """The plan, or None where there is none that this version can read."""
+        """Return the plan, or None if there is none that this version can read."""
         try:
             plan = msgspec.json.decode((self.path / "plan.json").read_bytes(), type=Plan)
         except (FileNotFoundError, msgspec.MsgspecError):
@@ -150,7 +150,7 @@ class JobFolder:
         return plan if plan.format == FORMAT else None
 
     def commits(self, part: int) -> list[Commit]:
-        """The commits of a part, in order."""
+        """Return the commits of a part, in order."""
         found = []
         for number in range(10**6):
             file = self._file(part, number, "")
@@ -186,7 +186,7 @@ class JobFolder:
             self._file(part, number - 1, ".live").unlink(missing_ok=True)
 
     def live(self, part: int, number: int) -> tuple[dict[str, bytes], dict[str, tuple[Any, ...]]]:
-        """Snapshots of the streams at a commit, and their last truth."""
+        """Return the streams' snapshots at a commit, and their last truth."""
         table = _read(self._file(part, number, ".live"))
         names = table["stream"].to_pylist()
         latest = (msgspec.json.decode(text, type=tuple[Any, ...] | None) for text in table["truth"].to_pylist())
@@ -198,12 +198,12 @@ class JobFolder:
         self._write(self._start(part), [_snapshots(snapshots, {})])
 
     def start(self, part: int) -> dict[str, bytes]:
-        """Snapshots from which a part's streams go on, by name."""
+        """Return the snapshots from which a part's streams go on, by name."""
         table = _read(self._start(part))
         return dict(zip(table["stream"].to_pylist(), table["snapshot"].to_pylist(), strict=True))
 
     def kept(self, part: int) -> Iterator[dict[str, bytes]]:
-        """Snapshots of the streams of a part that ended."""
+        """Yield the snapshots of the streams of a part that ended."""
         for commit in self.commits(part):
             file = self._file(part, commit.number, ".kept")
             if file.exists():

@@ -30,7 +30,7 @@ OnError: TypeAlias = Literal["stop", "skip"]
 
 
 class ColumnsConfig(TimeKeys, frozen=True, kw_only=True):
-    """Columns of the recorded files, and their units."""
+    """Say which columns of the recorded files hold what, and in which units."""
 
     stream: str = "stream_id"
     """Column with the stream's name. If "", each file is one stream, named after the file."""
@@ -63,7 +63,7 @@ class ColumnsConfig(TimeKeys, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A scoring job."""
+    """Describe a scoring job."""
 
     model: str = ""
     """Model file, written by `streamrde train`."""
@@ -151,6 +151,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def check_of_times(self) -> TimeCheck:
         """Return the check that decides what becomes of times that cannot be right."""
         return TimeCheck(self.time_check, self.columns.time_unit)
+
+    @property
+    def identity(self) -> dict[str, str] | None:
+        """Return the run that the state stores belong to, or None for that of an existing store."""
+        return self.state_identity or None
 
     def reader(self, header: Header) -> SampleReader:
         """Return the reader that turns the files into samples."""

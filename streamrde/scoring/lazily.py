@@ -1,4 +1,4 @@
-"""Predictions as a stream of record batches: whatever speaks Arrow in, a reader out, computed as it is read."""
+"""Score an Arrow stream, or files, as the predictions are read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from streamrde.inference.bundle import Bundle
 from streamrde.scoring.job import Job
 from streamrde.scoring.read_ahead import read_ahead
 from streamrde.scoring.scorer import Scorer
-from streamrde.scoring.states import leave, opened
+from streamrde.scoring.states import open_store, save_snapshots
 
 
 @runtime_checkable
 class ArrowStream(Protocol):
-    """Any object that exports an Arrow stream: of pyarrow, polars, duckdb, pandas."""
+    """Export an Arrow stream, as objects of pyarrow, polars, duckdb and pandas do."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return a capsule with an ArrowArrayStream."""
@@ -50,7 +50,7 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
         load = None
         if job.state_in:
             before = stack.enter_context(
-                opened(job.state_in, bundle.fingerprint, identity=job.state_identity or None, must_exist=True)
+                open_store(job.state_in, bundle.fingerprint, identity=job.identity, must_exist=True)
             )
             load = before.read
         scorer = Scorer(bundle, job, threads=job.jobs, load=load)
@@ -78,8 +78,8 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
             yield last
         if job.state_out:
             stack.close()  # it may be the same store
-            with opened(job.state_out, bundle.fingerprint, identity=job.state_identity or None) as store:
-                leave(store, [scorer.kept])
+            with open_store(job.state_out, bundle.fingerprint, identity=job.identity) as store:
+                save_snapshots(store, [scorer.kept])
 
 
 def _files(job: Job, bundle: Bundle) -> Iterator[Samples]:

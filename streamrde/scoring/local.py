@@ -1,4 +1,4 @@
-"""Parts scored by processes of this machine."""
+"""Score parts on this machine: in this process, in threads, or in worker processes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Protocol
 import msgspec
 
 from streamrde.errors import WorkerError
-from streamrde.scoring.worker import Done, Failure, Rows, Task, Work, answer
+from streamrde.scoring.worker import Done, Failure, Rows, Task, Work, decode_result
 
 # A part whose worker died is tried again so often: what killed it once (no memory, a signal) may not come again.
 RETRIES = 2
-_TELL_SECONDS = 0.1
+_REPORT_SECONDS = 0.1
 
 
 class Engine(Protocol):
@@ -36,7 +36,7 @@ class Engine(Protocol):
 
 
 class InProcessEngine:
-    """One part after the other, here.
+    """Score one part after the other in this process.
 
     Args:
         threads: of the fleet.
@@ -54,7 +54,7 @@ class InProcessEngine:
 
 
 class ThreadEngine:
-    """Parts in threads: reading, windows and steps run outside Python's lock, and nothing has to start.
+    """Score parts in threads: reading, windows and steps run outside Python's lock, and nothing has to start.
 
     Args:
         jobs: threads.
@@ -80,14 +80,14 @@ class ThreadEngine:
             with counting:
                 rows += more
 
-        told = 0
+        reported = 0
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="score") as pool:
             waiting = {pool.submit(score, part): part for part in parts}
             try:
                 while waiting:
-                    done, _ = wait(waiting, timeout=_TELL_SECONDS, return_when=FIRST_COMPLETED)
-                    if rows > told:
-                        told, new = rows, rows - told
+                    done, _ = wait(waiting, timeout=_REPORT_SECONDS, return_when=FIRST_COMPLETED)
+                    if rows > reported:
+                        reported, new = rows, rows - reported
                         on_rows(new)
                     for future in done:
                         yield waiting.pop(future), future.result()
@@ -97,7 +97,7 @@ class ThreadEngine:
 
 
 class ProcessEngine:
-    """Parts in worker processes.
+    """Score parts in worker processes.
 
     Args:
         jobs: processes.
@@ -115,15 +115,15 @@ class ProcessEngine:
         waiting: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
         for part in parts:
             waiting.put((part, 0))
-        told: queue.SimpleQueue[tuple[_Worker, bytes]] = queue.SimpleQueue()
+        messages: queue.SimpleQueue[tuple[_Worker, bytes]] = queue.SimpleQueue()
         workers: list[_Worker] = []
         try:
-            workers = [_Worker(told, self._lock) for _ in range(min(self._jobs, len(parts)))]
+            workers = [_Worker(messages, self._lock) for _ in range(min(self._jobs, len(parts)))]
             for worker in workers:
                 worker.give(str(work.folder.path), *waiting.get())
             open_parts = len(parts)
             while open_parts:
-                worker, line = told.get()
+                worker, line = messages.get()
                 if not line:
                     workers.remove(worker)
                     status = worker.stop()
@@ -135,7 +135,7 @@ class ProcessEngine:
                             f"{status}: is there enough memory? --resume goes on with what is done"
                         )
                     on_rows(-worker.rows)
-                    workers.append(another := _Worker(told, self._lock))
+                    workers.append(another := _Worker(messages, self._lock))
                     another.give(str(work.folder.path), worker.part, worker.tries + 1)
                     continue
                 if line.startswith(b'{"rows"'):
@@ -147,17 +147,17 @@ class ProcessEngine:
                 done, worker.part = worker.part, None
                 if not waiting.empty():
                     worker.give(str(work.folder.path), *waiting.get())
-                assert done is not None  # noqa: S101 (the answer is about a part)
-                yield done, answer(line)
+                assert done is not None  # noqa: S101 (the decode_result is about a part)
+                yield done, decode_result(line)
         finally:
             for worker in workers:
                 worker.stop()
 
 
 class _Worker:
-    """One worker process, and the thread that reads what it tells."""
+    """Run one worker process, and a thread that reads its messages."""
 
-    def __init__(self, told: queue.SimpleQueue[tuple[_Worker, bytes]], lock: int | None) -> None:
+    def __init__(self, messages: queue.SimpleQueue[tuple[_Worker, bytes]], lock: int | None) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         # Each has one core for itself: libraries that start a thread per core would only get in each other's way.
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -171,14 +171,14 @@ class _Worker:
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
         self.part: int | None = None
-        """What it is at."""
+        """Number of the part that it scores, or None."""
         self.tries, self.rows = 0, 0
-        self._told = told
+        self._messages = messages
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def give(self, folder: str, part: int, tries: int) -> None:
-        """Hand over a part."""
+        """Give the worker a part."""
         self.part, self.tries, self.rows = part, tries, 0
         try:
             self._process.stdin.write(msgspec.json.encode(Task(folder, part)) + b"\n")  # type: ignore[union-attr]
@@ -199,5 +199,5 @@ class _Worker:
 
     def _listen(self) -> None:
         for line in self._process.stdout:  # type: ignore[union-attr]
-            self._told.put((self, line))
-        self._told.put((self, b""))
+            self._messages.put((self, line))
+        self._messages.put((self, b""))

@@ -1,4 +1,4 @@
-"""A job's output: the parts' predictions in order, in one file or a folder of them, committed as a whole."""
+"""Write a job's output: the parts' predictions in order, to one file or a folder of files, as a whole."""
 
 from __future__ import annotations
 

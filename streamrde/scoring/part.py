@@ -1,4 +1,4 @@
-"""One part of a job, scored from where it stands to its end."""
+"""Score one part of a job, from its last commit to its end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _OutOfOrderError(Exception):
 def score_part(
     folder: JobFolder, plan: Plan, part: int, bundle: Bundle, *, threads: int = 1, on_rows: OnRows
 ) -> Progress:
-    """Score a part and commit its predictions; a part that was begun goes on from its last commit.
+    """Score a part and commit its predictions. A part that was begun goes on from its last commit.
 
     Args:
         threads: of the fleet; no prediction depends on it.
@@ -71,13 +71,13 @@ def score_part(
     return worker.score(None, sort=True)
 
 
-def samples_of(part: Part, files: Sequence[File], reader: SampleReader) -> Iterator[Samples]:
-    """All samples of a part's streams, in the order of its files."""
+def read_samples(part: Part, files: Sequence[File], reader: SampleReader) -> Iterator[Samples]:
+    """Yield all samples of a part's streams, in the order of its files."""
     return (samples for _, samples in _with_files(part, files, reader))
 
 
 def _with_files(part: Part, files: Sequence[File], reader: SampleReader) -> Iterator[tuple[str, Samples]]:
-    """All samples of a part's streams, each batch with its file."""
+    """Yield all samples of a part's streams, each batch with its file."""
     streams = frozenset(part.streams) if any(piece.shared for piece in part.pieces) else None
     for piece in part.pieces:
         file = files[piece.file]
@@ -198,7 +198,7 @@ class _PartWorker:
             raise self._located(error, step) from None
 
     def _located(self, error: SampleError, step: _Step) -> DataError:
-        """The error with the file that the row came from."""
+        """Return the error with the file that the row came from."""
         files = {self.plan.files[piece.file].path for piece in self.part.pieces}
         path = self.plan.files[self.part.pieces[step.piece].file].path if step.row or len(files) == 1 else ""
         begin = "" if not step.row else f", rows from {step.row - len(step.samples.t)}"  # type: ignore[union-attr]
@@ -222,7 +222,7 @@ class _PartWorker:
             yield step
 
     def _steps(self, piece: int, row: int) -> Iterator[_Step]:
-        """The part's samples from a row of a piece on."""
+        """Yield the part's samples from a row of a piece on."""
         streams = None
         for number in range(piece, len(self.part.pieces)):
             one = self.part.pieces[number]
@@ -242,13 +242,13 @@ class _PartWorker:
             row = 0
 
     def _dropped(self, piece: Piece) -> dict[str, int]:
-        """Return the rows that are left out. Those without a stream are included only if the scan has not seen them."""
+        """Return the rows left out, by the reason. Those without a stream count if the scan has not seen them."""
         if piece.stop < 0:
             self.reader.dropped.update(self.reader.nameless)
         self.reader.nameless.clear()
         return dict(self.reader.dropped)
 
-    def _look_for_restarts(self) -> None:
+    def _find_restarts(self) -> None:
         """Read the part once more, to tell streams that begin again from rows that are out of order."""
         job = self.plan.job
         if job.restarts == "sort":
@@ -273,7 +273,7 @@ class _PartWorker:
 
     def _sorted(self, steps: Iterator[_Step]) -> Iterator[_Step]:
         last = len(self.part.pieces) - 1
-        self._look_for_restarts()
+        self._find_restarts()
         samples: Iterator[Samples] = (step.samples for step in steps if step.samples is not None)
         if self.cuts:
             samples = split_streams(samples, self.cuts)

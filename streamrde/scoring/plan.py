@@ -1,4 +1,4 @@
-"""How a job is divided: parts that share no stream, so that each can be scored by itself, anywhere.
+"""Divide a job into parts that share no stream, so that each can be scored by itself, anywhere.
 
 The division depends on the files and the settings alone, never on how many workers there are; so does the order of
 the output, which is that of the parts.
@@ -46,12 +46,12 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def streams(self) -> list[str]:
-        """The streams' names."""
+        """Return the streams' names."""
         return [name for piece in self.pieces for name in piece.ends]
 
 
 class File(msgspec.Struct, frozen=True):
-    """One recorded file of a plan, and what it looked like when the plan was made."""
+    """Recorded file of a plan, with its size and time when the plan was made."""
 
     path: str
     stream: str
@@ -60,7 +60,7 @@ class File(msgspec.Struct, frozen=True):
     """Nanoseconds since 1970."""
 
     def recording(self) -> Recording:
-        """The file, as the readers take it."""
+        """Return the file for a reader."""
         return Recording(Path(self.path), self.stream, hive_partitions(Path(self.path)))
 
     def check(self) -> None:
@@ -78,7 +78,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     format: int
     fingerprint: str
-    """Of the settings that decide the output, the model, and the files as they were named and found."""
+    """Fingerprint of the settings that decide the output, the model, and the files as they were named and found."""
     model: str
     """Fingerprint of the model."""
     job: Job
@@ -90,7 +90,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Rows of each file of which no stream is known and that are left out, by the reason."""
 
     def part(self, number: int) -> Part:
-        """A part without the files that are skipped; their streams end with the piece before, or else the next."""
+        """Return a part without the skipped files. Their streams end with the piece before, or else the next."""
         whole = self.parts[number]
         if not self.skipped:
             return whole
@@ -107,11 +107,11 @@ class Plan(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(whole, pieces=tuple(pieces))
 
     def live_parts(self) -> set[int]:
-        """Numbers of the parts that still have a file."""
+        """Return the numbers of the parts that still have a file."""
         return {number for number in range(len(self.parts)) if self.part(number).pieces}
 
     def touched(self, paths: Collection[str]) -> list[int]:
-        """Numbers of the parts that have pieces of these files."""
+        """Return the numbers of the parts that have pieces of these files."""
         return [
             number
             for number, part in enumerate(self.parts)
@@ -119,7 +119,7 @@ class Plan(msgspec.Struct, frozen=True):
         ]
 
     def without(self, bad: Mapping[str, str]) -> Plan:
-        """The plan with more files skipped."""
+        """Return the plan with more files skipped."""
         return msgspec.structs.replace(self, skipped=self.skipped | dict(bad))
 
 
@@ -164,7 +164,7 @@ class _Rows(NamedTuple):
 
 
 def _cut(where: _Rows, offsets: Rows, starts: Rows, streams: int, groups: int) -> Rows:
-    """The part of each stream; streams are numbered by where they begin."""
+    """Return the part of each stream. Streams are numbered by where they begin."""
     begins, ends = np.full(streams, offsets[-1]), np.zeros(streams, np.int64)
     np.minimum.at(begins, where.stream, where.first + offsets[where.file])
     np.maximum.at(ends, where.stream, where.last + 1 + offsets[where.file])
@@ -191,7 +191,7 @@ def _cut(where: _Rows, offsets: Rows, starts: Rows, streams: int, groups: int) -
 
 
 def _divide(part: Rows, begin: int, end: int, current: int, held: int, target: int, counts: Rows, groups: int) -> int:
-    """Divide the part of streams [begin, end) into `groups` where it is too large; the next part's number."""
+    """Divide the part of streams [begin, end) into `groups` if it is too large, and return the next part's number."""
     wanted = min(groups, end - begin, max(1, held // target))
     if wanted > 1:
         share = np.cumsum(counts[begin:end]) - counts[begin:end]

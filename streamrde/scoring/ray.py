@@ -1,4 +1,4 @@
-"""Parts scored by Ray, on this machine or on many that share the files."""
+"""Score parts by Ray, on this machine or on many that share the files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import msgspec
 
 from streamrde.errors import ConfigError, MissingExtraError, WorkerError
 from streamrde.scoring.local import RETRIES
-from streamrde.scoring.worker import Done, Failure, Task, Work, answer, perform
+from streamrde.scoring.worker import Done, Failure, Task, Work, decode_result, perform
 
 
 class RayEngine:
-    """Parts as Ray tasks.
+    """Score parts as Ray tasks.
 
     Workers read the recorded files and write the job's folder themselves, so that both must be at the same paths
     everywhere, and streamrde installed. Nothing but a part's number and its counts travels through Ray. A task whose
@@ -47,7 +47,7 @@ class RayEngine:
                 (ready,), _ = ray.wait(list(running), num_returns=1)
                 part = running.pop(ready)
                 try:
-                    message = answer(ray.get(ready))
+                    message = decode_result(ray.get(ready))
                 except ray.exceptions.RayError as error:
                     reason = str(error).strip().split("\n")[0]
                     raise WorkerError(

@@ -1,4 +1,4 @@
-"""A job from its files to its output."""
+"""Run a job: plan, score and write it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streamrde.scoring.plan import FORMAT, File, Plan, make_plan
 from streamrde.scoring.ray import RayEngine
 from streamrde.scoring.scan import Scan, scan
 from streamrde.scoring.scorer import Scorer
-from streamrde.scoring.states import leave, opened
+from streamrde.scoring.states import open_store, save_snapshots
 from streamrde.scoring.status import Status, Summary
 from streamrde.scoring.worker import Done, Failure, Work
 
@@ -119,7 +119,7 @@ class _Run:
         self.folder.save(plan)
         model = self.bundle.fingerprint
         if self.job.state_in:
-            with opened(self.job.state_in, model, identity=self.job.state_identity or None, must_exist=True) as store:
+            with open_store(self.job.state_in, model, identity=self.job.identity, must_exist=True) as store:
                 for number, part in enumerate(parts):
                     self.folder.put_start(number, store.read(part.streams))
         return plan
@@ -172,7 +172,7 @@ class _Run:
                             raise result.as_error()
                         bad[result.path] = result.error
                     done += isinstance(result, Done)
-                    self._tell(plan, done)
+                    self._report(plan, done)
             if bad:
                 plan = plan.without(bad)
                 for part in plan.touched(bad):
@@ -194,13 +194,13 @@ class _Run:
         return ProcessEngine(self.job.jobs, lock=lock)
 
     def _on_rows(self, plan: Plan) -> Callable[[int], None]:
-        def take(rows: int) -> None:
+        def count(rows: int) -> None:
             self.rows += rows
-            self._tell(plan)
+            self._report(plan)
 
-        return take
+        return count
 
-    def _tell(self, plan: Plan, done: int | None = None) -> None:
+    def _report(self, plan: Plan, done: int | None = None) -> None:
         self.parts_done = self.parts_done if done is None else done
         total = sum(part.rows for part in plan.parts)
         self.on_status(Status("scoring", self.rows, total, self.parts_done, len(plan.parts)))
@@ -213,8 +213,8 @@ class _Run:
         self.on_status(Status("writing", total.rows, total.rows, len(done), len(done)))
         states = 0
         if self.job.state_out:
-            with opened(self.job.state_out, self.bundle.fingerprint, identity=self.job.state_identity or None) as store:
-                states = leave(store, (some for part in sorted(done) for some in self.folder.kept(part)))
+            with open_store(self.job.state_out, self.bundle.fingerprint, identity=self.job.identity) as store:
+                states = save_snapshots(store, (some for part in sorted(done) for some in self.folder.kept(part)))
         metadata = provenance(self.job, self.bundle)
         assembly = Assembly(Work(self.folder, plan, self.bundle), self.schema)
         parts = (assembly.predictions(part) for part in sorted(done))

@@ -40,7 +40,7 @@ class Scan(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Rows of the file."""
+        """Return the number of rows of the file."""
         return int(self.last.max()) + 1 if len(self.last) else 0
 
 

@@ -1,4 +1,4 @@
-"""A fleet over recorded samples: predictions with the truth beside them, states taken up and left behind."""
+"""Score samples with a fleet: put the truth beside predictions, load and keep streams' states."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Load: TypeAlias = Callable[[Collection[str]], Mapping[str, bytes]]
 class Scorer:
     """Turn samples into record batches of predictions: the Fleet's, and a column ``true_...`` for each of `truth`.
 
-    The truth of a window is that of the last sample in it or before it; only in it, where the model's targets are those
-    of windows. A model's horizon is looked up afterwards; see `TruthAhead`.
+    The truth of a window is that of the last sample in it or before it. If the model's targets are those of windows, it
+    is that of a sample in it. The truth of a model that predicts ahead is looked up afterwards; see `TruthAhead`.
 
     Args:
         bundle: the model.
@@ -78,7 +78,7 @@ class Scorer:
     def push(self, samples: Samples) -> pa.RecordBatch:
         """Return the predictions of the windows that these samples close."""
         if self._load is not None:
-            self._take_up(samples.streams)
+            self._restore_new(samples.streams)
         # In slices, so that neither memory nor Ctrl-C waits for all the windows of a long silence.
         parts = [self.fleet.push(samples.streams, samples.t, samples.x, windows=_SLICE)]
         parts += self.fleet.slices(windows=_SLICE).owed() if self.fleet.owing else ()
@@ -136,7 +136,7 @@ class Scorer:
         self._before = _less(self.fleet.counts(), counts)
         self._states_before = _less(self.fleet.state_counts(), state_counts)
 
-    def _take_up(self, streams: pa.Array) -> None:
+    def _restore_new(self, streams: pa.Array) -> None:
         names = pc.unique(streams.dictionary_decode() if pa.types.is_dictionary(streams.type) else streams)
         new = [name for name in names.to_pylist() if name not in self.fleet]
         if new and self._load is not None:
@@ -147,19 +147,20 @@ class Scorer:
                 self._states_before += self.fleet.state_counts(name)
 
     def _truth_of(self, samples: Samples, batch: pa.RecordBatch) -> list[pa.Array]:
-        streams = samples.streams
-        streams = streams if pa.types.is_dictionary(streams.type) else streams.dictionary_encode()
-        codes, names = streams.indices.to_numpy(), streams.dictionary
+        codes, names = samples.by_code()
         order = np.lexsort((samples.t, codes))
         t_start = batch["t_start"].to_numpy()
-        of, t_end = pc.index_in(batch["stream"], names).to_numpy(zero_copy_only=False), batch["t_end"].to_numpy()
+        window_codes, t_end = (
+            pc.index_in(batch["stream"], names).to_numpy(zero_copy_only=False),
+            batch["t_end"].to_numpy(),
+        )
         # Rows of the truth: first one of every window that has none in this batch, then the batch's.
         earlier: list[tuple[Any, ...]] = []
         outside = np.zeros(batch.num_rows, np.bool_)
         rows = np.empty(batch.num_rows, np.int64)
-        for code in np.unique(of):
+        for code in np.unique(window_codes):
             own = order[slice(*np.searchsorted(codes[order], [code, code + 1]))]
-            here = np.flatnonzero(of == code)
+            here = np.flatnonzero(window_codes == code)
             place = np.searchsorted(samples.t[own], t_end[here], side="right") - 1
             rows[here] = np.where(place < 0, -1 - len(earlier), own[place])
             if (place < 0).any():

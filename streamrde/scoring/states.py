@@ -1,4 +1,4 @@
-"""States that a job starts from and leaves behind: the state store of a live service, or one like it."""
+"""Open the state stores that a job starts from and leaves its states in: a live run's, or one like it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamrde.state import Checkpoint, SqliteStore, StateStore
 
 
 @contextmanager
-def opened(
+def open_store(
     path: str, model: str, *, identity: Mapping[str, str] | None = None, must_exist: bool = False
 ) -> Iterator[StateStore]:
     """Open a state store of this model.
@@ -36,7 +36,7 @@ def opened(
         store.close()
 
 
-def leave(store: StateStore, snapshots: Iterable[Mapping[str, bytes]]) -> int:
+def save_snapshots(store: StateStore, snapshots: Iterable[Mapping[str, bytes]]) -> int:
     """Save snapshots, in place of earlier ones of the same streams. Return their number."""
     count = 0
     for some in snapshots:

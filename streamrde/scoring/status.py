@@ -1,4 +1,4 @@
-"""The status and the summary of a job."""
+"""Describe the progress and the result of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that scores parts: one JSON object per line in, one per line out.
+"""Score parts in a process of its own: one JSON object per line in, one per line out.
 
     in    {"folder": ..., "part": ...}
     out   {"rows": n}            samples taken since the last line
@@ -35,7 +35,7 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a part was not scored."""
+    """Reason for which a part was not scored."""
 
     error: str
     path: str = ""
@@ -104,7 +104,7 @@ def _failure(error: StreamRDEError, files: Set[str]) -> Failure:
 
 @functools.lru_cache(maxsize=1)
 def _open(folder: str, modified: int) -> Work:
-    """Load the job in a folder; `modified` tells one plan of the folder from the next."""
+    """Load the job in a folder. `modified` is the time of the folder's plan, so that another plan is loaded."""
     job_folder = JobFolder(folder)
     plan = job_folder.plan()
     if plan is None:
@@ -115,8 +115,8 @@ def _open(folder: str, modified: int) -> Work:
     return Work(job_folder, plan, bundle)
 
 
-def answer(message: bytes) -> Done | Failure:
-    """What `perform` gave, from JSON."""
+def decode_result(message: bytes) -> Done | Failure:
+    """Read the result of `perform` from JSON."""
     if message.startswith(b'{"done"'):
         return msgspec.json.decode(message, type=Done)
     return msgspec.json.decode(message, type=Failure)

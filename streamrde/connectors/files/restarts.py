@@ -119,14 +119,12 @@ def explain(restarts: Sequence[Restart], key: str) -> str:
 
 def _rows_by_stream(samples: Samples) -> Iterator[tuple[str, Indices]]:
     """Return the rows of each stream."""
-    streams = samples.streams
-    streams = streams if pa.types.is_dictionary(streams.type) else streams.dictionary_encode()
-    codes = streams.indices.to_numpy()
+    codes, names = samples.by_code()
     order = np.argsort(codes, kind="stable")
     edges = np.flatnonzero(np.diff(codes[order], prepend=-1, append=-1))
     rows: dict[str, list[Indices]] = {}
     for a, b in itertools.pairwise(edges):
-        rows.setdefault(streams.dictionary[int(codes[order[a]])].as_py(), []).append(order[a:b])
+        rows.setdefault(names[int(codes[order[a]])].as_py(), []).append(order[a:b])
     for name, parts in rows.items():  # two entries of a dictionary may be the same name
         yield name, parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
 
