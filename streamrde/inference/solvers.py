@@ -12,8 +12,6 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from streamrde.errors import ParameterError
-
 Solver: TypeAlias = Literal["euler", "midpoint", "rk4"]
 FirstStage: TypeAlias = Literal["own", "previous"]
 Substeps: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1024)] | Literal["auto"]
@@ -41,20 +39,6 @@ TABLEAUX: dict[str, Tableau] = {
     # Kutta's 3/8 rule, which is what torchdiffeq calls rk4.
     "rk4": Tableau(4, 3, (0, 1, 2, 3), ((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)), (1 / 8, 3 / 8, 3 / 8, 1 / 8)),
 }
-
-
-def check_solver(solver: str) -> None:
-    """Raise ParameterError unless `solver` has a tableau."""
-    if solver not in TABLEAUX:
-        raise ParameterError(f"solver={solver!r}: use one of {', '.join(map(repr, TABLEAUX))}")
-
-
-def check_first_stage(first_stage: str) -> None:
-    """Raise ParameterError unless `first_stage` is one that exists."""
-    if first_stage not in ("own", "previous"):
-        raise ParameterError(
-            f"first_stage={first_stage!r}: use 'own' (the textbook step) or 'previous' (torchcde's default)"
-        )
 
 
 def log_ode_step(

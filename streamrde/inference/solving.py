@@ -1,9 +1,9 @@
-"""Solve a window's equation on arrays, with an estimate of the error. Its twin in torch is models.solving."""
+"""Solve a window's equation with an estimate of the error, for NumPy arrays and torch tensors alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,25 +22,27 @@ def step_error(coarse: Reals, fine: Reals) -> Floats:
 
 def solve(
     header: Header,
-    z: Reals,
-    drift: Callable[[Reals], Reals],
-    first: Callable[[Reals], Reals] | None,
-    fading: Callable[[float], Reals] | None,
+    z: Any,
+    drift: Callable[[Any], Any],
+    first: Callable[[Any], Any] | None,
+    fading: Callable[[float], Any] | None,
     *,
     estimate: bool,
-) -> tuple[Reals, float]:
-    """Return the state (hidden,) after a window, and an estimate of its error.
+    distance: Callable[[Any, Any], Any] = step_error,
+    where: Callable[[Any, Any, Any], Any] = np.where,
+) -> tuple[Any, Any]:
+    """Return states (..., hidden) after a window, and estimates of their errors, (...). None: not estimated.
 
     Args:
         header: the solver, its substeps, and the tolerance if these are "auto".
-        drift, first, fading: as of `log_ode_step`. `first` replaces `drift` in the first stage.
-        estimate: False leaves the error at 0, unless the substeps depend on it.
+        z, drift, first, fading: as of `log_ode_step`. `first` replaces `drift` in the first stage.
+        estimate: False leaves the error at None, unless the substeps depend on it.
+        distance: `step_error`, for the arrays of z.
+        where: of NumPy, or of torch.
     """
 
-    def solution(substeps: int, first_drift: Callable[[Reals], Reals] | None) -> Reals:
-        return np.asarray(
-            log_ode_step(z, drift, header.solver, first_drift=first_drift, substeps=substeps, fading=fading)
-        )
+    def solution(substeps: int, first_drift: Callable[[Any], Any] | None) -> Any:
+        return log_ode_step(z, drift, header.solver, first_drift=first_drift, substeps=substeps, fading=fading)
 
     # A first stage that sees the window before lowers the order of the step. The finer step of the comparison
     # therefore sees its own window only: it converges at the solver's order, to what the step is to come near.
@@ -48,16 +50,23 @@ def solve(
     if header.substeps != "auto":
         coarse = solution(header.substeps, first)
         if not estimate:
-            return coarse, 0.0
-        return coarse, float(step_error(coarse, solution(2 * header.substeps, None)) * power / (power - 1))
+            return coarse, None
+        return coarse, distance(coarse, solution(2 * header.substeps, None)) * power / (power - 1)
     coarse, n = solution(1, None), 2
+    accepted: Any = None
+    done: Any = None
     while True:
         fine = moved = solution(n, None)
-        error = step_error(coarse, fine) / (power - 1)
+        estimated = distance(coarse, fine) / (power - 1)
         if first is not None:
             moved = solution(n, first)
-            error = error + step_error(moved, fine)
+            estimated = estimated + distance(moved, fine)
+        if accepted is None:
+            accepted, error = moved, estimated
+        else:
+            accepted, error = where(done[..., None], accepted, moved), where(done, error, estimated)
         # NaN is accepted: more steps would not mend it.
-        if not error > header.tolerance or 2 * n > MOST_SUBSTEPS:
-            return moved, float(error)
+        done = ~(error > header.tolerance)
+        if bool(done.all()) or 2 * n > MOST_SUBSTEPS:
+            return accepted, error
         coarse, n = fine, 2 * n

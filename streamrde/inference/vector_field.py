@@ -90,19 +90,18 @@ class Window(NamedTuple):
     """That of the window before, which drives the solver's first stage. None: `logsig` does."""
     seconds: float
     """Duration."""
+    decay: Reals | None
+    """Rate per second of each component of the state, (hidden,). None: the state does not decay."""
+    estimate: bool
+    """False leaves the error at 0, unless the substeps depend on it."""
 
 
 class ArrayField(ABC):
     """A vector field on arrays, for one stream at a time."""
 
     @abstractmethod
-    def advance(self, z: Reals, window: Window, decay: Reals | None, *, estimate: bool) -> tuple[Reals, float]:
-        """Return the state z (hidden,) after a window, and an estimate of the step's error.
-
-        Args:
-            decay: rate per second of each component, (hidden,). None: the state does not decay.
-            estimate: False leaves the error at 0, unless the substeps depend on it.
-        """
+    def advance(self, z: Reals, window: Window) -> tuple[Reals, float]:
+        """Return the state z (hidden,) after a window, and an estimate of the step's error."""
 
 
 class SolvedField(ArrayField):
@@ -115,11 +114,11 @@ class SolvedField(ArrayField):
     def drift(self, logsig: Reals) -> Callable[[Reals], Reals]:
         """Return the function z (hidden,) -> F(z) l (hidden,) for one window's scaled log-signature l (B,)."""
 
-    def advance(self, z: Reals, window: Window, decay: Reals | None, *, estimate: bool) -> tuple[Reals, float]:
+    def advance(self, z: Reals, window: Window) -> tuple[Reals, float]:
         """Solve the window's equation. See ArrayField."""
-        drift = self.drift(window.logsig)
         first = None if window.previous is None else self.drift(window.previous)
-        fading = None
+        fading, decay = None, window.decay
         if decay is not None:
             fading = lambda share: np.exp(decay * decay.dtype.type(-window.seconds * share))  # noqa: E731
-        return solve(self._header, z, drift, first, fading, estimate=estimate)
+        moved, error = solve(self._header, z, self.drift(window.logsig), first, fading, estimate=window.estimate)
+        return np.asarray(moved), 0.0 if error is None else float(error)

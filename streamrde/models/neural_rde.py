@@ -13,17 +13,18 @@ from streamrde.errors import ParameterError, ShapeError
 from streamrde.floats import as_size, swapped
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.ends import Layers
-from streamrde.inference.fields import MLP, External, Linear, LogNCDE
+from streamrde.inference.fields import MLP, External
 from streamrde.inference.header import Emit, Head, Header, Pooling, Task
 from streamrde.inference.model_part import PARTS
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
+from streamrde.inference.vector_field import VectorField
 from streamrde.models.compiled_sequence import compiled_states, is_compiled
 from streamrde.models.ends import make_end
 from streamrde.models.fields import make_field
 from streamrde.models.header import data_channels, dtype_name
 from streamrde.models.saving import load_tensors
 from streamrde.models.scaling import Scaling, far_from_zero
-from streamrde.models.torch_field import TorchField
+from streamrde.models.torch_field import TorchField, Window
 from streamrde.signature.words import check_room
 from streamrde.windowing import Every, Gap, Interpolation, Missing, Windows
 
@@ -36,42 +37,25 @@ class NeuralRDE(nn.Module):
     ``z(0) = Linear(x0)``, ``dz/ds = F(z) l_k`` over s in [0, 1], l_k window k's log-signature, and
     ``y_k = Linear(z(k+1))``, with other modules in the places of the linear layers where they are given.
 
+    Every other argument is the header's field of that name, see `streamrde.Header`.
+
     Args:
-        channels: time (seconds since the stream's first sample) and the data channels; C, the channels of the path, are
-            these and what `missing` adds.
+        channels: time (seconds since the stream's first sample) and the data channels. C, the channels of the path,
+            are these and what `missing` adds.
         depth: depth of the log-signatures.
         hidden: size of the state z.
-        outputs: number of outputs: classes or targets.
-        field: the vector field F: a spec (`MLP`, `LogNCDE`, `Linear`), or a torch module that maps z (N, hidden) to
-            (N, hidden, B), which is served by a `TorchStepper` or as ONNX.
+        outputs: number of outputs: classes (logits) or targets. One logit is that of the second of two classes: train
+            it with binary_cross_entropy_with_logits. Its sigmoid is served.
+        field: the vector field F: a description (`MLP`, `LogNCDE`, `Linear`, ...), or a torch module that maps
+            z (N, hidden) to (N, hidden, B). A model with a module is served by a `TorchStepper` or as ONNX.
         initial: what makes the first state of the first sample, (N, C) -> (N, hidden): one linear layer, a perceptron
-            (`Layers`), or a torch module, which is served as a field that is one.
+            (`Layers`), or a torch module.
         readout: what reads the outputs out of a state, (N, hidden) -> (N, outputs), likewise.
-        solver: "euler", "midpoint" or "rk4" (torchdiffeq's, the 3/8 rule); one step per window.
-        first_stage: "own", the textbook step, or "previous": the first stage sees the window before, as
-            torchcde.cdeint does by default.
-        substeps: steps of the solver per window, or "auto": doubled until the estimated error is within `tolerance`.
-        tolerance: what the error of a step, relative to 1 + the state's size, should not exceed.
-        decay: where > 0, the state decays, ``dz/ds = F(z) l - decay z * duration``; this is the rate per second that
+        decay: if > 0, the state decays, ``dz/ds = F(z) l - decay z * duration``. This is the rate per second that
             training starts from. It is learned for each component, stays >= 0, and keeps an endless stream bounded.
-        members: parts of the state that move by themselves, each with a field of its own: an ensemble, of which the
-            readout is the mean (see inference.ensemble).
-        windows: how time is cut into windows; stored with the model, so that it is served as it was trained.
-        interpolation: the path between samples, "linear" or "hold".
-        missing: what the path makes of channels that were not observed; it may add channels.
-        gap: silence after which the path, and the state too or not, begins anew; None: none.
-        names: names of the data channels; by default x1, x2, ...
-        units: their units.
-        fills: the value of each before it is first observed.
-        task: "regression" or "classification" (the outputs are then logits). One output is the logit of the second of
-            two classes: train it with binary_cross_entropy_with_logits; its sigmoid is served.
-        labels: names of the outputs, or of the two classes of one logit.
+        names, units, fills: of each data channel: its name (by default x1, x2, ...), its unit, and its value before it
+            is first observed.
         target_units: units of the outputs.
-        heads: several predictions from one state; their outputs, one after the other, are `outputs`. `task`, `labels`
-            and `target_units` are then theirs.
-        pooling: what is read out: "state", or "mean" of the states after all windows so far.
-        emit: "every" window's prediction is served, or only the "last" one, when the stream ends.
-        description: free text that is stored with the model.
         dtype: torch.float32 or torch.float64.
     Raises:
         ParameterError: an argument has a value that cannot work.
@@ -96,7 +80,7 @@ class NeuralRDE(nn.Module):
         hidden: int,
         outputs: int,
         *,
-        field: MLP | LogNCDE | Linear | nn.Module = _MLP,
+        field: VectorField | nn.Module = _MLP,
         initial: Layers | nn.Module = _LINEAR,
         readout: Layers | nn.Module = _LINEAR,
         solver: Solver = "rk4",
@@ -389,16 +373,9 @@ class NeuralRDE(nn.Module):
         """
         moved, errors = [], []
         for field, part, decay in self._members(z):
-            state, error = field.advance(
-                self.header,
-                part,
-                logsig,
-                previous,
-                None if decay is None else decay * seconds,
-                mask=mask,
-                precontract=precontract,
-                estimate=estimate,
-            )
+            exponent = None if decay is None else decay * seconds
+            window = Window(logsig, previous, exponent, mask, precontract, estimate)
+            state, error = field.advance(self.header, part, window)
             moved.append(state)
             errors.append(error)
         # Each error is a root mean square over as many components.

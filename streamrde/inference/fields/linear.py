@@ -66,12 +66,12 @@ class _Exponential(ArrayField):
     def __init__(self, weight: Reals) -> None:
         self._weight = weight.astype(np.float64)
 
-    def advance(self, z: Reals, window: Window, decay: Reals | None, *, estimate: bool) -> tuple[Reals, float]:
+    def advance(self, z: Reals, window: Window) -> tuple[Reals, float]:
         """Multiply the state by the exponential of the window's matrix."""
         generator = np.tensordot(window.logsig.astype(np.float64), self._weight, axes=1)  # (blocks, block, block)
         blocks, size, _ = generator.shape
-        if decay is not None:
-            fading = decay.astype(np.float64) * window.seconds
+        if window.decay is not None:
+            fading = window.decay.astype(np.float64) * window.seconds
             generator[:, np.arange(size), np.arange(size)] -= fading.reshape(blocks, size)
         moved = exponential(generator) @ z.astype(np.float64).reshape(blocks, size, 1)
         return np.asarray(moved.reshape(-1).astype(z.dtype)), 0.0

@@ -9,15 +9,15 @@ import numpy as np
 
 from streamrde.arrays import Reals
 from streamrde.inference.activations import ACTIVATIONS, DERIVATIVES, Activation, FinalActivation
-from streamrde.inference.fields.mlp import Perceptron, layer_shapes
-from streamrde.inference.model_part import Positive, Shapes, Tensors
-from streamrde.inference.vector_field import SolvedField, VectorField
+from streamrde.inference.model_part import Tensors
+from streamrde.inference.perceptron import PerceptronField, PerceptronOnArrays
+from streamrde.inference.vector_field import SolvedField
 
 if TYPE_CHECKING:
     from streamrde.inference.header import Header
 
 
-class LogNCDE(VectorField, frozen=True, kw_only=True, tag="log_ncde"):
+class LogNCDE(PerceptronField, frozen=True, kw_only=True, tag="log_ncde"):
     """A perceptron with one vector field V_i per channel of the path, and their Lie brackets for depth 2.
 
     ``dz/ds = sum_i l_i V_i(z) + sum_{i<j} l_ij [V_i, V_j](z)`` with ``[V_i, V_j] = DV_j V_i - DV_i V_j``. All brackets
@@ -31,51 +31,36 @@ class LogNCDE(VectorField, frozen=True, kw_only=True, tag="log_ncde"):
 
     most_depth: ClassVar[int | None] = 2
     scaled_along_words: ClassVar[bool] = True
-    sweeps: ClassVar[tuple[str, ...]] = ("width",)
-    width: Positive = 64
-    """Units of each hidden layer."""
-    layers: Positive = 2
-    """Hidden layers."""
     activation: Activation = "silu"
     """Activation between hidden layers."""
     last_activation: Activation = "silu"
     """Activation after the last hidden layer."""
     final_activation: FinalActivation = "tanh"
-    """Activation after the linear layer. Anything but identity makes the step several times slower."""
+    """Activation after the linear layer."""
 
-    @property
-    def activations(self) -> tuple[Activation, ...]:
-        """Return the activation after each hidden layer."""
-        return (self.activation,) * (self.layers - 1) + (self.last_activation,)
-
-    def shapes(self, name: str, header: Header) -> Shapes:
-        """Return name and shape of ``field.i.weight`` and ``field.i.bias`` of each layer."""
-        hidden = header.member_hidden
-        return layer_shapes(hidden, self.width, self.layers, hidden * header.path_channels)
+    def columns(self, header: Header) -> int:
+        """Return the number of channels of the path: a vector field each."""
+        return header.path_channels
 
     def summary(self, header: Header) -> str:
         """Describe the layers in a phrase for people."""
-        layers = f"{self.layers} hidden layer{'s' if self.layers > 1 else ''} of {self.width}"
-        return f"Lie brackets of a {self.activation} perceptron, {layers}, {self.final_activation} at its end"
+        perceptron = f"{self.activation} perceptron, {self.layers_phrase()}"
+        return f"Lie brackets of a {perceptron}, {self.final_activation} at its end"
 
     def build(self, name: str, header: Header, tensors: Tensors) -> SolvedField:
         """Make the field on arrays."""
         return _Brackets(self, header, tensors)
 
 
-class _Brackets(SolvedField):
+class _Brackets(PerceptronOnArrays):
     def __init__(self, spec: LogNCDE, header: Header, tensors: Tensors) -> None:
-        super().__init__(header)
-        self._channels, self._depth = header.path_channels, header.depth
-        self._layers = Perceptron(tensors, spec.activations).layers
-        self._names = spec.activations
-        self._weight = tensors[f"field.{spec.layers}.weight"].reshape(header.hidden, self._channels, spec.width)
-        self._bias = tensors[f"field.{spec.layers}.bias"].reshape(header.hidden, self._channels)
-        self._final = spec.final_activation
+        super().__init__(spec, header, tensors)
+        self._depth = header.depth
+        self._weight, self._bias = self.last[0].reshape(*self.shape, spec.width), self.last[1].reshape(self.shape)
 
     def drift(self, logsig: Reals) -> Callable[[Reals], Reals]:
         """See SolvedField."""
-        channels = self._channels
+        channels = self.shape[1]
         own = logsig[:channels]
         omega = np.zeros((channels, channels), logsig.dtype)
         if self._depth > 1:
@@ -85,19 +70,19 @@ class _Brackets(SolvedField):
 
         def drift(z: Reals) -> Reals:
             h, slopes = z, []
-            for (weight, bias), name in zip(self._layers, self._names, strict=True):
+            for (weight, bias), name in zip(self.layers, self.names, strict=True):
                 before = weight @ h + bias
                 h = ACTIVATIONS[name](before)
                 slopes.append(DERIVATIVES[name](before))
             last = self._weight @ h + self._bias  # (hidden, C)
-            fields = ACTIVATIONS[self._final](last)
+            fields = ACTIVATIONS[self.final](last)
             moved = fields @ own
             if self._depth == 1:
                 return np.asarray(moved)
             tangents = fields @ omega  # U, (hidden, C): one direction per channel
-            for (weight, _), slope in zip(self._layers, slopes, strict=True):
+            for (weight, _), slope in zip(self.layers, slopes, strict=True):
                 tangents = slope[:, None] * (weight @ tangents)
             brackets = np.einsum("hcw,wc->hc", self._weight, tangents)
-            return np.asarray(moved + (DERIVATIVES[self._final](last) * brackets).sum(axis=1))
+            return np.asarray(moved + (DERIVATIVES[self.final](last) * brackets).sum(axis=1))
 
         return drift

@@ -40,11 +40,12 @@ class ArrayStepper(BundleStepper):
         return self._steps(z, logsigs, previous, estimate=True)
 
     def _steps(self, z: Reals, logsigs: Floats, previous: Floats | None, *, estimate: bool) -> tuple[Reals, Floats]:
-        own, decay = self.scaled(logsigs), self._decay
+        own = self.scaled(logsigs)
         before = self.scaled(previous) if previous is not None and self.header.first_stage == "previous" else None
         moved, errors = [], np.zeros(len(z))
         for i, state in enumerate(z):
-            window = Window(own[i], None if before is None else before[i], float(logsigs[i, 0]))
-            state, errors[i] = self._field.advance(state, window, decay, estimate=estimate)
+            previous = None if before is None else before[i]
+            window = Window(own[i], previous, float(logsigs[i, 0]), self._decay, estimate)
+            state, errors[i] = self._field.advance(state, window)
             moved.append(state)
         return self.rows(len(z), self.header.hidden, moved), errors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -18,9 +18,11 @@ class Stepper(Protocol):
 
     dtype: np.dtype[Any]
 
+    @abstractmethod
     def initial(self, x0: Floats) -> Reals:
         """Return the hidden states (n, hidden) of streams whose paths begin at x0, (n, C)."""
 
+    @abstractmethod
     def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
         """Advance z (n, hidden) over a window with log-signatures (n, B), unscaled.
 
@@ -29,14 +31,16 @@ class Stepper(Protocol):
                 ``first_stage="previous"``. A stream's first window has its own. None: all are first windows.
         """
 
+    @abstractmethod
     def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
         """Return what `step` does, bit for bit, and an estimate of its error, (n,): see `step_error`."""
 
+    @abstractmethod
     def output(self, z: Reals) -> Reals:
         """Return the predictions in states z (n, hidden): probabilities of the classes, or targets, (n, outputs)."""
 
 
-class BundleStepper(ABC):
+class BundleStepper(Stepper):
     """A stepper of a bundle: scales what comes in, makes first states, and reads states out.
 
     Subclasses step states. Those that bring a part of the model along, or run one compiled, make its rows.
@@ -54,14 +58,6 @@ class BundleStepper(ABC):
             tensors["output.shift"].astype(header.of_values),
             tensors["output.scale"].astype(header.of_values),
         )
-
-    @abstractmethod
-    def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
-        """See Stepper."""
-
-    @abstractmethod
-    def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
-        """See Stepper."""
 
     def scaled(self, logsigs: Floats) -> Reals:
         """Return log-signatures as they enter the field, (n, B)."""

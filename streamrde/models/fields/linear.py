@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from streamrde.inference.fields import Linear
 from streamrde.inference.header import Header
-from streamrde.models.torch_field import TorchField
+from streamrde.models.torch_field import TorchField, Window
 
 
 class LinearField(TorchField):
@@ -28,22 +28,11 @@ class LinearField(TorchField):
         """Return the matrices."""
         return [self.weight]
 
-    def advance(
-        self,
-        header: Header,
-        z: Tensor,
-        logsig: Tensor,
-        previous: Tensor | None,
-        exponent: Tensor | None,
-        *,
-        mask: Tensor | None = None,
-        precontract: bool = True,
-        estimate: bool = False,
-    ) -> tuple[Tensor, Tensor]:
+    def advance(self, header: Header, z: Tensor, window: Window) -> tuple[Tensor, Tensor]:
         """Multiply the states by the exponential of the window's matrices. See TorchField."""
-        generator = torch.einsum("nb,bkij->nkij", logsig, self.weight)
+        generator = torch.einsum("nb,bkij->nkij", window.logsig, self.weight)
         blocks, size = generator.shape[1], generator.shape[2]
-        if exponent is not None:
-            generator = generator - torch.diag_embed(exponent.reshape(-1, blocks, size))
+        if window.exponent is not None:
+            generator = generator - torch.diag_embed(window.exponent.reshape(-1, blocks, size))
         moved = (torch.matrix_exp(generator) @ z.reshape(-1, blocks, size, 1)).reshape(z.shape)
         return moved, torch.zeros_like(z[:, 0])

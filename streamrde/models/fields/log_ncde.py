@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -11,11 +10,11 @@ from torch import Tensor, nn
 
 from streamrde.inference.fields import LogNCDE
 from streamrde.inference.header import Header
-from streamrde.models.activations import ACTIVATIONS, DERIVATIVES
-from streamrde.models.torch_field import SolvedTorchField
+from streamrde.models.activations import DERIVATIVES
+from streamrde.models.torch_field import PerceptronTorchField
 
 
-class LogNCDEField(SolvedTorchField, nn.ModuleList):
+class LogNCDEField(PerceptronTorchField):
     """A perceptron z -> V (N, hidden, C), one vector field per channel, and the Lie brackets between them.
 
     See `streamrde.inference.fields.LogNCDE`. The Jacobian-vector products of all channels go through the layers
@@ -25,36 +24,21 @@ class LogNCDEField(SolvedTorchField, nn.ModuleList):
     """
 
     def __init__(self, spec: LogNCDE, header: Header) -> None:
-        hidden, dtype = header.member_hidden, getattr(torch, header.dtype)
-        sizes = [hidden] + [spec.width] * spec.layers
-        super().__init__(nn.Linear(a, b, dtype=dtype) for a, b in pairwise(sizes))
-        self.append(nn.Linear(spec.width, hidden * header.path_channels, dtype=dtype))
-        self._hidden, self._channels, self._depth = hidden, header.path_channels, header.depth
-        self._activations = [ACTIVATIONS[name] for name in spec.activations]
-        self._final, self._final_slope = ACTIVATIONS[spec.final_activation], DERIVATIVES[spec.final_activation]
+        super().__init__(spec, header)
+        self._depth = header.depth
         self._slopes = [DERIVATIVES[name] for name in spec.activations]
-
-    @property
-    def last(self) -> nn.Linear:
-        """Return the final linear layer."""
-        return cast(nn.Linear, self[-1])
-
-    def last_weights(self) -> Sequence[Tensor]:
-        """Return weight and bias of the final linear layer."""
-        return list(self.last.parameters())
+        self._final_slope = DERIVATIVES[spec.final_activation]
 
     def fields(self, z: Tensor) -> Tensor:
         """Return V(z), (..., hidden) -> (..., hidden, C)."""
-        for layer, activation in zip(self, self._activations, strict=False):
-            z = activation(layer(z))
-        fields = self._final(self.last(z))
-        return fields.reshape(*fields.shape[:-1], self._hidden, self._channels)
+        fields = self.final(self.last(self.features(z)))
+        return fields.reshape(*fields.shape[:-1], *self.shape)
 
     def drift(
         self, logsig: Tensor, *, mask: Tensor | None = None, precontract: bool = True
     ) -> Callable[[Tensor], Tensor]:
         """Return the sum of fields and brackets. See SolvedTorchField. There is no mask and no contraction."""
-        channels = self._channels
+        hidden, channels = self.shape
         own = logsig[:, :channels, None]
         if self._depth == 1:
             return lambda z: (self.fields(z) @ own).squeeze(-1)
@@ -66,16 +50,16 @@ class LogNCDEField(SolvedTorchField, nn.ModuleList):
 
         def drift(z: Tensor) -> Tensor:
             slopes = []
-            for layer, activation, slope in zip(self, self._activations, self._slopes, strict=False):
+            for layer, activation, slope in zip(self, self.activations, self._slopes, strict=False):
                 before = layer(z)
                 z = activation(before)
                 slopes.append(slope(before))
-            last = self.last(z).reshape(-1, self._hidden, channels)
-            fields = self._final(last)
+            last = self.last(z).reshape(-1, hidden, channels)
+            fields = self.final(last)
             tangents = fields @ omega  # U, (N, hidden, C): one direction per channel
             for layer, along in zip(self, slopes, strict=False):
                 tangents = along.unsqueeze(-1) * (cast(nn.Linear, layer).weight @ tangents)
-            weight = self.last.weight.reshape(self._hidden, channels, -1)
+            weight = self.last.weight.reshape(hidden, channels, -1)
             brackets = self._final_slope(last) * torch.einsum("hcw,nwc->nhc", weight, tangents)
             moved: Tensor = (fields @ own).squeeze(-1) + brackets.sum(-1)
             return moved

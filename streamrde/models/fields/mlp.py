@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import cast
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamrde.inference.fields import MLP
 from streamrde.inference.header import Header
-from streamrde.models.activations import ACTIVATIONS
-from streamrde.models.torch_field import SolvedTorchField
+from streamrde.models.torch_field import PerceptronTorchField
 
 
-class MLPField(SolvedTorchField, nn.ModuleList):
+class MLPField(PerceptronTorchField):
     """The vector field of the original Neural RDE: a multilayer perceptron that ends in a linear layer.
 
     ``F(z) = reshape(W h(z) + b, (hidden, B))`` with h the hidden layers. As F is linear in h,
@@ -26,29 +23,8 @@ class MLPField(SolvedTorchField, nn.ModuleList):
     """
 
     def __init__(self, spec: MLP, header: Header) -> None:
-        hidden, dtype = header.member_hidden, getattr(torch, header.dtype)
-        sizes = [hidden] + [spec.width] * spec.layers
-        super().__init__(nn.Linear(a, b, dtype=dtype) for a, b in pairwise(sizes))
-        self._shape = hidden, header.logsig_channels
-        self.append(nn.Linear(spec.width, hidden * header.logsig_channels, dtype=dtype))
-        self._final = ACTIVATIONS[spec.final_activation]
+        super().__init__(spec, header)
         self._contracts = spec.final_activation == "identity"
-        self._activations = [ACTIVATIONS[name] for name in spec.activations]
-
-    @property
-    def last(self) -> nn.Linear:
-        """Return the final linear layer."""
-        return cast(nn.Linear, self[-1])
-
-    def last_weights(self) -> Sequence[Tensor]:
-        """Return weight and bias of the final linear layer."""
-        return list(self.last.parameters())
-
-    def features(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return h(z), the output of the last hidden layer, times `mask`, (..., width)."""
-        for layer, activation in zip(self, self._activations, strict=False):
-            z = activation(layer(z))
-        return z if mask is None else z * mask
 
     def drift(
         self, logsig: Tensor, *, mask: Tensor | None = None, precontract: bool = True
@@ -65,14 +41,14 @@ class MLPField(SolvedTorchField, nn.ModuleList):
             return self._contracted(logsig, mask)
 
         def drift(z: Tensor) -> Tensor:
-            matrix = self._final(self.last(self.features(z, mask))).reshape(-1, *self._shape)  # (N, hidden, B)
+            matrix = self.final(self.last(self.features(z, mask))).reshape(-1, *self.shape)  # (N, hidden, B)
             return torch.bmm(matrix, logsig.unsqueeze(-1)).squeeze(-1)
 
         return drift
 
     def _contracted(self, logsig: Tensor, mask: Tensor | None) -> Callable[[Tensor], Tensor]:
-        weight = torch.einsum("nb,hbw->nhw", logsig, self.last.weight.reshape(*self._shape, -1))
-        bias = logsig @ self.last.bias.reshape(self._shape).T
+        weight = torch.einsum("nb,hbw->nhw", logsig, self.last.weight.reshape(*self.shape, -1))
+        bias = logsig @ self.last.bias.reshape(self.shape).T
 
         def drift(z: Tensor) -> Tensor:
             return torch.baddbmm(bias.unsqueeze(-1), weight, self.features(z, mask).unsqueeze(-1)).squeeze(-1)

@@ -33,7 +33,7 @@ _MONITORS = {
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The Neural RDE. See `streamrde.NeuralRDE`."""
+    """The Neural RDE. Each key is a field of `streamrde.Header`, but decay."""
 
     depth: Depth = 2
     """Depth of the log-signatures."""
@@ -263,35 +263,22 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             classes: labels of the training streams. Empty for regression.
             target_at: what the targets are of.
         """
-        data, model = self.data, self.model
-        labels = tuple(classes or data.targets)
+        data, labels = self.data, tuple(classes or self.data.targets)
         channels = zip(data.channels, fills, strict=True)
+        model: dict[str, Any] = msgspec.structs.asdict(self.model) | {"decay": self.model.decay > 0}
         return Header(
             channels=tuple(Channel(name=own.name, unit=own.unit, fill=float(fill)) for own, fill in channels),
-            depth=model.depth,
-            hidden=model.hidden,
             outputs=len(labels),
-            field=model.field,
-            solver=model.solver,
-            first_stage=model.first_stage,
-            substeps=model.substeps,
-            tolerance=model.tolerance,
-            decay=model.decay > 0,
             windows=self.windows,
-            interpolation=model.interpolation,
             missing=self.missing,
             gap=self.gap,
             bridge=self.bridge or BRIDGE,
             task=data.task,
             labels=labels,
             units=tuple(data.target_units),
-            pooling=model.pooling,
-            emit=model.emit,
             target_at=target_at,
             horizon=data.horizon,
-            dtype=model.dtype,
-            description=model.description,
-            notes=model.notes,
+            **model,
         )
 
     def check(self) -> None:
