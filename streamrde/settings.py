@@ -75,7 +75,7 @@ def _converted(tables: Mapping[str, Any], kind: Any, path: str) -> Any:
 
 
 def _registries(kind: type[msgspec.Struct]) -> dict[str, Registry]:
-    """The registries of those tables at the top that have one."""
+    """Return the registries of the top tables that have one."""
     fields = inspect.type_info(kind).fields  # type: ignore[attr-defined]
     found = {field.encode_name: [*map(_registry, _members(field.type))] for field in fields}
     return {name: next(filter(None, own)) for name, own in found.items() if any(own)}
@@ -86,7 +86,7 @@ def _members(kind: inspect.Type) -> tuple[inspect.Type, ...]:
 
 
 def _registry(kind: inspect.Type) -> Registry | None:
-    """The registry of a type that has one."""
+    """Return the registry of a type, if it has one."""
     return (kind.extra or {}).get("registry") if isinstance(kind, inspect.Metadata) else None
 
 

@@ -25,7 +25,7 @@ from streamrde.inference.solvers import TABLEAUX
 
 
 class _Plan(NamedTuple):
-    """What the kernels need beside arrays."""
+    """Settings of the kernels beside arrays."""
 
     activations: tuple[int, ...]
     tableau: tuple[Any, ...]

@@ -17,7 +17,7 @@ from streamrde.models.saving import to_bundle
 
 
 class TorchStepper(BundleStepper):
-    """Steps states by a model's own torch code, in inference mode, in micro-batches.
+    """Step states with a model's own torch code, in inference mode, in micro-batches.
 
     For models with a module of your own as field, initial layer or readout:
     ``Predictor(bundle, stepper=TorchStepper(model))`` with the bundle of `to_bundle(model)`. A stream's result may
@@ -57,7 +57,7 @@ class TorchStepper(BundleStepper):
         return super().readout(z)
 
     def _rows(self, module: Callable[[Tensor], Tensor], rows: Reals, size: int) -> Reals:
-        """A module's results for rows, in micro-batches, (n, size)."""
+        """Return a module's results for rows, in micro-batches, (n, size)."""
         with torch.inference_mode():
             parts = [
                 module(torch.from_numpy(np.ascontiguousarray(rows[i : i + self._batch])).to(self._device)).cpu().numpy()
@@ -80,7 +80,7 @@ class TorchStepper(BundleStepper):
         return (np.concatenate(moved), np.concatenate(errors)) if moved else (z.copy(), np.zeros(0))
 
     def _parts(self, z: Reals, logsigs: Floats, previous: Floats | None) -> Any:
-        """Micro-batches: how many of their rows are real, and the arguments of a step."""
+        """Yield micro-batches: the number of their real rows, and the arguments of a step."""
         own, seconds = self.scaled(logsigs), logsigs[:, :1].astype(self.dtype)
         before = self.scaled(previous) if previous is not None and self._carries else None
         with torch.inference_mode():

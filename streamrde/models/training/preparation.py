@@ -79,7 +79,7 @@ def prepare_data(config: TrainConfig, parts: Split, console: Console) -> Prepare
 
 
 def without_window(recordings: Sequence[Recording], examples: Sequence[Example]) -> int:
-    """How many streams are too short for a window."""
+    """Count the streams that are too short for a window."""
     return len(recordings) - len({example.stream for example in examples})
 
 
@@ -104,7 +104,7 @@ def _scaling(
 
 
 def _classes(parts: Split, config: TrainConfig) -> tuple[str, ...]:
-    """The training streams' labels in alphabetical order; none for regression."""
+    """Return the training streams' labels in alphabetical order. Empty for regression."""
     if config.data.task == "regression":
         return ()
     classes = tuple(sorted(set().union(*(recording.target.labels for recording in parts.train))))

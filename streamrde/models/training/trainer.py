@@ -29,7 +29,7 @@ from streamrde.models.training.stability import Losses, Steps
 
 
 class _Place(msgspec.Struct, kw_only=True):
-    """Where a training stands, beside its tensors."""
+    """State of a training beside its tensors."""
 
     epochs: list[Epoch] = msgspec.field(default_factory=list)
     updates: int = 0
@@ -95,7 +95,7 @@ class Trainer:
         return len(self._place.epochs) - self._place.best
 
     def epoch(self, examples: Sequence[Example], validation: Sequence[Example]) -> bool:
-        """Pass over the training streams once and validate; returns whether the weights are the best so far."""
+        """Train on the streams once and validate. Return True if the weights are the best so far."""
         began = time.perf_counter()
         config, place, number = self._config, self._place, len(self._place.epochs) + 1
         loss, norm, rate, skipped = self._pass(number, Examples.of(examples))
@@ -153,7 +153,7 @@ class Trainer:
         self.state = self._capture()
 
     def _pass(self, number: int, examples: Examples) -> tuple[float, float, float, int]:
-        """Mean loss of the steps taken, mean length of their gradients, the last rate, and the steps not taken."""
+        """Return mean loss and gradient length of the steps taken, the last rate, and the number of skipped steps."""
         config, done, skipped, rate = self._config, 0.0, 0, 0.0
         losses, counts, norms = [], [], []
         lengths = examples.lengths.tolist()
@@ -192,7 +192,7 @@ class Trainer:
         return float(np.average(losses, weights=counts)), float(np.mean(norms)), rate, skipped
 
     def _draw_mask(self, streams: int) -> Tensor | None:
-        """What dropout leaves of each stream's features, (N, width)."""
+        """Draw dropout's mask of each stream's features, (N, width)."""
         config, width = self._config, self._model.header.field.dropout_width
         if not (config.dropout and width):
             return None
@@ -201,7 +201,7 @@ class Trainer:
         return torch.bernoulli(keep) / keep
 
     def _step(self, loss: Tensor, rate: float) -> tuple[float | None, float]:
-        """Take one step; the loss, None where it was not taken, and the length of the gradient."""
+        """Take one step. Return the loss, or None if it was skipped, and the length of the gradient."""
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self._weights, self._config.gradient_norm))
@@ -229,7 +229,7 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self, examples: Sequence[Example]) -> dict[str, float]:
-        """Loss and measures with the averaged weights."""
+        """Return loss and measures with the averaged weights."""
         outputs: list[Floats] = []
         total = 0.0
         for part, batch in in_turn(examples, size=self._config.batch_size, device=self._device):
@@ -259,7 +259,7 @@ class Trainer:
         return True
 
     def _rewind(self, number: int, loss: float) -> bool:
-        """Go back to the weights before this epoch, to go on at half the rate; False where that was done too often.
+        """Return to the weights before this epoch, to continue at half the rate. False if that was done too often.
 
         Raises:
             ParameterError: it was, and the loss is not finite.
@@ -280,7 +280,7 @@ class Trainer:
         return True
 
     def _capture(self) -> State:
-        """A copy of everything."""
+        """Copy everything."""
         tensors = _named("model", self._model.state_dict()) | _named("best", self._best_weights)
         if self._averaged is not self._model:
             tensors |= _named("averaged", self._averaged.state_dict())
