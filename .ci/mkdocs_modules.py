@@ -24,7 +24,7 @@ def linked_modules(docs: Path) -> list[str]:
             parts = name.split(".")
             for end in range(len(parts), 1, -1):
                 path = ROOT.joinpath(*parts[:end])
-                if path.with_suffix(".py").exists() or path.with_suffix(".pyi").exists():
+                if path.with_suffix(".py").exists() or path.joinpath("__init__.py").exists():
                     found.add(".".join(parts[:end]))
                     break
     return sorted(found)
