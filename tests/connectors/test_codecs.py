@@ -36,6 +36,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 rows = st.integers(1, 8)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_decode_undoes_encode_bit_for_bit(data: st.DataObject) -> None:
     n = data.draw(rows)

@@ -41,6 +41,7 @@ CODECS = pytest.mark.parametrize("name", MAKERS)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
+@pytest.mark.slow
 @CODECS
 @given(
     rows=st.lists(st.tuples(FINITE, st.one_of(FINITE, st.just(np.nan)), FINITE), min_size=1, max_size=20),
@@ -65,6 +66,7 @@ def test_units_of_time_come_back(name, unit):
     np.testing.assert_allclose(t, times, rtol=3e-16)
 
 
+@pytest.mark.slow
 @CODECS
 @settings(max_examples=300)
 @given(payload=st.binary(max_size=200))

@@ -76,6 +76,7 @@ async def collect(source: MqttSource, rows: int) -> list[MqttBatch]:
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("qos", "per_message"), [(1, 1), (0, 1), (1, 20)])
 def test_every_sample_arrives_once_and_in_order(broker: str, qos: int, per_message: int) -> None:
     samples = make_samples(300)
@@ -249,6 +250,7 @@ def test_the_broker_holds_back_while_nothing_is_acknowledged(mosquitto_url: str)
     run(main())
 
 
+@pytest.mark.slow
 def test_a_full_queue_of_qos_1_waits_and_loses_nothing(broker: str) -> None:
     samples = make_samples(400)
     topic = new_topic()

@@ -66,6 +66,7 @@ async def times(source: MqttSource, until: float) -> list[float]:
     return got
 
 
+@pytest.mark.slow
 @VERSIONS
 def test_a_source_goes_on_after_its_broker_was_away(tmp_path: Path, version: str) -> None:
     async def main() -> None:

@@ -114,6 +114,7 @@ class Nowhere:
     async def write(self, batch: pa.RecordBatch) -> None: ...
 
 
+@pytest.mark.slow
 def test_over_a_real_broker_every_message_is_accounted_for(mosquitto_url: str) -> None:
     sent = list(messages(random.Random(7), 1500))
 

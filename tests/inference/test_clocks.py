@@ -190,6 +190,7 @@ def test_rejected_streams_are_counted_and_said_and_others_go_on():
     assert unused["row"].to_pylist() == sorted(unused["row"].to_pylist())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.sampled_from([0.02, 0.02, 0.02, 20.0, 20.0, 1e-6, 1.7e12]), min_size=1, max_size=60),

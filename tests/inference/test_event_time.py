@@ -52,6 +52,7 @@ def rows_of_batches(batches):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(models(), orders, st.integers(0, 2**32))
 def test_a_fleet_equals_predictors_on_hostile_rows(bundle, order, seed):
@@ -78,6 +79,7 @@ def test_a_fleet_equals_predictors_on_hostile_rows(bundle, order, seed):
     assert unused == total.late + total.duplicate + total.rejected
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(models(), orders, st.integers(0, 2**32))
 def test_a_row_that_is_refused_changes_nothing(bundle, order, seed):
@@ -253,6 +255,7 @@ def test_what_returns_from_the_archive_has_its_state_unless_gaps_reset_it(state)
     assert fleet.peek().to_pydict()["value"] == [expected]
 
 
+@pytest.mark.slow
 def test_memory_follows_the_live_streams():
     fleet = sr.Fleet(make_bundle(), order=sr.Order(lateness=1.0))
     for i in range(200):

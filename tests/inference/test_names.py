@@ -14,6 +14,7 @@ from streamrde.kernels import reference
 names = st.text(max_size=12) | st.sampled_from(["a", "b", "aa", "", "pump-7", "x" * 40])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(["add", "release", "find"]), st.lists(names, max_size=30)), max_size=20))
 def test_names_have_the_slots_that_a_dictionary_would_give_them(steps):
     ours, theirs = StreamNames(), StreamNames()

@@ -276,6 +276,7 @@ def test_the_compiled_twin_refuses_arrays_that_do_not_belong_together():
         Novelty(tensors, TOLD, channels=3, depth=3)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_same_is_told():
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
@@ -343,6 +344,7 @@ def test_windows_by_count_have_samples_and_are_judged(windows, interpolation):
     assert all(sampled_windows(windows, interpolation, [0.0, 0.5, 1.5, 14.5, 15.5, 16.0, 17.0]))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(0.01, 3.0), min_size=2, max_size=30),
     st.sampled_from([sr.Every(1.0), sr.Every(0.7, "epoch"), sr.Adaptive(norm=2.0, max_seconds=0.9)]),

@@ -69,6 +69,7 @@ def _last(predictor: sr.Predictor) -> list[tuple]:
     return said(predictor.flush())
 
 
+@pytest.mark.slow
 def test_a_predictor_goes_to_a_process_that_is_spawned() -> None:
     t, x = make_recording(0, 60)
     predictor = sr.Predictor(make_bundle(), stream="a")

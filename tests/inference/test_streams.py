@@ -55,6 +55,7 @@ def test_pushing_one_by_one_equals_pushing_at_once(setting):
     assert rows_of(one_by_one + predictor.flush()) == predict_whole(bundle, t, x)
 
 
+@pytest.mark.slow
 @given(settings, st.integers(0, 2**32))
 def test_a_fleet_in_random_cuts_with_restores_equals_predictors(setting, seed):
     bundle, (t, x) = setting
@@ -81,6 +82,7 @@ def test_a_fleet_in_random_cuts_with_restores_equals_predictors(setting, seed):
         assert rows_of_batches(batches, name) == predict_whole(bundle, times, samples)
 
 
+@pytest.mark.slow
 @given(settings, st.integers(1, 39))
 def test_restoring_anywhere_is_a_no_op(setting, cut):
     bundle, (t, x) = setting
@@ -139,6 +141,7 @@ def test_time_alone_closes_windows_under_hold_only():
     assert hold.advance(12.0) == []
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), st.lists(st.floats(0, 1), max_size=5))
 def test_how_often_time_is_told_changes_nothing(seed, fractions):
     bundle = make_bundle(interpolation="hold", windows=sr.Every(0.5))

@@ -52,6 +52,7 @@ def without_cuts(said, name):
     return [t for t in said if t.kind != "cut"]
 
 
+@pytest.mark.slow
 @sizes
 @pytest.mark.parametrize("name", CLOCKS)
 def test_a_clock_that_goes_back_is_said_once_and_stands_in_the_status(name, size):
@@ -85,6 +86,7 @@ def test_a_restart_each_hour_is_said_once_and_counted_each_time(size):
     assert fleet.counts() == Counts(samples=200 - 27, late=27)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 200), max_size=6))
 def test_where_a_restarted_stream_is_cut_into_calls_changes_nothing(cuts):
     times = np.concatenate([T[:60] + 50.0, T[:70], T[:70] + 3.0])
@@ -99,6 +101,7 @@ def test_where_a_restarted_stream_is_cut_into_calls_changes_nothing(cuts):
     assert predictor.snapshot() == whole.snapshot()["a"]
 
 
+@pytest.mark.slow
 @sizes
 @pytest.mark.parametrize("ahead", [12 * 3600.0, 86400.0, 10 * 365.25 * 86400.0])
 def test_one_stamp_in_the_future_is_named_as_what_makes_all_others_late(ahead, size):

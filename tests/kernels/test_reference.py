@@ -20,6 +20,7 @@ def folded(increments, depth):
     return signatures
 
 
+@pytest.mark.slow
 @given(sizes, st.integers(0, 2**32))
 def test_fold_equals_the_naive_signature(size, seed):
     channels, depth = size

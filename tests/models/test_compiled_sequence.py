@@ -179,6 +179,7 @@ def test_what_the_kernels_cannot_do_runs_eagerly() -> None:
         assert other.hidden_states(x0, logsigs).grad_fn.name() != compiled, changes
 
 
+@pytest.mark.slow
 def test_autocast_and_traced_graphs_run_eagerly() -> None:
     model = NeuralRDE(3, 2, 4, 1, field=sr.MLP(width=5))
     x0, logsigs = inputs(model, 2, 3)

@@ -51,6 +51,7 @@ def inputs(model: NeuralRDE, streams: int = 3, windows: int = 4) -> tuple[torch.
     return x0, logsigs * 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precontract", [True, False])
 def test_the_states_and_outputs_are_the_members(model, precontract) -> None:
     x0, logsigs = inputs(model)
@@ -123,6 +124,7 @@ def alone(tables, member: int) -> Bundle:
     return quietly(msgspec.to_builtins(config))[0]
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_its_members_trained_by_themselves(tables) -> None:
     bundle, shown = quietly(tables)
     assert "member 2 of 3, epoch 3/3" in shown
@@ -158,6 +160,7 @@ class Interrupted(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at", "members"), [("member 2 of 3, epoch 2/3", 2), ("member 1 of 3, epoch 3/3", 1)])
 def test_a_stopped_ensemble_has_the_members_so_far_and_goes_on(tables, tmp_path, at, members) -> None:
     checkpoint = [f"training.checkpoint={tmp_path / 'run.ckpt'}", "training.checkpoint_seconds=0"]

@@ -67,6 +67,7 @@ def test_a_small_move_around_a_large_value_keeps_what_digits_it_has(by) -> None:
     np.testing.assert_allclose(scaled[0], scaled[1], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factors", [(1e6, 1e-3), (1e8, 1.0), (1e-12, 1e12)])
 def test_units_of_channels_change_no_training(tmp_path, factors) -> None:
     model = {"depth": 3}

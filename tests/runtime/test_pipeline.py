@@ -291,6 +291,7 @@ def parts(folder):
     return [((row["stream"], row["window"]), tuple(row["value"])) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_after", ["written", "saved", "renamed"])
 def test_each_prediction_is_in_one_part_wherever_a_run_dies(tmp_path, monkeypatch, dies_after):
     """The process dies right after a part was written, after the checkpoint, or after the part got its name."""

@@ -105,6 +105,7 @@ def test_a_backlog_is_taken_in_slices_between_which_the_loop_turns():
     assert sink.rows == expected([batch])
 
 
+@pytest.mark.slow
 def test_a_run_ends_in_order_while_windows_are_owed():
     batches, sink = far_ahead()[:1], Sink()
 
@@ -178,6 +179,7 @@ def test_dictionary_encoded_streams_are_sliced_as_plain_ones():
     assert sinks[0].rows == sinks[1].rows
 
 
+@pytest.mark.slow
 def test_a_silence_by_the_clock_is_worked_off_in_slices_and_the_clock_is_served():
     """A night in which nothing comes: windows close up to what the model bridges, a slice at a time."""
     bundle = make_bundle(interpolation="hold")

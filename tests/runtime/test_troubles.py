@@ -94,6 +94,7 @@ def test_a_stream_that_is_late_may_be_set_aside_as_long_as_it_is():
         Pipeline(ScriptedSource(), sr.Fleet(BUNDLE), CollectingSink(), rules=StreamRules(late="set aside"))
 
 
+@pytest.mark.slow
 def test_lines_about_many_streams_are_limited_and_the_rest_is_counted(caplog):
     pipeline = carried(list(reboots([f"s{i}" for i in range(300)], size=50)))
     lines = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]

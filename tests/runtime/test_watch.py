@@ -46,6 +46,7 @@ def test_a_predictor_one_sample_at_a_time_gives_the_scored_bits(bundle, scored):
             assert (p.value.tobytes(), p.t_start, p.t_end, p.label) == bits(scored[name, p.window])
 
 
+@pytest.mark.slow
 def test_a_fleet_in_random_cuts_gives_the_scored_bits(bundle, scored):
     recording = load_recording(held_out_files(), COLUMNS)
     cuts = np.sort(np.random.default_rng(0).integers(0, len(recording.t), 50))
@@ -59,6 +60,7 @@ def test_a_fleet_in_random_cuts_gives_the_scored_bits(bundle, scored):
     assert all(bits(got[key]) == bits(scored[key]) for key in got)
 
 
+@pytest.mark.slow
 def test_over_mqtt_come_the_scored_bits(bundle, scored, tmp_path):
     whole = load_recording(held_out_files()[1], COLUMNS)
     own = np.isin(whole.streams, sorted(set(whole.streams))[:4])

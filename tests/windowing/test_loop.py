@@ -117,6 +117,7 @@ def test_a_stream_whose_clock_begins_again_goes_on_as_after_a_gap(partition, ord
     assert [window[0] for window in windows_of(taken, 0)] == list(range(len(windows_of(taken, 0))))
 
 
+@pytest.mark.slow
 @given(partitions(), orders, seeds)
 def test_streams_do_not_see_each_other(partition, order, seed):
     slots, t, x = make_hostile(seed, 60)
@@ -147,6 +148,7 @@ def test_any_shuffle_within_lateness_gives_the_sorted_result(partition, seed, sh
     assert windows_of(got, 0) == windows_of(expected, 0)
 
 
+@pytest.mark.slow
 @given(partitions(), seeds)
 def test_recordings_are_cut_as_streams_are(partition, seed):
     recordings = [make_recording(seed + i, length, missing=0.3, t0=1e3 * i) for i, length in enumerate((25, 1, 14))]
@@ -166,6 +168,7 @@ def test_recordings_are_cut_as_streams_are(partition, seed):
         assert rows == [row[2:] for row in windows_of(takens, slot)]
 
 
+@pytest.mark.slow
 @given(partitions(), seeds, st.lists(st.floats(0, 1), max_size=3))
 def test_how_often_time_is_told_changes_nothing(partition, seed, fractions):
     t, x = make_recording(seed, 20, missing=0.3)
@@ -247,6 +250,7 @@ def in_slices(table, slots, t, x, windows):
     return takens
 
 
+@pytest.mark.slow
 @given(partitions(), orders, seeds, st.integers(1, 9), st.sampled_from([1.0, 40.0, 3000.0]))
 def test_a_bound_on_the_windows_of_a_call_changes_none_of_them(partition, order, seed, windows, stretch):
     partition = partition._replace(bridge=2000)
@@ -282,6 +286,7 @@ def test_a_bound_on_the_windows_of_a_call_changes_none_of_them(partition, order,
             assert count[0] == count[1]
 
 
+@pytest.mark.slow
 @given(partitions(), orders, seeds, st.integers(1, 9), st.lists(st.integers(0, 50), max_size=4))
 def test_a_stream_that_owes_windows_takes_samples_and_snapshots_as_if_it_did_not(partition, order, seed, windows, cuts):
     partition = partition._replace(bridge=2000)
@@ -300,6 +305,7 @@ def test_a_stream_that_owes_windows_takes_samples_and_snapshots_as_if_it_did_not
         assert windows_of(parts, slot) == windows_of(at_once, slot)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(kernels.Loop is None, reason="there are no compiled kernels")
 @given(partitions(tuple(BUILT_IN)), orders, seeds, st.integers(1, 9))
 def test_the_compiled_loop_closes_and_owes_the_same_windows_as_the_reference(partition, order, seed, windows):

@@ -195,6 +195,7 @@ def test_a_file_may_be_one_stream_named_after_it(tmp_path: Path) -> None:
     assert batch.streams.to_pylist() == ["a"] * ROWS
 
 
+@pytest.mark.slow
 def test_a_recording_larger_than_a_csv_block_is_read_whole(tmp_path: Path) -> None:
     rows = 100_000
     table = pa.table(

@@ -18,6 +18,7 @@ def samples_of(times, start):
     return Samples(names, np.array(times, float), np.stack([rows, -rows], axis=1).astype(float), extra)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=30), min_size=1, max_size=8),

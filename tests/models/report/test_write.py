@@ -58,6 +58,7 @@ def headings(text: str) -> list[str]:
     return re.findall("<h2>(.*?)</h2>", text)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_classifier_has_its_chapters_and_needs_nothing_else(tmp_path) -> None:
     text = page(tmp_path, training={"epochs": 2}, streams=96)
     assert headings(text) == [
@@ -95,6 +96,7 @@ def test_groups_on_both_sides_of_the_split_are_warned_about(tmp_path) -> None:
     assert "How new are the windows?" not in text
 
 
+@pytest.mark.slow
 def test_a_field_with_an_exact_flow_has_no_step_error(tmp_path) -> None:
     model = {"field": {"field": "linear", "block": 3}, "depth": 1, "emit": "last"}
     text = page(tmp_path, model=model, training={"epochs": 1})

@@ -37,6 +37,7 @@ def test_all_combinations_are_tried_in_a_fixed_order() -> None:
     assert found[2].config.output.model == ""
 
 
+@pytest.mark.slow
 def test_of_many_combinations_some_are_drawn_each_once() -> None:
     over = {"model.hidden": list(range(1, 101)), "model.depth": [1, 2], "training.learning_rate": [0.1, 0.2, 0.3]}
     drawn = [trials(config(sweep={"over": over, "trials": 20, "seed": seed}))[0] for seed in (0, 0, 1)]

@@ -62,6 +62,7 @@ def quietly(
     return bundle, file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [[], ["training.schedule=cosine", "augment.crop=1.0", "training.truncate=0"]])
 def test_a_killed_training_goes_on_to_the_same_model(config, changes) -> None:
     expected, _ = quietly(config, *changes, "training.checkpoint=")
@@ -89,6 +90,7 @@ def test_a_training_that_diverged_before_it_was_killed_goes_on_to_the_same_model
     assert resumed.fingerprint == expected.fingerprint
 
 
+@pytest.mark.slow
 def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(config, tmp_path) -> None:
     expected, _ = quietly(config, "training.checkpoint=")
     config["training"]["checkpoint_seconds"] = 1e9

@@ -16,6 +16,7 @@ def fitted(tmp_path, **tables):
     return fit(config, read_parts(config), console=quiet())
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_happened_in_each_epoch(tmp_path) -> None:
     result = fitted(tmp_path, training={"epochs": 4, "patience": 0})
     (history,) = result.histories

@@ -221,6 +221,7 @@ def judged(partition, streams):
     return [np.where(own.sampled[:, None], own.logsigs, np.nan) for own in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paused", [False, True], ids=["", "paused"])
 @pytest.mark.parametrize("interpolation", ["linear", "hold"])
 @pytest.mark.parametrize("windows", [sr.Count(1), sr.Every(60.0)], ids=str)

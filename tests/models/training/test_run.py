@@ -61,6 +61,7 @@ def test_the_measured_accuracy_is_what_the_fleet_serves(files) -> None:
     assert len(right) == bundle.header.metrics["test_windows"]
 
 
+@pytest.mark.slow
 def test_regression_learns_a_speed_in_its_own_units(files) -> None:
     data = {"target": ["speed"], "task": "regression", "target_units": ["rad/s"]}
     config = config_for(files, training={"epochs": 150, "patience": 0, "batch_size": 8, "learning_rate": 0.02})
@@ -121,6 +122,7 @@ def test_a_diverged_training_says_what_to_lower(files) -> None:
         train(config_for(files, training=training), console=quiet())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "training",
     [
@@ -152,6 +154,7 @@ def test_a_measure_that_validation_does_not_define_is_refused_as_monitor(files) 
         train(config, console=quiet())
 
 
+@pytest.mark.slow
 def test_a_robust_loss_is_not_led_astray_by_outliers(tmp_path) -> None:
     speed = pq.read_table(write_recordings(tmp_path / "clean"))["speed"].to_pylist()
     speed[40:80] = [1e3] * 40  # one of the training streams
@@ -246,6 +249,7 @@ def test_a_toml_file_is_read_and_its_faults_carry_its_name(tmp_path) -> None:
         load_train_config(tmp_path / "none.toml")
 
 
+@pytest.mark.slow
 def test_a_trained_model_loads_where_torch_is_missing(files, tmp_path) -> None:
     path = tmp_path / "m.safetensors"
     train(config_for(files, training={"epochs": 1}, output={"model": str(path)}), console=quiet())
