@@ -144,11 +144,13 @@ OpenWindow Loop::open_window(const double* row) const {
 }
 
 bool Loop::closes(Stream& stream, double* log) const {
-    const LogSignature log_signature = [&]() {
+    const auto compute = [this, &stream, log]() -> const double* {
         fold_run(stream.run);
         kernel_.log(layout_.path(), layout_.depth, stream.row + layout_.signature, words_.words(), log);
         return log;
     };
+    using Compute = decltype(compute);
+    const LogSignature log_signature{[](const void* context) { return (*static_cast<Compute*>(context))(); }, &compute};
     return policy_->closes(open_window(stream.row), log_signature);
 }
 

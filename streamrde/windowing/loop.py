@@ -38,7 +38,7 @@ class Held:
 
 
 class ReferenceLoop:
-    """Carries rows of samples through rows of state.
+    """Carry rows of samples through rows of state.
 
     How many windows a call closes because time passes can be bounded: `windows`, negative for no bound. A stream that
     is stopped by it keeps its samples beside its row and stands among `owing`; it goes on with `go_on`, or with

@@ -23,7 +23,7 @@ Settle = Callable[[float, Floats], None]
 
 
 class Fault(IntEnum):
-    """Why a row is not used."""
+    """Name the reason why a row is not used."""
 
     NONE = 0
     REJECTED = 1
@@ -37,7 +37,7 @@ class Fault(IntEnum):
 
     @property
     def column(self) -> Column:
-        """Column of a row that counts it."""
+        """Return the column of a row that counts it."""
         return (Column.SAMPLES, Column.REJECTED, Column.LATE, Column.DUPLICATE)[self]
 
 
@@ -45,7 +45,7 @@ check_numbers("Fault", Fault.__members__)
 
 
 class Verdict(NamedTuple):
-    """Judgement of a row."""
+    """Say what is wrong with a row."""
 
     fault: Fault = Fault.NONE
     column: int = 0

@@ -1,4 +1,4 @@
-"""How a model makes windows of samples: policy, interpolation, missing values and gaps, in one object."""
+"""Join what a model says of windows: policy, interpolation, missing values and gaps."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Partition(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """Data channels of a sample."""
+        """Return the number of data channels of a sample."""
         return len(self.fills)
 
     @property
     def path_channels(self) -> int:
-        """C, the channels of the path: time, data, and what `missing` adds."""
+        """Return C, the number of channels of the path: time, data, and those that `missing` adds."""
         return self.time + self.channels * (1 + self.missing.counts + self.missing.elapsed)
 
     @property
@@ -56,14 +56,14 @@ class Partition(NamedTuple):
 
     @property
     def longest_gap(self) -> float:
-        """Seconds between two samples beyond which the later one begins a segment."""
+        """Return the longest time between two samples of one segment, seconds."""
         windows = min(MAX_WINDOWS, self.bridge) if self.gap is None else MAX_WINDOWS
         bound = windows * self.windows.length if self.windows.length else math.inf
         return bound if self.gap is None else min(bound, self.gap.seconds)
 
     @property
     def holds(self) -> float:
-        """Seconds for which the last value holds where a segment ends."""
+        """Return the seconds for which the last value holds at the end of a segment."""
         return 0.0 if self.gap is None else self.longest_gap
 
     @property

@@ -20,7 +20,7 @@ from streamrde.windowing.rows import Column, Layout
 
 
 class Windowed(NamedTuple):
-    """The windows that one state of the model goes through: those of a stream, or of its part after a gap."""
+    """Hold the windows of one episode: those of a stream, or of its part after a gap."""
 
     stream: int
     """Place of the stream in what was handed in."""
@@ -69,7 +69,7 @@ def _counts(windows: Structured, episodes: Structured) -> Indices:
 
 
 class InOrder(NamedTuple):
-    """A recording's samples in order of time."""
+    """Hold a recording's samples in order of time."""
 
     t: Floats
     x: Floats

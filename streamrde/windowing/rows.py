@@ -1,6 +1,6 @@
 """The state of a live stream: one row of float64, in which every column has its place.
 
-    started ... ripe | samples ... merged | x | seen | signature
+    started ... pending | samples ... merged | x | seen | signature
 
 A row is all there is (but for held samples, where lateness or linear interpolation asks for some): it is what the
 compiled loop and its reference work on, and the bytes of it are the stream's snapshot.
@@ -22,7 +22,8 @@ from streamrde.windowing.partition import Partition
 class Column(IntEnum):
     """First columns of a stream's row. All are seconds. Times are absolute, except `CURSOR`.
 
-    A segment is what lies between two gaps; the first one begins with the stream.
+    A segment is a stretch of a stream between two gaps. An episode is the life of one model state: it begins with the
+    stream, or with a segment for which the state is reset.
     """
 
     STARTED = 0
@@ -36,28 +37,27 @@ class Column(IntEnum):
     WINDOW = 4
     """Number of the open window, from 0 in the stream."""
     FILLED = 5
-    """Increments (Count) or pieces of path (else) in the open window; 0 = nothing to flush."""
+    """Pieces of path in the open window, or samples if the policy closes by count. 0 if there is nothing to flush."""
     START = 6
     """Time at which the open window begins."""
     SEGMENT_WINDOW = 7
     """Number of the segment's first window."""
     EPISODE_WINDOW = 8
-    """Number of the window that was open when the model's state was last begun."""
+    """Number of the episode's first window."""
     EPISODE = 9
-    """How often it was begun."""
+    """Number of the episode, from 1."""
     WINDOW_SAMPLES = 10
-    """Samples in the open window, for policies that close by sample and are not Count."""
+    """Samples in the open window, unless `FILLED` counts them."""
     ORDERED = 11
-    """Time of the latest sample whose turn has come; -inf before the first."""
+    """Time of the latest sample in turn. -inf before the first."""
     TOP = 12
-    """Latest time that a sample had; -inf before the first."""
+    """Latest time of any sample. -inf before the first."""
     PAUSED = 13
-    """1 where the next sample begins a segment, whatever its time."""
+    """1 if the next sample begins a segment, whatever its time."""
     HELD = 14
-    """Samples held beside the row: first those in turn, which wait for a channel's next observation or for the windows
-    before them, then those not in turn."""
+    """Number of samples held beside the row: first the pending ones, then those whose turn has not come."""
     PENDING = 15
-    """Number of held samples that are in turn."""
+    """Held samples in turn, which wait for a channel's next observation or for the windows before them."""
     SAMPLES = 16
     LATE = 17
     DUPLICATE = 18
@@ -97,7 +97,7 @@ class Layout:
 
     @cached_property
     def blank(self) -> Floats:
-        """The row of a stream that has no sample yet, (width,)."""
+        """Return the row of a stream that has no sample yet, (width,)."""
         row = np.zeros(self.width)
         row[[Column.ORDERED, Column.TOP]] = -np.inf
         row[_FIXED : _FIXED + self.partition.channels] = self.partition.fills
@@ -105,5 +105,5 @@ class Layout:
 
     @property
     def entry(self) -> int:
-        """Numbers of a held sample: its time, its data, and which channels were observed where the path tells."""
+        """Return the size of a held sample: time, data, and flags of observed channels if the path has these."""
         return 1 + self.partition.channels * (1 + self.partition.flags)

@@ -22,7 +22,7 @@ _FIRST, _ONE = np.array([0]), np.array([1])
 
 
 class Budget:
-    """The windows that a call may still close because time passes: its own, then those of a store that others share."""
+    """Count the windows that a call may still close because time passes: its own, then those that others share."""
 
     def __init__(self, own: float = math.inf, shared: float = 0) -> None:
         self.own, self.shared = own, shared

@@ -6,7 +6,6 @@
 
 #include <cmath>
 #include <cstddef>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -22,8 +21,13 @@ struct OpenWindow {
     double samples;     // in the window, without the one at its very start
 };
 
-// Computes the open window's log-signature, words basis.
-using LogSignature = std::function<const double*()>;
+// Computes the open window's log-signature, words basis, when it is called. No std::function: one is made for every sample.
+struct LogSignature {
+    const double* (*compute)(const void* context);
+    const void* context;
+
+    const double* operator()() const { return compute(context); }
+};
 
 // A stretch of time since the segment's first sample with no edge inside, and the sample that closes the window.
 struct Quiet {

@@ -176,7 +176,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     seed: int = 0
     """Seed of weights, batches and augmentation."""
     logsignatures: Literal["own", "pysiglib"] = "own"
-    """Implementation of log-signatures: the serving kernels, or pysiglib. They agree to 1e-10."""
+    """Kept for files that name it. Both values mean the serving kernels, with which pysiglib agrees to 1e-10."""
     device: str = "auto"
     """A torch device, or "auto": a GPU if there is one."""
 

@@ -52,7 +52,7 @@ class Adaptive(WindowPolicy, frozen=True, tag="adaptive"):
 
     @property
     def length(self) -> float:
-        """Longest duration of a window, in seconds. 0 if there is no such bound."""
+        """Return the longest duration of a window, in seconds. 0 if there is no such bound."""
         return self.max_seconds or 0.0
 
     def edge(self, window: OpenWindow) -> float:

@@ -40,7 +40,7 @@ class Every(WindowPolicy, frozen=True, tag="every"):
 
     @property
     def length(self) -> float:
-        """Duration of a window, in seconds."""
+        """Return the duration of a window, in seconds."""
         return self.seconds
 
     def edge(self, window: OpenWindow) -> float:

@@ -15,7 +15,7 @@ from streamrde.windowing.tolerance import edge_tolerance
 
 
 class OpenWindow(NamedTuple):
-    """The open window of a stream, at the time that its path has reached.
+    """Describe the open window of a stream, at the time that its path has reached.
 
     Times are in seconds since the first sample of the stream (or of its segment, after a gap).
     """
@@ -64,7 +64,7 @@ class WindowPolicy(msgspec.Struct, frozen=True, tag_field="policy", forbid_unkno
 
     @property
     def length(self) -> float:
-        """Duration of a window that nothing closes earlier, in seconds. 0 if time alone closes none."""
+        """Return the duration of a window that nothing closes earlier, in seconds. 0 if time alone closes none."""
         return 0.0
 
     def edge(self, window: OpenWindow) -> float:
