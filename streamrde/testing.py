@@ -46,7 +46,7 @@ PREDICTIONS = pa.schema(
 
 
 def batch_of(streams: Sequence[str], t: ArrayLike, x: ArrayLike | None = None) -> Batch:
-    """Return rows as a batch; without x, (rows, channels), both of two channels are 1."""
+    """Return rows as a batch. Without x, (rows, channels), there are two channels of value 1."""
     times = np.asarray(t, dtype=np.float64)
     values = np.ones((len(times), 2)) if x is None else np.asarray(x, dtype=np.float64)
     return Batch(Samples(pa.array(streams, pa.string()), times, values), messages=len(times))
@@ -131,7 +131,7 @@ class CollectingSink(Sink):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """All predictions, in the order in which they came."""
+        """Return all predictions, in the order in which they came."""
         return [row for batch in self.batches for row in batch.to_pylist()]
 
 
@@ -145,14 +145,14 @@ class SourceConformance(ABC):
 
     @abstractmethod
     def open(self) -> Source[Any]:
-        """Return a source with the channels a and b, not yet entered; each time with the same identity."""
+        """Return a source with the channels a and b, not yet entered, each time with the same identity."""
 
     @abstractmethod
     async def send(self, stream: str, t: float, x: tuple[float, float]) -> None:
         """Let a sample arrive where the source reads, whether a source is open or not."""
 
     def test_samples_come_in_order(self) -> None:
-        """Rows of a stream come as they were sent."""
+        """Receive the rows of a stream as they were sent."""
 
         async def check() -> None:
             async with self.open() as source:
@@ -163,7 +163,7 @@ class SourceConformance(ABC):
         _run(check())
 
     def test_what_is_acknowledged_does_not_come_again(self) -> None:
-        """A source that is opened later gets what was not acknowledged, and nothing else."""
+        """Open a source again: it gets what was not acknowledged, and nothing else."""
 
         async def check() -> None:
             async with self.open() as source:
@@ -178,7 +178,7 @@ class SourceConformance(ABC):
         _run(check())
 
     def test_a_failure_leaves_the_batch_unacknowledged(self) -> None:
-        """An error in the block comes out of it, and what was delivered comes again."""
+        """Raise an error in the block: it comes out, and what was delivered comes again."""
 
         async def check() -> None:
             try:
@@ -196,7 +196,7 @@ class SourceConformance(ABC):
         _run(check())
 
     def test_stop_ends_the_iteration(self) -> None:
-        """After `stop` the iteration ends, at once if nothing has arrived."""
+        """Stop a source: the iteration ends, at once if nothing has arrived."""
 
         async def check() -> None:
             async with self.open() as source:
@@ -215,7 +215,7 @@ class SourceConformance(ABC):
         _run(check())
 
     def test_a_slow_reader_loses_nothing(self) -> None:
-        """However much is sent before it is read: few messages wait in the source, and all come."""
+        """Send much before it is read: few messages wait in the source, and all come."""
 
         async def check() -> None:
             async with self.open() as source:
@@ -242,14 +242,14 @@ class SinkConformance(ABC):
 
     @abstractmethod
     def open(self) -> Sink:
-        """Return a sink for predictions of the schema `PREDICTIONS`, not yet entered; each time of the same place."""
+        """Return a sink for predictions of the schema `PREDICTIONS`, not yet entered, each time of the same place."""
 
     @abstractmethod
     async def read(self) -> list[tuple[str, int]]:
         """Return stream and window of all predictions that whoever reads the sink's place can see."""
 
     def test_predictions_come_in_order(self) -> None:
-        """Predictions can be read when the sink has confirmed them, each once, as they were written."""
+        """Write predictions: when the sink has confirmed them they can be read, each once, in order."""
 
         async def check() -> None:
             sent = []
@@ -269,7 +269,7 @@ class SinkConformance(ABC):
         _run(check())
 
     def test_nothing_is_written_without_predictions(self) -> None:
-        """A sink to which nothing is written ends in order."""
+        """Leave a sink to which nothing was written."""
 
         async def check() -> None:
             async with self.open() as sink:
@@ -281,7 +281,7 @@ class SinkConformance(ABC):
         _run(check())
 
     def test_a_failure_leaves_what_was_confirmed(self) -> None:
-        """An error in the block comes out of it. What was confirmed can be read, and nothing that was not."""
+        """Raise an error in the block: it comes out. What was confirmed can be read, and nothing else."""
 
         async def check() -> None:
             try:
@@ -299,7 +299,7 @@ class SinkConformance(ABC):
         _run(check())
 
     def test_a_checkpoint_decides_what_belongs_to_the_output(self) -> None:
-        """A staging sink that dies beside a checkpoint shows each prediction once when it goes on."""
+        """Kill a staging sink beside a checkpoint: it shows each prediction once when it goes on."""
 
         async def check() -> None:
             if self.visible != "checkpoint":
@@ -331,7 +331,7 @@ class SinkConformance(ABC):
 
 
 class _FailureError(Exception):
-    """What the kit raises inside of an end's block."""
+    """Stand for a failure inside of an end's block."""
 
 
 def _run(check: Coroutine[Any, Any, None]) -> None:

@@ -88,7 +88,7 @@ async def _serve(settings: RunConfig, bundle: Bundle, show: Show) -> Metrics:
 
 
 async def _checked(settings: RunConfig, bundle: Bundle) -> dict[str, str]:
-    """Reach every part of a run, and return what each would do; raise what would stop it."""
+    """Reach every part of a run and describe what each would do. Raise what would stop the run."""
     from streamrde.config.run import outline_of
 
     header, model = bundle.header, outline_of(bundle)

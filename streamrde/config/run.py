@@ -9,7 +9,7 @@ import msgspec
 from streamrde.config.durations import seconds_of
 from streamrde.config.service import ServiceConfig, StateConfig
 from streamrde.connectors.registry import AnyDeadLetters, AnySink, AnySource
-from streamrde.connectors.sections import Ends, ModelOutline
+from streamrde.connectors.sections import ModelOutline, RunSections
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
@@ -63,14 +63,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     only without [state]; with it the next run continues the windows."""
 
     @property
-    def ends(self) -> Ends:
+    def sections(self) -> RunSections:
         """The sections of source, sink and dead letters."""
-        return Ends(self.source, self.sink, self.dead_letters, self.state is not None)
+        return RunSections(self.source, self.sink, self.dead_letters, self.state is not None)
 
     def check(self) -> None:
         """Raise ConfigError or ParameterError where sections contradict each other."""
-        for name, end in self.ends.named().items():
-            end.check(name, self.ends)
+        for name, end in self.sections.named().items():
+            end.check(name, self.sections)
         if self.unused == "letters" and self.dead_letters is None:
             raise ConfigError('unused = "letters" needs [dead_letters]: that is where they go')
         if self.silence.returning == "state" and self.state is None:
@@ -92,15 +92,15 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def warnings(self) -> list[str]:
         """Return what may go wrong, in sentences."""
-        return [text for name, end in self.ends.named().items() for text in end.warnings(name, self.ends)]
+        return [text for name, end in self.sections.named().items() for text in end.warnings(name, self.sections)]
 
     def notes(self) -> list[str]:
         """Return what a broker may do that nobody here can see, in sentences."""
-        return [text for name, end in self.ends.named().items() for text in end.notes(name, self.ends)]
+        return [text for name, end in self.sections.named().items() for text in end.notes(name, self.sections)]
 
     def without_waiting(self) -> RunConfig:
         """Return the same run, which fails at once where a broker is not there."""
-        ends = {name: end.without_waiting() for name, end in self.ends.named().items()}
+        ends = {name: end.without_waiting() for name, end in self.sections.named().items()}
         return msgspec.structs.replace(self, **ends)
 
     def check_of_times(self) -> TimeCheck:

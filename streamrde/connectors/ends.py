@@ -73,7 +73,7 @@ class ConnectionCounts:
 
 
 class End:
-    """One end of a run. Entering it connects, leaving it disconnects."""
+    """Be one end of a run. Entering it connects, leaving it disconnects."""
 
     connection: ConnectionCounts | None = None
     """State of the connection; None for an end that has none, such as a file."""
@@ -100,7 +100,7 @@ class Source(End, ABC, Generic[B]):
 
     @property
     def waiting(self) -> int | None:
-        """Number of messages that have arrived and were not delivered yet; None if the source has no queue."""
+        """Count the messages that have arrived and were not delivered yet. None if the source has no queue."""
         return None
 
     @abstractmethod
@@ -134,16 +134,16 @@ class Sink(End, ABC):
 
     @property
     def staging(self) -> StagingSink | None:
-        """The sink itself if its output appears with a checkpoint, else None."""
+        """Return the sink itself if its output appears with a checkpoint, else None."""
         return None
 
 
 class StagingSink(Sink):
-    """A sink whose output appears with the checkpoint that saved it: exactly once."""
+    """Take predictions and show them with the checkpoint that saved them: exactly once."""
 
     @property
     def staging(self) -> StagingSink:
-        """The sink itself."""
+        """Return the sink itself."""
         return self
 
     @abstractmethod

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Classes of one sort by name. A module is imported when its name is asked for; `names` imports all.
+    """Find classes of one sort by name. `find` imports the one module of that name, `names` imports all.
 
     Args:
         base: class that all of them derive from.
@@ -79,7 +79,7 @@ class Registry(Generic[T]):
         return [one for one in found if one is not None]
 
     def _modules(self) -> Iterator[str]:
-        """The modules of the folders, not imported."""
+        """Name the modules of the folders, without importing them."""
         for folder in self._folders:
             path = importlib.import_module(folder).__path__
             yield from (module.name for module in pkgutil.iter_modules(path, f"{folder}."))

@@ -19,11 +19,11 @@ from streamrde.connectors.ends import DeadLetters, Sink, Source
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """A table of a configuration whose `kind` chooses its struct."""
+    """Hold a table of a configuration whose `kind` chooses its struct."""
 
 
 class ModelOutline(NamedTuple):
-    """What an end needs to know of the model that runs."""
+    """Describe the model that runs to an end."""
 
     channels: tuple[str, ...]
     """Names of the data channels."""
@@ -41,14 +41,14 @@ class EndConfig:
 
     __slots__ = ()
 
-    def check(self, name: str, ends: Ends) -> None:
+    def check(self, name: str, run: RunSections) -> None:
         """Raise ConfigError or ParameterError where the section, or it and others of the run, cannot work."""
 
-    def warnings(self, name: str, ends: Ends) -> list[str]:
+    def warnings(self, name: str, run: RunSections) -> list[str]:
         """Return what may go wrong, in sentences."""
         return []
 
-    def notes(self, name: str, ends: Ends) -> list[str]:
+    def notes(self, name: str, run: RunSections) -> list[str]:
         """Return what may happen that cannot be seen from here, in sentences."""
         return []
 
@@ -72,17 +72,17 @@ class SourceConfig(EndConfig):
 
     @property
     def live(self) -> bool:
-        """True if the source goes on for ever and its times are those of the clock; False for what was recorded."""
+        """Return True if the source goes on for ever, in the time of the clock. False for recorded samples."""
         return True
 
     @property
     def inflight(self) -> int:
-        """Messages that are delivered before the first is acknowledged; a checkpoint is made at half of them."""
+        """Return how many messages may be unacknowledged. A checkpoint is made at half of them."""
         return 20
 
     @property
     def time_units(self) -> set[str]:
-        """Units of the samples' times; none if they are times of arrival, which are always right."""
+        """Return the units of the samples' times. The set is empty if they are times of arrival, which are right."""
         return {"s"}
 
     def identity(self) -> dict[str, str]:
@@ -101,7 +101,7 @@ class SinkConfig(EndConfig):
 
     @property
     def takes_provisional(self) -> bool:
-        """True if whoever reads the sink can tell provisional predictions apart at once."""
+        """Return True if whoever reads the sink can tell provisional predictions apart at once."""
         return False
 
     def build(self, model: ModelOutline) -> Sink:
@@ -119,8 +119,8 @@ class DeadLettersConfig(EndConfig):
         raise NotImplementedError
 
 
-class Ends(NamedTuple):
-    """The sections of one run."""
+class RunSections(NamedTuple):
+    """Hold the sections of one run."""
 
     source: SourceConfig
     sink: SinkConfig

@@ -39,7 +39,7 @@ class Pace:
         """Rows of the next slice."""
         return max(_LEAST_ROWS, int(_ROWS * self._share))
 
-    def took(self, seconds: float) -> None:
+    def adapt(self, seconds: float) -> None:
         """Note the time that the fleet worked on a slice."""
         if seconds > 2 * _SECONDS:
             self._share = max(_LEAST, self._share / 2)

@@ -144,7 +144,7 @@ class Pipeline:
             try:
                 async for batch in self.source:
                     async with self._checkpoints.barrier:
-                        await self._take(batch)
+                        await self._process(batch)
                     await self._checkpoints.room()
                     if any(task.done() for task in tasks):
                         break
@@ -200,7 +200,7 @@ class Pipeline:
             if identity is not None:
                 self._checkpoints.renew(identity)
 
-    async def _take(self, batch: Batch) -> None:
+    async def _process(self, batch: Batch) -> None:
         metrics, samples = self.metrics, batch.samples
         letters = [*batch.letters]
         if self._lazily and len(samples.t):
@@ -213,7 +213,7 @@ class Pipeline:
                 await asyncio.sleep(0)
             began = time.perf_counter()
             predictions = self.fleet.push(part.streams, part.t, part.x, windows=self._pace.windows)
-            spent += self._took(began)
+            spent += self._time_slice(began)
             predicted += predictions.num_rows
             if self._letters_of_rows and len(unused := self.fleet.unused):
                 letters += letters_of(unused, self.fleet.channels, time.time())
@@ -224,11 +224,11 @@ class Pipeline:
                 self._latest = max(float(times.max()), -np.inf if self._latest is None else self._latest)
                 self._keeper.observe(times)
         if self._provisional is not None:
-            self._provisional.saw(streams_of(samples.streams))
+            self._provisional.mark(streams_of(samples.streams))
         await self._write(predictions)
         if letters and self._dead_letters is not None:
             await self._dead_letters.write(letters)
-        await self._checkpoints.took(batch, batch.messages, predictions)
+        await self._checkpoints.finish_batch(batch, predictions)
         if self.fleet.owing:
             await self._keep_up()
         now = time.perf_counter()
@@ -247,10 +247,10 @@ class Pipeline:
             self._next_count = now + _COUNT_EVERY
             self.count()
 
-    def _took(self, began: float) -> float:
+    def _time_slice(self, began: float) -> float:
         """Record the seconds that the fleet has worked on a slice since `began`."""
         seconds = time.perf_counter() - began
-        self._pace.took(seconds)
+        self._pace.adapt(seconds)
         return seconds
 
     async def _write(self, predictions: pa.RecordBatch) -> None:
@@ -270,7 +270,7 @@ class Pipeline:
         """Do a slice of work and write its predictions. Return False if there is no more."""
         began = time.perf_counter()
         predictions = next(work, None)
-        self._took(began)
+        self._time_slice(began)
         if predictions is not None:
             await self._confirm(predictions)
         await asyncio.sleep(0)
@@ -301,7 +301,7 @@ class Pipeline:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), provisional.seconds)
             async with self._checkpoints.barrier:
-                if (predictions := provisional.take()) is not None and not self._ending.is_set():
+                if (predictions := provisional.peek()) is not None and not self._ending.is_set():
                     await self.sink.write(predictions)
                     self.metrics.provisional += predictions.num_rows
 

@@ -22,11 +22,11 @@ class Provisional:
         self._fleet = fleet
         self._fresh: set[str] = set()
 
-    def saw(self, streams: Iterable[str]) -> None:
+    def mark(self, streams: Iterable[str]) -> None:
         """Note that samples of these streams were pushed."""
         self._fresh.update(streams)
 
-    def take(self) -> pa.RecordBatch | None:
+    def peek(self) -> pa.RecordBatch | None:
         """Return predictions of the open windows of streams that had samples since the last call, or None.
 
         They carry ``provisional = true``, and see no sample after the last one pushed.

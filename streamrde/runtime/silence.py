@@ -43,7 +43,7 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def active(self) -> bool:
-        """True if there is anything to do."""
+        """Return True if there is anything to do."""
         return self.advance != "no" or self.idle is not None
 
 
@@ -81,7 +81,7 @@ class Timekeeper:
 
     @property
     def due(self) -> bool:
-        """True if a tick is due. A clock that was set back delays it by at most `every`."""
+        """Return True if a tick is due. A clock that was set back delays it by at most `every`."""
         now = self._clock.now()
         return now >= self._next or now < self._next - self._silence.every
 

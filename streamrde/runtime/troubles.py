@@ -96,9 +96,9 @@ class TroubleLog:
         if sets_aside and self._quarantine is None:
             raise ParameterError("streams.late = 'set aside' is for a source that can leave messages unread: MQTT")
         if fleet.on_trouble is None:
-            fleet.on_trouble = self.take
+            fleet.on_trouble = self.report
 
-    def take(self, trouble: Trouble) -> None:
+    def report(self, trouble: Trouble) -> None:
         """Write a trouble that was just noticed, unless many were, and act on it."""
         if self._quarantine is not None and trouble.kind in ("late", "restart"):
             self._quarantine.set_aside(trouble.stream, self._clock())

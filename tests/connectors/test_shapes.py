@@ -16,6 +16,7 @@ from shapes import CHANNELS, FORMATS, UNITS, Message, Must, messages
 
 from streamrde import Channel, Fleet
 from streamrde.connectors.codecs import CborCodec, JsonCodec, MessagePackCodec
+from streamrde.connectors.ends import Sink
 from streamrde.connectors.mqtt import MqttAddress, MqttSource, Subscription, TopicTemplate
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.quarantine import Quarantine
@@ -64,7 +65,7 @@ def carry(count: int, *, format: str, unit: str, seed: int) -> collections.Count
     for message in messages(random.Random(seed), count, format=format, unit=unit):
         sent += 1
         source._receive(delivered(message), None)
-        batch = source._take(1)
+        batch = source._next_batch(1)
         reason = wrong(message, batch.samples.t, batch.samples.x, bool(batch.letters))
         assert not reason, (reason, message.shape, message.payload, batch)
         assert len(batch.letters) == (not len(batch.samples.t))
@@ -103,13 +104,8 @@ def test_no_message_is_used_wrongly_in_silence_and_the_counts_add_up(format: str
     assert len(fates) > 15, "all shapes were there"
 
 
-class Nowhere:
+class Nowhere(Sink):
     """A sink that takes everything."""
-
-    async def __aenter__(self) -> Nowhere:
-        return self
-
-    async def __aexit__(self, *_: object) -> None: ...
 
     async def write(self, batch: pa.RecordBatch) -> None: ...
 

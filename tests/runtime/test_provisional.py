@@ -87,14 +87,14 @@ def test_a_run_tells_how_novel_windows_are_and_counts_drifts():
 def test_nothing_is_told_twice_nor_of_streams_that_ended():
     fleet = sr.Fleet(make_bundle())
     provisional = Provisional(fleet, 1.0)
-    assert provisional.take() is None
+    assert provisional.peek() is None
     fleet.push(["a", "b"], [0.0, 0.0], np.ones((2, 2)))
-    provisional.saw(["a", "b"])
+    provisional.mark(["a", "b"])
     fleet.flush(["b"])
     before = fleet.snapshot()
-    assert provisional.take()["stream"].to_pylist() == ["a"]
+    assert provisional.peek()["stream"].to_pylist() == ["a"]
     assert fleet.snapshot() == before
-    assert provisional.take() is None
+    assert provisional.peek() is None
 
 
 def test_durations_have_units():

@@ -158,11 +158,11 @@ def test_a_sample_far_ahead_cuts_its_stream_once_and_is_said(ahead):
 def test_a_fleet_that_was_slow_gets_smaller_slices_and_a_fast_one_larger_ones():
     pace = Pace(1000)
     for _ in range(20):
-        pace.took(1.0)
+        pace.adapt(1.0)
     assert pace.windows == 15
     assert pace.rows == 64
     for _ in range(20):
-        pace.took(0.001)
+        pace.adapt(0.001)
     assert pace.windows == 1000
     with pytest.raises(ParameterError, match="at least 1 window"):
         Pace(0)

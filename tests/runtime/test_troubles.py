@@ -112,7 +112,7 @@ def test_lines_come_again_when_time_has_passed(caplog):
     log = TroubleLog(sr.Fleet(BUNDLE), clock=lambda: now[0])
 
     def trouble(i):
-        log.take(Trouble(f"s{i}", "restart", "", "why", "what helps", 0.0))
+        log.report(Trouble(f"s{i}", "restart", "", "why", "what helps", 0.0))
 
     for i in range(14):
         trouble(i)

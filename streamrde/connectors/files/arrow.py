@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamrde.connectors.ends import Sink
 from streamrde.connectors.files.writing import PredictionWriter
-from streamrde.connectors.sections import Ends, ModelOutline, Section, SinkConfig
+from streamrde.connectors.sections import ModelOutline, RunSections, Section, SinkConfig
 from streamrde.errors import ConfigError
 
 
@@ -20,9 +20,9 @@ class ArrowSinkConfig(Section, SinkConfig, frozen=True, kw_only=True, tag="arrow
     path: str
     """Output file: .parquet, .feather, .arrow, .ipc, .arrows or .csv."""
 
-    def check(self, name: str, ends: Ends) -> None:
+    def check(self, name: str, run: RunSections) -> None:
         """See `EndConfig.check`."""
-        if ends.saves_state:
+        if run.saves_state:
             raise ConfigError(
                 'a sink of kind "arrow" writes one file at its end, which [state] cannot go on with: use kind = "parts"'
             )

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streamrde.connectors.ends import StagingSink
 from streamrde.connectors.files.writing import PredictionWriter
-from streamrde.connectors.sections import Ends, ModelOutline, Section, SinkConfig
+from streamrde.connectors.sections import ModelOutline, RunSections, Section, SinkConfig
 from streamrde.errors import ConfigError, DataError, ParameterError
 from streamrde.settings import Positive, Seconds
 
@@ -33,9 +33,9 @@ class PartsSinkConfig(Section, SinkConfig, frozen=True, kw_only=True, tag="parts
     part_seconds: Seconds = 300.0
     """Seconds after which a part is finished."""
 
-    def check(self, name: str, ends: Ends) -> None:
+    def check(self, name: str, run: RunSections) -> None:
         """See `EndConfig.check`."""
-        if not ends.saves_state:
+        if not run.saves_state:
             raise ConfigError('a sink of kind "parts" needs [state]: what is in no part yet waits there')
 
     async def probe(self) -> str:

@@ -20,8 +20,8 @@ from streamrde.connectors.samples import Columns, TimeKeys
 from streamrde.connectors.sections import (
     DeadLettersConfig,
     EndConfig,
-    Ends,
     ModelOutline,
+    RunSections,
     Section,
     SinkConfig,
     SourceConfig,
@@ -88,12 +88,12 @@ class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
 
     @property
     def output(self) -> str | None:
-        """Topic, or template of topics, that is published to; None for a source."""
+        """Return the topic, or template of topics, that is published to. None for a source."""
         return None
 
     @property
     def read(self) -> str:
-        """Topics that are read or published to, for people."""
+        """Name the topics that are read or published to, for people."""
         return self.output or ""
 
     def address(self) -> MqttAddress:
@@ -129,17 +129,17 @@ class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
         """Return the topic filters to subscribe to, each with the quality of service."""
         return []
 
-    def check(self, name: str, ends: Ends) -> None:
+    def check(self, name: str, run: RunSections) -> None:
         """See `EndConfig.check`."""
-        checks.check_client(name, clients_of(ends))
+        checks.check_client(name, clients_of(run))
 
-    def warnings(self, name: str, ends: Ends) -> list[str]:
+    def warnings(self, name: str, run: RunSections) -> list[str]:
         """See `EndConfig.warnings`."""
-        return checks.client_warnings(name, clients_of(ends))
+        return checks.client_warnings(name, clients_of(run))
 
-    def notes(self, name: str, ends: Ends) -> list[str]:
+    def notes(self, name: str, run: RunSections) -> list[str]:
         """See `EndConfig.notes`."""
-        return checks.client_notes(name, clients_of(ends))
+        return checks.client_notes(name, clients_of(run))
 
     def without_waiting(self) -> Self:
         """See `EndConfig.without_waiting`."""
@@ -156,9 +156,9 @@ class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
         return f"{address}, MQTT {self.version}, {'TLS' if address.tls else 'without TLS'}: {self.read}"
 
 
-def clients_of(ends: Ends) -> dict[str, MqttClientConfig]:
+def clients_of(run: RunSections) -> dict[str, MqttClientConfig]:
     """Return the sections that are clients of a broker, by name."""
-    return {name: section for name, section in ends.named().items() if isinstance(section, MqttClientConfig)}
+    return {name: section for name, section in run.named().items() if isinstance(section, MqttClientConfig)}
 
 
 class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
@@ -184,7 +184,7 @@ class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
 
     @property
     def has_channel(self) -> bool:
-        """True if each message has the value of one channel, which its topic names."""
+        """Return True if each message has the value of one channel, which its topic names."""
         return "{channel}" in self.topic.split("/")
 
     def subscription(self, own: Sequence[str], *, max_bytes: int) -> Subscription:
@@ -255,7 +255,7 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
 
     @property
     def read(self) -> str:
-        """Topics that are read, for people."""
+        """Name the topics that are read, for people."""
         return ", ".join(payload.topic for payload in self.payloads())
 
     @property
@@ -271,21 +271,21 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
         """See `MqttClientConfig.filters`."""
         return [(TopicTemplate(payload.topic).filter, self.qos) for payload in self.payloads()]
 
-    def check(self, name: str, ends: Ends) -> None:
+    def check(self, name: str, run: RunSections) -> None:
         """See `EndConfig.check`."""
-        if ends.saves_state and self.qos and not self.session:
+        if run.saves_state and self.qos and not self.session:
             raise ConfigError(
                 "[state] without source.session: the broker would forget what comes while this is away; "
                 "set source.client_id and session = true, or qos = 0 to accept losing it"
             )
-        super().check(name, ends)
-        checks.check_source(self, clients_of(ends))
+        super().check(name, run)
+        checks.check_source(self, clients_of(run))
 
-    def warnings(self, name: str, ends: Ends) -> list[str]:
+    def warnings(self, name: str, run: RunSections) -> list[str]:
         """See `EndConfig.warnings`."""
-        return checks.source_warnings(self, clients_of(ends)) + super().warnings(name, ends)
+        return checks.source_warnings(self, clients_of(run)) + super().warnings(name, run)
 
-    def notes(self, name: str, ends: Ends) -> list[str]:
+    def notes(self, name: str, run: RunSections) -> list[str]:
         """See `EndConfig.notes`."""
         return checks.source_notes(self)
 
@@ -337,7 +337,7 @@ class MqttSinkConfig(MqttClientConfig, SinkConfig, frozen=True, kw_only=True, ta
 
     @property
     def output(self) -> str:
-        """Template of the topics."""
+        """Return the template of the topics."""
         return self.topic
 
     @property
@@ -369,14 +369,14 @@ class MqttDeadLettersConfig(MqttClientConfig, DeadLettersConfig, frozen=True, kw
 
     @property
     def output(self) -> str:
-        """The topic."""
+        """Return the topic."""
         return self.topic
 
-    def check(self, name: str, ends: Ends) -> None:
+    def check(self, name: str, run: RunSections) -> None:
         """See `EndConfig.check`."""
         if any(sign in self.topic for sign in "+#{}"):
             raise ConfigError(f"{name}.topic = {self.topic!r}: give one topic, without placeholders and wildcards")
-        super().check(name, ends)
+        super().check(name, run)
 
     def build(self) -> MqttDeadLetters:
         """See `DeadLettersConfig.build`."""

@@ -30,7 +30,7 @@ class ClosingContext(ssl.SSLContext):
 
 @dataclass(frozen=True)
 class Tls:
-    """TLS settings beyond the defaults. Certificate and host name are always checked; nothing turns that off.
+    """TLS settings beyond the defaults. Certificate and host name are always checked, and nothing turns that off.
 
     Args:
         ca: PEM file of the authorities to trust; None: the system's.

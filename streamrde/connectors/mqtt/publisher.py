@@ -56,7 +56,8 @@ class SamplePublisher:
         self._codec = codec or JsonCodec(columns)
         self._batch = batch
         link = link or MqttLink(reconnect=False)
-        self._connection = MqttConnection(MqttAddress.of(address), link=link, client_id=client_id, inflight=inflight)
+        broker = MqttAddress.parsed(address)
+        self._connection = MqttConnection(broker, link=link, client_id=client_id, inflight=inflight)
 
     async def __aenter__(self) -> SamplePublisher:
         await self._connection.__aenter__()

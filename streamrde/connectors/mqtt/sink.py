@@ -80,7 +80,7 @@ class MqttSink(_Publisher, Sink):
         self._topic = TopicTemplate(topic)
         self._topic.topic_for("/".join(["level"] * len(self._topic.names)))
         self._encode = encode
-        super().__init__(MqttConnection(MqttAddress.of(address), link=link, client_id=client_id, inflight=inflight))
+        super().__init__(MqttConnection(MqttAddress.parsed(address), link=link, client_id=client_id, inflight=inflight))
 
     async def write(self, batch: pa.RecordBatch) -> None:
         """Publish every prediction of a record batch. Return when all are confirmed.
@@ -109,7 +109,7 @@ class MqttDeadLetters(_Publisher, DeadLetters):
         self, address: MqttAddress | str, *, topic: str, client_id: str | None = None, link: MqttLink | None = None
     ) -> None:
         self._topic = topic
-        super().__init__(MqttConnection(MqttAddress.of(address), link=link, client_id=client_id))
+        super().__init__(MqttConnection(MqttAddress.parsed(address), link=link, client_id=client_id))
 
     async def write(self, letters: Sequence[DeadLetter]) -> None:
         """Publish the letters. Return when all are confirmed."""

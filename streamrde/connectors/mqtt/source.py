@@ -168,7 +168,7 @@ class MqttSource(Source[MqttBatch]):
         self._next_log = self._next_losses = 0.0
         self._losses_said = 0
         self._connection = MqttConnection(
-            MqttAddress.of(address),
+            MqttAddress.parsed(address),
             link=link,
             client_id=client_id,
             session=session,
@@ -212,7 +212,7 @@ class MqttSource(Source[MqttBatch]):
                 self._remaining -= size
             if size == 0:
                 return
-            yield self._take(size)
+            yield self._next_batch(size)
 
     async def acknowledge(self, batch: MqttBatch) -> None:
         """Acknowledge a batch to the broker. Acknowledge batches in their order, each once."""
@@ -240,7 +240,7 @@ class MqttSource(Source[MqttBatch]):
                 )
         self._queue.append((time.perf_counter(), message, receipt))
 
-    def _take(self, size: int) -> MqttBatch:
+    def _next_batch(self, size: int) -> MqttBatch:
         streams: list[str] = []
         arrivals: list[float] = []
         rows: list[int] = []

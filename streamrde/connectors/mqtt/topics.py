@@ -39,7 +39,7 @@ class MqttAddress:
         return f"{host}:{self.port}"
 
     @classmethod
-    def of(cls, address: MqttAddress | str) -> MqttAddress:
+    def parsed(cls, address: MqttAddress | str) -> MqttAddress:
         """Return an address, parsed or not, as an address."""
         return cls.parse(address) if isinstance(address, str) else address
 
