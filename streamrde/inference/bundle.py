@@ -86,7 +86,7 @@ class Bundle:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what decides a prediction (tensors, and the header without what tells of it), hexadecimal.
+        """Return the SHA-256 of tensors and header fields that determine predictions, hexadecimal.
 
         What is told beside a prediction, its novelty, is no part of it: see `novelty_fingerprint`.
         """
@@ -111,7 +111,7 @@ class Bundle:
 
     @cached_property
     def novelty_fingerprint(self) -> str:
-        """SHA-256 of everything that determines the windows' p-values, hexadecimal, or "" if the model has none."""
+        """Return the SHA-256 of what determines the windows' p-values, hexadecimal, or "" if the model has none."""
         if self.header.novelty is None:
             return ""
         digest = hashlib.sha256(msgspec.json.encode(self.header.novelty, order="deterministic"))
@@ -130,7 +130,7 @@ class Bundle:
 
     @property
     def parameters(self) -> int:
-        """Number of trained parameters, without the scales."""
+        """Return the number of trained parameters, without the scales."""
         return sum(tensor.size for name, tensor in self.tensors.items() if not _is_float64(name))
 
     def save(self, path: str | os.PathLike[str]) -> None:

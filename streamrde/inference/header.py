@@ -56,7 +56,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def is_binary(self) -> bool:
-        """True if the one output is the probability of the second of two classes, which is the sigmoid of one logit."""
+        """Return True if the one output is the probability of the second of two classes: one logit's sigmoid."""
         return self.task == "classification" and self.outputs == 1
 
     @property
@@ -146,12 +146,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def path_channels(self) -> int:
-        """C, the channels of the path: time, the data channels, and what `missing` adds."""
+        """Return C, the number of channels of the path: time, the data channels, and what `missing` adds."""
         return self.partition.path_channels
 
     @property
     def partition(self) -> Partition:
-        """The rules by which the model cuts samples into windows."""
+        """Return the rules by which the model cuts samples into windows."""
         fills = tuple(channel.fill for channel in self.channels)
         return Partition(
             fills, self.depth, self.windows, self.interpolation, self.missing, self.gap, bridge=self.bridge
@@ -159,7 +159,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def logsig_channels(self) -> int:
-        """B, the size of a window's log-signature."""
+        """Return B, the size of a window's log-signature."""
         return logsignature_channels(self.path_channels, self.depth)
 
     def part(self, name: str) -> ModelPart:
@@ -172,7 +172,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def member_hidden(self) -> int:
-        """Size of one member's part of the state."""
+        """Return the size of one member's part of the state."""
         return self.hidden // self.members
 
     def checked(self) -> Header:
@@ -237,12 +237,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def of_values(self) -> np.dtype[Any]:
-        """The dtype of predictions."""
+        """Return the dtype of predictions."""
         return np.dtype(self.value_dtype or self.dtype)
 
     @property
     def parts(self) -> tuple[Head, ...]:
-        """The heads, or if there are none, a nameless one."""
+        """Return the heads, or if there are none, a nameless one."""
         return self.heads or (
             Head(name="", task=self.task, outputs=self.outputs, labels=self.labels, units=self.units),
         )

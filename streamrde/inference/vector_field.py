@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class VectorField(ModelPart, frozen=True, kw_only=True):
-    """Description of a vector field. Class attributes and properties answer what others need to know of it."""
+    """Describe a vector field. Class attributes and properties answer what others need to know about it."""
 
     exact: ClassVar[bool] = False
     """True if a step is the exact flow. The solver, `first_stage` and `substeps` then play no part."""
@@ -38,7 +38,7 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
 
     @property
     def kernel_activations(self) -> tuple[Activation, ...] | None:
-        """Activations after each hidden layer, if the kernels run the field. None: they do not.
+        """Return the activations after each hidden layer if the kernels run the field, else None.
 
         They run a perceptron with a linear last layer and tensors ``field.i.weight`` and ``field.i.bias``.
         """
@@ -46,17 +46,17 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
 
     @property
     def dropout_width(self) -> int:
-        """Number of hidden features that dropout can drop. 0: none."""
+        """Return the number of hidden features that dropout can drop. 0: none."""
         return 0
 
     @property
     def carries_samples(self) -> bool:
-        """True if training can start with a state that carries the current sample (see `carry_sample`)."""
+        """Return True if training can start with a state that carries the current sample (see `carry_sample`)."""
         return False
 
     @property
     def carries_averages(self) -> bool:
-        """True if training can start with a state that also carries averages (see `carry_average`)."""
+        """Return True if training can start with a state that also carries averages (see `carry_average`)."""
         return False
 
     def check(self, name: str, header: Header) -> None:

@@ -1,4 +1,10 @@
-"""Training, in torch: the Neural RDE, its data and its export. Nothing else in the package imports torch."""
+"""The Neural RDE in torch: model, training, importers, export. Nothing else in the package imports torch.
+
+neural_rde       the model, built from a header; fields and ends are its parts, torch_field the contract of a field
+saving           its tensors, out of and into a bundle; torch_stepper and onnx_export serve it as it is
+training         from recorded files to a bundle; sweeping tries configurations, report shows what came out
+importers        models that were trained elsewhere; foreign and structure read their modules
+"""
 
 from __future__ import annotations
 

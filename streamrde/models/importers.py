@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -103,12 +102,22 @@ def from_torchcde(
     if time != 0:
         field = _reordered(field, channels, depth, time, (hidden, logsignature_channels(channels, depth)))
         first = _reordered_initial(first, channels, time)
+    spec = _perceptron(field)
+    reasons = [
+        f"{name} is served by torch or ONNX: {part.reason or 'its layers are not those of an MLP field'}"
+        for name, part, stored in (
+            ("func", field, spec),
+            ("initial", first, first.steps),
+            ("readout", last, last.steps),
+        )
+        if not stored
+    ]
     model = NeuralRDE(
         path_channels,
         depth,
         hidden,
         outputs,
-        field=spec if (spec := _perceptron(field)) is not None else field.module,
+        field=field.module if spec is None else spec,
         initial=_layers(first) if first.steps else first.module,
         readout=_layers(last) if last.steps else last.module,
         solver=solver,
@@ -122,6 +131,7 @@ def from_torchcde(
         task=task,
         labels=labels,
         emit=emit,
+        notes="; ".join(reasons),
         dtype=_dtype(func, initial, readout),
     )
     if spec is not None:
@@ -130,16 +140,6 @@ def from_torchcde(
         _copy(end, part.steps)
     shift, scale = _first_time(shift, 0.0, channels, time, "shift"), _first_time(scale, 1.0, channels, time, "scale")
     model.set_scaling(_scaling(model, shift, scale))
-    reasons = [
-        f"{name} is served by torch or ONNX: {part.reason or 'its layers are not those of an MLP field'}"
-        for name, part, stored in (
-            ("func", field, spec),
-            ("initial", first, first.steps),
-            ("readout", last, last.steps),
-        )
-        if not stored
-    ]
-    model.header = msgspec.structs.replace(model.header, notes="; ".join(reasons))
     return Imported(model, tuple(differences))
 
 

@@ -103,6 +103,7 @@ class NeuralRDE(nn.Module):
         pooling: Pooling = "state",
         emit: Emit = "every",
         description: str = "",
+        notes: str = "",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if not decay >= 0:
@@ -132,6 +133,7 @@ class NeuralRDE(nn.Module):
             pooling=pooling,
             emit=emit,
             description=description,
+            notes=notes,
             dtype=dtype_name(dtype),
         )
         given = {"field": field, "initial": initial, "readout": readout}
@@ -195,13 +197,13 @@ class NeuralRDE(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the weights and the state."""
+        """Return the dtype of the weights and the state."""
         weights = (weight for weight in self.parameters() if weight.is_floating_point())
         return next((weight.dtype for weight in weights), getattr(torch, self.header.dtype))
 
     @property
     def device(self) -> torch.device:
-        """Device that the model is on."""
+        """Return the device that the model is on."""
         return self.x0_shift.device
 
     def set_scaling(self, scaling: Scaling) -> None:
@@ -214,7 +216,7 @@ class NeuralRDE(nn.Module):
 
     @property
     def rates(self) -> Tensor | None:
-        """Decay per second of each component, (hidden,). None if the state does not decay."""
+        """Return the decay per second of each component, (hidden,). None: the state does not decay."""
         return None if self.decay is None else self.decay.abs() / self.decay_time
 
     @torch.no_grad()
@@ -235,7 +237,7 @@ class NeuralRDE(nn.Module):
             self.range_high.copy_(high)
 
     def forward(self, x0: Tensor, logsigs: Tensor, *, precontract: bool = True) -> Tensor:
-        """Outputs after every window.
+        """Return the outputs after every window.
 
         Args:
             x0: first samples, (N, C); column 0 is time since the stream's start, hence 0.
@@ -257,7 +259,7 @@ class NeuralRDE(nn.Module):
         )
 
     def pooled(self, states: Tensor, *, total: Tensor | None = None, count: int = 0) -> Tensor:
-        """What of the states after each window, (N, K, hidden), is read out: themselves, or their running mean.
+        """Return what is read out: the states after each window, (N, K, hidden), or their running mean.
 
         Args:
             total: sum of the states after the `count` windows that came before, (N, hidden); None: there were none.
@@ -278,7 +280,7 @@ class NeuralRDE(nn.Module):
         start: Tensor | None = None,
         before: Tensor | None = None,
     ) -> Tensor:
-        """The state at every window edge, (N, K+1, hidden).
+        """Return the state at every window edge, (N, K+1, hidden).
 
         On a CPU a field that is a perceptron runs in C++, forwards and backwards, unless gradients with respect to
         `logsigs` are wanted, or `precontract` is False.
@@ -343,7 +345,7 @@ class NeuralRDE(nn.Module):
         mask: Tensor | None = None,
         precontract: bool = True,
     ) -> Tensor:
-        """z (N, hidden) after one window.
+        """Return z (N, hidden) after one window.
 
         Args:
             logsig: its log-signature, scaled, (N, B).
@@ -366,7 +368,7 @@ class NeuralRDE(nn.Module):
         precontract: bool = True,
         estimate: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """As `step`, and an estimate of its error by halving the step, (N,), relative to 1 + the state's size.
+        """Return what `step` does, and an estimate of its error by halving the step, (N,), relative to 1 + the state.
 
         Args:
             estimate: False leaves the error at 0, unless the substeps depend on it.
@@ -382,7 +384,7 @@ class NeuralRDE(nn.Module):
         return _joined(moved), errors[0] if len(errors) == 1 else torch.stack(errors).square().mean(dim=0).sqrt()
 
     def _members(self, z: Tensor) -> Iterator[tuple[TorchField, Tensor, Tensor | None]]:
-        """Each member's field, part of the states (N, hidden) and decay per second."""
+        """Return each member's field, part of the states (N, hidden) and decay per second."""
         count, rates = self.header.members, self.rates
         if count == 1:
             return iter([(self.field, z, rates)])
@@ -391,7 +393,7 @@ class NeuralRDE(nn.Module):
         )
 
     def outputs(self, z: Tensor) -> Tensor:
-        """The readout of hidden states, (..., hidden) -> (..., outputs): logits, or values in the targets' units."""
+        """Read states out, (..., hidden) -> (..., outputs): logits, or values in the targets' units."""
         return self.in_units(self.readout(z))
 
     def in_units(self, y: Tensor) -> Tensor:
@@ -411,18 +413,15 @@ class NeuralRDE(nn.Module):
         initial: nn.Module | None = None,
         readout: nn.Module | None = None,
     ) -> NeuralRDE:
-        """The torch model of a bundle, for training further or for gradients.
+        """Make the torch model of a bundle, for training further or for gradients.
 
         Args:
             field, initial, readout: the modules that are not in the bundle's file.
         Raises:
             ParameterError: there is none, or it has other weights than the bundle's had.
         """
-        model, given = (
-            cls.from_header(bundle.header, field=field, initial=initial, readout=readout),
-            {"field": field, "initial": initial, "readout": readout},
-        )
-        for name, module in given.items():
+        model = cls.from_header(bundle.header, field=field, initial=initial, readout=readout)
+        for name, module in (("field", field), ("initial", initial), ("readout", readout)):
             if module is not None and getattr(model, name).description() != bundle.header.part(name):
                 raise ParameterError(
                     f"this {name} module has other weights, or another class, than the one the bundle was made with"

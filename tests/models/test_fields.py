@@ -11,7 +11,7 @@ from torch import nn
 
 import streamrde as sr
 from streamrde.errors import ParameterError, ShapeError
-from streamrde.inference.fields import External
+from streamrde.inference.fields import KINDS, External
 from streamrde.inference.steppers import ArrayStepper
 from streamrde.models import NeuralRDE, to_bundle
 
@@ -142,3 +142,11 @@ def test_any_module_is_a_field_and_known_by_its_weights():
         NeuralRDE.from_bundle(bundle)
     with pytest.raises(ShapeError, match=r"expected \(2, 8, 6\)"):
         NeuralRDE(3, 2, 8, 3, field=nn.Linear(8, 5, dtype=torch.float64), dtype=torch.float64)(x0, logsigs)
+
+
+@pytest.mark.parametrize("tag", sorted(tag for tag, kind in KINDS.items() if kind.stored))
+def test_every_kind_of_field_has_the_name_of_its_module_and_a_twin_with_the_same_tensors(tag) -> None:
+    bundle = make_bundle(field=KINDS[tag](), depth=2)
+    assert bundle.header.field.tag == tag
+    again = to_bundle(NeuralRDE.from_header(bundle.header))
+    assert {name: tensor.shape for name, tensor in again.tensors.items()} == bundle.header.shapes()

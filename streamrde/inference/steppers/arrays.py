@@ -13,7 +13,7 @@ from streamrde.inference.vector_field import Window
 
 
 class ArrayStepper(BundleStepper):
-    """The step in NumPy: the specification of the compiled one, and what runs for every other kind of field.
+    """Step in NumPy: the specification of the compiled step, which also serves every other kind of field.
 
     One stream at a time, because a matrix product's rounding depends on its shape, and a stream's result must not
     depend on how many others are stepped with it.

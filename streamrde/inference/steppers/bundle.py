@@ -41,7 +41,7 @@ class Stepper(Protocol):
 
 
 class BundleStepper(Stepper):
-    """A stepper of a bundle: scales what comes in, makes first states, and reads states out.
+    """Scale inputs, make first states and read states out, as a bundle says.
 
     Subclasses step states. Those that bring a part of the model along, or run one compiled, make its rows.
     """

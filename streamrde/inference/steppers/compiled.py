@@ -27,7 +27,7 @@ def with_threads(cls: type[T], bundle: Bundle, threads: int) -> T:
 
 
 class CompiledStepper(BundleStepper):
-    """The step in C++, for a block of streams at a time. Each stream's bits are the same as alone.
+    """Step a block of streams at a time in C++. Each stream's bits are the same as alone.
 
     Args:
         bundle: the model; no ensemble, and the kernels run its field (see `VectorField.kernel_activations`).

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class EnsembleStepper(BundleStepper):
-    """The members of an ensemble, each stepped by itself.
+    """Step each member of an ensemble by itself.
 
     Args:
         bundle: the model, of several members.

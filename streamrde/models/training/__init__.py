@@ -1,1 +1,13 @@
-"""Training from recorded files: what to do (config), the data (recordings, examples), the fit, and what came of it."""
+"""Training from recorded files. In the order of a run:
+
+config, overrides       the TOML file and its keys; `TrainConfig.header` maps it to the model's header
+inputs, recordings      files, columns and channels; streams as they are recorded
+segments, targets       labelled parts of streams, and the value that each window is to predict
+streams, splits, cache  all streams of a run, and which of them train, validate and test
+preflight, preparation  checks before a run; windows of all streams, fills, classes, scales
+examples, batches, augmentation    windows as tensors, and variants of the training streams
+members, initialisation            one model or an ensemble; its first weights
+optimisation, trainer, propagation, losses, schedules, stability, checkpoint    epochs, steps, and what keeps them safe
+measures, baselines, novelty, statistics, verdict    judging the result, and describing the training data in the model
+run, history, progress, provenance, score_file       the run itself (`train`), and its output
+"""

@@ -1,4 +1,4 @@
-"""What a training run is told: one TOML file, one struct per table. Needs no torch."""
+"""The configuration of a training run: one TOML file, one struct per table. It does not need torch."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def active(self) -> bool:
-        """Whether anything is changed at all."""
+        """Return True if anything is changed at all."""
         return (
             self.crop < 1
             or bool(self.rotate and self.degrees)
@@ -217,7 +217,7 @@ class SweepConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def trainings(self) -> int:
-        """Of each trial on a rung."""
+        """Return the number of trainings of each trial on a rung."""
         return self.repeats * max(1, self.folds)
 
 
@@ -243,7 +243,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     sweep: SweepConfig = SweepConfig()
 
     def partition(self, fills: Iterable[float]) -> Partition:
-        """How streams become windows, channels beginning at `fills`."""
+        """Return the rules by which streams are cut into windows, with channels that start at `fills`."""
         model = self.model
         return Partition(
             tuple(fills),
@@ -323,7 +323,7 @@ ConfigSource: TypeAlias = TrainConfig | Mapping[str, Any] | str | os.PathLike[st
 
 
 def resolve_config(source: ConfigSource, settings: Sequence[str] = ()) -> TrainConfig:
-    """The configuration that a caller gave, some of its keys set anew, and checked.
+    """Return a caller's configuration with some of its keys replaced, and checked.
 
     Raises:
         ConfigError: as `load_train_config` and `as_train_config`.
@@ -350,7 +350,11 @@ def load_train_config(path: str | os.PathLike[str], settings: Sequence[str] = ()
 
 
 def as_train_config(tables: Mapping[str, Any], settings: Sequence[str] = ()) -> TrainConfig:
-    """A TrainConfig from tables, some of their keys set anew; raises ConfigError with the key's path."""
+    """Make a TrainConfig from tables with some of their keys replaced.
+
+    Raises:
+        ConfigError: names the key's path.
+    """
     try:
         plain = msgspec.to_builtins(tables, enc_hook=as_plain)
     except TypeError as error:
@@ -361,7 +365,7 @@ def as_train_config(tables: Mapping[str, Any], settings: Sequence[str] = ()) -> 
 
 
 def _with_channels(tables: dict[str, Any]) -> dict[str, Any]:
-    """The tables, channels that are plain names written out as tables."""
+    """Return the tables with channels that are plain names written out as tables."""
     data = tables.get("data")
     if isinstance(data, dict) and isinstance(data.get("channels"), list | tuple):
         names = [{"name": item} if isinstance(item, str) else item for item in data["channels"]]

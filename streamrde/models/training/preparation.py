@@ -22,7 +22,7 @@ from streamrde.models.training.splits import Split
 
 
 class Prepared(NamedTuple):
-    """The streams' windows, and what was read off the training streams for them."""
+    """Windows of all streams, with the classes, fills and scales of the training streams."""
 
     target_at: TargetAt
     """What the targets are of."""

@@ -45,7 +45,7 @@ class _Place(msgspec.Struct, kw_only=True):
 
 
 class Trainer:
-    """A model in training, and all that this takes.
+    """Train a model epoch by epoch.
 
     Args:
         model: is trained in place.
@@ -86,12 +86,12 @@ class Trainer:
 
     @property
     def epochs(self) -> Sequence[Epoch]:
-        """So far."""
+        """Return the epochs so far."""
         return self._place.epochs
 
     @property
     def waited(self) -> int:
-        """Epochs since the best one."""
+        """Return the number of epochs since the best one."""
         return len(self._place.epochs) - self._place.best
 
     def epoch(self, examples: Sequence[Example], validation: Sequence[Example]) -> bool:
