@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrde.arrays import Bools, Floats, Indices, Structured
 from streamrde.kernels import Loop
-from streamrde.kernels.outcome import Outcome
+from streamrde.kernels.outcome import EPISODE, WINDOW
 from streamrde.windowing.compiled import compiled_loop
 from streamrde.windowing.loop import ReferenceLoop
 from streamrde.windowing.order import Order
@@ -47,17 +47,18 @@ def window_recordings(ts: Sequence[Floats], xs: Sequence[Floats], partition: Par
     rows, slots = np.tile(layout.blank, (len(ts), 1)), np.arange(len(ts))
     lengths = [len(t) for t in ts]
     pushed = loop.push(rows, np.repeat(slots, lengths), np.concatenate(ts), np.concatenate(xs), True)
-    outcome = Outcome(*(np.concatenate(pair) for pair in zip(pushed, loop.flush(rows, slots), strict=True)))
-    # Windows and the states that they belong to, in order of stream and of time.
-    closed, began = outcome.windows, outcome.episodes
+    flushed = loop.flush(rows, slots)
+    closed = np.concatenate([pushed.windows, flushed.windows], dtype=WINDOW)
+    began = np.concatenate([pushed.episodes, flushed.episodes], dtype=EPISODE)
+    logsigs = np.concatenate([pushed.logsigs, flushed.logsigs])
+    origins = np.concatenate([pushed.origins, flushed.origins])
+    # Windows and their episodes, in order of stream and of time.
     order, states = (np.lexsort((part["episode"], part["slot"])) for part in (closed, began))
     stops = np.cumsum(_counts(closed[order], began[states]))
     t_start, t_end, sampled = closed["t_start"], closed["t_end"], closed["sampled"] > 0
     return [
-        Windowed(int(slot), origin, t_start[own], t_end[own], outcome.logsigs[own], sampled[own])
-        for slot, origin, own in zip(
-            began["slot"][states], outcome.origins[states], np.split(order, stops[:-1]), strict=True
-        )
+        Windowed(int(slot), origin, t_start[own], t_end[own], logsigs[own], sampled[own])
+        for slot, origin, own in zip(began["slot"][states], origins[states], np.split(order, stops[:-1]), strict=True)
     ]
 
 
