@@ -54,15 +54,15 @@ def outcome(evaluation: dict[str, Any]) -> str:
             f"{evaluation['accuracy']:.1%} of {evaluation['windows']:,} windows right; always "
             f"'{evaluation['majority']}' would be in {evaluation['majority_accuracy']:.1%}"
         )
-    told = []
+    parts = []
     for name, own in evaluation.items():
         if "unit" not in own:
-            told.append(f"{name}: {outcome(own)}")
+            parts.append(f"{name}: {outcome(own)}")
         elif "rmse" in own:
-            told.append(f"'{name}' rmse {own['rmse']:.4g}, the mean of the truth {own['mean_rmse']:.4g}")
+            parts.append(f"'{name}' rmse {own['rmse']:.4g}, the mean of the truth {own['mean_rmse']:.4g}")
         else:
-            told.append(f"'{name}': no window has a truth")
-    return "; ".join(told)
+            parts.append(f"'{name}': no window has a truth")
+    return "; ".join(parts)
 
 
 def _accuracy(evaluation: dict[str, Any]) -> Table:

@@ -33,7 +33,7 @@ _MAX_FILE = 4 << 30
 # Scales multiply float64 log-signatures before these are rounded to the model's dtype, hence their own.
 _SCALES = frozenset({"x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale"})
 _FLOAT64 = _SCALES | {"range.low", "range.high"}
-# What is told of a window beside its prediction: no part of the fingerprint, and may come and go.
+# Tensors of novelty are no part of the fingerprint, and may be added or removed.
 _NOVELTY = "novelty."
 
 
@@ -88,7 +88,7 @@ class Bundle:
     def fingerprint(self) -> str:
         """Return the SHA-256 of tensors and header fields that determine predictions, hexadecimal.
 
-        What is told beside a prediction, its novelty, is no part of it: see `novelty_fingerprint`.
+        The p-values of windows have a fingerprint of their own: `novelty_fingerprint`.
         """
         header = msgspec.structs.replace(
             self.header,
@@ -102,10 +102,10 @@ class Bundle:
         )
         header = msgspec.structs.replace(header, description="", notes="")
         # A field at its default is left out, so that a later format's new fields do not change an old model's.
-        told = {
+        decisive = {
             f.name: value for f in msgspec.structs.fields(header) if (value := getattr(header, f.name)) != f.default
         }
-        digest = hashlib.sha256(msgspec.json.encode(told, order="deterministic"))
+        digest = hashlib.sha256(msgspec.json.encode(decisive, order="deterministic"))
         self._add(digest, [name for name in self.tensors if not name.startswith(_NOVELTY)])
         return digest.hexdigest()
 
@@ -123,10 +123,10 @@ class Bundle:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(self.tensors[name]).tobytes())
 
-    def with_novelty(self, told: TrainingWindows, tensors: Mapping[str, Floats]) -> Bundle:
+    def with_novelty(self, training: TrainingWindows, tensors: Mapping[str, Floats]) -> Bundle:
         """Return the same model with this distribution of the training windows."""
         own = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(_NOVELTY)}
-        return Bundle(msgspec.structs.replace(self.header, format=FORMAT, novelty=told), own | dict(tensors))
+        return Bundle(msgspec.structs.replace(self.header, format=FORMAT, novelty=training), own | dict(tensors))
 
     @property
     def parameters(self) -> int:

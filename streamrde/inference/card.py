@@ -104,11 +104,11 @@ def _takes(header: Header) -> list[tuple[str, ...]]:
 
 
 def _statistics(header: Header) -> str:
-    told = header.statistics
-    if told is None:
+    statistics = header.statistics
+    if statistics is None:
         return "not known"
-    _, median, _ = told.samples_per_window
-    return f"{median:g} samples a window, {told.interval:g} s apart, at most {told.longest_silence:g} s"
+    _, median, _ = statistics.samples_per_window
+    return f"{median:g} samples a window, {statistics.interval:g} s apart, at most {statistics.longest_silence:g} s"
 
 
 def _gives(bundle: Bundle) -> list[tuple[str, ...]]:
@@ -123,12 +123,12 @@ def _gives(bundle: Bundle) -> list[tuple[str, ...]]:
 
 
 def _novelty(header: Header) -> str:
-    told = header.novelty
-    if told is None:
+    windows = header.novelty
+    if windows is None:
         return "not known"
     return (
-        f"p-values down to {1 / (told.windows + 1):.1g}, from {told.windows:,} windows of {told.streams:,} streams; "
-        f"drift at odds of {math.exp(told.alarm):,.0f} to 1"
+        f"p-values down to {1 / (windows.windows + 1):.1g}, from {windows.windows:,} windows of {windows.streams:,} "
+        f"streams; drift at odds of {math.exp(windows.alarm):,.0f} to 1"
     )
 
 

@@ -478,7 +478,7 @@ class Fleet:
         return self._table.names.find(streams)
 
     def _names(self, slots: Indices) -> list[str]:
-        return self._table.names.of(slots).to_pylist()  # type: ignore[no-any-return]
+        return self._table.names.names_of(slots).to_pylist()  # type: ignore[no-any-return]
 
     def _batch(self, closed: Predictions, *, provisional: bool = False) -> pa.RecordBatch:
         if not provisional:

@@ -79,32 +79,32 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     format: int = FORMAT
     channels: tuple[Channel, ...]
-    """Data channels in the order of x; time is channel 0 of the path and not listed."""
+    """Data channels in the order of x. Time is channel 0 of the path and not listed."""
     depth: Depth
     hidden: Positive
     outputs: Positive
     field: Field = MLP()
     initial: End = Layers()
-    """Part of the model that makes the first state from a first sample, scaled."""
+    """Part of the model that computes the first state from the scaled first sample."""
     readout: End = Layers()
-    """Part of the model that reads the outputs out of a state."""
+    """Part of the model that computes the outputs from a state."""
     members: Members = 1
-    """Equal parts of the state, each with a field of its own that sees nothing of the others: the members of an
-    ensemble (see inference.ensemble). The readout sees them all."""
+    """Equal parts of the state, each with its own field that does not see the others: the members of an ensemble
+    (see inference.ensemble). The readout sees them all."""
     solver: Solver = "rk4"
     first_stage: FirstStage = "own"
     substeps: Substeps = 1
     """Steps of the solver per window; "auto": doubled until the estimated error is within `tolerance`."""
     tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-3
-    """What the error of a step, relative to 1 + the state's size, should not exceed."""
+    """Largest error of a step, relative to 1 + the state's size."""
     decay: bool = False
-    """Whether the state decays: the tensor `decay` has each component's rate per second."""
+    """True if the state decays. The tensor `decay` has each component's rate per second."""
     hidden_range: bool = False
-    """Whether the tensors `range.low` and `range.high` say where the state was in training."""
+    """True if the tensors `range.low` and `range.high` hold the state's range in training."""
     range_margin: Annotated[float, msgspec.Meta(ge=0)] = 0.5
     """Share of that range's width by which a component may leave it before the state is called out of range."""
     novelty: TrainingWindows | None = None
-    """Where the tensors `novelty.*` say how the windows of training were distributed: of which windows."""
+    """Facts about the training windows, whose distribution the tensors `novelty.*` hold."""
     statistics: StreamStatistics | None = None
     """Summary of the streams of training: rate, times, silences, values. None if the model was written without one."""
     windows: Windows = Every(1.0)
@@ -118,16 +118,17 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Classes (classification) or names of the targets (regression), one per output. May be empty. A classification
     with one output, a logit, has two classes. Its output is the probability of the second."""
     units: tuple[str, ...] = ()
-    """Units of the targets (regression), one per output; may be empty."""
+    """Units of the targets (regression), one per output. May be empty."""
     heads: tuple[Head, ...] = ()
-    """Several predictions from one state, their outputs one after the other; empty: one, as the fields above say."""
+    """Several predictions from one state, with their outputs one after the other. Empty: one, described by the
+    fields above."""
     pooling: Pooling = "state"
-    """What is read out: the state, or the mean of the states after all windows so far."""
+    """Value that is read out: the state, or the mean of the states after all windows so far."""
     emit: Emit = "every"
     """Predictions after every window, or only when the stream ends."""
     target_at: TargetAt = ""
-    """What a window's output is to be: the value of its stream, or the last one known within the window (plus
-    `horizon`); "": not told."""
+    """Target of a window's output: the value of its stream, or the last known value within the window (plus
+    `horizon`). "": not known."""
     horizon: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Seconds by which the targets lie ahead of their windows."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -137,9 +138,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     versions: dict[str, str] = {}
     """Versions of the software that made the file."""
     metrics: dict[str, float] = {}
-    """What training measured, e.g. ``{"test_accuracy": 0.95}``."""
+    """Measures from training, such as ``{"test_accuracy": 0.95}``."""
     training: dict[str, str] = {}
-    """How the model was trained, for people: data, split, seed, epochs, digest of the configuration."""
+    """Description of the training for people: data, split, seed, epochs, digest of the configuration."""
     description: str = ""
     notes: str = ""
     """Purpose and limits of the model, stored with it like the description."""
@@ -236,8 +237,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return () if self.heads else self.parts[0].output_names
 
     @property
-    def of_values(self) -> np.dtype[Any]:
-        """Return the dtype of predictions."""
+    def output_dtype(self) -> np.dtype[Any]:
+        """The dtype of predictions."""
         return np.dtype(self.value_dtype or self.dtype)
 
     @property

@@ -27,7 +27,7 @@ class StreamNames:
         return isinstance(name, str) and self._names.find(*_buffers(pa.array([name])))[0] >= 0
 
     def __getitem__(self, slot: int) -> str:
-        return self.of(np.array([slot], dtype=np.intp))[0].as_py()  # type: ignore[no-any-return]
+        return self.names_of(np.array([slot], dtype=np.intp))[0].as_py()  # type: ignore[no-any-return]
 
     def add(self, names: pa.Array) -> tuple[Indices, Indices]:
         """Return the slots of the rows' streams, and the new ones among them in order of their first row.
@@ -75,7 +75,7 @@ class StreamNames:
         """Make slots free for other streams."""
         self._names.release(slots)
 
-    def of(self, slots: Indices) -> pa.StringArray:
+    def names_of(self, slots: Indices) -> pa.StringArray:
         """Return the names of the streams in these slots."""
         offsets, data = self._names.names(np.ascontiguousarray(slots, dtype=np.intp))
         return pa.StringArray.from_buffers(len(slots), pa.py_buffer(offsets), pa.py_buffer(data))

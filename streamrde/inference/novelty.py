@@ -136,23 +136,23 @@ class Novelty:
 
     Args:
         tensors: as `novelty_shapes`.
-        told: as the model's header says.
-        channels, depth: of the path.
-        seconds: length of the model's windows, where it is fixed; shorter ones get no p-value. 0: it is not fixed.
+        training: the header's facts about the training windows.
+        channels, depth: channels and depth of the path.
+        seconds: length of the model's windows, if it is fixed. Shorter ones get no p-value. 0: it is not fixed.
     """
 
     def __init__(
         self,
         tensors: Mapping[str, NDArray[Any]],
-        told: TrainingWindows,
+        training: TrainingWindows,
         *,
         channels: int,
         depth: int,
         seconds: float = 0.0,
     ) -> None:
-        self.alarm = told.alarm
+        self.alarm = training.alarm
         self._shortest = seconds * (1 - CUT_SHORT) if seconds else -np.inf
-        self._reference = ReferenceNovelty(tensors, channels=channels, depth=depth, windows=told.windows)
+        self._reference = ReferenceNovelty(tensors, channels=channels, depth=depth, windows=training.windows)
         self._native = None
         if kernels.Novelty is not None:
             known = features(channels, depth)

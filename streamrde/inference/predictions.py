@@ -121,7 +121,7 @@ class Predictions(NamedTuple):
                 provisional,
             )
             for name, label, window, t_start, t_end, value, flag, error, novelty in zip(
-                names.of(self.slot).to_pylist(), labels, *self[1:8], strict=True
+                names.names_of(self.slot).to_pylist(), labels, *self[1:8], strict=True
             )
         ]
 
@@ -137,7 +137,7 @@ class Predictions(NamedTuple):
         """Return the predictions as rows of `prediction_schema`."""
         schema = prediction_schema(header, provisional=provisional, features=features, novelty=novelty)
         columns = [
-            names.of(self.slot),
+            names.names_of(self.slot),
             pa.array(self.window),
             pa.array(self.t_start),
             pa.array(self.t_end),
@@ -206,7 +206,7 @@ def prediction_schema(
     committed, provisional. The metadata of the field `value` name the outputs and their units, as JSON lists under
     "outputs" and "units", and the heads under "heads".
     """
-    dtype, of_values = pa.from_numpy_dtype(np.dtype(header.dtype)), pa.from_numpy_dtype(header.of_values)
+    dtype, output_dtype = pa.from_numpy_dtype(np.dtype(header.dtype)), pa.from_numpy_dtype(header.output_dtype)
     metadata = {"outputs": msgspec.json.encode(header.output_names), "units": msgspec.json.encode(header.units)}
     if header.heads:
         metadata["heads"] = msgspec.json.encode(header.heads)
@@ -215,7 +215,7 @@ def prediction_schema(
         pa.field("window", pa.int64(), nullable=False),
         pa.field("t_start", pa.float64(), nullable=False, metadata={"unit": "s"}),
         pa.field("t_end", pa.float64(), nullable=False, metadata={"unit": "s"}),
-        pa.field("value", pa.list_(pa.field("item", of_values), header.outputs), nullable=False, metadata=metadata),
+        pa.field("value", pa.list_(pa.field("item", output_dtype), header.outputs), nullable=False, metadata=metadata),
     ]
     for head in header.parts:
         if head.task == "classification":

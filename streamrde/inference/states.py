@@ -21,7 +21,7 @@ from streamrde.times.plausible import TimeCheck
 
 OnRange: TypeAlias = Literal["mend", "keep", "reset"]
 Feature: TypeAlias = Literal["state", "logsignature"]
-"""What can be told of a window besides its prediction: the hidden state after it, its log-signature (unscaled)."""
+"""Further outputs of a window: the hidden state after it, its log-signature (unscaled)."""
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     novelty: bool = False
     """Tell of every window how far it lies outside of training, and watch the streams for drift."""
     features: tuple[Feature, ...] = ()
-    """What else to tell of every window."""
+    """Further outputs of every window."""
     restart_after: int = 0
     """Late samples in a row with which a stream's time begins again, in a new segment. If 0, it never does."""
 
@@ -149,7 +149,7 @@ class States:
         return StateCounts(*(int(n) for part in (self._counts, drifting) for n in rows[slots, part].sum(axis=0)))
 
     def forget_counts(self, rows: Floats, slots: Indices) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         rows[slots, self._counts] = 0
         rows[slots, self.drift.start : min(self.drift.start + 2, self.drift.stop)] = 0
 
@@ -169,7 +169,7 @@ class States:
             unjudged: windows whose novelty is not judged: shorter than their policy would have them, or without a
                 sample.
         """
-        # A lone window is told of as fast in turn.
+        # For a lone window the loop is as fast.
         in_turn = self._resets or self._averages or len(slots) < 2
         stepped = (self._step_and_judge if in_turn else self._step_then_judge)(rows, slots, windows, logsigs, last)
         if self._novelty is not None and len(slots):
@@ -181,7 +181,7 @@ class States:
         return stepped
 
     def _step_then_judge(self, rows: Floats, slots: Indices, windows: Ints, logsigs: Floats, last: Floats) -> Stepped:
-        """`step` where nothing but the state decides the next one: what is told of all windows is found at once."""
+        """Step a model whose next state depends on the state alone, and compute the outputs of all windows at once."""
         stepped, before = self.nothing(len(slots)), _before(slots)
         previous = None
         if self._carries:
@@ -233,13 +233,13 @@ class States:
         return stepped
 
     def _alarm(self, rows: Floats, slots: Indices, flag: NDArray[np.uint8], last: Floats) -> None:
-        """Count states that are not as they should be, and begin them anew where that is asked for."""
+        """Count states out of their range, and reset them if `on_range` says so."""
         rows[slots, self._counts.start] += flag == 1
         rows[slots, self._counts.start + 1] += flag == 2
         if self._mends:
             flagged = flag > 0 if self._resets else flag == 2
             base = np.zeros((int(flagged.sum()), self.header.path_channels - 1))
-            base[:, : last.shape[1]] = last[flagged]  # and what counts observations begins anew too
+            base[:, : last.shape[1]] = last[flagged]  # observation counts start again too
             rows[slots[flagged], self._z] = self._initial(base)
             rows[slots[flagged], self._previous] = np.nan
 
@@ -251,7 +251,7 @@ class States:
 
     def nothing(self, count: int) -> Stepped:
         """Return entries to be filled in."""
-        value = np.empty((count, self.header.outputs), dtype=self.header.of_values)
+        value = np.empty((count, self.header.outputs), dtype=self.header.output_dtype)
         flag, error, novelty = np.zeros(count, dtype=np.uint8), *np.full((2, count), np.nan)
         state, logsignature = np.empty((count, self._hidden)), np.full((count, self._logsig), np.nan)
         return Stepped(value, flag, error, novelty, state, logsignature)

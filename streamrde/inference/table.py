@@ -141,7 +141,7 @@ class StreamTable:
         return self.states.counts(self.rows, slots)._replace(cuts=int(self.rows[slots, Column.CUTS].sum()))
 
     def forget_counts(self, slots: Indices) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         self.rows[slots, COUNTS] = 0
         self.rows[slots, Column.CUTS] = 0
         self.states.forget_counts(self.rows, slots)
@@ -270,7 +270,7 @@ class StreamTable:
             closed = closed._replace(t_end=end[self._places(slots, closed.slot)])
             if self.header.emit == "last":
                 return self._last(slots, closed)
-            # A window that ends just now is told as it will be; one that has only begun, as the state stands.
+            # A window that ends now is predicted as if closed, one that has only begun from the present state.
             just_now = committed.select(np.flatnonzero(committed.t_end == end[self._places(slots, committed.slot)]))
             rest = slots[~filled & ~np.isin(slots, just_now.slot)]
             just_now = just_now.select(np.flatnonzero(~np.isin(just_now.slot, closed.slot)))

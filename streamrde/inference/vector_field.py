@@ -34,7 +34,7 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
     onnx_obstacle: ClassVar[str] = ""
     """Reason why the step has no ONNX graph. "" if it has one."""
     sweeps: ClassVar[tuple[str, ...]] = ()
-    """Sizes that a sweep doubles if it is not told what to try."""
+    """Sizes that a sweep doubles by default."""
 
     @property
     def kernel_activations(self) -> tuple[Activation, ...] | None:

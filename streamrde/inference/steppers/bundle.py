@@ -55,8 +55,8 @@ class BundleStepper(Stepper):
         self._x0 = tensors["x0.shift"], tensors["x0.scale"]
         self._logsig_scale = tensors["logsig.scale"]
         self._output = (
-            tensors["output.shift"].astype(header.of_values),
-            tensors["output.scale"].astype(header.of_values),
+            tensors["output.shift"].astype(header.output_dtype),
+            tensors["output.scale"].astype(header.output_dtype),
         )
 
     def scaled(self, logsigs: Floats) -> Reals:
@@ -83,7 +83,7 @@ class BundleStepper(Stepper):
     def predicted(self, value: Reals) -> Reals:
         """Return readouts (n, outputs) as probabilities, or in the targets' units."""
         shift, scale = self._output
-        value = value.astype(self.header.of_values, copy=False)
+        value = value.astype(self.header.output_dtype, copy=False)
         parts: list[Reals] = []
         begin = 0
         for head in self.header.parts:

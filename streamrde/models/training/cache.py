@@ -70,7 +70,7 @@ def _digest(streams: Sequence[Recording], config: TrainConfig, partition: Partit
     files = [data.files] if isinstance(data.files, str) else [*data.files]
     listed = [data.segments.file] if data.segments is not None and data.segments.file else []
     stats = [(str(r.path.resolve()), r.path.stat()) for r in find_recordings([*files, *listed])]
-    told: dict[str, Any] = {
+    decisive: dict[str, Any] = {
         "format": _FORMAT,
         "version": streamrde.__version__,
         "files": [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats],
@@ -80,7 +80,7 @@ def _digest(streams: Sequence[Recording], config: TrainConfig, partition: Partit
         "partition": partition._asdict() | {"fills": tuple(map(float, partition.fills))},
         "logsignatures": config.training.logsignatures,
     }
-    digest = hashlib.sha256(msgspec.json.encode(told, order="deterministic"))
+    digest = hashlib.sha256(msgspec.json.encode(decisive, order="deterministic"))
     for stream in streams:
         digest.update(f"{stream.stream}\0{len(stream.t)}\0".encode())
         digest.update(np.array([stream.t[0], stream.t[-1]]).tobytes() if len(stream.t) else b"")

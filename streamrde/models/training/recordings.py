@@ -63,7 +63,7 @@ def read_recordings(
         given: column whose values divide the recordings; "" = none.
         order: of the rows of a recording, as serving puts them into it; None: as they are.
         targets: columns to read as targets; None: those of `data`.
-        say: is told what is left out or split.
+        say: receives notes on rows that are left out or split.
         expected: what the times between samples are judged by; None: times are judged by their size alone.
     Raises:
         DataError: no file, a missing column, a value that is infinite, a row that is late or, where `order` calls it a

@@ -28,7 +28,7 @@ def split(streams: Sequence[Recording], config: SplitConfig, *, say: Say = lambd
     """Divide streams into training, validation and test.
 
     Args:
-        say: is told what is left out between parts in time.
+        say: receives notes on streams that are left out between parts in time.
     Raises:
         ConfigError: a listed value matches no stream or is listed twice, there are fewer groups than folds, or no
             stream is left to train on.

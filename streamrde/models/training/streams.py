@@ -19,7 +19,7 @@ def read_parts(config: TrainConfig, *, say: Say = lambda text: None) -> Split:
     """Read a run's streams and divide them.
 
     Args:
-        say: is told what is left out, and which streams of validation or test are known from training.
+        say: receives notes on what is left out, and on streams of validation or test that training has seen.
     Raises:
         DataError: see `read_streams`.
         ConfigError: see `split`.
@@ -34,8 +34,8 @@ def read_parts(config: TrainConfig, *, say: Say = lambda text: None) -> Split:
         parts = split(streams, divided, say=say)
     except ConfigError as error:
         lines = "" if divided.listed else official_split(config)
-        told = f"; the files have a split of their own, to use it write:\n[split]\n{lines}" if lines else ""
-        raise ConfigError(f"{error}{told}") from None
+        hint = f"; the files have their own split; to use it, write:\n[split]\n{lines}" if lines else ""
+        raise ConfigError(f"{error}{hint}") from None
     say_official_split(config, say)
     for warning in warnings_of(parts, divided):
         say(f"warning: {warning}")
@@ -55,15 +55,15 @@ def read_streams(
 
     Args:
         data: files and columns.
-        group: column whose value a stream belongs to, of the samples or of the listed segments; "" makes each
-            recording, with all its segments, a group.
-        given: column by whose values parts are listed, of either; "" = none.
-        order: of the rows of a recording, as serving puts them into it; None: as they are.
+        group: column of the streams' groups, in the samples or in the listed segments. "" makes each recording, with
+            all its segments, a group.
+        given: column whose values are listed for the parts, in either. "" = none.
+        order: rules that put the rows of a recording in order, as serving does. None: keep their order.
         expected: see `read_recordings`.
-        say: is told how many segments there are, and what is in none.
+        say: receives the number of segments, and of rows in none.
     Raises:
-        ConfigError: windows are to have targets of their own, and the list has one per segment.
-        DataError: see `read_recordings` and `read_listed`; a stream with two classes where it must have one.
+        ConfigError: each window needs a target, and the list has one per segment.
+        DataError: see `read_recordings` and `read_listed`. Or a stream has two classes where it must have one.
     """
     segments, where = data.segments, str(data.files)
     if segments is None:

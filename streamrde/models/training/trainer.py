@@ -289,8 +289,8 @@ class Trainer:
         tensors["generator.cpu"] = torch.get_rng_state()
         if self._device.type == "cuda":
             tensors["generator.cuda"] = torch.cuda.get_rng_state(self._device)
-        told = {"place": msgspec.to_builtins(self._place), "generator": self._rng.bit_generator.state}
-        return State({name: tensor.detach().clone() for name, tensor in tensors.items()}, told)
+        rest = {"place": msgspec.to_builtins(self._place), "generator": self._rng.bit_generator.state}
+        return State({name: tensor.detach().clone() for name, tensor in tensors.items()}, rest)
 
     def _restore_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Set weights, averaged weights and the optimiser's moments."""

@@ -136,5 +136,5 @@ def test_classes_and_targets_near_0_keep_the_models_dtype(tmp_path) -> None:
     model = NeuralRDE(3, 2, 8, 2, task="classification")
     scaling = [getattr(model, name).numpy() for name in ("x0_shift", "x0_scale", "logsig_scale")]
     model.set_scaling(sr.models.scaling.Scaling(*scaling, np.zeros(2), np.ones(2)))
-    assert to_bundle(model).header.of_values == np.float32
-    assert trained(tmp_path, offset=5.0, training={"epochs": 1}).header.of_values == np.float32
+    assert to_bundle(model).header.output_dtype == np.float32
+    assert trained(tmp_path, offset=5.0, training={"epochs": 1}).header.output_dtype == np.float32
