@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -106,6 +107,18 @@ def test_the_readmes_score_command_runs_as_it_stands(tmp_path):
 def test_relative_links_lead_to_files(page):
     for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
         assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def linked_names():
+    """Each function or class that a page links to, as in ``[text][streamrde.module.function]``."""
+    for page in PAGES:
+        for name in dict.fromkeys(re.findall(r"\]\[(streamrde[\w.]+)\]", page.read_text("utf-8"))):
+            yield pytest.param(name, id=f"{page.stem}: {name}")
+
+
+@pytest.mark.parametrize("name", list(linked_names()))
+def test_links_to_functions_lead_to_them(name):
+    assert pkgutil.resolve_name(name)
 
 
 def test_the_readme_is_one_screen():
