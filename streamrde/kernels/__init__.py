@@ -78,7 +78,7 @@ def _choose() -> Implementation:
 IMPLEMENTATION = _choose()
 
 if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
-    from streamrde.kernels.reference import Accumulator, Names, fold, log_words, observe, take_paths
+    from streamrde.kernels.reference import Accumulator, Names, fold, log_words, observe, path_signatures
 
     # Kernels whose references are built of several modules; None if these run.
     Loop: type[_native.Loop] | None = None
@@ -103,9 +103,9 @@ else:
         fold,
         log_words,
         observe,
+        path_signatures,
         sequence_backward,
         sequence_forward,
-        take_paths,
     )
 
 __all__ = [
@@ -122,8 +122,8 @@ __all__ = [
     "level_slices",
     "log_words",
     "observe",
+    "path_signatures",
     "sequence_backward",
     "sequence_forward",
     "signature_channels",
-    "take_paths",
 ]

@@ -37,7 +37,7 @@ def fold(
     depth: int,
     /,
 ) -> None: ...
-def take_paths(
+def path_signatures(
     points: Floats,  # (paths, L, C)
     depth: int,
     places: Indices | None,  # (places,)

@@ -112,8 +112,8 @@ void lone_path(const Kernel& kernel, int channels, int depth, double* S, npy_int
 
 // What `rows` paths of `length` points give: their signatures, or where there are words the coefficients of the
 // logarithms at these. Returns whether all points are finite.
-bool take_paths(const Kernel& kernel, int channels, int depth, const double* points, npy_intp rows, npy_intp length,
-                const Words* words, double* out) {
+bool path_signatures(const Kernel& kernel, int channels, int depth, const double* points, npy_intp rows,
+                     npy_intp length, const Words* words, double* out) {
     const npy_intp row = row_size(channels, depth), block = kernel.fold_lanes ? kernel.lanes : 1;
     std::vector<double> own(words ? block * row : 0);
     std::vector<npy_intp> starts(block), lengths(block, length - 1);
@@ -153,9 +153,9 @@ bool places_fit(const npy_intp* places, npy_intp count, npy_intp row) {
     return true;
 }
 
-// take_paths(points, depth, places) -> (finite, array): points (paths, L, C); places an array, or None for signatures
-PyObject* take_paths(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
-    if (count != 3) return PyErr_Format(PyExc_TypeError, "take_paths takes 3 arguments");
+// path_signatures(points, depth, places) -> (finite, array): points (paths, L, C); places an array, or None for signatures
+PyObject* path_signatures(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+    if (count != 3) return PyErr_Format(PyExc_TypeError, "path_signatures takes 3 arguments");
     PyArrayObject* points = checked(arguments[0], NPY_DOUBLE, 3, "points");
     if (!points) return nullptr;
     PyArrayObject* places = arguments[2] == Py_None ? nullptr : checked(arguments[2], NPY_INTP, 1, "places");
@@ -179,8 +179,8 @@ PyObject* take_paths(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     try {
         const WordTable table(static_cast<int>(channels), static_cast<int>(depth), place, places ? shape[1] : 0);
         const Words words = table.words();
-        finite = take_paths(kernel, static_cast<int>(channels), static_cast<int>(depth), x, rows, length,
-                            places ? &words : nullptr, out);
+        finite = path_signatures(kernel, static_cast<int>(channels), static_cast<int>(depth), x, rows, length,
+                                 places ? &words : nullptr, out);
     } catch (const std::bad_alloc&) {
         memory = false;
     }
@@ -232,8 +232,8 @@ PyObject* log_words(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
 
 PyMethodDef path_functions[] = {
     {"fold", cast(fold), METH_FASTCALL, nullptr},
-    {"take_paths", cast(static_cast<PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t)>(take_paths)), METH_FASTCALL,
-     nullptr},
+    {"path_signatures", cast(static_cast<PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t)>(path_signatures)),
+     METH_FASTCALL, nullptr},
     {"log_words", cast(log_words), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };

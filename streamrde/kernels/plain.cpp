@@ -1,6 +1,6 @@
 // The usual case, many rows at a time: complete samples in order, no edge in time between them, nothing held.
 //
-// What `take`, `settle` and `extend` do with such a row, and to the bit, without what they look at for all others.
+// Does to such a row what `add`, `settle` and `extend` do, to the bit, and skips what only other rows need.
 #include <cmath>
 #include <cstring>
 

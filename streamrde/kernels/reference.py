@@ -196,7 +196,7 @@ def observe(
     return np.array(events, dtype=np.int64) if events else None
 
 
-def take_paths(points: Floats, depth: int, places: Indices | None) -> tuple[bool, Floats]:
+def path_signatures(points: Floats, depth: int, places: Indices | None) -> tuple[bool, Floats]:
     """Return the signatures of whole paths, or their logarithms at some places, and True if all points are finite.
 
     Args:

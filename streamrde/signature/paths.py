@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from streamrde.arrays import Floats, Indices
 from streamrde.errors import SampleError, ShapeError
 from streamrde.floats import as_floats, swapped
-from streamrde.kernels import log_words, take_paths
+from streamrde.kernels import log_words, path_signatures
 from streamrde.signature.words import (
     Basis,
     check_basis,
@@ -80,7 +80,7 @@ def _take(path: ArrayLike, depth: int, places: Callable[[int, int], Indices] | N
     *batch, length, channels = points.shape
     check_room(channels, depth, hint=swapped("path", points.shape) if length < channels else "")
     paths = np.ascontiguousarray(points).reshape(-1, length, channels)
-    finite, taken = take_paths(paths, depth, None if places is None else places(channels, depth))
+    finite, taken = path_signatures(paths, depth, None if places is None else places(channels, depth))
     if not finite and not np.isfinite(points).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(points))[0])
         raise SampleError(f"path[{where}] is {points[where]}: fill missing values first (logsig_windows can hold them)")

@@ -1,6 +1,6 @@
 """From rows as they come to samples in their turn.
 
-The reference of the compiled twin in kernels/intake.cpp: the same decisions, row by row.
+The reference of the compiled twin in kernels/ordering.cpp: the same decisions, row by row.
 """
 
 from __future__ import annotations

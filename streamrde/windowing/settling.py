@@ -1,6 +1,6 @@
 """From samples in order to complete ones: every value that linear interpolation has to wait for, and gaps.
 
-The reference of the compiled twin in kernels/intake.cpp: the same decisions and the same arithmetic, row by row.
+The reference of the compiled twin in kernels/settling.cpp: the same decisions and the same arithmetic, row by row.
 """
 
 from __future__ import annotations

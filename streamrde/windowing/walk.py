@@ -1,6 +1,6 @@
 """From complete samples in order to straight pieces of path, window by window, one stream's row at a time.
 
-The reference of the compiled walk in kernels/loop.cpp, and what runs the policies that are not built in. A piece
+The reference of the compiled walk in kernels/walk.cpp, and what runs the policies that are not built in. A piece
 depends only on the samples around it and on its edge, so its bits do not depend on how a stream is cut into calls.
 """
 

@@ -69,7 +69,7 @@ def test_twins_have_the_same_methods_and_parameters():
 
 
 def test_functions_have_the_parameters_of_their_references():
-    for name in ("fold", "log_words", "observe", "take_paths"):
+    for name in ("fold", "log_words", "observe", "path_signatures"):
         parameters = list(inspect.signature(getattr(kernels.reference, name)).parameters)
         assert [argument.arg for argument in FUNCTIONS[name].args.posonlyargs] == parameters
 

@@ -125,7 +125,7 @@ def test_whatever_comes_is_an_error_or_right_never_a_crash(values, number):
         for call in (
             lambda v: native.log_words(v, number, number, values[0]),
             lambda v: native.fold(v, *values[:3], number),
-            lambda v: native.take_paths(v, number, values[1]),
+            lambda v: native.path_signatures(v, number, values[1]),
             lambda v: native.Names().add(v, values[2]),
             lambda v: native.Names().names(v),
         ):

@@ -1,4 +1,4 @@
-"""Windows of streams kept on disk, so that the next run over the same data reads them instead of computing them."""
+"""Keep windows of streams on disk, so that the next run over the same data reads them instead of computing them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def cached_windows(
     An entry is found by a digest of all it depends on: the data files' paths, sizes and times of modification; the keys
     of the configuration that decide samples and windows; the streams' names and lengths; the values before a channel is
     observed; and the version of this package. Whatever changes, another entry is looked for, and an old one never
-    found again. One that is cut or damaged (it has checksums) is computed anew. Entries are written under a temporary
+    found again. One that is cut or damaged (it has checksums) is computed again. Entries are written under a temporary
     name and renamed.
 
     Args:

@@ -1,4 +1,4 @@
-"""Streams made ready for the model: first sample, log-signatures and targets, and batches of them."""
+"""Make streams ready for the model: first sample, log-signatures and targets, and batches of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROWS = 1 << 20
 
 
 class Example(NamedTuple):
-    """A stream, or the part of one that a state of the model lives through."""
+    """Hold a stream, or the part of one that is one episode of the model's state."""
 
     stream: str
     x0: Floats
@@ -63,7 +63,7 @@ class Examples(Sequence[Example]):
         self.ends, self.logsigs, self.target = ends, logsigs, target
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> Examples:
+    def join(cls, examples: Sequence[Example]) -> Examples:
         """Join examples by copying their windows together."""
         if isinstance(examples, Examples):
             return examples
@@ -97,7 +97,7 @@ class Examples(Sequence[Example]):
 
 
 class Batch(NamedTuple):
-    """Streams padded to the same number of windows."""
+    """Hold streams, padded to the same number of windows."""
 
     x0: Tensor
     """(N, C), float64."""
@@ -154,7 +154,7 @@ def prepare(
             target = targets_of(recording.target, variant, windowed, config.data.horizon, classes)
             first, ends = np.append(0.0, windowed.first), windowed.end - windowed.start[0]
             examples.append(Example(recording.stream, first, ends, windowed.logsigs, target))
-    return Examples.of(examples)
+    return Examples.join(examples)
 
 
 def _shares(lengths: Sequence[int]) -> Iterator[slice]:
@@ -191,7 +191,7 @@ def targets_of(
 
 def collate(examples: Sequence[Example], device: torch.device) -> Batch:
     """Pad examples into a batch. It is quick for `Examples`."""
-    examples = Examples.of(examples)
+    examples = Examples.join(examples)
     steps = np.arange(examples.lengths.max())
     real = steps < examples.lengths[:, None]
     # What is padded takes the last window's place, and its values are overwritten.

@@ -1,4 +1,4 @@
-"""The configuration of a training run's data: files, columns, targets, and excerpts. Needs no torch."""
+"""Configure a training run's data: files, columns, targets, and excerpts. Needs no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Values = tuple[str | int, ...]
 
 
 class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A data channel: its column and its unit."""
+    """Name a data channel's column and its unit."""
 
     name: str
     """Column of the channel."""
@@ -59,7 +59,7 @@ class SegmentsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Places of the recordings, and contents of their columns."""
+    """Say where the recordings are and what their columns hold."""
 
     files: str | tuple[str, ...]
     """File, folder or glob, or several, relative to the current working directory."""
@@ -108,7 +108,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The target columns."""
+        """Return the target columns."""
         return (self.target,) if isinstance(self.target, str) else self.target
 
     def time_form(self) -> TimeForm:
@@ -144,7 +144,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Division of the streams into those that train, that decide when to stop, and that only measure at the end.
+    """Divide the streams into those that train, that decide when to stop, and that only measure at the end.
 
     `validation` and `test` are lists of values of `column`, or shares of the streams that are in neither list. Shares
     are drawn at random, the same ones for the same `seed`, or are the later parts of every stream.
@@ -180,7 +180,7 @@ class SplitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def undivided(self) -> str:
-        """Column of the groups. "" = the recording."""
+        """Return the column of the groups. "" = the recording."""
         return self.group or ("" if self.by == "stream" and self.listed else self.column)
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""From recorded files to training data: recordings, and the log-signatures of their windows."""
+"""Read recorded files into recordings to train on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REASONS = {Fault.LATE: "late", Fault.DUPLICATE: "repeated", Fault.REJECTED: "un
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A recorded stream, or a part of one that is treated as a stream of its own."""
+    """Hold a recorded stream, or a part of one that is treated as a stream of its own."""
 
     stream: str
     t: Floats
@@ -136,7 +136,7 @@ def read_recordings(
 
 
 def _read(reader: SampleReader, files: str | list[str], data: DataConfig, say: Say) -> list[Samples]:
-    """Yield the samples of all files, without files that cannot be used and may be left out."""
+    """Return the samples of all files, without files that cannot be used and may be left out."""
     batches: list[Samples] = []
     skipped: list[str] = []
     for recording in find_recordings(files):
@@ -158,7 +158,7 @@ def _read(reader: SampleReader, files: str | list[str], data: DataConfig, say: S
 
 
 def _parts(name: str, t: Floats, data: DataConfig, where: str) -> list[tuple[str, Indices]]:
-    """Yield a recording's rows in order, or those of its parts if it begins again and is to be split."""
+    """Return a recording's rows in order, or those of its parts if it begins again and is to be split."""
     rows = np.arange(len(t))
     if not (t[1:] < t[:-1]).any():
         return [(name, rows)]

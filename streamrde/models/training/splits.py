@@ -1,4 +1,4 @@
-"""The streams' division into training, validation and test, and whether the parts know of each other."""
+"""Divide streams into training, validation and test, and find what these parts have in common."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamrde.nearest import did_you_mean, listed
 
 
 class Split(NamedTuple):
-    """The streams of each part."""
+    """Hold the streams of each part."""
 
     train: list[Recording]
     validation: list[Recording]

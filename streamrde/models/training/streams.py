@@ -1,4 +1,4 @@
-"""The streams of a training run: whole recordings, or segments of them, each with its targets, and their parts."""
+"""Read the streams of a training run: whole recordings, or segments of them, each with its targets, and their parts."""
 
 from __future__ import annotations
 

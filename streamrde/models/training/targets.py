@@ -1,4 +1,4 @@
-"""The targets of a stream, as values along it or one for all of it, and of its windows."""
+"""Find the targets of a stream, as values along it or one for all of it, and of its windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamrde.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The targets of a stream."""
+    """Hold the targets of a stream."""
 
     values: Floats
     """(M, outputs), NaN = not known; of classes the number in `classes`, (M, 1)."""
@@ -26,7 +26,7 @@ class Target:
 
     @property
     def labels(self) -> set[str]:
-        """The classes that occur."""
+        """Return the classes that occur."""
         return {self.classes[int(code)] for code in np.unique(self.values[np.isfinite(self.values)])}
 
     def between(self, first: float, last: float) -> Target:

@@ -98,7 +98,7 @@ class Trainer:
         """Train on the streams once and validate. Return True if the weights are the best so far."""
         began = time.perf_counter()
         config, place, number = self._config, self._place, len(self._place.epochs) + 1
-        loss, norm, rate, skipped = self._pass(number, Examples.of(examples))
+        loss, norm, rate, skipped = self._pass(number, Examples.join(examples))
         rewound = place.losses.diverged(loss) and self._rewind(number, loss)
         measures = {} if rewound or not validation else self._validate(validation)
         better = self._judge(number, measures)

@@ -27,7 +27,7 @@ def make_examples(rng: np.random.Generator, *, classes: bool, alike: bool = Fals
 def test_a_batch_is_its_streams_padded(classes, alike) -> None:
     made = make_examples(np.random.default_rng(0), classes=classes, alike=alike)
     longest = max(len(example.logsigs) for example in made)
-    for examples in (made, Examples.of(made)):
+    for examples in (made, Examples.join(made)):
         batch = collate(examples, torch.device("cpu"))
         assert batch.target.dtype == (torch.int64 if classes else torch.float64)
         for i, example in enumerate(made):
@@ -42,7 +42,7 @@ def test_a_batch_is_its_streams_padded(classes, alike) -> None:
 
 def test_a_choice_of_examples_is_a_view_of_theirs() -> None:
     made = make_examples(np.random.default_rng(1), classes=True)
-    examples = Examples.of(made)
+    examples = Examples.join(made)
     assert len(examples) == 5
     chosen = examples[np.array([4, 0])]
     assert [example.stream for example in chosen] == ["s4", "s0"]
@@ -50,4 +50,4 @@ def test_a_choice_of_examples_is_a_view_of_theirs() -> None:
     np.testing.assert_array_equal(chosen[0].logsigs, made[4].logsigs)
     assert np.shares_memory(chosen[1].logsigs, examples[0].logsigs)
     assert examples[-1].stream == "s4"
-    assert not len(Examples.of([]))
+    assert not len(Examples.join([]))
