@@ -48,9 +48,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 def init(
     what: Annotated[str, typer.Argument(help="The command that will read the file: train, run or score.")] = "train",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; by default it is printed.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write to this file instead of standard output.")
+    ] = None,
 ) -> None:
-    """Write a configuration with every key, what it means and its default.
+    """Write a configuration with every key, its meaning and its default.
 
     Example: `streamrde init train --out train.toml`
     """

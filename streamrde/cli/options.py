@@ -1,10 +1,9 @@
-"""Arguments and options that several commands have, and options that are made of a configuration's keys."""
+"""Options that several commands share, and options from a configuration's keys."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
@@ -16,28 +15,30 @@ from streamrde.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., None])
 Flags: TypeAlias = Mapping[str, tuple[str, ...]]
-"""Keys of a configuration that have an option, and its flags; () = the key's name is the flag."""
+"""Keys of a configuration with an option, and its flags. () = the key's name is the flag."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
-Model = Annotated[Path, typer.Option("--model", "-m", help="Model file, written by `streamrde train`.")]
-StreamColumn = Annotated[str, typer.Option("--stream", help='Column of the stream\'s name; "" = one stream per file.')]
-TimeColumn = Annotated[str, typer.Option("--time", help="Column of the time.")]
+StreamColumn = Annotated[
+    str, typer.Option("--stream", help='Column with the stream\'s name. If "", each file is one stream.')
+]
+TimeColumn = Annotated[str, typer.Option("--time", help="Column with the time.")]
 TimeUnit = Annotated[
     str,
     typer.Option("--time-unit", help="Unit of a numeric time: s, ms, us, ns, min, h, d, or excel (day numbers)."),
 ]
 TimeFormat = Annotated[
-    str, typer.Option("--time-format", help='Format of times that are text or digits, as of strptime; "" = ISO 8601.')
+    str,
+    typer.Option("--time-format", help='strptime format of times that are text or digits of a date. If "", ISO 8601.'),
 ]
-TimeZone = Annotated[str, typer.Option("--time-zone", help='Zone of times that name none; "" = UTC.')]
+TimeZone = Annotated[str, typer.Option("--time-zone", help='Zone of times that name none. If "", UTC.')]
 Channels = Annotated[
-    str, typer.Option("--channels", help="Columns of the model's channels, comma-separated; default: their names.")
+    str, typer.Option("--channels", help="Columns of the model's channels, comma-separated. By default their names.")
 ]
 Files = Annotated[list[str], typer.Argument(help="Parquet, Feather / Arrow IPC or CSV: files, folders or globs.")]
 
 Where = Annotated[
     list[str] | None,
-    typer.Option("--where", help="Rows to train on, as data.filters: 'site == A', 'hr > 40'; repeat for more."),
+    typer.Option("--where", help="Rows to train on, as data.filters: 'site == A', 'hr > 40'. May be repeated."),
 ]
 
 

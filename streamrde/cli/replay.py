@@ -23,33 +23,34 @@ def replay(
     files: Files,
     to: Annotated[str, typer.Option("--to", help="Broker, mqtt://user:password@host:port.")],
     topic: Annotated[
-        str, typer.Option(help="Template of the topics; {stream} is the stream's name.")
+        str, typer.Option(help="Template of the topics, with {stream} for the stream's name.")
     ] = "sensors/{stream}/imu",
     speed: Annotated[
         float,
         typer.Option(
             min=0.0,
-            help="How many times faster than recorded; 0 = no pacing, and a broker may drop what it cannot queue.",
+            help="Speed, as a multiple of real time. 0: as fast as possible; a broker may then drop messages.",
         ),
     ] = 1.0,
-    batch: Annotated[int, typer.Option(min=1, help="Samples of one stream in a message, at most.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Most samples of one stream in a message.")] = 1,
     tick: Annotated[float, typer.Option(min=0.001, help="Seconds between two publications.")] = 0.02,
     mqtt: Annotated[
-        str, typer.Option(help='Version of MQTT: "3.1.1", or "5", in which a broker says when it refuses a message.')
+        str, typer.Option(help='Version of MQTT: "3.1.1", or "5", in which a broker reports refused messages.')
     ] = "3.1.1",
-    model: Annotated[Path | None, typer.Option("--model", "-m", help="Model whose channels are sent.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="Send the channels of this model.")] = None,
     stream: StreamColumn = "stream_id",
     time: TimeColumn = "t",
     time_unit: TimeUnit = "s",
     time_format: TimeFormat = "",
     time_zone: TimeZone = "",
     time_check: Annotated[
-        str, typer.Option("--time-check", help="Times that cannot be right: error, or off.", metavar="error|off")
+        str,
+        typer.Option("--time-check", help="Times that cannot be right: error, or off (no check).", metavar="error|off"),
     ] = "error",
     restarts: Annotated[
         str,
         typer.Option(
-            help="A stream that jumps back in time and goes on: error, split it (name, name#2), or sort.",
+            help="Streams that jump back in time: error, split them (name, name#2), or sort.",
             metavar="error|split|sort",
         ),
     ] = "error",

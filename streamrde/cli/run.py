@@ -25,17 +25,17 @@ logger = logging.getLogger(__name__)
 def run(
     config: Annotated[Path, typer.Argument(help="TOML file, such as configs/mqtt.toml.")],
     check: Annotated[
-        bool, typer.Option("--check", help="Check config, model, broker and state, say what would be done, and end.")
+        bool, typer.Option("--check", help="Check configuration, model, ends and state, print the plan, and exit.")
     ] = False,
     wait: Annotated[
         bool,
-        typer.Option("--wait/--no-wait", help="Wait at the start for a broker that is not there, or fail at once."),
+        typer.Option("--wait/--no-wait", help="Wait at the start for an absent broker, or fail at once."),
     ] = True,
     json: Json = False,
 ) -> None:
     """Carry samples from a source through a model to a sink, until the source ends or Ctrl-C.
 
-    SIGTERM or Ctrl-C ends a live run in order, a second one at once; SIGHUP takes on the model file anew.
+    SIGTERM or Ctrl-C ends a live run in order, a second one at once. SIGHUP reloads the model file.
 
     Example: `streamrde run configs/mqtt.toml`
     """

@@ -45,7 +45,7 @@ class TimeKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     time_unit: str = "s"
     """Unit of times that are numbers: s, ms, us, ns, min, h, d or excel (day numbers). Others carry their own unit."""
     time_format: str = ""
-    """Format of times that are text or digits of a date, as of strptime. If "", text is ISO 8601."""
+    """strptime format of times that are text or digits of a date. If "", text is ISO 8601."""
     time_zone: str = ""
     """Zone of times that name none, such as Europe/Vienna. If "", UTC."""
     time_ambiguous: Ambiguous = "error"

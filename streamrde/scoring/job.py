@@ -39,9 +39,9 @@ class ColumnsConfig(TimeKeys, frozen=True, kw_only=True):
     units: dict[str, str] = msgspec.field(default_factory=dict)
     """Units of columns that are not in the model's unit, such as ax=m/s2."""
     scale: dict[str, float] = msgspec.field(default_factory=dict)
-    """Factors of columns, where no unit says it: x * scale + offset is in the model's unit."""
+    """Factors of columns without a known unit: x * scale + offset is in the model's unit."""
     offset: dict[str, float] = msgspec.field(default_factory=dict)
-    """Offsets of columns; see scale."""
+    """Offsets of columns. See `scale`."""
 
     def __post_init__(self) -> None:
         TimeForm(self.time_unit, self.time_format, self.time_zone, self.time_ambiguous)  # raises ParameterError
@@ -76,12 +76,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     filters: tuple[Filter, ...] = ()
     """Rows to score: a column, a comparison and a value, such as site == A, hr > 40 or day in 3, 4. All must hold."""
     truth: tuple[str, ...] = ()
-    """Columns with what was to be predicted. They are carried into the output as true_..., and predictions are measured
+    """Columns with the true values. They are carried into the output as true_..., and predictions are measured
     against them: for each head one column with the class, or one per output of a regression."""
     features: tuple[Feature, ...] = ()
     """Further columns to write for each window: state (the hidden state after it), logsignature."""
     novelty: bool = False
-    """Write for each window a p-value of its distance from what the model was trained on."""
+    """Write for each window a p-value of its distance from the training data."""
     sort: Sort = "auto"
     """Rows that are not in order of time: sort them on disk if there are any, always, or never (they are faults)."""
     restarts: OnRestart = "error"
@@ -93,11 +93,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     time_check: OnTime = "error"
     """Times that cannot be right by the model's training: stop and name the likely unit, skip the streams, or go on."""
     state_in: str = ""
-    """State store from which streams go on, or the TOML file of the run that has it."""
+    """State store to continue streams from, or the TOML file of the run that has it."""
     state_out: str = ""
     """State store, or a run's TOML file, for each stream's final state. The streams' last windows stay open."""
     state_identity: dict[str, str] = {}
-    """Run that the stores belong to, as its store says it. If empty, that of an existing store."""
+    """Identity of the run that the stores belong to, as in its store. If empty, that of an existing store."""
     plausible: Plausible = Plausible()
     """Values that can be real, and what to do with others."""
     order: Order | None = None
@@ -109,13 +109,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     jobs: Positive = 1
     """Workers at a time. The output does not depend on it."""
     groups: Positive = 1
-    """Parts, at most, into which streams are divided that are interleaved throughout. Each part reads the files."""
+    """Most parts that fully interleaved streams are divided into. Each part reads the files."""
     batch_rows: Positive = 65536
     """Rows read at a time. They bound the memory; the output does not depend on it."""
     sort_memory: Positive = 256 << 20
     """Bytes that a sort may take in memory, per worker."""
     commit_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
-    """Seconds between commits of a part, at most: a stopped job has no more than this to do again."""
+    """Most seconds between commits of a part. A stopped job repeats no more than this."""
 
     def __post_init__(self) -> None:
         check_filters(self.filters)

@@ -38,7 +38,7 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """TLS files. Certificate and host name are always checked."""
 
     ca: str | None = None
-    """Authorities to trust, PEM; None: the system's."""
+    """Certificate authorities to trust, PEM. None: the system's."""
     certificate: str | None = None
     """This client's certificate, PEM."""
     key: str | None = None
@@ -50,14 +50,14 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class WillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A retained topic that says whether this client is there."""
+    """A retained topic that shows if this client is connected."""
 
     topic: str
     """Topic that is retained."""
     online: str = "online"
-    """Its payload while this client is there."""
+    """Payload while this client is connected."""
     offline: str = "offline"
-    """Its payload when it is not."""
+    """Payload while it is not."""
 
 
 class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
     url: str
     """``mqtt://host:port``, or mqtts:// for TLS."""
     user: str | None = None
-    """User's name at the broker."""
+    """User name at the broker."""
     password_env: str | None = None
     """Name of the environment variable that has the password."""
     password_file: str | None = None
@@ -171,9 +171,9 @@ class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
     layout: str | None = None
     """For codec = "packed": the record, as in Python's struct module."""
     value: str = "value"
-    """Where the topic has the channel: the field of its value."""
+    """If the topic has the channel, the field of its value."""
     channels: tuple[str, ...] = ()
-    """Payload fields of the model's channels, in its order; empty: they have the channels' names."""
+    """Payload fields of the model's channels, in its order. If empty, they have the channels' names."""
     sequence: str = ""
     """Payload field that counts up with every message or sample. If "", there is none, and losses go unnoticed."""
 
@@ -211,7 +211,7 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
     time_unit: str = "s"
     """Unit of times that are numbers: s, ms, us, ns, min, h, d or excel (day numbers). Others carry their own unit."""
     time_format: str = ""
-    """Format of times that are text or digits of a date, as of strptime. If "", text is ISO 8601."""
+    """strptime format of times that are text or digits of a date. If "", text is ISO 8601."""
     time_zone: str = ""
     """Zone of times that name none, such as Europe/Vienna. If "", UTC."""
     time_ambiguous: Ambiguous = "error"
@@ -230,7 +230,8 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
     session_expiry: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 7 * 86400
     """Seconds for which a broker of MQTT 5 keeps the session. In MQTT 3.1.1 the broker decides."""
     time_zero: str = ""
-    """Moment from which the times of payloads are counted, ISO 8601; "": 1970, or any other that nothing asks for."""
+    """Moment from which the times of payloads are counted, ISO 8601. "": 1970, or any other if nothing depends on
+    it."""
     retained: Literal["use", "skip"] = "use"
     """Use or skip the messages that the broker kept from before."""
     inflight: Positive = 20
@@ -325,7 +326,7 @@ class MqttSinkConfig(MqttClientConfig, SinkConfig, frozen=True, kw_only=True, ta
     """Predictions to MQTT topics."""
 
     topic: str
-    """Template of the topics; one level is {stream}."""
+    """Template of the topics, with {stream} as one level."""
     codec: PredictionCodecName = "json"
     """Encoding of the predictions."""
     qos: QoS = 1
@@ -365,7 +366,7 @@ class MqttDeadLettersConfig(MqttClientConfig, DeadLettersConfig, frozen=True, kw
     """Messages that cannot be used, to a topic."""
 
     topic: str
-    """Topic for what cannot be used."""
+    """Topic of the dead letters."""
 
     @property
     def output(self) -> str:
