@@ -144,11 +144,11 @@ def _struct_problem(
 
 def _member_with(names: Iterable[str], structs: list[inspect.StructType]) -> str:
     """Name the table that has one of these keys, in brackets, or return ""."""
-    for member in structs:
-        for name in names:
-            if (found := nearest(name, [field.encode_name for field in member.fields])) is not None:
-                return f" ('{member.tag}' has the key '{found}')"
-    return ""
+    keys = {member.tag: [field.encode_name for field in member.fields] for member in structs}
+    exact = ((tag, name) for tag, own in keys.items() for name in names if name in own)
+    close = ((tag, found) for tag, own in keys.items() for name in names if (found := nearest(name, own)))
+    tag, found = next(exact, None) or next(close, (None, None))
+    return "" if found is None else f" ('{tag}' has the key '{found}')"
 
 
 def _registry_problem(

@@ -25,7 +25,7 @@ from streamrde.connectors.samples import Samples
 from streamrde.connectors.sections import Section, SinkConfig, SourceConfig
 
 
-class TicksConfig(Section, SourceConfig, frozen=True, kw_only=True, tag="ticks"):
+class TicksConfig(Section, SourceConfig, frozen=True, kw_only=True, tag="pulses"):
     """Samples at each tick."""
 
     count: int
@@ -81,7 +81,7 @@ class Misnamed(JsonCodec):
 '''
 ENTRY_POINTS = """
 [streamrde.sources]
-ticks = ticking:TicksConfig
+pulses = ticking:TicksConfig
 gone = ticking:Gone
 [streamrde.sinks]
 print = ticking:PrintConfig
@@ -105,7 +105,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def config(tmp_path: Path, source: str = 'kind = "ticks"\ncount = 9') -> Path:
+def config(tmp_path: Path, source: str = 'kind = "pulses"\ncount = 9') -> Path:
     make_bundle(interpolation="linear").save(tmp_path / "model.safetensors")
     path = tmp_path / "run.toml"
     path.write_text(
@@ -124,21 +124,21 @@ def test_ends_of_another_package_run_and_are_checked_and_documented(site: Path, 
     path = config(tmp_path)
     checked = streamrde(site, "run", path, "--check", "--json")
     assert checked.returncode == 0, checked.stderr
-    assert (json.loads(checked.stdout)["source"], json.loads(checked.stdout)["sink"]) == ("ticks", "print")
+    assert (json.loads(checked.stdout)["source"], json.loads(checked.stdout)["sink"]) == ("pulses", "print")
     done = streamrde(site, "run", path, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows"] == 9
     assert (tmp_path / "out").read_text().splitlines() == [f"clock {window}" for window in range(8)]
     template = streamrde(site, "init", "run").stdout
-    assert '# kind = "ticks"' in template
+    assert '# kind = "pulses"' in template
     assert "# Number of ticks." in template
 
 
 def test_keys_of_another_package_are_checked_as_the_built_in_ones_are(site: Path, tmp_path: Path) -> None:
     for source, match in [
-        ('kind = "ticks"\ncount = "9"', r"source\.count = \"9\": expected a whole number"),
-        ('kind = "ticks"\nconut = 9', r"unknown key 'source\.conut'; did you mean 'source\.count'"),
-        ('kind = "tick"\ncount = 9', r'source\.kind = "tick": use .*"mqtt".*"ticks".*did you mean \'ticks\''),
+        ('kind = "pulses"\ncount = "9"', r"source\.count = \"9\": expected a whole number"),
+        ('kind = "pulses"\nconut = 9', r"unknown key 'source\.conut'; did you mean 'source\.count'"),
+        ('kind = "pulse"\ncount = 9', r'source\.kind = "pulse": use .*"mqtt".*"pulses".*did you mean \'pulses\''),
         ('kind = "gone"', r"plug-in ticking:Gone cannot be imported"),
     ]:
         with pytest.raises(ConfigError, match=match):
