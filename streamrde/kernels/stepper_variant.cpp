@@ -4,21 +4,16 @@
 #include <cmath>
 #include <vector>
 
-#ifdef STREAMRDE_X86
-#include <immintrin.h>
-#endif
+#include "products-inl.hpp"
 
 namespace streamrde {
 namespace {
 
-// Inside the unnamed namespace, or the linker would keep one instruction set's copy of the templates for all.
-#include "vectors.hpp"
-
-// Registers allow so many streams at a time in a hidden layer, and in a tile of the contraction.
+// Registers allow so many streams at a time in a hidden layer; blocks are whole tiles of the contraction.
 #if defined(__AVX512F__)
-constexpr int group = 4, tile_streams = 12;
+constexpr int group = 4, block_unit = 12;
 #else
-constexpr int group = 2, tile_streams = 6;
+constexpr int group = 2, block_unit = 6;
 #endif
 // Contracted matrices of a block of streams; with the weights streaming by they should stay in a second-level cache.
 constexpr std::ptrdiff_t block_bytes = 448 << 10;
@@ -29,57 +24,6 @@ T* buffer(std::size_t size) {
     thread_local Numbers<T> memory;
     if (memory.size() < size) memory = Numbers<T>(size);
     return memory.data();
-}
-
-// out[s] = W x[s] + b for S streams; W as (inputs, stride), x and out with a stride per stream. Each sum runs over four
-// interleaved partial sums, so that its multiply-adds need not wait for each other.
-template <typename T, int S, int N>
-inline void multiply_tile(const T* __restrict weight, const T* __restrict bias, int inputs, std::ptrdiff_t stride,
-                          const T* __restrict x, std::ptrdiff_t x_stride, T* __restrict out,
-                          std::ptrdiff_t out_stride) {
-    using V = Vector<T>;
-    constexpr int lanes = lanes_of<T>;
-    V sum[S][N][4];
-    for (int s = 0; s < S; ++s)
-        for (int n = 0; n < N; ++n) {
-            sum[s][n][0] = load(bias + n * lanes);
-            sum[s][n][1] = sum[s][n][2] = sum[s][n][3] = V{};
-        }
-    int k = 0;
-    for (; k + 4 <= inputs; k += 4) {
-#pragma GCC unroll 4
-        for (int p = 0; p < 4; ++p) {
-            V row[N];
-#pragma GCC unroll 4
-            for (int n = 0; n < N; ++n) row[n] = load(weight + (k + p) * stride + n * lanes);
-#pragma GCC unroll 4
-            for (int s = 0; s < S; ++s) {
-                const V factor = all<T>(x[s * x_stride + k + p]);
-#pragma GCC unroll 4
-                for (int n = 0; n < N; ++n) sum[s][n][p] = fma(row[n], factor, sum[s][n][p]);
-            }
-        }
-    }
-    for (int p = 0; k + p < inputs; ++p)
-        for (int s = 0; s < S; ++s)
-            for (int n = 0; n < N; ++n) {
-                const V value = load(weight + (k + p) * stride + n * lanes);
-                sum[s][n][p] = fma(value, all<T>(x[s * x_stride + k + p]), sum[s][n][p]);
-            }
-    for (int s = 0; s < S; ++s)
-        for (int n = 0; n < N; ++n)
-            store(out + s * out_stride + n * lanes, (sum[s][n][0] + sum[s][n][1]) + (sum[s][n][2] + sum[s][n][3]));
-}
-
-template <typename T, int S>
-void multiply(const T* weight, const T* bias, int inputs, int outputs, std::ptrdiff_t stride, const T* x,
-              std::ptrdiff_t x_stride, T* out, std::ptrdiff_t out_stride) {
-    constexpr int wide = S == 1 ? 2 : 1, lanes = lanes_of<T>;
-    int r = 0;
-    for (; r + wide * lanes <= stride && r < outputs; r += wide * lanes)
-        multiply_tile<T, S, wide>(weight + r, bias + r, inputs, stride, x, x_stride, out + r, out_stride);
-    for (; r < outputs; r += lanes)
-        multiply_tile<T, S, 1>(weight + r, bias + r, inputs, stride, x, x_stride, out + r, out_stride);
 }
 
 template <typename T, typename A>
@@ -105,47 +49,24 @@ void activate(Activation activation, T* values, std::ptrdiff_t count) {
     }
 }
 
-// out[s][i] = sum_j logsig[j][s] weight[j][i] for one panel and S streams, feature after feature.
-template <typename T, int S>
-inline void contract_panel(const T* __restrict weight, int features, const T* __restrict logsig, std::ptrdiff_t stride,
-                           T* __restrict out, std::ptrdiff_t out_stride) {
-    using V = Vector<T>;
-    constexpr int lanes = lanes_of<T>, vectors = panel<T> / lanes, N = S == 1 ? vectors : 2;
-    for (int begin = 0; begin < vectors; begin += N) {
-        V sum[S][N] = {};
-        for (int j = 0; j < features; ++j) {
-            V value[N];
-#pragma GCC unroll 8
-            for (int n = 0; n < N; ++n) value[n] = load(weight + j * panel<T> + (begin + n) * lanes);
-#pragma GCC unroll 16
-            for (int s = 0; s < S; ++s) {
-                const V factor = all<T>(logsig[j * stride + s]);
-#pragma GCC unroll 8
-                for (int n = 0; n < N; ++n) sum[s][n] = fma(value[n], factor, sum[s][n]);
-            }
-        }
-        for (int s = 0; s < S; ++s)
-            for (int n = 0; n < N; ++n) store(out + s * out_stride + (begin + n) * lanes, sum[s][n]);
-    }
-}
-
-// A stream's number in a block is the fastest index of its scaled log-signatures here, (features, count).
+// The streams' contracted matrices, panel after panel of the last layer, so that it passes once. A stream's number in a block
+// is the fastest index of its scaled log-signatures in `turned`, (features, count).
 template <typename T>
 void contract(const Model<T>& model, const double* logsig, std::ptrdiff_t count, T* turned, T* out) {
     const int features = model.features;
     for (std::ptrdiff_t s = 0; s < count; ++s)
         for (int j = 0; j < features; ++j)
             turned[j * count + s] = static_cast<T>(logsig[s * features + j] * model.scale.data()[j]);
-    const std::ptrdiff_t stride = model.contracted;
-    for (std::ptrdiff_t i = 0; i < stride; i += panel<T>) {
+    const std::ptrdiff_t size = model.contracted;
+    const std::ptrdiff_t whole = count % block_unit == 1 ? count - 1 : count;  // a lone stream wants all sums at once
+    for (std::ptrdiff_t i = 0; i < size; i += panel<T>) {
         const T* weight = model.last.data() + i * features;
-        T* to = out + i;
-        std::ptrdiff_t s = 0;
-        for (; s + tile_streams <= count; s += tile_streams)
-            contract_panel<T, tile_streams>(weight, features, turned + s, count, to + s * stride, stride);
-        for (; s + 4 <= count; s += 4)
-            contract_panel<T, 4>(weight, features, turned + s, count, to + s * stride, stride);
-        for (; s < count; ++s) contract_panel<T, 1>(weight, features, turned + s, count, to + s * stride, stride);
+        for (std::ptrdiff_t s = 0; s < whole; s += block_unit)
+            product<T, Partials::one>(weight, panel<T>, features, panel<T>, turned + s, count, nullptr,
+                                      out + s * size + i, size, s + block_unit < whole ? block_unit : whole - s);
+        if (whole < count)
+            product_of_row<T, Partials::one>(weight, panel<T>, features, panel<T>, turned + whole, nullptr,
+                                             out + whole * size + i, count);
     }
 }
 
@@ -188,12 +109,12 @@ struct Solver {
         for (const Layer<T>& layer : model.layers) {
             const int out_stride = padded<T>(layer.outputs);
             if (count == group) {
-                multiply<T, group>(layer.weight.data(), layer.bias.data(), layer.inputs, layer.outputs, out_stride, x,
-                                   stride, to, wide);
+                product_of_rows<T, group>(layer.weight.data(), out_stride, layer.inputs, layer.outputs, x, stride,
+                                          layer.bias.data(), to, wide);
             } else {
                 for (int s = 0; s < count; ++s)
-                    multiply<T, 1>(layer.weight.data(), layer.bias.data(), layer.inputs, layer.outputs, out_stride,
-                                   x + s * stride, stride, to + s * wide, wide);
+                    product_of_rows<T, 1>(layer.weight.data(), out_stride, layer.inputs, layer.outputs, x + s * stride,
+                                          stride, layer.bias.data(), to + s * wide, wide);
             }
             for (int s = 0; s < count; ++s) activate(layer.activation, to + s * wide, out_stride);
             x = to;
@@ -205,8 +126,8 @@ struct Solver {
         const int width = model.layers.back().outputs;
         for (int s = 0; s < count; ++s) {
             const T* matrix = contracted + s * model.contracted;
-            multiply<T, 1>(matrix, matrix + static_cast<std::ptrdiff_t>(width) * row, width, model.hidden, row,
-                           x + s * wide, wide, slope + s * row, row);
+            product_of_rows<T, 1>(matrix, row, width, model.hidden, x + s * wide, wide,
+                                  matrix + static_cast<std::ptrdiff_t>(width) * row, slope + s * row, row);
         }
     }
 
@@ -286,8 +207,8 @@ void copy(const Solver<T>& solver, T* to, const T* from) {
 template <typename T>
 void step(const Model<T>& model, const Steps<T>& steps) {
     const std::ptrdiff_t bytes = model.contracted * sizeof(T) * (steps.previous ? 2 : 1);
-    std::ptrdiff_t block = block_bytes / bytes / tile_streams * tile_streams;
-    block = block < tile_streams ? tile_streams : block > largest_block ? largest_block : block;
+    std::ptrdiff_t block = block_bytes / bytes / block_unit * block_unit;
+    block = block < block_unit ? block_unit : block > largest_block ? largest_block : block;
     block = block < steps.count ? block : steps.count;
     const int features = model.features, hidden = model.hidden;
     const std::size_t rows = static_cast<std::size_t>(group) * padded<T>(hidden);
@@ -362,8 +283,8 @@ void apply(const Layer<T>& layer, const T* x, T* out, std::ptrdiff_t count) {
     const int row = padded<T>(layer.outputs);
     T* values = buffer<T>(row);
     for (std::ptrdiff_t s = 0; s < count; ++s) {
-        multiply<T, 1>(layer.weight.data(), layer.bias.data(), layer.inputs, layer.outputs, row, x + s * layer.inputs,
-                       0, values, 0);
+        product_of_rows<T, 1>(layer.weight.data(), row, layer.inputs, layer.outputs, x + s * layer.inputs, 0,
+                              layer.bias.data(), values, 0);
         activate(layer.activation, values, row);
         for (int i = 0; i < layer.outputs; ++i) out[s * layer.outputs + i] = values[i];
     }

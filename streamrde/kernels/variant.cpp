@@ -3,25 +3,18 @@
 
 #include <array>
 #include <cstring>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
-#ifdef STREAMRDE_X86
-#include <immintrin.h>
-#endif
-#ifdef __aarch64__
-#include <arm_neon.h>
+#include "algebra-inl.hpp"
+#ifdef __AVX512F__
+#include "registers-inl.hpp"
 #endif
 
 namespace streamrde {
+// Unnamed in every file and header that is compiled per variant, or the linker would keep one instruction set's copy of the
+// templates for all.
 namespace {
-
-// Inside the unnamed namespace, or the linker would keep one instruction set's copy of the templates for all.
-#include "algebra.hpp"
-#ifdef __AVX512F__
-#include "registers.hpp"
-#endif
 
 // Rows whose levels below the top have at most so many coefficients have kernels of their own; in larger ones the loops
 // are long enough as they are.

@@ -8,7 +8,7 @@
 
 namespace streamrde {
 
-// For the words at the given places of a row (see algebra.hpp): their lengths, and for the word uv, v of length 1, 2,
+// For the words at the given places of a row (see algebra-inl.hpp): their lengths, and for the word uv, v of length 1, 2,
 // ..., the places of u and of v. With the first letter running fastest, the place of uv within its level is that of u
 // plus C^|u| times that of v.
 class WordTable {

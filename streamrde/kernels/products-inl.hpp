@@ -1,5 +1,12 @@
 // Matrix products of blocks that stay in the caches. Rows are padded to whole vectors, so that none has a tail.
-// Included by sequence_variant.cpp inside a namespace of its own, after vectors.hpp.
+#pragma once
+
+#include <cstddef>
+
+#include "vectors-inl.hpp"
+
+namespace streamrde {
+namespace {
 
 // A tile of sums stays in registers: so many rows by 4 vectors, by 2, or by 1.
 #if defined(__AVX512F__)
@@ -10,11 +17,13 @@ constexpr int tile_rows = 6, narrow_rows = 6, tile_vectors = 2;
 template <int N>
 constexpr int rows_of_tile = N == tile_vectors ? tile_rows : narrow_rows;
 
-// out[s] = bias + sum_k x[s][k] weight[k] for S rows and N vectors; P partial sums, so that a lone row need not wait for each
-// of its multiply-adds.
-template <typename T, int S, int N, int P>
-inline void product_tile(const T* weight, std::ptrdiff_t stride, int inputs, const T* x, std::ptrdiff_t x_stride,
-                         const T* bias, T* out, std::ptrdiff_t out_stride) {
+// out[s] = bias + sum_k x[s][k] weight[k] for S rows and N vectors. A multiply-add takes 4 cycles, and two can begin in each:
+// P partial sums, interleaved, let a tile of few sums not wait for them. Their number and order decide a sum's bits.
+// turned: x stands as (inputs, x_stride), a row's number the fastest index, so that one pointer finds the factors of all rows.
+template <typename T, int S, int N, int P, bool turned = false>
+inline void product_tile(const T* __restrict weight, std::ptrdiff_t stride, int inputs, const T* __restrict x,
+                         std::ptrdiff_t x_stride, const T* __restrict bias, T* __restrict out,
+                         std::ptrdiff_t out_stride) {
     using V = Vector<T>;
     constexpr int lanes = lanes_of<T>;
     V sum[P][S][N];
@@ -24,91 +33,117 @@ inline void product_tile(const T* weight, std::ptrdiff_t stride, int inputs, con
         for (int s = 0; s < S; ++s)
 #pragma GCC unroll 16
             for (int n = 0; n < N; ++n) sum[p][s][n] = bias && !p ? load(bias + n * lanes) : V{};
+    const auto add = [&](int p, int k) __attribute__((always_inline)) {
+        V row[N];
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) row[n] = load(weight + k * stride + n * lanes);
+#pragma GCC unroll 16
+        for (int s = 0; s < S; ++s) {
+            const V factor = all<T>(turned ? x[k * x_stride + s] : x[s * x_stride + k]);
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n) sum[p][s][n] = fma(row[n], factor, sum[p][s][n]);
+        }
+    };
     int k = 0;
     for (; k + P <= inputs; k += P)
 #pragma GCC unroll 16
-        for (int p = 0; p < P; ++p) {
-            V row[N];
+        for (int p = 0; p < P; ++p) add(p, k + p);
 #pragma GCC unroll 16
-            for (int n = 0; n < N; ++n) row[n] = load(weight + (k + p) * stride + n * lanes);
+    for (int p = 0; p < P - 1; ++p)
+        if (k + p < inputs) add(p, k + p);
+    // Halves are added: (0 + 1) + (2 + 3).
 #pragma GCC unroll 16
-            for (int s = 0; s < S; ++s) {
-                const V factor = all<T>(x[s * x_stride + k + p]);
+    for (int step = 1; step < P; step *= 2)
 #pragma GCC unroll 16
-                for (int n = 0; n < N; ++n) sum[p][s][n] = fma(row[n], factor, sum[p][s][n]);
-            }
-        }
-    if constexpr (P > 1)
-        for (; k < inputs; ++k)
+        for (int p = 0; p < P; p += 2 * step)
+#pragma GCC unroll 16
             for (int s = 0; s < S; ++s)
-                for (int n = 0; n < N; ++n)
-                    sum[0][s][n] =
-                        fma(load(weight + k * stride + n * lanes), all<T>(x[s * x_stride + k]), sum[0][s][n]);
+#pragma GCC unroll 16
+                for (int n = 0; n < N; ++n) sum[p][s][n] += sum[p + step][s][n];
 #pragma GCC unroll 16
     for (int s = 0; s < S; ++s)
 #pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) {
-            V total = sum[0][s][n];
-#pragma GCC unroll 16
-            for (int p = 1; p < P; ++p) total += sum[p][s][n];
-            store(out + s * out_stride + n * lanes, total);
-        }
+        for (int n = 0; n < N; ++n) store(out + s * out_stride + n * lanes, sum[0][s][n]);
 }
 
+enum class Partials {
+    one,      // and x is turned: a sum has the same bits however many rows there are
+    fitting,  // as many as keep the multiply-adds busy
+};
+template <int S, int N, Partials partials>
+constexpr int partials_of = partials == Partials::one ? 1
+                            : S * N < 4               ? 4
+                            : S * N < 8               ? 2
+                                                      : 1;
+
 // The same for the last rows of a block, fewer than S + 1.
-template <typename T, int S, int N>
+template <typename T, int S, int N, Partials partials>
 inline void product_rest(std::ptrdiff_t count, const T* weight, std::ptrdiff_t stride, int inputs, const T* x,
                          std::ptrdiff_t x_stride, const T* bias, T* out, std::ptrdiff_t out_stride) {
     if constexpr (S > 0) {
         if (count == S)
-            product_tile<T, S, N,
-                         (S * N < 4   ? 4
-                          : S * N < 8 ? 2
-                                      : 1)>(weight, stride, inputs, x, x_stride, bias, out, out_stride);
-        else product_rest<T, S - 1, N>(count, weight, stride, inputs, x, x_stride, bias, out, out_stride);
+            product_tile<T, S, N, partials_of<S, N, partials>, partials == Partials::one>(
+                weight, stride, inputs, x, x_stride, bias, out, out_stride);
+        else product_rest<T, S - 1, N, partials>(count, weight, stride, inputs, x, x_stride, bias, out, out_stride);
     }
 }
 
-template <typename T, int N>
+template <typename T, int N, Partials partials>
 inline void product_columns(const T* weight, std::ptrdiff_t stride, int inputs, const T* x, std::ptrdiff_t x_stride,
                             const T* bias, T* out, std::ptrdiff_t out_stride, std::ptrdiff_t count) {
     constexpr int most = rows_of_tile<N>;
+    constexpr bool turned = partials == Partials::one;
     std::ptrdiff_t s = 0;
     for (; s + most <= count; s += most)
-        product_tile<T, most, N, 1>(weight, stride, inputs, x + s * x_stride, x_stride, bias, out + s * out_stride,
-                                    out_stride);
-    product_rest<T, most - 1, N>(count - s, weight, stride, inputs, x + s * x_stride, x_stride, bias,
-                                 out + s * out_stride, out_stride);
+        product_tile<T, most, N, 1, turned>(weight, stride, inputs, x + (turned ? s : s * x_stride), x_stride, bias,
+                                            out + s * out_stride, out_stride);
+    product_rest<T, most - 1, N, partials>(count - s, weight, stride, inputs, x + (turned ? s : s * x_stride), x_stride,
+                                           bias, out + s * out_stride, out_stride);
 }
 
 // out[s] = bias + sum_k x[s][k] weight[k] for count rows; weight (inputs, stride), `outputs` whole vectors of it; bias may be
 // null.
-template <typename T>
+template <typename T, Partials partials = Partials::fitting>
 void product(const T* weight, std::ptrdiff_t stride, int inputs, int outputs, const T* x, std::ptrdiff_t x_stride,
              const T* bias, T* out, std::ptrdiff_t out_stride, std::ptrdiff_t count) {
     constexpr int lanes = lanes_of<T>;
     int r = 0;
     for (; r + tile_vectors * lanes <= outputs; r += tile_vectors * lanes)
-        product_columns<T, tile_vectors>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r,
-                                         out_stride, count);
+        product_columns<T, tile_vectors, partials>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr,
+                                                   out + r, out_stride, count);
     if constexpr (tile_vectors > 2)
         for (; r + 2 * lanes <= outputs; r += 2 * lanes)
-            product_columns<T, 2>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r,
-                                  out_stride, count);
+            product_columns<T, 2, partials>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r,
+                                            out_stride, count);
     for (; r < outputs; r += lanes)
-        product_columns<T, 1>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r, out_stride,
-                              count);
+        product_columns<T, 1, partials>(weight + r, stride, inputs, x, x_stride, bias ? bias + r : nullptr, out + r,
+                                        out_stride, count);
 }
 
 // The same for one row whose weights no other shares: all its sums at once, so that the weights pass once.
-template <typename T>
+template <typename T, Partials partials = Partials::fitting>
 inline void product_of_row(const T* weight, std::ptrdiff_t stride, int inputs, int outputs, const T* x, const T* bias,
-                           T* out) {
+                           T* out, std::ptrdiff_t x_stride = 0) {
     constexpr int lanes = lanes_of<T>, wide = 2 * tile_vectors;
     int r = 0;
     for (; r + wide * lanes <= outputs; r += wide * lanes)
-        product_tile<T, 1, wide, 1>(weight + r, stride, inputs, x, 0, bias ? bias + r : nullptr, out + r, 0);
-    product<T>(weight + r, stride, inputs, outputs - r, x, 0, bias ? bias + r : nullptr, out + r, 0, 1);
+        product_tile<T, 1, wide, 1, partials == Partials::one>(weight + r, stride, inputs, x, x_stride,
+                                                               bias ? bias + r : nullptr, out + r, 0);
+    product<T, partials>(weight + r, stride, inputs, outputs - r, x, x_stride, bias ? bias + r : nullptr, out + r, 0,
+                         1);
+}
+
+// The same for S rows, each sum of four partial ones whatever S is: a row's bits do not depend on the others. `outputs` need
+// not be whole vectors, but `stride` is.
+template <typename T, int S>
+inline void product_of_rows(const T* weight, std::ptrdiff_t stride, int inputs, int outputs, const T* x,
+                            std::ptrdiff_t x_stride, const T* bias, T* out, std::ptrdiff_t out_stride) {
+    constexpr int lanes = lanes_of<T>, wide = S == 1 ? 2 : 1;  // with the weights so many registers as there are
+    int r = 0;
+    for (; r + wide * lanes <= stride && r < outputs; r += wide * lanes)
+        product_tile<T, S, wide, 4>(weight + r, stride, inputs, x, x_stride, bias + r, out + r, out_stride);
+    for (; r < outputs; r += lanes)
+        product_tile<T, S, 1, 4>(weight + r, stride, inputs, x, x_stride, bias + r, out + r, out_stride);
 }
 
 #if defined(__AVX512F__)
@@ -176,3 +211,6 @@ void accumulate(const T* a, std::ptrdiff_t a_stride, int terms, const T* b, std:
                                              to + j * stride + r, stride);
         }
 }
+
+}  // namespace
+}  // namespace streamrde

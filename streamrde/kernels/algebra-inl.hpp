@@ -7,7 +7,25 @@
 // Every function is a template over (C, N), read at run time where they are 0, and over T: a double, or Lanes, a vector
 // of doubles that holds as many paths. Order and kind of the operations on a coefficient are the same throughout (a
 // fused multiply-add is written as one, and the files are compiled without contraction), so all give the same bits.
-// Included by variant.cpp inside a namespace of its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "variant.hpp"
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+#ifdef __aarch64__
+#include <arm_neon.h>
+#endif
+
+namespace streamrde {
+namespace {
 
 constexpr int largest_depth = 32;
 
@@ -279,3 +297,6 @@ inline void log_words(const T* __restrict S, const T* __restrict series, const W
         out[i] = value;
     }
 }
+
+}  // namespace
+}  // namespace streamrde

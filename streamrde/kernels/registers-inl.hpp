@@ -1,10 +1,19 @@
 // One path at a time with AVX-512: a level's coefficients eight to a register, whatever C is.
 //
-// The loops of algebra.hpp multiply an array of C^j coefficients by one letter after the other; with three or five
+// The loops of algebra-inl.hpp multiply an array of C^j coefficients by one letter after the other; with three or five
 // letters most of these arrays fill no vector. Here a product is taken along the flat level instead, register by
 // register: out[e] = left[e mod length] * right[e div length] + add[e], the two factors permuted into place. Permutations
-// are known at compile time. The operations on a coefficient, and so its bits, are those of algebra.hpp.
-// Included by variant.cpp after algebra.hpp.
+// are known at compile time. The operations on a coefficient, and so its bits, are those of algebra-inl.hpp.
+#pragma once
+
+#include <immintrin.h>
+
+#include <type_traits>
+
+#include "algebra-inl.hpp"
+
+namespace streamrde {
+namespace {
 
 using Register = __m512d;
 constexpr int width = 8;
@@ -202,7 +211,7 @@ ALWAYS inline void add_product(Register* out, const Register* left, const double
     });
 }
 
-// `log_series` of algebra.hpp; `series` takes levels 1 to N - 1 as a row has them.
+// `log_series` of algebra-inl.hpp; `series` takes levels 1 to N - 1 as a row has them.
 template <int C, int N>
 struct LogSeries {
     static constexpr int first_of(int k) { return k < 2 ? 0 : first_of(k - 1) + registers_for(power(C, k - 1)); }
@@ -262,3 +271,6 @@ private:
         }
     }
 };
+
+}  // namespace
+}  // namespace streamrde

@@ -2,7 +2,16 @@
 //
 // Every function is elementwise, in one order of operations whatever the vector's length, with a fused multiply-add written
 // as one. So AVX2 and AVX-512 give the same bits, and a number's result depends on nothing that stands beside it.
-// Included by stepper_variant.cpp and sequence_variant.cpp inside namespaces of their own.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+namespace streamrde {
+namespace {
 
 #if defined(__AVX512F__)
 constexpr int vector_bytes = 64;
@@ -168,17 +177,6 @@ inline Vector<T> complementary_error(Vector<T> x) {
 }
 
 // Each activation, and its slope in x, which gives y; where `from_output`, y alone tells it.
-struct Identity {
-    static constexpr bool from_output = true;
-    template <typename T>
-    static Vector<T> of(Vector<T> x) {
-        return x;
-    }
-    template <typename T>
-    static Vector<T> slope(Vector<T>, Vector<T>) {
-        return all<T>(1);
-    }
-};
 struct Relu {
     static constexpr bool from_output = true;
     template <typename T>
@@ -242,3 +240,6 @@ struct Gelu {
         return fma(x, density, share<T>(x) * T(0.5));
     }
 };
+
+}  // namespace
+}  // namespace streamrde
