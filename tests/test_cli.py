@@ -62,7 +62,7 @@ def test_inspect_tells_which_kernels_run(monkeypatch, capsys):
     assert shown.startswith(f"{IMPLEMENTATION.name}: {IMPLEMENTATION.reason}\n")
     assert all(name in shown for name in IMPLEMENTATION.available)
     assert json.loads(call(monkeypatch, capsys, "inspect", "--kernels", "--json")[1])["name"] == IMPLEMENTATION.name
-    assert "give a model file, or --kernels" in call(monkeypatch, capsys, "inspect")[2]
+    assert "pass a model file, or use --kernels" in call(monkeypatch, capsys, "inspect")[2]
 
 
 def test_inspect_as_json(monkeypatch, capsys, model):

@@ -18,24 +18,6 @@ Flags: TypeAlias = Mapping[str, tuple[str, ...]]
 """Keys of a configuration with an option, and its flags. () = the key's name is the flag."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
-StreamColumn = Annotated[
-    str, typer.Option("--stream", help='Column with the stream\'s name. If "", each file is one stream.')
-]
-TimeColumn = Annotated[str, typer.Option("--time", help="Column with the time.")]
-TimeUnit = Annotated[
-    str,
-    typer.Option("--time-unit", help="Unit of a numeric time: s, ms, us, ns, min, h, d, or excel (day numbers)."),
-]
-TimeFormat = Annotated[
-    str,
-    typer.Option("--time-format", help='strptime format of times that are text or digits of a date. If "", ISO 8601.'),
-]
-TimeZone = Annotated[str, typer.Option("--time-zone", help='Zone of times that name none. If "", UTC.')]
-Channels = Annotated[
-    str, typer.Option("--channels", help="Columns of the model's channels, comma-separated. By default their names.")
-]
-Files = Annotated[list[str], typer.Argument(help="Parquet, Feather / Arrow IPC or CSV: files, folders or globs.")]
-
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", help="Rows to train on, as data.filters: 'site == A', 'hr > 40'. May be repeated."),

@@ -1,16 +1,17 @@
-"""Recorded samples sent as sensors would send them."""
+"""Send recorded samples as sensors would."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from streamrde.cli.options import Channels, Files, Json, StreamColumn, TimeColumn, TimeFormat, TimeUnit, TimeZone, split
+from streamrde.cli.options import Flags, Json, given_options, with_options
 from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError
+from streamrde.scoring.job import ColumnsConfig
 
 if TYPE_CHECKING:
     from streamrde.connectors.files.restarts import OnRestart
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from streamrde.runtime.replay import Recording
 
 
+_COLUMNS: Flags = dict.fromkeys(("stream", "time", "time_unit", "time_format", "time_zone", "channels"), ())
+
+
+@with_options((ColumnsConfig, _COLUMNS))
 def replay(
-    files: Files,
+    files: Annotated[list[str], typer.Argument(help="Parquet, Feather / Arrow IPC or CSV: files, folders or globs.")],
     to: Annotated[str, typer.Option("--to", help="Broker, mqtt://user:password@host:port.")],
     topic: Annotated[
         str, typer.Option(help="Template of the topics, with {stream} for the stream's name.")
@@ -38,11 +43,6 @@ def replay(
         str, typer.Option(help='Version of MQTT: "3.1.1", or "5", in which a broker reports refused messages.')
     ] = "3.1.1",
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Send the channels of this model.")] = None,
-    stream: StreamColumn = "stream_id",
-    time: TimeColumn = "t",
-    time_unit: TimeUnit = "s",
-    time_format: TimeFormat = "",
-    time_zone: TimeZone = "",
     time_check: Annotated[
         str,
         typer.Option("--time-check", help="Times that cannot be right: error, or off (no check).", metavar="error|off"),
@@ -54,29 +54,26 @@ def replay(
             metavar="error|split|sort",
         ),
     ] = "error",
-    channels: Channels = "",
     json: Json = False,
+    **options: Any,
 ) -> None:
     """Send recorded samples over MQTT as the sensors would, at the pace of their times.
 
     Example: `streamrde replay recordings/ --to mqtt://127.0.0.1:1883 --model model.safetensors --speed 10`
     """
-    from msgspec.structs import asdict
-
-    from streamrde.connectors.samples import Columns, TimeKeys
     from streamrde.inference.bundle import load
     from streamrde.inference.clocks import expectation_of
     from streamrde.runtime.replay import load_recording
     from streamrde.times.plausible import Expectation, TimeCheck
 
-    times = TimeKeys(time=time, time_unit=time_unit, time_format=time_format, time_zone=time_zone)
+    config = ColumnsConfig(**given_options(ColumnsConfig, _COLUMNS, options))
     expected: Expectation | None = Expectation()
     if model is not None:
         header = load(model).header
         expected = expectation_of(header)
-        columns = times.columns_for([channel.name for channel in header.channels], split(channels), stream=stream)
-    elif channels:
-        columns = Columns(channels=split(channels), stream=stream or None, **asdict(times))
+        columns = config.columns(header)
+    elif config.channels:
+        columns = config.columns_for(config.channels, stream=config.stream)
     else:
         raise ConfigError("which columns are sent? give --channels ax,ay,az or --model MODEL")
     if TimeCheck(time_check).action == "off":  # type: ignore[arg-type]
