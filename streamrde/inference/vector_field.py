@@ -37,10 +37,11 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
     """Sizes that a sweep doubles by default."""
 
     @property
-    def kernel_activations(self) -> tuple[Activation, ...] | None:
-        """Return the activations after each hidden layer if the kernels run the field, else None.
+    def plain_activations(self) -> tuple[Activation, ...] | None:
+        """Return the activations after each hidden layer if the field is a perceptron that ends in a linear layer.
 
-        They run a perceptron with a linear last layer and tensors ``field.i.weight`` and ``field.i.bias``.
+        The kernels run it, and training can begin with a state that carries the current sample. Its tensors are
+        ``field.i.weight`` and ``field.i.bias``. Any other field returns None.
         """
         return None
 
@@ -48,16 +49,6 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
     def dropout_width(self) -> int:
         """Return the number of hidden features that dropout can drop. 0: none."""
         return 0
-
-    @property
-    def carries_samples(self) -> bool:
-        """Return True if training can start with a state that carries the current sample (see `carry_sample`)."""
-        return False
-
-    @property
-    def carries_averages(self) -> bool:
-        """Return True if training can start with a state that also carries averages (see `carry_average`)."""
-        return False
 
     def check(self, name: str, header: Header) -> None:
         """Raise ParameterError if depth or solver do not fit the field."""

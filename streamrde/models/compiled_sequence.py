@@ -42,7 +42,7 @@ def is_compiled(header: Header, field: nn.Module, first: Tensor, *data: Tensor |
     """
     return (
         kernels.sequence_forward is not None
-        and header.field.kernel_activations is not None
+        and header.field.plain_activations is not None
         and header.substeps != "auto"
         and all(weight.device.type == "cpu" and weight.dtype == first.dtype for weight in field.parameters())
         and not any(tensor is not None and (tensor.requires_grad or tensor.device.type != "cpu") for tensor in data)
@@ -78,7 +78,7 @@ def compiled_states(
         before: scaled log-signatures of the windows before the first, (N, B), which drive its first stage where the
             header says so; None: its own does.
     """
-    activations = header.field.kernel_activations
+    activations = header.field.plain_activations
     assert activations is not None  # noqa: S101 (see `is_compiled`)
     if header.first_stage == "own":
         before = None

@@ -35,11 +35,11 @@ def defined_in(module: ModuleType, contract: type[T]) -> type[T]:
     return found
 
 
+_NAMES = sorted((module.name for module in pkgutil.iter_modules(__path__)), key=lambda name: (name != "mlp", name))
 KINDS: dict[str, type[VectorField]] = {
-    name: defined_in(import_module(f"{__name__}.{name}"), VectorField)
-    for name in sorted(module.name for module in pkgutil.iter_modules(__path__))
+    name: defined_in(import_module(f"{__name__}.{name}"), VectorField) for name in _NAMES
 }
-"""Descriptions by tag."""
+"""Descriptions by tag. The default comes first wherever kinds are listed."""
 
 if TYPE_CHECKING:
     Field: TypeAlias = VectorField

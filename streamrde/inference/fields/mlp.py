@@ -28,7 +28,7 @@ class MLP(PerceptronField, frozen=True, kw_only=True, tag="mlp"):
     """
 
     @property
-    def kernel_activations(self) -> tuple[Activation, ...] | None:
+    def plain_activations(self) -> tuple[Activation, ...] | None:
         """See VectorField."""
         return self.activations if self.final_activation == "identity" else None
 
@@ -36,16 +36,6 @@ class MLP(PerceptronField, frozen=True, kw_only=True, tag="mlp"):
     def dropout_width(self) -> int:
         """See VectorField."""
         return self.width
-
-    @property
-    def carries_samples(self) -> bool:
-        """See VectorField."""
-        return self.final_activation == "identity"
-
-    @property
-    def carries_averages(self) -> bool:
-        """See VectorField."""
-        return self.carries_samples and self.activations == ("tanh",)
 
     def summary(self, header: Header) -> str:
         """Describe the layers in a phrase for people."""

@@ -30,13 +30,13 @@ class CompiledStepper(BundleStepper):
     """Step a block of streams at a time in C++. Each stream's bits are the same as alone.
 
     Args:
-        bundle: the model; no ensemble, and the kernels run its field (see `VectorField.kernel_activations`).
+        bundle: the model; no ensemble, and the kernels run its field (see `VectorField.plain_activations`).
         threads: how many to split large batches over.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         super().__init__(bundle)
-        header, activations = bundle.header, bundle.header.field.kernel_activations
+        header, activations = bundle.header, bundle.header.field.plain_activations
         tensors = {name: np.ascontiguousarray(tensor) for name, tensor in bundle.tensors.items()}
         self._threads = threads
         self._carries = header.first_stage == "previous"
@@ -140,6 +140,6 @@ def single_stepper(bundle: Bundle, *, threads: int) -> ArrayStepper | CompiledSt
     for name in PARTS:
         if not (part := bundle.header.part(name)).stored:
             part.build(name, bundle.header, bundle.tensors)
-    if kernels.Stepper is None or bundle.header.field.kernel_activations is None:
+    if kernels.Stepper is None or bundle.header.field.plain_activations is None:
         return ArrayStepper(bundle)
     return CompiledStepper(bundle, threads=threads)

@@ -60,7 +60,7 @@ def carry_average(model: NeuralRDE, seconds: float) -> None:
     Raises:
         ParameterError: the field is no perceptron with one hidden layer, of tanh.
     """
-    if not model.header.field.carries_averages:
+    if model.header.field.plain_activations != ("tanh",):
         raise ParameterError(
             f"training.start='average' with field {model.header.field}: it takes field 'mlp' with layers = 1 and "
             "last_activation = 'tanh'; or use start = 'sample'"

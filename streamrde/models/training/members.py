@@ -118,7 +118,7 @@ def first_model(config: TrainConfig, data: Prepared) -> NeuralRDE:
     if config.model.decay:
         model.rescale_decay(_DECAY / config.model.decay)
     shrink_field(model, config.training.field_gain)
-    if config.training.start != "random" and header.field.carries_samples:
+    if config.training.start != "random" and header.field.plain_activations is not None:
         carry_sample(model)
     if config.training.start == "average":
         carry_average(model, float(np.mean([example.ends[-1] for example in data.examples["train"]])))
