@@ -1,4 +1,4 @@
-"""Tables that keep their figures whatever the width of the output."""
+"""Print to a console: tables that keep their figures, and sentences."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def print_whole(console: Console, table: Table) -> None:
     if needed <= console.width:
         console.print(table)
         return
-    wide = Console(
-        file=console.file,
-        width=needed,
-        force_terminal=console.is_terminal,
-        no_color=console.no_color,
-        highlight=False,
-    )
+    terminal, no_color = console.is_terminal, console.no_color
+    wide = Console(file=console.file, width=needed, force_terminal=terminal, no_color=no_color, highlight=False)
     wide.print(table, soft_wrap=False)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a sentence as it is: without markup or colours, and wrapped by the terminal alone."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

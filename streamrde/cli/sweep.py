@@ -38,7 +38,7 @@ def sweep(
     from streamrde.disk import prepare_file, replace_file
     from streamrde.errors import ConfigError
     from streamrde.models.sweeping import progress, space
-    from streamrde.tables import print_whole
+    from streamrde.tables import print_whole, say
 
     if resume and out is None:
         raise ConfigError("--resume: give --out, the file with the results so far")
@@ -52,34 +52,23 @@ def sweep(
     )
     winner = found.standings[0]
     print_whole(console, progress.table(found.standings, found.best))
-    console.print(f"best: {space.on_one_line(winner.trial.values)}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"best: {space.on_one_line(winner.trial.values)}")
     if out is not None:
-        console.print(f"all {found.table.num_rows} trainings are in {out}", highlight=False)
+        say(console, f"all {found.table.num_rows} trainings are in {out}")
     if best is not None:
         text = f"# The best of a sweep over {config}: validation {found.best.training.monitor} {winner.score:.5g}.\n"
         replace_file(best, (text + toml.dumps(space.all_tables(found.best))).encode())
-        console.print(f"written to {best}: train it with `streamrde train {best}`", highlight=False)
+        say(console, f"written to {best}: train it with `streamrde train {best}`")
     if found.unfinished:
         remedy = "use --resume to run them" if out is not None else "with --out, --resume can run them later"
-        console.print(
-            f"unfinished: {found.unfinished:,} trainings were not started within {minutes:g} minutes; {remedy}",
-            highlight=False,
-            soft_wrap=True,
+        say(
+            console, f"unfinished: {found.unfinished:,} trainings were not started within {minutes:g} minutes; {remedy}"
         )
     if json:
+        names = ("epochs", "score", "spread", "parameters", "step_us", "stream_us", "pareto", "error")
         ranked = [
-            {"trial": s.trial.number, "values": s.trial.values}
-            | {
-                name: getattr(s, name)
-                for name in ("epochs", "score", "spread", "parameters", "step_us", "stream_us", "pareto", "error")
-            }
+            {"trial": s.trial.number, "values": s.trial.values} | {name: getattr(s, name) for name in names}
             for s in found.standings
         ]
-        print_json(
-            {
-                "monitor": found.best.training.monitor,
-                "best": winner.trial.values,
-                "standings": ranked,
-                "unfinished": found.unfinished,
-            }
-        )
+        result = {"best": winner.trial.values, "standings": ranked, "unfinished": found.unfinished}
+        print_json({"monitor": found.best.training.monitor} | result)

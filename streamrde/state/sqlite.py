@@ -58,11 +58,7 @@ class SqliteStore:
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        sync: Literal["full", "normal"] = "full",
-        max_bytes: int | None = None,
+        self, path: str | os.PathLike[str], *, sync: Literal["full", "normal"] = "full", max_bytes: int | None = None
     ) -> None:
         self.path = Path(path)
         self._sync = sync
@@ -74,15 +70,16 @@ class SqliteStore:
     def open(self, identity: Mapping[str, str]) -> None:
         """See `StateStore.open`."""
         with self._lock, self._mapped("cannot be opened"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = database = sqlite3.connect(
-                self.path, timeout=0, isolation_level=None, check_same_thread=False
-            )
+            self._database = database = self._connect()
             try:
                 self._prepare(database, identity)
             except BaseException:
                 self.close()
                 raise
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
 
     @staticmethod
     def identity_of(path: str | os.PathLike[str]) -> dict[str, str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from types import TracebackType
+from contextlib import ExitStack
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,18 +14,20 @@ from streamrde.models.sweeping.results import Standing
 from streamrde.models.sweeping.space import Rung, on_one_line, short_keys
 from streamrde.models.sweeping.trial import Outcome
 from streamrde.models.training.config import TrainConfig
+from streamrde.tables import say
 from streamrde.toml import value
 
 # Rows of the table while a sweep goes on.
 _ROWS = 10
 
 
-class Board:
+class Board(ExitStack):
     """Show the outcomes of a sweep on `console`. A context manager."""
 
     def __init__(
         self, console: Console, config: TrainConfig, *, rungs: Sequence[Rung], done: Iterable[Outcome]
     ) -> None:
+        super().__init__()
         self._console, self._config, self._rungs = console, config, rungs
         repeats = config.sweep.trainings
         self._total = sum(rung.trials * repeats for rung in rungs)
@@ -39,29 +41,19 @@ class Board:
             # Count epochs, not trainings, since those of the last rung take longest.
             epochs = sum(rung.trials * rung.epochs * repeats for rung in rungs)
             self._task = self._bar.add_task("", total=epochs, completed=sum(epochs_done), count="")
-            self._live = Live(Group(self._bar), console=console, transient=True, refresh_per_second=4)
-
-    def __enter__(self) -> Board:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+            live = Live(Group(self._bar), console=console, transient=True, refresh_per_second=4)
+            self._live = self.enter_context(live)
 
     def begin(self, trials: int, left_out: Sequence[str]) -> None:
         """Print the plan."""
         steps = ", then ".join(f"{rung.trials} for {rung.epochs} epochs" for rung in self._rungs)
         repeats = self._config.sweep.trainings
         often = f", {repeats} times each" if repeats > 1 else ""
-        self._say(f"{trials} trials: {steps}{often}; by {self._judge()} {self._config.training.monitor}")
+        say(self._console, f"{trials} trials: {steps}{often}; by {self._judge()} {self._config.training.monitor}")
         for reason in left_out:
-            self._say(f"left out: {reason}")
+            say(self._console, f"left out: {reason}")
         if self._before:
-            self._say(f"resumed: {self._before} trainings were done")
+            say(self._console, f"resumed: {self._before} trainings were done")
 
     def show(self, outcome: Outcome, standings: Sequence[Standing]) -> None:
         """Show the outcome of one more training."""
@@ -73,17 +65,15 @@ class Board:
             self._live.update(Group(table(standings, self._config, rows=_ROWS), self._bar))
             return
         score = f"failed: {outcome.error}" if outcome.score is None else f"{outcome.score:.4g}"
-        self._say(
+        text = (
             f"[{self._done}/{self._total}] trial {outcome.trial}, {outcome.epochs} epochs: "
             f"{on_one_line(outcome.values)}  {score}  {outcome.seconds:.1f} s"
         )
+        say(self._console, text)
 
     def _judge(self) -> str:
         folds = self._config.sweep.folds
         return f"{folds} folds'" if folds else "the validation streams'"
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def table(standings: Sequence[Standing], config: TrainConfig, *, rows: int = 20) -> Table:

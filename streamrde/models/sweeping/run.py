@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures.process
 import contextlib
+import functools
 import itertools
 import math
 import multiprocessing
@@ -11,8 +12,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -115,31 +116,13 @@ def _until(deadline: float, calls: Sequence[_Call], *, first: bool) -> Iterator[
         yield call
 
 
-class _Call(NamedTuple):
-    """One training to run."""
-
-    trial: Trial
-    sweep: SweepConfig
-    rung: int
-    repeat: int
-    epochs: int
-
-    def run(self) -> Outcome:
-        return run_trial(
-            self.trial.config,
-            sweep=self.sweep,
-            trial=self.trial.number,
-            values=self.trial.values,
-            rung=self.rung,
-            repeat=self.repeat,
-            epochs=self.epochs,
-        )
+_Call: TypeAlias = Callable[[], Outcome]
 
 
 def _calls(alive: Sequence[Trial], rung: Rung, height: int, sweep: SweepConfig, results: Results) -> list[_Call]:
     """Return the trainings of a rung that are not done."""
     return [
-        _Call(trial, sweep, height, repeat, rung.epochs)
+        functools.partial(run_trial, trial, sweep=sweep, rung=height, repeat=repeat, epochs=rung.epochs)
         for trial in alive
         for repeat in range(sweep.trainings)
         if (height, trial.number, repeat) not in results.outcomes
@@ -155,7 +138,7 @@ def _workers(jobs: int) -> Iterator[Any]:
     """Yield a function that runs calls and yields their outcomes: in this process, or in `jobs` others."""
     if jobs == 1:
         with _interruptible():
-            yield lambda calls: (call.run() for call in calls)
+            yield lambda calls: (call() for call in calls)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = multiprocessing.get_context("spawn")
@@ -164,10 +147,10 @@ def _workers(jobs: int) -> Iterator[Any]:
     def work(calls: Iterator[_Call]) -> Iterator[Outcome]:
         try:
             # Submit only as many calls as there are processes, so that none is taken before it can begin.
-            running = {pool.submit(call.run) for call in itertools.islice(calls, jobs)}
+            running = {pool.submit(call) for call in itertools.islice(calls, jobs)}
             while running:
                 done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-                running |= {pool.submit(call.run) for call in itertools.islice(calls, len(done))}
+                running |= {pool.submit(call) for call in itertools.islice(calls, len(done))}
                 for future in done:
                     yield future.result()
         except concurrent.futures.process.BrokenProcessPool:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from streamrde.errors import ConfigError, StreamRDEError
 from streamrde.models.report.speed import step_cost
+from streamrde.models.sweeping.space import Trial
 from streamrde.models.training.config import SweepConfig, TrainConfig
 from streamrde.models.training.inputs import SplitConfig
 from streamrde.models.training.preflight import names_parts
@@ -60,15 +61,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.rung, self.trial, self.repeat
 
 
-def run_trial(
-    config: TrainConfig, *, sweep: SweepConfig, trial: int, values: dict[str, Any], rung: int, repeat: int, epochs: int
-) -> Outcome:
+def run_trial(trial: Trial, *, sweep: SweepConfig, rung: int, repeat: int, epochs: int) -> Outcome:
     """Train once and measure. A training that fails is an outcome too."""
-    begin = time.perf_counter()
+    begin, config = time.perf_counter(), trial.config
     seed = config.training.seed + repeat // max(1, sweep.folds)
     training = msgspec.structs.replace(config.training, epochs=epochs, seed=seed)
     config = msgspec.structs.replace(config, training=training, novelty=False)
-    outcome = Outcome(trial=trial, rung=rung, repeat=repeat, epochs=epochs, values=values)
+    outcome = Outcome(trial=trial.number, rung=rung, repeat=repeat, epochs=epochs, values=trial.values)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -128,11 +127,8 @@ def parts_without_test(config: TrainConfig, sweep: SweepConfig, *, fold: int = 0
             )
         drawn = np.random.default_rng(sweep.seed).permutation(len(groups))[fold :: sweep.folds]
         judging = {groups[i] for i in drawn}
-        return Split(
-            [stream for stream in streams if stream.group not in judging],
-            [stream for stream in streams if stream.group in judging],
-            [],
-        )
+        parts = [[stream for stream in streams if (stream.group in judging) is judges] for judges in (False, True)]
+        return Split(*parts, [])
     if not kept.validation:
         raise ConfigError(
             "a sweep is judged by validation streams, and the split leaves none: set split.validation, such as 0.15, "

@@ -18,6 +18,7 @@ from streamrde.models.training.history import History
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.progress import Reporter
 from streamrde.models.training.trainer import Trainer
+from streamrde.tables import say
 
 
 def optimise(
@@ -58,7 +59,7 @@ def optimise(
         with Reporter(console, config.epochs, monitor=config.monitor, name=name) as reporter:
             while len(trainer.epochs) < config.epochs:
                 if validation and config.patience and trainer.waited >= config.patience:
-                    _say(console, f"no better validation {config.monitor} for {config.patience} epochs: stopped")
+                    say(console, f"no better validation {config.monitor} for {config.patience} epochs: stopped")
                     break
                 better = trainer.epoch(variants(len(trainer.epochs) + 1), validation)
                 reporter.epoch(trainer.epochs[-1], best=better)
@@ -69,19 +70,19 @@ def optimise(
         if not trainer.epochs:
             raise
         interrupted = True
-        _say(console, f"interrupted after epoch {len(trainer.epochs)}: keeping the best weights so far")
+        say(console, f"interrupted after epoch {len(trainer.epochs)}: keeping the best weights so far")
         if checkpoint is not None:
-            _say(console, f"checkpoint written to {checkpoint.path}: use --resume to continue")
+            say(console, f"checkpoint written to {checkpoint.path}: use --resume to continue")
     if checkpoint is not None:
         checkpoint.write(trainer.state)
     history = msgspec.structs.replace(trainer.finish(), interrupted=interrupted)
     skipped, rewound = sum(e.skipped for e in history.epochs), sum(e.rewound for e in history.epochs)
     if skipped or rewound:
-        _say(
-            console,
+        text = (
             f"skipped {skipped} steps, whose gradients were not finite or far too long; undid {rewound} epochs, which "
-            "diverged",
+            "diverged"
         )
+        say(console, text)
     return history
 
 
@@ -90,11 +91,7 @@ def _resume(trainer: Trainer, checkpoint: Checkpoint | None, console: Console) -
         raise ConfigError("nothing to resume from: set training.checkpoint to a file's path")
     state = checkpoint.read()
     if state is None:
-        _say(console, f"no checkpoint at {checkpoint.path} yet: starting from scratch")
+        say(console, f"no checkpoint at {checkpoint.path} yet: starting from scratch")
         return
     trainer.restore(state)
-    _say(console, f"resuming after epoch {len(trainer.epochs)} from {checkpoint.path}")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True)
+    say(console, f"resuming after epoch {len(trainer.epochs)} from {checkpoint.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from streamrde.models.training.examples import Example, Examples, prepare
 from streamrde.models.training.preflight import check_classes, say_windows
 from streamrde.models.training.recordings import Recording
 from streamrde.models.training.splits import Split
+from streamrde.tables import say
 
 
 class Prepared(NamedTuple):
@@ -47,10 +49,10 @@ def with_bridge(config: TrainConfig, parts: Split, console: Console) -> TrainCon
     bridged = config.partition([0.0] * len(config.data.channels)).longest_gap
     longest = np.array([max(np.diff(t), default=0.0) for t in ts])
     if config.gap is None and (cut := int((longest > bridged).sum())):
-        console.print(
+        say(
+            console,
             f"{cut:,} of {len(ts):,} training streams have a silence of more than {bridged:g} s ({config.bridge:,} "
             f"windows; the longest is {longest.max():g} s) and are cut there; [gap] and bridge decide otherwise",
-            highlight=False,
         )
     return config
 
@@ -61,19 +63,16 @@ def prepare_data(config: TrainConfig, parts: Split, console: Console) -> Prepare
     classes = _classes(parts, config)
     fills, deviation, _ = moments([recording.x for recording in parts.train])
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
     examples = {
         part: prepare(recordings, config, fills=fills, classes=classes) for part, recordings in parts._asdict().items()
     }
     for part, recordings in parts._asdict().items():
         short = without_window(recordings, examples[part])
         if short:
-            say(f"{part}: {short:,} of {len(recordings):,} streams are too short for a window and left out")
+            say(console, f"{part}: {short:,} of {len(recordings):,} streams are too short for a window and left out")
     if not examples["train"]:
         raise ConfigError("no training stream has a window: shorten windows, or use longer recordings")
-    say_windows(config, parts, examples["train"].lengths, say)
+    say_windows(config, parts, examples["train"].lengths, functools.partial(say, console))
     at: TargetAt = "stream" if parts.train[0].target.t is None else "window"
     return Prepared(at, classes, fills, deviation, examples, _scaling(config, parts, fills, classes, examples["train"]))
 

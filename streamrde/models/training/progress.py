@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
+from contextlib import ExitStack
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,7 +14,7 @@ from streamrde.models.training.history import Epoch
 from streamrde.tables import print_whole
 
 
-class Reporter:
+class Reporter(ExitStack):
     """Report epochs to `console`. A context manager.
 
     Args:
@@ -23,6 +23,7 @@ class Reporter:
     """
 
     def __init__(self, console: Console, epochs: int, *, monitor: str, name: str = "") -> None:
+        super().__init__()
         self._console = console
         self._epoch = f"{name}, epoch" if name else "epoch"
         self._monitor = monitor
@@ -32,19 +33,9 @@ class Reporter:
         self._bar: Progress | None = None
         if console.is_terminal:
             columns = (TextColumn(self._epoch), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+            bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+            self._bar = self.enter_context(bar)
             self._task = self._bar.add_task("", total=epochs)
-
-    def __enter__(self) -> Reporter:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def epoch(self, epoch: Epoch, *, best: bool) -> None:
         """Report the end of an epoch."""
