@@ -127,8 +127,8 @@ def parts_without_test(config: TrainConfig, sweep: SweepConfig, *, fold: int = 0
             )
         drawn = np.random.default_rng(sweep.seed).permutation(len(groups))[fold :: sweep.folds]
         judging = {groups[i] for i in drawn}
-        parts = [[stream for stream in streams if (stream.group in judging) is judges] for judges in (False, True)]
-        return Split(*parts, [])
+        train, validation = ([s for s in streams if (s.group in judging) is judges] for judges in (False, True))
+        return Split(train, validation, [])
     if not kept.validation:
         raise ConfigError(
             "a sweep is judged by validation streams, and the split leaves none: set split.validation, such as 0.15, "
