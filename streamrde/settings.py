@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import ge, gt, le, lt
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -118,7 +119,8 @@ def _problem(value: Any, kind: inspect.Type, path: str, root: type[msgspec.Struc
     if isinstance(kind, inspect.TupleType) and len(value) != len(kind.item_types):
         return _wrong(value, kind, path)
     if isinstance(kind, inspect.IntType | inspect.FloatType):
-        return None if _within(value, kind) else _wrong(value, kind, path)
+        within = not math.isnan(value) and all(holds(value, bound) for _, bound, holds in _bounds(kind))
+        return None if within else _wrong(value, kind, path)
     return next((p for item, own, at in _inside(value, kind, path) if (p := _problem(item, own, at, root))), None)
 
 
@@ -230,7 +232,9 @@ def keys_of(kind: type[msgspec.Struct]) -> set[str]:
 def _fits(value: Any, kind: inspect.Type) -> bool:
     """Return True if a value is of the sort that a type takes, its range aside."""
     if isinstance(value, bool):
-        return isinstance(kind, inspect.BoolType | inspect.AnyType) or _is_literal(value, kind)
+        return isinstance(kind, inspect.BoolType | inspect.AnyType) or (
+            isinstance(kind, inspect.LiteralType) and _chosen(value, kind)
+        )
     if isinstance(kind, inspect.StructType | inspect.DictType):
         return isinstance(value, Mapping)
     if isinstance(kind, inspect.IntType):
@@ -253,22 +257,18 @@ def _fits(value: Any, kind: inspect.Type) -> bool:
     return not isinstance(kind, inspect.BoolType)
 
 
-def _is_literal(value: Any, kind: inspect.Type) -> bool:
-    return isinstance(kind, inspect.LiteralType) and _chosen(value, kind)
-
-
 def _chosen(value: Any, kind: inspect.LiteralType) -> bool:
     return any(value == choice and type(value) is type(choice) for choice in kind.values)
 
 
-def _within(value: float, kind: inspect.IntType | inspect.FloatType) -> bool:
-    return (
-        not math.isnan(value)
-        and (kind.gt is None or value > kind.gt)
-        and (kind.ge is None or value >= kind.ge)
-        and (kind.lt is None or value < kind.lt)
-        and (kind.le is None or value <= kind.le)
-    )
+def _bounds(kind: inspect.IntType | inspect.FloatType) -> list[tuple[str, float, Callable[[float, float], bool]]]:
+    bounds = ((">", kind.gt, gt), (">=", kind.ge, ge), ("<", kind.lt, lt), ("<=", kind.le, le))
+    return [(sign, bound, holds) for sign, bound, holds in bounds if bound is not None]
+
+
+def bounds_of(kind: inspect.IntType | inspect.FloatType) -> str:
+    """Return the range of a number in signs, such as "> 0 and <= 1", or ""."""
+    return " and ".join(f"{sign} {bound:g}" for sign, bound, _ in _bounds(kind))
 
 
 def _inside(value: Any, kind: inspect.Type, path: str) -> Iterator[tuple[Any, inspect.Type, str]]:
@@ -327,8 +327,7 @@ def _article(kind: inspect.Type) -> str:
         return either(kind.values)
     if isinstance(kind, inspect.IntType | inspect.FloatType):
         name = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
-        signs = ((">", kind.gt), (">=", kind.ge), ("<", kind.lt), ("<=", kind.le))
-        return " ".join([name, " and ".join(f"{sign} {bound:g}" for sign, bound in signs if bound is not None)]).strip()
+        return f"{name} {bounds_of(kind)}".strip()
     if isinstance(kind, inspect.StructType):
         names = [*([kind.tag_field] if kind.tag_field else []), *(field.encode_name for field in kind.fields)]
         return f"a table with {listed(names, most=8)}"

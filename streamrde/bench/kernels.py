@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,10 @@ import pyarrow as pa
 
 from streamrde.bench import peers
 from streamrde.bench.measuring import Case
-from streamrde.bench.steps import pushes, steps
+from streamrde.bench.steps import model, pushes, steps
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields import MLP
 from streamrde.inference.fleet import Fleet
-from streamrde.inference.header import Channel, Header
 from streamrde.signature import LogSignature, logsignature, logsignature_channels
 from streamrde.windowing.policies import Count
 
@@ -38,28 +38,21 @@ _FLEET_ROWS = 65_536
 
 
 def cases(groups: Sequence[str] = GROUPS, *, streams: Sequence[int] = STREAMS) -> Iterator[Case]:
-    """Yield every comparison of the given groups that the installed peers allow.
+    """Iterate over every comparison of the given groups that the installed peers allow.
 
     Args:
         groups: some of GROUPS.
         streams: sizes of the fleets.
     """
-    if "one by one" in groups:
-        for size in SIZES:
-            yield _incremental(*size)
-    if "windows of 32" in groups:
-        for size in SIZES:
-            yield _windows(*size)
-    if "batch" in groups:
-        for batch in BATCHES:
-            yield _batch(*batch)
-    if "fleet" in groups:
-        for count in streams:
-            yield _fleet(4, 3, count)
-    if "push" in groups:
-        yield pushes()
-    if "step" in groups:
-        yield from steps()
+    made: dict[str, Callable[[], Iterable[Case]]] = {
+        "one by one": lambda: (_incremental(*size) for size in SIZES),
+        "windows of 32": lambda: (_windows(*size) for size in SIZES),
+        "batch": lambda: (_batch(*batch) for batch in BATCHES),
+        "fleet": lambda: (_fleet(4, 3, count) for count in streams),
+        "push": lambda: [pushes()],
+        "step": steps,
+    }
+    return chain.from_iterable(made[group]() for group in GROUPS if group in groups)
 
 
 def _incremental(channels: int, depth: int) -> Case:
@@ -137,22 +130,7 @@ def _each(compute: peers.Compute, windows: list[Any]) -> None:
 
 def smallest_model(channels: int, depth: int) -> Bundle:
     """Return a model whose step costs next to nothing, so that everything else is measured."""
-    header = Header(
-        channels=tuple(Channel(name=f"x{i}") for i in range(1, channels)),
-        depth=depth,
-        hidden=1,
-        outputs=1,
-        field=MLP(width=1, layers=1),
-        windows=Count(_FLEET_WINDOW),
-    )
-    scales = ("x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale")
-    return Bundle(
-        header,
-        {
-            name: np.zeros(shape, "float64" if name in scales else header.dtype)
-            for name, shape in header.shapes().items()
-        },
-    )
+    return model(channels, depth, hidden=1, field=MLP(width=1, layers=1), windows=Count(_FLEET_WINDOW))
 
 
 def _path(length: int, channels: int) -> Any:

@@ -17,17 +17,8 @@ Paths: TypeAlias = Any
 """Points, (..., L, C), float64."""
 Compute: TypeAlias = Callable[[Paths], object]
 
-DISTRIBUTIONS = {
-    "pysiglib": "pysiglib",
-    "iisignature": "iisignature",
-    "sig_rust": "sig-rust",
-    "signatory": "signatory",
-    "roughpy": "roughpy",
-    "torch": "torch",
-    "torchcde": "torchcde",
-    "onnxruntime": "onnxruntime",
-}
-"""Module and distribution of every known peer."""
+PEERS = ("pysiglib", "iisignature", "sig_rust", "signatory", "roughpy", "torch", "torchcde", "onnxruntime")
+"""Module of every known peer. Its distribution is named with dashes."""
 
 
 def installed(module: str) -> bool:
@@ -37,11 +28,7 @@ def installed(module: str) -> bool:
 
 def versions() -> dict[str, str]:
     """Return the version of every installed peer."""
-    return {
-        name: importlib.metadata.version(distribution)
-        for name, distribution in DISTRIBUTIONS.items()
-        if installed(name)
-    }
+    return {name: importlib.metadata.version(name.replace("_", "-")) for name in PEERS if installed(name)}
 
 
 def whole_paths(channels: int, depth: int) -> Iterator[tuple[str, Compute]]:

@@ -9,7 +9,7 @@ import platform
 from itertools import groupby
 
 import numpy as np
-from rich.table import Table
+from rich.table import Column, Table
 
 from streamrde.bench import peers
 from streamrde.bench.measuring import Figure
@@ -43,12 +43,10 @@ def machine() -> dict[str, str]:
 
 def table(figures: list[Figure]) -> Table:
     """Return a table of medians, and of quartiles of the ratios."""
-    made = Table(box=None, pad_edge=False)
-    made.add_column("case", no_wrap=True)
-    made.add_column("engine", no_wrap=True)
-    made.add_column("median", justify="right", no_wrap=True)
-    made.add_column("x ours", justify="right", no_wrap=True)
-    made.add_column("quartiles", justify="right", no_wrap=True, style="dim")
+    names = [Column(name, no_wrap=True) for name in ("case", "engine")]
+    numbers = [Column(name, justify="right", no_wrap=True) for name in ("median", "x ours")]
+    spread = Column("quartiles", justify="right", no_wrap=True, style="dim")
+    made = Table(*names, *numbers, spread, box=None, pad_edge=False)
     for group, members in groupby(figures, key=lambda figure: figure.group):
         made.add_row(f"[bold]{group}[/bold]")
         for case, engines in groupby(members, key=lambda figure: figure.case):

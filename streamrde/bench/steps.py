@@ -86,16 +86,11 @@ def pushes() -> Case:
     return Case("push", f"C={CHANNELS}, N={DEPTH}, no window closes", "sample", _SAMPLES, engines)
 
 
-def model(**changes: Any) -> Bundle:
-    """Return a model of the benchmark's sizes with random weights."""
-    header = Header(
-        channels=tuple(Channel(name=f"x{i}") for i in range(1, CHANNELS)),
-        depth=DEPTH,
-        hidden=HIDDEN,
-        outputs=1,
-        field=MLP(width=WIDTH, layers=1, last_activation="tanh"),
-        **changes,
-    )
+def model(channels: int = CHANNELS, depth: int = DEPTH, *, hidden: int = HIDDEN, **changes: Any) -> Bundle:
+    """Return a model with random weights, by default of the benchmark's sizes."""
+    changes = {"field": MLP(width=WIDTH, layers=1, last_activation="tanh")} | changes
+    names = tuple(Channel(name=f"x{i}") for i in range(1, channels))
+    header = Header(channels=names, depth=depth, hidden=hidden, outputs=1, **changes)
     rng = np.random.default_rng(0)
     tensors = {}
     for name, shape in header.shapes().items():

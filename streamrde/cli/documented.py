@@ -42,7 +42,7 @@ def _below(source: str) -> dict[str, str]:
             continue
         text = statement.value if isinstance(statement, ast.Expr) else None
         if field is not None and isinstance(text, ast.Constant) and isinstance(text.value, str):
-            found[field] = _line(text.value)
+            found[field] = on_one_line(text.value)
         field = None
     return found
 
@@ -56,9 +56,10 @@ def _arguments(docstring: str) -> dict[str, str]:
     for entry in re.split(r"\n(?=\S)", entries.strip("\n")):
         names, colon, text = entry.partition(":")
         if colon:
-            found |= {name.strip(): _line(text) for name in names.split(",")}
+            found |= {name.strip(): on_one_line(text) for name in names.split(",")}
     return found
 
 
-def _line(text: str) -> str:
+def on_one_line(text: str) -> str:
+    """Return a text of several lines on one line, without marks of code."""
     return " ".join(text.split()).replace("``", "").replace("`", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "score": {"model": "model.safetensors", "files": "recordings.parquet", "out": "predictions.parquet"},
 }
+_STRUCTS = {
+    "train": "streamrde.models.training.config:TrainConfig",
+    "run": "streamrde.config:RunConfig",
+    "score": "streamrde.scoring:Job",
+}
 
 
 def init(
@@ -78,20 +84,10 @@ def text_of(what: str) -> str:
     from streamrde.cli.template import template
     from streamrde.nearest import did_you_mean, either
 
-    if what == "train":
-        from streamrde.models.training.config import TrainConfig
-
-        body = template(TrainConfig, EXAMPLES[what])
-    elif what == "run":
-        from streamrde.config import RunConfig
-
-        body = template(RunConfig, EXAMPLES[what])
-    elif what == "score":
-        from streamrde.scoring import Job
-
-        body = template(Job, EXAMPLES[what])
-    else:
+    if what not in _STRUCTS:
         raise ConfigError(f"init {what}: use {either(EXAMPLES)}{did_you_mean(what, EXAMPLES)}")
+    module, name = _STRUCTS[what].split(":")
+    body = template(getattr(importlib.import_module(module), name), EXAMPLES[what])
     use = f"streamrde {what} {_use(what, Path('FILE'))}"
     head = (
         f"# Every key of a configuration for `{use}`, with its default.\n"

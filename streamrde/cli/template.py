@@ -10,9 +10,9 @@ import msgspec
 from msgspec import NODEFAULT, inspect
 
 from streamrde import toml
-from streamrde.cli.documented import documented
+from streamrde.cli.documented import documented, on_one_line
 from streamrde.nearest import either
-from streamrde.settings import choices
+from streamrde.settings import bounds_of, choices
 
 _WIDTH = 120
 
@@ -49,7 +49,11 @@ class _Writer:
         """
         sign = "# " if off else ""
         if path:
-            self.lines += ["", *self._comment(_first_line(kind.cls)), f"{sign}[{path}]"]
+            self.lines += [
+                "",
+                *self._comment(on_one_line((kind.cls.__doc__ or "").strip().split("\n\n")[0])),
+                f"{sign}[{path}]",
+            ]
         if kind.tag_field is not None:
             self.lines += self._comment(f"Which kind of table this is: {either(tags)}.")
             self.lines.append(f"{sign}{kind.tag_field} = {toml.value(kind.tag)}")
@@ -119,17 +123,9 @@ def _allowed(field: inspect.Field) -> str:
         if isinstance(member, inspect.LiteralType):
             said.append(either(member.values))
         elif isinstance(member, inspect.IntType | inspect.FloatType):
-            signs = ((">", member.gt), (">=", member.ge), ("<", member.lt), ("<=", member.le))
-            bounds = [f"{sign} {bound:g}" for sign, bound in signs if bound is not None]
-            said += [" and ".join(bounds)] if bounds else []
+            said += [bounds] if (bounds := bounds_of(member)) else []
     text = f" Allowed: {' or '.join(said)}." if said else ""
-    if field.required:
-        return f"{text} Must be given."
-    return text
-
-
-def _first_line(kind: type) -> str:
-    return " ".join((kind.__doc__ or "").strip().split("\n\n")[0].split()).replace("``", "").replace("`", "")
+    return f"{text} Must be given." if field.required else text
 
 
 def _sentence(text: str) -> str:

@@ -84,21 +84,12 @@ class Board:
     def table(self, rows: int | None = None) -> Table:
         """Return a table of the streams, at most `rows` of them."""
         table = Table(
-            title="shoulder exercises, live over MQTT",
-            title_justify="left",
-            box=SIMPLE_HEAD,
-            pad_edge=False,
-            collapse_padding=True,
+            title="shoulder exercises, live over MQTT", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
         )
-        for name, justify in (
-            ("stream", "left"),
-            ("prediction", "left"),
-            ("confidence", "right"),
-            ("truth", "left"),
-            ("windows", "right"),
-            ("time", "right"),
-        ):
-            table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.title_justify = table.caption_justify = "left"
+        for name in ("stream", "prediction", "confidence", "truth", "windows", "time"):
+            is_number = name in ("confidence", "windows", "time")
+            table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
         names = list(self._streams)
         for name in names[:rows]:
             stream, truth = self._streams[name], self.truth[name]
@@ -113,10 +104,6 @@ class Board:
             )
         if rows is not None and rows < len(names):
             table.add_row(f"... {len(names) - rows} more")
-        table.caption = (
-            ""
-            if self.ended
-            else (f"{self.right} of {len(names)} right   {self.rate:,.0f} samples/s   {self.predictions} predictions")
-        )
-        table.caption_justify = "left"
+        right = f"{self.right} of {len(names)} right"
+        table.caption = "" if self.ended else f"{right}   {self.rate:,.0f} samples/s   {self.predictions} predictions"
         return table

@@ -62,62 +62,61 @@ for _name in (
     setattr(NoTime, f"__{_name}__", _refuse_time)
 
 
-class WithoutTime(nn.Module):
-    """A torchcde field as a function of z alone."""
+class _Wrapped(nn.Module):
+    """A module inside another one."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
+
+
+class WithoutTime(_Wrapped):
+    """A torchcde field as a function of z alone."""
 
     def forward(self, z: Tensor) -> Tensor:
         """Map z, (N, hidden), to F(z)."""
         return self.inner(NoTime(), z)  # type: ignore[no-any-return]
 
 
-class RowByRow(nn.Module):
+class RowByRow(_Wrapped):
     """A module that is called with one row at a time, since its rows may depend on each other."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, size) to (N, ...)."""
         return torch.cat([self.inner(row) for row in torch.split(x, 1)])
 
 
-class FirstChannels(nn.Module):
+class FirstChannels(_Wrapped):
     """An initial module of row 0 of logsig_windows, which is x0 and zeros, as a function of x0."""
 
     def __init__(self, inner: nn.Module, zeros: int) -> None:
-        super().__init__()
-        self.inner, self._zeros = inner, zeros
+        super().__init__(inner)
+        self._zeros = zeros
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C) to (N, hidden)."""
         return self.inner(nn.functional.pad(x, (0, self._zeros)))  # type: ignore[no-any-return]
 
 
-class Chosen(nn.Module):
+class Chosen(_Wrapped):
     """An initial module as a function of more channels, or of channels in another order."""
 
     def __init__(self, inner: nn.Module, order: list[int]) -> None:
-        super().__init__()
-        self.inner, self._order = inner, order
+        super().__init__(inner)
+        self._order = order
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C) to (N, hidden)."""
         return self.inner(x[:, self._order])  # type: ignore[no-any-return]
 
 
-class Reordered(nn.Module):
+class Reordered(_Wrapped):
     """A field of a log-signature in another order of channels: ``F(z) P``, where ``P l`` is the field's own."""
 
     places: Tensor
 
     def __init__(self, inner: nn.Module, places: Tensor) -> None:
-        super().__init__()
-        self.inner = inner
+        super().__init__(inner)
         self.register_buffer("places", places)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -125,12 +124,8 @@ class Reordered(nn.Module):
         return self.inner(z) @ self.places  # type: ignore[no-any-return]
 
 
-class _Timed(nn.Module):
+class _Timed(_Wrapped):
     """Wrap a module that takes t, so that its hooks are called too."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.inner(*inputs)  # type: ignore[no-any-return]

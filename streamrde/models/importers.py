@@ -11,7 +11,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from streamrde.arrays import Floats
 from streamrde.errors import ParameterError
 from streamrde.inference.activations import Activation, FinalActivation
 from streamrde.inference.ends import Layers
@@ -138,8 +137,7 @@ def from_torchcde(
         _copy(model.field, field.steps)
     for end, part in ((model.initial, first), (model.readout, last)):
         _copy(end, part.steps)
-    shift, scale = _first_time(shift, 0.0, channels, time, "shift"), _first_time(scale, 1.0, channels, time, "scale")
-    model.set_scaling(_scaling(model, shift, scale))
+    model.set_scaling(_scaling(model, shift, scale, time))
     return Imported(model, tuple(differences))
 
 
@@ -302,18 +300,16 @@ def _solver(
 
 
 def _missing(interpolation: str, complete: bool) -> list[str]:
-    if complete:
-        return []
     begins = (
         "if a stream begins without a value (NaN), torchcde fills backwards from the first one; here the channel has "
         "its fill until then"
     )
-    if interpolation != "linear":
-        return [begins]
-    return [
-        f"{begins}; between values torchcde fills by row unless it was given t; here by time "
-        "(pass complete=True if no value is missing)"
-    ]
+    if interpolation == "linear":
+        begins += (
+            "; between values torchcde fills by row unless it was given t; here by time "
+            "(pass complete=True if no value is missing)"
+        )
+    return [] if complete else [begins]
 
 
 def _rectilinear(interpolation: str, depth: int, windows: Windows) -> list[str]:
@@ -435,20 +431,6 @@ def _order(channels: int, time: int | None) -> list[int]:
     return [0 if i == time else i + (i < time) for i in range(channels)]
 
 
-def _first_time(values: ArrayLike | None, default: float, channels: int, time: int | None, name: str) -> Floats | None:
-    """Reorder shifts or scales so that time comes first."""
-    if values is None:
-        return None
-    given = np.asarray(values, dtype=np.float64)
-    if given.shape != (channels,):
-        raise ParameterError(
-            f"{name} has shape {given.shape}: give one value per channel, in the path's order, ({channels},)"
-        )
-    found = np.full(channels + (time is None), default)
-    found[_order(channels, time)] = given
-    return found
-
-
 @torch.no_grad()
 def _copy(target: nn.Module, steps: Sequence[Step] | None) -> None:
     """Copy the weights of an imported chain into a model's layers."""
@@ -460,17 +442,18 @@ def _copy(target: nn.Module, steps: Sequence[Step] | None) -> None:
         layer.bias.copy_(step.bias)
 
 
-def _scaling(model: NeuralRDE, shift: ArrayLike | None, scale: ArrayLike | None) -> Scaling:
-    """Turn a scaling of the path's channels into one of x0 and of log-signatures."""
+def _scaling(model: NeuralRDE, shift: ArrayLike | None, scale: ArrayLike | None, time: int | None = 0) -> Scaling:
+    """Turn a scaling of the original path's channels into one of x0 and of log-signatures."""
     channels, outputs = model.header.path_channels, model.header.outputs
-    shifts = np.zeros(channels) if shift is None else np.asarray(shift, dtype=np.float64)
-    scales = np.ones(channels) if scale is None else np.asarray(scale, dtype=np.float64)
-    for name, values in (("shift", shifts), ("scale", scales)):
-        if values.shape != (channels,):
+    order = _order(channels - (time is None), time)
+    ends = np.zeros(channels), np.ones(channels)
+    for name, values, found in zip(("shift", "scale"), (shift, scale), ends, strict=True):
+        given = found[order] if values is None else np.asarray(values, dtype=np.float64)
+        if given.shape != (len(order),):
             raise ParameterError(
-                f"{name} has shape {values.shape}: give one value per channel, time first, ({channels},)"
+                f"{name} has shape {given.shape}: give one value per channel, in the path's order, ({len(order)},)"
             )
+        found[order] = given
     letters = np.ones(model.header.logsig_channels)
-    letters[:channels] = scales
-    words = along_words(letters, model.header.depth)
-    return Scaling(shifts, scales, words, np.zeros(outputs), np.ones(outputs))
+    letters[:channels] = ends[1]
+    return Scaling(*ends, along_words(letters, model.header.depth), np.zeros(outputs), np.ones(outputs))

@@ -120,7 +120,9 @@ class _Reader:
         for node in self._nodes:
             if node.op != "call_function":
                 continue
-            if node in needed and torch.Tag.nondeterministic_seeded in node.target.tags and _random(node):
+            # A dropout that is off draws nothing.
+            random = torch.Tag.nondeterministic_seeded in node.target.tags and not _is_identity(node, _name(node))
+            if node in needed and random:
                 raise ParameterError(f"it draws random numbers ({_name(node)}), so that no two runs agree")
             if any(source in self._moved for source in node.all_input_nodes):
                 if node in needed or node.target._schema.is_mutable:
@@ -153,8 +155,8 @@ class _Reader:
             self._steps.append([self._value(node.args[2]).T, self._value(node.args[0]), None])
         elif name == "add" and len(node.args) == 2 and not node.kwargs and self._steps:
             self._add(node, value)
-        elif _activation(node, name):
-            self._activate(_activation(node, name), before)
+        elif activation := _activation(node, name):
+            self._activate(activation, before)
         elif not (_is_identity(node, name) or (name in _SHAPES and value.numel() == before.numel())):
             raise UnprovenError(f"{name}{_arguments(node)} is not a known activation")
         self._moved.add(node)
@@ -209,7 +211,7 @@ class _Reader:
 
 _LAYERS = ("linear", "matmul", "mm")
 _SHAPES = ("view", "reshape", "_unsafe_view", "unflatten", "flatten", "unsqueeze", "squeeze")
-_ACTIVATIONS = {"relu": "relu", "relu_": "relu", "tanh": "tanh", "tanh_": "tanh", "silu": "silu", "silu_": "silu"}
+_ACTIVATIONS = ("relu", "tanh", "silu")
 
 
 def _ancestors(node: Any) -> set[Any]:
@@ -232,11 +234,6 @@ def _arguments(node: Any) -> str:
     return f"({', '.join(numbers)})" if numbers else ""
 
 
-def _random(node: Any) -> bool:
-    """Return True if an operation draws random numbers. A dropout that is off does not."""
-    return not _is_identity(node, _name(node))
-
-
 def _is_identity(node: Any, name: str) -> bool:
     if name in ("dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
         return len(node.args) == 3 and (node.args[2] is False or node.args[1] == 0)
@@ -251,4 +248,5 @@ def _activation(node: Any, name: str) -> str:
         return "softplus" if extra.get("beta", 1) == 1 and extra.get("threshold", 20) >= 20 else ""
     if name == "gelu":
         return "gelu" if len(node.args) == 1 and node.kwargs.get("approximate", "none") == "none" else ""
-    return _ACTIVATIONS.get(name, "") if len(node.args) == 1 and not node.kwargs else ""
+    plain = name.removesuffix("_")
+    return plain if plain in _ACTIVATIONS and len(node.args) == 1 and not node.kwargs else ""

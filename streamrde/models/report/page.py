@@ -129,9 +129,7 @@ def table(
         + "</tr>"
         for row in rows
     )
-    above = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    top = f"<thead><tr>{head}</tr></thead>" if columns else ""
-    return f'<div class="wide"><table>{above}{top}<tbody>{body}</tbody></table></div>'
+    return _wide(f"<tr>{head}</tr>" if columns else "", body, caption)
 
 
 def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str], *, caption: str) -> str:
@@ -149,7 +147,10 @@ def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str], *, caption: s
         recall = f"{row[i] / total:.1%}" if total else "-"
         body.append(f'<tr><th scope="row">{html.escape(label)}</th>{"".join(cells)}<th class="n">{recall}</th></tr>')
     top = f'<tr><th scope="col">true \\ said</th>{head}<th scope="col" class="n">recall</th></tr>'
-    return (
-        f'<div class="wide"><table class="matrix"><caption>{html.escape(caption)}</caption>'
-        f"<thead>{top}</thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
+    return _wide(top, "".join(body), caption, kind=' class="matrix"')
+
+
+def _wide(head: str, body: str, caption: str, *, kind: str = "") -> str:
+    above = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    top = f"<thead>{head}</thead>" if head else ""
+    return f'<div class="wide"><table{kind}>{above}{top}<tbody>{body}</tbody></table></div>'

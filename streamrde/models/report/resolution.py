@@ -79,13 +79,9 @@ def outputs_to_depth(bundle: Bundle, examples: Sequence[Example], depth: int) ->
     x0 = np.stack([example.x0 for example in examples])
     cut = [np.where(np.arange(example.logsigs.shape[1]) < kept, example.logsigs, 0.0) for example in examples]
     states = _steps(stepper, x0, cut, with_error=False)[0]
-    return [_pooled(stepper, bundle, own) for own in states]
-
-
-def _pooled(stepper: Stepper, bundle: Bundle, states: Floats) -> Floats:
     if bundle.header.pooling == "mean":
-        states = states.cumsum(axis=0) / np.arange(1, len(states) + 1)[:, None]
-    return np.asarray(stepper.output(states.astype(stepper.dtype)), dtype=float)
+        states = [own.cumsum(axis=0) / np.arange(1, len(own) + 1)[:, None] for own in states]
+    return [np.asarray(stepper.output(own.astype(stepper.dtype)), dtype=float) for own in states]
 
 
 def _steps(

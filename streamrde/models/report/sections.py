@@ -13,7 +13,7 @@ from streamrde.inference.header import Header
 from streamrde.models.report import quality
 from streamrde.models.report.page import charts, figure, matrix, pair, section, table
 from streamrde.models.report.quality import Answers, OverTime
-from streamrde.models.report.svg import Plot, axis, number, thinned
+from streamrde.models.report.svg import Axis, Plot, axis, number, thinned
 from streamrde.models.training.history import History
 from streamrde.models.training.verdict import NAMES
 
@@ -28,13 +28,8 @@ _CLASSES = 30
 
 def metrics(header: Header) -> str:
     """Show the measures of all parts."""
-    shown = measured(
-        {
-            name: value
-            for name, value in header.metrics.items()
-            if name.split("_")[0] in NAMES and (value or "too_short" not in name)
-        }
-    )
+    of_parts = {name: value for name, value in header.metrics.items() if name.split("_")[0] in NAMES}
+    shown = measured({name: value for name, value in of_parts.items() if value or "too_short" not in name})
     return section("Measures", "", table(shown.rows, shown.columns, numbers=1))
 
 
@@ -141,8 +136,11 @@ def scatter(shown: Answers, part: str, header: Header) -> str:
         plain = _plain(unit)
         rmse, bias = number(float(np.sqrt((error**2).mean()))), number(float(error.mean()))
         r2 = 1 - (error**2).sum() / max(((shown.target[known, j] - shown.target[known, j].mean()) ** 2).sum(), 1e-300)
+        drawn = f"{len(known):,} windows"
+        if len(dots) < len(known):
+            drawn = f"{len(dots):,} of {drawn}, evenly chosen,"
         caption = (
-            f"{_dots(len(dots), len(known))} of the {NAMES[part]} streams; root mean square error {rmse}{plain}, "
+            f"{drawn} of the {NAMES[part]} streams; root mean square error {rmse}{plain}, "
             f"bias {bias}{plain}, R2 {r2:.3f}"
         )
         figures.append(figure(f"{name}: predicted against true", plot.svg(), caption))
@@ -195,40 +193,41 @@ def early(parts: Parts, header: Header) -> str:
 
 
 def _over_time(title: str, y_title: str, percent: bool, found: dict[str, OverTime]) -> str:
-    seconds = np.concatenate([curve.seconds for curve in found.values()])
-    unit, clock = _clock(float(seconds.max()))
     values = np.concatenate([np.concatenate([c.value, c.low, c.high]) for c in found.values()])
     vertical = axis(y_title, values, percent=percent, zero=not percent and title.endswith("error"))
     if percent or vertical.title == "AUC":
         vertical = vertical._replace(high=min(vertical.high, 1.0))
+    banded = any(np.isfinite(curve.low).any() for curve in found.values())
+    return _against_time(title, vertical, found, "band: 95 % confidence (Wilson)" if banded else "")
+
+
+def _running(found: dict[str, OverTime]) -> str:
+    nothing = np.empty(0)
+    running = {
+        name: curve._replace(value=curve.streams.astype(float), low=nothing, high=nothing)
+        for name, curve in found.items()
+    }
+    counts = np.concatenate([curve.streams for curve in found.values()])
+    vertical = axis("streams", counts, zero=True)
+    return _against_time("Streams still running", vertical, running, "what each point above rests on")
+
+
+def _against_time(title: str, vertical: Axis, found: dict[str, OverTime], caption: str) -> str:
+    seconds = np.concatenate([curve.seconds for curve in found.values()])
+    unit, clock = _clock(float(seconds.max()))
     plot = Plot(axis(f"{clock} since the stream began", seconds / unit, zero=True), vertical, title=title)
     for name, curve in found.items():
-        colour = COLOURS[name]
         if name == list(found)[-1] and np.isfinite(curve.low).any():
-            plot.band(curve.seconds / unit, curve.low, curve.high, colour=colour)
-        plot.line(curve.seconds / unit, curve.value, colour=colour, dashed=name == "train", label=NAMES[name])
-    banded = any(np.isfinite(curve.low).any() for curve in found.values())
-    return figure(title, plot.svg(), "band: 95 % confidence (Wilson)" if banded else "")
+            plot.band(curve.seconds / unit, curve.low, curve.high, colour=COLOURS[name])
+        dashed, label = name == "train", NAMES[name]
+        plot.line(curve.seconds / unit, curve.value, colour=COLOURS[name], dashed=dashed, label=label)
+    return figure(title, plot.svg(), caption)
 
 
 def _clock(most: float) -> tuple[float, str]:
     """Choose the unit for times up to `most` seconds: return its length in seconds, and its name."""
     units = ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
     return next(((unit, name) for unit, name in units if most >= 5 * unit), units[-1])
-
-
-def _running(found: dict[str, OverTime]) -> str:
-    counts = np.concatenate([curve.streams for curve in found.values()])
-    seconds = np.concatenate([curve.seconds for curve in found.values()])
-    unit, clock = _clock(float(seconds.max()))
-    plot = Plot(
-        axis(f"{clock} since the stream began", seconds / unit, zero=True),
-        axis("streams", counts, zero=True),
-        title="Streams still running",
-    )
-    for name, curve in found.items():
-        plot.line(curve.seconds / unit, curve.streams, colour=COLOURS[name], dashed=name == "train", label=NAMES[name])
-    return figure("Streams still running", plot.svg(), "what each point above rests on")
 
 
 def calibration(shown: Answers, part: str, header: Header) -> str:
@@ -307,7 +306,3 @@ def _plain(unit: str) -> str:
 def quality_places(shown: Answers, header: Header) -> Indices:
     """Return the windows whose answers are served: all, or each stream's last one."""
     return shown.at_end if header.emit == "last" else np.arange(len(shown.value))
-
-
-def _dots(drawn: int, total: int) -> str:
-    return f"{total:,} windows" if drawn == total else f"{drawn:,} of {total:,} windows, evenly chosen,"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68, 14, 26, 44
 # Largest span of a log axis. Values below are as good as 0.
 _DECADES = 12
+
+Anchor: TypeAlias = Literal["start", "middle", "end"]
 
 
 class Axis(NamedTuple):
@@ -153,9 +155,9 @@ class Plot:
     ) -> None:
         """Draw a dot per point, with a text that shows under the pointer."""
         for i, (a, b) in enumerate(zip(np.asarray(x, float).tolist(), np.asarray(y, float).tolist(), strict=True)):
-            at, up = self._at(a, b).split(",")
+            at, up = self._xy(a, b)
             end = "/>" if titles is None else f"><title>{html.escape(titles[i])}</title></circle>"
-            self._marks.append(f'<circle class="c{colour} dot" cx="{at}" cy="{up}" r="{size:g}"{end}')
+            self._marks.append(f'<circle class="c{colour} dot" cx="{at:.1f}" cy="{up:.1f}" r="{size:g}"{end}')
         self._name(label, f'<circle class="c{colour} dot" cx="10" cy="0" r="3.5"/>')
 
     def bars(self, edges: ArrayLike, heights: ArrayLike, *, colour: int = 0) -> None:
@@ -169,23 +171,21 @@ class Plot:
 
     def rule(self, *, x: float | None = None, y: float | None = None, label: str = "", colour: int = 0) -> None:
         """Draw a thin line across the chart at one value, with a text."""
-        across = x is None
-        start = self._at(self._x.low, y or 0.0) if across else self._at(x or 0.0, self._y.low)
-        end = self._at(self._x.high, y or 0.0) if across else self._at(x or 0.0, self._y.high)
-        (x0, y0), (x1, y1) = start.split(","), end.split(",")
-        self._marks.append(f'<line class="c{colour} rule" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>')
+        level, late = y or 0.0, x is not None and self._x.place(x) > 0.6
+        start, end = (self._x.low, level), (self._x.high, level)
+        if x is not None:
+            start, end = (x, self._y.low), (x, self._y.high)
+        self._rule(start, end, colour)
         if label:
-            late = not across and self._x.place(x or 0.0) > 0.6
-            dx, dy = (4.0, -4.0) if across else (-4.0 if late else 4.0, 10.0)
-            where = f'x="{float(x0 if across else x1) + dx:.1f}" y="{float(y1) + dy:.1f}"'
-            where += f' text-anchor="{"end" if late else "start"}"'
-            self._marks.append(f'<text class="note" {where}>{html.escape(label)}</text>')
+            left, top = self._xy(start[0], end[1])
+            dx, dy = (4.0, -4.0) if x is None else (-4.0 if late else 4.0, 10.0)
+            anchor: Anchor = "end" if late else "start"
+            self._marks.append(_text(round(left, 1) + dx, round(top, 1) + dy, label, anchor, "note"))
 
     def diagonal(self, label: str = "") -> None:
         """Draw the line y = x."""
         low, high = max(self._x.low, self._y.low), min(self._x.high, self._y.high)
-        (x0, y0), (x1, y1) = (self._at(v, v).split(",") for v in (low, high))
-        self._marks.append(f'<line class="c0 rule" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>')
+        self._rule((low, low), (high, high), 0)
         self._name(label, '<line class="c0 rule" x1="0" x2="20" y1="0" y2="0"/>')
 
     def svg(self) -> str:
@@ -223,6 +223,10 @@ class Plot:
             x += 26 + 6.6 * len(label) + 16
         return "".join(parts)
 
+    def _rule(self, start: tuple[float, float], end: tuple[float, float], colour: int) -> None:
+        (x0, y0), (x1, y1) = self._xy(*start), self._xy(*end)
+        self._marks.append(f'<line class="c{colour} rule" x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}"/>')
+
     def _name(self, label: str, mark: str) -> None:
         if label:
             self._legend.append((mark, label))
@@ -246,7 +250,7 @@ def number(value: float) -> str:
     return f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e")
 
 
-def _text(x: float, y: float, text: str, anchor: Literal["start", "middle", "end"], kind: str = "label") -> str:
+def _text(x: float, y: float, text: str, anchor: Anchor, kind: str = "label") -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
 
 

@@ -34,10 +34,11 @@ def steps(found: Sequence[StepError], levels: Sequence[tuple[int, float]], measu
             axis("estimated error of a step / (1 + |z|)", [*values, tolerance], log=True),
             title="Step error against window length",
         )
-        plot.line(seconds, [step.most for step in found], label="90 % of the steps", colour=2, dashed=True)
-        plot.line(seconds, [step.median for step in found], label="median", colour=1)
-        plot.points(seconds, [step.most for step in found], colour=2, size=3)
-        plot.points(seconds, [step.median for step in found], colour=1, size=3)
+        most, median = [step.most for step in found], [step.median for step in found]
+        plot.line(seconds, most, label="90 % of the steps", colour=2, dashed=True)
+        plot.line(seconds, median, label="median", colour=1)
+        plot.points(seconds, most, colour=2, size=3)
+        plot.points(seconds, median, colour=1, size=3)
         plot.rule(y=tolerance, label=f"tolerance {tolerance:g}")
         trained = [step for step in found if step.factor == 1]
         if trained:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from streamrde.models.report.resolution import outputs_to_depth, step_errors
 from streamrde.models.report.speed import serving_speed
 from streamrde.models.report.svg import number, thinned
 from streamrde.models.training.config import TrainConfig
-from streamrde.models.training.history import Fitted, History, Predicted
+from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.splits import Split, warnings_of
 from streamrde.models.training.verdict import NAMES
 
@@ -64,16 +63,10 @@ def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float)
     windows = sum(len(example.logsigs) for example in fitted.parts["train"].examples)
     per_second = windows / float(np.median([epoch.seconds for history in histories for epoch in history.epochs]))
     levels, measure = _levels(bundle, fitted.parts[part])
+    alarms = [*fitted.verdict.alarms, *_warnings(part, answered), *warnings_of(parts, config.split)]
     chapters = [
         tiles(_figures(fitted, part, seconds)),
-        *map(
-            alarm,
-            [
-                *map(_sentence, fitted.verdict.alarms),
-                *_warnings(part, answered),
-                *map(_sentence, warnings_of(parts, config.split)),
-            ],
-        ),
+        *(alarm(_sentence(text)) for text in alarms),
         section("Data", "", _data(config, parts, answered)),
         sections.metrics(header),
         sections.learning(histories),
@@ -114,18 +107,14 @@ def _figures(fitted: Fitted, part: str, seconds: float) -> list[tuple[str, str]]
             unit = header.units[0] if len(header.units) == 1 and header.units[0] else ""
             shown = f"{value:.1%}" if key.startswith("accuracy") else f"{number(value)} {unit}".strip()
             found.append((shown, f"{name}: {text}"))
+    members, first = len(fitted.histories), fitted.histories[0]
+    kept = (f"{first.best} of {len(first.epochs)}", "epoch that was kept")
     return [
         *found,
-        *_kept(fitted.histories),
+        kept if members == 1 else (str(members), "members of the ensemble"),
         (f"{fitted.bundle.parameters:,}", "parameters"),
         (_duration(seconds), "training took"),
     ]
-
-
-def _kept(histories: Sequence[History]) -> list[tuple[str, str]]:
-    if len(histories) > 1:
-        return [(str(len(histories)), "members of the ensemble")]
-    return [(f"{histories[0].best} of {len(histories[0].epochs)}", "epoch that was kept")]
 
 
 def _warnings(part: str, answered: dict[str, Answers]) -> list[str]:
@@ -133,10 +122,10 @@ def _warnings(part: str, answered: dict[str, Answers]) -> list[str]:
     if part != "test":
         found.append(
             f"There is no test part: the answers below are for the {NAMES[part]} streams, which the training "
-            "has seen. Set split.test."
+            "has seen. Set split.test"
         )
     if "validation" not in answered:
-        found.append("There is no validation part: the last epoch's weights were kept. Set split.validation.")
+        found.append("There is no validation part: the last epoch's weights were kept. Set split.validation")
     return found
 
 
@@ -190,20 +179,20 @@ def _levels(bundle: Bundle, predicted: Predicted) -> tuple[list[tuple[int, float
         )
         for example in (predicted.examples[i] for i in thinned(len(predicted.examples), few))
     ]
-    found = []
+    found, classify = [], header.task == "classification"
     for depth in range(1, header.depth + 1):
         outputs: list[Floats] = outputs_to_depth(bundle, chosen, depth)
-        if header.task == "classification":
+        if classify:
             # Logarithms of probabilities are logits.
-            logits = [np.log(np.maximum(own, 1e-30)) for own in outputs]
-            found.append((depth, float(np.nanmean(answers(Predicted(chosen, logits), classify=True).right))))
-        else:
-            own = answers(Predicted(chosen, outputs), classify=False)
-            with np.errstate(invalid="ignore"):
-                error = np.sqrt(np.nanmean((own.value - own.target) ** 2, axis=0)) / bundle.tensors["output.scale"]
-            found.append((depth, float(np.nanmean(error))))
-    measure = "windows that are right" if header.task == "classification" else "error in deviations of the target"
-    return found, measure
+            outputs = [np.log(np.maximum(own, 1e-30)) for own in outputs]
+        own = answers(Predicted(chosen, outputs), classify=classify)
+        if classify:
+            found.append((depth, float(np.nanmean(own.right))))
+            continue
+        with np.errstate(invalid="ignore"):
+            error = np.sqrt(np.nanmean((own.value - own.target) ** 2, axis=0)) / bundle.tensors["output.scale"]
+        found.append((depth, float(np.nanmean(error))))
+    return found, "windows that are right" if classify else "error in deviations of the target"
 
 
 def _duration(seconds: float) -> str:

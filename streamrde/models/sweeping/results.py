@@ -142,12 +142,8 @@ def _on_front(standing: Standing, others: Sequence[Standing], sign: int) -> bool
     if standing.score is None or standing.rung < top:
         return False
     here = (sign * standing.score, standing.stream_us)
-    for other in others:
-        if other.score is not None and other.rung == top:
-            there = (sign * other.score, other.stream_us)
-            if there != here and there[0] <= here[0] and there[1] <= here[1]:
-                return False
-    return True
+    rivals = [(sign * s.score, s.stream_us) for s in others if s.score is not None and s.rung == top]
+    return not any(rival != here and rival[0] <= here[0] and rival[1] <= here[1] for rival in rivals)
 
 
 def _median(outcomes: Sequence[Outcome], name: str) -> float:

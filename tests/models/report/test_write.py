@@ -11,7 +11,7 @@ from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
 from streamrde.models import train
-from streamrde.models.report.resolution import outputs_to_depth, scaled, step_errors
+from streamrde.models.report.resolution import outputs_to_depth, step_errors
 from streamrde.models.report.sections import _clock
 from streamrde.models.report.speed import step_cost
 from streamrde.models.training.examples import Example
@@ -132,8 +132,8 @@ def test_step_errors_are_the_steppers_along_the_stream() -> None:
 
 
 def test_windows_that_cannot_be_shorter_are_left_out() -> None:
-    assert scaled(sr.Count(2), 0.25) is None
-    assert scaled(sr.Every(2.0), 0.25) == sr.Every(0.5)
+    assert sr.Count(2).scaled(0.25) is None
+    assert sr.Every(2.0).scaled(0.25) == sr.Every(0.5)
 
 
 def test_outputs_to_a_depth_are_those_without_deeper_levels() -> None:
