@@ -295,7 +295,7 @@ def test_dropout_in_training_mode_is_said():
 
 def test_rows_that_depend_on_each_other_are_said_and_served_alone():
     imported = imported_field(seeded(MODULES["a norm of the batch"][1]))
-    assert "depends on the rows beside it" in imported.differences[0]
+    assert "lets rows of a batch affect each other" in imported.differences[0]
     z, logsigs = np.ones((3, HIDDEN), np.float32), np.ones((3, FEATURES))
     stepper = TorchStepper(imported.model)
     np.testing.assert_array_equal(stepper.step(z, logsigs)[:1], stepper.step(z[:1], logsigs[:1]))
