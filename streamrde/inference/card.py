@@ -162,7 +162,7 @@ def _state(header: Header) -> str:
     return f"{header.hidden}: an ensemble of {header.members} members of {header.member_hidden}"
 
 
-_GAPS = {"reset": "begun anew", "carry": "carried on"}
+_GAPS = {"reset": "restarted", "carry": "carried on"}
 _POOLED = {"state": "the state", "mean": "the mean of the states so far"}
 
 

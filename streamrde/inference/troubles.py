@@ -358,7 +358,7 @@ class Troubles:
         """Note states that were not finite after windows with these ends."""
         for slot, t in zip(slots.tolist(), end.tolist(), strict=True):
             reason = f"its state was not finite after the window that ended at {when(t)}"
-            reason += ", and was begun anew" if mended else ", and stays so"
+            reason += ", and was reset" if mended else ", and stays so"
             remedy = "look at its values, and give limits to its channels (streams.limits, Plausible.limits)"
             if not mended:
                 remedy += ", or set on_range = 'mend'"

@@ -25,7 +25,7 @@ _COUNTERS = (
     ("quarantined", "Messages of topics or streams that are set aside.", "quarantined"),
     ("missed", "Messages or samples that never came, by the sequence numbers of those that did.", "missed"),
     ("merged_streams", "Streams whose samples came from more than one topic.", "merged"),
-    ("not_finite", "Predictions that are no numbers.", "not_finite"),
+    ("not_finite", "Predictions that are not finite.", "not_finite"),
     ("provisional", "Predictions of windows that were still open.", "provisional"),
     ("states_out_of_range", "Windows that left the hidden state where it was not in training.", "out_of_range"),
     ("states_not_finite", "Windows that left the hidden state not finite.", "states_not_finite"),

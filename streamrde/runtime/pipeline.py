@@ -339,7 +339,7 @@ class Pipeline:
         self.metrics.not_finite += len(streams)
         if self.fleet.on_range == "keep":
             for stream in streams:
-                logger.error("the predictions of stream %r are no numbers any more; it is set aside", stream)
+                logger.error("stream %r: its predictions are NaN or infinite; stream set aside", stream)
                 if self.source.quarantine is not None:
                     self.source.quarantine.set_aside(stream, time.monotonic())
 

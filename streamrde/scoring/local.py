@@ -132,7 +132,7 @@ class ProcessEngine:
                     if worker.tries >= RETRIES:
                         raise WorkerError(
                             f"the worker of part {worker.part} died {worker.tries + 1} times, last with status "
-                            f"{status}: is there enough memory? --resume goes on with what is done"
+                            f"{status}: is there enough memory? use --resume to continue"
                         )
                     on_rows(-worker.rows)
                     workers.append(another := _Worker(messages, self._lock))

@@ -69,7 +69,7 @@ class File(msgspec.Struct, frozen=True):
             now = Path(self.path).stat()
         if (now.st_size, now.st_mtime_ns) != (self.size, self.modified):
             raise DataError(
-                f"{self.path}: has changed since the job began; start the job anew, without resuming", path=self.path
+                f"{self.path}: has changed since the job began; start the job over, without resuming", path=self.path
             )
 
 

@@ -51,7 +51,7 @@ class RayEngine:
                 except ray.exceptions.RayError as error:
                     reason = str(error).strip().split("\n")[0]
                     raise WorkerError(
-                        f"part {part} failed on its Ray worker ({reason}); --resume goes on with what is done"
+                        f"part {part} failed on its Ray worker ({reason}); use --resume to continue"
                     ) from None
                 if isinstance(message, Done):
                     on_rows(message.done.rows)

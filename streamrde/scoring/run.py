@@ -104,7 +104,7 @@ class _Run:
             if plan.fingerprint != fingerprint:
                 raise ConfigError(
                     f"{self.folder.path}: holds a job with other settings, another model, or files that have changed; "
-                    f"start anew without --resume, or set them back"
+                    f"start over without --resume, or set them back"
                 )
             return plan
         scans = self._scan(files, skipped)

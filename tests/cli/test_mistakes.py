@@ -101,7 +101,7 @@ def test_a_model_that_is_none_is_named(monkeypatch, capsys, command, model):
         ((*SCORE, "--features", "hidden"), '"logsignature" or "state"'),
         ((*SCORE, "--evaluate", "turm"), "did you mean 'turn'?"),
         ((*SCORE, "--channels", "a"), "the model has 2 channels"),
-        ((*SCORE, "--where", "x"), "is no filter"),
+        ((*SCORE, "--where", "x"), "is not a filter"),
         ((*SCORE, "--state-in", "nowhere"), "no such state store"),
         (("score", "--config", "nowhere"), "No such file"),
         (("bench", "--only", "psh"), "did you mean 'push'?"),

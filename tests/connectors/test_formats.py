@@ -225,7 +225,7 @@ def test_a_packed_layout_is_that_of_the_struct_module(layout):
     t, x = PackedCodec(COLUMNS, layout=layout).decode(payload)
     np.testing.assert_array_equal(t, [1.0, 2.0])
     np.testing.assert_array_equal(x, [[2.0, -1.0], [4.0, -2.0]])
-    with pytest.raises(PayloadError, match="no whole number of records"):
+    with pytest.raises(PayloadError, match="not a whole number of records"):
         PackedCodec(COLUMNS, layout=layout).decode(payload[:-1])
 
 

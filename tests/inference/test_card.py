@@ -25,7 +25,7 @@ def test_the_card_tells_what_the_model_is_for_and_how_it_was_trained():
         gap=sr.Gap(seconds=5),
     )
     text = shown(bundle)
-    for fact in ("a toy", "for tests only", "toys/*.parquet", "longer than 5 s: the state is begun anew", "m/s2"):
+    for fact in ("a toy", "for tests only", "toys/*.parquet", "longer than 5 s: the state is restarted", "m/s2"):
         assert fact in text
     assert bundle.fingerprint in text.replace("\n", "").replace(" ", "")
 

@@ -66,7 +66,7 @@ def pushes(bundle, t, **how):
         (20240305120000123 + np.arange(4.0) * 20, "digits of a date .* set time_format = '%Y%m%d%H%M%S%f'"),
         (202403051200 + np.arange(4.0), "digits of a date .* set time_format = '%Y%m%d%H%M'"),
         (np.array([5e15]), "none of another unit that makes it a date"),
-        (-1709640000000 + 20.0 * np.arange(4), "is no number of seconds"),
+        (-1709640000000 + 20.0 * np.arange(4), "is not a number of seconds"),
         (45356.5 + np.arange(200) * 0.02 / 86400, "Excel day numbers, not seconds; set time_unit = 'excel'"),
     ],
 )  # fmt: skip

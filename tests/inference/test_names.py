@@ -32,7 +32,7 @@ def test_names_have_the_slots_that_a_dictionary_would_give_them(steps):
         assert [name in ours for name in batch] == [name in theirs for name in batch]
         assert len(ours) == len(theirs)
         assert ours.find(None).tolist() == theirs.find(None).tolist()
-        assert ours.of(ours.find(None)).to_pylist() == theirs.of(theirs.find(None)).to_pylist()
+        assert ours.names_of(ours.find(None)).to_pylist() == theirs.names_of(theirs.find(None)).to_pylist()
 
 
 def test_many_come_and_go_and_each_keeps_its_slot():
@@ -48,7 +48,7 @@ def test_many_come_and_go_and_each_keeps_its_slot():
         ours.release(ours.find(gone))
         for name in gone:
             del expected[name]
-    assert set(ours.of(ours.find(None)).to_pylist()) == set(expected)
+    assert set(ours.names_of(ours.find(None)).to_pylist()) == set(expected)
 
 
 def test_a_slice_of_a_dictionary_brings_only_the_streams_it_names():

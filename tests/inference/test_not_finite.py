@@ -71,7 +71,7 @@ def test_a_value_that_is_not_finite_has_no_label_in_batches_and_payloads(name):
     if name == "json":
         assert [decode_prediction(payload).get("label") for payload in encoded] == [None] * len(bad)
     assert "not_finite" in {trouble.kind for trouble in noticed}
-    assert "begun anew" in next(str(trouble) for trouble in noticed if trouble.kind == "not_finite")
+    assert "was reset" in next(str(trouble) for trouble in noticed if trouble.kind == "not_finite")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -112,7 +112,7 @@ def test_a_file_that_vanishes_is_named(tmp_path, model, monkeypatch, on_error):
         run_module.JobFolder, "save", lambda self, plan: (save(self, plan), (tmp_path / "in/b.parquet").unlink())
     )
     if on_error == "stop":
-        with pytest.raises(DataError, match=r"b\.parquet: there is no such file"):
+        with pytest.raises(DataError, match=r"b\.parquet: the file was deleted"):
             sr.score(tmp_path / "in", model, out=tmp_path / "out.parquet")
     else:
         sr.score(tmp_path / "in", model, out=tmp_path / "out.parquet", on_error="skip")

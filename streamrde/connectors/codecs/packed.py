@@ -86,10 +86,10 @@ class PackedCodec(Codec):
         size = self._record.itemsize
         if not payload or len(payload) % size:
             raise PayloadError(
-                f"{len(payload)} bytes are no whole number of records of {size}{_text(payload)}; check the layout"
+                f"{len(payload)} bytes are not a whole number of records of {size}{_text(payload)}; check the layout"
             )
         if payload[:1] in b"{[" and (text := _text(payload)):
-            raise PayloadError(f"it is no packed record{text}; check codec and layout")
+            raise PayloadError(f"it is not a packed record{text}; check codec and layout")
         records = np.frombuffer(payload, self._record)
         time, *channels = (records[name] for name in self._record.names or ())
         try:

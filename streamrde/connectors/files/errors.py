@@ -50,11 +50,11 @@ def explain(error: Exception) -> str:
     reason = _reason(error)
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, FileNotFoundError):
-        return "there is no such file any more; run again without it"
+        return "the file was deleted; run again without it"
     if isinstance(error, PermissionError):
         return f"cannot be read or written ({reason}); give this user the right to, or leave it out"
     if number in _NO_ROOM:
-        return f"there is no room ({reason}); check the disk's space"
+        return f"the disk is full ({reason}); check the disk's space"
     if isinstance(error, MemoryError):
         return f"cannot be read ({reason}): a size in it is damaged, or it needs a machine with more memory"
     if isinstance(error, UnicodeError):

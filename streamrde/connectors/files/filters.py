@@ -33,7 +33,7 @@ def parse_filter(text: str) -> Filter:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise ConfigError(
-            f"{text!r} is no filter: write COLUMN COMPARISON VALUE, with one of {', '.join(get_args(Comparison))}"
+            f"{text!r} is not a filter: write COLUMN COMPARISON VALUE, with one of {', '.join(get_args(Comparison))}"
         )
     column, comparison, value = match["column"], match["op"], match["value"]
     if comparison in ("in", "not in"):

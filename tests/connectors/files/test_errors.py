@@ -31,7 +31,7 @@ MAP: dict[str, tuple[Exception, str]] = {
     "ArrowMemoryError": (pa.lib.ArrowMemoryError("malloc of size 2**60 failed"), "a size in it is damaged"),
     "MemoryError": (MemoryError(), r"cannot be read \(MemoryError\): a size in it is damaged"),
     "OverflowError": (OverflowError("int too large"), "cannot be read"),
-    "FileNotFoundError": (FileNotFoundError(errno.ENOENT, "gone"), "there is no such file any more; run again"),
+    "FileNotFoundError": (FileNotFoundError(errno.ENOENT, "gone"), "the file was deleted; run again"),
     "PermissionError": (PermissionError(errno.EACCES, "Permission denied"), "give this user the right"),
     "IsADirectoryError": (IsADirectoryError(errno.EISDIR, "Is a directory"), "Is a directory"),
     "disk full": (OSError(errno.ENOSPC, "No space left on device"), "check the disk's space"),

@@ -34,7 +34,7 @@ def test_a_filter_is_written_as_text(text, expected):
 
 
 def test_text_without_a_comparison_is_no_filter():
-    with pytest.raises(ConfigError, match="'site A' is no filter"):
+    with pytest.raises(ConfigError, match="'site A' is not a filter"):
         parse_filter("site A")
 
 

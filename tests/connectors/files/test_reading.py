@@ -348,7 +348,7 @@ def test_a_file_that_vanishes_is_an_error(tmp_path: Path) -> None:
     batches = read(paths, COLUMNS)
     next(batches)
     paths[1].unlink()
-    with pytest.raises(DataError, match=r"b\.parquet: there is no such file any more"):
+    with pytest.raises(DataError, match=r"b\.parquet: the file was deleted"):
         list(batches)
 
 
