@@ -126,8 +126,8 @@ class Troubles:
         self._channels = [channel.name for channel in header.channels]
         self._bounds = self.plausible.bounds(header)
         statistics, channels = header.statistics, len(self._channels)
-        longest = np.array(getattr(statistics, "longest_missing", ()) or np.zeros(channels))
-        absent = np.array(getattr(statistics, "unseen", ()) or np.zeros(channels))
+        longest = np.array((statistics and statistics.longest_missing) or np.zeros(channels))
+        absent = np.array((statistics and statistics.unseen) or np.zeros(channels))
         rows = self._vigilance.unseen_rows
         unseen = np.maximum(rows or 1, 3 * longest)
         gone = np.maximum(_GONE_ROWS, 10 * longest)

@@ -8,7 +8,7 @@
 namespace streamrde {
 namespace {
 
-// A tile of sums stays in registers: so many rows by 4 vectors, by 2, or by 1.
+// Rows by vectors of a tile: its sums take 12 of AVX2's 16 registers or 24 of AVX-512's 32, weights and a factor the rest.
 #if defined(__AVX512F__)
 constexpr int tile_rows = 6, narrow_rows = 12, tile_vectors = 4;
 #else
