@@ -7,27 +7,11 @@
 #include <utility>
 
 namespace streamrde {
+
 Loop::Loop(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Order order, Kernel kernel,
            WordTable words, std::vector<double> fills)
-    : layout_(layout),
-      partition_(partition),
-      policy_(std::move(policy)),
-      order_(order),
-      kernel_(kernel),
-      words_(std::move(words)),
-      fills_(std::move(fills)),
-      signature_size_(0),
-      counter_(policy_->by_count ? filled : window_samples),
-      simple_(!order_.holds() && !layout.counts && !layout.elapsed && policy_->features == 0) {
-    std::ptrdiff_t power = 1;
-    for (int k = 0; k < layout.depth; ++k) signature_size_ += (power *= layout.path());
-}
-
-Loop::Scratch Loop::scratch() const {
-    // settle: a sample and its flags; extend: a piece, values left, right, next; closes: a log-signature.
-    const std::size_t work = 2 * layout_.channels + 1 + layout_.values() + 3 * layout_.values() + words_.size();
-    return {std::vector<double>(work), {}, {std::vector<double>(longest_run * layout_.path())}};
-}
+    : Ordering(layout, partition, std::move(policy), order, kernel, std::move(words), std::move(fills)),
+      simple_(!order_.holds() && !layout.counts && !layout.elapsed && policy_->features == 0) {}
 
 Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, const double* x,
                    const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, std::int64_t windows,
@@ -116,7 +100,8 @@ void Loop::advance(double* rows, const std::int64_t* slots, const double* t, std
             complete(stream, *own, false);
             if (partition_.hold && own->pending.size() > 0) return false;
         }
-        return order_.lateness_samples > 0 || pass_time(stream, (row[top] > time ? row[top] : time) - order_.lateness);
+        return order_.lateness_samples > 0 ||
+               Walk::pass_time(stream, (row[top] > time ? row[top] : time) - order_.lateness);
     });
 }
 
@@ -146,7 +131,7 @@ void Loop::go_on(double* rows, const std::int64_t* slots, std::ptrdiff_t count, 
 
 void Loop::pass_time(double* rows, const std::int64_t* slots, const double* t, std::ptrdiff_t count, Outcome& outcome) {
     share_out(rows, slots, count, unbounded, unbounded, outcome,
-              [&](Stream& stream) { return pass_time(stream, t[stream.cause]); });
+              [&](Stream& stream) { return Walk::pass_time(stream, t[stream.cause]); });
 }
 
 void Loop::close(double* rows, const std::int64_t* slots, std::ptrdiff_t count, Outcome& outcome) {
@@ -173,36 +158,6 @@ void Loop::restart(Stream& stream) {
     row[ordered] = row[top] = -std::numeric_limits<double>::infinity();
 }
 
-void Loop::pop(Stream& stream, Held& held) {
-    // The sample stays where it is until it is settled, which does not touch what waits.
-    const double* entry = held.waiting.at(0);
-    settle(stream, entry[0], entry + 1);
-    held.waiting.pop();
-}
-
-void Loop::reserve(std::size_t slots) {
-    if (held_.size() < slots) held_.resize(slots);
-}
-
-Held& Loop::held_at(std::int64_t slot) {
-    std::unique_ptr<Held>& held = held_[slot];
-    if (!held) held.reset(new Held{Queue(layout_.entry()), Queue(layout_.entry())});
-    return *held;
-}
-
-const Held* Loop::held_of(std::size_t slot) const { return slot < held_.size() ? held_[slot].get() : nullptr; }
-
-void Loop::hold(std::size_t slot, const double* entries, std::ptrdiff_t count, std::ptrdiff_t ripe) {
-    if (count == 0 && slot >= held_.size()) return;
-    reserve(slot + 1);
-    held_[slot].reset();
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-        Held& held = held_at(slot);
-        Queue& queue = i < ripe ? held.pending : held.waiting;
-        std::memcpy(queue.insert(queue.size()), entries + i * layout_.entry(), layout_.entry() * sizeof(double));
-    }
-}
-
 std::vector<Loop::Saved> Loop::save(const double* rows, const std::int64_t* slots, std::ptrdiff_t count) const {
     std::vector<std::int64_t> touched(slots, slots + count);
     std::sort(touched.begin(), touched.end());
@@ -222,20 +177,6 @@ void Loop::put_back(double* rows, std::vector<Saved>& saved) {
         std::copy(each.row.begin(), each.row.end(), rows + each.slot * layout_.width);
         held_[each.slot] = std::move(each.held);
     }
-}
-
-bool Loop::holds(const double* rows, const std::int64_t* slots, std::ptrdiff_t count) const {
-    if (order_.holds()) return true;
-    for (std::ptrdiff_t i = 0; i < count; ++i) {
-        const double* row = rows + slots[i] * layout_.width;
-        if (row[held] > row[pending]) return true;
-    }
-    return false;
-}
-
-void Loop::count(double* row, const Held& samples_held) {
-    row[pending] = static_cast<double>(samples_held.pending.size());
-    row[held] = static_cast<double>(samples_held.pending.size() + samples_held.waiting.size());
 }
 
 }  // namespace streamrde

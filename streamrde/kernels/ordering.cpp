@@ -3,43 +3,24 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
-#include "loop.hpp"
+#include "ordering.hpp"
 
 namespace streamrde {
 
-double* Queue::insert(std::ptrdiff_t i) {
-    if (front_ >= width_ && 2 * i < size()) {
-        // Nearer to the front: the room that earlier samples left is used.
-        front_ -= width_;
-        std::memmove(at(0), at(1), i * width_ * sizeof(double));
-        std::fill(at(i), at(i) + width_, 0.0);
-        return at(i);
-    }
-    if (front_ > 0 && 2 * front_ >= static_cast<std::ptrdiff_t>(data_.size())) {
-        data_.erase(data_.begin(), data_.begin() + front_);
-        front_ = 0;
-    }
-    data_.insert(data_.begin() + front_ + i * width_, width_, 0.0);
-    return at(i);
-}
+Ordering::Ordering(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Order order, Kernel kernel,
+                   WordTable words, std::vector<double> fills)
+    : Settling(layout, partition, std::move(policy), kernel, std::move(words), std::move(fills)), order_(order) {}
 
-void Queue::pop() {
-    front_ += width_;
-    if (front_ == static_cast<std::ptrdiff_t>(data_.size())) {
-        data_.clear();
-        front_ = 0;
-    }
-}
-
-double Loop::reached_time(const double* row) const {
+double Ordering::reached_time(const double* row) const {
     const double never = -std::numeric_limits<double>::infinity();
     if (row[started] == 0 || row[ordered] == never) return never;
     const double reached = row[t0] + row[cursor];
     return reached - policy_->edge_tolerance(row[t0], reached);
 }
 
-Refusal Loop::judge(double newest, double edge, double t, const double* x) const {
+Refusal Ordering::judge(double newest, double edge, double t, const double* x) const {
     Refusal refusal;
     if (!std::isfinite(t)) {
         refusal.fault = Fault::rejected;
@@ -58,8 +39,8 @@ Refusal Loop::judge(double newest, double edge, double t, const double* x) const
     return refusal;
 }
 
-Refusal Loop::check(const double* rows, const std::int64_t* slots, const double* t, const double* x,
-                    const std::ptrdiff_t* indices, std::ptrdiff_t count) const {
+Refusal Ordering::check(const double* rows, const std::int64_t* slots, const double* t, const double* x,
+                        const std::ptrdiff_t* indices, std::ptrdiff_t count) const {
     // A row is judged by its stream's rows before it: of these only the latest time counts.
     Refusal earliest;
     std::int64_t slot = -1;
@@ -97,7 +78,7 @@ Refusal Loop::check(const double* rows, const std::int64_t* slots, const double*
     return earliest;
 }
 
-Refusal Loop::add(Stream& stream, double t, const double* x) {
+Refusal Ordering::add(Stream& stream, double t, const double* x) {
     const Refusal refusal = judge(stream.row[ordered], reached_time(stream.row), t, x);
     if (refusal.fault != Fault::none) return refusal;
     if (order_.holds() || stream.row[held] > stream.row[pending]) return insert(stream, t, x);
@@ -107,7 +88,7 @@ Refusal Loop::add(Stream& stream, double t, const double* x) {
     return refusal;
 }
 
-Refusal Loop::insert(Stream& stream, double t, const double* x) {
+Refusal Ordering::insert(Stream& stream, double t, const double* x) {
     Held& held = held_at(stream.slot);
     // The first that is later; most often there is none.
     std::ptrdiff_t place = held.waiting.size(), before = 0;
@@ -128,7 +109,7 @@ Refusal Loop::insert(Stream& stream, double t, const double* x) {
     return {};
 }
 
-Refusal Loop::repeat(double* row, double* entry, const double* x) const {
+Refusal Ordering::repeat(double* row, double* entry, const double* x) const {
     Refusal refusal;
     refusal.bound = entry[0];
     double* data = entry + 1;
@@ -147,7 +128,7 @@ Refusal Loop::repeat(double* row, double* entry, const double* x) const {
     return refusal;
 }
 
-void Loop::release(Stream& stream, Held& held, double now) {
+void Ordering::release(Stream& stream, Held& held, double now) {
     double* row = stream.row;
     const double watermark = (row[top] > now ? row[top] : now) - order_.lateness;
     while (held.waiting.size() > 0) {
@@ -162,6 +143,22 @@ void Loop::release(Stream& stream, Held& held, double now) {
         pop(stream, held);
     }
     count(row, held);
+}
+
+void Ordering::pop(Stream& stream, Held& held) {
+    // The sample stays where it is until it is settled, which does not touch what waits.
+    const double* entry = held.waiting.at(0);
+    settle(stream, entry[0], entry + 1);
+    held.waiting.pop();
+}
+
+bool Ordering::holds(const double* rows, const std::int64_t* slots, std::ptrdiff_t count) const {
+    if (order_.holds()) return true;
+    for (std::ptrdiff_t i = 0; i < count; ++i) {
+        const double* row = rows + slots[i] * layout_.width;
+        if (row[held] > row[pending]) return true;
+    }
+    return false;
 }
 
 }  // namespace streamrde

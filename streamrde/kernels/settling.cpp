@@ -1,19 +1,66 @@
 // From samples in order to complete ones: the twin of windowing/settling.py.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
-#include "loop.hpp"
+#include "settling.hpp"
 
 namespace streamrde {
 
-bool Loop::starts_segment(const double* row, double previous, double t) const {
-    return row[paused] != 0 || t - previous > partition_.longest_gap;
+double* Queue::insert(std::ptrdiff_t i) {
+    if (front_ >= width_ && 2 * i < size()) {
+        // Nearer to the front: the room that earlier samples left is used.
+        front_ -= width_;
+        std::memmove(at(0), at(1), i * width_ * sizeof(double));
+        std::fill(at(i), at(i) + width_, 0.0);
+        return at(i);
+    }
+    if (front_ > 0 && 2 * front_ >= static_cast<std::ptrdiff_t>(data_.size())) {
+        data_.erase(data_.begin(), data_.begin() + front_);
+        front_ = 0;
+    }
+    data_.insert(data_.begin() + front_ + i * width_, width_, 0.0);
+    return at(i);
 }
 
-bool Loop::keeps_episode(const double* row) const { return row[paused] != 0 ? partition_.resumes : partition_.carry; }
+void Queue::pop() {
+    front_ += width_;
+    if (front_ == static_cast<std::ptrdiff_t>(data_.size())) {
+        data_.clear();
+        front_ = 0;
+    }
+}
 
-void Loop::settle(Stream& stream, double t, const double* x) {
+Settling::Settling(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Kernel kernel, WordTable words,
+                   std::vector<double> fills)
+    : Walk(layout, partition, std::move(policy), kernel, std::move(words)), fills_(std::move(fills)) {}
+
+void Settling::reserve(std::size_t slots) {
+    if (held_.size() < slots) held_.resize(slots);
+}
+
+Held& Settling::held_at(std::int64_t slot) {
+    std::unique_ptr<Held>& held = held_[slot];
+    if (!held) held.reset(new Held{Queue(layout_.entry()), Queue(layout_.entry())});
+    return *held;
+}
+
+const Held* Settling::held_of(std::size_t slot) const { return slot < held_.size() ? held_[slot].get() : nullptr; }
+
+void Settling::hold(std::size_t slot, const double* entries, std::ptrdiff_t count, std::ptrdiff_t pending) {
+    if (count == 0 && slot >= held_.size()) return;
+    reserve(slot + 1);
+    held_[slot].reset();
+    for (std::ptrdiff_t i = 0; i < count; ++i) {
+        Held& held = held_at(slot);
+        Queue& queue = i < pending ? held.pending : held.waiting;
+        std::memcpy(queue.insert(queue.size()), entries + i * layout_.entry(), layout_.entry() * sizeof(double));
+    }
+}
+
+void Settling::settle(Stream& stream, double t, const double* x) {
     double* row = stream.row;
     const int channels = layout_.channels;
     const bool opens = row[started] == 0 && row[ordered] == -std::numeric_limits<double>::infinity();
@@ -56,14 +103,14 @@ void Loop::settle(Stream& stream, double t, const double* x) {
     stream.outcome.owing.push_back(stream.slot);
 }
 
-void Loop::append(Stream& stream, double t, const double* data) {
+void Settling::append(Stream& stream, double t, const double* data) {
     Queue& pending = held_at(stream.slot).pending;
     double* entry = pending.insert(pending.size());
     entry[0] = t;
     std::memcpy(entry + 1, data, (layout_.entry() - 1) * sizeof(double));
 }
 
-void Loop::fill_back(const double* row, Queue& pending, int channel) const {
+void Settling::fill_back(const double* row, Queue& pending, int channel) const {
     const int column = 1 + channel;
     const std::ptrdiff_t newest = pending.size() - 1;
     std::ptrdiff_t place = newest;
@@ -85,7 +132,7 @@ void Loop::fill_back(const double* row, Queue& pending, int channel) const {
 }
 
 // Finds the values of samples that have waited for long enough: their channels have stood still.
-void Loop::resolve(const double* row, Queue& pending, bool all_of_them) const {
+void Settling::resolve(const double* row, Queue& pending, bool all_of_them) const {
     const int channels = layout_.channels;
     for (std::ptrdiff_t k = 0; k < pending.size(); ++k) {
         double* entry = pending.at(k);
@@ -101,7 +148,7 @@ void Loop::resolve(const double* row, Queue& pending, bool all_of_them) const {
     }
 }
 
-void Loop::complete(Stream& stream, Held& held, bool all_of_them) {
+void Settling::complete(Stream& stream, Held& held, bool all_of_them) {
     const int channels = layout_.channels;
     Queue& pending = held.pending;
     if (!partition_.hold) resolve(stream.row, pending, all_of_them);
@@ -117,6 +164,11 @@ void Loop::complete(Stream& stream, Held& held, bool all_of_them) {
         pending.pop();
     }
     count(stream.row, held);
+}
+
+void Settling::count(double* row, const Held& samples_held) {
+    row[pending] = static_cast<double>(samples_held.pending.size());
+    row[held] = static_cast<double>(samples_held.pending.size() + samples_held.waiting.size());
 }
 
 }  // namespace streamrde

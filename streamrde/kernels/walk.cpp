@@ -1,13 +1,37 @@
 // From complete samples in order to windows that close: the twin of windowing/walk.py.
 #include <cmath>
 #include <cstring>
-#include <limits>
+#include <utility>
 
-#include "loop.hpp"
+#include "walk.hpp"
 
 namespace streamrde {
 
-bool Loop::add_sample(Stream& stream, double t, const double* data, const double* observed) const {
+Walk::Walk(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Kernel kernel, WordTable words)
+    : layout_(layout),
+      partition_(partition),
+      policy_(std::move(policy)),
+      counter_(policy_->by_count ? filled : window_samples),
+      kernel_(kernel),
+      words_(std::move(words)),
+      signature_size_(0) {
+    std::ptrdiff_t power = 1;
+    for (int k = 0; k < layout.depth; ++k) signature_size_ += (power *= layout.path());
+}
+
+Scratch Walk::scratch() const {
+    // settle: a sample and its flags; extend: a piece, values left, right, next; closes: a log-signature.
+    const std::size_t work = 2 * layout_.channels + 1 + 4 * layout_.values() + words_.size();
+    return {std::vector<double>(work), {}, {std::vector<double>(longest_run * layout_.path())}};
+}
+
+bool Walk::starts_segment(const double* row, double previous, double t) const {
+    return row[paused] != 0 || t - previous > partition_.longest_gap;
+}
+
+bool Walk::keeps_episode(const double* row) const { return row[paused] != 0 ? partition_.resumes : partition_.carry; }
+
+bool Walk::add_sample(Stream& stream, double t, const double* data, const double* observed) const {
     double* row = stream.row;
     if (row[started] == 0) {
         begin_segment(stream, t, data, observed, true);
@@ -24,7 +48,7 @@ bool Loop::add_sample(Stream& stream, double t, const double* data, const double
     return true;
 }
 
-bool Loop::pass_time(Stream& stream, double t) const {
+bool Walk::pass_time(Stream& stream, double t) const {
     double* row = stream.row;
     if (!partition_.hold || row[started] == 0 || row[paused] != 0) return true;
     if (t - row[last] > partition_.longest_gap) t = row[last] + partition_.holds;
@@ -39,11 +63,11 @@ bool Loop::pass_time(Stream& stream, double t) const {
     return true;
 }
 
-void Loop::end_segment(Stream& stream) const {
+void Walk::end_segment(Stream& stream) const {
     if (stream.row[filled] != 0) close_window(stream, stream.row[last], stream.row + layout_.x, has_sample(stream.row));
 }
 
-void Loop::begin_segment(Stream& stream, double t, const double* data, const double* observed, bool new_episode) const {
+void Walk::begin_segment(Stream& stream, double t, const double* data, const double* observed, bool new_episode) const {
     double* row = stream.row;
     const int channels = layout_.channels;
     double* x = row + layout_.x;
@@ -68,7 +92,7 @@ void Loop::begin_segment(Stream& stream, double t, const double* data, const dou
     outcome.origins.insert(outcome.origins.end(), x, x + layout_.values());
 }
 
-bool Loop::extend(Stream& stream, double t, const double* data, const double* observed) const {
+bool Walk::extend(Stream& stream, double t, const double* data, const double* observed) const {
     double* row = stream.row;
     const int channels = layout_.channels, values = layout_.values(), clocks = layout_.elapsed ? channels : 0;
     const int plain = values - clocks;
@@ -139,11 +163,11 @@ bool Loop::extend(Stream& stream, double t, const double* data, const double* ob
     return true;
 }
 
-OpenWindow Loop::open_window(const double* row) const {
+OpenWindow Walk::open_window(const double* row) const {
     return {row[window] - row[segment_window], row[t0], row[start] - row[t0], row[cursor], row[counter_]};
 }
 
-bool Loop::closes(Stream& stream, double* log) const {
+bool Walk::closes(Stream& stream, double* log) const {
     const auto compute = [this, &stream, log]() -> const double* {
         fold_run(stream.run);
         kernel_.log(layout_.path(), layout_.depth, stream.row + layout_.signature, words_.words(), log);
@@ -154,7 +178,7 @@ bool Loop::closes(Stream& stream, double* log) const {
     return policy_->closes(open_window(stream.row), log_signature);
 }
 
-void Loop::move_time(Stream& stream, double to, double* dx) const {
+void Walk::move_time(Stream& stream, double to, double* dx) const {
     double* row = stream.row;
     const int values = layout_.values(), plain = values - (layout_.elapsed ? layout_.channels : 0);
     dx[0] = to - row[cursor];
@@ -164,7 +188,7 @@ void Loop::move_time(Stream& stream, double to, double* dx) const {
     row[cursor] = to;
 }
 
-void Loop::fold(Stream& stream, const double* dx) const {
+void Walk::fold(Stream& stream, const double* dx) const {
     Run& run = stream.run;
     double* signature = stream.row + layout_.signature;
     if (run.signature != signature || run.count == longest_run) fold_run(run);
@@ -176,18 +200,18 @@ void Loop::fold(Stream& stream, const double* dx) const {
     if (!policy_->by_count) stream.row[filled] += 1;
 }
 
-void Loop::fold_run(Run& run) const {
+void Walk::fold_run(Run& run) const {
     if (run.count) kernel_.fold(layout_.path(), layout_.depth, run.signature, run.pieces.data(), run.count);
     run.count = 0;
 }
 
-bool Loop::has_sample(const double* row) const {
+bool Walk::has_sample(const double* row) const {
     if (policy_->by_count) return true;
     const double tolerance = policy_->edge_tolerance(row[t0], row[start]);
     return row[last] > row[start] + (partition_.hold ? -tolerance : tolerance);
 }
 
-void Loop::close_window(Stream& stream, double end, const double* values, bool sampled) const {
+void Walk::close_window(Stream& stream, double end, const double* values, bool sampled) const {
     double* row = stream.row;
     double* signature = row + layout_.signature;
     Outcome& outcome = stream.outcome;

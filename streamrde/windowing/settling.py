@@ -11,21 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 from streamrde.arrays import Floats
-from streamrde.windowing.partition import Partition
 from streamrde.windowing.rows import Column, Layout
+from streamrde.windowing.walk import keeps_episode, starts_segment
 
 Emit = Callable[[Floats], bool]
 """Function of a complete sample (time, data, observed flags), (entry,). It returns False if the sample has to wait."""
-
-
-def starts_segment(row: Floats, previous: float, t: float, partition: Partition) -> bool:
-    """Return True where a sample at time t begins a segment, the one before it having come at time `previous`."""
-    return bool(row[Column.PAUSED]) or bool(t - previous > partition.longest_gap)
-
-
-def keeps_episode(row: Floats, partition: Partition) -> bool:
-    """Return True where the segment that a sample begins keeps the state and the last values."""
-    return partition.resumes if row[Column.PAUSED] else partition.carry
 
 
 class Settling:

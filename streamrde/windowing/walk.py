@@ -13,12 +13,22 @@ import numpy as np
 from streamrde.arrays import Floats
 from streamrde.kernels import fold
 from streamrde.signature.paths import log_coordinates
+from streamrde.windowing.partition import Partition
 from streamrde.windowing.policies import OpenWindow
 from streamrde.windowing.rows import Column, Layout
-from streamrde.windowing.settling import keeps_episode, starts_segment
 from streamrde.windowing.tolerance import edge_tolerance
 
 _FIRST, _ONE = np.array([0]), np.array([1])
+
+
+def starts_segment(row: Floats, previous: float, t: float, partition: Partition) -> bool:
+    """Return True where a sample at time t begins a segment, the one before it having come at time `previous`."""
+    return bool(row[Column.PAUSED]) or bool(t - previous > partition.longest_gap)
+
+
+def keeps_episode(row: Floats, partition: Partition) -> bool:
+    """Return True where the segment that a sample begins keeps the state and the last values."""
+    return partition.resumes if row[Column.PAUSED] else partition.carry
 
 
 class Budget:
