@@ -33,14 +33,17 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
             raise
 
 
-def prepare_file(path: str | os.PathLike[str], key: str) -> None:
+def prepare_file(path: str | os.PathLike[str] | None, key: str) -> None:
     """Create the folder of a file that will be written, and check that the file can be.
 
     Args:
+        path: the file. None: there is nothing to write.
         key: the setting or option that has the path, for the error.
     Raises:
         ConfigError: the path is a folder, or its folder cannot be created or written to.
     """
+    if path is None:
+        return
     target = Path(path)
     if target.is_dir() or str(path).endswith(("/", os.sep)):
         raise ConfigError(f"{key} = '{path}': is a folder; give the path of a file")

@@ -76,7 +76,6 @@ def _converted(tables: Mapping[str, Any], kind: Any, path: str) -> Any:
 
 
 def _registries(kind: type[msgspec.Struct]) -> dict[str, Registry]:
-    """Return the registries of the top tables that have one."""
     fields = inspect.type_info(kind).fields  # type: ignore[attr-defined]
     found = {field.encode_name: [*map(_registry, _members(field.type))] for field in fields}
     return {name: next(filter(None, own)) for name, own in found.items() if any(own)}
@@ -87,7 +86,6 @@ def _members(kind: inspect.Type) -> tuple[inspect.Type, ...]:
 
 
 def _registry(kind: inspect.Type) -> Registry | None:
-    """Return the registry of a type, if it has one."""
     return (kind.extra or {}).get("registry") if isinstance(kind, inspect.Metadata) else None
 
 
@@ -105,7 +103,6 @@ def choices(kind: inspect.Type) -> tuple[inspect.Type, ...]:
 
 
 def _problem(value: Any, kind: inspect.Type, path: str, root: type[msgspec.Struct]) -> str | None:
-    """Describe the problem with a value, or return None."""
     if (registry := _registry(kind)) is not None:
         return _registry_problem(value, kind, registry, path, root)
     if isinstance(kind, inspect.UnionType):

@@ -67,7 +67,6 @@ def _figure(case: Case, engine: str, times: Floats, ours: Floats) -> Figure:
 
 
 def _turn(run: Callable[[], object]) -> float:
-    """Return the seconds that one call takes."""
     repeats = 1
     while True:
         began = time.perf_counter()

@@ -50,9 +50,8 @@ def bench(
             f"--only {unknown[0]!r}: use one of {', '.join(map(repr, bench.GROUPS))}"
             f"{did_you_mean(unknown[0], bench.GROUPS)}"
         )
-    for path, option in ((out, "--out"), (chart, "--chart")):
-        if path is not None:
-            prepare_file(path, option)
+    prepare_file(out, "--out")
+    prepare_file(chart, "--chart")
     console = Console(stderr=json)
     machine = bench.machine()
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()), highlight=False)

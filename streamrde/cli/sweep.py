@@ -42,9 +42,8 @@ def sweep(
 
     if resume and out is None:
         raise ConfigError("--resume: give --out, the file with the results so far")
-    for path, option in ((out, "--out"), (best, "--best")):
-        if path is not None:
-            prepare_file(path, option)
+    prepare_file(out, "--out")
+    prepare_file(best, "--best")
     console = Console(stderr=json)
     settings = [*(settings or []), *([] if trials is None else [f"sweep.trials={trials}"]), *filters_of(where)]
     found = models.sweep(

@@ -108,12 +108,9 @@ def _structs(kind: inspect.Type) -> list[inspect.StructType]:
     """Return the tables that a key may have, none if it has a plain value."""
     if isinstance(kind, inspect.VarTupleType):
         # Channels may be plain names; topics may not.
-        return [] if "name" in _names(kind.item_type) else _structs(kind.item_type)
+        inner = _structs(kind.item_type)
+        return [] if any(field.name == "name" for own in inner for field in own.fields) else inner
     return [member for member in choices(kind) if isinstance(member, inspect.StructType)]
-
-
-def _names(kind: inspect.Type) -> list[str]:
-    return [field.name for field in kind.fields] if isinstance(kind, inspect.StructType) else []
 
 
 def _allowed(field: inspect.Field) -> str:

@@ -76,7 +76,9 @@ def fit_inputs(
     letters = 1 / _along(lengths, channels, depth)
     rms = _rms(windows * letters)
     largest = np.zeros(channels)
-    largest[1 : len(names) + 1] = [_largest(x, j) for j in range(len(names))]
+    for own in x:
+        sizes = np.abs(np.where(np.isfinite(own), own, 0.0)).max(axis=0, initial=0.0)
+        largest[1 : len(names) + 1] = np.maximum(largest[1 : len(names) + 1], sizes)
     floor = rounding_of(largest / lengths, channels, depth)
     # A coefficient that is only rounding error in training must not be scaled up to order one.
     rms = np.maximum(rms, floor)
@@ -134,12 +136,6 @@ def _rms(windows: Floats) -> Floats:
     largest = np.abs(windows).max(axis=0, initial=0.0)
     largest = np.where(largest > 0, largest, 1.0)
     return np.asarray(largest * np.sqrt(((windows / largest) ** 2).mean(axis=0)))
-
-
-def _largest(x: Sequence[Floats], channel: int) -> float:
-    """Return the largest magnitude of a channel's values, NaN left out."""
-    values = (np.abs(own[np.isfinite(own[:, channel]), channel]) for own in x)
-    return max(float(own.max(initial=0.0)) for own in values)
 
 
 def depth_of(channels: int, size: int) -> int:

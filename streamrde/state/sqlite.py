@@ -19,7 +19,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -102,7 +102,7 @@ class SqliteStore:
                 self._ids = {}
 
     def __len__(self) -> int:
-        return self._one("SELECT count(*) FROM snapshots WHERE data IS NOT NULL")
+        return int(self._rows("SELECT count(*) FROM snapshots WHERE data IS NOT NULL")[0][0])
 
     def read(self, streams: Collection[str]) -> dict[str, bytes]:
         """See `StateStore.read`."""
@@ -127,21 +127,16 @@ class SqliteStore:
 
     def last_window(self, stream: str) -> int | None:
         """See `StateStore.last_window`."""
-        with self._lock, self._mapped("cannot be read"):
-            row = self._open.execute(
-                "SELECT window FROM streams JOIN snapshots USING (id) WHERE name = ?", (stream,)
-            ).fetchone()
-        return None if row is None else row[0]
+        rows = self._rows("SELECT window FROM streams JOIN snapshots USING (id) WHERE name = ?", stream)
+        return rows[0][0] if rows else None
 
     def positions(self) -> dict[str, bytes]:
         """See `StateStore.positions`."""
-        with self._lock, self._mapped("cannot be read"):
-            return dict(self._open.execute("SELECT name, data FROM positions"))
+        return dict(self._rows("SELECT name, data FROM positions"))
 
     def outbox(self) -> dict[int, bytes]:
         """See `StateStore.outbox`."""
-        with self._lock, self._mapped("cannot be read"):
-            return dict(self._open.execute("SELECT number, data FROM outbox ORDER BY number"))
+        return dict(self._rows("SELECT number, data FROM outbox ORDER BY number"))
 
     def commit(self, checkpoint: Checkpoint) -> None:
         """See `StateStore.commit`."""
@@ -193,7 +188,7 @@ class SqliteStore:
         database.executemany(_SAVE, rows)
         database.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?)", checkpoint.positions.items())
         if checkpoint.outbox:
-            number = self._one("SELECT value FROM store WHERE key = 'outbox'")
+            number = int(self._rows("SELECT value FROM store WHERE key = 'outbox'")[0][0])
             entries = enumerate(checkpoint.outbox, number + 1)
             database.executemany("INSERT INTO outbox VALUES (?, ?)", entries)
             database.execute("UPDATE store SET value = ? WHERE key = 'outbox'", (str(number + len(checkpoint.outbox)),))
@@ -269,9 +264,9 @@ class SqliteStore:
             raise StateError(f"state store {self.path} is not open: call open() first")
         return self._database
 
-    def _one(self, query: str) -> int:
+    def _rows(self, query: str, *values: object) -> list[Any]:
         with self._lock, self._mapped("cannot be read"):
-            return int(self._open.execute(query).fetchone()[0])
+            return self._open.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _mapped(self, what: str) -> Iterator[None]:

@@ -93,7 +93,6 @@ def _subtitle(config: TrainConfig, seconds: float) -> str:
 
 
 def _figures(fitted: Fitted, part: str, seconds: float) -> list[tuple[str, str]]:
-    """Return the key figures for the tiles."""
     metrics, header = fitted.bundle.header.metrics, fitted.bundle.header
     found, name = [], NAMES[part]
     for key, text in (

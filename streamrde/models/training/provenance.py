@@ -46,7 +46,6 @@ _PURPOSES = {"train": "training", "validation": "validation", "test": "testing"}
 
 
 def _split(config: SplitConfig) -> str:
-    """Describe the split in words."""
     if config.by == "time":
         words = ["by time", f"validation: {config.validation}", f"test: {config.test}"]
         return "; ".join([*words, *([f"embargo: {config.embargo:g} s"] if config.embargo else [])])
