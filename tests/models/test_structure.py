@@ -225,6 +225,7 @@ def seeded(make):
     return make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, (kind, _) in MODULES.items() if kind in (FILE, TORCH)])
 def test_a_module_is_exact_by_its_file_or_served_by_torch(name):
     kind, make = MODULES[name]
