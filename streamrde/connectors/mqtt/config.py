@@ -16,7 +16,7 @@ from streamrde.connectors.mqtt.source import MqttSource, Subscription
 from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate
 from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.registry import CODECS, PREDICTION_CODECS, CodecName, PredictionCodecName
-from streamrde.connectors.samples import Columns, TimeKeys
+from streamrde.connectors.samples import TimeKeys
 from streamrde.connectors.sections import (
     DeadLettersConfig,
     EndConfig,
@@ -92,7 +92,7 @@ class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
         return None
 
     @property
-    def read(self) -> str:
+    def topics_shown(self) -> str:
         """Name the topics that are read or published to, for people."""
         return self.output or ""
 
@@ -153,7 +153,7 @@ class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
                 pass
         except BrokerError as error:
             raise ConfigError(f"{error}") from None
-        return f"{address}, MQTT {self.version}, {'TLS' if address.tls else 'without TLS'}: {self.read}"
+        return f"{address}, MQTT {self.version}, {'TLS' if address.tls else 'without TLS'}: {self.topics_shown}"
 
 
 def clients_of(run: RunSections) -> dict[str, MqttClientConfig]:
@@ -177,22 +177,15 @@ class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
     sequence: str = ""
     """Payload field that counts up with every message or sample. If "", there is none, and losses go unnoticed."""
 
-    def fields(self, own: Sequence[str]) -> Columns:
-        """Return the fields of a payload, for a model's channels."""
-        columns = self.columns_for(own, self.channels, sequence=self.sequence)
-        return msgspec.structs.replace(columns, channels=(self.value,)) if self.has_channel else columns
-
-    @property
-    def has_channel(self) -> bool:
-        """Return True if each message has the value of one channel, which its topic names."""
-        return "{channel}" in self.topic.split("/")
-
     def subscription(self, own: Sequence[str], *, max_bytes: int) -> Subscription:
         """Return the topics with their codec, for a model's channels."""
+        columns, topic = self.columns_for(own, self.channels, sequence=self.sequence), TopicTemplate(self.topic)
+        if topic.has_channel:
+            columns = msgspec.structs.replace(columns, channels=(self.value,))
         if (codec := CODECS.find(self.codec)) is None:
             raise ConfigError(f"codec = {self.codec!r}: there is none of that name")
-        found = codec.configured(self.fields(own), layout=self.layout, max_bytes=max_bytes)
-        return Subscription(TopicTemplate(self.topic), found, bool(self.sequence))
+        found = codec.configured(columns, layout=self.layout, max_bytes=max_bytes)
+        return Subscription(topic, found, bool(self.sequence))
 
 
 class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True, tag="mqtt"):
@@ -255,7 +248,7 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
         return (PayloadConfig(topic=self.topic, **{name: getattr(self, name) for name in keys}),)
 
     @property
-    def read(self) -> str:
+    def topics_shown(self) -> str:
         """Name the topics that are read, for people."""
         return ", ".join(payload.topic for payload in self.payloads())
 
