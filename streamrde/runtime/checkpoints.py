@@ -39,13 +39,14 @@ _MODELS = "models before"
 
 @dataclass(frozen=True)
 class CheckpointPolicy:
-    """When a checkpoint is made: after so many seconds or so many messages, whichever comes first.
+    """Rules for checkpoints: after a number of seconds or of messages, whichever comes first.
 
     Args:
-        seconds: at the latest so long after the first message that is not saved.
-        messages: a broker that limits the messages in flight stops sending when so many are unacknowledged; at half of
-            that limit it never has to. mosquitto's is 20 (max_inflight_messages) unless configured.
-        ttl: streams not saved for so many seconds are forgotten by the store, at the start and every hour; None: never.
+        seconds: longest time from the first unsaved message to its checkpoint.
+        messages: number of messages between checkpoints. A broker with a limit on messages in flight stops sending at
+            the limit. At half of the limit it never has to. mosquitto's default is 20 (max_inflight_messages).
+        ttl: delete streams that were not saved for this many seconds from the store, at the start and every hour.
+            None: never.
     """
 
     seconds: float = 1.0

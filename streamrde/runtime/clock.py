@@ -21,7 +21,7 @@ class Clock(Protocol):
         """Return seconds since 1970."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return when so many seconds have passed."""
+        """Sleep for a number of seconds."""
 
 
 class SystemClock:
@@ -32,7 +32,7 @@ class SystemClock:
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
-        """Return when so many seconds have passed, however the clock is set meanwhile."""
+        """Sleep for a number of seconds, however the clock is set meanwhile."""
         await asyncio.sleep(seconds)
 
 
@@ -60,7 +60,7 @@ class ManualClock:
         return self._now
 
     async def sleep(self, seconds: float) -> None:
-        """Return when it has been advanced by so many seconds."""
+        """Sleep until the clock has been advanced by a number of seconds."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return

@@ -28,46 +28,46 @@ from streamrde.runtime.unused import letters_of
 from streamrde.state import StateStore
 
 logger = logging.getLogger(__name__)
-# A fleet's counts are summed over its streams: too much for every micro-batch, and often enough to be looked at.
+# Seconds between sums of the fleet's counts over its streams, which are too slow for every micro-batch.
 _COUNT_EVERY = 0.5
-# After a slice of owed windows the batches that wait have their turn for as long as it took, at most so many seconds.
+# Longest turn, in seconds, of waiting batches after a slice of owed windows. It is as long as the slice took.
 _LONGEST_PAUSE = 0.1
-# A source whose latest samples are so many seconds old has a backlog, and the clock is ahead of it.
+# A source whose latest samples are this many seconds old has a backlog, and the clock is ahead of it.
 _OLD = 5.0
-# Samples that may wait for windows which their streams owe.
+# Most samples that may wait for owed windows of their streams.
 _MOST_HELD = 10_000
 
 
 class Pipeline:
-    """Carries samples from a source through a fleet to a sink.
+    """Carry samples from a source through a fleet to a sink.
 
-    The order is always: the sink has confirmed the predictions, state and positions are saved in one transaction, the
-    input is acknowledged. Whoever dies in between sees the input again; what of it is in the saved state already, the
-    fleet drops as late or duplicate, and (stream, window) tells which predictions repeat.
+    The order is always: the sink confirms the predictions, state and positions are saved in one transaction, the input
+    is acknowledged. After a crash in between, the input comes again. The fleet drops samples that the saved state
+    already has as late or duplicate, and (stream, window) identifies repeated predictions.
 
-    Whatever comes is worked off in slices, between which the event loop, signals and health have their turn. Windows
-    that one sample closes beyond a slice are owed: the sample is in the state and acknowledged, other batches are taken
-    meanwhile, and a checkpoint may come between.
+    Work is done in slices, between which the event loop, signals and health have their turn. Windows that a sample
+    closes beyond a slice are owed: the sample is in the state and acknowledged, other batches are taken meanwhile, and
+    a checkpoint may come in between.
 
     Args:
         source, sink: not yet entered.
-        store: opened, of this run's identity; None: state dies with the process, and a batch is acknowledged as soon as
-            its predictions are confirmed.
-        policy: when checkpoints are made.
-        lazily: restore a stream when its next sample comes, instead of all at the start. Until then nothing but that
-            sample reaches it: it is not advanced, flushed or evicted.
-        flush: at the end close the streams' open windows and write their predictions too; None: only without a store,
-            where nobody could go on with them.
-        dead_letters: where messages go that cannot be used; None: they are counted only.
-        letters_of_rows: rows that the fleet does not use go there too: late, repeated or rejected ones.
-        rules: what is done about streams that go wrong; the fleet's own settings are to agree with them.
-        silence: what becomes of streams from which nothing comes. While the broker is away, or right after it was, or
-            while the samples that come are old, the clock tells the streams no time: what waited there would be late.
-        provisional: publish what the open windows predict, every so many seconds; marked as such. Needs a sink that
-            takes the column.
-        slice_windows: windows that a slice closes at most because time passes; fewer where the model is slow.
-        clock: seconds since 1970.
-        metrics: counters to go on with.
+        store: an open store with this run's identity. None: state dies with the process, and a batch is acknowledged as
+            soon as its predictions are confirmed.
+        policy: rules for checkpoints.
+        lazily: restore each stream at its next sample instead of all at the start. Until then it is not advanced,
+            flushed or evicted.
+        flush: at the end, close the streams' open windows and write their predictions too. None: only without a store,
+            when no later run could continue them.
+        dead_letters: destination of unusable messages. None: only count them.
+        letters_of_rows: send rows that the fleet does not use there too: late, repeated or rejected ones.
+        rules: treatment of streams that go wrong. The fleet's own settings must agree with it.
+        silence: rules for silent streams. While the broker is away, just after that, or while samples are old, the
+            clock does not advance the streams, since samples that still wait there would be late.
+        provisional: seconds between provisional predictions of the open windows, which are marked as such. The sink
+            must take that column.
+        slice_windows: most windows that a slice closes because time passes. Fewer if the model is slow.
+        clock: the clock, in seconds since 1970.
+        metrics: counters to continue.
         on_start: called when both ends are connected and the streams are restored.
         on_batch: called after every batch.
     """

@@ -20,18 +20,18 @@ from streamrde.settings import Seconds
 class Silence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rules for silent streams.
 
-    A window closes by time only where the model holds the last value, and never before the fleet's lateness allows.
+    A window closes by time only if the model holds the last value, and never before the fleet's lateness allows.
 
     Args:
-        advance: what tells the time: "watermark": the latest time that a sample of any stream had (of several sources,
-            the one that is furthest behind); "clock": the machine's, where samples carry seconds since 1970; "no":
-            windows wait for samples.
-        every: seconds of the clock between two looks.
-        idle: end a stream, and free its memory, when its latest sample is that many seconds ago by that time; None: no.
-        returning: a stream that was ended for that and comes back begins "anew", or goes on with its "state".
-        source_idle: a source that was silent for so many seconds of the clock holds up the watermark no longer.
-        ahead: do not believe a sample whose time is so many seconds ahead of the clock; None: believe all. Its stream
-            takes it, the watermark does not.
+        advance: source of the time. "watermark": the latest time of any stream's samples (of several sources, the one
+            that is furthest behind). "clock": the machine's clock, if samples carry seconds since 1970. "no": windows
+            wait for samples.
+        every: seconds of the clock between two checks.
+        idle: end a stream, and free its memory, when its latest sample is this many seconds old. None: never.
+        returning: a stream that returns after that starts "anew", or continues with its "state".
+        source_idle: ignore a source for the watermark after this many seconds of silence by the clock.
+        ahead: keep samples out of the watermark if their time is this many seconds ahead of the clock. Their stream
+            takes them. None: trust all.
     """
 
     advance: Literal["no", "watermark", "clock"] = "no"
