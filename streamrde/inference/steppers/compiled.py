@@ -81,11 +81,15 @@ class CompiledStepper(BundleStepper):
 
     def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
         """See Stepper."""
-        return self._native.step(*self._contiguous(z, logsigs, previous), False, self._threads)
+        before = np.ascontiguousarray(previous) if self._carries and previous is not None else None
+        own = np.ascontiguousarray(logsigs)
+        return self._native.step(np.ascontiguousarray(z), own, before, False, self._threads)
 
     def step_with_error(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> tuple[Reals, Floats]:
         """See Stepper."""
-        return self._native.step(*self._contiguous(z, logsigs, previous), True, self._threads)
+        before = np.ascontiguousarray(previous) if self._carries and previous is not None else None
+        own = np.ascontiguousarray(logsigs)
+        return self._native.step(np.ascontiguousarray(z), own, before, True, self._threads)
 
     def step_in_rounds(
         self,
@@ -125,10 +129,6 @@ class CompiledStepper(BundleStepper):
         if not self._linear["readout"]:
             return super().readout(z)
         return np.asarray(self._native.output(np.ascontiguousarray(z), False))
-
-    def _contiguous(self, z: Reals, logsigs: Floats, previous: Floats | None) -> tuple[Reals, Floats, Floats | None]:
-        before = np.ascontiguousarray(previous) if self._carries and previous is not None else None
-        return np.ascontiguousarray(z), np.ascontiguousarray(logsigs), before
 
 
 def single_stepper(bundle: Bundle, *, threads: int) -> ArrayStepper | CompiledStepper:
