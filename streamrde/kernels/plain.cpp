@@ -23,6 +23,7 @@ std::ptrdiff_t Loop::push_plain(Stream& stream, const double* t, const double* x
     const int channels = layout_.channels, size = layout_.path();
     const double origin = row[t0];
     const Quiet quiet = policy_->quiet(open_window(row));
+    const bool edges = quiet.low > -Policy::never || quiet.high < Policy::never;
     double* values = row + layout_.x;
     double* signature = row + layout_.signature;
     Run& run = stream.run;
@@ -41,8 +42,10 @@ std::ptrdiff_t Loop::push_plain(Stream& stream, const double* t, const double* x
         double finite = 0.0;  // 0 * x is 0 for a finite x and NaN for any other
         for (int c = 0; c < channels; ++c) finite += 0.0 * sample[c];
         if (!(time > before && u > at && time - before <= partition_.longest_gap && finite == 0.0)) break;
-        const double margin = 2 * policy_->edge_tolerance(origin, time);
-        if (!(u > quiet.low + margin && u < quiet.high - margin)) break;
+        if (edges) {
+            const double margin = 2 * policy_->edge_tolerance(origin, time);
+            if (!(u > quiet.low + margin && u < quiet.high - margin)) break;
+        }
         if (run.count + 2 > longest_run) fold_run(run);
         double* dx = run.pieces.data() + run.count * size;
         if (layout_.time) dx[0] = u - at;

@@ -21,8 +21,9 @@ std::unique_ptr<Policy> make_policy(const std::string& name, const double* numbe
 
 bool Policy::find_edges(OpenWindow window, double t, double& u, std::vector<double>& edges) const {
     edges.clear();
-    const double tolerance = edge_tolerance(window.t0, t);
     double at = edge(window);
+    if (at == never) return false;
+    const double tolerance = edge_tolerance(window.t0, t);
     for (; at - u <= tolerance; at = edge(window)) {
         edges.push_back(at);
         if (std::fabs(u - at) <= tolerance) {
