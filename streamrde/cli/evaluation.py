@@ -1,4 +1,4 @@
-"""Measures of predictions, as tables."""
+"""Show measures of predictions as tables."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _REPEATED = 100
 
 
 class Loss(NamedTuple):
-    """Numbers that are missing between two messages."""
+    """Describe the numbers that are missing between two messages."""
 
     missed: int
     before: int

@@ -8,7 +8,7 @@ from streamrde.state import StateStore
 
 
 class StoreArchive(MutableMapping[str, bytes]):
-    """Snapshots of ended streams: in memory until a checkpoint has saved them, then in the state store alone.
+    """Keep snapshots of ended streams: in memory until a checkpoint has saved them, then in the state store alone.
 
     Memory holds what ended since the last checkpoint.
 

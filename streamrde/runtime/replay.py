@@ -21,7 +21,7 @@ from streamrde.times.plausible import Expectation, suspect_recordings
 
 
 class Recording(NamedTuple):
-    """Rows of many streams in order of time."""
+    """Hold the rows of many streams in order of time."""
 
     streams: NDArray[np.object_]
     t: Floats
@@ -62,9 +62,9 @@ def load_recording(
     order = np.argsort(t, kind="stable")
     streams, t, x = streams[order], t[order], x[order]
     if expected is not None:
-        _, of = np.unique(streams.astype(str), return_inverse=True)
-        by_stream = np.argsort(of, kind="stable")
-        times = np.split(t[by_stream], np.flatnonzero(np.diff(of[by_stream])) + 1)
+        _, codes = np.unique(streams.astype(str), return_inverse=True)
+        by_stream = np.argsort(codes, kind="stable")
+        times = np.split(t[by_stream], np.flatnonzero(np.diff(codes[by_stream])) + 1)
         if reason := suspect_recordings(times, expected, columns.time_unit):
             raise DataError(f"{where}: column '{columns.time}': {reason}", path=where, column=columns.time)
     return Recording(streams, t, x)

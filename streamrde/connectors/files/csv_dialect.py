@@ -38,7 +38,7 @@ _OTHERS = {
 
 
 class Header(NamedTuple):
-    """The first record of a CSV file."""
+    """Hold the first record of a CSV file."""
 
     names: list[str]
     lines: int
