@@ -147,7 +147,7 @@ def test_trials_do_not_see_the_test_streams(tmp_path, monkeypatch) -> None:
 class Dying:
     """A call whose process ends in the middle of it."""
 
-    def run(self) -> None:
+    def __call__(self) -> None:
         os._exit(9)
 
 
