@@ -244,9 +244,9 @@ class ReferenceLoop:
         return Outcome(
             np.array(walk.windows, WINDOW),
             walk.logsigs(),
-            np.array(walk.values, np.float64).reshape(-1, partition.channels),
+            np.array(walk.values, np.float64).reshape(len(walk.values), partition.channels),
             np.array(walk.episodes, EPISODE),
-            np.array(walk.origins, np.float64).reshape(-1, partition.path_channels - partition.time),
+            np.array(walk.origins, np.float64).reshape(len(walk.origins), partition.path_channels - partition.time),
             np.array(unused or [], UNUSED),
             np.unique(np.array(walk.owing, np.intp)),
             np.array(sorted(walk.cuts, key=itemgetter(0)), CUT),
