@@ -15,7 +15,7 @@ Format: TypeAlias = Literal["text", "json"]
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time (UTC), level, logger, message, and error where there is one."""
+    """Format records as JSON, one object per line: time (UTC), level, logger, message, and any error."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter.format`."""

@@ -19,7 +19,7 @@ _RATIO = 1.04
 
 
 class Durations:
-    """A histogram of durations, or of sizes, whose buckets are 4 % wide, so that a quantile is right to 4 %.
+    """Collect durations or sizes in a histogram with buckets 4 % wide, so that a quantile is right to 4 %.
 
     Args:
         smallest, largest: values beyond these fall into the first and last bucket.

@@ -17,7 +17,7 @@ _LEAST = 1 / 64
 
 
 class Pace:
-    """Rows and windows of a slice: at most what is allowed, and less where the model is slow.
+    """Choose the rows and windows of a slice: the allowed number, or fewer if the model is slow.
 
     Args:
         windows: that a slice may close at most because time passes, at least 1.

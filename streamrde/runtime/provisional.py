@@ -10,7 +10,7 @@ from streamrde.inference.fleet import Fleet
 
 
 class Provisional:
-    """Provisional predictions between the ends of windows. Nothing of them is committed, saved or repeated.
+    """Predict between the ends of windows. Nothing of it is committed, saved or repeated.
 
     Args:
         fleet: the streams.
