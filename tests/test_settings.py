@@ -44,7 +44,7 @@ def refused(text, kind):
         (f"{DATA}[model.feild]\nwidth = 3", TrainConfig, ["did you mean 'model.field'?"]),
         (f"{RUN}kind = 'mqtt'\nurl = 'u'\n[source.tsl]\nca = 'c'", RunConfig, ["did you mean 'source.tls'?"]),
         # A choice that is none.
-        (f'{DATA}[windows]\npolicy = "seconds"', TrainConfig, ['"adaptive", "count" or "every"', "'every' has"]),
+        (f'{DATA}[windows]\npolicy = "seconds"', TrainConfig, ['"adaptive", "count"', '"every"', "'every' has"]),
         (f'{DATA}[windows]\npolicy = "Every"', TrainConfig, ["did you mean 'every'?"]),
         (f"{DATA}[windows]\nseconds = 2.0", TrainConfig, ["'windows.policy' is missing", "'every' has the key 'sec"]),
         (f'{RUN}kind = "kafka"', RunConfig, ['source.kind = "kafka": use "mqtt"']),
