@@ -17,6 +17,10 @@ class Swing(sr.WindowPolicy, frozen=True, tag="swing"):
     limit: float
     seconds: float
 
+    @property
+    def length(self):
+        return self.seconds
+
     def edge(self, window):
         return window.start + self.seconds
 

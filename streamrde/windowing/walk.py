@@ -107,7 +107,8 @@ class Walk:
             return True
         if t - row[Column.LAST] > self._partition.longest_gap:
             t = row[Column.LAST] + self._partition.holds
-        edges, _, _ = self._windows.find_edges(self._open_window(row), float(t), float(t - row[Column.T0]))
+        u, most = float(t - row[Column.T0]), self.budget.own + self.budget.shared + 1
+        edges, _, _ = self._windows.find_edges(self._open_window(row), float(t), u, most)
         for at in edges:
             if not self.budget.spend():
                 return False

@@ -181,7 +181,7 @@ def test_a_rectilinear_path_is_the_same_where_windows_are_counted_and_said_where
     func = Tanh(CHANNELS).double()
     expected = by_torchcde(func, initial, readout, rectilinear, step_size=1.0)[1::2]
     stepped = from_torchcde(func, initial, readout, depth=1, windows=sr.Count(1), complete=True, **given)
-    assert "stepped twice a sample" in stepped.differences[0]
+    assert "stepped twice per sample" in stepped.differences[0]
     assert np.abs(served(stepped, t, x) - expected).max() > 1e-3
 
 
@@ -442,7 +442,7 @@ def test_unknown_methods_options_and_interpolations_are_refused():
     parts = Perceptron(final=False), nn.Linear(CHANNELS, HIDDEN), nn.Linear(HIDDEN, 2)
     for changes, match in (
         ({"method": "heun3"}, "method='heun3': use one of euler"),
-        ({"method": "rk4", "options": {"grid_constructor": None}}, "grid_constructor.*not known here"),
+        ({"method": "rk4", "options": {"grid_constructor": None}}, "grid_constructor.*unknown option"),
         ({"interpolation": "cubic"}, "still to come"),
         ({"time": 3}, "time=3: the channel that is time, 0 to 2"),
         ({"method": "rk4", "times": "minutes"}, "times='minutes'"),
@@ -518,7 +518,7 @@ def test_a_state_dict_with_other_parts_than_the_originals_is_refused():
     for changes, match in (
         ({"func.net.1.weight": torch.ones(7)}, r"lacks 'func\.net\.1\.bias'"),
         ({"extra.weight": torch.ones(7, 7)}, r"has 'extra\.weight'"),
-        ({"func.net.2.bias": torch.ones(7, 7)}, "not of a linear layer"),
+        ({"func.net.2.bias": torch.ones(7, 7)}, "not that of a linear layer"),
         ({"func.net.2.weight": torch.ones(9, 7), "func.net.2.bias": torch.ones(9)}, "through 7 each"),
     ):
         with pytest.raises(ParameterError, match=match):

@@ -47,7 +47,9 @@ class Every(WindowPolicy, frozen=True, tag="every"):
         """Return the edge after the window's start."""
         return self._anchor(window.t0) + (window.number + 1) * self.seconds
 
-    def find_edges(self, window: OpenWindow, t: float, u: float) -> tuple[list[float], float, bool]:
+    def find_edges(
+        self, window: OpenWindow, t: float, u: float, most: float = math.inf
+    ) -> tuple[list[float], float, bool]:
         """Find the edges that close up to time t: all multiples of `seconds`, counted from the same origin."""
         anchor = self._anchor(window.t0)
         where = (u - anchor) / self.seconds
@@ -55,8 +57,9 @@ class Every(WindowPolicy, frozen=True, tag="every"):
         at = anchor + nearest * self.seconds
         near = abs(u - at) <= edge_tolerance(self.seconds, window.t0, t)
         reached = nearest if near else math.floor(where)
-        edges = [anchor + k * self.seconds for k in range(window.number + 1, reached + 1)]
-        return edges, at if near else u, bool(near and edges)
+        last = int(min(reached, window.number + most))
+        edges = [anchor + k * self.seconds for k in range(window.number + 1, last + 1)]
+        return edges, at if near else u, bool(near and edges and last == reached)
 
     def edge_time(self, window: OpenWindow, at: float) -> float:
         """Return the time of the edge that ends the window. With "epoch" it is an exact multiple of `seconds`."""

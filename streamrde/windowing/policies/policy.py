@@ -75,7 +75,9 @@ class WindowPolicy(msgspec.Struct, frozen=True, tag_field="policy", forbid_unkno
         """Return True if the window closes at the sample that was added last."""
         return False
 
-    def find_edges(self, window: OpenWindow, t: float, u: float) -> tuple[list[float], float, bool]:
+    def find_edges(
+        self, window: OpenWindow, t: float, u: float, most: float = math.inf
+    ) -> tuple[list[float], float, bool]:
         """Find the edges that close up to time t.
 
         A time within rounding of an edge is the edge (see `edge_tolerance`).
@@ -83,6 +85,7 @@ class WindowPolicy(msgspec.Struct, frozen=True, tag_field="policy", forbid_unkno
         Args:
             t: time of a sample, or another time that has come, in the time of the samples.
             u: the same time since the segment's first sample.
+            most: number of edges after which to stop, so that a long silence is not walked again for every slice of it.
         Returns:
             the edges since the segment's first sample, u moved to the edge that it lies on, and True if the last of
             these edges is u itself.
@@ -97,6 +100,8 @@ class WindowPolicy(msgspec.Struct, frozen=True, tag_field="policy", forbid_unkno
             edges.append(at)
             if abs(u - at) <= tolerance:
                 return edges, at, True
+            if len(edges) >= most:
+                return edges, u, False
             start = float((window.t0 + at) - window.t0)  # as it is where the window is the open one
             window = window._replace(number=window.number + 1, start=start, now=at, samples=0)
         if at < math.inf and abs(u - window.start) <= tolerance:
