@@ -452,7 +452,7 @@ def test_unknown_methods_options_and_interpolations_are_refused():
         with pytest.raises(ParameterError, match=match):
             from_torchcde(*parts, **given | changes)
     third = from_torchcde(*parts, method="rk4", options={"step_size": 1 / 3}, complete=True, **given)
-    assert "no power of two" in third.differences[0]
+    assert "is not a power of two" in third.differences[0]
 
 
 def original(num_layers, outputs=2, width=7):
