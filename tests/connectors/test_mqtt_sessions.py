@@ -231,6 +231,7 @@ def test_a_broker_that_hangs_is_left_and_asked_again(mosquitto_url: str) -> None
     run(main())
 
 
+@pytest.mark.slow
 def test_two_clients_of_one_name_do_not_fight_at_full_speed(mosquitto_url: str) -> None:
     async def main() -> None:
         clients = [MqttConnection(MqttAddress.parse(mosquitto_url), client_id="same") for _ in range(2)]

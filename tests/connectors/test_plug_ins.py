@@ -120,6 +120,7 @@ def streamrde(site: Path, *arguments: object) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
 
+@pytest.mark.slow
 def test_ends_of_another_package_run_and_are_checked_and_documented(site: Path, tmp_path: Path) -> None:
     path = config(tmp_path)
     checked = streamrde(site, "run", path, "--check", "--json")

@@ -80,6 +80,7 @@ def test_the_report_of_a_classifier_has_its_chapters_and_needs_nothing_else(tmp_
     assert "There is no" not in text
 
 
+@pytest.mark.slow
 def test_the_report_of_a_regression_has_a_scatter_per_target_with_its_unit(tmp_path) -> None:
     data = {"target": ["speed", "b"], "task": "regression", "target_units": ["rad/s", "m"]}
     split = {"validation": [], "test": []}
@@ -89,6 +90,7 @@ def test_the_report_of_a_regression_has_a_scatter_per_target_with_its_unit(tmp_p
     assert "Can the probabilities be trusted?" not in headings(text)
 
 
+@pytest.mark.slow
 def test_groups_on_both_sides_of_the_split_are_warned_about(tmp_path) -> None:
     split = {"by": "stream", "column": "", "group": "subject", "validation": 0.2, "test": 0.2}
     text = page(tmp_path, training={"epochs": 1}, split=split, novelty=False)
