@@ -15,11 +15,11 @@ from streamrde.inference.model_part import PARTS, ModelPart, Positive
 from streamrde.inference.novelty import TrainingWindows, novelty_shapes
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
 from streamrde.inference.statistics import StreamStatistics
-from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.partition import BRIDGE, MAX_WINDOWS, Interpolation, Partition
 from streamrde.windowing.policies import Every, Windows
+from streamrde.windowing.tokens import Token
 
 FORMAT = 4
 """1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
@@ -108,6 +108,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     statistics: StreamStatistics | None = None
     """Summary of the streams of training: rate, times, silences, values. None if the model was written without one."""
     windows: Windows = Every(1.0)
+    token: Token = Token()
+    """What drives the field: the log-signature of the window, or those of several scales and more."""
     interpolation: Interpolation = "linear"
     missing: Missing = Missing()
     gap: Gap | None = None
@@ -155,13 +157,20 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Return the rules by which the model cuts samples into windows."""
         fills = tuple(channel.fill for channel in self.channels)
         return Partition(
-            fills, self.depth, self.windows, self.interpolation, self.missing, self.gap, bridge=self.bridge
+            fills,
+            self.depth,
+            self.windows,
+            self.interpolation,
+            self.missing,
+            self.gap,
+            bridge=self.bridge,
+            token=self.token,
         )
 
     @property
     def logsig_channels(self) -> int:
-        """Return B, the size of a window's log-signature."""
-        return logsignature_channels(self.path_channels, self.depth)
+        """Return B, the size of a token: of what drives the field over a window."""
+        return self.partition.token_size
 
     def part(self, name: str) -> ModelPart:
         """Return the field, the initial layer or the readout, by its name."""
@@ -197,6 +206,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if len(set(names)) < len(names):
             raise ParameterError(f"channels {names} has a name twice: give each channel a name of its own")
         self.windows.check(self.path_channels, self.depth)
+        self.token.check(self.depth)
         for head in self.parts:
             where = f"head '{head.name}': " if head.name else ""
             for name in ("labels", "units"):

@@ -9,6 +9,7 @@ from streamrde.errors import ParameterError
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.policies import Windows
+from streamrde.windowing.tokens import Token
 
 Interpolation: TypeAlias = Literal["linear", "hold"]
 
@@ -33,6 +34,8 @@ class Partition(NamedTuple):
     """Whether time is channel 0 of the path."""
     bridge: int = BRIDGE
     """Windows that a silence is filled with at most, where there is no `gap`."""
+    token: Token = Token()
+    """What the model is given of each window."""
 
     @property
     def channels(self) -> int:
@@ -43,6 +46,12 @@ class Partition(NamedTuple):
     def path_channels(self) -> int:
         """Return C, the number of channels of the path: time, data, and those that `missing` adds."""
         return self.time + self.channels * (1 + self.missing.counts + self.missing.elapsed)
+
+    @property
+    def token_size(self) -> int:
+        """Return the number of entries of a token."""
+        channels = self.path_channels
+        return self.token.size(channels, channels - self.time, self.channels, self.depth)
 
     @property
     def hold(self) -> bool:

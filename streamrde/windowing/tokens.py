@@ -1,0 +1,82 @@
+"""Describe a token: what a model is given of the path whenever a base window closes."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from streamrde.errors import ParameterError
+from streamrde.signature.words import logsignature_channels
+
+MOST_WINDOWS = 4096
+"""Most base windows of a scale. A stream's row holds as many signatures."""
+
+SUMMARIES = ("count", "first", "last", "mean", "min", "max", "spread", "slope", "since")
+"""Names of a channel's summaries, in their order in a token; see `Token.summaries`."""
+
+
+class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The last `windows` base windows, joined to one path. Every base window ends one.
+
+    The signature over a scale is the product of those of its base windows (Chen's identity), ``S(a, c) = S(a, b) (x)
+    S(b, c)``. Before so many windows have passed since the path began, a scale is what there is.
+    """
+
+    windows: Annotated[int, msgspec.Meta(ge=1, le=MOST_WINDOWS)]
+    depth: Annotated[int, msgspec.Meta(ge=0, le=12)] = 0
+    """Depth of the scale's log-signature, at most the model's. 0: the model's."""
+
+
+Scales: TypeAlias = tuple[Scale, ...]
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a base window adds to: log-signatures of all scales, then the parts below, one after the other.
+
+    The token of a plain Neural RDE is the log-signature of the window that closed.
+    """
+
+    scales: Scales = (Scale(1),)
+    ends: bool = False
+    """Add the values of the path where the window ends, without time, (C - 1,)."""
+    summaries: bool = False
+    """Add summaries of each data channel's observations since the state began, (channels x len(SUMMARIES),), channel by
+    channel: their number; the first, last, mean, least and largest value; the standard deviation; the slope per second
+    of the least-squares line; and the seconds since the last one. NaN for a channel that was not observed, except its
+    count, which is 0."""
+
+    @property
+    def plain(self) -> bool:
+        """Return True for the log-signature of the window alone."""
+        return self == Token()
+
+    def depths(self, depth: int) -> tuple[int, ...]:
+        """Return the depth of each scale for a model of this depth."""
+        return tuple(scale.depth or depth for scale in self.scales)
+
+    def size(self, channels: int, values: int, data: int, depth: int) -> int:
+        """Return the number of entries.
+
+        Args:
+            channels: number of channels of the path.
+            values: number of those without time.
+            data: number of data channels of a sample.
+            depth: the model's depth.
+        """
+        logsigs = sum(logsignature_channels(channels, own) for own in self.depths(depth))
+        return logsigs + self.ends * values + self.summaries * data * len(SUMMARIES)
+
+    def check(self, depth: int) -> None:
+        """Raise ParameterError if a scale is not defined for a model of this depth."""
+        if not self.scales:
+            raise ParameterError("scales is empty: give at least one, such as 1 for the window itself")
+        for i, scale in enumerate(self.scales):
+            if not 1 <= scale.windows <= MOST_WINDOWS:
+                raise ParameterError(f"scales[{i}]={scale.windows}: use 1 to {MOST_WINDOWS} base windows")
+            if scale.depth > depth:
+                raise ParameterError(
+                    f"scales[{i}] has depth {scale.depth} and the model depth {depth}: a scale cannot be deeper"
+                )
+        if len({(scale.windows, scale.depth or depth) for scale in self.scales}) < len(self.scales):
+            raise ParameterError(f"scales {[s.windows for s in self.scales]} has one twice: name each scale once")
