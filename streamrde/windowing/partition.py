@@ -9,7 +9,7 @@ from streamrde.errors import ParameterError
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.policies import Windows
-from streamrde.windowing.tokens import Token
+from streamrde.windowing.tokens import Places, Token
 
 Interpolation: TypeAlias = Literal["linear", "hold"]
 
@@ -52,6 +52,12 @@ class Partition(NamedTuple):
         """Return the number of entries of a token."""
         channels = self.path_channels
         return self.token.size(channels, channels - self.time, self.channels, self.depth)
+
+    @property
+    def places(self) -> Places:
+        """Return where a token has its parts."""
+        channels = self.path_channels
+        return self.token.places(channels, channels - self.time, self.channels, self.depth)
 
     @property
     def hold(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from itertools import accumulate, pairwise
+from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -29,6 +30,20 @@ class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Scales: TypeAlias = tuple[Scale, ...]
+
+
+class Places(NamedTuple):
+    """Where a token has its parts."""
+
+    scales: tuple[slice, ...]
+    """Each scale's log-signature."""
+    ends: slice
+    summaries: slice
+
+    @property
+    def size(self) -> int:
+        """Return the number of entries of a token."""
+        return int(self.summaries.stop)
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +81,13 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """
         logsigs = sum(logsignature_channels(channels, own) for own in self.depths(depth))
         return logsigs + self.ends * values + self.summaries * data * len(SUMMARIES)
+
+    def places(self, channels: int, values: int, data: int, depth: int) -> Places:
+        """Return where a token has its parts. The arguments are those of `size`."""
+        scales = [logsignature_channels(channels, own) for own in self.depths(depth)]
+        sizes = (*scales, self.ends * values, self.summaries * data * len(SUMMARIES))
+        *parts, ends, summaries = (slice(a, b) for a, b in pairwise((0, *accumulate(sizes))))
+        return Places(tuple(parts), ends, summaries)
 
     def check(self, depth: int) -> None:
         """Raise ParameterError if a scale is not defined for a model of this depth."""

@@ -1,0 +1,187 @@
+"""The state of a stream: what a token changes in it, and the features that are read from it.
+
+    weights | pools
+
+weights: for each half-life the sum of the weights of the windows so far, the first one their number. pools: for each
+pool in turn its sums of weighted values, or its largest or last values. A stream without any window has zeros.
+
+The order of all additions is fixed, in float32 for ``h = W s - b`` and in float64 for the sums, without fused
+multiply-adds: the compiled twin has the same bits on every instruction set, whatever else is in a call.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from streamrde.arrays import Bools, Floats, Indices
+from streamrde.errors import ParameterError, ShapeError
+from streamrde.features.drawing import Drawn, Singles, standardised
+from streamrde.features.spec import FeatureSpec
+from streamrde.windowing.tokens import Places
+
+_CHUNK = 256
+"""Windows whose random features are computed at once: those of 2,400 directions fill 2.4 MB."""
+
+
+class Pooling(ABC):
+    """Random features of tokens, pooled. See `make_pooling`.
+
+    Attributes:
+        size: P, the number of features.
+        state_size: numbers of a stream's state.
+    """
+
+    def __init__(self, spec: FeatureSpec, places: Places, drawn: Drawn) -> None:
+        spec.check(places)
+        self.spec, self.places, self.drawn = spec, places, drawn
+        self.size, self.state_size = spec.size(places), spec.state_size(places)
+        self.slices = spec.slices(places)
+        self._lives = [spec.lives.index(pool.half_life) if pool.averages else -1 for pool in spec.pools]
+        for name, wanted, found in (
+            ("shift", [(places.size,)], [drawn.shift]),
+            ("scale", [(places.size,)], [drawn.scale]),
+            ("weights", [(b.directions, len(b.entries(places))) for b in spec.blocks], drawn.weights),
+            ("biases", [(b.directions,) for b in spec.blocks], drawn.biases),
+        ):
+            shapes = [array.shape for array in found]
+            if shapes != wanted:
+                raise ShapeError(
+                    f"{name} have shapes {shapes}, and the spec asks for {wanted}: draw them with this spec"
+                )
+
+    @abstractmethod
+    def advance(self, rows: Floats, slots: Indices, tokens: Floats) -> Bools:
+        """Take tokens in order, each into the state of its stream, in place.
+
+        Args:
+            rows: states, (streams, state_size); a view of wider rows of float64 will do.
+            slots: row of each token's stream, (n,).
+            tokens: raw, (n, T). NaN: not observed.
+        Returns:
+            for each token, whether a log-signature or end value in it was not finite, (n,). Such entries count as their
+            mean in training, and infinite ones as the largest there may be.
+        """
+
+    @abstractmethod
+    def pool(self, tokens: Floats, stops: Indices, at: Indices | None = None) -> Floats:
+        """Return the features of whole streams; see `pool_streams`."""
+
+    def features(self, states: Floats) -> Floats:
+        """Return the features of streams in states (n, state_size), (n, P). A stream without windows has zeros."""
+        found = np.array(states[:, len(self.spec.lives) :], order="C")
+        weights = np.where(states[:, :1] > 0, states[:, : len(self.spec.lives)], 1.0)
+        for life, own in zip(self._lives, self.slices, strict=True):
+            if life >= 0:
+                found[:, own] /= weights[:, life, None]
+        return found
+
+
+class ReferencePooling(Pooling):
+    """The specification in NumPy."""
+
+    def __init__(self, spec: FeatureSpec, places: Places, drawn: Drawn) -> None:
+        super().__init__(spec, places, drawn)
+        self._entries = [block.entries(places) for block in spec.blocks]
+        self._sources = [(pool.of == "random", spec.source(pool, places)) for pool in spec.pools]
+        self._rates = np.array([0.5 ** (1.0 / life) if life else 1.0 for life in spec.lives])
+
+    def advance(self, rows: Floats, slots: Indices, tokens: Floats) -> Bools:
+        """See Pooling."""
+        for begin in range(0, len(slots), _CHUNK):
+            own = slice(begin, begin + _CHUNK)
+            scaled = self._scaled(tokens[own])
+            for slot, s, h in zip(slots[own].tolist(), scaled, self._random(scaled), strict=True):
+                self._take(rows[slot], s, h)
+        unusual = ~np.isfinite(tokens)
+        unusual[:, self.places.summaries] = False
+        return np.asarray(unusual.any(axis=1))
+
+    def pool(self, tokens: Floats, stops: Indices, at: Indices | None = None) -> Floats:
+        """See Pooling."""
+        wanted = np.zeros(0, np.intp) if at is None else at
+        found, place = np.empty((len(stops) if at is None else len(at), self.size)), 0
+        state = np.zeros((1, self.state_size))
+        for stream, (begin, stop) in enumerate(zip([0, *stops[:-1]], stops, strict=True)):
+            state[:] = 0.0
+            if at is None:
+                self.advance(state, np.zeros(stop - begin, np.intp), tokens[begin:stop])
+                found[stream] = self.features(state)[0]
+                continue
+            while place < len(wanted) and wanted[place] < stop:
+                after = int(wanted[place]) + 1
+                self.advance(state, np.zeros(after - begin, np.intp), tokens[begin:after])
+                found[place], begin, place = self.features(state)[0], after, place + 1
+        return found
+
+    def _scaled(self, tokens: Floats) -> Singles:
+        return standardised(tokens, self.drawn.shift, self.drawn.scale, self.spec.clip)
+
+    def _random(self, scaled: Singles) -> Singles:
+        """Return h, (n, F): products are summed entry after entry, beginning with minus the bias."""
+        found = np.empty((len(scaled), self.spec.directions), np.float32)
+        begin = 0
+        for entries, weight, bias in zip(self._entries, self.drawn.weights, self.drawn.biases, strict=True):
+            h = found[:, begin : begin + len(bias)]
+            begin += len(bias)
+            h[:] = -bias
+            for entry, column in zip(entries, np.ascontiguousarray(weight.T), strict=True):
+                h += scaled[:, entry, None] * column
+        return found
+
+    def _take(self, row: Floats, s: Singles, h: Singles) -> None:
+        """Change a stream's state by one window."""
+        lives = len(self._rates)
+        first = row[0] == 0
+        row[:lives] = row[:lives] * self._rates + 1.0
+        for pool, life, own, (random, source) in zip(
+            self.spec.pools, self._lives, self.slices, self._sources, strict=True
+        ):
+            state, value = row[own.start + lives : own.stop + lives], (h if random else s)[source].astype(np.float64)
+            if pool.kind == "last" or (pool.kind == "max" and first):
+                state[:] = value
+            elif pool.kind == "max":
+                np.maximum(state, value, out=state)
+            else:
+                if random:
+                    value = (value > 0).astype(np.float64) if pool.kind == "share" else np.maximum(value, 0.0)
+                state[:] = state * self._rates[life] + value
+
+
+def make_pooling(spec: FeatureSpec, places: Places, drawn: Drawn) -> Pooling:
+    """Make random features of tokens.
+
+    Args:
+        spec: what is drawn and kept.
+        places: where tokens have their parts, such as `Partition.places`.
+        drawn: the random part, from `draw` or from a model.
+    Raises:
+        ParameterError, ShapeError: they do not fit each other.
+    """
+    return ReferencePooling(spec, places, drawn)
+
+
+def pool_streams(pooling: Pooling, tokens: Floats, stops: Indices, *, at: Indices | None = None) -> Floats:
+    """Return the features of whole streams, or after chosen windows.
+
+    Args:
+        pooling: from `make_pooling`.
+        tokens: of all streams, one stream after the other, raw, (K, T). NaN: not observed.
+        stops: number of tokens up to each stream's end, (streams,): the last is K. A stream may have none.
+        at: places of tokens, ascending, after which the features are wanted. None: after each stream's last.
+    Returns:
+        (streams, P), or with `at` (len(at), P), float64. A stream without tokens has zeros.
+    Raises:
+        ShapeError, ParameterError: the arrays do not fit each other.
+    """
+    tokens, stops = np.ascontiguousarray(tokens, np.float64), np.ascontiguousarray(stops, np.intp)
+    if tokens.ndim != 2 or tokens.shape[1] != pooling.places.size:
+        raise ShapeError(f"tokens have shape {tokens.shape}: give (K, {pooling.places.size})")
+    if (np.diff(stops, prepend=0) < 0).any() or (stops[-1] if len(stops) else 0) != len(tokens):
+        raise ParameterError(f"stops must ascend from 0 to {len(tokens)}, the number of tokens")
+    if at is not None:
+        at = np.ascontiguousarray(at, np.intp)
+        if len(at) and (at[0] < 0 or at[-1] >= len(tokens) or (np.diff(at) <= 0).any()):
+            raise ParameterError(f"at must ascend, each place once, within 0 and {len(tokens) - 1}")
+    return pooling.pool(tokens, stops, at)

@@ -1,0 +1,142 @@
+"""Describe random features and their pools."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+
+from streamrde.arrays import Indices
+from streamrde.errors import ParameterError
+from streamrde.windowing.tokens import Places
+
+MOST_FEATURES = 1 << 22
+"""Most features of a stream. A state has as many numbers of 8 bytes."""
+
+Kind: TypeAlias = Literal["share", "mean", "max", "last"]
+Source: TypeAlias = Literal["random", "token", "logsigs", "ends", "summaries"]
+Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MOST_FEATURES)]
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Random directions over some parts of a token."""
+
+    directions: Annotated[int, msgspec.Meta(ge=1, le=MOST_FEATURES)]
+    scales: Annotated[tuple[Size, ...], msgspec.Meta(max_length=64)] = ()
+    """Numbers of the scales, from 0, whose log-signatures they see."""
+    ends: bool = False
+    """See the values of the path where the window ends."""
+    summaries: bool = False
+    """See the summaries of the channels."""
+    nonzeros: Annotated[tuple[Size, ...], msgspec.Meta(min_length=1, max_length=64)] = (4, 12, 0)
+    """The number of entries that a direction sees is drawn from these. 0: all."""
+    low: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
+    """Biases are quantiles of the training data's features, of shares drawn between `low` and `high`."""
+    high: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.95
+
+    def entries(self, places: Places) -> Indices:
+        """Return the places in a token that the directions see."""
+        parts = [places.scales[i] for i in self.scales]
+        parts += [places.ends] * self.ends + [places.summaries] * self.summaries
+        return np.concatenate([np.arange(part.start, part.stop) for part in (slice(0, 0), *parts)]).astype(np.intp)
+
+
+class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One number per feature, kept over the stream's life.
+
+    "share": of windows with h > 0. "mean": of max(h, 0), or of standardised entries of the token. "max", "last": of h,
+    or of the entries.
+    """
+
+    kind: Kind
+    of: Source = "random"
+    """Source of the values: the random features, or the token's entries, or some of these."""
+    half_life: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
+    """Base windows after which a window counts half in a share or mean. 0: all windows count the same."""
+
+    @property
+    def rate(self) -> float:
+        """Return the factor by which the weight of a window falls with each that follows."""
+        return 0.5 ** (1.0 / self.half_life) if self.half_life else 1.0
+
+    @property
+    def averages(self) -> bool:
+        """Return True for a weighted mean over windows."""
+        return self.kind in ("share", "mean")
+
+
+SHARE_MEAN_MAX = (Pool("share"), Pool("mean"), Pool("max"), Pool("mean", "token"))
+
+
+class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Random features of a model's tokens, and how they are pooled.
+
+    Directions come from ``numpy.random.Generator(PCG64([seed, number of the block]))``.
+    """
+
+    blocks: Annotated[tuple[Block, ...], msgspec.Meta(max_length=256)] = ()
+    pools: Annotated[tuple[Pool, ...], msgspec.Meta(min_length=1, max_length=256)] = SHARE_MEAN_MAX
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)] = 0
+    clip: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = 8.0
+    """Standardised entries of tokens are clipped at this size."""
+    generator: Literal["PCG64"] = "PCG64"
+
+    @property
+    def directions(self) -> int:
+        """Return F, the number of random features of a window."""
+        return sum(block.directions for block in self.blocks)
+
+    @property
+    def lives(self) -> tuple[float, ...]:
+        """Return the half-lives, each once, with 0 first: a state has a sum of weights for each."""
+        return tuple(sorted({0.0} | {pool.half_life for pool in self.pools if pool.averages}))
+
+    def source(self, pool: Pool, places: Places) -> slice:
+        """Return the places of what a pool pools, in h (F,) or in the token."""
+        return {
+            "random": slice(0, self.directions),
+            "token": slice(0, places.size),
+            "logsigs": slice(0, places.scales[-1].stop),
+            "ends": places.ends,
+            "summaries": places.summaries,
+        }[pool.of]
+
+    def slices(self, places: Places) -> tuple[slice, ...]:
+        """Return each pool's places among the features."""
+        sources = [self.source(pool, places) for pool in self.pools]
+        stops = accumulate((source.stop - source.start for source in sources), initial=0)
+        return tuple(slice(a, b) for a, b in pairwise(stops))
+
+    def size(self, places: Places) -> int:
+        """Return P, the number of features."""
+        return int(self.slices(places)[-1].stop)
+
+    def state_size(self, places: Places) -> int:
+        """Return the number of columns of a stream's state: weights of the half-lives, then the pools."""
+        return len(self.lives) + self.size(places)
+
+    def check(self, places: Places) -> None:
+        """Raise ParameterError if the features cannot be made of such tokens."""
+        for i, block in enumerate(self.blocks):
+            if any(scale >= len(places.scales) for scale in block.scales):
+                raise ParameterError(
+                    f"blocks[{i}].scales={list(block.scales)}: the tokens have {len(places.scales)} scales; "
+                    f"use numbers below that"
+                )
+            if not len(block.entries(places)):
+                raise ParameterError(
+                    f"blocks[{i}] sees nothing: give it scales, or ends or summaries that the tokens have"
+                )
+            if not block.low <= block.high:
+                raise ParameterError(f"blocks[{i}]: low={block.low} is above high={block.high}; swap them")
+        if not self.size(places):
+            raise ParameterError("pools keep nothing: add blocks, or a pool of the token")
+        for i, pool in enumerate(self.pools):
+            if pool.half_life and not pool.averages:
+                raise ParameterError(f"pools[{i}]: {pool.kind!r} has no half-life; leave half_life out")
+            if pool.kind == "share" and pool.of != "random":
+                raise ParameterError(f"pools[{i}]: 'share' is of random features; use of = 'random'")
+        if self.size(places) > MOST_FEATURES:
+            raise ParameterError(f"{self.size(places):,} features, and {MOST_FEATURES:,} are the most: use fewer")

@@ -1,0 +1,190 @@
+"""Pooled random features against an obvious loop, and against themselves however streams are cut."""
+
+import numpy as np
+import pytest
+
+from streamrde.errors import ParameterError, ShapeError
+from streamrde.features import Block, FeatureSpec, Pool, draw, make_pooling, pool_streams
+from streamrde.features.drawing import draw_directions
+from streamrde.features.names import feature_names, token_names
+from streamrde.windowing.partition import Partition
+from streamrde.windowing.policies import Every
+from streamrde.windowing.tokens import Scale, Token
+
+PARTITION = Partition(
+    (0.0, 0.0), 2, Every(1.0), "linear", token=Token(scales=(Scale(1), Scale(4, depth=1)), ends=True, summaries=True)
+)
+PLACES = PARTITION.places
+SPEC = FeatureSpec(
+    blocks=(
+        Block(directions=7, scales=(0,), nonzeros=(2, 0)),
+        Block(directions=19, scales=(1,), ends=True),
+        Block(directions=3, summaries=True),
+    ),
+    pools=(
+        Pool("share"),
+        Pool("mean"),
+        Pool("max"),
+        Pool("last"),
+        Pool("mean", half_life=3.0),
+        Pool("share", half_life=0.5),
+        Pool("mean", "token"),
+        Pool("last", "summaries"),
+        Pool("max", "ends"),
+        Pool("mean", "logsigs", 3.0),
+    ),
+    seed=5,
+)
+
+
+def tokens_of(seed, count):
+    tokens = np.random.default_rng(seed).normal(size=(count, PLACES.size)) * 3 + 1
+    tokens[np.random.default_rng(seed).random(tokens.shape) < 0.05] = np.nan
+    tokens[:, 1] = 4.25
+    return tokens
+
+
+@pytest.fixture(scope="module")
+def pooling():
+    return make_pooling(SPEC, PLACES, draw(SPEC, PLACES, tokens_of(0, 500)))
+
+
+def obvious(drawn, tokens):
+    """The features of one stream in float64, one window and one number after the other."""
+    scaled = np.nan_to_num(np.clip((tokens - drawn.shift) * drawn.scale, -8, 8))
+    parts = [
+        np.arange(0, 6),
+        np.r_[6:9, 9:11],
+        np.arange(11, 29),
+    ]
+    h = np.concatenate(
+        [scaled[:, p] @ w.T - b for p, w, b in zip(parts, drawn.weights, drawn.biases, strict=True)], axis=1
+    )
+    relu = np.maximum(h, 0)
+
+    def fading(values, half_life):
+        weights = 0.5 ** (np.arange(len(values))[::-1] / half_life)
+        return (weights[:, None] * values).sum(0) / weights.sum()
+
+    return np.concatenate(
+        [
+            (h > 0).mean(0),
+            relu.mean(0),
+            h.max(0),
+            h[-1],
+            fading(relu, 3.0),
+            fading(h > 0, 0.5),
+            scaled.mean(0),
+            scaled[-1, 11:],
+            scaled[:, 9:11].max(0),
+            fading(scaled[:, :9], 3.0),
+        ]
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 40, 300])
+def test_features_are_those_of_an_obvious_loop(pooling, count):
+    tokens = tokens_of(1, count)
+    found = pool_streams(pooling, tokens, [count])
+    assert found.shape == (1, pooling.size) == (1, SPEC.size(PLACES))
+    np.testing.assert_allclose(found[0], obvious(pooling.drawn, tokens), rtol=1e-5, atol=2e-6)
+
+
+def test_streams_depend_neither_on_each_other_nor_on_how_they_are_cut(pooling):
+    lengths = [3, 0, 300, 1, 17]
+    tokens, stops = tokens_of(2, sum(lengths)), np.cumsum(lengths)
+    together = pool_streams(pooling, tokens, stops)
+    for i, (stop, length) in enumerate(zip(stops, lengths, strict=True)):
+        alone = pool_streams(pooling, tokens[stop - length : stop], [length])
+        assert (alone[0] == together[i]).all()
+    assert (together[1] == 0).all()
+    # The same windows of all streams in turns, cut into calls, in rows that hold other things too.
+    slots = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.argsort(np.concatenate([np.arange(n) for n in lengths]), kind="stable")
+    rows = np.full((len(lengths), pooling.state_size + 5), 7.0)
+    states = rows[:, 2 : 2 + pooling.state_size]
+    states[:] = 0.0
+    for part in np.array_split(order, 9):
+        pooling.advance(states, slots[part], tokens[part])
+    assert (pooling.features(states) == together).all()
+    assert (rows[:, [0, 1, -3, -2, -1]] == 7).all()
+
+
+def test_features_after_chosen_windows_are_those_of_streams_that_end_there(pooling):
+    tokens = tokens_of(3, 20)
+    found = pool_streams(pooling, tokens, [12, 20], at=[0, 5, 11, 12, 19])
+    begins = [0, 0, 0, 12, 12]
+    for row, begin, stop in zip(found, begins, [1, 6, 12, 13, 20], strict=True):
+        assert (row == pool_streams(pooling, tokens[begin:stop], [stop - begin])[0]).all()
+
+
+def test_random_part_depends_on_the_seed_alone(pooling):
+    again = draw_directions(SPEC, PLACES)[0]
+    assert all((a == b).all() for a, b in zip(again, pooling.drawn.weights, strict=True))
+    other = draw(SPEC, PLACES, tokens_of(9, 50))
+    assert all((a == b).all() for a, b in zip(other.weights, pooling.drawn.weights, strict=True))
+    changed = draw_directions(FeatureSpec(blocks=SPEC.blocks, seed=6), PLACES)[0]
+    assert (changed[0] != pooling.drawn.weights[0]).any()
+    for weight, block in zip(again, SPEC.blocks, strict=True):
+        np.testing.assert_allclose((weight.astype(float) ** 2).sum(1), 1.0, rtol=1e-6)
+        assert {min(n, weight.shape[1]) or weight.shape[1] for n in block.nonzeros} >= set((weight != 0).sum(1))
+
+
+def test_biases_are_quantiles_of_training_features():
+    spec = FeatureSpec(blocks=(Block(directions=50, scales=(0,), low=0.2, high=0.3),))
+    tokens = np.random.default_rng(3).normal(size=(2000, PLACES.size))
+    found = pool_streams(make_pooling(spec, PLACES, draw(spec, PLACES, tokens)), tokens, [2000])
+    assert ((found[0, :50] > 0.69) & (found[0, :50] < 0.81)).all()
+
+
+def test_tokens_that_are_not_finite_are_marked_unless_they_are_summaries(pooling):
+    tokens = np.ones((4, PLACES.size))
+    tokens[0, 0], tokens[1, 20], tokens[2, 10] = np.inf, np.nan, np.nan
+    states = np.zeros((1, pooling.state_size))
+    assert pooling.advance(states, np.zeros(4, np.intp), tokens).tolist() == [True, False, True, False]
+    assert np.isfinite(states).all()
+
+
+def test_constant_and_never_observed_entries_count_nothing():
+    tokens = tokens_of(4, 50)
+    tokens[:, 12] = np.nan
+    drawn = draw(SPEC, PLACES, tokens)
+    assert (drawn.scale[[1, 12]] == 0).all()
+    assert np.isfinite(drawn.shift).all()
+    found = pool_streams(make_pooling(SPEC, PLACES, drawn), tokens, [50])
+    assert np.isfinite(found).all()
+
+
+def test_names_are_one_per_feature_and_all_different(pooling):
+    expected = "1:t 1:x 1:y 1:t.x 1:t.y 1:x.y 4:t 4:x 4:y end:x end:y count:x first:x"
+    assert token_names(PARTITION, "xy")[:13] == tuple(expected.split())
+    names = feature_names(SPEC, PARTITION, "xy")
+    assert len(names) == pooling.size == len(set(names))
+    assert {"share(0/6)", "mean~3(2/0)", "last(slope:y)", "max(end:x)", "mean~3(4:y)"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (FeatureSpec(blocks=(Block(directions=1, scales=(2,)),)), "have 2 scales"),
+        (FeatureSpec(blocks=(Block(directions=1),)), "sees nothing"),
+        (FeatureSpec(blocks=(Block(directions=1, scales=(0,), low=0.6, high=0.4),)), "swap them"),
+        (FeatureSpec(pools=(Pool("share"),)), "keep nothing"),
+        (FeatureSpec(pools=(Pool("max", "token", 2.0),)), "has no half-life"),
+        (FeatureSpec(pools=(Pool("share", "ends"),)), "of random features"),
+    ],
+)
+def test_specs_that_cannot_be_are_refused(spec, message):
+    with pytest.raises(ParameterError, match=message):
+        draw(spec, PLACES, tokens_of(0, 5))
+
+
+def test_arrays_that_do_not_fit_are_refused(pooling):
+    with pytest.raises(ShapeError, match="give \\(K, 29\\)"):
+        pool_streams(pooling, np.zeros((2, 3)), [2])
+    with pytest.raises(ParameterError, match="stops must ascend"):
+        pool_streams(pooling, tokens_of(0, 5), [3])
+    with pytest.raises(ParameterError, match="at must ascend"):
+        pool_streams(pooling, tokens_of(0, 5), [5], at=[3, 3])
+    with pytest.raises(ShapeError, match="draw them with this spec"):
+        make_pooling(SPEC, PLACES, pooling.drawn._replace(biases=()))
