@@ -25,6 +25,8 @@ class Drawn(NamedTuple):
     """(T,)"""
     scale: Floats
     """(T,). 0 for an entry that is not used."""
+    clip: float
+    """Largest size of a standardised entry."""
     weights: tuple[Singles, ...]
     """Directions of each block, (directions, entries), of unit length."""
     biases: tuple[Singles, ...]
@@ -67,12 +69,23 @@ def draw_directions(spec: FeatureSpec, places: Places) -> tuple[tuple[Singles, .
     weights, shares = [], []
     for i, block in enumerate(spec.blocks):
         rng = _generator(spec, i)
-        weights.append(_directions(block, len(block.entries(places)), rng))
+        weights.append(_directions(block, block.width(places), rng))
         shares.append(rng.uniform(block.low, block.high, block.directions))
     return tuple(weights), tuple(shares)
 
 
-def draw(spec: FeatureSpec, places: Places, tokens: Floats, *, scaling: tuple[Floats, Floats] | None = None) -> Drawn:
+CLIP = 8.0
+"""Largest size of a standardised entry, unless another is given: of normal ones, none in 10^14 is larger."""
+
+
+def draw(
+    spec: FeatureSpec,
+    places: Places,
+    tokens: Floats,
+    *,
+    scaling: tuple[Floats, Floats] | None = None,
+    clip: float = CLIP,
+) -> Drawn:
     """Draw the random part of a model, and take scales and biases from training tokens.
 
     Args:
@@ -80,6 +93,7 @@ def draw(spec: FeatureSpec, places: Places, tokens: Floats, *, scaling: tuple[Fl
         places: where the tokens have their parts, such as `Partition.places`.
         tokens: of training, (n, T), n >= 1. NaN: not observed.
         scaling: shift and scale of tokens, (T,) each, from more tokens than these. None: of these, see `fit_scale`.
+        clip: largest size of a standardised entry.
     Raises:
         ParameterError: the blocks do not fit the tokens.
     """
@@ -87,7 +101,7 @@ def draw(spec: FeatureSpec, places: Places, tokens: Floats, *, scaling: tuple[Fl
     shift, scale = fit_scale(tokens) if scaling is None else scaling
     weights, shares = draw_directions(spec, places)
     rows = _generator(spec, len(spec.blocks)).permutation(len(tokens))[:SAMPLE]
-    sample = standardised(tokens[np.sort(rows)], shift, scale, spec.clip)
+    sample = standardised(tokens[np.sort(rows)], shift, scale, clip)
     biases = []
     for block, weight, share in zip(spec.blocks, weights, shares, strict=True):
         h = np.sort(sample[:, block.entries(places)] @ weight.T, axis=0)
@@ -96,7 +110,7 @@ def draw(spec: FeatureSpec, places: Places, tokens: Floats, *, scaling: tuple[Fl
         above, columns = np.minimum(below + 1, len(h) - 1), np.arange(block.directions)
         part = (place - below).astype(np.float32)
         biases.append(h[below, columns] + part * (h[above, columns] - h[below, columns]))
-    return Drawn(shift, scale, weights, tuple(biases))
+    return Drawn(shift, scale, clip, weights, tuple(biases))
 
 
 def _generator(spec: FeatureSpec, number: int) -> np.random.Generator:

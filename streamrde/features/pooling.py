@@ -12,6 +12,7 @@ multiply-adds: the compiled twin has the same bits on every instruction set, wha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,19 @@ from streamrde.windowing.tokens import Places
 
 _CHUNK = 256
 """Windows whose random features are computed at once: those of 2,400 directions fill 2.4 MB."""
+
+
+_LANES = 16
+"""Partial sums of a readout: its terms i, i + 16, i + 32, ... are added in turn."""
+
+
+class Readout(NamedTuple):
+    """A linear function of the features, in float64."""
+
+    weight: Floats
+    """(outputs, P)"""
+    bias: Floats
+    """(outputs,)"""
 
 
 class Pooling(ABC):
@@ -42,7 +56,7 @@ class Pooling(ABC):
         for name, wanted, found in (
             ("shift", [(places.size,)], [drawn.shift]),
             ("scale", [(places.size,)], [drawn.scale]),
-            ("weights", [(b.directions, len(b.entries(places))) for b in spec.blocks], drawn.weights),
+            ("weights", [(b.directions, b.width(places)) for b in spec.blocks], drawn.weights),
             ("biases", [(b.directions,) for b in spec.blocks], drawn.biases),
         ):
             shapes = [array.shape for array in found]
@@ -52,16 +66,27 @@ class Pooling(ABC):
                 )
 
     @abstractmethod
-    def advance(self, rows: Floats, slots: Indices, tokens: Floats) -> Bools:
+    def advance(
+        self, rows: Floats, slots: Indices, tokens: Floats, readout: Readout | None = None
+    ) -> tuple[Bools, Floats | None]:
         """Take tokens in order, each into the state of its stream, in place.
 
         Args:
             rows: states, (streams, state_size); a view of wider rows of float64 will do.
             slots: row of each token's stream, (n,).
             tokens: raw, (n, T). NaN: not observed.
+            readout: is applied after each token. None: it is not.
         Returns:
             for each token, whether a log-signature or end value in it was not finite, (n,). Such entries count as their
-            mean in training, and infinite ones as the largest there may be.
+            mean in training, and infinite ones as the largest there may be. With a readout, its outputs after each
+            token, (n, outputs).
+        """
+
+    @abstractmethod
+    def read(self, rows: Floats, slots: Indices, readout: Readout) -> Floats:
+        """Return the outputs of a readout in the present states of streams, (n, outputs).
+
+        Equals ``features(rows[slots]) @ weight.T + bias`` but for rounding: each pool is summed before it is divided.
         """
 
     @abstractmethod
@@ -87,16 +112,25 @@ class ReferencePooling(Pooling):
         self._sources = [(pool.of == "random", spec.source(pool, places)) for pool in spec.pools]
         self._rates = np.array([0.5 ** (1.0 / life) if life else 1.0 for life in spec.lives])
 
-    def advance(self, rows: Floats, slots: Indices, tokens: Floats) -> Bools:
+    def advance(
+        self, rows: Floats, slots: Indices, tokens: Floats, readout: Readout | None = None
+    ) -> tuple[Bools, Floats | None]:
         """See Pooling."""
+        outputs = None if readout is None else np.empty((len(slots), len(readout.bias)))
         for begin in range(0, len(slots), _CHUNK):
             own = slice(begin, begin + _CHUNK)
             scaled = self._scaled(tokens[own])
-            for slot, s, h in zip(slots[own].tolist(), scaled, self._random(scaled), strict=True):
+            for i, (slot, s, h) in enumerate(zip(slots[own].tolist(), scaled, self._random(scaled), strict=True)):
                 self._take(rows[slot], s, h)
+                if outputs is not None and readout is not None:
+                    outputs[begin + i] = self._read(rows[slot], readout)
         unusual = ~np.isfinite(tokens)
         unusual[:, self.places.summaries] = False
-        return np.asarray(unusual.any(axis=1))
+        return np.asarray(unusual.any(axis=1)), outputs
+
+    def read(self, rows: Floats, slots: Indices, readout: Readout) -> Floats:
+        """See Pooling."""
+        return np.array([self._read(rows[slot], readout) for slot in slots.tolist()]).reshape(-1, len(readout.bias))
 
     def pool(self, tokens: Floats, stops: Indices, at: Indices | None = None) -> Floats:
         """See Pooling."""
@@ -116,7 +150,7 @@ class ReferencePooling(Pooling):
         return found
 
     def _scaled(self, tokens: Floats) -> Singles:
-        return standardised(tokens, self.drawn.shift, self.drawn.scale, self.spec.clip)
+        return standardised(tokens, self.drawn.shift, self.drawn.scale, self.drawn.clip)
 
     def _random(self, scaled: Singles) -> Singles:
         """Return h, (n, F): products are summed entry after entry, beginning with minus the bias."""
@@ -147,6 +181,21 @@ class ReferencePooling(Pooling):
                 if random:
                     value = (value > 0).astype(np.float64) if pool.kind == "share" else np.maximum(value, 0.0)
                 state[:] = state * self._rates[life] + value
+
+    def _read(self, row: Floats, readout: Readout) -> Floats:
+        """Return the outputs of one stream's state, (outputs,)."""
+        lives, total = len(self._rates), readout.bias.copy()
+        for life, own in zip(self._lives, self.slices, strict=True):
+            terms = readout.weight[:, own] * row[own.start + lives : own.stop + lives]
+            terms = np.pad(terms, ((0, 0), (0, -terms.shape[1] % _LANES))).reshape(len(total), -1, _LANES)
+            lanes = np.zeros((len(total), _LANES))
+            for part in terms.transpose(1, 0, 2):
+                lanes += part
+            while lanes.shape[1] > 1:
+                half = lanes.shape[1] // 2
+                lanes = lanes[:, :half] + lanes[:, half:]
+            total += lanes[:, 0] / row[life] if life >= 0 and row[life] else lanes[:, 0]
+        return total
 
 
 def make_pooling(spec: FeatureSpec, places: Places, drawn: Drawn) -> Pooling:

@@ -36,11 +36,18 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Biases are quantiles of the training data's features, of shares drawn between `low` and `high`."""
     high: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.95
 
+    def parts(self, places: Places) -> list[slice]:
+        """Return the parts of a token that the directions see."""
+        seen = [places.scales[i] for i in self.scales]
+        return seen + [places.ends] * self.ends + [places.summaries] * self.summaries
+
+    def width(self, places: Places) -> int:
+        """Return the number of entries that the directions see."""
+        return sum(part.stop - part.start for part in self.parts(places))
+
     def entries(self, places: Places) -> Indices:
         """Return the places in a token that the directions see."""
-        parts = [places.scales[i] for i in self.scales]
-        parts += [places.ends] * self.ends + [places.summaries] * self.summaries
-        return np.concatenate([np.arange(part.start, part.stop) for part in (slice(0, 0), *parts)]).astype(np.intp)
+        return np.concatenate([np.arange(part.start, part.stop) for part in self.parts(places)])
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,8 +86,6 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     blocks: Annotated[tuple[Block, ...], msgspec.Meta(max_length=256)] = ()
     pools: Annotated[tuple[Pool, ...], msgspec.Meta(min_length=1, max_length=256)] = SHARE_MEAN_MAX
     seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)] = 0
-    clip: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = 8.0
-    """Standardised entries of tokens are clipped at this size."""
     generator: Literal["PCG64"] = "PCG64"
 
     @property
@@ -125,7 +130,7 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                     f"blocks[{i}].scales={list(block.scales)}: the tokens have {len(places.scales)} scales; "
                     f"use numbers below that"
                 )
-            if not len(block.entries(places)):
+            if not block.width(places):
                 raise ParameterError(
                     f"blocks[{i}] sees nothing: give it scales, or ends or summaries that the tokens have"
                 )

@@ -7,6 +7,7 @@ from streamrde.errors import ParameterError, ShapeError
 from streamrde.features import Block, FeatureSpec, Pool, draw, make_pooling, pool_streams
 from streamrde.features.drawing import draw_directions
 from streamrde.features.names import feature_names, token_names
+from streamrde.features.pooling import Readout
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.policies import Every
 from streamrde.windowing.tokens import Scale, Token
@@ -118,6 +119,20 @@ def test_features_after_chosen_windows_are_those_of_streams_that_end_there(pooli
         assert (row == pool_streams(pooling, tokens[begin:stop], [stop - begin])[0]).all()
 
 
+def test_readout_is_a_linear_function_of_the_features(pooling):
+    rng = np.random.default_rng(8)
+    readout = Readout(rng.normal(size=(3, pooling.size)), rng.normal(size=3))
+    tokens, slots = tokens_of(6, 30), np.arange(30) % 3
+    states, live = np.zeros((2, 4, pooling.state_size))
+    _, outputs = pooling.advance(states, slots, tokens, readout)
+    for token, slot, output in zip(tokens, slots, outputs, strict=True):
+        pooling.advance(live, np.array([slot]), token[None])
+        expected = pooling.features(live[slot : slot + 1])[0] @ readout.weight.T + readout.bias
+        np.testing.assert_allclose(output, expected, rtol=1e-12, atol=1e-11)
+    assert (pooling.read(states, np.array([2, 0, 1]), readout) == outputs[[29, 27, 28]]).all()
+    assert (pooling.read(states, np.array([3]), readout) == readout.bias).all()
+
+
 def test_random_part_depends_on_the_seed_alone(pooling):
     again = draw_directions(SPEC, PLACES)[0]
     assert all((a == b).all() for a, b in zip(again, pooling.drawn.weights, strict=True))
@@ -141,7 +156,7 @@ def test_tokens_that_are_not_finite_are_marked_unless_they_are_summaries(pooling
     tokens = np.ones((4, PLACES.size))
     tokens[0, 0], tokens[1, 20], tokens[2, 10] = np.inf, np.nan, np.nan
     states = np.zeros((1, pooling.state_size))
-    assert pooling.advance(states, np.zeros(4, np.intp), tokens).tolist() == [True, False, True, False]
+    assert pooling.advance(states, np.zeros(4, np.intp), tokens)[0].tolist() == [True, False, True, False]
     assert np.isfinite(states).all()
 
 
