@@ -26,7 +26,7 @@ def make_bundle(seed: int = 0, **changes: object) -> Bundle:
     for name, shape in header.shapes().items():
         if name in ("x0.scale", "logsig.scale", "output.scale"):
             tensors[name] = rng.uniform(0.5, 1.5, size=shape)
-        elif name in ("x0.shift", "output.shift"):
+        elif name in ("x0.shift", "token.shift", "output.shift"):
             tensors[name] = rng.normal(size=shape)
         elif name == "decay":
             tensors[name] = rng.uniform(0.1, 0.5, size=shape).astype(header.dtype)

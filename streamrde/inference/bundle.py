@@ -23,7 +23,7 @@ from streamrde.inference.header import FORMAT, Header
 from streamrde.inference.novelty import TrainingWindows, novelty_fault
 from streamrde.windowing.policies import POLICIES, WindowPolicy
 
-_READABLE = (1, 2, 3, 4)
+_READABLE = (1, 2, 3, 4, 5)
 _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
 _MAX_HEADER = 16 << 20
@@ -31,7 +31,7 @@ _MAX_FILE = 4 << 30
 
 
 # Scales multiply float64 log-signatures before these are rounded to the model's dtype, hence their own.
-_SCALES = frozenset({"x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale"})
+_SCALES = frozenset({"x0.shift", "x0.scale", "logsig.scale", "token.shift", "output.shift", "output.scale"})
 _FLOAT64 = _SCALES | {"range.low", "range.high"}
 # Tensors of novelty are no part of the fingerprint, and may be added or removed.
 _NOVELTY = "novelty."
@@ -46,7 +46,8 @@ class Bundle:
     """A trained model: header and tensors, checked against each other.
 
     A stream's path is ``(t - t0, x)``. The initial state is ``z0 = initial.weight ((x0 - x0.shift) * x0.scale) +
-    initial.bias``; a window's log-signature enters the field as ``l * logsig.scale``; an output leaves as
+    initial.bias``; a window's log-signature enters the field as ``l * logsig.scale``, and a token that is more than
+    that as ``clip((l - token.shift) * logsig.scale)`` (see inference.token_scaling); an output leaves as
     ``activation(readout.weight z + readout.bias)``, for regression times `output.scale` plus `output.shift`, for
     classification through softmax, or through the sigmoid where there is one output. Both ends have more layers where
     the header says so. Where it says so, the state decays by the rates `decay` per second, and was between `range.low`
@@ -126,7 +127,7 @@ class Bundle:
     def with_novelty(self, training: TrainingWindows, tensors: Mapping[str, Floats]) -> Bundle:
         """Return the same model with this distribution of the training windows."""
         own = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(_NOVELTY)}
-        return Bundle(msgspec.structs.replace(self.header, format=FORMAT, novelty=training), own | dict(tensors))
+        return Bundle(msgspec.structs.replace(self.header, novelty=training), own | dict(tensors))
 
     @property
     def parameters(self) -> int:
@@ -137,7 +138,7 @@ class Bundle:
         """Write the file under a temporary name beside `path`, sync it, and rename it."""
         data = safetensors.numpy.save(
             {name: np.ascontiguousarray(tensor) for name, tensor in self.tensors.items()},
-            metadata={_KEY: msgspec.json.encode(self.header).decode()},
+            metadata={_KEY: msgspec.json.encode(self.header.written()).decode()},
         )
         replace_file(path, data)
 
@@ -194,7 +195,7 @@ def _parse(data: bytes, policies: Sequence[type[WindowPolicy]]) -> Bundle:
             raise BundleError(f"its windows are of policy {name!r}, which is not built in: load(..., policies=[...])")
     except msgspec.DecodeError as error:
         raise BundleError(f"header: {error}") from None
-    return Bundle(header, tensors)
+    return Bundle(msgspec.structs.replace(header, format=FORMAT), tensors)
 
 
 class _Start(msgspec.Struct):

@@ -135,10 +135,7 @@ def _novelty(header: Header) -> str:
 def _model(bundle: Bundle) -> list[tuple[str, ...]]:
     header, field = bundle.header, bundle.header.field
     return [
-        (
-            "log-signature",
-            f"depth {header.depth}, {header.path_channels} channels with time, {header.logsig_channels} features",
-        ),
+        _token(header),
         ("hidden state", _state(header)),
         ("field", field.summary(header)),
         *([] if field.exact else [("solver", _solver(header))]),
@@ -148,6 +145,21 @@ def _model(bundle: Bundle) -> list[tuple[str, ...]]:
         ("parameters", f"{bundle.parameters:,} {header.dtype}"),
         ("fingerprint", bundle.fingerprint),
     ]
+
+
+def _token(header: Header) -> tuple[str, str]:
+    """Describe what drives the field."""
+    token = header.token
+    size = f"{header.path_channels} channels with time, {header.logsig_channels} features"
+    if token.plain:
+        return "log-signature", f"depth {header.depth}, {size}"
+    scales = zip(token.scales, token.depths(header.depth), strict=True)
+    parts = [
+        f"log-signatures of the last {', '.join(f'{own.windows} (depth {depth})' for own, depth in scales)} windows"
+    ]
+    parts += ["values at the window's end"] * token.ends + ["summaries of each channel"] * token.summaries
+    clipped = f", clipped at {header.clip:.3g}" if header.clip else ""
+    return "token", f"{', '.join(parts)}; {size}{clipped}"
 
 
 def _ends(header: Header) -> list[tuple[str, ...]]:

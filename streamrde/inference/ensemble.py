@@ -21,7 +21,7 @@ from streamrde.inference.ends import Layers
 from streamrde.inference.header import header_differences
 
 # What the members have in common: they see the same numbers, and their outputs mean the same.
-_SHARED = ("x0.shift", "x0.scale", "logsig.scale", "output.shift", "output.scale")
+_SHARED = ("x0.shift", "x0.scale", "logsig.scale", "token.shift", "output.shift", "output.scale")
 # What has a row per component of the state.
 _ROWS = ("initial.weight", "initial.bias", "decay", "range.low", "range.high")
 
@@ -44,11 +44,13 @@ def join(bundles: Sequence[Bundle]) -> Bundle:
             raise ParameterError(f"the models' {name} is more than one linear layer: such models cannot be joined")
     for place, bundle in enumerate(bundles[1:], start=1):
         differences = header_differences(first.header, bundle.header)
-        for name in ("field", "initial", "readout", "solver"):
+        for name in ("field", "initial", "readout", "solver", "clip"):
             if getattr(first.header, name) != getattr(bundle.header, name):
                 differences.append(f"{name} was {getattr(first.header, name)} and is {getattr(bundle.header, name)}")
         differences += [
-            f"{name} differs" for name in _SHARED if not np.array_equal(first.tensors[name], bundle.tensors[name])
+            f"{name} differs"
+            for name in _SHARED
+            if name in first.tensors and not np.array_equal(first.tensors[name], bundle.tensors.get(name, ()))
         ]
         if differences:
             raise ParameterError(
@@ -61,7 +63,7 @@ def join(bundles: Sequence[Bundle]) -> Bundle:
         members=first.header.members * len(bundles),
         novelty=first.header.novelty if len({bundle.novelty_fingerprint for bundle in bundles}) == 1 else None,
     )
-    tensors = {name: first.tensors[name] for name in _SHARED}
+    tensors = {name: first.tensors[name] for name in _SHARED if name in first.tensors}
     tensors |= {
         name: np.concatenate([bundle.tensors[name] for bundle in bundles]) for name in _ROWS if name in first.tensors
     }
@@ -95,7 +97,7 @@ def split(bundle: Bundle) -> list[Bundle]:
     for member in range(header.members):
         part = slice(member * own.hidden, (member + 1) * own.hidden)
         bias = bundle.tensors["readout.bias"]
-        tensors = {name: bundle.tensors[name] for name in _SHARED}
+        tensors = {name: bundle.tensors[name] for name in _SHARED if name in bundle.tensors}
         tensors |= {name: bundle.tensors[name][part] for name in _ROWS if name in bundle.tensors}
         tensors["readout.weight"] = bundle.tensors["readout.weight"][:, part]
         tensors["readout.bias"] = bias if member == 0 else np.zeros_like(bias)

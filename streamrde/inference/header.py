@@ -21,10 +21,13 @@ from streamrde.windowing.partition import BRIDGE, MAX_WINDOWS, Interpolation, Pa
 from streamrde.windowing.policies import Every, Windows
 from streamrde.windowing.tokens import Token
 
-FORMAT = 4
+FORMAT = 5
 """1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
 the model was trained, notes, the distribution of its training windows, members. 4: statistics of the training streams,
-how long a silence is filled with windows, perceptrons and modules at the model's ends."""
+how long a silence is filled with windows, perceptrons and modules at the model's ends. 5: tokens of several scales,
+shifted and clipped."""
+_OF_FORMAT_5 = ("token", "clip")
+"""Fields that a file of format 4 does not have."""
 
 Task: TypeAlias = Literal["regression", "classification"]
 Pooling: TypeAlias = Literal["state", "mean"]
@@ -110,6 +113,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     windows: Windows = Every(1.0)
     token: Token = Token()
     """What drives the field: the log-signature of the window, or those of several scales and more."""
+    clip: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Largest magnitude of an entry of a scaled token. 0: any."""
     interpolation: Interpolation = "linear"
     missing: Missing = Missing()
     gap: Gap | None = None
@@ -172,6 +177,18 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Return B, the size of a token: of what drives the field over a window."""
         return self.partition.token_size
 
+    @property
+    def shifts_tokens(self) -> bool:
+        """True if tokens are shifted before they are scaled, by the tensor `token.shift`, and may be clipped."""
+        return not self.token.plain or self.field.shifts_tokens
+
+    def written(self) -> dict[str, Any]:
+        """Return the header's fields as they are written to a file, in the oldest format that has all it needs."""
+        fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=as_plain)
+        if not self.shifts_tokens:
+            return {name: fields[name] for name in fields if name not in _OF_FORMAT_5} | {"format": FORMAT - 1}
+        return fields | {"format": FORMAT}
+
     def part(self, name: str) -> ModelPart:
         """Return the field, the initial layer or the readout, by its name."""
         return {"field": self.field, "initial": self.initial, "readout": self.readout}[name]
@@ -206,7 +223,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if len(set(names)) < len(names):
             raise ParameterError(f"channels {names} has a name twice: give each channel a name of its own")
         self.windows.check(self.path_channels, self.depth)
-        self.token.check(self.depth)
+        self._check_token()
         for head in self.parts:
             where = f"head '{head.name}': " if head.name else ""
             for name in ("labels", "units"):
@@ -241,6 +258,19 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for name in PARTS:
             self.part(name).check(name, self)
 
+    def _check_token(self) -> None:
+        self.token.check(self.depth)
+        if self.clip and not self.shifts_tokens:
+            raise ParameterError(
+                f"clip={self.clip:g}: the log-signature of the window alone is not clipped; set it to 0"
+            )
+        for key, asked in (("decay", self.decay), ("novelty", self.novelty is not None)):
+            if asked and not self.token.window_depth(self.depth):
+                raise ParameterError(
+                    f"{key} needs the window's own log-signature, and the first scale is the last "
+                    f"{self.token.scales[0].windows} windows: name a scale of 1 window first, or turn {key} off"
+                )
+
     @property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs. Empty if the model has none or has heads."""
@@ -268,6 +298,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "output.shift": (self.outputs,),
             "output.scale": (self.outputs,),
         }
+        if self.shifts_tokens:
+            shapes["token.shift"] = (self.logsig_channels,)
         for name in ("initial", "readout"):
             shapes |= self.part(name).shapes(name, self)
         if self.decay:
@@ -275,7 +307,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.hidden_range:
             shapes["range.low"] = shapes["range.high"] = (hidden,)
         if self.novelty is not None:
-            shapes |= novelty_shapes(channels, self.depth)
+            shapes |= novelty_shapes(channels, self.token.window_depth(self.depth))
         own = self.field.shapes("field", self)
         for member in range(self.members):
             shapes |= {self.field_tensor(name, member): shape for name, shape in own.items()}
@@ -288,8 +320,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 # What may differ between two models of which one takes over the other's streams.
 _OF_NO_STATE = (
-    *("format", "field", "initial", "readout", "solver", "target_at", "horizon", "novelty", "statistics", "bridge"),
-    *("versions", "metrics", "training", "description", "notes"),
+    *("format", "field", "initial", "readout", "solver", "clip", "target_at", "horizon", "novelty", "statistics"),
+    *("bridge", "versions", "metrics", "training", "description", "notes"),
 )
 
 

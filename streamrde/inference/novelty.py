@@ -153,6 +153,7 @@ class Novelty:
         self.alarm = training.alarm
         self._shortest = seconds * (1 - CUT_SHORT) if seconds else -np.inf
         self._reference = ReferenceNovelty(tensors, channels=channels, depth=depth, windows=training.windows)
+        self._size = logsignature_channels(channels, depth)
         self._native = None
         if kernels.Novelty is not None:
             known = features(channels, depth)
@@ -165,7 +166,11 @@ class Novelty:
             self._native = kernels.Novelty(*places, *tables, axes, FLOOR, self._reference.least_p)
 
     def p(self, logsigs: Floats) -> Floats:
-        """Return p-values of windows, (n, B) -> (n,). Each one is independent of the others. NaN: cut short."""
+        """Return p-values of windows, (n, B) -> (n,). Each one is independent of the others. NaN: cut short.
+
+        What a token has after the window's own log-signature is not looked at.
+        """
+        logsigs = logsigs[:, : self._size]
         if self._native is not None:
             p = np.asarray(self._native.p(np.ascontiguousarray(logsigs)))
         else:

@@ -21,7 +21,7 @@ from streamrde.times.plausible import TimeCheck
 
 OnRange: TypeAlias = Literal["mend", "keep", "reset"]
 Feature: TypeAlias = Literal["state", "logsignature"]
-"""Further outputs of a window: the hidden state after it, its log-signature (unscaled)."""
+"""Further outputs of a window: the hidden state after it, its log-signature or, of other models, token (unscaled)."""
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +104,7 @@ class States:
         z | counts | mean | previous | drift
 
     z: hidden state, (hidden,). counts: the first three of StateCounts. mean: of the states after each window, and their
-    number, (hidden + 1,), only for models with ``pooling="mean"``. previous: the last closed window's log-signature,
+    number, (hidden + 1,), only for models with ``pooling="mean"``. previous: the last closed window's token,
     (B,), NaN where the state was begun after it, only for models with ``first_stage="previous"``. drift: two of
     StateCounts and the logarithm of the drift test's capital, only where novelty is asked for.
 
@@ -307,7 +307,8 @@ def novelty_of(bundle: Bundle) -> Novelty:
             "with novelty = true, or add that to it with streamrde.models.add_novelty"
         )
     seconds = header.windows.length if header.windows.fixed_length else 0.0
-    return Novelty(bundle.tensors, header.novelty, channels=header.path_channels, depth=header.depth, seconds=seconds)
+    depth = header.token.window_depth(header.depth)
+    return Novelty(bundle.tensors, header.novelty, channels=header.path_channels, depth=depth, seconds=seconds)
 
 
 def _has_previous(windows: Ints, previous: Floats) -> Bools:

@@ -15,6 +15,7 @@ from streamrde.arrays import Floats, Indices
 from streamrde.windowing.partition import BRIDGE, MAX_WINDOWS, Partition
 from streamrde.windowing.policies import Windows
 from streamrde.windowing.recorded import window_recordings
+from streamrde.windowing.tokens import Token
 
 _STREAMS = 200
 """Streams whose windows are counted. If there are more, evenly spaced ones are counted: quantiles need no more."""
@@ -73,6 +74,7 @@ def stream_statistics(ts: Sequence[Floats], xs: Sequence[Floats], partition: Par
     some = slice(None, None, -(-len(ts) // _STREAMS))
     if not partition.windows.needs_logsig:
         partition = partition._replace(depth=1)  # the windows do not depend on it
+    partition = partition._replace(token=Token())
     windowed = window_recordings(ts[some], xs[some], partition)
     counts = np.concatenate([np.zeros(0), *(_samples(ts[some][w.stream], w.start, w.end) for w in windowed)])
     counts = counts[counts > 0] if counts.any() else np.ones(1)

@@ -31,6 +31,8 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
     """Depth of log-signatures up to which the field is defined. None: any."""
     scaled_along_words: ClassVar[bool] = False
     """True if log-signatures must be scaled as scaling the path's channels scales them."""
+    shifts_tokens: ClassVar[bool] = False
+    """True if also plain tokens are shifted before they are scaled, and may be clipped. Other tokens always are."""
     onnx_obstacle: ClassVar[str] = ""
     """Reason why the step has no ONNX graph. "" if it has one."""
     sweeps: ClassVar[tuple[str, ...]] = ()

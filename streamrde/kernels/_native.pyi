@@ -175,6 +175,9 @@ class Stepper:
         substeps: int,  # 0: as many as the tolerance asks for
         tolerance: float,
         most_substeps: int,
+        shift: Floats | None,  # (B,)
+        clip: float,  # 0: nothing is clipped
+        summaries: int,  # place from which NaN becomes 0
         /,
     ) -> None: ...
     def initial(self, x0: Reals, /) -> Reals: ...  # (n, C) -> (n, H)

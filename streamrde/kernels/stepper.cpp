@@ -63,12 +63,21 @@ class StepperOf final : public AnyStepper {
 public:
     // False with an error set where the arrays do not belong together.
     bool build(PyObject* initial, PyObject* readout, PyObject* layers, PyObject* last, PyObject* scale, PyObject* decay,
-               PyObject* tableau, int substeps, double tolerance, int most_substeps) {
+               PyObject* tableau, int substeps, double tolerance, int most_substeps, PyObject* shift, double clip,
+               int summaries) {
         PyArrayObject* scales = checked(scale, NPY_DOUBLE, 1, "scale");
         if (!scales) return false;
         const int features = model_.features = static_cast<int>(PyArray_DIM(scales, 0));
         model_.scale = Numbers<double>(features);
         std::copy_n(static_cast<const double*>(PyArray_DATA(scales)), features, model_.scale.data());
+        if (shift != Py_None) {
+            PyArrayObject* shifts = shaped(shift, NPY_DOUBLE, features, -1, "shift");
+            if (!shifts) return false;
+            model_.shift = Numbers<double>(features);
+            std::copy_n(static_cast<const double*>(PyArray_DATA(shifts)), features, model_.shift.data());
+        }
+        model_.clip = clip;
+        model_.summaries = summaries;
         model_.substeps = substeps;
         model_.tolerance = tolerance;
         model_.most_substeps = most_substeps;
@@ -243,19 +252,21 @@ struct StepperObject {
 
 template <typename T>
 AnyStepper* made(PyObject* arguments) {
-    PyObject *initial, *readout, *layers, *last, *scale, *decay, *tableau;
-    int is_double, substeps, most_substeps;
-    double tolerance;
-    if (!PyArg_ParseTuple(arguments, "pOOOOOOOidi", &is_double, &initial, &readout, &layers, &last, &scale, &decay,
-                          &tableau, &substeps, &tolerance, &most_substeps))
+    PyObject *initial, *readout, *layers, *last, *scale, *decay, *tableau, *shift;
+    int is_double, substeps, most_substeps, summaries;
+    double tolerance, clip;
+    if (!PyArg_ParseTuple(arguments, "pOOOOOOOidiOdi", &is_double, &initial, &readout, &layers, &last, &scale, &decay,
+                          &tableau, &substeps, &tolerance, &most_substeps, &shift, &clip, &summaries))
         return nullptr;
     auto stepper = std::make_unique<StepperOf<T>>();
-    if (!stepper->build(initial, readout, layers, last, scale, decay, tableau, substeps, tolerance, most_substeps))
+    if (!stepper->build(initial, readout, layers, last, scale, decay, tableau, substeps, tolerance, most_substeps,
+                        shift, clip, summaries))
         return nullptr;
     return stepper.release();
 }
 
-// Stepper(is_double, initial, readout, layers, last, scale, decay, tableau, substeps, tolerance, most_substeps)
+// Stepper(is_double, initial, readout, layers, last, scale, decay, tableau, substeps, tolerance, most_substeps, shift, clip,
+//         summaries)
 int stepper_init(PyObject* object, PyObject* arguments, PyObject*) {
     auto* self = reinterpret_cast<StepperObject*>(object);
     if (self->stepper || PyTuple_GET_SIZE(arguments) < 1) {

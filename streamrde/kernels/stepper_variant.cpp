@@ -49,6 +49,15 @@ void activate(Activation activation, T* values, std::ptrdiff_t count) {
     }
 }
 
+// An entry of a token as the field takes it: see inference/token_scaling.py.
+template <typename T>
+T scaled(const Model<T>& model, double entry, int j) {
+    double value = (entry - model.shift.data()[j]) * model.scale.data()[j];
+    if (j >= model.summaries && std::isnan(value)) value = 0;
+    if (model.clip) value = value < -model.clip ? -model.clip : value > model.clip ? model.clip : value;
+    return static_cast<T>(value);
+}
+
 // The streams' contracted matrices, panel after panel of the last layer, so that it passes once. A stream's number in a block
 // is the fastest index of its scaled log-signatures in `turned`, (features, count).
 template <typename T>
@@ -56,7 +65,9 @@ void contract(const Model<T>& model, const double* logsig, std::ptrdiff_t count,
     const int features = model.features;
     for (std::ptrdiff_t s = 0; s < count; ++s)
         for (int j = 0; j < features; ++j)
-            turned[j * count + s] = static_cast<T>(logsig[s * features + j] * model.scale.data()[j]);
+            turned[j * count + s] = model.shift.size()
+                                        ? scaled(model, logsig[s * features + j], j)
+                                        : static_cast<T>(logsig[s * features + j] * model.scale.data()[j]);
     const std::ptrdiff_t size = model.contracted;
     const std::ptrdiff_t whole = count % block_unit == 1 ? count - 1 : count;  // a lone stream wants all sums at once
     for (std::ptrdiff_t i = 0; i < size; i += panel<T>) {

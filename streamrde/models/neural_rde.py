@@ -27,8 +27,9 @@ from streamrde.models.scaling import Scaling, far_from_zero
 from streamrde.models.torch_field import TorchField, Window
 from streamrde.signature.words import check_room
 from streamrde.windowing import Every, Gap, Interpolation, Missing, Windows
+from streamrde.windowing.tokens import Token
 
-_MLP, _LINEAR, _WINDOWS, _MISSING = MLP(), Layers(), Every(1.0), Missing()
+_MLP, _LINEAR, _WINDOWS, _TOKEN, _MISSING = MLP(), Layers(), Every(1.0), Token(), Missing()
 
 
 class NeuralRDE(nn.Module):
@@ -68,6 +69,7 @@ class NeuralRDE(nn.Module):
     x0_shift: Tensor
     x0_scale: Tensor
     logsig_scale: Tensor
+    token_shift: Tensor
     output_shift: Tensor
     output_scale: Tensor
     range_low: Tensor
@@ -90,6 +92,8 @@ class NeuralRDE(nn.Module):
         decay: float = 0.0,
         members: int = 1,
         windows: Windows = _WINDOWS,
+        token: Token = _TOKEN,
+        clip: float = 0.0,
         interpolation: Interpolation = "linear",
         missing: Missing = _MISSING,
         gap: Gap | None = None,
@@ -123,6 +127,8 @@ class NeuralRDE(nn.Module):
             decay=decay > 0,
             members=members,
             windows=windows,
+            token=token,
+            clip=clip,
             interpolation=interpolation,
             missing=missing,
             gap=gap,
@@ -177,10 +183,9 @@ class NeuralRDE(nn.Module):
         fields = [make_field(header, modules.get("field")) for _ in range(header.members)]
         self.field: Any = fields[0] if header.members == 1 else nn.ModuleList(fields)
         self.readout = make_end(header, "readout", modules.get("readout"))
-        channels = header.path_channels
-        for name, size in zip(
-            Scaling._fields, (channels, channels, header.logsig_channels, outputs, outputs), strict=True
-        ):
+        channels, features = header.path_channels, header.logsig_channels
+        sizes = [channels, channels, features, outputs, outputs, *[features] * header.shifts_tokens]
+        for name, size in zip(Scaling._fields, sizes, strict=False):
             start = torch.zeros if name.endswith("shift") else torch.ones
             self.register_buffer(name, start(size, dtype=torch.float64))
         self.value_dtype = header.value_dtype
@@ -212,7 +217,23 @@ class NeuralRDE(nn.Module):
         self.value_dtype = "float64" if needed else ""
         with torch.no_grad():
             for name, value in scaling._asdict().items():
-                getattr(self, name).copy_(torch.as_tensor(value))
+                if value is not None:
+                    getattr(self, name).copy_(torch.as_tensor(value))
+
+    def scaled(self, tokens: Tensor) -> Tensor:
+        """Return tokens, (..., B), as they enter the field. See `streamrde.inference.token_scaling`.
+
+        A row whose first entry is NaN becomes 0 where tokens are shifted: with such rows batches are padded.
+        """
+        if not self.header.shifts_tokens:
+            return (tokens * self.logsig_scale).to(self.dtype)
+        scaled = (tokens - self.token_shift) * self.logsig_scale
+        summaries = torch.arange(tokens.shape[-1], device=tokens.device) >= self.header.partition.places.summaries.start
+        absent = (scaled.isnan() & summaries) | tokens[..., :1].isnan()
+        scaled = scaled.masked_fill(absent, 0.0)
+        if self.header.clip:
+            scaled = scaled.clamp(-self.header.clip, self.header.clip)
+        return scaled.to(self.dtype)
 
     @property
     def rates(self) -> Tensor | None:
@@ -241,7 +262,7 @@ class NeuralRDE(nn.Module):
 
         Args:
             x0: first samples, (N, C); column 0 is time since the stream's start, hence 0.
-            logsigs: log-signatures of the windows, unscaled, words basis, (N, K, B).
+            logsigs: log-signatures of the windows, words basis, or their tokens, unscaled, (N, K, B).
             precontract: contract the field's last layer with each log-signature once per window instead of once per
                 stage: the same result for a fraction of the work.
         Returns:
@@ -310,8 +331,10 @@ class NeuralRDE(nn.Module):
         z = self.initial(((x0 - self.x0_shift) * self.x0_scale).to(dtype)) if start is None else start
         states, previous = [z], None
         if before is not None and self.header.first_stage == "previous":
-            previous = (before * self.logsig_scale).to(dtype)
-        scaled, seconds = (logsigs * self.logsig_scale).to(dtype), logsigs[..., :1].to(dtype)
+            previous = self.scaled(before)
+        scaled, seconds = self.scaled(logsigs), logsigs[..., :1].to(dtype)
+        if self.header.shifts_tokens:
+            seconds = seconds.nan_to_num()
         members = list(self._members(z))
         if precontract and all(is_compiled(self.header, own, z, scaled, mask, previous) for own, _, _ in members):
             moved = [

@@ -20,9 +20,9 @@ from streamrde.models.saving import to_bundle
 def export_onnx(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
     """Write the step of a model to `path`: inputs z and logsig, outputs z_next and output.
 
-    Shapes are z (n, hidden), logsig (n, B) in float64 and unscaled, z_next (n, hidden), and output (n, outputs), which
-    are probabilities or targets. n is free. A model with ``first_stage="previous"`` has a third input, previous, (n,
-    B).
+    Shapes are z (n, hidden), logsig (n, B), the window's log-signature or token in float64 and unscaled, z_next
+    (n, hidden), and output (n, outputs), which are probabilities or targets. n is free. A model with
+    ``first_stage="previous"`` has a third input, previous, (n, B).
     If the initial layer or the readout is a module, the graph has it too: inputs x0, (m, C), scaled, and state,
     (k, hidden); outputs z0, (m, hidden), and readout, (k, outputs), before softmax and scaling. The graph carries the
     bundle's fingerprint, which `OnnxStepper` compares.
@@ -103,8 +103,8 @@ class _Step(nn.Module):
         state: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         model = self.model
-        own = (logsig * model.logsig_scale).to(z.dtype)
-        before = None if previous is None else (previous * model.logsig_scale).to(z.dtype)
+        own = model.scaled(logsig)
+        before = None if previous is None else model.scaled(previous)
         moved = model.step(z, own, before, logsig[:, :1].to(z.dtype))
         y, parts, begin = model.outputs(moved), [], 0
         for head in model.header.parts:

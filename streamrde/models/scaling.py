@@ -20,11 +20,13 @@ class Scaling(NamedTuple):
     x0_scale: Floats
     """(C,), multiplies the shifted first sample."""
     logsig_scale: Floats
-    """(B,), multiplies a window's log-signature."""
+    """(B,), multiplies a window's token: its log-signature, or more."""
     output_shift: Floats
     """(outputs,), added to the scaled output."""
     output_scale: Floats
     """(outputs,), multiplies the readout."""
+    token_shift: Floats | None = None
+    """(B,), subtracted from a token before it is scaled. None: the token is a log-signature alone."""
 
 
 def fit_inputs(

@@ -82,6 +82,10 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         logsigs = sum(logsignature_channels(channels, own) for own in self.depths(depth))
         return logsigs + self.ends * values + self.summaries * data * len(SUMMARIES)
 
+    def window_depth(self, depth: int) -> int:
+        """Return the depth of the window's own log-signature if a token begins with it, else 0."""
+        return self.depths(depth)[0] if self.scales[0].windows == 1 else 0
+
     def places(self, channels: int, values: int, data: int, depth: int) -> Places:
         """Return where a token has its parts. The arguments are those of `size`."""
         scales = [logsignature_channels(channels, own) for own in self.depths(depth)]

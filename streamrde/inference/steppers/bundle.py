@@ -11,6 +11,7 @@ import numpy as np
 from streamrde.arrays import Floats, Reals
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.header import Header
+from streamrde.inference.token_scaling import TokenScaling
 
 
 class Stepper(Protocol):
@@ -24,10 +25,10 @@ class Stepper(Protocol):
 
     @abstractmethod
     def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
-        """Advance z (n, hidden) over a window with log-signatures (n, B), unscaled.
+        """Advance z (n, hidden) over a window with tokens (n, B), such as its log-signatures, unscaled.
 
         Args:
-            previous: log-signatures of the windows before, (n, B), which drive the first stage of a model with
+            previous: tokens of the windows before, (n, B), which drive the first stage of a model with
                 ``first_stage="previous"``. A stream's first window has its own. None: all are first windows.
         """
 
@@ -53,15 +54,15 @@ class BundleStepper(Stepper):
         self.dtype = np.dtype(header.dtype)
         self._built: dict[str, Callable[[Reals], Reals]] = {}
         self._x0 = tensors["x0.shift"], tensors["x0.scale"]
-        self._logsig_scale = tensors["logsig.scale"]
+        self._scaling = TokenScaling(bundle)
         self._output = (
             tensors["output.shift"].astype(header.output_dtype),
             tensors["output.scale"].astype(header.output_dtype),
         )
 
     def scaled(self, logsigs: Floats) -> Reals:
-        """Return log-signatures as they enter the field, (n, B)."""
-        return np.ascontiguousarray((logsigs * self._logsig_scale).astype(self.dtype))
+        """Return tokens, such as log-signatures, as they enter the field, (n, B)."""
+        return np.ascontiguousarray(self._scaling(logsigs).astype(self.dtype))
 
     def scaled_x0(self, x0: Floats) -> Reals:
         """Return first samples as they enter the initial layer, (n, C)."""

@@ -60,12 +60,15 @@ class CompiledStepper(BundleStepper):
             (*layer("readout"), NUMBERS["identity"]),
             [(*layer(f"field.{i}"), NUMBERS[name]) for i, name in enumerate(activations)],
             layer(f"field.{len(activations)}"),
-            np.ascontiguousarray(self._logsig_scale),
+            np.ascontiguousarray(self._scaling.scale),
             tensors["decay"] if header.decay else None,
             (tableau.order, tableau.parts, tableau.nodes, tableau.stages, tableau.weights),
             0 if header.substeps == "auto" else header.substeps,
             header.tolerance,
             MOST_SUBSTEPS,
+            None if self._scaling.shift is None else np.ascontiguousarray(self._scaling.shift),
+            self._scaling.clip,
+            self._scaling.summaries,
         )
         heads: tuple[Head, ...] = header.parts
         self._one_classifier = len(heads) == 1 and heads[0].task == "classification" and not heads[0].is_binary
