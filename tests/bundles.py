@@ -6,6 +6,9 @@ import msgspec
 import numpy as np
 
 from streamrde import MLP, Bundle, Channel, Header
+from streamrde.features import Block, FeatureSpec, Pool, draw
+from streamrde.inference.ends import Blank
+from streamrde.inference.fields import Reservoir
 from streamrde.inference.statistics import StreamStatistics
 
 
@@ -69,3 +72,40 @@ def make_recording(
     x = rng.normal(size=(length, channels)).cumsum(axis=0) * 0.3
     x[rng.random(x.shape) < missing] = np.nan
     return t, x
+
+
+def make_reservoir(seed: int = 0, *, spec: FeatureSpec | None = None, **changes: object) -> Bundle:
+    """A reservoir of the header's shape with random readout; `changes` replace fields of the header."""
+    spec = spec or FeatureSpec(
+        blocks=(Block(directions=9, scales=(0,)), Block(directions=20, scales=(0,))),
+        pools=(Pool("share"), Pool("mean"), Pool("max"), Pool("mean", "token", 2.0)),
+        seed=seed,
+    )
+    header = Header(
+        channels=(Channel(name="a", unit="m/s2", fill=0.25), Channel(name="b", fill=-0.5)),
+        depth=2,
+        hidden=1,
+        outputs=3,
+        field=Reservoir(features=spec),
+        initial=Blank(),
+        clip=4.0,
+        task="classification",
+        labels=("x", "y", "z"),
+    )
+    header = msgspec.structs.replace(header, **changes)
+    places, rng = header.partition.places, np.random.default_rng(seed)
+    header = msgspec.structs.replace(header, hidden=spec.state_size(places))
+    drawn = draw(spec, places, rng.normal(size=(100, places.size)), clip=header.clip)
+    tensors = {
+        "x0.shift": np.zeros(header.path_channels),
+        "x0.scale": np.ones(header.path_channels),
+        "token.shift": drawn.shift,
+        "logsig.scale": drawn.scale,
+        "output.shift": np.zeros(header.outputs),
+        "output.scale": np.ones(header.outputs),
+        "readout.weight": rng.normal(size=(header.outputs, spec.size(places))),
+        "readout.bias": rng.normal(size=header.outputs),
+    }
+    for i, (weight, bias) in enumerate(zip(drawn.weights, drawn.biases, strict=True)):
+        tensors |= {f"field.{i}.weight": weight, f"field.{i}.bias": bias}
+    return Bundle(header, tensors)

@@ -85,7 +85,7 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     blocks: Annotated[tuple[Block, ...], msgspec.Meta(max_length=256)] = ()
     pools: Annotated[tuple[Pool, ...], msgspec.Meta(min_length=1, max_length=256)] = SHARE_MEAN_MAX
-    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)] = 0
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
     generator: Literal["PCG64"] = "PCG64"
 
     @property

@@ -19,7 +19,7 @@ import safetensors.numpy
 from streamrde.arrays import Floats, Reals
 from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
-from streamrde.inference.header import FORMAT, Header
+from streamrde.inference.header import FORMAT, Header, header_differences
 from streamrde.inference.novelty import TrainingWindows, novelty_fault
 from streamrde.windowing.policies import POLICIES, WindowPolicy
 
@@ -73,7 +73,7 @@ class Bundle:
             if name not in shapes:
                 raise BundleError(f"tensor '{name}' is not part of a model with this header")
             tensor = self.tensors[name]
-            dtype = "float64" if _is_float64(name) else self.header.dtype
+            dtype = "float64" if _is_float64(name) or name in self.header.field.float64 else self.header.dtype
             if tensor.shape != shapes[name] or tensor.dtype != dtype:
                 raise BundleError(
                     f"tensor '{name}' is {tensor.dtype} {tensor.shape}; the header asks for {dtype} {shapes[name]}"
@@ -196,6 +196,23 @@ def _parse(data: bytes, policies: Sequence[type[WindowPolicy]]) -> Bundle:
     except msgspec.DecodeError as error:
         raise BundleError(f"header: {error}") from None
     return Bundle(msgspec.structs.replace(header, format=FORMAT), tensors)
+
+
+def state_differences(old: Bundle, new: Bundle) -> list[str]:
+    """List the differences that keep a model from continuing the streams of another."""
+    found = header_differences(old.header, new.header)
+    if old.header.field.in_rows or new.header.field.in_rows:
+        # A state that was not learned means what its random features say.
+        found += [
+            f"{name} differs" for name in ("field", "clip") if getattr(old.header, name) != getattr(new.header, name)
+        ]
+        names = sorted(new.header.field.state_tensors(new.header))
+        found += [f"tensor '{name}' differs" for name in names if not _equal(old.tensors, new.tensors, name)]
+    return found
+
+
+def _equal(old: Mapping[str, Reals], new: Mapping[str, Reals], name: str) -> bool:
+    return name in old and np.array_equal(old[name], new[name])
 
 
 class _Start(msgspec.Struct):

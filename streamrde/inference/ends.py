@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
+import numpy as np
 
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
@@ -80,4 +81,25 @@ class Layers(ModelPart, frozen=True, kw_only=True, tag="layers"):
         return dense
 
 
-End: TypeAlias = Layers | External
+class Blank(ModelPart, frozen=True, kw_only=True, tag="blank"):
+    """A first state of zeros, whatever the first sample. Only for families that begin so."""
+
+    def check(self, name: str, header: Header) -> None:
+        """Raise ParameterError if the family does not begin with zeros."""
+        if name != "initial" or not header.field.in_rows:
+            raise ParameterError(f"{name} is 'blank': only the initial state of field 'reservoir' is")
+
+    def shapes(self, name: str, header: Header) -> Shapes:
+        """Return no tensors."""
+        return {}
+
+    def summary(self, header: Header) -> str:
+        """Describe the state in a phrase for people."""
+        return "a state of zeros"
+
+    def build(self, name: str, header: Header, tensors: Tensors) -> Callable[[Reals], Reals]:
+        """Return the function (C,) -> (hidden,)."""
+        return lambda row: np.zeros(header.hidden, row.dtype)
+
+
+End: TypeAlias = Layers | External | Blank

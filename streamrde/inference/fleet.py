@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamrde.arrays import Indices
 from streamrde.errors import BundleError, ParameterError, ShapeError
-from streamrde.inference.bundle import Bundle
+from streamrde.inference.bundle import Bundle, state_differences
 from streamrde.inference.copies import copied, copied_deeply, reduced
-from streamrde.inference.header import header_differences
 from streamrde.inference.names import stream_column
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import NOT_FINITE, Predictions, prediction_schema
@@ -446,12 +445,12 @@ class Fleet:
 
         Args:
             bundle: a model with the same header except for field, solver and description: one trained further, or
-                again. The meaning of the hidden state must be the same, which no program can check.
+                again. The meaning of the hidden state must be the same, which is checked of a reservoir only.
         Raises:
             BundleError: the headers differ in more than that. The message lists the differences. Nothing has changed.
         """
         old, new = self._table.bundle, bundle
-        if differences := header_differences(old.header, new.header):
+        if differences := state_differences(old, new):
             raise BundleError(
                 f"the model cannot continue the state of the one before: {'; '.join(differences)}; keep these as they "
                 "were, or start with an empty state store"

@@ -195,7 +195,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def sizes(self, name: str) -> tuple[int, int]:
         """Return the number of inputs and of outputs of the initial layer or the readout."""
-        return {"initial": (self.path_channels, self.hidden), "readout": (self.hidden, self.outputs)}[name]
+        if name == "readout":
+            return self.field.readout_inputs(self), self.outputs
+        return {"initial": (self.path_channels, self.hidden)}[name]
 
     @property
     def member_hidden(self) -> int:

@@ -16,7 +16,7 @@ from streamrde.floats import as_size
 from streamrde.inference import drift
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.novelty import NOVEL, Novelty
-from streamrde.inference.steppers import Stepper, make_stepper, step_in_rounds
+from streamrde.inference.steppers import RowStepper, Stepper, make_stepper, step_in_rounds
 from streamrde.times.plausible import TimeCheck
 
 OnRange: TypeAlias = Literal["mend", "keep", "reset"]
@@ -118,6 +118,9 @@ class States:
         header = bundle.header
         self.header = header
         self.stepper: Stepper = serving.stepper or make_stepper(bundle, threads=serving.threads)
+        self._in_rows = self.stepper if isinstance(self.stepper, RowStepper) else None
+        if header.field.in_rows and self._in_rows is None:
+            raise ParameterError(f"stepper: a model with field '{header.field.tag}' has its own; leave stepper out")
         self.estimates = serving.step_error or header.substeps == "auto"
         self._resets, self._mends = serving.on_range == "reset", serving.on_range != "keep"
         self._low, self._high = _allowed(bundle)
@@ -169,15 +172,36 @@ class States:
             unjudged: windows whose novelty is not judged: shorter than their policy would have them, or without a
                 sample.
         """
-        # For a lone window the loop is as fast.
-        in_turn = self._resets or self._averages or len(slots) < 2
-        stepped = (self._step_and_judge if in_turn else self._step_then_judge)(rows, slots, windows, logsigs, last)
+        if self._in_rows is not None:
+            stepped = self._step_in_rows(self._in_rows, rows, slots, logsigs)
+        else:
+            # For a lone window the loop is as fast.
+            in_turn = self._resets or self._averages or len(slots) < 2
+            stepped = (self._step_and_judge if in_turn else self._step_then_judge)(rows, slots, windows, logsigs, last)
         if self._novelty is not None and len(slots):
             stepped.novelty[:] = self._novelty.p(logsigs)
             if unjudged is not None:
                 stepped.novelty[unjudged] = np.nan
             alarm = self._novelty.alarm
             drift.watch(rows, self.drift.start, slots, stepped.novelty, novel=NOVEL, alarm=alarm)
+        return stepped
+
+    def _step_in_rows(self, stepper: RowStepper, rows: Floats, slots: Indices, logsigs: Floats) -> Stepped:
+        """Step states in place. They stay finite: a token that is not is flagged, and counts as one that is usual."""
+        stepped, states = self.nothing(len(slots)), rows[:, self._z]
+        # Where states are wanted, each must be copied before the next window.
+        for places in _rounds(slots) if self._hidden else (np.arange(len(slots)),):
+            of = slots[places]
+            unusual, value = stepper.advance(states, of, logsigs[places], read=self.header.emit == "every")
+            stepped.flag[places] = 2 * unusual
+            if value is not None:
+                stepped.value[places] = value
+            if self._hidden:
+                stepped.state[places] = states[of]
+        np.add.at(rows[:, self._counts.start + 1], slots, stepped.flag == 2)
+        if self.estimates:
+            stepped.error[:] = 0.0
+        stepped.logsignature[:] = logsigs[:, : self._logsig]
         return stepped
 
     def _step_then_judge(self, rows: Floats, slots: Indices, windows: Ints, logsigs: Floats, last: Floats) -> Stepped:
@@ -245,6 +269,9 @@ class States:
 
     def look(self, rows: Floats, slots: Indices) -> Stepped:
         """Return the outputs of streams in their present states."""
+        if self._in_rows is not None:
+            value = self._in_rows.read(rows[:, self._z], slots)
+            return self.nothing(len(slots))._replace(value=value, state=rows[slots, self._z][:, : self._hidden])
         z = self._states(rows, slots)
         value, flag = self._read_out(rows, slots, z), self._judge(z)
         return self.nothing(len(slots))._replace(value=value, flag=flag, state=z[:, : self._hidden].astype(np.float64))

@@ -1,7 +1,8 @@
-"""The contract of a vector field F: what it says of itself, and how it moves a state over a window, on arrays.
+"""The contract of a family of models: what it says of itself, and how it moves a state over a window, on arrays.
 
-A kind of field is one module of streamrde.inference.fields. Its module's name is its tag in model files and in
-configurations. The module of the same name in streamrde.models.fields is its twin for training, in torch.
+A family is named after its vector field F, or what stands in its place. It is one module of
+streamrde.inference.fields, whose name is its tag in model files and in configurations. If it is trained, the module of
+the same name in streamrde.models.fields is its twin for training, in torch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
-from streamrde.arrays import Reals
+from streamrde.arrays import Bools, Floats, Indices, Reals
 from streamrde.errors import ParameterError
 from streamrde.inference.activations import Activation
 from streamrde.inference.model_part import ModelPart, Tensors
@@ -37,6 +38,20 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
     """Reason why the step has no ONNX graph. "" if it has one."""
     sweeps: ClassVar[tuple[str, ...]] = ()
     """Sizes that a sweep doubles by default."""
+    trained: ClassVar[bool] = True
+    """True if `streamrde train` fits it. False: it is fitted in closed form, and has no twin in torch."""
+    in_rows: ClassVar[bool] = False
+    """True if states move and are read out in place, in the rows of a table. `build` then returns a `RowField`."""
+    float64: ClassVar[tuple[str, ...]] = ()
+    """Tensors of the model that are float64, whatever the model's dtype."""
+
+    def state_tensors(self, header: Header) -> tuple[str, ...]:
+        """Return the names of tensors that say what the state means, and must stay if another model goes on with it."""
+        return ()
+
+    def readout_inputs(self, header: Header) -> int:
+        """Return the number of values that the readout takes: by default the state."""
+        return header.hidden
 
     @property
     def plain_activations(self) -> tuple[Activation, ...] | None:
@@ -64,7 +79,7 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
                 "exactly; leave them at 'own' and 1"
             )
 
-    def build(self, name: str, header: Header, tensors: Tensors) -> ArrayField:
+    def build(self, name: str, header: Header, tensors: Tensors) -> ArrayField | RowField:
         """Make the field on arrays. The header is that of a single model, not of an ensemble."""
         raise NotImplementedError
 
@@ -95,6 +110,30 @@ class ArrayField(ABC):
     @abstractmethod
     def advance(self, z: Reals, window: Window) -> tuple[Reals, float]:
         """Return the state z (hidden,) after a window, and an estimate of the step's error."""
+
+
+class RowField(ABC):
+    """A family whose states are too large to be copied in every window: it moves them where they are.
+
+    A stream's results do not depend on the others, nor on how its windows are cut into calls. The first state is zeros.
+    """
+
+    @abstractmethod
+    def advance(self, rows: Floats, slots: Indices, tokens: Floats, *, read: bool) -> tuple[Bools, Floats | None]:
+        """Move states over windows, in their order, in place.
+
+        Args:
+            rows: states, (streams, hidden), perhaps a part of wider rows.
+            slots: row of each window's stream, (n,).
+            tokens: unscaled, (n, T).
+            read: read the state out after each window.
+        Returns:
+            for each window whether its token had a value that is not finite, (n,), and the readouts, (n, outputs).
+        """
+
+    @abstractmethod
+    def read(self, rows: Floats, slots: Indices) -> Floats:
+        """Return the readouts of streams in their present states, (n, outputs)."""
 
 
 class SolvedField(ArrayField):

@@ -18,9 +18,10 @@ from streamrde.inference.fields.external import External
 from streamrde.inference.fields.linear import Linear
 from streamrde.inference.fields.log_ncde import LogNCDE
 from streamrde.inference.fields.mlp import MLP
+from streamrde.inference.fields.reservoir import Reservoir
 from streamrde.inference.vector_field import VectorField
 
-__all__ = ["KINDS", "MLP", "External", "Field", "Linear", "LogNCDE", "StoredField", "defined_in"]
+__all__ = ["KINDS", "MLP", "External", "Field", "Linear", "LogNCDE", "Reservoir", "StoredField", "defined_in"]
 
 T = TypeVar("T")
 
@@ -47,5 +48,5 @@ if TYPE_CHECKING:
 else:
     Field = functools.reduce(operator.or_, KINDS.values())
     """Any field that a header may have."""
-    StoredField = functools.reduce(operator.or_, (kind for kind in KINDS.values() if kind.stored))
-    """Any field whose weights are in the model file."""
+    StoredField = functools.reduce(operator.or_, (kind for kind in KINDS.values() if kind.stored and kind.trained))
+    """Any field that training fits and whose weights are in the model file."""

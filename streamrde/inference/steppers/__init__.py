@@ -12,8 +12,9 @@ from streamrde.inference.steppers.arrays import ArrayStepper
 from streamrde.inference.steppers.bundle import BundleStepper, Stepper
 from streamrde.inference.steppers.compiled import CompiledStepper, single_stepper
 from streamrde.inference.steppers.ensemble import EnsembleStepper
+from streamrde.inference.steppers.rows import RowStepper
 
-__all__ = ["ArrayStepper", "BundleStepper", "Stepper", "make_stepper", "step_in_rounds"]
+__all__ = ["ArrayStepper", "BundleStepper", "RowStepper", "Stepper", "make_stepper", "step_in_rounds"]
 
 
 def make_stepper(bundle: Bundle, *, threads: int = 1) -> Stepper:
@@ -22,6 +23,8 @@ def make_stepper(bundle: Bundle, *, threads: int = 1) -> Stepper:
     Raises:
         ParameterError: a part of the model is not in its file.
     """
+    if bundle.header.field.in_rows:
+        return RowStepper(bundle)
     if bundle.header.members > 1:
         return EnsembleStepper(bundle, threads=threads)
     return single_stepper(bundle, threads=threads)

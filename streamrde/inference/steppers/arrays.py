@@ -9,7 +9,7 @@ import numpy as np
 from streamrde.arrays import Floats, Reals
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.steppers.bundle import BundleStepper
-from streamrde.inference.vector_field import Window
+from streamrde.inference.vector_field import ArrayField, Window
 
 
 class ArrayStepper(BundleStepper):
@@ -25,7 +25,9 @@ class ArrayStepper(BundleStepper):
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
         header = bundle.header
-        self._field = header.field.build("field", header, bundle.tensors)
+        field = header.field.build("field", header, bundle.tensors)
+        assert isinstance(field, ArrayField)  # noqa: S101 (other families have a stepper of their own)
+        self._field = field
         self._decay = bundle.tensors["decay"] if header.decay else None
 
     def __reduce__(self) -> tuple[Any, ...]:

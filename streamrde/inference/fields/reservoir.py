@@ -1,0 +1,113 @@
+"""Random features of tokens, pooled over a stream's life, and a linear readout that is fitted in closed form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from streamrde.arrays import Bools, Floats, Indices
+from streamrde.errors import ParameterError
+from streamrde.features import Drawn, FeatureSpec, make_pooling
+from streamrde.features.pooling import Readout
+from streamrde.inference.model_part import Shapes, Tensors
+from streamrde.inference.vector_field import RowField, VectorField
+
+if TYPE_CHECKING:
+    from streamrde.inference.header import Header
+
+
+class Reservoir(VectorField, frozen=True, kw_only=True, tag="reservoir"):
+    """Random features of tokens and their pools, see streamrde.features. The state is that of the pools.
+
+    The readout is linear in the pooled features, in float64. The tensors ``field.i.weight`` and ``field.i.bias`` are
+    the directions and biases of block i; `token.shift`, `logsig.scale` and the header's `clip` standardise tokens.
+
+    Reference: Dempster et al. 2020, "ROCKET"; Cuchiero et al. 2021, "Discrete-time signatures and randomness in
+    reservoir computing".
+    """
+
+    exact: ClassVar[bool] = True
+    onnx_obstacle: ClassVar[str] = "its state is no hidden state of a step"
+    trained: ClassVar[bool] = False
+    in_rows: ClassVar[bool] = True
+    shifts_tokens: ClassVar[bool] = True
+    float64: ClassVar[tuple[str, ...]] = ("readout.weight", "readout.bias")
+
+    features: FeatureSpec
+    """What is drawn, and kept of a stream."""
+
+    def check(self, name: str, header: Header) -> None:
+        """Raise ParameterError if the header asks for what a reservoir does not have."""
+        super().check(name, header)
+        self.features.check(header.partition.places)
+        size = self.features.state_size(header.partition.places)
+        for field, wanted in (
+            ("hidden", size),
+            ("members", 1),
+            ("decay", False),
+            ("hidden_range", False),
+            ("pooling", "state"),
+            ("dtype", "float32"),
+        ):
+            if getattr(header, field) != wanted:
+                raise ParameterError(
+                    f"{field}={getattr(header, field)!r}: field 'reservoir' with these features has {wanted!r}"
+                )
+        if header.initial.summary(header) != "a state of zeros":
+            raise ParameterError("initial: field 'reservoir' begins with zeros; use initial = Blank()")
+        if header.readout.summary(header) != "linear":
+            raise ParameterError("readout: that of field 'reservoir' is linear; use readout = Layers()")
+        if not header.clip:
+            raise ParameterError("clip=0: field 'reservoir' needs clipped tokens; set clip to 8, or another bound")
+
+    def readout_inputs(self, header: Header) -> int:
+        """Return the number of pooled features."""
+        return self.features.size(header.partition.places)
+
+    def state_tensors(self, header: Header) -> tuple[str, ...]:
+        """Return the names of the random part and of the scale of tokens."""
+        return ("token.shift", "logsig.scale", *self.shapes("field", header))
+
+    def shapes(self, name: str, header: Header) -> Shapes:
+        """Return name and shape of the directions and biases in the model file."""
+        places = header.partition.places
+        shapes: Shapes = {}
+        for i, block in enumerate(self.features.blocks):
+            shapes[f"{name}.{i}.weight"] = (block.directions, block.width(places))
+            shapes[f"{name}.{i}.bias"] = (block.directions,)
+        return shapes
+
+    def summary(self, header: Header) -> str:
+        """Describe the features in a phrase for people."""
+        features, count = self.features, self.readout_inputs(header)
+        return f"reservoir: {features.directions:,} random features (seed {features.seed}), {count:,} of a stream"
+
+    def drawn(self, name: str, header: Header, tensors: Tensors) -> Drawn:
+        """Return the random part and the scale of tokens."""
+        blocks = range(len(self.features.blocks))
+        return Drawn(
+            tensors["token.shift"].astype(np.float64),
+            tensors["logsig.scale"].astype(np.float64),
+            header.clip,
+            tuple(tensors[f"{name}.{i}.weight"] for i in blocks),
+            tuple(tensors[f"{name}.{i}.bias"] for i in blocks),
+        )
+
+    def build(self, name: str, header: Header, tensors: Tensors) -> RowField:
+        """Make the pools on arrays."""
+        return _Pooled(self, name, header, tensors)
+
+
+class _Pooled(RowField):
+    def __init__(self, spec: Reservoir, name: str, header: Header, tensors: Tensors) -> None:
+        self._pooling = make_pooling(spec.features, header.partition.places, spec.drawn(name, header, tensors))
+        self._readout = Readout(*(tensors[f"readout.{part}"].astype(np.float64) for part in ("weight", "bias")))
+
+    def advance(self, rows: Floats, slots: Indices, tokens: Floats, *, read: bool) -> tuple[Bools, Floats | None]:
+        """See RowField."""
+        return self._pooling.advance(rows, slots, tokens, self._readout if read else None)
+
+    def read(self, rows: Floats, slots: Indices) -> Floats:
+        """See RowField."""
+        return self._pooling.read(rows, slots, self._readout)
