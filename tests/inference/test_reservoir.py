@@ -185,3 +185,11 @@ def test_other_families_have_no_blank_beginning_and_other_steppers_no_reservoir(
         type(bundle)(msgspec.structs.replace(bundle.header, initial=make_reservoir().header.initial), bundle.tensors)
     with pytest.raises(ParameterError, match="leave stepper out"):
         Fleet(make_reservoir(), stepper=ArrayStepper(bundle))
+
+
+def test_a_reservoir_has_no_torch_model():
+    pytest.importorskip("torch")
+    from streamrde.models import NeuralRDE
+
+    with pytest.raises(ParameterError, match="fitted in closed form"):
+        NeuralRDE.from_bundle(make_reservoir())
