@@ -176,6 +176,9 @@ class NeuralRDE(nn.Module):
             if not (part := header.part(name)).stored and name not in modules:
                 what = f"the {name} of this model ({cast(External, part).name})"
                 raise ParameterError(f"{what} is not in its file: give {name}=, the module")
+        if not header.field.trained:
+            why = f"field '{header.field.tag}' is fitted in closed form and has no torch model"
+            raise ParameterError(f"{why}: serve the bundle as it is")
         check_room(header.path_channels, header.depth)
         self.header = header
         hidden, outputs = header.hidden, header.outputs

@@ -6,7 +6,6 @@ from importlib import import_module
 
 from torch import nn
 
-from streamrde.errors import ParameterError
 from streamrde.inference.fields import defined_in
 from streamrde.inference.header import Header
 from streamrde.models.fields.external import ModuleField
@@ -14,15 +13,7 @@ from streamrde.models.torch_field import TorchField
 
 
 def make_field(header: Header, module: nn.Module | None = None) -> TorchField:
-    """Make the field of a header, or of one member, with random weights, or from the given module.
-
-    Raises:
-        ParameterError: models of its kind are not trained.
-    """
-    if not header.field.trained:
-        raise ParameterError(
-            f"field '{header.field.tag}' is fitted in closed form and has no torch model; serve the bundle as it is"
-        )
+    """Make the field of a header, or of one member, with random weights, or from the given module."""
     if module is not None:
         return ModuleField(module, header)
     twin = defined_in(import_module(f"{__name__}.{header.field.tag}"), TorchField)
