@@ -12,14 +12,16 @@ multiply-adds: the compiled twin has the same bits on every instruction set, wha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamrde import kernels
 from streamrde.arrays import Bools, Floats, Indices
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.features.drawing import Drawn, Singles, standardised
 from streamrde.features.spec import FeatureSpec
+from streamrde.kernels.layout import check_numbers
 from streamrde.windowing.tokens import Places
 
 _CHUNK = 256
@@ -28,6 +30,9 @@ _CHUNK = 256
 
 _LANES = 16
 """Partial sums of a readout: its terms i, i + 16, i + 32, ... are added in turn."""
+
+_KINDS = {"share": 0, "mean": 1, "max": 2, "last": 3}
+check_numbers("PoolKind", _KINDS)
 
 
 class Readout(NamedTuple):
@@ -52,6 +57,7 @@ class Pooling(ABC):
         self.spec, self.places, self.drawn = spec, places, drawn
         self.size, self.state_size = spec.size(places), spec.state_size(places)
         self.slices = spec.slices(places)
+        self._rates = np.array([0.5 ** (1.0 / life) if life else 1.0 for life in spec.lives])
         self._lives = [spec.lives.index(pool.half_life) if pool.averages else -1 for pool in spec.pools]
         for name, wanted, found in (
             ("shift", [(places.size,)], [drawn.shift]),
@@ -110,7 +116,6 @@ class ReferencePooling(Pooling):
         super().__init__(spec, places, drawn)
         self._entries = [block.entries(places) for block in spec.blocks]
         self._sources = [(pool.of == "random", spec.source(pool, places)) for pool in spec.pools]
-        self._rates = np.array([0.5 ** (1.0 / life) if life else 1.0 for life in spec.lives])
 
     def advance(
         self, rows: Floats, slots: Indices, tokens: Floats, readout: Readout | None = None
@@ -198,6 +203,47 @@ class ReferencePooling(Pooling):
         return total
 
 
+class CompiledPooling(Pooling):
+    """The same in C++."""
+
+    def __init__(self, spec: FeatureSpec, places: Places, drawn: Drawn) -> None:
+        super().__init__(spec, places, drawn)
+        assert kernels.Pooling is not None  # noqa: S101 (see `make_pooling`)
+        sources = [spec.source(pool, places) for pool in spec.pools]
+        self._native = kernels.Pooling(
+            np.ascontiguousarray(drawn.shift),
+            np.ascontiguousarray(drawn.scale),
+            drawn.clip,
+            places.summaries.start,
+            [
+                (block.entries(places), np.ascontiguousarray(weight), np.ascontiguousarray(bias))
+                for block, weight, bias in zip(spec.blocks, drawn.weights, drawn.biases, strict=True)
+            ],
+            [
+                (_KINDS[pool.kind], pool.of == "random", source.start, source.stop, life)
+                for pool, source, life in zip(spec.pools, sources, self._lives, strict=True)
+            ],
+            self._rates,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.spec, self.places, self.drawn)
+
+    def advance(
+        self, rows: Floats, slots: Indices, tokens: Floats, readout: Readout | None = None
+    ) -> tuple[Bools, Floats | None]:
+        """See Pooling."""
+        return self._native.advance(rows, slots, np.ascontiguousarray(tokens), *(readout or (None, None)))
+
+    def read(self, rows: Floats, slots: Indices, readout: Readout) -> Floats:
+        """See Pooling."""
+        return self._native.read(rows, slots, *readout)
+
+    def pool(self, tokens: Floats, stops: Indices, at: Indices | None = None) -> Floats:
+        """See Pooling."""
+        return self._native.pool(tokens, stops, at)
+
+
 def make_pooling(spec: FeatureSpec, places: Places, drawn: Drawn) -> Pooling:
     """Make random features of tokens.
 
@@ -208,7 +254,7 @@ def make_pooling(spec: FeatureSpec, places: Places, drawn: Drawn) -> Pooling:
     Raises:
         ParameterError, ShapeError: they do not fit each other.
     """
-    return ReferencePooling(spec, places, drawn)
+    return (ReferencePooling if kernels.Pooling is None else CompiledPooling)(spec, places, drawn)
 
 
 def pool_streams(pooling: Pooling, tokens: Floats, stops: Indices, *, at: Indices | None = None) -> Floats:

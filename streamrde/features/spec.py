@@ -64,11 +64,6 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base windows after which a window counts half in a share or mean. 0: all windows count the same."""
 
     @property
-    def rate(self) -> float:
-        """Return the factor by which the weight of a window falls with each that follows."""
-        return 0.5 ** (1.0 / self.half_life) if self.half_life else 1.0
-
-    @property
     def averages(self) -> bool:
         """Return True for a weighted mean over windows."""
         return self.kind in ("share", "mean")

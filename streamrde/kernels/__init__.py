@@ -10,6 +10,7 @@
     stepper, sequence                  the log-ODE step for live streams, and for training with its gradients
     products, vectors                  matrix products and elementwise functions for both
     names, observe, novelty            slots of streams, what samples show of them, p-values of windows
+    pooling                            random features of tokens, pooled over streams' lives
     arrays, threads, layout, word_table    what these files share
 
 Files named `-inl.hpp` and `_variant.cpp` are compiled once for each instruction set: baseline, avx2, avx512. The best
@@ -87,6 +88,8 @@ if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
     """Twin of inference.steppers.ArrayStepper."""
     Novelty: type[_native.Novelty] | None = None
     """Twin of inference.novelty.Novelty."""
+    Pooling: type[_native.Pooling] | None = None
+    """Twin of features.pooling.ReferencePooling."""
     sequence_forward: Callable[..., tuple[Reals, Reals]] | None = None
     sequence_backward: Callable[..., tuple[Reals, list[tuple[Reals, Reals]], Reals, Reals, Reals | None]] | None = None
     """Twins of models.NeuralRDE's steps over all windows, and of their gradients."""
@@ -99,6 +102,7 @@ else:
         Loop,
         Names,
         Novelty,
+        Pooling,
         Stepper,
         fold,
         log_words,
@@ -116,6 +120,7 @@ __all__ = [
     "Loop",
     "Names",
     "Novelty",
+    "Pooling",
     "Stepper",
     "chen",
     "fold",

@@ -11,6 +11,7 @@ from streamrde.kernels.outcome import Outcome
 
 Bytes: TypeAlias = NDArray[np.uint8]
 Offsets: TypeAlias = NDArray[np.int32]
+Singles: TypeAlias = NDArray[np.float32]
 Layer: TypeAlias = tuple[Reals, Reals, int]  # weight (outputs, inputs), bias (outputs,), number of the activation
 LastLayer: TypeAlias = tuple[Reals, Reals]  # weight (H * B, width), bias (H * B,)
 Tableau: TypeAlias = tuple[  # of an explicit method of at most 4 stages
@@ -212,3 +213,29 @@ class Novelty:
         /,
     ) -> None: ...
     def p(self, logsigs: Floats, /) -> Floats: ...  # (n, B) -> (n,)
+
+class Pooling:
+    """Twin of features.pooling.ReferencePooling. Columns of a state: weights of the lives, then the pools."""
+
+    def __init__(
+        self,
+        shift: Floats,  # (T,)
+        scale: Floats,  # (T,)
+        clip: float,
+        summaries: int,  # place from which NaN means that a channel was not observed
+        blocks: list[tuple[Indices, Singles, Singles]],  # entries (E,), weight (directions, E), bias (directions,)
+        pools: list[tuple[int, bool, int, int, int]],  # kind, of random features, source from and to, life or -1
+        rates: Floats,  # (lives,)
+        /,
+    ) -> None: ...
+    def advance(
+        self,
+        rows: Floats,  # (slots, columns), changed in place; may be columns of wider rows
+        slots: Indices,  # (n,)
+        tokens: Floats,  # (n, T)
+        weight: Floats | None,  # (outputs, P)
+        bias: Floats | None,  # (outputs,)
+        /,
+    ) -> tuple[NDArray[np.bool_], Floats | None]: ...  # (n,), (n, outputs)
+    def read(self, rows: Floats, slots: Indices, weight: Floats, bias: Floats, /) -> Floats: ...  # (n, outputs)
+    def pool(self, tokens: Floats, stops: Indices, at: Indices | None, /) -> Floats: ...  # (streams or places, P)

@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "layout.hpp"
+#include "pooling.hpp"
 #include "sequence.hpp"
 #include "stepper.hpp"
 #include "variant.hpp"
@@ -27,6 +28,7 @@ constexpr int max_depth = 32;
 extern Kernel (*select_kernel)(int channels, int depth);
 extern StepKernels step_kernels;
 extern SequenceKernels sequence_kernels;
+extern PoolingKernel pooling_kernel;
 
 // C + C^2 + ... + C^depth
 npy_intp row_size(int channels, int depth);
@@ -61,6 +63,7 @@ extern PyType_Spec accumulator_spec;
 extern PyType_Spec loop_spec;
 extern PyType_Spec names_spec;
 extern PyType_Spec novelty_spec;
+extern PyType_Spec pooling_spec;
 extern PyType_Spec stepper_spec;
 
 }  // namespace streamrde

@@ -68,6 +68,7 @@ struct Variant {
     Kernel (*select)(int channels, int depth);
     StepKernels (*steps)();
     SequenceKernels (*sequences)();
+    PoolingKernel (*pooling)();
 };
 
 const Variant* running = nullptr;
@@ -80,10 +81,10 @@ std::vector<Variant> find_variants() {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512dq");
-    if (avx512) found.push_back({"avx512", select_avx512, steps_avx512, sequences_avx512});
-    if (avx2) found.push_back({"avx2", select_avx2, steps_avx2, sequences_avx2});
+    if (avx512) found.push_back({"avx512", select_avx512, steps_avx512, sequences_avx512, pooling_avx512});
+    if (avx2) found.push_back({"avx2", select_avx2, steps_avx2, sequences_avx2, pooling_avx2});
 #endif
-    found.push_back({"baseline", select_baseline, steps_baseline, sequences_baseline});
+    found.push_back({"baseline", select_baseline, steps_baseline, sequences_baseline, pooling_baseline});
     return found;
 }
 
@@ -97,6 +98,7 @@ void run(const Variant& chosen) {
     select_kernel = chosen.select;
     step_kernels = chosen.steps();
     sequence_kernels = chosen.sequences();
+    pooling_kernel = chosen.pooling();
 }
 
 PyObject* choose(PyObject*, PyObject* wanted) {
@@ -134,9 +136,11 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, functio
 
 // Text of the declarations that Python has too; see layout.hpp.
 constexpr std::pair<const char*, const char*> declarations[] = {
-    {"Activation", activation_names}, {"Column", column_names},  {"Duplicates", duplicates_names},
-    {"Event", event_names},           {"Fault", fault_names},    {"Window", window_fields},
-    {"Episode", episode_fields},      {"Unused", unused_fields}, {"Cut", cut_fields},
+    {"Activation", activation_names}, {"Column", column_names},
+    {"Duplicates", duplicates_names}, {"Event", event_names},
+    {"Fault", fault_names},           {"Window", window_fields},
+    {"Episode", episode_fields},      {"PoolKind", pool_kind_names},
+    {"Unused", unused_fields},        {"Cut", cut_fields},
 };
 
 bool add_layout(PyObject* module) {
@@ -160,11 +164,9 @@ PyObject* make_module() {
         Py_XDECREF(module);
         return nullptr;
     }
-    const std::pair<const char*, PyType_Spec*> types[] = {{"Accumulator", &accumulator_spec},
-                                                          {"Loop", &loop_spec},
-                                                          {"Names", &names_spec},
-                                                          {"Novelty", &novelty_spec},
-                                                          {"Stepper", &stepper_spec}};
+    const std::pair<const char*, PyType_Spec*> types[] = {
+        {"Accumulator", &accumulator_spec}, {"Loop", &loop_spec},       {"Names", &names_spec},
+        {"Novelty", &novelty_spec},         {"Pooling", &pooling_spec}, {"Stepper", &stepper_spec}};
     for (const auto& [name, spec] : types) {
         PyObject* type = PyType_FromSpec(spec);
         if (!type || PyModule_AddObject(module, name, type) < 0) {

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from streamrde import kernels
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.features import Block, FeatureSpec, Pool, draw, make_pooling, pool_streams
 from streamrde.features.drawing import draw_directions
 from streamrde.features.names import feature_names, token_names
-from streamrde.features.pooling import Readout
+from streamrde.features.pooling import CompiledPooling, Readout, ReferencePooling
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.policies import Every
 from streamrde.windowing.tokens import Scale, Token
@@ -89,6 +90,60 @@ def test_features_are_those_of_an_obvious_loop(pooling, count):
     found = pool_streams(pooling, tokens, [count])
     assert found.shape == (1, pooling.size) == (1, SPEC.size(PLACES))
     np.testing.assert_allclose(found[0], obvious(pooling.drawn, tokens), rtol=1e-5, atol=2e-6)
+
+
+@pytest.fixture(params=kernels.IMPLEMENTATION.available[:-1])
+def variant(request):
+    native = pytest.importorskip("streamrde.kernels._native")
+    before = native.variant()
+    native.choose(request.param)
+    yield
+    native.choose(before)
+
+
+BIG = FeatureSpec(blocks=(Block(directions=133, scales=(0, 1)), Block(directions=64, ends=True, scales=(0,))), seed=2)
+
+
+@pytest.mark.parametrize("spec", [SPEC, BIG, FeatureSpec(pools=(Pool("mean", "token"),))])
+@pytest.mark.usefixtures("variant")
+def test_compiled_pools_have_the_bits_of_the_reference(spec):
+    drawn = draw(spec, PLACES, tokens_of(0, 300))
+    reference, compiled = ReferencePooling(spec, PLACES, drawn), CompiledPooling(spec, PLACES, drawn)
+    tokens, stops, rng = tokens_of(7, 333), np.array([0, 1, 4, 140, 333]), np.random.default_rng(4)
+    tokens[5, :3] = np.inf, -np.inf, np.nan
+    readout = Readout(rng.normal(size=(6, compiled.size)), rng.normal(size=6))
+    assert (compiled.pool(tokens, stops) == reference.pool(tokens, stops)).all()
+    at = np.array([0, 2, 3, 50, 139, 140, 332])
+    assert (compiled.pool(tokens, stops, at) == reference.pool(tokens, stops, at)).all()
+    slots = rng.integers(0, 5, len(tokens))
+    for given in (None, readout):
+        states = np.zeros((2, 5, compiled.state_size + 3))
+        own = states[:, :, 1:-2]
+        results = [p.advance(s, slots, tokens, given) for p, s in zip((reference, compiled), own, strict=True)]
+        (marks, values), (compiled_marks, compiled_values) = results
+        assert (states[0] == states[1]).all()
+        assert (marks == compiled_marks).all()
+        assert given is None or (values == compiled_values).all()
+        assert (reference.read(own[0], slots, readout) == compiled.read(own[1], slots, readout)).all()
+
+
+@pytest.mark.skipif(kernels.Pooling is None, reason="no compiled kernels")
+def test_compiled_pools_refuse_what_does_not_fit():
+    compiled = CompiledPooling(SPEC, PLACES, draw(SPEC, PLACES, tokens_of(0, 50)))
+    states, tokens, slots = np.zeros((2, compiled.state_size)), tokens_of(1, 2), np.array([0, 1])
+    for rows in (states[:, :-1], states.astype(np.float32), np.zeros((compiled.state_size, 2)).T):
+        with pytest.raises((TypeError, ValueError), match="rows"):
+            compiled.advance(rows, slots, tokens)
+    for wrong in (np.array([0, 2]), np.array([-1, 0])):
+        with pytest.raises(IndexError, match="outside of the rows"):
+            compiled.advance(states, wrong, tokens)
+    with pytest.raises(ValueError, match="tokens"):
+        compiled.advance(states, slots, tokens[:1])
+    with pytest.raises(ValueError, match="weight"):
+        compiled.read(states, slots, Readout(np.zeros((2, 3)), np.zeros(2)))
+    states.flags.writeable = False
+    with pytest.raises(TypeError, match="can be written"):
+        compiled.advance(states, slots, tokens)
 
 
 def test_streams_depend_neither_on_each_other_nor_on_how_they_are_cut(pooling):

@@ -1,0 +1,79 @@
+// Random features of tokens, pooled over streams' lives: the compiled twin of features/pooling.py, which says what each number
+// means. The order of all sums is fixed, and no multiply-add is fused: every instruction set has the reference's bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "layout.hpp"
+#include "stepper.hpp"
+
+namespace streamrde {
+
+STREAMRDE_ENUM(enum class PoolKind : int, pool_kind, share, mean, max, last);
+constexpr int pool_kinds = static_cast<int>(PoolKind::last) + 1;
+
+// Directions of one block over some entries of a token.
+struct DirectionBlock {
+    int directions, width;
+    std::ptrdiff_t first;  // of its features among all of a window, padded
+    std::ptrdiff_t place;  // the same without padding, as in a state
+    std::vector<std::int32_t> entries;
+    Numbers<float> weight;  // (width, padded directions)
+    Numbers<float> bias;    // minus the bias, (padded directions,)
+};
+
+struct Pool {
+    PoolKind kind;
+    bool random;                 // of random features; else of a token's entries
+    std::ptrdiff_t begin, stop;  // of its source
+    std::ptrdiff_t state;        // first column in a state
+    int life;                    // place of its weight in a state, or -1
+    double rate;                 // by which what was before falls with each window
+};
+
+struct PoolingModel {
+    int entries;                     // T
+    std::ptrdiff_t summaries;        // place from which NaN means that a channel was not observed
+    std::ptrdiff_t features, state;  // numbers of features of a stream, and of a state
+    std::ptrdiff_t padded_random;    // random features of a window, with padding
+    double clip;
+    Numbers<double> shift, scale;  // (T,)
+    std::vector<double> rates;     // (lives,)
+    std::vector<DirectionBlock> blocks;
+    std::vector<Pool> pools;
+};
+
+// A linear readout; null weight: none.
+struct PoolReadout {
+    const double* weight;  // (outputs, features)
+    const double* bias;    // (outputs,)
+    std::ptrdiff_t outputs;
+};
+
+// Windows to be taken in order.
+struct PoolWindows {
+    double* rows;                // states begin at rows + slot * stride
+    std::ptrdiff_t stride;       // doubles from a row to the next
+    const std::intptr_t* slots;  // (count,); null: all are of row 0
+    const double* tokens;        // (count, T)
+    std::ptrdiff_t count;
+    std::uint8_t* unusual;  // (count,): whether an entry before the summaries is not finite; null: not asked for
+    PoolReadout readout;
+    double* outputs;  // (count, outputs)
+};
+
+struct PoolingKernel {
+    void (*advance)(const PoolingModel& model, const PoolWindows& windows);
+    // out = readout of one state, (outputs,).
+    void (*read)(const PoolingModel& model, const double* state, const PoolReadout& readout, double* out);
+};
+
+PoolingKernel pooling_baseline();
+#ifdef STREAMRDE_X86
+PoolingKernel pooling_avx2();
+PoolingKernel pooling_avx512();
+#endif
+
+}  // namespace streamrde

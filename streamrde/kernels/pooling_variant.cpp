@@ -1,0 +1,264 @@
+// Compiled once per instruction set, with STREAMRDE_POOLING naming the function it gives.
+#include "pooling.hpp"
+
+#include <cmath>
+
+#include "vectors-inl.hpp"
+
+namespace streamrde {
+namespace {
+
+// Windows whose random features are computed at once: as many as fit into half of a second-level cache, so that a block's
+// weights are read once for all of them.
+constexpr std::ptrdiff_t chunk_bytes = 256 << 10;
+constexpr std::ptrdiff_t largest_chunk = 64;
+// Partial sums of a readout: its terms i, i + 16, ... are added in turn.
+constexpr int readout_lanes = 16;
+constexpr int readout_vectors = readout_lanes / lanes_of<double>;
+
+typedef float HalfFloats __attribute__((vector_size(vector_bytes / 2)));
+
+template <typename T>
+T* buffer(std::size_t size) {
+    thread_local Numbers<T> memory;
+    if (memory.size() < size) memory = Numbers<T>(size);
+    return memory.data();
+}
+
+inline Doubles widened(const float* from) {
+    HalfFloats value;
+    __builtin_memcpy(&value, from, sizeof value);
+    return __builtin_convertvector(value, Doubles);
+}
+
+// h[s] = -b + sum_k x[s][k] W[k], for S windows and N vectors of directions.
+template <int S, int N>
+inline void feature_tile(const float* weight, std::ptrdiff_t stride, int width, const float* x, const float* bias,
+                         float* h, std::ptrdiff_t h_stride) {
+    constexpr int lanes = lanes_of<float>;
+    Floats sum[S][N];
+#pragma GCC unroll 16
+    for (int s = 0; s < S; ++s)
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) sum[s][n] = load(bias + n * lanes);
+    for (int k = 0; k < width; ++k) {
+        Floats row[N];
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) row[n] = load(weight + k * stride + n * lanes);
+#pragma GCC unroll 16
+        for (int s = 0; s < S; ++s)
+#pragma GCC unroll 16
+            for (int n = 0; n < N; ++n) sum[s][n] += row[n] * x[s * width + k];
+    }
+#pragma GCC unroll 16
+    for (int s = 0; s < S; ++s)
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) store(h + s * h_stride + n * lanes, sum[s][n]);
+}
+
+template <int S>
+void feature_rows(const DirectionBlock& block, const float* x, float* h, std::ptrdiff_t h_stride) {
+    // A window alone has more vectors at a time, or its sums would wait for each other.
+    constexpr int lanes = lanes_of<float>, vectors = S == 1 ? 8 : 2;
+    const int padded_directions = padded<float>(block.directions);
+    int r = 0;
+    for (; r + vectors * lanes <= padded_directions; r += vectors * lanes)
+        feature_tile<S, vectors>(block.weight.data() + r, padded_directions, block.width, x, block.bias.data() + r,
+                                 h + r, h_stride);
+    for (; r < padded_directions; r += lanes)
+        feature_tile<S, 1>(block.weight.data() + r, padded_directions, block.width, x, block.bias.data() + r, h + r,
+                           h_stride);
+}
+
+// Random features of `count` windows with standardised tokens s (count, T): h (count, padded features).
+void random_features(const PoolingModel& model, const float* s, std::ptrdiff_t count, float* x, float* h) {
+    constexpr int group = 4;
+    for (const DirectionBlock& block : model.blocks) {
+        for (std::ptrdiff_t i = 0; i < count; ++i)
+            for (int k = 0; k < block.width; ++k) x[i * block.width + k] = s[i * model.entries + block.entries[k]];
+        std::ptrdiff_t i = 0;
+        for (; i + group <= count; i += group)
+            feature_rows<group>(block, x + i * block.width, h + i * model.padded_random + block.first,
+                                model.padded_random);
+        for (; i < count; ++i)
+            feature_rows<1>(block, x + i * block.width, h + i * model.padded_random + block.first, model.padded_random);
+    }
+}
+
+// What a window's value changes in a pool. `rest` and `vector` do the same.
+struct Share {
+    static Doubles vector(Doubles state, Doubles value, double rate) {
+        return (rate == 1 ? state : state * rate) + (value > 0.0 ? all<double>(1.0) : Doubles{});
+    }
+    static double rest(double state, double value, double rate) {
+        return (rate == 1 ? state : state * rate) + (value > 0.0 ? 1.0 : 0.0);
+    }
+};
+struct PositiveMean {
+    static Doubles vector(Doubles state, Doubles value, double rate) {
+        return (rate == 1 ? state : state * rate) + (value > 0.0 ? value : Doubles{});
+    }
+    static double rest(double state, double value, double rate) {
+        return (rate == 1 ? state : state * rate) + (value > 0.0 ? value : 0.0);
+    }
+};
+struct Mean {
+    static Doubles vector(Doubles state, Doubles value, double rate) {
+        return (rate == 1 ? state : state * rate) + value;
+    }
+    static double rest(double state, double value, double rate) { return (rate == 1 ? state : state * rate) + value; }
+};
+struct Largest {
+    static Doubles vector(Doubles state, Doubles value, double) { return value > state ? value : state; }
+    static double rest(double state, double value, double) { return value > state ? value : state; }
+};
+struct Last {
+    static Doubles vector(Doubles, Doubles value, double) { return value; }
+    static double rest(double, double value, double) { return value; }
+};
+
+// Windows of one stream, `stride` apart in `values`, into `size` numbers of its state. first: the state had no window yet.
+template <typename Change>
+void change(double* state, const float* values, std::ptrdiff_t stride, std::ptrdiff_t count, std::ptrdiff_t size,
+            double rate, bool first) {
+    constexpr int lanes = lanes_of<double>;
+    std::ptrdiff_t i = 0;
+    for (; i + lanes <= size; i += lanes) {
+        const float* value = values + i;
+        Doubles own = first ? widened(value) : load(state + i);
+        for (std::ptrdiff_t w = 0; w < count; ++w, value += stride) own = Change::vector(own, widened(value), rate);
+        store(state + i, own);
+    }
+    for (; i < size; ++i) {
+        const float* value = values + i;
+        double own = first ? *value : state[i];
+        for (std::ptrdiff_t w = 0; w < count; ++w, value += stride)
+            own = Change::rest(own, static_cast<double>(*value), rate);
+        state[i] = own;
+    }
+}
+
+void change_pool(const Pool& pool, double* state, const float* values, std::ptrdiff_t stride, std::ptrdiff_t count,
+                 std::ptrdiff_t size, bool first) {
+    switch (pool.kind) {
+        case PoolKind::share:
+            return change<Share>(state, values, stride, count, size, pool.rate, false);
+        case PoolKind::mean:
+            if (pool.random) return change<PositiveMean>(state, values, stride, count, size, pool.rate, false);
+            return change<Mean>(state, values, stride, count, size, pool.rate, false);
+        case PoolKind::max:
+            return change<Largest>(state, values, stride, count, size, pool.rate, first);
+        case PoolKind::last:
+            return change<Last>(state, values + (count - 1) * stride, stride, 1, size, pool.rate, false);
+    }
+}
+
+// Windows of one stream into its state.
+void take(const PoolingModel& model, double* state, const float* s, const float* h, std::ptrdiff_t count) {
+    const bool first = state[0] == 0;
+    for (std::size_t life = 0; life < model.rates.size(); ++life)
+        for (std::ptrdiff_t w = 0; w < count; ++w) state[life] = state[life] * model.rates[life] + 1.0;
+    for (const Pool& pool : model.pools) {
+        if (!pool.random) {
+            change_pool(pool, state + pool.state, s + pool.begin, model.entries, count, pool.stop - pool.begin, first);
+            continue;
+        }
+        for (const DirectionBlock& block : model.blocks)
+            change_pool(pool, state + pool.state + block.place, h + block.first, model.padded_random, count,
+                        block.directions, first);
+    }
+}
+
+// sum_i w[i] x[i] for O rows of weights, `stride` apart.
+template <int O>
+void dots(const double* weight, std::ptrdiff_t stride, const double* x, std::ptrdiff_t size, double* out) {
+    constexpr int lanes = lanes_of<double>;
+    Doubles sum[O][readout_vectors] = {};
+    std::ptrdiff_t i = 0;
+    for (; i + readout_lanes <= size; i += readout_lanes) {
+#pragma GCC unroll 16
+        for (int v = 0; v < readout_vectors; ++v) {
+            const Doubles value = load(x + i + v * lanes);
+#pragma GCC unroll 16
+            for (int o = 0; o < O; ++o) sum[o][v] += load(weight + o * stride + i + v * lanes) * value;
+        }
+    }
+    for (int o = 0; o < O; ++o) {
+        double own[readout_lanes];
+        __builtin_memcpy(own, sum[o], sizeof own);
+        for (std::ptrdiff_t k = i; k < size; ++k) own[k - i] += weight[o * stride + k] * x[k];
+        for (int half = readout_lanes / 2; half; half /= 2)
+            for (int l = 0; l < half; ++l) own[l] += own[l + half];
+        out[o] = own[0];
+    }
+}
+
+void read(const PoolingModel& model, const double* state, const PoolReadout& readout, double* out) {
+    constexpr std::ptrdiff_t group = 4;
+    for (std::ptrdiff_t o = 0; o < readout.outputs; ++o) out[o] = readout.bias[o];
+    const std::ptrdiff_t lives = static_cast<std::ptrdiff_t>(model.rates.size());
+    for (const Pool& pool : model.pools) {
+        const double* x = state + pool.state;
+        const std::ptrdiff_t size = pool.stop - pool.begin;
+        const double weight = pool.life >= 0 && state[pool.life] != 0 ? state[pool.life] : 1.0;
+        for (std::ptrdiff_t o = 0; o < readout.outputs; o += group) {
+            const double* from = readout.weight + o * model.features + pool.state - lives;
+            const std::ptrdiff_t count = readout.outputs - o < group ? readout.outputs - o : group;
+            double sums[group];
+            if (count == group) dots<group>(from, model.features, x, size, sums);
+            else
+                for (std::ptrdiff_t k = 0; k < count; ++k) dots<1>(from + k * model.features, 0, x, size, sums + k);
+            for (std::ptrdiff_t k = 0; k < count; ++k) out[o + k] += sums[k] / weight;
+        }
+    }
+}
+
+// s = clip((token - shift) scale), NaN as 0. Returns whether an entry before the summaries is not finite.
+bool standardise(const PoolingModel& model, const double* token, float* s) {
+    const double *shift = model.shift.data(), *scale = model.scale.data();
+    const double high = model.clip, low = -model.clip;
+    for (int k = 0; k < model.entries; ++k) {
+        double value = (token[k] - shift[k]) * scale[k];
+        value = value != value ? 0.0 : value;
+        value = value < low ? low : value;
+        s[k] = static_cast<float>(value > high ? high : value);
+    }
+    double sum = 0;
+    for (std::ptrdiff_t k = 0; k < model.summaries; ++k) sum += token[k] * 0.0;
+    return !(sum == 0.0);
+}
+
+void advance(const PoolingModel& model, const PoolWindows& windows) {
+    const std::ptrdiff_t row = model.padded_random, entries = model.entries;
+    std::ptrdiff_t chunk = chunk_bytes / static_cast<std::ptrdiff_t>(sizeof(float)) / (row ? row : 1);
+    chunk = chunk < 1 ? 1 : chunk > largest_chunk ? largest_chunk : chunk;
+    chunk = chunk < windows.count ? chunk : windows.count;
+    float* h = buffer<float>(static_cast<std::size_t>(chunk) * (row + 2 * entries));
+    float* s = h + chunk * row;
+    float* x = s + chunk * entries;
+    for (std::ptrdiff_t begin = 0; begin < windows.count; begin += chunk) {
+        const std::ptrdiff_t count = windows.count - begin < chunk ? windows.count - begin : chunk;
+        for (std::ptrdiff_t i = 0; i < count; ++i) {
+            const bool unusual = standardise(model, windows.tokens + (begin + i) * entries, s + i * entries);
+            if (windows.unusual) windows.unusual[begin + i] = unusual;
+        }
+        random_features(model, s, count, x, h);
+        for (std::ptrdiff_t i = 0; i < count;) {
+            const std::intptr_t slot = windows.slots ? windows.slots[begin + i] : 0;
+            std::ptrdiff_t run = 1;
+            if (!windows.readout.weight)
+                while (i + run < count && (!windows.slots || windows.slots[begin + i + run] == slot)) ++run;
+            double* state = windows.rows + slot * windows.stride;
+            take(model, state, s + i * entries, h + i * row, run);
+            if (windows.readout.weight)
+                read(model, state, windows.readout, windows.outputs + (begin + i) * windows.readout.outputs);
+            i += run;
+        }
+    }
+}
+
+}  // namespace
+
+PoolingKernel STREAMRDE_POOLING() { return {advance, read}; }
+
+}  // namespace streamrde
