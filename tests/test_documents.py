@@ -19,8 +19,8 @@ from streamrde.cli import app
 from streamrde.config import RunConfig, StateConfig
 from streamrde.connectors.files.file import FileDeadLettersConfig
 from streamrde.disk import read_toml
+from streamrde.fitting.inputs import SegmentsConfig
 from streamrde.models.training.config import load_train_config
-from streamrde.models.training.inputs import SegmentsConfig
 from streamrde.scoring import Job
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -22,11 +22,12 @@ ARROWS = {
     "testing": {"connectors"},
     "runtime": {"inference", "connectors", "state"},
     "scoring": {"inference", "connectors", "state", "windowing"},
-    "models": {"inference", "signature", "windowing", "kernels", "connectors"},
+    "fitting": {"inference", "features", "signature", "windowing", "kernels", "connectors"},
+    "models": {"fitting", "features", "inference", "signature", "windowing", "kernels", "connectors"},
     "config": {"runtime", "inference", "connectors", "state", "windowing"},
     "demo": {"runtime", "inference", "connectors"},
     "bench": {"models", "inference", "signature", "windowing", "kernels"},
-    "cli": {"bench", "kernels", "config", "runtime", "inference", "connectors", "models", "demo", "scoring"},
+    "cli": {"bench", "kernels", "config", "runtime", "inference", "connectors", "fitting", "models", "demo", "scoring"},
 }
 FOREIGN = {
     "torch": {"models", "bench"},
@@ -38,7 +39,7 @@ FOREIGN = {
     "amqtt": {"connectors"},
     "ray": {"scoring"},
     "asyncio": {"connectors", "runtime", "demo", "cli", "testing"},
-    "time": {"bench", "connectors", "runtime", "demo", "models", "scoring", "cli"},
+    "time": {"bench", "connectors", "runtime", "demo", "fitting", "models", "scoring", "cli"},
     "logging": {"connectors", "runtime", "models", "cli"},
     "typer": {"cli"},
     "pickle": set(),

@@ -41,7 +41,7 @@ class TimeKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Say where times stand and how they are written. See `times.TimeForm`."""
 
     time: str = "t"
-    """Column, or payload field, with the time."""
+    """Column, or payload field, with the time. If "", a message has its time of arrival, and a row its number."""
     time_unit: str = "s"
     """Unit of times that are numbers: s, ms, us, ns, min, h, d or excel (day numbers). Others carry their own unit."""
     time_format: str = ""

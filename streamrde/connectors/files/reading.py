@@ -46,7 +46,8 @@ def read(
         files: a file, a folder (everything below it but hidden and temporary files), a glob, or several of these. Files
             come in sorted order within an entry, entries in the order given.
         columns: names of the stream, time and channel columns. Times may be timestamps, dates or durations of any
-            unit, text, or numbers of `time_unit`; they become float64 seconds (see `to_seconds` for the precision).
+            unit, text, or numbers of `time_unit`; they become float64 seconds (see `to_seconds` for the precision). If
+            the time column is "", a row's time is its number in the file: rows are a second apart.
             Streams may be strings, dictionary-encoded or not, or integers.
         extra: further columns to hand through as `Samples.extra`, with the types of the first file.
         extra_schema: types of all the further columns, instead.
@@ -110,13 +111,15 @@ class SampleReader:
         """Rows left out whose stream is not known. Who reads a file twice counts them once."""
         self._names: tuple[str, ...] = () if columns.stream is None else (columns.stream,)
         filtered = (column for column, _, _ in filters)
-        self.wanted = list(dict.fromkeys((*self._names, columns.time, *columns.channels, *self.extra, *filtered)))
+        times = (columns.time,) if columns.time else ()
+        self.wanted = list(dict.fromkeys((*self._names, *times, *columns.channels, *self.extra, *filtered)))
         self._kinds = self._uses()
 
     def _uses(self) -> dict[str, Kind]:
         """Return how each column is used."""
         kinds: dict[str, Kind] = dict.fromkeys(self._names, "name")
-        kinds.setdefault(self.columns.time, "text" if self._form.reads_text else "time")
+        if self.columns.time:
+            kinds.setdefault(self.columns.time, "text" if self._form.reads_text else "time")
         for channel in self.columns.channels:
             kinds.setdefault(channel, "number")
         for name in self._numbers:
@@ -273,8 +276,11 @@ class SampleReader:
 
     def _values(self, batch: pa.RecordBatch, file: SampleFile) -> tuple[Floats, Floats, pa.RecordBatch | None]:
         columns = self.columns
-        with mapped_errors(file.path, columns.time):
-            t = file.times(batch, columns.time, self._form)
+        if columns.time:
+            with mapped_errors(file.path, columns.time):
+                t = file.times(batch, columns.time, self._form)
+        else:
+            t = file.row_numbers(batch.num_rows).astype(np.float64)
         x = np.empty((batch.num_rows, len(columns.channels)))
         for i, channel in enumerate(columns.channels):
             with mapped_errors(file.path, channel):

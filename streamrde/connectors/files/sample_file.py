@@ -49,6 +49,10 @@ class SampleFile:
         self.numbers_of_rows = np.flatnonzero(own) + self.rows if numbers is None else numbers[own]
         return batch.filter(pa.array(own))
 
+    def row_numbers(self, count: int) -> Ints:
+        """Return the number in the file of each of the batch's `count` rows."""
+        return np.arange(self.rows, self.rows + count) if self.numbers_of_rows is None else self.numbers_of_rows
+
     def finish(self, samples: Samples | None) -> Samples | None:
         """Return the marked rows without the batch, after it is done."""
         self.numbers_of_rows = None

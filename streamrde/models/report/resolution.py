@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrde.arrays import Floats
+from streamrde.fitting.recordings import Recording
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.steppers import Stepper, make_stepper
 from streamrde.models.report.svg import thinned
 from streamrde.models.training.examples import Example
-from streamrde.models.training.recordings import Recording
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.recorded import window_recordings
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamrde.fitting.recordings import Recording
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.predictor import Predictor
 from streamrde.inference.steppers import make_stepper
-from streamrde.models.training.recordings import Recording
 
 # Seconds for each measurement, about.
 _TIME = 0.3

@@ -14,10 +14,10 @@ import torch
 from rich.console import Console
 
 from streamrde.errors import ConfigError, StreamRDEError
+from streamrde.fitting.inputs import SplitConfig
 from streamrde.models.report.speed import step_cost
 from streamrde.models.sweeping.space import Trial
 from streamrde.models.training.config import SweepConfig, TrainConfig
-from streamrde.models.training.inputs import SplitConfig
 from streamrde.models.training.preflight import names_parts
 from streamrde.models.training.run import fit
 from streamrde.models.training.splits import Split, split

@@ -1,8 +1,7 @@
 """Training from recorded files. In the order of a run:
 
 config, overrides       the TOML file and its keys; `TrainConfig.header` maps it to the model's header
-inputs, recordings      files, columns and channels; streams as they are recorded
-segments, targets       labelled parts of streams, and the value that each window is to predict
+segments                labelled parts of streams; these, and what each window is to predict, are read by `fitting`
 streams, splits, cache  all streams of a run, and which of them train, validate and test
 preflight, preparation  checks before a run; windows of all streams, fills, classes, scales
 examples, batches, augmentation    windows as tensors, and variants of the training streams

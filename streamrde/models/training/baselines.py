@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 
 from streamrde.arrays import Floats
+from streamrde.fitting.recordings import Recording
 from streamrde.inference.quality import regression_measures
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.examples import Example, prepare
-from streamrde.models.training.recordings import Recording
 from streamrde.models.training.splits import Split
 
 MAJORITY, PRIOR, MEAN, LAST = "majority", "prior", "mean", "last"

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 import streamrde
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.disk import replace_file
+from streamrde.fitting.recordings import Recording
 from streamrde.models.training.config import TrainConfig
-from streamrde.models.training.recordings import Recording
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.policies import built_in
 from streamrde.windowing.recorded import Windowed

@@ -10,12 +10,12 @@ import msgspec
 
 from streamrde.disk import read_tables
 from streamrde.errors import ConfigError
+from streamrde.fitting.inputs import DataConfig, NotNegative, Share, SplitConfig
 from streamrde.floats import as_plain
 from streamrde.inference.fields import MLP, StoredField
 from streamrde.inference.header import Channel, Depth, Emit, Header, Members, Pooling, TargetAt
 from streamrde.inference.model_part import Positive
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
-from streamrde.models.training.inputs import DataConfig, NotNegative, Share, SplitConfig
 from streamrde.models.training.overrides import override
 from streamrde.settings import convert
 from streamrde.windowing.gaps import Gap

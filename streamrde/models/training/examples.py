@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamrde.arrays import Floats, Indices
+from streamrde.fitting.recordings import Recording
+from streamrde.fitting.targets import Target
 from streamrde.models.training.augmentation import Variant, augment
 from streamrde.models.training.cache import cached_windows
 from streamrde.models.training.config import TrainConfig
-from streamrde.models.training.recordings import Recording
-from streamrde.models.training.targets import Target
 from streamrde.windowing.recorded import Windowed, window_recordings
 
 # Samples that are windowed together: some 10 MB a channel.

@@ -12,13 +12,13 @@ from rich.console import Console
 
 from streamrde.arrays import Floats
 from streamrde.errors import ConfigError
+from streamrde.fitting.recordings import Recording
 from streamrde.inference.header import TargetAt
 from streamrde.inference.statistics import bridge_of
 from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets, moments
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.examples import Example, Examples, prepare
 from streamrde.models.training.preflight import check_classes, say_windows
-from streamrde.models.training.recordings import Recording
 from streamrde.models.training.splits import Split
 from streamrde.tables import say
 

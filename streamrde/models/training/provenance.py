@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from streamrde.fitting.inputs import SplitConfig
 from streamrde.models.training.config import OutputConfig, SweepConfig, TrainConfig
-from streamrde.models.training.inputs import SplitConfig
 from streamrde.models.training.splits import Split
 
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.connectors.samples import HORIZON
+from streamrde.fitting.recordings import Recording
 from streamrde.inference.header import Header
 from streamrde.models.training.augmentation import Variant
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.examples import targets_of
 from streamrde.models.training.preflight import OWN
-from streamrde.models.training.recordings import Recording
 from streamrde.windowing.recorded import window_recordings
 
 # Rows of a record batch, hence of a row group.

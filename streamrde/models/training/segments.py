@@ -15,9 +15,9 @@ from streamrde.connectors.files.record_batches import read_batches, schema_of
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.sample_file import SampleFile
 from streamrde.errors import DataError
-from streamrde.models.training.inputs import DataConfig, SegmentsConfig
-from streamrde.models.training.recordings import Recording
-from streamrde.models.training.targets import Target, as_target, texts
+from streamrde.fitting.inputs import DataConfig, SegmentsConfig
+from streamrde.fitting.recordings import Recording
+from streamrde.fitting.targets import Target, as_target, texts
 
 Say = Callable[[str], None]
 

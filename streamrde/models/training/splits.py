@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrde.errors import ConfigError
-from streamrde.models.training.inputs import SplitConfig
-from streamrde.models.training.recordings import Recording
+from streamrde.fitting.inputs import SplitConfig
+from streamrde.fitting.recordings import Recording
 from streamrde.models.training.segments import Say, excerpt
 from streamrde.nearest import did_you_mean, listed
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streamrde.errors import ConfigError
+from streamrde.fitting.inputs import DataConfig
+from streamrde.fitting.recordings import Recording, read_recordings
 from streamrde.models.training.config import TrainConfig
-from streamrde.models.training.inputs import DataConfig
 from streamrde.models.training.preflight import official_split, say_official_split
-from streamrde.models.training.recordings import Recording, read_recordings
 from streamrde.models.training.segments import Say, cut_by_rule, cut_listed, read_listed
 from streamrde.models.training.splits import Split, split, warnings_of
 from streamrde.times.plausible import Expectation

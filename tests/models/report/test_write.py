@@ -10,13 +10,13 @@ from bundles import make_bundle
 from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
+from streamrde.fitting.recordings import Recording
+from streamrde.fitting.targets import Target
 from streamrde.models import train
 from streamrde.models.report.resolution import outputs_to_depth, step_errors
 from streamrde.models.report.sections import _clock
 from streamrde.models.report.speed import step_cost
 from streamrde.models.training.examples import Example
-from streamrde.models.training.recordings import Recording
-from streamrde.models.training.targets import Target
 
 VOID = {"meta", "line", "circle", "rect", "polyline", "polygon"}
 

@@ -12,10 +12,10 @@ from pysiglib import torch_api
 
 import streamrde as sr
 from streamrde.errors import ConfigError, DataError
+from streamrde.fitting.targets import Target
 from streamrde.models.training.augmentation import augment, random_rotation
 from streamrde.models.training.config import AugmentConfig, as_train_config, resolve_config
 from streamrde.models.training.streams import read_parts, read_streams
-from streamrde.models.training.targets import Target
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.recorded import window_recordings
 

@@ -7,12 +7,12 @@ import pytest
 from models.recordings import config_for, quiet, write_recordings
 
 from streamrde.errors import ConfigError
+from streamrde.fitting.inputs import SplitConfig
+from streamrde.fitting.recordings import Recording
+from streamrde.fitting.targets import Target
 from streamrde.models import train
 from streamrde.models.training.config import as_train_config
-from streamrde.models.training.inputs import SplitConfig
-from streamrde.models.training.recordings import Recording
 from streamrde.models.training.splits import leakage, split, warnings_of
-from streamrde.models.training.targets import Target
 
 
 def recordings_of(groups: str, *, given: str = "", classes: str = "") -> list[Recording]:

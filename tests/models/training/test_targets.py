@@ -8,12 +8,12 @@ from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
 from streamrde.errors import ConfigError
+from streamrde.fitting.targets import Target
 from streamrde.inference.card import card
 from streamrde.models import train
 from streamrde.models.training.config import as_train_config
 from streamrde.models.training.examples import prepare
 from streamrde.models.training.streams import read_parts, read_streams
-from streamrde.models.training.targets import Target
 
 # float32 in torch and in the kernels
 SERVED = 1e-5

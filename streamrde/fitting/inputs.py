@@ -1,4 +1,4 @@
-"""Configure a training run's data: files, columns, targets, and excerpts. Needs no torch."""
+"""Configure what is learned from: files, columns, targets, excerpts, and parts that are kept apart."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     stream: str = "stream_id"
     """Column of the stream's name. "": each file is one stream."""
     time: str = "t"
-    """Column or field of the time."""
+    """Column of the time. "": rows are a second apart."""
     time_unit: str = "s"
     """Unit of times that are numbers. Text and timestamps carry their own unit."""
     time_format: str = ""

@@ -1,4 +1,4 @@
-"""Read recorded files into recordings to train on."""
+"""Read recorded files, or a table, into recordings to learn from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.restarts import Restart, explain, find_restarts, part_name
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError
-from streamrde.models.training.inputs import DataConfig
-from streamrde.models.training.targets import Target, as_target, texts
+from streamrde.fitting.inputs import DataConfig
+from streamrde.fitting.targets import Target, as_target, texts
 from streamrde.times.plausible import Expectation, suspect_recordings
 from streamrde.windowing.logsigs import explain_unusable
 from streamrde.windowing.order import Order
@@ -54,6 +54,7 @@ def read_recordings(
     targets: Sequence[str] | None = None,
     say: Say = lambda text: None,
     expected: Expectation | None = None,
+    table: pa.Table | None = None,
 ) -> list[Recording]:
     """Read all recordings of a data set, ordered by name, with the targets of their rows.
 
@@ -65,6 +66,7 @@ def read_recordings(
         targets: columns to read as targets; None: those of `data`.
         say: receives notes on rows that are left out or split.
         expected: what the times between samples are judged by; None: times are judged by their size alone.
+        table: holds the rows, in place of `data.files`, which only name them in messages.
     Raises:
         DataError: no file, a missing column, a value that is infinite, a row that is late or, where `order` calls it a
             fault, a repeat; a recording with two values of `group` or `given`.
@@ -80,10 +82,9 @@ def read_recordings(
     )
     targets = data.targets if targets is None else targets
     extra = tuple(dict.fromkeys((*targets, *(name for name in (group, given) if name))))
-    files = data.files if isinstance(data.files, str) else list(data.files)
     numbers = targets if data.task == "regression" else ()
     reader = SampleReader(columns, extra=extra, filters=data.filters, faults=data.faults, numbers=numbers)
-    batches = _read(reader, files, data, say)
+    batches = _read(reader, data, say) if table is None else _read_table(reader, table, say)
     where = str(data.files)
     if not sum(len(batch.t) for batch in batches):
         passes = f"no row passes data.filters {list(data.filters)}"
@@ -135,8 +136,9 @@ def read_recordings(
     return recordings
 
 
-def _read(reader: SampleReader, files: str | list[str], data: DataConfig, say: Say) -> list[Samples]:
+def _read(reader: SampleReader, data: DataConfig, say: Say) -> list[Samples]:
     """Return the samples of all files, without files that cannot be used and may be left out."""
+    files = data.files if isinstance(data.files, str) else list(data.files)
     batches: list[Samples] = []
     skipped: list[str] = []
     for recording in find_recordings(files):
@@ -152,9 +154,19 @@ def _read(reader: SampleReader, files: str | list[str], data: DataConfig, say: S
         say(f"left out: {reason}")
     if skipped and not batches:
         raise DataError(f"no file can be used: {'; '.join(skipped)}", path=str(data.files))
+    _say_dropped(reader, say)
+    return batches
+
+
+def _read_table(reader: SampleReader, table: pa.Table, say: Say) -> list[Samples]:
+    batches = list(reader.read_arrow(table.to_reader()))
+    _say_dropped(reader, say)
+    return batches
+
+
+def _say_dropped(reader: SampleReader, say: Say) -> None:
     for reason, count in (reader.dropped + reader.nameless).items():
         say(f"left out: {count:,} row{'s' if count > 1 else ''}: {reason}")
-    return batches
 
 
 def _parts(name: str, t: Floats, data: DataConfig, where: str) -> list[tuple[str, Indices]]:
