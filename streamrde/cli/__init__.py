@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamrde.cli import bench, demo, init, inspect, replay, run, score, sweep, train
+from streamrde.cli import bench, demo, fit, init, inspect, replay, run, score, sweep, train
 from streamrde.errors import StreamRDEError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ app = typer.Typer(
 # In the order of the help.
 for _command in (
     demo.demo,
+    fit.fit,
     init.init,
     train.train,
     sweep.sweep,

@@ -1,0 +1,94 @@
+"""A model fitted to files: what is found in them, and that it needs no torch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+import streamrde as sr
+from streamrde.errors import DataError
+from streamrde.fitting.discovery import find_roles, find_task
+from streamrde.fitting.entry import fit
+
+
+def table(*, streams: int = 24, length: int = 60) -> pa.Table:
+    """Turn left in one class and right in the other; two streams per person."""
+    rng, t = np.random.default_rng(3), np.arange(length) / 10
+    sign = np.where(np.arange(streams) % 2, 1.0, -1.0)
+    a = np.concatenate([np.cos(2 * t) + 0.01 * rng.normal(size=length) for _ in sign])
+    b = np.concatenate([s * np.sin(2 * t) + 0.01 * rng.normal(size=length) for s in sign])
+    number = np.repeat(np.arange(streams), length)
+    return pa.table(
+        {
+            "stream_id": [f"s{i:02}" for i in number],
+            "t": np.tile(t, streams),
+            "a": a,
+            "b": b,
+            "subject": number // 2,
+            "label": np.where(sign[number] > 0, "left", "right"),
+            "size": 5.0 + sign[number],
+        }
+    )
+
+
+def test_roles_are_found_by_name_and_groups_are_no_channels(tmp_path) -> None:
+    pq.write_table(table(), tmp_path / "x.parquet")
+    roles = find_roles(str(tmp_path), "label", drop=["size"])
+    assert roles[:4] == ("stream_id", "t", ("a", "b"), "subject")
+    assert find_task(str(tmp_path), "label") == "classification"
+    assert find_task(str(tmp_path), "a") == "regression"
+    with pytest.raises(DataError, match=r"no column 'lable' \(did you mean 'label'\?\)"):
+        find_roles(str(tmp_path), "lable")
+
+
+def test_files_without_time_and_stream_columns_number_their_rows(tmp_path) -> None:
+    plain = table(streams=2).drop_columns(["t", "stream_id"])
+    for i in (0, 1):
+        pyarrow.csv.write_csv(plain.slice(60 * i, 60), tmp_path / f"{i}.csv")
+    roles = find_roles(str(tmp_path), "label")
+    assert (roles.stream, roles.time) == ("", "")
+    with pytest.raises(DataError, match="two streams at least"):
+        fit(tmp_path, "label", channels=["a", "b"])
+
+
+def test_a_fitted_model_classifies_new_streams_and_is_served(tmp_path) -> None:
+    path, out = tmp_path / "x.parquet", tmp_path / "m.safetensors"
+    pq.write_table(table(), path)
+    report = fit(path, "label", drop=["size"], out=out)
+    assert report.measures["accuracy"] == 1.0
+    assert report.measures["majority_accuracy"] <= 0.6
+    new = table(streams=4)
+    found = sr.score(new, sr.load(out)).read_pandas().groupby("stream", observed=True)["label"].last()
+    assert found.tolist() == ["right", "left"] * 2
+
+
+def test_a_number_per_stream_is_fitted(tmp_path) -> None:
+    pq.write_table(table(), tmp_path / "x.parquet")
+    report = fit(tmp_path, "size", task="regression", drop=["label"])
+    assert report.measures["rmse"] < 0.3 * report.measures["mean_rmse"]
+    assert report.bundle.header.task == "regression"
+
+
+def test_a_target_that_changes_along_a_stream_is_refused(tmp_path) -> None:
+    pq.write_table(table(), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="fit needs one per stream"):
+        fit(tmp_path, "b")
+
+
+def test_the_command_needs_no_torch_and_overwrites_nothing(tmp_path) -> None:
+    pq.write_table(table(), tmp_path / "x.parquet")
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"sys.argv = ['streamrde', 'fit', {str(tmp_path / 'x.parquet')!r}, '--target', 'label', '--drop', 'size']\n"
+        "from streamrde.cli import main; main()"
+    )
+    first = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert "accuracy 1; the plainest answer has" in first.stdout
+    assert (tmp_path / "model.safetensors").exists()
+    second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert second.returncode == 1
+    assert "the file exists" in second.stderr
