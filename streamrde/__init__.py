@@ -3,6 +3,7 @@
     signature   log-signatures: of whole paths, and of paths that grow
     windowing   from samples to windows
     inference   Predictor (one stream), Fleet (many), the model file
+    fitting     models from recorded files in seconds, without torch
     models      training, in torch; everything above runs without it
     connectors  MQTT, Arrow files
     scoring     recorded files in batches, on one machine or many
@@ -41,6 +42,7 @@ from streamrde.windowing import (
 )
 
 if TYPE_CHECKING:
+    from streamrde.fitting.entry import fit
     from streamrde.models import NeuralRDE, save, train
     from streamrde.scoring import score
 
@@ -66,6 +68,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "WindowPolicy",
+    "fit",
     "load",
     "logsig_windows",
     "logsignature",
@@ -78,7 +81,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import `train`, `save`, `NeuralRDE` and `score` at their first use, since they need torch or the connectors."""
+    """Import `fit`, `score`, `train`, `save` and `NeuralRDE` at first use: they need the connectors, or torch."""
+    if name == "fit":
+        from streamrde.fitting import entry
+
+        return entry.fit
     if name == "score":
         from streamrde import scoring
 
