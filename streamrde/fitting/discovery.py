@@ -81,6 +81,8 @@ def find_roles(
         notes.append(f"channels: {listed(channels, most=12)}")
         if left := [name for name in names if name not in (*roles, *channels)]:
             notes.append(f"not used: {listed(left, most=12)}")
+    if parts := _first([name for name in free if name not in (stream, time, group)], SPLITS):
+        notes.append(f"warning: column '{parts}' may mark a test part; all rows are fitted, none is kept for a test")
     if not channels:
         raise DataError(f"{path}: no column of numbers is left for channels; name them with channels", path=path)
     return Roles(stream, time, tuple(channels), group, tuple(notes))

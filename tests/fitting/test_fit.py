@@ -45,6 +45,11 @@ def test_roles_are_found_by_name_and_groups_are_no_channels(tmp_path) -> None:
         find_roles(str(tmp_path), "lable")
 
 
+def test_a_split_that_is_not_used_is_said(tmp_path) -> None:
+    pq.write_table(table().append_column("split", pa.array(["train"] * 24 * 60)), tmp_path / "x.parquet")
+    assert any("'split' may mark a test part" in note for note in find_roles(str(tmp_path), "label").notes)
+
+
 def test_files_without_time_and_stream_columns_number_their_rows(tmp_path) -> None:
     plain = table(streams=2).drop_columns(["t", "stream_id"])
     for i in (0, 1):
