@@ -10,6 +10,7 @@ import numpy as np
 from streamrde.arrays import Floats, Ints
 from streamrde.errors import ParameterError
 from streamrde.signature.words import logsignature_channels, lyndon_words
+from streamrde.windowing.partition import Partition
 
 
 class Scaling(NamedTuple):
@@ -29,14 +30,23 @@ class Scaling(NamedTuple):
     """(B,), subtracted from a token before it is scaled. None: the token is a log-signature alone."""
 
 
+class Inputs(NamedTuple):
+    """Fields of a `Scaling` that concern a model's inputs."""
+
+    x0_shift: Floats
+    x0_scale: Floats
+    logsig_scale: Floats
+    token_shift: Floats | None
+
+
 def fit_inputs(
     x: Sequence[Floats],
-    logsigs: Sequence[Floats],
+    tokens: Sequence[Floats],
     names: Sequence[str],
     *,
-    channels: int,
+    partition: Partition,
     by: Literal["coefficient", "level"] = "coefficient",
-) -> tuple[Floats, Floats, Floats]:
+) -> Inputs:
     """Fit the scales of the inputs to the training streams.
 
     The first sample is standardised by each channel's mean and standard deviation over all samples. Time, which is 0
@@ -50,14 +60,15 @@ def fit_inputs(
     (see `rounding_of`), which depends only on the channels of its word. So the unit of a channel never changes a scaled
     log-signature.
 
+    If a token has several log-signatures, each is scaled so, with B the size of the token. Its other entries are
+    standardised by their mean and standard deviation, and divided by sqrt(B) too. One that never changes becomes 0.
+
     Args:
         x: each stream's samples, (L, data channels). NaN = not observed.
-        logsigs: each stream's log-signatures, (K, B).
+        tokens: each stream's tokens, (K, B). Summaries may be NaN.
         names: names of the data channels, for errors.
-        channels: C, channels of the path.
+        partition: rules by which the streams became tokens.
         by: scale log-signatures by coefficient or by level.
-    Returns:
-        x0_shift (C,), x0_scale (C,), logsig_scale (B,).
     Raises:
         ParameterError: a channel never changes or is never observed.
     """
@@ -70,41 +81,73 @@ def fit_inputs(
             raise ParameterError(
                 f"channel '{name}' is {mean[j]:g} in every sample of the training streams; remove it from data.channels"
             )
-    windows = np.concatenate(logsigs)
-    count = windows.shape[1]
-    depth = depth_of(channels, count)
-    lengths = path_lengths(x, _rms(windows)[:channels], len(windows))
+    channels, token, places = partition.path_channels, partition.token, partition.places
+    shift, scale = np.zeros(channels), np.ones(channels)
+    shift[1 : len(names) + 1], scale[1 : len(names) + 1] = mean, 1 / deviation
+    windows = np.concatenate(tokens)
+    token_shift, token_scale = np.zeros(places.size), np.empty(places.size)
+    for own, length, depth in zip(places.scales, token.scales, token.depths(partition.depth), strict=True):
+        letters, rms = _sizes(x, windows[:, own], channels, depth, length.windows, by=by)
+        token_scale[own] = letters / (rms * np.sqrt(places.size))
+    rest = slice(places.ends.start, places.size)
+    token_shift[rest], spread = _moments_of(windows[:, rest])
+    token_scale[rest] = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1.0), 0.0) / np.sqrt(places.size)
+    return Inputs(shift, scale, token_scale, None if token.plain else token_shift)
+
+
+def _sizes(
+    x: Sequence[Floats],
+    windows: Floats,
+    channels: int,
+    depth: int,
+    length: int,
+    *,
+    by: Literal["coefficient", "level"],
+) -> tuple[Floats, Floats]:
+    """Return factors on the coefficients of a scale's log-signatures, and the usual sizes of the products, (words,).
+
+    Args:
+        windows: log-signatures of `length` windows each, (n, words).
+    """
+    lengths = path_lengths(x, _rms(windows)[:channels], len(windows) / length)
     # Scale by channel first: the rest is of order 1, and its squares cannot overflow.
     letters = 1 / _along(lengths, channels, depth)
     rms = _rms(windows * letters)
-    largest = np.zeros(channels)
+    largest, data = np.zeros(channels), x[0].shape[1]
     for own in x:
         sizes = np.abs(np.where(np.isfinite(own), own, 0.0)).max(axis=0, initial=0.0)
-        largest[1 : len(names) + 1] = np.maximum(largest[1 : len(names) + 1], sizes)
+        largest[1 : data + 1] = np.maximum(largest[1 : data + 1], sizes)
     floor = rounding_of(largest / lengths, channels, depth)
     # A coefficient that is only rounding error in training must not be scaled up to order one.
     rms = np.maximum(rms, floor)
-    shift, scale = np.zeros(channels), np.ones(channels)
-    shift[1 : len(names) + 1], scale[1 : len(names) + 1] = mean, 1 / deviation
     if by == "level":
         moved = _along(rms[:channels], channels, depth)
         levels = np.array([len(word) for word in lyndon_words(channels, depth)])
         sizes = [np.sqrt(np.mean((rms / moved)[levels == k] ** 2)) for k in range(1, depth + 1)]
         rms = moved * np.array(sizes)[levels - 1]
-    return shift, scale, letters / (rms * np.sqrt(count))
+    return letters, rms
+
+
+def _moments_of(entries: Floats) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation of each entry's finite values, (n, m) -> (m,). Rounding counts as 0."""
+    known = np.isfinite(entries)
+    counts = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, entries, 0.0).sum(axis=0) / counts
+    spread = np.sqrt((np.where(known, entries - mean, 0.0) ** 2).sum(axis=0) / counts)
+    return mean, np.where(spread > 1e-12 * np.abs(mean), spread, 0.0)
 
 
 ROUNDINGS = 1000
 """Assumed bound on the rounding errors in a sum of many pieces, in units of the last place."""
 
 
-def path_lengths(x: Sequence[Floats], moved: Floats, windows: int) -> Floats:
+def path_lengths(x: Sequence[Floats], moved: Floats, windows: float) -> Floats:
     """Return the mean distance that each channel of the path travels within a window, back and forth, (C,).
 
     Args:
         x: each stream's samples, (L, data channels); NaN = not observed.
         moved: root mean square of each channel's increments over windows, (C,).
-        windows: number of windows.
+        windows: number of windows that the samples divide into.
     """
     lengths = np.array(moved)
     # Time since an observation falls back by as much as it has grown.
@@ -138,11 +181,6 @@ def _rms(windows: Floats) -> Floats:
     largest = np.abs(windows).max(axis=0, initial=0.0)
     largest = np.where(largest > 0, largest, 1.0)
     return np.asarray(largest * np.sqrt(((windows / largest) ** 2).mean(axis=0)))
-
-
-def depth_of(channels: int, size: int) -> int:
-    """Return the depth to which `channels` have `size` Lyndon words."""
-    return next(depth for depth in range(1, size + 1) if logsignature_channels(channels, depth) == size)
 
 
 def moments(x: Sequence[Floats]) -> tuple[Floats, Floats, Ints]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from typing import Annotated, NamedTuple, TypeAlias
 
@@ -30,6 +31,11 @@ class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Scales: TypeAlias = tuple[Scale, ...]
+
+
+def as_scales(scales: Iterable[int | tuple[int, int] | Scale]) -> Scales:
+    """Return scales from numbers of windows, pairs (windows, depth), or scales."""
+    return tuple(own if isinstance(own, Scale) else Scale(*((own,) if isinstance(own, int) else own)) for own in scales)
 
 
 class Places(NamedTuple):

@@ -8,10 +8,12 @@ import torch
 from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
-from streamrde.models.scaling import depth_of, fit_inputs, moments
+from streamrde.models.scaling import fit_inputs, moments
 from streamrde.models.training.config import as_train_config
 from streamrde.models.training.run import fit
 from streamrde.models.training.streams import read_parts
+from streamrde.windowing.partition import Partition
+from streamrde.windowing.tokens import Scale, Token
 
 C, DEPTH = 3, 3
 
@@ -24,12 +26,17 @@ def windows_of(factors: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     return x, sr.logsig_windows(t, np.column_stack([t, x]), DEPTH, sr.Every(1.0))[1]
 
 
+def partition(logsigs: np.ndarray) -> Partition:
+    """The rules that make such log-signatures of two channels, up to depth 2 or 3."""
+    return Partition((0.0, 0.0), {6: 2, 14: 3}[logsigs.shape[1]], sr.Every(1.0), "linear")
+
+
 @pytest.mark.parametrize("by", ["coefficient", "level"])
 def test_scaled_log_signatures_have_mean_square_1_and_no_unit(by) -> None:
     scaled = []
     for factors in ((1.0, 1.0), (20.0, 0.1), (1e6, 1e-3), (1e-8, 1e8), (1e30, 1e-30)):
         x, logsigs = windows_of(factors)
-        shift, scale, logsig_scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)
+        shift, scale, logsig_scale, _ = fit_inputs([x], [logsigs], ["a", "b"], partition=partition(logsigs), by=by)
         scaled.append(logsigs * logsig_scale)
         assert (scaled[-1] ** 2).sum(axis=1).mean() == pytest.approx(1)
         np.testing.assert_allclose(((x - shift[1:]) * scale[1:]).std(axis=0), 1)
@@ -45,11 +52,11 @@ def test_what_is_rounding_in_training_is_not_blown_up(by, factor) -> None:
     t = np.arange(400.0) * 0.1
     x[:, 1] = 3.7 * x[:, 0] * factor
     logsigs = sr.logsig_windows(t, np.column_stack([t, x]), 2, sr.Every(1.0))[1]
-    scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)[2]
+    scale = fit_inputs([x], [logsigs], ["a", "b"], partition=partition(logsigs), by=by)[2]
     assert np.abs(logsigs * scale)[:, 5].max() < 0.01  # word ab
     x[:, 1] = np.sin(2 * np.pi * t) * factor
     logsigs = sr.logsig_windows(t, np.column_stack([t, x]), 2, sr.Every(1.0))[1][:-1]  # the last one is short
-    scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)[2]
+    scale = fit_inputs([x], [logsigs], ["a", "b"], partition=partition(logsigs), by=by)[2]
     assert np.abs(logsigs * scale)[:, 2].max() < 0.05  # word b
     assert np.abs(logsigs * scale)[:, 4].max() < 0.05  # word tb
 
@@ -61,7 +68,7 @@ def test_a_small_move_around_a_large_value_keeps_what_digits_it_has(by) -> None:
     path = np.column_stack([t, moved])
     found = sr.logsig_windows(t, path, DEPTH, sr.Every(1.0))[1]
     scaled = [
-        values * fit_inputs([own], [values], ["a", "b"], channels=C, by=by)[2]
+        values * fit_inputs([own], [values], ["a", "b"], partition=partition(values), by=by)[2]
         for own, values in ((x, logsigs), (moved, found))
     ]
     np.testing.assert_allclose(scaled[0], scaled[1], atol=1e-4)
@@ -96,16 +103,34 @@ def test_by_level_small_coefficients_of_a_level_stay_small() -> None:
     logsigs = sr.logsig_windows(t, np.column_stack([t, x]), 2, sr.Every(1.0))[1]
     size = {}
     for by in ("coefficient", "level"):
-        scale = fit_inputs([x], [logsigs], ["a", "b"], channels=C, by=by)[2]
+        scale = fit_inputs([x], [logsigs], ["a", "b"], partition=partition(logsigs), by=by)[2]
         size[by] = np.sqrt(((logsigs * scale) ** 2).mean(axis=0))
     np.testing.assert_allclose(size["coefficient"], size["coefficient"][0])
     assert size["level"][5] < 0.01 * size["level"][3]  # words ab and ta
     np.testing.assert_allclose((size["level"][:3] ** 2).mean(), (size["level"][3:] ** 2).mean())
 
 
-@pytest.mark.parametrize(("channels", "depth"), [(2, 1), (2, 5), (7, 3), (1, 1)])
-def test_a_log_signatures_size_tells_its_depth(channels, depth) -> None:
-    assert depth_of(channels, len(sr.logsignature(np.zeros((2, channels)), depth))) == depth
+def test_entries_after_the_log_signatures_are_standardised_without_what_is_missing() -> None:
+    x, logsigs = windows_of((1.0, 1.0))
+    rng = np.random.default_rng(1)
+    token = Token(scales=(Scale(1), Scale(3, 2)), ends=True, summaries=True)
+    parts = Partition((0.0, 0.0), DEPTH, sr.Every(1.0), "linear", token=token)
+    long = np.array([logsigs[max(0, i - 2) : i + 1, :6].sum(axis=0) for i in range(len(logsigs))])
+    rest = 300.0 + 7.0 * rng.normal(size=(len(logsigs), parts.places.size - 20))
+    rest[rng.random(rest.shape) < 0.2] = np.nan
+    rest[:, 4], rest[:, 5] = 4.0, np.nan
+    found = fit_inputs([x], [np.hstack([logsigs, long, rest])], ["a", "b"], partition=parts)
+    size = parts.places.size
+    plain = fit_inputs([x], [logsigs], ["a", "b"], partition=partition(logsigs)).logsig_scale
+    np.testing.assert_allclose(found.logsig_scale[:14] * np.sqrt(size), plain * np.sqrt(14))
+    np.testing.assert_allclose(((long * found.logsig_scale[14:20]) ** 2).mean(axis=0) * size, np.ones(6), rtol=1e-9)
+    assert found.token_shift is not None
+    np.testing.assert_array_equal(found.token_shift[:20], 0.0)
+    moving = np.setdiff1d(np.arange(rest.shape[1]), [4, 5])
+    scaled = (rest - found.token_shift[20:]) * found.logsig_scale[20:] * np.sqrt(size)
+    np.testing.assert_allclose(np.nanmean(scaled[:, moving], axis=0), 0.0, atol=1e-9)
+    np.testing.assert_allclose(np.nanstd(scaled[:, moving], axis=0), 1.0)
+    assert (found.logsig_scale[[24, 25]] == 0).all()
 
 
 def test_moments_are_those_of_all_samples_together() -> None:

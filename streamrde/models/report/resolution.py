@@ -48,7 +48,8 @@ def step_errors(bundle: Bundle, recordings: Sequence[Recording]) -> list[StepErr
         if len(windowed.end):
             limits.setdefault(windowed.stream, float(windowed.end[:_WINDOWS][-1]))
     found = []
-    for factor in FACTORS:
+    # A field that several scales drive sees another input, not the same one more finely, if windows change.
+    for factor in FACTORS if partition.token.plain else (1.0,):
         windows = partition.windows.scaled(factor)
         if windows is None:
             continue
@@ -71,15 +72,18 @@ def step_errors(bundle: Bundle, recordings: Sequence[Recording]) -> list[StepErr
 def outputs_to_depth(bundle: Bundle, examples: Sequence[Example], depth: int) -> list[Floats]:
     """Return the model's outputs, (K, outputs) each, for log-signatures with the levels beyond `depth` set to 0.
 
-    The loss of quality shows the contribution of deeper levels. Outputs are probabilities, or values in the targets'
-    units.
+    All log-signatures of a token are cut. The loss of quality shows the contribution of deeper levels. Outputs are
+    probabilities, or values in the targets' units.
     """
-    kept = logsignature_channels(bundle.header.path_channels, depth)
+    header = bundle.header
+    kept = np.ones(header.logsig_channels, bool)
+    for own in header.partition.places.scales:
+        kept[own.start + logsignature_channels(header.path_channels, depth) : own.stop] = False
     stepper = make_stepper(bundle)
     x0 = np.stack([example.x0 for example in examples])
-    cut = [np.where(np.arange(example.logsigs.shape[1]) < kept, example.logsigs, 0.0) for example in examples]
+    cut = [np.where(kept, example.logsigs, 0.0) for example in examples]
     states = _steps(stepper, x0, cut, with_error=False)[0]
-    if bundle.header.pooling == "mean":
+    if header.pooling == "mean":
         states = [own.cumsum(axis=0) / np.arange(1, len(own) + 1)[:, None] for own in states]
     return [np.asarray(stepper.output(own.astype(stepper.dtype)), dtype=float) for own in states]
 

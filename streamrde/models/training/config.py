@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from streamrde.disk import read_tables
-from streamrde.errors import ConfigError
+from streamrde.errors import ConfigError, ParameterError
 from streamrde.fitting.inputs import DataConfig, NotNegative, Share, SplitConfig
 from streamrde.floats import as_plain
 from streamrde.inference.fields import MLP, StoredField
@@ -23,6 +24,7 @@ from streamrde.windowing.missing import Missing
 from streamrde.windowing.order import Order
 from streamrde.windowing.partition import BRIDGE, MAX_WINDOWS, Interpolation, Partition
 from streamrde.windowing.policies import Every, Windows
+from streamrde.windowing.tokens import Token, as_scales
 
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 _OF_CLASSES = ("accuracy", "auc", "average_precision", "f1", "log_loss", "calibration")
@@ -63,6 +65,28 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Free text that is stored with the model."""
     notes: str = ""
     """Purpose and limits of the model, stored with it like the description."""
+
+
+class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Inputs of the vector field after each window. By default they are the window's log-signature."""
+
+    scales: tuple[int | tuple[int, int], ...] = (1,)
+    """Numbers of windows. The path over the last so many windows gives a log-signature each. A pair [windows, depth]
+    gives a scale a smaller depth than the model's. For windows that overlap, make [windows] as long as their hop, and
+    name one scale, such as [4]."""
+    ends: bool = False
+    """Add each channel's value at the window's end."""
+    summaries: bool = False
+    """Add summaries of each channel's observations so far: number, first, last, mean, least and largest value,
+    deviation, slope, seconds since the last one."""
+    clip: NotNegative = 8.0
+    """Largest magnitude of an input, in its root mean squares over the training windows. 0: any. The window's
+    log-signature alone is never clipped."""
+
+    @property
+    def token(self) -> Token:
+        """Return what these inputs are."""
+        return Token(scales=as_scales(self.scales), ends=self.ends, summaries=self.summaries)
 
 
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -234,6 +258,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     or twice the length of 999 in 1,000 silences in training, whichever is more."""
     order: Order = Order()
     """Of the rows that are read; "error" in `duplicates` also stops at a row that is late."""
+    token: TokenConfig = TokenConfig()
     model: ModelConfig = ModelConfig()
     novelty: bool = True
     """Store the distribution of the training windows in the model file. See inference.novelty."""
@@ -253,6 +278,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             self.missing,
             self.gap,
             bridge=self.bridge or BRIDGE,
+            token=self.token.token,
         )
 
     def header(self, fills: Iterable[float], classes: Sequence[str], target_at: TargetAt) -> Header:
@@ -265,11 +291,16 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """
         data, labels = self.data, tuple(classes or self.data.targets)
         channels = zip(data.channels, fills, strict=True)
+        partition = self.partition(fills)
+        # A scaled entry's root mean square is one over the square root of their number.
+        clip = 0.0 if partition.token.plain else self.token.clip / math.sqrt(partition.token_size)
         model: dict[str, Any] = msgspec.structs.asdict(self.model) | {"decay": self.model.decay > 0}
         return Header(
             channels=tuple(Channel(name=own.name, unit=own.unit, fill=float(fill)) for own, fill in channels),
             outputs=len(labels),
             windows=self.windows,
+            token=partition.token,
+            clip=clip,
             missing=self.missing,
             gap=self.gap,
             bridge=self.bridge or BRIDGE,
@@ -294,6 +325,20 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ConfigError(
                 f"training.dropout={self.training.dropout}: field '{self.model.field.tag}' has no features to drop; "
                 "set it to 0"
+            )
+        try:
+            self.token.token.check(self.model.depth)
+        except ParameterError as error:
+            raise ConfigError(f"token.{error}") from None
+        if self.model.decay and not self.token.token.window_depth(self.model.depth):
+            raise ConfigError(
+                f"model.decay={self.model.decay:g} needs the window's own log-signature: begin token.scales with 1, or "
+                "set model.decay to 0"
+            )
+        if self.training.start == "average" and not self.token.token.window_depth(self.model.depth):
+            raise ConfigError(
+                "training.start='average' needs the window's own log-signature: begin token.scales with 1, or use "
+                "start = 'random'"
             )
         self._check_training()
 

@@ -31,7 +31,7 @@ class Example(NamedTuple):
     ends: Floats
     """Ends of its windows since it began, seconds, (K,)."""
     logsigs: Floats
-    """(K, B)."""
+    """Tokens, (K, B)."""
     target: NDArray[Any]
     """Of each window the number of its class, (K,) int64, -1 = unknown; or the numbers to predict, (K, outputs), NaN =
     unknown."""
@@ -46,6 +46,8 @@ class Examples(Sequence[Example]):
         first: place of each one's first window, (N,).
         lengths: how many windows it has, K, (N,).
         ends, logsigs, target: of all windows, (W,), (W, B), (W,) or (W, outputs).
+        padding: entries of a padded window's token, in which nothing happens: 0, or NaN where tokens are shifted (see
+            `NeuralRDE.scaled`).
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class Examples(Sequence[Example]):
         ends: Floats,
         logsigs: Floats,
         target: NDArray[Any],
+        padding: float = 0.0,
     ) -> None:
+        self.padding = padding
         self.streams, self.x0, self.first, self.lengths = streams, x0, first, lengths
         self.ends, self.logsigs, self.target = ends, logsigs, target
 
     @classmethod
-    def join(cls, examples: Sequence[Example]) -> Examples:
+    def join(cls, examples: Sequence[Example], *, padding: float = 0.0) -> Examples:
         """Join examples by copying their windows together."""
         if isinstance(examples, Examples):
             return examples
@@ -79,6 +83,7 @@ class Examples(Sequence[Example]):
             ends=np.concatenate([example.ends for example in examples]),
             logsigs=np.concatenate([example.logsigs for example in examples]),
             target=np.concatenate([example.target for example in examples]),
+            padding=padding,
         )
 
     def __len__(self) -> int:
@@ -91,6 +96,7 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: int | slice | NDArray[np.integer]) -> Example | Examples:
         if isinstance(index, slice | np.ndarray):
             shared: dict[str, Any] = {"ends": self.ends, "logsigs": self.logsigs, "target": self.target}
+            shared["padding"] = self.padding
             return Examples(self.streams[index], self.x0[index], self.first[index], self.lengths[index], **shared)
         own = slice(self.first[index], self.first[index] + self.lengths[index])
         return Example(self.streams[index], self.x0[index], self.ends[own], self.logsigs[own], self.target[own])
@@ -102,7 +108,7 @@ class Batch(NamedTuple):
     x0: Tensor
     """(N, C), float64."""
     logsigs: Tensor
-    """(N, K, B), float64; 0 where padded."""
+    """Tokens, (N, K, B), float64; where padded 0, or NaN (see `Examples`)."""
     target: Tensor
     """(N, K) int64 or (N, K, outputs) float64."""
     weight: Tensor
@@ -154,7 +160,7 @@ def prepare(
             target = targets_of(recording.target, variant, windowed, config.data.horizon, classes)
             first, ends = np.append(0.0, windowed.first), windowed.end - windowed.start[0]
             examples.append(Example(recording.stream, first, ends, windowed.logsigs, target))
-    return Examples.join(examples)
+    return Examples.join(examples, padding=0.0 if partition.token.plain else np.nan)
 
 
 def _shares(lengths: Sequence[int]) -> Iterator[slice]:
@@ -198,7 +204,7 @@ def collate(examples: Sequence[Example], device: torch.device) -> Batch:
     places = examples.first[:, None] + np.minimum(steps, examples.lengths[:, None] - 1)
     logsigs, target = examples.logsigs[places], examples.target[places]
     if not real.all():
-        logsigs[~real] = 0.0
+        logsigs[~real] = examples.padding
     known = (target >= 0) & real if target.ndim == 2 else np.isfinite(target) & real[..., None]
     counts = known.sum(axis=tuple(range(1, known.ndim)), keepdims=True)
     arrays = (examples.x0, logsigs, np.where(known, target, 0), known / np.maximum(1, counts))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from streamrde.errors import ParameterError
+from streamrde.inference.header import Header
 from streamrde.models.fields.mlp import MLPField
 from streamrde.models.neural_rde import NeuralRDE
 
@@ -19,6 +20,11 @@ def shrink_field(model: NeuralRDE, gain: float) -> None:
         weight.mul_(gain)
 
 
+def carries_sample(header: Header) -> bool:
+    """Return True if `carry_sample` can be applied: tokens begin with the window's own log-signature."""
+    return header.field.plain_activations is not None and header.token.window_depth(header.depth) > 0
+
+
 @torch.no_grad()
 def carry_sample(model: NeuralRDE) -> None:
     """Let the state's first components, one per data channel, carry the current sample, standardised as x0 is.
@@ -26,7 +32,8 @@ def carry_sample(model: NeuralRDE) -> None:
     A window's log-signature tells how the path moved, not where it is; that only the state can know. The field's bias
     adds the increments (level 1) to what the initial layer read from x0, exactly:
     ``z_i(k) = (x_i(t_k) - x0.shift_i) x0.scale_i``, so that F depends on the sample from the first epoch on. These are
-    starting values: training moves them. Components beyond `hidden` are left out. Needs the model's scaling.
+    starting values: training moves them. Components beyond `hidden` are left out. If tokens are clipped, so are the
+    increments. Needs the model's scaling.
     """
     features = model.header.logsig_channels
     # Channels that count observations grow without end, as time does, and are not carried either.

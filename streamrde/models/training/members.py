@@ -14,11 +14,12 @@ from streamrde.models.training.checkpoint import Checkpoint, identity_of
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.examples import Examples, Variation, prepare
 from streamrde.models.training.history import History
-from streamrde.models.training.initialisation import carry_average, carry_sample, shrink_field
+from streamrde.models.training.initialisation import carries_sample, carry_average, carry_sample, shrink_field
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.optimisation import optimise
 from streamrde.models.training.preparation import Prepared
 from streamrde.models.training.splits import Split
+from streamrde.tables import say
 
 
 def fit_members(
@@ -28,6 +29,12 @@ def fit_members(
     models: list[NeuralRDE] = []
     histories: list[History] = []
     members = config.training.members
+    header = config.header(data.fills, data.classes, data.target_at)
+    if config.training.start == "sample" and header.field.plain_activations and not carries_sample(header):
+        say(
+            console,
+            "note: the state starts at random, not from the current sample, since token.scales does not begin with 1",
+        )
     for member in range(members):
         own = member_config(config, member)
         if member:
@@ -118,7 +125,7 @@ def first_model(config: TrainConfig, data: Prepared) -> NeuralRDE:
     if config.model.decay:
         model.rescale_decay(_DECAY / config.model.decay)
     shrink_field(model, config.training.field_gain)
-    if config.training.start != "random" and header.field.plain_activations is not None:
+    if config.training.start != "random" and carries_sample(header):
         carry_sample(model)
     if config.training.start == "average":
         carry_average(model, float(np.mean([example.ends[-1] for example in data.examples["train"]])))

@@ -29,7 +29,7 @@ from streamrde.models.training.config import ConfigSource
 from streamrde.models.training.segments import Say
 from streamrde.models.training.splits import Split
 from streamrde.models.training.statistics import read_parts_of
-from streamrde.signature.words import lyndon_words
+from streamrde.signature.words import logsignature_channels, lyndon_words
 from streamrde.windowing.recorded import window_recordings
 
 FEWEST = 200
@@ -67,22 +67,30 @@ def fit_novelty(
 
     Args:
         header: the model's header.
-        logsigs: each stream's log-signatures, (K, B), unscaled, in order of time.
+        logsigs: each stream's log-signatures or tokens, (K, B), unscaled, in order of time. Of a token only the
+            window's own log-signature counts.
         groups: group of each stream. Groups are left out whole, or if there is only one, its streams, or if there is
             only one stream, its parts.
     Returns:
         entry for the header, and tensors.
     Raises:
-        ParameterError: there are fewer than 200 whole windows.
+        ParameterError: there are fewer than 200 whole windows, or tokens do not begin with the window's own
+            log-signature.
     """
-    whole = [_whole(header, stream) for stream in logsigs]
+    depth = header.token.window_depth(header.depth)
+    if not depth:
+        raise ParameterError(
+            "novelty compares windows by their own log-signatures: begin token.scales with 1, or set novelty = false"
+        )
+    size = logsignature_channels(header.path_channels, depth)
+    whole = [_whole(header, stream[:, :size]) for stream in logsigs]
     lengths = np.array([len(own) for own in whole], dtype=np.intp)
     if lengths.sum() < FEWEST:
         raise ParameterError(
             f"the training streams have {lengths.sum()} whole windows, and novelty needs {FEWEST}: give more data or "
             "shorter windows, or set novelty = false"
         )
-    windows, known = np.concatenate(whole), features(header.path_channels, header.depth)
+    windows, known = np.concatenate(whole), features(header.path_channels, depth)
     fold = _folds(lengths, groups)
     distances = np.empty((len(windows), len(known.blocks)))
     for turn in np.unique(fold).tolist():
@@ -102,9 +110,10 @@ def fit_novelty(
 
 def _judge(header: Header, tensors: dict[str, Floats], *, windows: int = 1) -> ReferenceNovelty:
     """Build the measure of windows. Without tables it measures distances only."""
-    shapes = novelty_shapes(header.path_channels, header.depth)
+    channels, depth = header.path_channels, header.token.window_depth(header.depth)
+    shapes = novelty_shapes(channels, depth)
     missing = {name: np.zeros(shape) for name, shape in shapes.items()}
-    return ReferenceNovelty(missing | tensors, channels=header.path_channels, depth=header.depth, windows=windows)
+    return ReferenceNovelty(missing | tensors, channels=channels, depth=depth, windows=windows)
 
 
 def _whole(header: Header, logsigs: Floats) -> Floats:

@@ -86,20 +86,22 @@ def _scaling(
     config: TrainConfig, parts: Split, fills: Floats, classes: Sequence[str], examples: Sequence[Example]
 ) -> Scaling:
     """Fit the scaling to the training streams alone."""
-    shift, scale, logsig_scale = fit_inputs(
+    partition = config.partition(fills)
+    inputs = fit_inputs(
         [recording.x for recording in parts.train],
         [example.logsigs for example in examples],
         [channel.name for channel in config.data.channels],
-        channels=config.partition(fills).path_channels,
+        partition=partition,
         by=config.training.scaling,
     )
     if config.model.field.scaled_along_words:
-        logsig_scale = along_words(logsig_scale, config.model.depth)
-    if classes:
-        return Scaling(shift, scale, logsig_scale, np.zeros(len(classes)), np.ones(len(classes)))
-    return Scaling(
-        shift, scale, logsig_scale, *fit_targets([example.target for example in examples], config.data.targets)
-    )
+        depths = partition.token.depths(partition.depth)
+        for own, depth in zip(partition.places.scales, depths, strict=True):
+            inputs.logsig_scale[own] = along_words(inputs.logsig_scale[own], depth)
+    outputs = np.zeros(len(classes)), np.ones(len(classes))
+    if not classes:
+        outputs = fit_targets([example.target for example in examples], config.data.targets)
+    return Scaling(*inputs[:3], *outputs, inputs.token_shift)
 
 
 def _classes(parts: Split, config: TrainConfig) -> tuple[str, ...]:
