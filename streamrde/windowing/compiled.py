@@ -34,7 +34,7 @@ def compiled_loop(
     windows, missing = partition.windows, partition.missing
     channels, depth = partition.path_channels, partition.depth
     numbers = windows.numbers(channels, depth) if kind is not None and built_in(windows) else None
-    if kind is None or numbers is None:
+    if kind is None or numbers is None or not partition.token.plain:
         return None
     return kind(
         (width, layout.x.start, layout.seen.start, layout.signature.start),

@@ -66,8 +66,8 @@ class Partition(NamedTuple):
 
     @property
     def flags(self) -> bool:
-        """True if the path has channels that mark observations."""
-        return self.missing.counts or self.missing.elapsed
+        """True if it matters which channels a sample observed."""
+        return self.missing.counts or self.missing.elapsed or self.token.summaries
 
     @property
     def longest_gap(self) -> float:

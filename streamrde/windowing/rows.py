@@ -1,6 +1,6 @@
 """The state of a live stream: one row of float64, in which every column has its place.
 
-    started ... pending | samples ... merged | x | seen | signature
+    started ... pending | samples ... merged | x | seen | signature | rings | sums
 
 A row is all there is (but for held samples, where lateness or linear interpolation asks for some): it is what the
 compiled loop and its reference work on, and the bytes of it are the stream's snapshot.
@@ -16,7 +16,9 @@ import numpy as np
 from streamrde.arrays import Floats
 from streamrde.kernels import signature_channels
 from streamrde.kernels.layout import check_numbers
+from streamrde.windowing.aggregation import make_parts
 from streamrde.windowing.partition import Partition
+from streamrde.windowing.summaries import Sum
 
 
 class Column(IntEnum):
@@ -84,6 +86,9 @@ class Layout:
         x: value of the path's channels without time, (C - 1,): data, counts, times since T0 of the last observations.
         seen: 1 where a data channel was observed in this segment, (channels,); linear interpolation only.
         signature: of the open window, (C + ... + C^depth,).
+        rings: latest products of the windows before, see windowing/aggregation.py. They count from the segment's first
+            window on, as the path is cut there.
+        sums: of each channel's observations in this episode, see windowing/summaries.py.
         width: columns of a row.
     """
 
@@ -93,7 +98,12 @@ class Layout:
         self.x = slice(_FIXED, _FIXED + channels - partition.time)
         self.seen = slice(self.x.stop, self.x.stop + partition.channels)
         self.signature = slice(self.seen.stop, self.seen.stop + signature_channels(channels, partition.depth))
-        self.width = self.signature.stop
+        self.parts = make_parts(partition.token.scales, partition.token.depths(partition.depth), channels)
+        held = self.parts[-1].place + self.parts[-1].slots * self.parts[-1].size if self.parts else 0
+        self.rings = slice(self.signature.stop, self.signature.stop + held)
+        summed = partition.channels * len(Sum) if partition.token.summaries else 0
+        self.sums = slice(self.rings.stop, self.rings.stop + summed)
+        self.width = self.sums.stop
 
     @cached_property
     def blank(self) -> Floats:

@@ -11,11 +11,16 @@ import math
 import numpy as np
 
 from streamrde.arrays import Floats
-from streamrde.kernels import fold
+from streamrde.kernels import fold, signature_channels
 from streamrde.signature.paths import log_coordinates
+from streamrde.windowing.aggregation import add_window
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.policies import OpenWindow
 from streamrde.windowing.rows import Column, Layout
+from streamrde.windowing.summaries import Sum
+from streamrde.windowing.summaries import add_sample as add_to_sums
+from streamrde.windowing.summaries import read as read_summaries
+from streamrde.windowing.tokens import SUMMARIES
 from streamrde.windowing.tolerance import edge_tolerance
 
 _FIRST, _ONE = np.array([0]), np.array([1])
@@ -57,8 +62,10 @@ class Walk:
         self._windows = layout.partition.windows
         self._counter = Column.FILLED if self._windows.by_count else Column.WINDOW_SAMPLES
         """Counts the samples of the open window."""
-        self.signatures: list[Floats] = []
-        """Signatures of the closed windows, (C + ... + C^depth,) each."""
+        self.signatures: list[list[Floats]] = [[] for _ in layout.partition.token.scales]
+        """Signatures that end with the closed windows, of each scale."""
+        self.ends: list[Floats] = []
+        self.summaries: list[Floats] = []
         self.windows: list[tuple[float, ...]] = []
         """Rows of dtype `WINDOW`. The lists below have the other fields of `Outcome`."""
         self.values: list[Floats] = []
@@ -113,13 +120,14 @@ class Walk:
             if not self.budget.spend():
                 return False
             self._move_time(row, slot, at)
-            self._close_window(row, slot, self._edge_time(row, at), row[self._layout.x])
+            self._close_window(row, slot, self._edge_time(row, at), self._values(row[self._layout.x], at))
         return True
 
     def end_segment(self, row: Floats, slot: int) -> None:
         """Close the open window at the last sample. A window without any change is dropped."""
         if row[Column.FILLED]:
-            self._close_window(row, slot, row[Column.LAST], row[self._layout.x])
+            values = self._values(row[self._layout.x], row[Column.CURSOR])
+            self._close_window(row, slot, row[Column.LAST], values)
 
     def _begin_segment(
         self, row: Floats, slot: int, t: float, data: Floats, observed: Floats, *, new_episode: bool
@@ -143,6 +151,8 @@ class Walk:
             row[Column.EPISODE] += 1
             self.episodes.append((slot, int(row[Column.EPISODE]), self.cause))
             self.origins.append(self._values(x, 0.0))
+            row[self._layout.sums] = 0.0
+        self._summarise(row, t, data, observed)
 
     def _extend(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats) -> bool:
         partition, x = self._partition, row[self._layout.x]
@@ -163,7 +173,7 @@ class Walk:
                     return False
                 self._move_time(row, slot, edges[j] if j < len(edges) else u)
                 if j < len(edges):
-                    self._close_window(row, slot, self._edge_time(row, edges[j]), x)
+                    self._close_window(row, slot, self._edge_time(row, edges[j]), self._values(x, edges[j]))
             self._fold(row, slot, np.append(0.0, self._values(after, u) - self._values(x, u)))
         else:
             a, b = self._values(x, begins_at), self._values(after, u)
@@ -179,16 +189,20 @@ class Walk:
                 right = b if j == moves - 1 else a + (to - begins_at) / (u - begins_at) * (b - a)
                 self._fold(row, slot, np.append(to - reached, right - left))
                 reached, left = to, right
+                if on_edge and j == moves - 1:  # the sample belongs to the window that ends with it
+                    self._summarise(row, t, data, observed)
                 if j < len(edges):
                     sampled = (on_edge and j == moves - 1) or self._has_sample(row)
                     self._close_window(row, slot, self._edge_time(row, edges[j]), right, sampled=sampled)
             row[Column.WALKED] = 0
+        if partition.hold or not on_edge:
+            self._summarise(row, t, data, observed)
         row[Column.LAST] = t
         row[Column.CURSOR] = u
         x[:] = after
         row[self._counter] += bool(partition.hold or not on_edge)
         if row[Column.FILLED] and self._windows.closes(self._open_window(row)):
-            self._close_window(row, slot, t, x, sampled=True)
+            self._close_window(row, slot, t, self._values(x, u), sampled=True)
         return True
 
     def _edge_time(self, row: Floats, at: float) -> float:
@@ -209,8 +223,39 @@ class Walk:
         )
 
     def logsigs(self) -> Floats:
-        """Return the log-signatures of the closed windows, (closed, B)."""
-        return self._log(self.signatures)
+        """Return the tokens of the closed windows, (closed, T)."""
+        token, channels = self._partition.token, self._partition.path_channels
+        columns = []
+        for signatures, depth in zip(self.signatures, token.depths(self._partition.depth), strict=True):
+            rows = np.array(signatures).reshape(-1, signature_channels(channels, depth))
+            columns.append(log_coordinates(rows, channels, depth))
+        closed = len(self.windows)
+        if token.ends:
+            columns.append(np.array(self.ends).reshape(closed, channels - self._partition.time))
+        if token.summaries:
+            columns.append(np.array(self.summaries).reshape(closed, self._partition.channels * len(SUMMARIES)))
+        return np.concatenate(columns, axis=1) if len(columns) > 1 else columns[0]
+
+    def _summarise(self, row: Floats, t: float, data: Floats, observed: Floats) -> None:
+        """Take a sample into its channels' summaries, if the token has them."""
+        if self._partition.token.summaries:
+            add_to_sums(row[self._layout.sums].reshape(-1, len(Sum)), t, data, observed > 0)
+
+    def _note_token(self, row: Floats, signature: Floats, end: float, values: Floats) -> None:
+        """Note the parts of the token of a window that ends where the path has these values."""
+        layout, token, channels = self._layout, self._partition.token, self._partition.path_channels
+        number = int(row[Column.WINDOW] - row[Column.SEGMENT_WINDOW])
+        rings = row[layout.rings]
+        add_window(rings, layout.parts, signature, number, channels)
+        joined = {part.windows: part for part in layout.parts}
+        depths = token.depths(self._partition.depth)
+        for scale, depth, signatures in zip(token.scales, depths, self.signatures, strict=True):
+            own = signature if scale.windows == 1 else joined[scale.windows].product(rings, number)
+            signatures.append(own[: signature_channels(channels, depth)].copy())
+        if token.ends:
+            self.ends.append(values.copy())
+        if token.summaries:
+            self.summaries.append(read_summaries(row[layout.sums].reshape(-1, len(Sum)), end))
 
     def _log(self, signatures: list[Floats]) -> Floats:
         size = self._layout.signature.stop - self._layout.signature.start
@@ -256,7 +301,7 @@ class Walk:
         if sampled is None:
             sampled = self._has_sample(row)
         signature = row[self._layout.signature]
-        self.signatures.append(signature.copy())
+        self._note_token(row, signature, float(end), values)
         signature[:] = 0.0  # every window's accumulator starts afresh
         window, episode = int(row[Column.WINDOW]), int(row[Column.EPISODE])
         step = window - int(row[Column.EPISODE_WINDOW])
