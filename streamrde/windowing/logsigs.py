@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from streamrde.arrays import Floats
 from streamrde.errors import OrderError, ParameterError, SampleError, ShapeError
-from streamrde.floats import as_floats, swapped
+from streamrde.floats import as_floats, as_size, swapped
 from streamrde.signature.words import check_room
 from streamrde.times import as_times
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.partition import MAX_WINDOWS, Interpolation, Partition, check_interpolation
 from streamrde.windowing.policies import Windows
 from streamrde.windowing.recorded import window_recordings
+from streamrde.windowing.tokens import Scale, Token
 
 
 def logsig_windows(
@@ -22,6 +25,7 @@ def logsig_windows(
     depth: int,
     windows: Windows,
     interpolation: Interpolation = "linear",
+    scales: Sequence[int | tuple[int, int] | Scale] = (1,),
     *,
     fill: ArrayLike | None = None,
     missing: Missing | None = None,
@@ -40,10 +44,14 @@ def logsig_windows(
         depth: truncation depth, >= 1.
         windows: `Every`, `Count`, `Adaptive`, or a `WindowPolicy` of your own.
         interpolation: ``"linear"`` or ``"hold"``.
+        scales: numbers of windows. For each one, a row has the log-signature over so many windows that end with its
+            own, or over all there are before that many have passed. Pairs (windows, depth) or `Scale` give a scale a
+            depth of its own, at most `depth`.
         fill: value of each channel before its first observation, (C,). Required if the first sample has NaN.
         missing: rules for NaN, and for added channels that mark it, which follow those of x.
     Returns:
-        times (K+1,) of the windows' edges, and log-signatures (K, B) in the words basis, float64.
+        times (K+1,) of the windows' edges, and log-signatures (K, B) in the words basis, float64. B counts those of
+        all scales, one after the other.
     Raises:
         ShapeError: t and x do not fit together.
         SampleError: a value or time is infinite, or NaN in the first sample without `fill`.
@@ -74,8 +82,10 @@ def logsig_windows(
         missing or Missing(),
         time=is_time,
         bridge=MAX_WINDOWS,
+        token=Token(scales=tuple(_as_scale(i, scale) for i, scale in enumerate(scales))),
     )
     windows.check(partition.path_channels, depth)
+    partition.token.check(depth)
     if (jump := np.diff(times, prepend=times[0])).max() > partition.longest_gap:
         raise ParameterError(
             f"t[{jump.argmax()}] comes more than {MAX_WINDOWS} windows after the time before it: make windows longer, "
@@ -83,6 +93,16 @@ def logsig_windows(
         )
     (whole,) = window_recordings([times], [np.ascontiguousarray(data)], partition)
     return np.append(times[:1], whole.end), whole.logsigs
+
+
+def _as_scale(place: int, scale: int | tuple[int, int] | Scale) -> Scale:
+    """Return what an entry of `scales` describes."""
+    if isinstance(scale, Scale):
+        return scale
+    numbers = tuple(scale) if isinstance(scale, tuple | list) else (scale,)
+    if not 1 <= len(numbers) <= 2:
+        raise ParameterError(f"scales[{place}]={scale!r}: give a number of windows, or a pair (windows, depth)")
+    return Scale(*(as_size(f"scales[{place}]", number) for number in numbers))
 
 
 def _is_time(t: Floats, channel: Floats) -> bool:
