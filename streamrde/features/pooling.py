@@ -97,7 +97,7 @@ class Pooling(ABC):
 
     @abstractmethod
     def pool(self, tokens: Floats, stops: Indices, at: Indices | None = None) -> Floats:
-        """Return the features of whole streams; see `pool_streams`."""
+        """Return the features of whole streams, as `pool_streams` does."""
 
     def features(self, states: Floats) -> Floats:
         """Return the features of streams in states (n, state_size), (n, P). A stream without windows has zeros."""

@@ -20,7 +20,7 @@ SPLITS = ("split", "set", "subset", "partition", "fold")
 
 
 class Roles(NamedTuple):
-    """What each column is taken for."""
+    """Roles of a data set's columns."""
 
     stream: str
     """Column of the stream's name. "": each file is one stream."""

@@ -39,7 +39,7 @@ def as_scales(scales: Iterable[int | tuple[int, int] | Scale]) -> Scales:
 
 
 class Places(NamedTuple):
-    """Where a token has its parts."""
+    """Places of a token's parts."""
 
     scales: tuple[slice, ...]
     """Each scale's log-signature."""
@@ -53,7 +53,7 @@ class Places(NamedTuple):
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a base window adds to: log-signatures of all scales, then the parts below, one after the other.
+    """Describe what drives a model after each base window: log-signatures of all scales, then the parts below in turn.
 
     The token of a plain Neural RDE is the log-signature of the window that closed.
     """
