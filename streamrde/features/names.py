@@ -43,7 +43,7 @@ def feature_names(spec: FeatureSpec, partition: Partition, channels: Sequence[st
     """Return the names of the features, (P,), each once: the pool, its half-life if it has one, and what is pooled.
 
     ``share(2/17)`` is the share of windows above 0 of direction 17 of block 2, ``mean~8(end:x)`` a mean that halves the
-    weight of a window every 8 base windows.
+    weight of a window every 8 base windows, and ``share^(2/17)`` a share in which later windows count more.
     """
     entries, places = token_names(partition, channels), partition.places
     random = [f"{i}/{k}" for i, block in enumerate(spec.blocks) for k in range(block.directions)]
@@ -55,4 +55,4 @@ def feature_names(spec: FeatureSpec, partition: Partition, channels: Sequence[st
 
 
 def _pool_name(pool: Pool) -> str:
-    return f"{pool.kind}~{pool.half_life:g}" if pool.half_life else pool.kind
+    return f"{pool.kind}~{pool.half_life:g}" if pool.half_life else f"{pool.kind}{'^' * pool.rising}"

@@ -33,6 +33,9 @@ _LANES = 16
 
 _KINDS = {"share": 0, "mean": 1, "max": 2, "last": 3}
 check_numbers("PoolKind", _KINDS)
+_ALONE, _RISING = -1, -2
+"""In the place of a half-life's number: one value that is not divided; and weights 1, 2, ..., whose sum follows from
+the number of windows."""
 
 
 class Readout(NamedTuple):
@@ -58,7 +61,10 @@ class Pooling(ABC):
         self.size, self.state_size = spec.size(places), spec.state_size(places)
         self.slices = spec.slices(places)
         self._rates = np.array([0.5 ** (1.0 / life) if life else 1.0 for life in spec.lives])
-        self._lives = [spec.lives.index(pool.half_life) if pool.averages else -1 for pool in spec.pools]
+        self._lives = [
+            _RISING if pool.rising else spec.lives.index(pool.half_life) if pool.averages else _ALONE
+            for pool in spec.pools
+        ]
         for name, wanted, found in (
             ("shift", [(places.size,)], [drawn.shift]),
             ("scale", [(places.size,)], [drawn.scale]),
@@ -102,11 +108,17 @@ class Pooling(ABC):
     def features(self, states: Floats) -> Floats:
         """Return the features of streams in states (n, state_size), (n, P). A stream without windows has zeros."""
         found = np.array(states[:, len(self.spec.lives) :], order="C")
-        weights = np.where(states[:, :1] > 0, states[:, : len(self.spec.lives)], 1.0)
         for life, own in zip(self._lives, self.slices, strict=True):
-            if life >= 0:
-                found[:, own] /= weights[:, life, None]
+            if life != _ALONE:
+                weight = _weights(states, life)
+                found[:, own] /= np.where(weight > 0, weight, 1.0)[:, None]
         return found
+
+
+def _weights(states: Floats, life: int) -> Floats:
+    """Return the sum of a pool's weights in each state, (n,)."""
+    count = states[:, 0]
+    return count * (count + 1.0) * 0.5 if life == _RISING else states[:, life]
 
 
 class ReferencePooling(Pooling):
@@ -178,13 +190,17 @@ class ReferencePooling(Pooling):
             self.spec.pools, self._lives, self.slices, self._sources, strict=True
         ):
             state, value = row[own.start + lives : own.stop + lives], (h if random else s)[source].astype(np.float64)
+            if pool.kind == "share":
+                value = (value > 0).astype(np.float64)
+            elif random and pool.kind != "max":
+                value = np.maximum(value, 0.0)
             if pool.kind == "last" or (pool.kind == "max" and first):
                 state[:] = value
             elif pool.kind == "max":
                 np.maximum(state, value, out=state)
+            elif pool.rising:
+                state += value * row[0]
             else:
-                if random:
-                    value = (value > 0).astype(np.float64) if pool.kind == "share" else np.maximum(value, 0.0)
                 state[:] = state * self._rates[life] + value
 
     def _read(self, row: Floats, readout: Readout) -> Floats:
@@ -199,7 +215,7 @@ class ReferencePooling(Pooling):
             while lanes.shape[1] > 1:
                 half = lanes.shape[1] // 2
                 lanes = lanes[:, :half] + lanes[:, half:]
-            total += lanes[:, 0] / row[life] if life >= 0 and row[life] else lanes[:, 0]
+            total += lanes[:, 0] if life == _ALONE or not row[0] else lanes[:, 0] / _weights(row[None], life)
         return total
 
 

@@ -53,8 +53,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One number per feature, kept over the stream's life.
 
-    "share": of windows with h > 0. "mean": of max(h, 0), or of standardised entries of the token. "max", "last": of h,
-    or of the entries.
+    "share": of windows with h > 0, or with an entry above its mean in training. "mean": of max(h, 0), or of
+    standardised entries of the token. "max": of h, or of the entries. "last": max(h, 0), or the entries, of the last
+    window.
     """
 
     kind: Kind
@@ -62,6 +63,8 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Source of the values: the random features, or the token's entries, or some of these."""
     half_life: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
     """Base windows after which a window counts half in a share or mean. 0: all windows count the same."""
+    rising: bool = False
+    """In a share or mean, window k counts k times, k = 1, 2, ...: when something happens then matters too."""
 
     @property
     def averages(self) -> bool:
@@ -134,9 +137,9 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if not self.size(places):
             raise ParameterError("pools keep nothing: add blocks, or a pool of the token")
         for i, pool in enumerate(self.pools):
-            if pool.half_life and not pool.averages:
-                raise ParameterError(f"pools[{i}]: {pool.kind!r} has no half-life; leave half_life out")
-            if pool.kind == "share" and pool.of != "random":
-                raise ParameterError(f"pools[{i}]: 'share' is of random features; use of = 'random'")
+            if (pool.half_life or pool.rising) and not pool.averages:
+                raise ParameterError(f"pools[{i}]: {pool.kind!r} has no weights; leave out half_life and rising")
+            if pool.half_life and pool.rising:
+                raise ParameterError(f"pools[{i}]: weights cannot both rise and fall; use half_life or rising")
         if self.size(places) > MOST_FEATURES:
             raise ParameterError(f"{self.size(places):,} features, and {MOST_FEATURES:,} are the most: use fewer")

@@ -224,7 +224,7 @@ class Pooling:
         clip: float,
         summaries: int,  # place from which NaN means that a channel was not observed
         blocks: list[tuple[Indices, Singles, Singles]],  # entries (E,), weight (directions, E), bias (directions,)
-        pools: list[tuple[int, bool, int, int, int]],  # kind, of random features, source from and to, life or -1
+        pools: list[tuple[int, bool, int, int, int]],  # kind, of random features, source from and to, life
         rates: Floats,  # (lives,)
         /,
     ) -> None: ...

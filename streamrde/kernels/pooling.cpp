@@ -202,7 +202,8 @@ private:
         if (!PyArg_ParseTuple(parts, "ipnni", &kind, &random, &begin, &stop, &pool.life)) return false;
         const std::ptrdiff_t most = random ? directions : model_.entries;
         if (kind < 0 || kind >= pool_kinds || begin < 0 || stop < begin || stop > most || (random && begin) ||
-            (random && stop != directions) || pool.life >= static_cast<int>(model_.rates.size())) {
+            (random && stop != directions) || pool.life < rising ||
+            pool.life >= static_cast<int>(model_.rates.size())) {
             PyErr_SetString(PyExc_ValueError, "a pool is outside of its source");
             return false;
         }
@@ -276,7 +277,7 @@ private:
     void write_features(const double* state, double* out) const {
         for (const Pool& pool : model_.pools) {
             const std::ptrdiff_t size = pool.stop - pool.begin;
-            const double weight = pool.life >= 0 && state[pool.life] != 0 ? state[pool.life] : 1.0;
+            const double weight = pool_weight(pool, state);
             for (std::ptrdiff_t i = 0; i < size; ++i) out[i] = state[pool.state + i] / weight;
             out += size;
         }

@@ -29,9 +29,18 @@ struct Pool {
     bool random;                 // of random features; else of a token's entries
     std::ptrdiff_t begin, stop;  // of its source
     std::ptrdiff_t state;        // first column in a state
-    int life;                    // place of its weight in a state, or -1
+    int life;                    // place of its weight in a state, or one of those below
     double rate;                 // by which what was before falls with each window
 };
+
+constexpr int alone = -1;   // a value that is not divided
+constexpr int rising = -2;  // window k counts k times
+
+// The number that a pool's sums are divided by; that of a stream without windows does not matter.
+inline double pool_weight(const Pool& pool, const double* state) {
+    if (pool.life == alone || state[0] == 0) return 1.0;
+    return pool.life == rising ? state[0] * (state[0] + 1.0) * 0.5 : state[pool.life];
+}
 
 struct PoolingModel {
     int entries;                     // T

@@ -85,87 +85,123 @@ void random_features(const PoolingModel& model, const float* s, std::ptrdiff_t c
     }
 }
 
-// What a window's value changes in a pool. `rest` and `vector` do the same.
-struct Share {
-    static Doubles vector(Doubles state, Doubles value, double rate) {
-        return (rate == 1 ? state : state * rate) + (value > 0.0 ? all<double>(1.0) : Doubles{});
-    }
-    static double rest(double state, double value, double rate) {
-        return (rate == 1 ? state : state * rate) + (value > 0.0 ? 1.0 : 0.0);
-    }
+// Parts of a value that pools keep, of vectors and of single numbers.
+struct Above {
+    static Doubles of(Doubles value) { return value > 0.0 ? all<double>(1.0) : Doubles{}; }
+    static double of(double value) { return value > 0.0 ? 1.0 : 0.0; }
 };
-struct PositiveMean {
-    static Doubles vector(Doubles state, Doubles value, double rate) {
-        return (rate == 1 ? state : state * rate) + (value > 0.0 ? value : Doubles{});
-    }
-    static double rest(double state, double value, double rate) {
-        return (rate == 1 ? state : state * rate) + (value > 0.0 ? value : 0.0);
-    }
+struct Positive {
+    static Doubles of(Doubles value) { return value > 0.0 ? value : Doubles{}; }
+    static double of(double value) { return value > 0.0 ? value : 0.0; }
 };
-struct Mean {
-    static Doubles vector(Doubles state, Doubles value, double rate) {
-        return (rate == 1 ? state : state * rate) + value;
+struct Itself {
+    template <typename V>
+    static V of(V value) {
+        return value;
     }
-    static double rest(double state, double value, double rate) { return (rate == 1 ? state : state * rate) + value; }
-};
-struct Largest {
-    static Doubles vector(Doubles state, Doubles value, double) { return value > state ? value : state; }
-    static double rest(double state, double value, double) { return value > state ? value : state; }
-};
-struct Last {
-    static Doubles vector(Doubles, Doubles value, double) { return value; }
-    static double rest(double, double value, double) { return value; }
 };
 
-// Windows of one stream, `stride` apart in `values`, into `size` numbers of its state. first: the state had no window yet.
+// What a window changes in a pool. number: of the window in its stream, from 1.
+template <typename Part>
+struct Sum {
+    template <typename V>
+    static V of(V state, V value, double, double) {
+        return state + Part::of(value);
+    }
+};
+template <typename Part>
+struct FadingSum {
+    template <typename V>
+    static V of(V state, V value, double rate, double) {
+        return state * rate + Part::of(value);
+    }
+};
+template <typename Part>
+struct RisingSum {
+    template <typename V>
+    static V of(V state, V value, double, double number) {
+        return state + Part::of(value) * number;
+    }
+};
+struct Largest {
+    template <typename V>
+    static V of(V state, V value, double, double) {
+        return value > state ? value : state;
+    }
+};
+template <typename Part>
+struct Latest {
+    template <typename V>
+    static V of(V, V value, double, double) {
+        return Part::of(value);
+    }
+};
+
+// Windows of one stream, whose values stand `stride` apart.
+struct Run {
+    std::ptrdiff_t stride, count;
+    double number;  // of the first window in its stream, from 1
+};
+
+// Values of a run into `size` numbers of the stream's state. replace: the first value takes the state's place.
 template <typename Change>
-void change(double* state, const float* values, std::ptrdiff_t stride, std::ptrdiff_t count, std::ptrdiff_t size,
-            double rate, bool first) {
+void change(double* state, const float* values, const Run& run, std::ptrdiff_t size, double rate, bool replace) {
     constexpr int lanes = lanes_of<double>;
     std::ptrdiff_t i = 0;
     for (; i + lanes <= size; i += lanes) {
         const float* value = values + i;
-        Doubles own = first ? widened(value) : load(state + i);
-        for (std::ptrdiff_t w = 0; w < count; ++w, value += stride) own = Change::vector(own, widened(value), rate);
+        Doubles own = replace ? widened(value) : load(state + i);
+        for (std::ptrdiff_t w = 0; w < run.count; ++w, value += run.stride)
+            own = Change::of(own, widened(value), rate, run.number + static_cast<double>(w));
         store(state + i, own);
     }
     for (; i < size; ++i) {
         const float* value = values + i;
-        double own = first ? *value : state[i];
-        for (std::ptrdiff_t w = 0; w < count; ++w, value += stride)
-            own = Change::rest(own, static_cast<double>(*value), rate);
+        double own = replace ? *value : state[i];
+        for (std::ptrdiff_t w = 0; w < run.count; ++w, value += run.stride)
+            own = Change::of(own, static_cast<double>(*value), rate, run.number + static_cast<double>(w));
         state[i] = own;
     }
 }
 
-void change_pool(const Pool& pool, double* state, const float* values, std::ptrdiff_t stride, std::ptrdiff_t count,
-                 std::ptrdiff_t size, bool first) {
+template <typename Part>
+void add(const Pool& pool, double* state, const float* values, const Run& run, std::ptrdiff_t size) {
+    if (pool.life == rising) change<RisingSum<Part>>(state, values, run, size, 1.0, false);
+    else if (pool.rate == 1.0) change<Sum<Part>>(state, values, run, size, 1.0, false);
+    else change<FadingSum<Part>>(state, values, run, size, pool.rate, false);
+}
+
+void change_pool(const Pool& pool, double* state, const float* values, const Run& run, std::ptrdiff_t size) {
+    const float* last = values + (run.count - 1) * run.stride;
+    const Run one{run.stride, 1, run.number};
     switch (pool.kind) {
         case PoolKind::share:
-            return change<Share>(state, values, stride, count, size, pool.rate, false);
+            return add<Above>(pool, state, values, run, size);
         case PoolKind::mean:
-            if (pool.random) return change<PositiveMean>(state, values, stride, count, size, pool.rate, false);
-            return change<Mean>(state, values, stride, count, size, pool.rate, false);
+            return pool.random ? add<Positive>(pool, state, values, run, size)
+                               : add<Itself>(pool, state, values, run, size);
         case PoolKind::max:
-            return change<Largest>(state, values, stride, count, size, pool.rate, first);
+            return change<Largest>(state, values, run, size, 1.0, run.number == 1);
         case PoolKind::last:
-            return change<Last>(state, values + (count - 1) * stride, stride, 1, size, pool.rate, false);
+            return pool.random ? change<Latest<Positive>>(state, last, one, size, 1.0, false)
+                               : change<Latest<Itself>>(state, last, one, size, 1.0, false);
     }
 }
 
 // Windows of one stream into its state.
 void take(const PoolingModel& model, double* state, const float* s, const float* h, std::ptrdiff_t count) {
-    const bool first = state[0] == 0;
+    Run run{model.entries, count, state[0] + 1.0};
     for (std::size_t life = 0; life < model.rates.size(); ++life)
         for (std::ptrdiff_t w = 0; w < count; ++w) state[life] = state[life] * model.rates[life] + 1.0;
     for (const Pool& pool : model.pools) {
         if (!pool.random) {
-            change_pool(pool, state + pool.state, s + pool.begin, model.entries, count, pool.stop - pool.begin, first);
+            run.stride = model.entries;
+            change_pool(pool, state + pool.state, s + pool.begin, run, pool.stop - pool.begin);
             continue;
         }
+        run.stride = model.padded_random;
         for (const DirectionBlock& block : model.blocks)
-            change_pool(pool, state + pool.state + block.place, h + block.first, model.padded_random, count,
-                        block.directions, first);
+            change_pool(pool, state + pool.state + block.place, h + block.first, run, block.directions);
     }
 }
 
@@ -200,7 +236,7 @@ void read(const PoolingModel& model, const double* state, const PoolReadout& rea
     for (const Pool& pool : model.pools) {
         const double* x = state + pool.state;
         const std::ptrdiff_t size = pool.stop - pool.begin;
-        const double weight = pool.life >= 0 && state[pool.life] != 0 ? state[pool.life] : 1.0;
+        const double weight = pool_weight(pool, state);
         for (std::ptrdiff_t o = 0; o < readout.outputs; o += group) {
             const double* from = readout.weight + o * model.features + pool.state - lives;
             const std::ptrdiff_t count = readout.outputs - o < group ? readout.outputs - o : group;

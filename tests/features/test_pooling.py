@@ -34,6 +34,8 @@ SPEC = FeatureSpec(
         Pool("last", "summaries"),
         Pool("max", "ends"),
         Pool("mean", "logsigs", 3.0),
+        Pool("share", rising=True),
+        Pool("mean", "token", rising=True),
     ),
     seed=5,
 )
@@ -73,13 +75,15 @@ def obvious(drawn, tokens):
             (h > 0).mean(0),
             relu.mean(0),
             h.max(0),
-            h[-1],
+            relu[-1],
             fading(relu, 3.0),
             fading(h > 0, 0.5),
             scaled.mean(0),
             scaled[-1, 11:],
             scaled[:, 9:11].max(0),
             fading(scaled[:, :9], 3.0),
+            np.average(h > 0, axis=0, weights=1 + np.arange(len(h))),
+            np.average(scaled, axis=0, weights=1 + np.arange(len(h))),
         ]
     )
 
@@ -230,7 +234,7 @@ def test_names_are_one_per_feature_and_all_different(pooling):
     assert token_names(PARTITION, "xy")[:13] == tuple(expected.split())
     names = feature_names(SPEC, PARTITION, "xy")
     assert len(names) == pooling.size == len(set(names))
-    assert {"share(0/6)", "mean~3(2/0)", "last(slope:y)", "max(end:x)", "mean~3(4:y)"} <= set(names)
+    assert {"share(0/6)", "mean~3(2/0)", "last(slope:y)", "max(end:x)", "mean~3(4:y)", "share^(1/0)"} <= set(names)
 
 
 @pytest.mark.parametrize(
@@ -240,8 +244,8 @@ def test_names_are_one_per_feature_and_all_different(pooling):
         (FeatureSpec(blocks=(Block(directions=1),)), "sees nothing"),
         (FeatureSpec(blocks=(Block(directions=1, scales=(0,), low=0.6, high=0.4),)), "swap them"),
         (FeatureSpec(pools=(Pool("share"),)), "keep nothing"),
-        (FeatureSpec(pools=(Pool("max", "token", 2.0),)), "has no half-life"),
-        (FeatureSpec(pools=(Pool("share", "ends"),)), "of random features"),
+        (FeatureSpec(pools=(Pool("max", "token", 2.0),)), "has no weights"),
+        (FeatureSpec(pools=(Pool("mean", "token", 2.0, rising=True),)), "both rise and fall"),
     ],
 )
 def test_specs_that_cannot_be_are_refused(spec, message):

@@ -15,6 +15,7 @@ from streamrde.inference.plausibility import Plausible
 from streamrde.inference.steppers import ArrayStepper, RowStepper, make_stepper
 from streamrde.windowing.gaps import Gap
 from streamrde.windowing.recorded import window_recordings
+from streamrde.windowing.tokens import Scale, Token
 from tests.bundles import make_bundle, make_recording, make_reservoir
 
 
@@ -30,8 +31,12 @@ def streams(count, length=40):
     return recordings, np.array(names)[order], t[order], x[order]
 
 
-def test_predictions_are_the_readout_of_the_pooled_tokens():
-    bundle = make_reservoir()
+TOKEN = Token(scales=(Scale(1), Scale(4, depth=1)), ends=True, summaries=True)
+
+
+@pytest.mark.parametrize("token", [Token(), TOKEN])
+def test_predictions_are_the_readout_of_the_pooled_tokens(token):
+    bundle = make_reservoir(token=token)
     t, x = make_recording(0, 60)
     predictor = Predictor(bundle)
     found = [*predictor.push_many(t, x), *predictor.flush()]
@@ -49,9 +54,9 @@ def test_predictions_are_the_readout_of_the_pooled_tokens():
     assert all(p.flag is None for p in found)
 
 
-@pytest.mark.parametrize("emit", ["every", "last"])
-def test_one_stream_alone_gives_the_same_bits_as_among_many_cut_anywhere(emit):
-    bundle = make_reservoir(emit=emit)
+@pytest.mark.parametrize(("emit", "token"), [("every", Token()), ("last", Token()), ("every", TOKEN)])
+def test_one_stream_alone_gives_the_same_bits_as_among_many_cut_anywhere(emit, token):
+    bundle = make_reservoir(emit=emit, token=token)
     recordings, names, t, x = streams(4)
     fleet, expected = Fleet(bundle), {}
     found = []
@@ -71,8 +76,9 @@ def test_one_stream_alone_gives_the_same_bits_as_among_many_cut_anywhere(emit):
     assert all(count == 1 if emit == "last" else count > 10 for count in expected.values())
 
 
-def test_a_stream_goes_on_after_a_snapshot_at_any_moment():
-    bundle = make_reservoir()
+@pytest.mark.parametrize("token", [Token(), TOKEN])
+def test_a_stream_goes_on_after_a_snapshot_at_any_moment(token):
+    bundle = make_reservoir(token=token)
     t, x = make_recording(3, 30)
     whole = Predictor(bundle, stream="s")
     expected = [p.value.tolist() for p in [*whole.push_many(t, x), *whole.flush()]]
