@@ -80,6 +80,7 @@ IMPLEMENTATION = _choose()
 
 if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
     from streamrde.kernels.reference import Accumulator, Names, fold, log_words, observe, path_signatures
+    from streamrde.kernels.reference import chen as join
 
     # Kernels whose references are built of several modules; None if these run.
     Loop: type[_native.Loop] | None = None
@@ -105,6 +106,7 @@ else:
         Pooling,
         Stepper,
         fold,
+        join,
         log_words,
         observe,
         path_signatures,
@@ -124,6 +126,7 @@ __all__ = [
     "Stepper",
     "chen",
     "fold",
+    "join",
     "level_slices",
     "log_words",
     "observe",

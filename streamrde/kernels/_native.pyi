@@ -38,6 +38,13 @@ def fold(
     depth: int,
     /,
 ) -> None: ...
+def join(
+    left: Floats,  # (rows, S)
+    right: Floats,  # (rows, S)
+    channels: int,
+    depth: int,
+    /,
+) -> Floats: ...
 def path_signatures(
     points: Floats,  # (paths, L, C)
     depth: int,
@@ -137,6 +144,8 @@ class Loop:
         gap: tuple[bool, float, float, bool, bool],  # hold, longest gap, seconds that values hold, carry, resumes
         wait: tuple[int, float],  # samples and seconds for which a channel is waited for
         order: tuple[float, int, int, int, bool, int],  # of windowing.Order, and restart_after
+        # Of a token: where rings and sums begin, ends, summaries, parts (n, 7), scales (n, 2), and each scale's words.
+        token: tuple[int, int, bool, bool, Indices, Indices, tuple[Indices, ...]],
         /,
     ) -> None: ...
     def push(

@@ -45,6 +45,63 @@ bool load_types() {
     return complete;
 }
 
+// Parts (n, 7) and scales (n, 2) as numbers, and the words of each scale, see `compiled_loop`; false with an error set.
+bool take_tokens(const Layout& layout, PyObject* parts, PyObject* scales, PyObject* scale_words, Tokens& tokens) {
+    PyArrayObject* part_rows = checked(parts, NPY_INTP, 2, "parts");
+    PyArrayObject* scale_rows = part_rows ? checked(scales, NPY_INTP, 2, "scales") : nullptr;
+    if (!scale_rows) return false;
+    const npy_intp part_count = PyArray_DIM(part_rows, 0), scale_count = PyArray_DIM(scale_rows, 0);
+    const auto unfit = [] {
+        PyErr_SetString(PyExc_ValueError, "the token's description does not fit the row");
+        return false;
+    };
+    if ((part_count && PyArray_DIM(part_rows, 1) != 7) || PyArray_DIM(scale_rows, 1) != 2 || scale_count < 1 ||
+        PyTuple_GET_SIZE(scale_words) != scale_count)
+        return unfit();
+    tokens.channels = layout.channels;
+    tokens.path = layout.path();
+    tokens.values = layout.values();
+    const npy_intp signature = row_size(layout.path(), layout.depth);
+    const std::ptrdiff_t summed = tokens.summaries ? layout.channels * sums_of_a_channel : 0;
+    if (tokens.rings < layout.signature + signature || tokens.sums < tokens.rings ||
+        tokens.sums + summed > layout.width)
+        return unfit();
+    const auto* row = static_cast<const npy_intp*>(PyArray_DATA(part_rows));
+    try {
+        for (npy_intp i = 0; i < part_count; ++i, row += 7) {
+            const npy_intp earlier = row[0], later = row[1], depth = row[3];
+            if (depth < 1 || depth > layout.depth) return unfit();
+            const npy_intp size = row_size(tokens.path, static_cast<int>(depth));
+            if (later >= i || earlier >= i || (later < 0) != (earlier < 0) || row[4] != size || row[5] < 1 ||
+                row[2] < 0 || row[6] < 0 || tokens.rings + row[6] + row[5] * size > tokens.sums)
+                return unfit();
+            if (later >= 0 && (row[2] >= tokens.parts[earlier].slots || tokens.parts[earlier].size < size ||
+                               tokens.parts[later].size < size))
+                return unfit();
+            tokens.parts.push_back({earlier, later, row[2], row[5], static_cast<int>(depth), size, row[6],
+                                    select_kernel(tokens.path, static_cast<int>(depth))});
+        }
+        row = static_cast<const npy_intp*>(PyArray_DATA(scale_rows));
+        for (npy_intp i = 0; i < scale_count; ++i, row += 2) {
+            PyArrayObject* words = checked(PyTuple_GET_ITEM(scale_words, i), NPY_INTP, 1, "words");
+            if (!words) return false;
+            if (row[0] >= part_count || row[1] < 1 || row[1] > layout.depth) return unfit();
+            const int depth = static_cast<int>(row[1]);
+            const npy_intp size = row_size(tokens.path, depth), count = PyArray_DIM(words, 0);
+            if (row[0] >= 0 && tokens.parts[row[0]].size < size) return unfit();
+            const auto* place = static_cast<const npy_intp*>(PyArray_DATA(words));
+            for (npy_intp k = 0; k < count; ++k)
+                if (place[k] < 0 || place[k] >= size) return unfit();
+            tokens.scales.push_back(
+                {row[0], depth, select_kernel(tokens.path, depth), WordTable(tokens.path, depth, place, count)});
+        }
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+        return false;
+    }
+    return true;
+}
+
 int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     auto* self = reinterpret_cast<LoopObject*>(object);
     Layout layout{};
@@ -53,12 +110,15 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     int time, counts, elapsed, hold, carry, resumes, duplicates, merge;
     long long wait_samples, lateness_samples, max_held, restart_after;
     const char* policy_name;
-    PyObject *indices, *initial, *policy_numbers;
-    if (!PyArg_ParseTuple(arguments, "(nnnn)(ipppi)OO(sO)(pddpp)(Ld)(dLLipL)", &layout.width, &layout.x, &layout.seen,
-                          &layout.signature, &layout.channels, &time, &counts, &elapsed, &layout.depth, &indices,
-                          &initial, &policy_name, &policy_numbers, &hold, &partition.longest_gap, &partition.holds,
-                          &carry, &resumes, &wait_samples, &partition.wait_seconds, &order.lateness, &lateness_samples,
-                          &max_held, &duplicates, &merge, &restart_after))
+    PyObject *indices, *initial, *policy_numbers, *parts, *scales, *scale_words;
+    Tokens tokens;
+    int ends, summaries;
+    if (!PyArg_ParseTuple(arguments, "(nnnn)(ipppi)OO(sO)(pddpp)(Ld)(dLLipL)(nnppOOO!)", &layout.width, &layout.x,
+                          &layout.seen, &layout.signature, &layout.channels, &time, &counts, &elapsed, &layout.depth,
+                          &indices, &initial, &policy_name, &policy_numbers, &hold, &partition.longest_gap,
+                          &partition.holds, &carry, &resumes, &wait_samples, &partition.wait_seconds, &order.lateness,
+                          &lateness_samples, &max_held, &duplicates, &merge, &restart_after, &tokens.rings,
+                          &tokens.sums, &ends, &summaries, &parts, &scales, &PyTuple_Type, &scale_words))
         return -1;
     if (!load_types()) return -1;
     PyArrayObject* words = checked(indices, NPY_INTP, 1, "indices");
@@ -68,6 +128,7 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     layout.time = time != 0;
     layout.counts = counts != 0;
     layout.elapsed = elapsed != 0;
+    layout.summaries = summaries != 0;
     const bool sized = layout.channels >= 0 && layout.channels < (1 << 20) && layout.path() >= 1 && layout.depth >= 1 &&
                        layout.depth <= max_depth;
     const npy_intp size = sized ? row_size(layout.path(), layout.depth) : 0;
@@ -98,9 +159,13 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     order.merge = merge != 0;
     order.restart_after = restart_after;
     const auto* fill = static_cast<const double*>(PyArray_DATA(fills));
+    tokens.ends = ends != 0;
+    tokens.summaries = summaries != 0;
+    if (!take_tokens(layout, parts, scales, scale_words, tokens)) return -1;
     try {
         self->loop = new Loop(layout, partition, std::move(policy), order, select_kernel(layout.path(), layout.depth),
-                              WordTable(layout.path(), layout.depth, place, features), {fill, fill + layout.channels});
+                              WordTable(layout.path(), layout.depth, place, features), std::move(tokens),
+                              {fill, fill + layout.channels});
     } catch (const std::bad_alloc&) {
         PyErr_NoMemory();
         return -1;
@@ -186,7 +251,7 @@ PyObject* as_outcome(Outcome& outcome, const Loop& loop) {
     constexpr std::size_t count = 8;
     PyObject* parts[count] = {
         structured(outcome.windows, types.window),
-        array_from(outcome.logsigs.data(), NPY_DOUBLE, windows, static_cast<npy_intp>(loop.words())),
+        array_from(outcome.logsigs.data(), NPY_DOUBLE, windows, static_cast<npy_intp>(loop.token_size())),
         array_from(outcome.values.data(), NPY_DOUBLE, windows, loop.layout().channels),
         structured(outcome.episodes, types.episode),
         array_from(outcome.origins.data(), NPY_DOUBLE, episodes, loop.layout().values()),

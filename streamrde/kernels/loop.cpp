@@ -9,9 +9,10 @@
 namespace streamrde {
 
 Loop::Loop(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Order order, Kernel kernel,
-           WordTable words, std::vector<double> fills)
-    : Ordering(layout, partition, std::move(policy), order, kernel, std::move(words), std::move(fills)),
-      simple_(!order_.holds() && !layout.counts && !layout.elapsed && policy_->features == 0) {}
+           WordTable words, Tokens tokens, std::vector<double> fills)
+    : Ordering(layout, partition, std::move(policy), order, kernel, std::move(words), std::move(tokens),
+               std::move(fills)),
+      simple_(!order_.holds() && !layout.flags() && policy_->features == 0) {}
 
 Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, const double* x,
                    const std::ptrdiff_t* indices, std::ptrdiff_t count, bool drop, std::int64_t windows,

@@ -19,7 +19,7 @@ constexpr std::int64_t windows_of_a_row = 2;
 class Loop : public Ordering {
 public:
     Loop(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Order order, Kernel kernel,
-         WordTable words, std::vector<double> fills);
+         WordTable words, Tokens tokens, std::vector<double> fills);
 
     // Takes rows in order of arrival, or those at `indices` of them. One that cannot be used is counted in its stream's
     // row and skipped; without `drop` the first such is returned at once, and what came before it is done.

@@ -10,8 +10,9 @@
 namespace streamrde {
 
 Ordering::Ordering(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Order order, Kernel kernel,
-                   WordTable words, std::vector<double> fills)
-    : Settling(layout, partition, std::move(policy), kernel, std::move(words), std::move(fills)), order_(order) {}
+                   WordTable words, Tokens tokens, std::vector<double> fills)
+    : Settling(layout, partition, std::move(policy), kernel, std::move(words), std::move(tokens), std::move(fills)),
+      order_(order) {}
 
 double Ordering::reached_time(const double* row) const {
     const double never = -std::numeric_limits<double>::infinity();

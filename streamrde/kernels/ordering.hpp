@@ -38,7 +38,7 @@ struct Refusal {
 class Ordering : public Settling {
 public:
     Ordering(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Order order, Kernel kernel,
-             WordTable words, std::vector<double> fills);
+             WordTable words, Tokens tokens, std::vector<double> fills);
 
     // Returns the refusal of `Loop::push` without adding anything. No sample may be held (see `holds`), and indices are in
     // order of stream.

@@ -230,7 +230,31 @@ PyObject* log_words(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
 
 }  // namespace
 
+// join(left, right, channels, depth) -> left (x) right, (rows, S): Chen's identity.
+PyObject* join(PyObject*, PyObject* const* arguments, Py_ssize_t given) {
+    if (given != 4) return PyErr_Format(PyExc_TypeError, "join takes 4 arguments");
+    PyArrayObject* left = checked(arguments[0], NPY_DOUBLE, 2, "left");
+    PyArrayObject* right = left ? checked(arguments[1], NPY_DOUBLE, 2, "right") : nullptr;
+    if (!right) return nullptr;
+    const long channels = PyLong_AsLong(arguments[2]), depth = PyLong_AsLong(arguments[3]);
+    if ((channels == -1 || depth == -1) && PyErr_Occurred()) return nullptr;
+    const npy_intp rows = PyArray_DIM(left, 0), size = PyArray_DIM(left, 1);
+    if (depth < 1 || depth > max_depth || channels < 1 ||
+        size != row_size(static_cast<int>(channels), static_cast<int>(depth)) || PyArray_DIM(right, 0) != rows ||
+        PyArray_DIM(right, 1) != size)
+        return PyErr_Format(PyExc_ValueError, "the arrays' shapes do not belong together");
+    PyObject* result = array_from(PyArray_DATA(left), NPY_DOUBLE, rows, size);
+    if (!result) return nullptr;
+    auto* S = static_cast<double*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(result)));
+    const auto* R = static_cast<const double*>(PyArray_DATA(right));
+    const Kernel kernel = select_kernel(static_cast<int>(channels), static_cast<int>(depth));
+    for (npy_intp r = 0; r < rows; ++r)
+        kernel.join(static_cast<int>(channels), static_cast<int>(depth), S + r * size, R + r * size);
+    return result;
+}
+
 PyMethodDef path_functions[] = {
+    {"join", cast(join), METH_FASTCALL, nullptr},
     {"fold", cast(fold), METH_FASTCALL, nullptr},
     {"path_signatures", cast(static_cast<PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t)>(path_signatures)),
      METH_FASTCALL, nullptr},

@@ -34,8 +34,9 @@ void Queue::pop() {
 }
 
 Settling::Settling(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Kernel kernel, WordTable words,
-                   std::vector<double> fills)
-    : Walk(layout, partition, std::move(policy), kernel, std::move(words)), fills_(std::move(fills)) {}
+                   Tokens tokens, std::vector<double> fills)
+    : Walk(layout, partition, std::move(policy), kernel, std::move(words), std::move(tokens)),
+      fills_(std::move(fills)) {}
 
 void Settling::reserve(std::size_t slots) {
     if (held_.size() < slots) held_.resize(slots);
@@ -73,7 +74,7 @@ void Settling::settle(Stream& stream, double t, const double* x) {
     double* observed = data + channels;
     double* seen = row + layout_.seen;
     const double* before = behind ? own->pending.at(own->pending.size() - 1) + 1 : row + layout_.x;
-    const bool flags = layout_.counts || layout_.elapsed, reset = breaks && !keeps_episode(row);
+    const bool flags = layout_.flags(), reset = breaks && !keeps_episode(row);
     bool open = false;
     for (int i = 0; i < channels; ++i) {
         const bool is_missing = std::isnan(x[i]);

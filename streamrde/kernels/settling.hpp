@@ -34,7 +34,7 @@ struct Held {
 class Settling : public Walk {
 public:
     Settling(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Kernel kernel, WordTable words,
-             std::vector<double> fills);
+             Tokens tokens, std::vector<double> fills);
 
     // Makes room for the held samples of so many slots; before anything else is called on them.
     void reserve(std::size_t slots);

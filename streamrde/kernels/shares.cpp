@@ -73,7 +73,7 @@ Outcome join(const std::vector<Outcome>& parts, const Loop& loop) {
     merge([](const Outcome& part) -> const auto& { return part.windows; },
           [&](const Outcome& part, std::ptrdiff_t i) {
               all.windows.push_back(part.windows[i]);
-              append_rows(all.logsigs, part.logsigs, i, loop.words());
+              append_rows(all.logsigs, part.logsigs, i, loop.token_size());
               append_rows(all.values, part.values, i, loop.layout().channels);
           });
     merge([](const Outcome& part) -> const auto& { return part.unused; },

@@ -7,22 +7,28 @@
 
 namespace streamrde {
 
-Walk::Walk(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Kernel kernel, WordTable words)
+Walk::Walk(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Kernel kernel, WordTable words,
+           Tokens tokens)
     : layout_(layout),
       partition_(partition),
       policy_(std::move(policy)),
       counter_(policy_->by_count ? filled : window_samples),
       kernel_(kernel),
       words_(std::move(words)),
+      tokens_(std::move(tokens)),
+      token_size_(static_cast<std::ptrdiff_t>(tokens_.size())),
       signature_size_(0) {
     std::ptrdiff_t power = 1;
     for (int k = 0; k < layout.depth; ++k) signature_size_ += (power *= layout.path());
 }
 
+std::ptrdiff_t Walk::scratch_size() const {
+    // settle: a sample and its flags; extend: a piece, values left, right, next; closes: a log-signature; close_window: values.
+    return 2 * layout_.channels + 1 + 5 * layout_.values() + static_cast<std::ptrdiff_t>(words_.size());
+}
+
 Scratch Walk::scratch() const {
-    // settle: a sample and its flags; extend: a piece, values left, right, next; closes: a log-signature.
-    const std::size_t work = 2 * layout_.channels + 1 + 4 * layout_.values() + words_.size();
-    return {std::vector<double>(work), {}, {std::vector<double>(longest_run * layout_.path())}};
+    return {std::vector<double>(scratch_size()), {}, {std::vector<double>(longest_run * layout_.path())}};
 }
 
 bool Walk::starts_segment(const double* row, double previous, double t) const {
@@ -84,12 +90,15 @@ void Walk::begin_segment(Stream& stream, double t, const double* data, const dou
     row[t0] = row[last] = row[start] = t;
     row[cursor] = row[filled] = row[window_samples] = 0;
     row[segment_window] = row[window];
-    if (!new_episode) return;
-    row[episode_window] = row[window];
-    row[episode] += 1;
-    Outcome& outcome = stream.outcome;
-    outcome.episodes.push_back({stream.slot, static_cast<std::int64_t>(row[episode]), stream.cause});
-    outcome.origins.insert(outcome.origins.end(), x, x + layout_.values());
+    if (new_episode) {
+        row[episode_window] = row[window];
+        row[episode] += 1;
+        Outcome& outcome = stream.outcome;
+        outcome.episodes.push_back({stream.slot, static_cast<std::int64_t>(row[episode]), stream.cause});
+        outcome.origins.insert(outcome.origins.end(), x, x + layout_.values());
+        tokens_.forget(row);
+    }
+    tokens_.summarise(row, t, data, observed);
 }
 
 bool Walk::extend(Stream& stream, double t, const double* data, const double* observed) const {
@@ -149,6 +158,8 @@ bool Walk::extend(Stream& stream, double t, const double* data, const double* ob
             }
             fold(stream, dx);
             reached = to;
+            // The sample belongs to the window that ends with it.
+            if (on_edge && j == moves - 1) tokens_.summarise(row, t, data, observed);
             if (j < edges.size())
                 close_window(stream, policy_->edge_time(open_window(row), edges[j]), left,
                              (on_edge && j == moves - 1) || has_sample(row));
@@ -158,7 +169,10 @@ bool Walk::extend(Stream& stream, double t, const double* data, const double* ob
     row[last] = t;
     row[cursor] = u;
     std::memcpy(x, next, values * sizeof(double));
-    if (partition_.hold || !on_edge) row[counter_] += 1;
+    if (partition_.hold || !on_edge) {
+        tokens_.summarise(row, t, data, observed);
+        row[counter_] += 1;
+    }
     if (row[filled] != 0 && closes(stream, next + values)) close_window(stream, t, x, true);
     return true;
 }
@@ -220,10 +234,19 @@ void Walk::close_window(Stream& stream, double end, const double* values, bool s
                                number - static_cast<std::int64_t>(row[episode_window]), row[start], end, stream.cause,
                                sampled});
     outcome.values.insert(outcome.values.end(), values, values + layout_.channels);
-    outcome.logsigs.resize(outcome.logsigs.size() + words_.size());
+    outcome.logsigs.resize(outcome.logsigs.size() + token_size_);
     fold_run(stream.run);
-    double* logsig = outcome.logsigs.data() + outcome.logsigs.size() - words_.size();
-    kernel_.log(layout_.path(), layout_.depth, signature, words_.words(), logsig);
+    double* token = outcome.logsigs.data() + outcome.logsigs.size() - token_size_;
+    const double* at_end = values;
+    if (tokens_.ends && layout_.elapsed && values == row + layout_.x) {
+        // The row keeps the times of the last observations.
+        const int plain = layout_.values() - layout_.channels;
+        double* converted = stream.work + scratch_size() - layout_.values();
+        std::memcpy(converted, values, plain * sizeof(double));
+        for (int i = plain; i < layout_.values(); ++i) converted[i] = row[cursor] - values[i];
+        at_end = converted;
+    }
+    tokens_.make(row, number - static_cast<std::int64_t>(row[segment_window]), signature, end, at_end, token);
     std::memset(signature, 0, signature_size_ * sizeof(double));
     row[window] += 1;
     row[filled] = row[window_samples] = 0;

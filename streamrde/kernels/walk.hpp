@@ -13,6 +13,7 @@
 
 #include "layout.hpp"
 #include "policies/policy.hpp"
+#include "tokens.hpp"
 #include "variant.hpp"
 #include "word_table.hpp"
 
@@ -32,12 +33,13 @@ struct Layout {
     std::ptrdiff_t width, x, seen, signature;
     int channels;  // of a sample
     bool time;     // whether time is channel 0 of the path
-    bool counts, elapsed;
+    bool counts, elapsed, summaries;
     int depth;
 
-    int values() const { return channels * (1 + counts + elapsed); }        // of the path without time
-    int path() const { return values() + time; }                            // of the path
-    int entry() const { return 1 + channels * (1 + (counts || elapsed)); }  // numbers of a held sample
+    int values() const { return channels * (1 + counts + elapsed); }  // of the path without time
+    int path() const { return values() + time; }                      // of the path
+    bool flags() const { return counts || elapsed || summaries; }     // of observed channels, beside a sample
+    int entry() const { return 1 + channels * (1 + flags()); }        // numbers of a held sample
 };
 
 struct Partition {
@@ -105,12 +107,14 @@ struct Scratch {
 };
 class Walk {
 public:
-    Walk(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Kernel kernel, WordTable words);
+    Walk(Layout layout, Partition partition, std::unique_ptr<Policy> policy, Kernel kernel, WordTable words,
+         Tokens tokens);
 
     const Layout& layout() const { return layout_; }
-    std::ptrdiff_t words() const { return static_cast<std::ptrdiff_t>(words_.size()); }
+    std::ptrdiff_t token_size() const { return token_size_; }
 
 protected:
+    std::ptrdiff_t scratch_size() const;
     Scratch scratch() const;
     // Whether a sample at time t begins a segment, the one before it having come at time `previous`.
     bool starts_segment(const double* row, double previous, double t) const;
@@ -129,7 +133,7 @@ protected:
     void fold_run(Run& run) const;
     // Whether a sample that is on the path lies in the open window.
     bool has_sample(const double* row) const;
-    // `values`: of the data channels where the window ends.
+    // `values`: of the path where the window ends, without time, or what the row keeps of them.
     void close_window(Stream& stream, double end, const double* values, bool sampled) const;
 
     Layout layout_;
@@ -139,8 +143,9 @@ protected:
 
 private:
     Kernel kernel_;
-    WordTable words_;
-    std::ptrdiff_t signature_size_;
+    WordTable words_;  // of the open window, for its policy
+    Tokens tokens_;
+    std::ptrdiff_t token_size_, signature_size_;
 };
 
 }  // namespace streamrde

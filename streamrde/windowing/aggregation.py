@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streamrde.arrays import Floats
-from streamrde.kernels import chen, signature_channels
+from streamrde.kernels import join, signature_channels
 from streamrde.windowing.tokens import Scales
 
 
@@ -78,4 +78,4 @@ def add_window(rings: Floats, parts: tuple[Part, ...], signature: Floats, number
         now[:] = parts[part.later].product(rings, number)[: part.size]
         if number >= part.delay:  # else the range is all there is
             before = parts[part.earlier].product(rings, number - part.delay)[: part.size]
-            now[:] = chen(before[None], now[None].copy(), channels, part.depth)[0]
+            now[:] = join(before[None], now[None].copy(), channels, part.depth)[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamrde.arrays import Indices
 from streamrde.kernels.layout import check_numbers
 from streamrde.signature.words import word_indices
 from streamrde.windowing.order import Order
@@ -34,7 +35,7 @@ def compiled_loop(
     windows, missing = partition.windows, partition.missing
     channels, depth = partition.path_channels, partition.depth
     numbers = windows.numbers(channels, depth) if kind is not None and built_in(windows) else None
-    if kind is None or numbers is None or not partition.token.plain:
+    if kind is None or numbers is None:
         return None
     return kind(
         (width, layout.x.start, layout.seen.start, layout.signature.start),
@@ -52,4 +53,26 @@ def compiled_loop(
             order.merge,
             restart_after,
         ),
+        _token(layout),
+    )
+
+
+def _token(layout: Layout) -> tuple[int, int, bool, bool, Indices, Indices, tuple[Indices, ...]]:
+    """Return what the compiled loop is told of a token: its places in the row, its parts, and each scale's words."""
+    partition, parts = layout.partition, layout.parts
+    token, channels = partition.token, partition.path_channels
+    depths = token.depths(partition.depth)
+    place = {part.windows: i for i, part in enumerate(parts)}
+    scales = [
+        (-1 if scale.windows == 1 else place[scale.windows], depth)
+        for scale, depth in zip(token.scales, depths, strict=True)
+    ]
+    return (
+        layout.rings.start,
+        layout.sums.start,
+        token.ends,
+        token.summaries,
+        np.array([part[1:] for part in parts], np.intp).reshape(len(parts), -1 if parts else 7),
+        np.array(scales, np.intp),
+        tuple(word_indices(channels, depth) for depth in depths),
     )

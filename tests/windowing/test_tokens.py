@@ -11,6 +11,7 @@ from tolerances import LAW
 
 import streamrde as sr
 from streamrde.errors import ParameterError
+from streamrde.kernels import Loop
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.rows import Layout
@@ -117,6 +118,24 @@ def test_tokens_do_not_depend_on_cuts_into_calls_or_on_moves_of_rows(windows, ga
     assert at_once.state() == table.state()
     for slot in range(3):
         assert windows_of(parts, slot) == windows_of(whole, slot)
+
+
+@pytest.mark.skipif(Loop is None, reason="no compiled loop")
+@pytest.mark.parametrize("windows", BUILT_IN, ids=str)
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("interpolation", ["linear", "hold"])
+def test_the_compiled_loop_makes_the_tokens_of_its_reference(windows, marked, interpolation):
+    token = Token(scales=(*FULL.scales, Scale(1, 1), Scale(6)), ends=True, summaries=True)
+    missing = sr.Missing(counts=marked, elapsed=marked)
+    partition = Partition(
+        FILL, 2, windows, interpolation, missing=missing, gap=sr.Gap(seconds=3.0, state="carry"), token=token
+    )
+    slots, t, x = make_hostile(11, 80)
+    tables = [Table(partition), Table(partition, reference=True)]
+    closed = [[table.push(slots, t, x), table.flush()] for table in tables]
+    assert tables[0].state() == tables[1].state()
+    for slot in range(3):
+        assert windows_of(closed[0], slot) == windows_of(closed[1], slot)
 
 
 def test_nothing_accumulates_over_many_windows():
