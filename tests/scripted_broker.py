@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from types import TracebackType
 
-_CONNECT, _PUBLISH, _SUBSCRIBE, _PINGREQ = 1, 3, 8, 12
+_CONNECT, _PUBLISH, _PUBACK, _SUBSCRIBE, _PINGREQ = 1, 3, 4, 8, 12
 
 
 class ScriptedBroker:
@@ -16,14 +16,17 @@ class ScriptedBroker:
     Args:
         connack, suback, puback: reason codes, in the order of the packets.
         limit: the Receive Maximum that it announces.
+        kept: topics of messages of QoS 1 that it sends with every acceptance, as one that kept a session does.
     """
 
-    def __init__(self, *, connack=(), suback=(), puback=(), limit: int | None = None) -> None:
+    def __init__(self, *, connack=(), suback=(), puback=(), limit: int | None = None, kept=()) -> None:
         self.codes = {"connack": deque(connack), "suback": deque(suback), "puback": deque(puback)}
         self.published: list[str] = []
         self.connects = 0
         self.most_unanswered = 0
+        self.acknowledged: list[int] = []
         self._limit = limit
+        self._kept = kept
         self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> ScriptedBroker:
@@ -74,7 +77,10 @@ class ScriptedBroker:
             self.connects += 1
             code = self._next("connack")
             properties = b"" if self._limit is None else b"\x21" + self._limit.to_bytes(2, "big")
-            writer.write(bytes([0x20, 3 + len(properties), 0, code, len(properties)]) + properties)
+            answer = bytes([0x20, 3 + len(properties), bool(self._kept), code, len(properties)]) + properties
+            for mid, topic in enumerate(self._kept, 1):
+                answer += bytes([0x32, 5 + len(topic), 0, len(topic)]) + topic.encode() + bytes([0, mid, 0])
+            writer.write(answer)
             if code:
                 writer.close()
                 return False
@@ -84,6 +90,8 @@ class ScriptedBroker:
             length = int.from_bytes(body[:2], "big")
             self.published.append(body[2 : 2 + length].decode())
             writer.write(bytes([0x40, 4]) + body[2 + length : 4 + length] + bytes([self._next("puback"), 0]))
+        elif kind == _PUBACK:
+            self.acknowledged.append(int.from_bytes(body[:2], "big"))
         elif kind == _PINGREQ:
             writer.write(bytes([0xD0, 0]))
         elif kind == 14:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Awaitable
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from brokers import MOSQUITTO, free_port, mosquitto
+from scripted_broker import ScriptedBroker
 
 from streamrde.connectors import Columns, Samples
 from streamrde.connectors.codecs import decode_prediction
 from streamrde.connectors.mqtt import MqttAddress, MqttLink, MqttSink, MqttSource, SamplePublisher, Will
 from streamrde.connectors.mqtt.connection import MqttConnection
+from streamrde.connectors.mqtt.messages import Receipt
 from streamrde.errors import BrokerError, ParameterError
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt-get install mosquitto")
@@ -119,6 +122,49 @@ def test_what_is_held_when_the_connection_breaks_is_passed_on_once_and_acknowled
         ):
             await publisher.publish(samples(99, 100))
             assert await times(again, 99.0) == [99.0]
+
+    run(main())
+
+
+def test_what_comes_with_the_acceptance_is_acknowledged_at_once() -> None:
+    async def main() -> None:
+        connects = []
+
+        def take(message: object, receipt: Receipt | None) -> None:
+            assert receipt is not None
+            connects.append(connection.counts.connects)
+            connection.acknowledge(receipt)
+
+        async with ScriptedBroker(kept=("a/x", "a/y")) as broker:
+            address = MqttAddress.parse(broker.url)
+            link = MqttLink(version="5")
+            connection = MqttConnection(address, link=link, client_id="c", session=True, on_message=take)
+            async with connection:
+                while len(connects) < 2:
+                    await asyncio.sleep(0.01)
+                await connection.settle()
+                assert broker.acknowledged == [1, 2]
+                assert connects == [1, 1]
+
+    run(main())
+
+
+def test_a_socket_closed_before_its_write_leaves_the_next_of_its_number_alone() -> None:
+    async def main() -> None:
+        async with ScriptedBroker() as broker:
+            connection = MqttConnection(MqttAddress.parse(broker.url), link=MqttLink(version="5", reconnect=False))
+            async with connection:
+                number = connection._paho.socket().fileno()
+                connection._paho._send_pingreq()  # asks the loop to write
+                connection._abort()
+                with socket.socket() as other:
+                    os.dup2(other.fileno(), number)
+                    try:
+                        await asyncio.sleep(0)
+                        assert not asyncio.get_running_loop().remove_writer(number)
+                    finally:
+                        if number != other.fileno():
+                            os.close(number)
 
     run(main())
 

@@ -169,8 +169,10 @@ class MqttConnection:
     def acknowledge(self, receipt: Receipt) -> None:
         """Acknowledge a message of QoS 1. If its socket is gone, acknowledge it when it comes again."""
         receipt.done = True
+        # A broker may send what it kept together with its acceptance: `counts.connected` comes later than that.
+        accepted = self._paho.is_connected() and self._paho.socket() is not None
         # A socket that has just broken is met by its reader, which ends the connection.
-        if receipt.socket == self._socket and self.counts.connected and not self._paho.ack(receipt.message.mid, 1):
+        if receipt.socket == self._socket and accepted and not self._paho.ack(receipt.message.mid, 1):
             self._held.pop(receipt.message.mid, None)
 
     def pause(self) -> None:
@@ -235,6 +237,12 @@ class MqttConnection:
         paho.on_publish = self._on_publish
         paho.on_connect = self._on_connect
         paho.on_disconnect = self._on_disconnect
+        loop = asyncio.get_running_loop()
+
+        def wants_to_write(_paho: Any, _data: Any, socket: Any) -> None:
+            loop.call_soon_threadsafe(self._watch_writing, client, socket)  # paho connects in another thread
+
+        paho.on_socket_register_write = wants_to_write
         if self._on_message is not None:
             paho.manual_ack_set(True)
             paho.on_message = self._received
@@ -255,7 +263,6 @@ class MqttConnection:
                 raise
         client._disconnected.add_done_callback(self._on_disconnected)
         self.counts.connected = True
-        self.counts.connects += 1
         self._connected_at = self._outbox.heard = time.monotonic()
         try:
             await self._begin()
@@ -392,6 +399,8 @@ class MqttConnection:
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any) -> None:
         self._session_present = flags.session_present
+        if not reason_code.is_failure:
+            self.counts.connects += 1
         self._outbox.limit = min(self._inflight, getattr(properties, "ReceiveMaximum", self._inflight))
         kept = getattr(properties, "SessionExpiryInterval", None)
         if self._session and kept is not None and kept < self.link.session_expiry:
@@ -448,6 +457,23 @@ class MqttConnection:
         except OSError as error:
             if not self._client._disconnected.done():
                 self._client._disconnected.set_exception(error)
+
+    def _watch_writing(self, client: aiomqtt.Client, socket: Any) -> None:
+        """Write when the socket can, unless it is closed by now.
+
+        aiomqtt keeps only the socket's number. Once closed, that may be the number of another connection's socket.
+        """
+        paho: Any = client._client
+        if paho.socket() is socket and paho.want_write():
+            asyncio.get_running_loop().add_writer(socket.fileno(), self._write, client)
+
+    def _write(self, client: aiomqtt.Client) -> None:
+        """Write to the socket, as aiomqtt's own writer does."""
+        try:
+            client._client.loop_write()
+        except OSError as error:
+            if not client._disconnected.done():
+                client._disconnected.set_exception(error)
 
 
 def _same(one: MQTTMessage, other: MQTTMessage) -> bool:
