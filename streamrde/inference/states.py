@@ -188,17 +188,25 @@ class States:
 
     def _step_in_rows(self, stepper: RowStepper, rows: Floats, slots: Indices, logsigs: Floats) -> Stepped:
         """Step states in place. They stay finite: a token that is not is flagged, and counts as one that is usual."""
-        stepped, states = self.nothing(len(slots)), rows[:, self._z]
-        # Where states are wanted, each must be copied before the next window.
-        for places in _rounds(slots) if self._hidden else (np.arange(len(slots)),):
-            of = slots[places]
-            unusual, value = stepper.advance(states, of, logsigs[places], read=self.header.emit == "every")
-            stepped.flag[places] = 2 * unusual
-            if value is not None:
-                stepped.value[places] = value
-            if self._hidden:
-                stepped.state[places] = states[of]
-        np.add.at(rows[:, self._counts.start + 1], slots, stepped.flag == 2)
+        states, read = rows[:, self._z], self.header.emit == "every"
+        if self._hidden:
+            # Each state must be copied before the stream's next window.
+            stepped = self.nothing(len(slots))
+            for places in _rounds(slots):
+                unusual, value = stepper.advance(states, slots[places], logsigs[places], read=read)
+                stepped.flag[places], stepped.state[places] = 2 * unusual, states[slots[places]]
+                if value is not None:
+                    stepped.value[places] = value
+        else:
+            unusual, value = stepper.advance(states, slots, logsigs, read=read)
+            if value is None:
+                stepped = self.nothing(len(slots))._replace(flag=2 * unusual.view(np.uint8))
+            else:
+                error, novelty = np.full((2, len(slots)), np.nan)
+                state, logsignature = np.empty((len(slots), 0)), np.empty((len(slots), self._logsig))
+                stepped = Stepped(value, 2 * unusual.view(np.uint8), error, novelty, state, logsignature)
+        if stepped.flag.any():
+            np.add.at(rows[:, self._counts.start + 1], slots, stepped.flag == 2)
         if self.estimates:
             stepped.error[:] = 0.0
         stepped.logsignature[:] = logsigs[:, : self._logsig]

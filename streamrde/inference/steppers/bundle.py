@@ -52,6 +52,7 @@ class BundleStepper(Stepper):
         self._bundle = bundle
         self.header: Header = header
         self.dtype = np.dtype(header.dtype)
+        self._heads = header.parts
         self._built: dict[str, Callable[[Reals], Reals]] = {}
         self._x0 = tensors["x0.shift"], tensors["x0.scale"]
         self._scaling = TokenScaling(bundle)
@@ -84,10 +85,10 @@ class BundleStepper(Stepper):
     def predicted(self, value: Reals) -> Reals:
         """Return readouts (n, outputs) as probabilities, or in the targets' units."""
         shift, scale = self._output
-        value = value.astype(self.header.output_dtype, copy=False)
+        value = value.astype(shift.dtype, copy=False)
         parts: list[Reals] = []
         begin = 0
-        for head in self.header.parts:
+        for head in self._heads:
             own = slice(begin, begin := begin + head.outputs)
             part = value[:, own]
             if head.is_binary:
