@@ -2,6 +2,7 @@
 
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.ensemble import join
+from streamrde.inference.feature_rows import Features
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.header import Channel, Head, Header
@@ -13,6 +14,7 @@ __all__ = [
     "MLP",
     "Bundle",
     "Channel",
+    "Features",
     "Fleet",
     "Head",
     "Header",

@@ -202,9 +202,9 @@ def prediction_schema(
     stream, window, t_start, t_end (seconds), value (one number per output); for a classification also label, and with
     several heads label_NAME for each that classifies, null where the value is not finite; then flag and step_error,
     null where there is nothing to say (see Prediction); novelty, where it is asked for, null for windows that were cut
-    short; the features asked for: state, in the model's dtype, logsignature, float64, unscaled; and, of what is not
-    committed, provisional. The metadata of the field `value` name the outputs and their units, as JSON lists under
-    "outputs" and "units", and the heads under "heads".
+    short; the features asked for: state, in the dtype of the model's states, logsignature, float64, unscaled; and, of
+    what is not committed, provisional. The metadata of the field `value` name the outputs and their units, as JSON
+    lists under "outputs" and "units", and the heads under "heads".
     """
     dtype, output_dtype = pa.from_numpy_dtype(np.dtype(header.dtype)), pa.from_numpy_dtype(header.output_dtype)
     metadata = {"outputs": msgspec.json.encode(header.output_names), "units": msgspec.json.encode(header.units)}
@@ -226,6 +226,7 @@ def prediction_schema(
         fields.append(pa.field("novelty", pa.float64()))
     for name in features:
         size, kind = (header.hidden, dtype) if name == "state" else (header.logsig_channels, pa.float64())
+        kind = pa.float64() if header.field.in_rows else kind
         fields.append(pa.field(name, pa.list_(pa.field("item", kind), size), nullable=False))
     if provisional:
         fields.append(pa.field("provisional", pa.bool_(), nullable=False))

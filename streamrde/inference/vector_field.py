@@ -49,6 +49,10 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
         """Return the names of tensors that say what the state means, and must stay if another model goes on with it."""
         return ()
 
+    def feature_names(self, header: Header) -> tuple[str, ...]:
+        """Return the names of what the readout takes, if they have any."""
+        return ()
+
     def readout_inputs(self, header: Header) -> int:
         """Return the number of values that the readout takes: by default the state."""
         return header.hidden
@@ -134,6 +138,10 @@ class RowField(ABC):
     @abstractmethod
     def read(self, rows: Floats, slots: Indices) -> Floats:
         """Return the readouts of streams in their present states, (n, outputs)."""
+
+    @abstractmethod
+    def features(self, states: Floats) -> Floats:
+        """Return what the readout takes in states (n, hidden), (n, P)."""
 
 
 class SolvedField(ArrayField):

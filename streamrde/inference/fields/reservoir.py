@@ -9,6 +9,7 @@ import numpy as np
 from streamrde.arrays import Bools, Floats, Indices
 from streamrde.errors import ParameterError
 from streamrde.features import Drawn, FeatureSpec, make_pooling
+from streamrde.features.names import feature_names
 from streamrde.features.pooling import Readout
 from streamrde.inference.model_part import Shapes, Tensors
 from streamrde.inference.vector_field import RowField, VectorField
@@ -69,6 +70,10 @@ class Reservoir(VectorField, frozen=True, kw_only=True, tag="reservoir"):
         """Return the names of the random part and of the scale of tokens."""
         return ("token.shift", "logsig.scale", *self.shapes("field", header))
 
+    def feature_names(self, header: Header) -> tuple[str, ...]:
+        """Return the names of the pooled features."""
+        return feature_names(self.features, header.partition, [channel.name for channel in header.channels])
+
     def shapes(self, name: str, header: Header) -> Shapes:
         """Return name and shape of the directions and biases in the model file."""
         places = header.partition.places
@@ -111,3 +116,7 @@ class _Pooled(RowField):
     def read(self, rows: Floats, slots: Indices) -> Floats:
         """See RowField."""
         return self._pooling.read(rows, slots, self._readout)
+
+    def features(self, states: Floats) -> Floats:
+        """See RowField."""
+        return self._pooling.features(states)
