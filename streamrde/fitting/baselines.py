@@ -1,0 +1,194 @@
+"""Fit plain models that a good one must beat: the plainest answer, nearest neighbour, linear in summaries.
+
+A baseline first turns streams into rows of numbers, each stream by itself, and then learns from training rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from streamrde.arrays import Floats, Indices
+from streamrde.fitting.calibration import fit_sharpness
+from streamrde.fitting.folds import make_folds
+from streamrde.fitting.ridge import fit_ridge
+from streamrde.inference.quality import classification_measures, regression_measures, softmax
+
+POINTS = 32
+"""Points that a stream is resampled to for comparing it with others."""
+MOST_NEIGHBOURS = 4000
+"""Training streams that are compared with, evenly chosen if there are more: time grows with their number."""
+
+Answer: TypeAlias = Callable[[Floats], Floats]
+
+
+class Baseline(NamedTuple):
+    """A plain model of one target per stream."""
+
+    name: str
+    represent: Callable[[Floats, Floats], Floats]
+    """From a stream, t (L,) and x (L, channels) with NaN where not observed, to a row."""
+    fit: Callable[[Floats, Floats, int, Indices], Answer]
+    """From rows (n, size), NaN where unknown, truth (n,), the number of classes (0: numbers) and groups (n,) to a
+    function of new rows: probabilities (n, classes), or numbers (n, 1)."""
+
+
+def measure_baselines(
+    ts: Sequence[Floats], xs: Sequence[Floats], truth: Floats, classes: int, groups: Indices, folds: Indices
+) -> dict[str, dict[str, float]]:
+    """Measure all baselines on folds that are left out in turn.
+
+    Args:
+        ts, xs: times (L,), seconds, and samples (L, channels) of each stream, NaN where not observed, L >= 1.
+        truth: numbers of the classes, or targets, (n,), finite.
+        classes: number of classes; 0 for numbers.
+        groups: what must not be divided between training and test, (n,).
+        folds: see `folds.make_folds`.
+    Returns:
+        by name of the baseline: `classification_measures` or `regression_measures`.
+    """
+    return {
+        baseline.name: measures(truth, _held_out(baseline, ts, xs, truth, classes, groups, folds), classes)
+        for baseline in BASELINES
+    }
+
+
+def measures(truth: Floats, answers: Floats, classes: int) -> dict[str, float]:
+    """Measure answers: probabilities (n, classes), or numbers (n, 1) where `classes` is 0."""
+    if classes:
+        return classification_measures(truth.astype(np.int64), answers)
+    return regression_measures(truth, answers[:, 0])
+
+
+def _held_out(
+    baseline: Baseline,
+    ts: Sequence[Floats],
+    xs: Sequence[Floats],
+    truth: Floats,
+    classes: int,
+    groups: Indices,
+    folds: Indices,
+) -> Floats:
+    rows = np.stack([baseline.represent(t, x) for t, x in zip(ts, xs, strict=True)])
+    answers = np.empty((len(truth), max(1, classes)))
+    for fold in np.unique(folds):
+        own, rest = folds == fold, folds != fold
+        answers[own] = baseline.fit(rows[rest], truth[rest], classes, groups[rest])(rows[own])
+    return answers
+
+
+def _nothing(t: Floats, x: Floats) -> Floats:
+    return np.zeros(0)
+
+
+def _fit_plainest(rows: Floats, truth: Floats, classes: int, groups: Indices) -> Answer:
+    """Answer with each class's share, one more row of all classes counted, or with the mean."""
+    if classes:
+        answer = (np.bincount(truth.astype(int), minlength=classes) + 1 / classes) / (len(truth) + 1)
+    else:
+        answer = np.array([truth.mean()])
+    return lambda new: np.tile(answer, (len(new), 1))
+
+
+def _resample(t: Floats, x: Floats) -> Floats:
+    """Return values at evenly spaced times of the stream's life, channel by channel. NaN: never observed."""
+    at = np.linspace(t[0], t[-1], POINTS)
+    rows = np.full((x.shape[1], POINTS), np.nan)
+    for j, values in enumerate(x.T):
+        known = np.isfinite(values)
+        if known.any():
+            rows[j] = np.interp(at, t[known], values[known])
+    return rows.ravel()
+
+
+def _fit_nearest(rows: Floats, truth: Floats, classes: int, groups: Indices) -> Answer:
+    """Answer as the nearest training stream does. Its probability is its share of right answers across groups."""
+    some = (
+        np.unique(np.linspace(0, len(rows) - 1, MOST_NEIGHBOURS).astype(int)) if len(rows) > MOST_NEIGHBOURS else None
+    )
+    if some is not None:
+        rows, truth, groups = rows[some], truth[some], groups[some]
+    channels = rows.shape[1] // POINTS
+    by_channel = np.moveaxis(rows.reshape(len(rows), channels, POINTS), 1, 0).reshape(channels, -1)
+    shift, scale = (np.repeat(part, POINTS) for part in _standard(by_channel.T))
+    known = _filled(rows, shift, scale)
+
+    def nearest(new: Floats, away: Indices | None = None) -> Indices:
+        found = np.empty(len(new), np.intp)
+        for i in range(0, len(new), 256):
+            part = slice(i, i + 256)
+            # |a - b|^2 without |a|^2, which does not change the order.
+            distance = (known**2).sum(axis=1) - 2 * new[part] @ known.T
+            if away is not None:
+                distance[away[part, None] == groups] = np.inf
+            found[part] = distance.argmin(axis=1)
+        return found
+
+    if not classes:
+        return lambda new: truth[nearest(_filled(new, shift, scale))][:, None]
+    code = truth.astype(int)
+    several = len(np.unique(groups)) > 1
+    wrong = float((code[nearest(known, groups)] != code).sum()) if several else 0.0
+    # At least as likely as any other class: the probabilities say what the neighbour says.
+    doubt = min((wrong + 1 - 1 / classes) / (len(code) + 1), 0.999 * (1 - 1 / classes))
+
+    def answer(new: Floats) -> Floats:
+        found = code[nearest(_filled(new, shift, scale))]
+        answers = np.full((len(new), classes), doubt / max(1, classes - 1))
+        answers[np.arange(len(new)), found] = 1 - doubt
+        return answers
+
+    return answer
+
+
+def _summarise(t: Floats, x: Floats) -> Floats:
+    """Return the stream's length and duration, and of each channel: share observed, mean, spread, ends, first, last,
+    and slope."""
+    parts = [np.array([len(t), t[-1] - t[0]])]
+    for values in x.T:
+        known = np.isfinite(values)
+        own, at = values[known], t[known]
+        if not len(own):
+            parts.append(np.r_[0.0, np.full(7, np.nan)])
+            continue
+        middle = at - at.mean()
+        slope = (middle @ own) / max(middle @ middle, 1e-300)
+        parts.append(np.array([known.mean(), own.mean(), own.std(), own.min(), own.max(), own[0], own[-1], slope]))
+    return np.concatenate(parts)
+
+
+def _fit_summaries(rows: Floats, truth: Floats, classes: int, groups: Indices) -> Answer:
+    """Fit ridge regression to standardised summaries, with calibrated scores for classes."""
+    shift, scale = _standard(rows)
+    x = _filled(rows, shift, scale)
+    wanted = np.eye(classes)[truth.astype(int)] if classes else truth[:, None]
+    if len(np.unique(groups)) < 2:
+        return _fit_plainest(rows, truth, classes, groups)
+    found = fit_ridge(x, wanted, make_folds(groups, truth.astype(np.intp) if classes else None))
+    if not classes:
+        return lambda new: found.linear(_filled(new, shift, scale))
+    sharp = fit_sharpness(found.held_out, truth.astype(int))
+    return lambda new: softmax(sharp * found.linear(_filled(new, shift, scale)))
+
+
+def _standard(rows: Floats) -> tuple[Floats, Floats]:
+    known = np.isfinite(rows)
+    count = np.maximum(known.sum(axis=0), 1)
+    shift = np.where(known, rows, 0.0).sum(axis=0) / count
+    spread = np.sqrt((np.where(known, rows - shift, 0.0) ** 2).sum(axis=0) / count)
+    real = spread > 1e-10 * (np.abs(shift) + 1e-300)
+    return shift, np.where(real, 1 / np.where(real, spread, 1.0), 0.0)
+
+
+def _filled(rows: Floats, shift: Floats, scale: Floats) -> Floats:
+    return np.nan_to_num((rows - shift) * scale, nan=0.0)
+
+
+BASELINES = (
+    Baseline("plainest", _nothing, _fit_plainest),
+    Baseline("nearest", _resample, _fit_nearest),
+    Baseline("summaries", _summarise, _fit_summaries),
+)
+"""Of a stream's target. "plainest" is the majority, or the mean."""

@@ -1,0 +1,133 @@
+"""Fit linear readouts of features, and measure each on folds left out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrde.arrays import Floats, Indices
+from streamrde.fitting.calibration import fit_sharpness
+from streamrde.fitting.logistic import fit_logistic
+from streamrde.fitting.ridge import Linear, NormalEquations, RidgeFit, fit_ridge
+from streamrde.inference.quality import softmax
+
+LOGISTIC_STRENGTHS = np.logspace(1, -3, 9)
+"""Of standardised directions of unit mean variance, from strong to weak: each begins at the one before."""
+MOST_LOGISTIC = 2000
+"""Streams up to which logistic regression is tried; above, ridge takes a small part of its time."""
+
+
+class Readout(NamedTuple):
+    """A linear readout, and its answers to what was left out."""
+
+    linear: Linear
+    """Of the features as they are: scores before softmax, or numbers."""
+    held_out: Floats
+    """Probabilities (n, classes), or numbers (n, 1)."""
+    losses: Floats
+    """Log loss, or squared error, of each row of `held_out`, (n,)."""
+
+
+def ridge_readout(features: Floats, truth: Floats, classes: int, folds: Indices) -> Readout:
+    """Fit ridge regression to a target, or to each class, with calibrated scores.
+
+    Args:
+        features: (n, P), finite.
+        truth: numbers of the classes, or targets, (n,).
+        classes: number of classes; 0 for numbers.
+        folds: (n,), at least two.
+    """
+    z, mean, scale = _standardised(features)
+    if not classes:
+        ridge = _ridge(z, truth[:, None], folds)
+        losses = (ridge.held_out[:, 0] - truth) ** 2
+        return Readout(_unscaled(ridge.linear, mean, scale), ridge.held_out, losses)
+    codes = truth.astype(np.intp)
+    ridge = _ridge(z, np.eye(classes)[codes], folds)
+    return _classifying(_unscaled(ridge.linear, mean, scale), ridge.held_out, codes)
+
+
+def logistic_readout(features: Floats, truth: Floats, classes: int, folds: Indices) -> Readout:
+    """Fit logistic regression to classes, with calibrated scores. Arguments as of `ridge_readout`."""
+    z, mean, scale = _standardised(features)
+    codes = truth.astype(np.intp)
+    linear, scores = _logistic(z, codes, classes, folds)
+    return _classifying(_unscaled(linear, mean, scale), scores, codes)
+
+
+def simplest_of(losses: list[Floats], groups: Indices) -> int:
+    """Return the number of the first whose mean loss is within one standard error of the least.
+
+    The error is that of the difference between the two, taken over groups: streams of one group err together.
+
+    Args:
+        losses: of each candidate, (n,) each, the simplest candidate first.
+        groups: (n,).
+    Reference: Breiman et al. 1984, "Classification and Regression Trees", 3.4.3 (the rule of one standard error).
+    """
+    best = int(np.argmin([loss.mean() for loss in losses]))
+    number = np.unique(groups, return_inverse=True)[1]
+    for i, loss in enumerate(losses[:best]):
+        sums = np.bincount(number, weights=loss - losses[best])
+        count = len(sums)
+        error = np.sqrt(count * sums.var()) / len(loss)
+        if loss.mean() - losses[best].mean() <= error:
+            return i
+    return best
+
+
+def _ridge(z: Floats, wanted: Floats, folds: Indices) -> RidgeFit:
+    n, p = z.shape
+    if n <= p:
+        return fit_ridge(z, wanted, folds)
+    sums = NormalEquations(p, wanted.shape[1], int(folds.max()) + 1)
+    sums.add(z, wanted, folds)
+    linear, strength, without = sums.solve()
+    held_out = np.empty_like(wanted)
+    for k, part in enumerate(without):
+        held_out[folds == k] = part(z[folds == k])
+    return RidgeFit(linear, strength, held_out)
+
+
+def _logistic(z: Floats, codes: Indices, classes: int, folds: Indices) -> tuple[Linear, Floats]:
+    """Return the fit with the least log loss on the folds left out, and its scores of them."""
+    # The penalty does not see a rotation: fewer streams than features span as many directions only.
+    basis = np.linalg.svd(z, full_matrices=False)[2].T if len(z) < z.shape[1] else np.eye(z.shape[1])
+    turned = z @ basis
+    size = float(np.sqrt((turned**2).sum(axis=1).mean())) or 1.0
+    turned = turned / size
+    rest = [folds != k for k in np.unique(folds)]
+    scores = np.empty((len(LOGISTIC_STRENGTHS), len(z), classes))
+    starts: list[Linear | None] = [None] * len(rest)
+    for j, strength in enumerate(LOGISTIC_STRENGTHS / len(z)):
+        for k, train in enumerate(rest):
+            starts[k] = part = fit_logistic(
+                turned[train], codes[train], classes, strength, start=starts[k], tolerance=1e-5
+            )
+            scores[j, ~train] = part(turned[~train])
+    losses = [float(-np.log(_own(softmax(own), codes)).mean()) for own in scores]
+    best = int(np.argmin(losses))
+    linear = fit_logistic(turned, codes, classes, float(LOGISTIC_STRENGTHS[best]) / len(z))
+    return Linear(basis @ linear.weight / size, linear.bias), scores[best]
+
+
+def _classifying(linear: Linear, scores: Floats, codes: Indices) -> Readout:
+    sharp = fit_sharpness(scores, codes)
+    held_out = softmax(sharp * scores)
+    return Readout(Linear(sharp * linear.weight, sharp * linear.bias), held_out, -np.log(_own(held_out, codes)))
+
+
+def _standardised(features: Floats) -> tuple[Floats, Floats, Floats]:
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0.0)
+    return (features - mean) * scale, mean, scale
+
+
+def _unscaled(linear: Linear, mean: Floats, scale: Floats) -> Linear:
+    weight = scale[:, None] * linear.weight
+    return Linear(weight, linear.bias - mean @ weight)
+
+
+def _own(probability: Floats, codes: Indices) -> Floats:
+    return np.maximum(probability[np.arange(len(codes)), codes], np.finfo(np.float32).tiny)

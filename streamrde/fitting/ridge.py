@@ -1,0 +1,226 @@
+"""Ridge regression in closed form, with its strength chosen by what is left out.
+
+``min_(w, b) sum_i |y_i - b - x_i w|^2 + strength |w|^2``; the bias b is not penalised.
+
+`fit_ridge` takes all features at once and is meant for fewer streams than features. `NormalEquations` sums batches: its
+memory depends on the number of features and folds alone.
+
+Reference: Hastie, Tibshirani & Friedman 2009, "The Elements of Statistical Learning", 3.4.1 and 7.10.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrde.arrays import Floats, Indices
+from streamrde.errors import ParameterError, ShapeError
+
+STRENGTHS = np.logspace(-4, 4, 17)
+"""Strengths that are tried, times the mean variance of a direction of the data. Both ends fit nothing better."""
+
+
+class Linear(NamedTuple):
+    """A linear function: ``x @ weight + bias``."""
+
+    weight: Floats
+    """(P, outputs)"""
+    bias: Floats
+    """(outputs,)"""
+
+    def __call__(self, x: Floats) -> Floats:
+        """Return the answers, (n, outputs)."""
+        return np.asarray(x @ self.weight + self.bias)
+
+
+class RidgeFit(NamedTuple):
+    """A ridge regression on everything, and its answers to what was left out."""
+
+    linear: Linear
+    strength: float
+    held_out: Floats
+    """(n, outputs): the answer to each row by the regression without its fold."""
+
+
+def fit_ridge(x: Floats, y: Floats, folds: Indices, *, strengths: Floats = STRENGTHS) -> RidgeFit:
+    """Fit ridge regression, and choose the strength with the least squared error on the folds left out.
+
+    Leaving a fold f out needs no other fit: with the hat matrix ``H = 1/n + U diag(v / (v + strength)) U'`` its errors
+    are ``(I - H_ff)^-1 (y - H y)_f``, exactly.
+
+    Args:
+        x: features, (n, P), finite. Constant and repeated ones do no harm.
+        y: targets, (n, outputs), finite.
+        folds: number of the fold of each row, (n,). `numpy.arange(n)` leaves out one row at a time.
+        strengths: tried, relative to the mean eigenvalue of the centred features' covariance.
+    Raises:
+        ShapeError: lengths differ.
+        ParameterError: fewer than two folds.
+    """
+    _check(x, y, folds)
+    number = np.unique(folds, return_inverse=True)[1]
+    if number.max() < 1:
+        raise ParameterError("fit_ridge needs two folds at least: a strength is judged by what was left out")
+    n = len(x)
+    centre, middle = x.mean(axis=0), y.mean(axis=0)
+    centred = x - centre
+    values, vectors = _directions(centred)
+    turned = vectors.T @ (y - middle)
+    # The unit of strength makes the choice independent of the features' scale and number.
+    unit = float(values.sum()) / max(1, len(values)) or 1.0
+    rows = [np.flatnonzero(number == k) for k in range(int(number.max()) + 1)]
+    best: tuple[float, float, Floats] | None = None
+    for strength in np.sort(strengths)[::-1]:
+        kept = values / (values + strength * unit)
+        residual = y - middle - vectors @ (kept[:, None] * turned)
+        errors = _left_out(vectors, kept, residual, rows, n)
+        loss = float((errors**2).mean())
+        if np.isfinite(loss) and (best is None or loss < best[0]):  # of equals the strongest, which comes first
+            best = (loss, float(strength), errors)
+    if best is None:
+        raise ParameterError("no strength gives finite answers; scale the features, or try larger strengths")
+    _, strength, errors = best
+    # X' U / sqrt(v) are the directions among the features, so that w = X' U (U' y) / (v + strength).
+    weight = centred.T @ (vectors @ (turned / (values + strength * unit)[:, None]))
+    return RidgeFit(Linear(weight, middle - centre @ weight), strength, y - errors)
+
+
+def _directions(centred: Floats) -> tuple[Floats, Floats]:
+    """Return squared singular values (r,) and left singular vectors (n, r) of centred features, without null ones."""
+    n, p = centred.shape
+    if n <= p:
+        values, vectors = np.linalg.eigh(centred @ centred.T)
+    else:
+        values, right = np.linalg.eigh(centred.T @ centred)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            vectors = centred @ right / np.sqrt(np.maximum(values, 0.0))
+    # A direction below this is rounding: an eigenvalue is off by about eps times the largest, times the size.
+    real = values > max(n, p) * np.finfo(float).eps * max(float(values[-1]), 0.0)
+    return values[real], np.ascontiguousarray(vectors[:, real])
+
+
+def _left_out(vectors: Floats, kept: Floats, residual: Floats, rows: list[Indices], n: int) -> Floats:
+    if len(rows) == n:
+        leverage = 1 / n + (vectors**2) @ kept
+        return residual / np.maximum(1 - leverage, 1e-12)[:, None]
+    errors = np.empty_like(residual)
+    for own in rows:
+        u = vectors[own]
+        hat = 1 / n + (u * kept) @ u.T
+        errors[own] = np.linalg.lstsq(np.eye(len(own)) - hat, residual[own], rcond=None)[0]
+    return errors
+
+
+class NormalEquations:
+    """Sums of batches from which ridge regressions are solved, one sum for each fold.
+
+    Memory: folds x P x (P + outputs) numbers, whatever the number of rows.
+    """
+
+    def __init__(self, features: int, outputs: int, folds: int) -> None:
+        self._shift = np.zeros(features), np.zeros(outputs)
+        self._count = np.zeros(folds)
+        self._x = np.zeros((folds, features))
+        self._y = np.zeros((folds, outputs))
+        self._xx = np.zeros((folds, features, features))
+        self._xy = np.zeros((folds, features, outputs))
+        self._yy = np.zeros(folds)
+
+    def add(self, x: Floats, y: Floats, folds: Indices) -> None:
+        """Add rows.
+
+        Args:
+            x, y: features (n, P) and targets (n, outputs), finite.
+            folds: number of the fold of each row, (n,), below the number of folds.
+        Raises:
+            ShapeError: lengths differ.
+        """
+        _check(x, y, folds)
+        if x.shape[1] != self._x.shape[1] or y.shape[1] != self._y.shape[1]:
+            raise ShapeError(
+                f"rows have {x.shape[1]} features and {y.shape[1]} targets; {self._x.shape[1]} and {self._y.shape[1]} "
+                "were announced"
+            )
+        if not len(x):
+            return
+        if not self._count.any():
+            # Sums about the first batch's mean lose no digits to a mean that is large beside the spread.
+            self._shift = x.mean(axis=0), y.mean(axis=0)
+        x, y = x - self._shift[0], y - self._shift[1]
+        for k in np.unique(folds):
+            a, b = x[folds == k], y[folds == k]
+            self._count[k] += len(a)
+            self._x[k] += a.sum(axis=0)
+            self._y[k] += b.sum(axis=0)
+            self._xx[k] += a.T @ a
+            self._xy[k] += a.T @ b
+            self._yy[k] += float((b**2).sum())
+
+    def solve(self, *, strengths: Floats = STRENGTHS) -> tuple[Linear, float, tuple[Linear, ...]]:
+        """Return the regression on all rows, its strength, and those without each fold.
+
+        The strength is relative to the mean eigenvalue, as in `fit_ridge`, and has the least squared error on the folds
+        left out.
+
+        Raises:
+            ParameterError: fewer than two folds have rows.
+        """
+        filled = np.flatnonzero(self._count)
+        if len(filled) < 2:
+            raise ParameterError("rows of two folds at least are needed: a strength is judged by what was left out")
+        values, vectors, cross, _, _ = self._turned(None)
+        real = values > 0
+        unit = float(values[real].sum()) / max(1, int(real.sum())) or 1.0
+        losses = np.zeros(len(strengths))
+        parts = {int(k): self._turned(int(k)) for k in filled}
+        for k, part in parts.items():
+            for j, strength in enumerate(strengths):
+                losses[j] += self._loss(k, _solve(part, strength * unit))
+        best = float(strengths[len(losses) - 1 - int(losses[::-1].argmin())])
+        linear = self._unshifted(_solve((values, vectors, cross, *self._means(None)), best * unit))
+        without = [
+            self._unshifted(_solve(parts[k], best * unit)) if k in parts else linear for k in range(len(self._count))
+        ]
+        return linear, best, tuple(without)
+
+    def _sum(self, values: Floats, left_out: int | None) -> Floats:
+        # Added without the fold, not subtracted from the whole: a fold far from the others would cancel.
+        rest = [k for k in range(len(values)) if k != left_out]
+        return np.asarray(values[rest].sum(axis=0))
+
+    def _means(self, left_out: int | None) -> tuple[Floats, Floats]:
+        count = float(self._sum(self._count, left_out))
+        return self._sum(self._x, left_out) / count, self._sum(self._y, left_out) / count
+
+    def _turned(self, left_out: int | None) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        count = float(self._sum(self._count, left_out))
+        x, y = self._means(left_out)
+        xx = self._sum(self._xx, left_out) - count * np.outer(x, x)
+        values, vectors = np.linalg.eigh(xx)
+        values[values <= len(values) * np.finfo(float).eps * max(float(values[-1]), 0.0)] = 0.0
+        cross = vectors.T @ (self._sum(self._xy, left_out) - count * np.outer(x, y))
+        return values, vectors, cross, x, y
+
+    def _loss(self, k: int, linear: Linear) -> float:
+        weight, bias = linear
+        count, x, y = self._count[k], self._x[k], self._y[k]
+        squares = self._yy[k] + float((weight * (self._xx[k] @ weight)).sum()) + count * float(bias @ bias)
+        return float(squares - 2 * float((weight * self._xy[k]).sum()) - 2 * float(bias @ (y - x @ weight)))
+
+    def _unshifted(self, linear: Linear) -> Linear:
+        return Linear(linear.weight, linear.bias + self._shift[1] - self._shift[0] @ linear.weight)
+
+
+def _solve(part: tuple[Floats, Floats, Floats, Floats, Floats], strength: float) -> Linear:
+    values, vectors, cross, x, y = part
+    scaled = np.where(values > 0, 1 / np.where(values > 0, values + strength, 1.0), 0.0)
+    weight = vectors @ (scaled[:, None] * cross)
+    return Linear(weight, y - x @ weight)
+
+
+def _check(x: Floats, y: Floats, folds: Indices) -> None:
+    if x.ndim != 2 or y.ndim != 2 or not len(x) == len(y) == len(folds):
+        raise ShapeError(
+            f"features {x.shape}, targets {y.shape} and folds {folds.shape} do not fit: use (n, P), (n, outputs), (n,)"
+        )
