@@ -2,5 +2,7 @@
 
 inputs, targets, recordings   what is read, what it is to predict, and the streams; training reads the same way
 discovery                     what the columns hold
-recipe, entry                 random features and ridge regression; `fit`, from files to a model
+ridge, logistic, calibration  linear models in closed form or to a small gradient, and probabilities of their scores
+folds, baselines, readout     what is left out in turn, plain models to beat, and readouts measured on it
+recipe, entry                 random features and their readout; `fit`, from files to a model
 """

@@ -94,6 +94,9 @@ def fit(
     notes = (*roles.notes, f"target: '{target}', {chosen}; {len(single):,} streams")
     say(notes[-1])
     fitted = fit_recordings(single, roles.channels, classify=classify, seed=seed)
+    for warning in fitted.warnings:
+        say(warning)
+    notes = (*notes, *fitted.warnings)
     if out is not None:
         fitted.bundle.save(out)
     return Report(fitted.bundle, fitted.measures, roles, notes)

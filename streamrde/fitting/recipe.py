@@ -1,4 +1,4 @@
-"""Fit a reservoir to streams with one target each: random features of tokens, and ridge regression on their pools."""
+"""Fit a reservoir to streams with one target each: random features of tokens, and a linear readout of their pools."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from streamrde.arrays import Floats, Indices
+from streamrde.arrays import Floats, Reals
 from streamrde.errors import DataError
-from streamrde.features import Block, FeatureSpec, Pool, draw, make_pooling, pool_streams
+from streamrde.features import Block, Drawn, FeatureSpec, Pool, draw, make_pooling, pool_streams
+from streamrde.fitting.baselines import measure_baselines, measures
+from streamrde.fitting.folds import make_folds
+from streamrde.fitting.readout import MOST_LOGISTIC, Readout, logistic_readout, ridge_readout, simplest_of
 from streamrde.fitting.recordings import Recording
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.ends import Blank
 from streamrde.inference.fields.reservoir import Reservoir
 from streamrde.inference.header import Channel, Header
-from streamrde.inference.quality import softmax
 from streamrde.windowing import Every
 from streamrde.windowing.recorded import window_recordings
 
-_WINDOWS = 48  # base windows in the median stream
-_STRENGTHS = np.logspace(-3, 5, 17)  # of ridge, times the mean eigenvalue; a wider range was never chosen
-_SHARPNESS = np.geomspace(0.5, 64, 29)  # factors of the scores before softmax
-_FOLDS = 5
+_WINDOWS = (48, 16, 128)  # base windows in the median stream, the usual first: of equals the first is chosen
+_NAMES = {"accuracy": {"plainest": "majority"}, "rmse": {"plainest": "mean"}}
 
 
 class Fitted(NamedTuple):
@@ -31,6 +31,29 @@ class Fitted(NamedTuple):
 
     bundle: Bundle
     measures: dict[str, float]
+    table: dict[str, dict[str, float]]
+    """Measures out of fold of all candidates and baselines, by name."""
+    choice: str
+    """Name of the candidate that was chosen."""
+    warnings: tuple[str, ...]
+    """Names and figures of the baselines that are better than it."""
+
+
+class Drawing(NamedTuple):
+    """Random features of all streams."""
+
+    header: Header
+    drawn: Drawn
+    pooled: Floats
+    """(n, P)"""
+
+
+class Candidate(NamedTuple):
+    """A model that may be chosen."""
+
+    name: str
+    drawing: Drawing
+    readout: Readout
 
 
 def fit_recordings(
@@ -39,7 +62,8 @@ def fit_recordings(
     """Fit a model to recordings with one target each. Groups stay together when they are left out in turn.
 
     Returns:
-        the model, and measures out of fold: accuracy and log_loss beside majority_accuracy, or rmse beside mean_rmse.
+        the model; measures out of fold: accuracy and log_loss beside majority_accuracy, nearest_accuracy and
+        summaries_accuracy, or rmse beside mean_rmse, nearest_rmse and summaries_rmse; and those of all candidates.
     Raises:
         DataError: fewer than two groups, classes or values.
     """
@@ -49,53 +73,67 @@ def fit_recordings(
     groups = np.unique([recording.group for recording in own], return_inverse=True)[1]
     if len(own) < 2 or groups.max() < 1 or len(np.unique(truth)) < 2:
         raise DataError("fitting needs two streams at least, of two groups, with two different targets", path="")
-    header, spec = _header(own, channels, labels, seed)
+    folds = make_folds(groups, truth.astype(np.intp) if classify else None, seed=seed)
+    # Two samples are the shortest window: several numbers of windows may then be the same model.
+    made = {count: _header(own, channels, labels, windows=count, seed=seed) for count in _WINDOWS}
+    different = {header.windows: count for count, (header, _) in reversed(made.items())}
+    counts = [count for count in _WINDOWS if count in different.values()]
+    drawings = [_pooled(own, *made[count]) for count in counts]
+    candidates = [
+        Candidate(f"{count} windows, ridge", drawing, ridge_readout(drawing.pooled, truth, len(labels), folds))
+        for count, drawing in zip(counts, drawings, strict=True)
+    ]
+    best = simplest_of([candidate.readout.losses for candidate in candidates], groups)
+    if classify and len(own) <= MOST_LOGISTIC:
+        # Windows that suit ridge suit logistic regression too, which takes longer: it is tried on these alone.
+        readout = logistic_readout(drawings[best].pooled, truth, len(labels), folds)
+        candidates.append(Candidate(f"{counts[best]} windows, logistic", drawings[best], readout))
+    own_losses = [candidates[i].readout.losses for i in (best, len(candidates) - 1)]
+    chosen = candidates[(best, len(candidates) - 1)[simplest_of(own_losses, groups)]]
+    baselines = measure_baselines([r.t for r in own], [r.x for r in own], truth, len(labels), groups, folds)
+    main = "accuracy" if classify else "rmse"
+    found = measures(truth, chosen.readout.held_out, len(labels))
+    found |= {f"{_NAMES[main].get(name, name)}_{main}": rows[main] for name, rows in baselines.items()}
+    table = {candidate.name: measures(truth, candidate.readout.held_out, len(labels)) for candidate in candidates}
+    sign = 1 if classify else -1
+    better = [name for name, rows in baselines.items() if sign * rows[main] > sign * found[main]]
+    warnings = tuple(
+        f"warning: the plain model '{name}' has {main} {baselines[name][main]:.4g}, this model {found[main]:.4g}"
+        for name in better
+    )
+    return Fitted(_bundle(chosen), found, {**table, **baselines}, chosen.name, warnings)
+
+
+def _pooled(own: Sequence[Recording], header: Header, spec: FeatureSpec) -> Drawing:
+    """Return the features of all streams."""
     places = header.partition.places
-    windows = window_recordings([r.t for r in own], [r.x for r in own], header.partition)
-    tokens = np.concatenate([part.logsigs for part in windows])
+    parts = window_recordings([r.t for r in own], [r.x for r in own], header.partition)
+    tokens = np.concatenate([part.logsigs for part in parts])
     drawn = draw(spec, places, tokens, clip=header.clip)
-    stops = np.cumsum([len(part.logsigs) for part in windows])
-    pooled = pool_streams(make_pooling(spec, places, drawn), tokens, stops)
-    mean, deviation = pooled.mean(axis=0), pooled.std(axis=0)
-    scale = np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0.0)
-    z = (pooled - mean) * scale
-    centre = 0.0 if classify else float(truth.mean())
-    spread = 1.0 if classify else float(truth.std())
-    wanted = np.eye(len(labels))[truth.astype(int)] if classify else ((truth - centre) / spread)[:, None]
-    strength, held_out, plain = _choose(z, wanted, groups, seed)
-    weight, bias = _ridge(z, wanted, strength)
-    sharp = 1.0
-    if classify:
-        code = truth.astype(int)
-        # One more answer that is right by chance: streams that are all right say nothing of the errors to come.
-        soft = (len(own) * wanted + 1 / len(labels)) / (len(own) + 1)
-        losses = [-np.sum(soft * np.log(softmax(s * held_out) + 1e-300), axis=1).mean() for s in _SHARPNESS]
-        sharp = float(_SHARPNESS[int(np.argmin(losses))])
-        measures = {
-            "accuracy": float((held_out.argmax(axis=1) == code).mean()),
-            "log_loss": float(-np.log(softmax(sharp * held_out)[np.arange(len(own)), code] + 1e-300).mean()),
-            "majority_accuracy": float(wanted.mean(axis=0).max()),
-        }
-    else:
-        rmse = [float(np.sqrt(np.mean((own - wanted) ** 2))) * spread for own in (held_out, plain)]
-        measures = {"rmse": rmse[0], "mean_rmse": rmse[1]}
-    tensors = {
+    stops = np.cumsum([len(part.logsigs) for part in parts])
+    return Drawing(header, drawn, pool_streams(make_pooling(spec, places, drawn), tokens, stops))
+
+
+def _bundle(chosen: Candidate) -> Bundle:
+    header, drawn, linear = chosen.drawing.header, chosen.drawing.drawn, chosen.readout.linear
+    tensors: dict[str, Reals] = {
         "x0.shift": np.zeros(header.path_channels),
         "x0.scale": np.ones(header.path_channels),
         "token.shift": drawn.shift,
         "logsig.scale": drawn.scale,
-        "output.shift": np.full(header.outputs, centre),
-        "output.scale": np.full(header.outputs, spread),
-        "readout.weight": sharp * weight.T * scale,
-        "readout.bias": sharp * (bias - (mean * scale) @ weight),
+        "output.shift": np.zeros(header.outputs),
+        "output.scale": np.ones(header.outputs),
+        # In rows, as kernels read them and as a file would have them.
+        "readout.weight": np.ascontiguousarray(linear.weight.T),
+        "readout.bias": linear.bias,
     }
     for i, (directions, biases) in enumerate(zip(drawn.weights, drawn.biases, strict=True)):
         tensors |= {f"field.{i}.weight": directions, f"field.{i}.bias": biases}
-    return Fitted(Bundle(header, tensors), measures)
+    return Bundle(header, tensors)
 
 
 def _header(
-    own: Sequence[Recording], channels: Sequence[str], labels: Sequence[str], seed: int
+    own: Sequence[Recording], channels: Sequence[str], labels: Sequence[str], *, windows: int, seed: int
 ) -> tuple[Header, FeatureSpec]:
     observed = np.concatenate([recording.x for recording in own])
     known = np.isfinite(observed)
@@ -115,37 +153,10 @@ def _header(
         field=Reservoir(features=spec),
         initial=Blank(),
         clip=8.0,
-        windows=Every(max(span / _WINDOWS, 2 * step)),
+        windows=Every(max(span / windows, 2 * step)),
         interpolation="linear" if known.mean() > 0.98 else "hold",
         task="classification" if labels else "regression",
         labels=tuple(labels),
         target_at="stream",
     )
     return msgspec.structs.replace(header, hidden=spec.state_size(header.partition.places)), spec
-
-
-def _choose(z: Floats, wanted: Floats, groups: Indices, seed: int) -> tuple[float, Floats, Floats]:
-    """Return the strength with the least squared error out of fold, its answers, and those of the training mean."""
-    count = int(groups.max()) + 1
-    fold = np.random.default_rng(seed).permutation(count)[groups] % min(_FOLDS, count)
-    answers = np.empty((len(_STRENGTHS), *wanted.shape))
-    plain = np.empty_like(wanted)
-    for i in range(int(fold.max()) + 1):
-        train, test = fold != i, fold == i
-        plain[test] = wanted[train].mean(axis=0)
-        centre = z[train].mean(axis=0)
-        values, vectors = np.linalg.eigh((z[train] - centre) @ (z[train] - centre).T)
-        turned = vectors.T @ (wanted[train] - plain[test][:1])
-        cross = ((z[test] - centre) @ (z[train] - centre).T) @ vectors
-        for j, strength in enumerate(_STRENGTHS):
-            answers[j, test] = plain[test] + cross @ (turned / (values + strength * len(z))[:, None])
-    best = int(((answers - wanted) ** 2).mean(axis=(1, 2)).argmin())
-    return float(_STRENGTHS[best]), answers[best], plain
-
-
-def _ridge(z: Floats, wanted: Floats, strength: float) -> tuple[Floats, Floats]:
-    """Return weight (P, outputs) and bias of ridge regression on centred features, by its dual."""
-    bias = wanted.mean(axis=0)
-    kernel = z @ z.T
-    kernel[np.diag_indices_from(kernel)] += strength * len(z)
-    return z.T @ np.linalg.solve(kernel, wanted - bias), bias

@@ -66,9 +66,39 @@ def test_a_fitted_model_classifies_new_streams_and_is_served(tmp_path) -> None:
     report = fit(path, "label", drop=["size"], out=out)
     assert report.measures["accuracy"] == 1.0
     assert report.measures["majority_accuracy"] <= 0.6
+    assert {"nearest_accuracy", "summaries_accuracy"} <= report.measures.keys()
     new = table(streams=4)
     found = sr.score(new, sr.load(out)).read_pandas().groupby("stream", observed=True)["label"].last()
     assert found.tolist() == ["right", "left"] * 2
+
+
+def test_a_fitted_model_is_served_without_being_written(tmp_path) -> None:
+    pq.write_table(table(), tmp_path / "x.parquet")
+    bundle = fit(tmp_path, "label", drop=["size"]).bundle
+    bundle.save(tmp_path / "m.safetensors")
+    answers = [sr.score(table(streams=2), own).read_all() for own in (bundle, sr.load(tmp_path / "m.safetensors"))]
+    assert answers[0].equals(answers[1])
+
+
+def test_a_model_that_loses_to_a_plain_one_says_so(tmp_path) -> None:
+    """Increments do not see a level that stays; a summary does."""
+    rng = np.random.default_rng(5)
+    level = np.repeat(rng.permutation(np.arange(24) % 2), 20)
+    rows = pa.table(
+        {
+            "stream_id": [f"s{i:02}" for i in np.repeat(np.arange(24), 20)],
+            "t": np.tile(np.arange(20.0), 24),
+            "a": 5.0 * level + rng.normal(size=480),
+            "label": np.where(level, "high", "low"),
+        }
+    )
+    pq.write_table(rows, tmp_path / "x.parquet")
+    said: list[str] = []
+    report = fit(tmp_path, "label", say=said.append)
+    assert report.measures["summaries_accuracy"] == 1.0
+    assert report.measures["accuracy"] < 1.0
+    assert any(note.startswith("warning: the plain model 'summaries' has accuracy 1") for note in said)
+    assert set(said[-2:]) & set(report.notes)
 
 
 def test_a_number_per_stream_is_fitted(tmp_path) -> None:
