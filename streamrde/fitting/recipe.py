@@ -21,8 +21,11 @@ from streamrde.inference.fields.reservoir import Reservoir
 from streamrde.inference.header import Channel, Header
 from streamrde.windowing import Every
 from streamrde.windowing.recorded import window_recordings
+from streamrde.windowing.tokens import Scale, Token
 
-_WINDOWS = (48, 16, 128)  # base windows in the median stream, the usual first: of equals the first is chosen
+_WINDOWS = (48, 24)  # base windows in the median stream, the usual first: of equals the first is chosen
+_SCALES = (1, 2, 4, 8, 16, 32)  # base windows of a scale: from 1/48 of the median stream to two thirds of it
+_DIRECTIONS = 400  # random ones of each scale; more hardly help
 _NAMES = {"accuracy": {"plainest": "majority"}, "rmse": {"plainest": "mean"}}
 
 
@@ -140,8 +143,11 @@ def _header(
     fills = np.where(known, observed, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
     span = float(np.median([recording.t[-1] - recording.t[0] for recording in own]))
     step = float(np.median(np.concatenate([np.diff(recording.t) for recording in own])))
+    policy = Every(max(span / windows, 2 * step))
+    # A longer scale than the median stream would be the whole stream once more.
+    scales = tuple(Scale(m) for m in _SCALES if m == 1 or m * policy.seconds < span)
     spec = FeatureSpec(
-        blocks=(Block(directions=1000, scales=(0,)),),
+        blocks=tuple(Block(directions=_DIRECTIONS, scales=(i,), ends=True) for i in range(len(scales))),
         pools=(Pool("share"), Pool("mean"), Pool("max"), Pool("mean", "token")),
         seed=seed,
     )
@@ -153,7 +159,8 @@ def _header(
         field=Reservoir(features=spec),
         initial=Blank(),
         clip=8.0,
-        windows=Every(max(span / windows, 2 * step)),
+        windows=policy,
+        token=Token(scales=scales, ends=True),
         interpolation="linear" if known.mean() > 0.98 else "hold",
         task="classification" if labels else "regression",
         labels=tuple(labels),
