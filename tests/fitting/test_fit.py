@@ -41,8 +41,8 @@ def test_roles_are_found_by_name_and_groups_are_no_channels(tmp_path) -> None:
     assert roles[:4] == ("stream_id", "t", ("a", "b"), "subject")
     assert find_task(str(tmp_path), "label") == "classification"
     assert find_task(str(tmp_path), "a") == "regression"
-    with pytest.raises(DataError, match=r"no column 'lable' \(did you mean 'label'\?\)"):
-        find_roles(str(tmp_path), "lable")
+    with pytest.raises(DataError, match=r"no column 'labl' \(did you mean 'label'\?\)"):
+        find_roles(str(tmp_path), "labl")
 
 
 def test_a_split_that_is_not_used_is_said(tmp_path) -> None:
