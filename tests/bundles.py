@@ -99,13 +99,10 @@ def make_reservoir(seed: int = 0, *, spec: FeatureSpec | None = None, **changes:
     tensors = {
         "x0.shift": np.zeros(header.path_channels),
         "x0.scale": np.ones(header.path_channels),
-        "token.shift": drawn.shift,
-        "logsig.scale": drawn.scale,
+        **header.field.tensors("field", drawn),
         "output.shift": np.zeros(header.outputs),
         "output.scale": np.ones(header.outputs),
         "readout.weight": rng.normal(size=(header.outputs, spec.size(places))),
         "readout.bias": rng.normal(size=header.outputs),
     }
-    for i, (weight, bias) in enumerate(zip(drawn.weights, drawn.biases, strict=True)):
-        tensors |= {f"field.{i}.weight": weight, f"field.{i}.bias": bias}
     return Bundle(header, tensors)

@@ -34,8 +34,8 @@ _LANES = 16
 _KINDS = {"share": 0, "mean": 1, "max": 2, "last": 3}
 check_numbers("PoolKind", _KINDS)
 _ALONE, _RISING = -1, -2
-"""In the place of a half-life's number: one value that is not divided; and weights 1, 2, ..., whose sum follows from
-the number of windows."""
+"""Numbers in the place of a half-life's: for one value that is not divided, and for weights 1, 2, ..., whose sum
+follows from the number of windows."""
 
 
 class Readout(NamedTuple):

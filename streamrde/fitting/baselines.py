@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from streamrde.arrays import Floats, Indices
+from streamrde.features.drawing import fit_scale
 from streamrde.fitting.calibration import fit_sharpness
 from streamrde.fitting.folds import make_folds
 from streamrde.fitting.ridge import fit_ridge
@@ -112,7 +113,7 @@ def _fit_nearest(rows: Floats, truth: Floats, classes: int, groups: Indices) -> 
         rows, truth, groups = rows[some], truth[some], groups[some]
     channels = rows.shape[1] // POINTS
     by_channel = np.moveaxis(rows.reshape(len(rows), channels, POINTS), 1, 0).reshape(channels, -1)
-    shift, scale = (np.repeat(part, POINTS) for part in _standard(by_channel.T))
+    shift, scale = (np.repeat(part, POINTS) for part in fit_scale(by_channel.T))
     known = _filled(rows, shift, scale)
 
     def nearest(new: Floats, away: Indices | None = None) -> Indices:
@@ -161,7 +162,7 @@ def _summarise(t: Floats, x: Floats) -> Floats:
 
 def _fit_summaries(rows: Floats, truth: Floats, classes: int, groups: Indices) -> Answer:
     """Fit ridge regression to standardised summaries, with calibrated scores for classes."""
-    shift, scale = _standard(rows)
+    shift, scale = fit_scale(rows)
     x = _filled(rows, shift, scale)
     wanted = np.eye(classes)[truth.astype(int)] if classes else truth[:, None]
     if len(np.unique(groups)) < 2:
@@ -173,15 +174,6 @@ def _fit_summaries(rows: Floats, truth: Floats, classes: int, groups: Indices) -
     return lambda new: softmax(sharp * found.linear(_filled(new, shift, scale)))
 
 
-def _standard(rows: Floats) -> tuple[Floats, Floats]:
-    known = np.isfinite(rows)
-    count = np.maximum(known.sum(axis=0), 1)
-    shift = np.where(known, rows, 0.0).sum(axis=0) / count
-    spread = np.sqrt((np.where(known, rows - shift, 0.0) ** 2).sum(axis=0) / count)
-    real = spread > 1e-10 * (np.abs(shift) + 1e-300)
-    return shift, np.where(real, 1 / np.where(real, spread, 1.0), 0.0)
-
-
 def _filled(rows: Floats, shift: Floats, scale: Floats) -> Floats:
     return np.nan_to_num((rows - shift) * scale, nan=0.0)
 
@@ -191,4 +183,4 @@ BASELINES = (
     Baseline("nearest", _resample, _fit_nearest),
     Baseline("summaries", _summarise, _fit_summaries),
 )
-"""Of a stream's target. "plainest" is the majority, or the mean."""
+"""Baselines for one target per stream. "plainest" is the majority, or the mean."""

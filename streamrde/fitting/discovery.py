@@ -29,7 +29,7 @@ class Roles(NamedTuple):
     channels: tuple[str, ...]
     group: str
     notes: tuple[str, ...]
-    """What was guessed, one sentence each."""
+    """Guesses, one sentence each."""
 
 
 def find_roles(

@@ -24,9 +24,9 @@ class Report(NamedTuple):
     measures: dict[str, float]
     """Measured on streams that were left out in turn, beside the plainest answer."""
     roles: Roles
-    """What each column was taken for."""
+    """Role of each column."""
     notes: tuple[str, ...]
-    """What was understood of the data."""
+    """Sentences on how the data was read."""
 
 
 def fit(

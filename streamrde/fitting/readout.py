@@ -13,16 +13,16 @@ from streamrde.fitting.ridge import Linear, NormalEquations, RidgeFit, fit_ridge
 from streamrde.inference.quality import softmax
 
 LOGISTIC_STRENGTHS = np.logspace(1, -3, 9)
-"""Of standardised directions of unit mean variance, from strong to weak: each begins at the one before."""
+"""Strengths for directions of unit mean variance, from strong to weak: each begins at the one before."""
 MOST_LOGISTIC = 2000
-"""Streams up to which logistic regression is tried; above, ridge takes a small part of its time."""
+"""Streams up to which logistic regression is tried. Above, ridge takes a small part of its time."""
 
 
 class Readout(NamedTuple):
     """A linear readout, and its answers to what was left out."""
 
     linear: Linear
-    """Of the features as they are: scores before softmax, or numbers."""
+    """Scores before softmax, or numbers, of features that are not scaled."""
     held_out: Floats
     """Probabilities (n, classes), or numbers (n, 1)."""
     losses: Floats

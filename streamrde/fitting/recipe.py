@@ -20,6 +20,7 @@ from streamrde.inference.ends import Blank
 from streamrde.inference.fields.reservoir import Reservoir
 from streamrde.inference.header import Channel, Header
 from streamrde.windowing import Every
+from streamrde.windowing.policies import Windows
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.tokens import Scale, Token
 
@@ -46,6 +47,7 @@ class Drawing(NamedTuple):
     """Random features of all streams."""
 
     header: Header
+    spec: FeatureSpec
     drawn: Drawn
     pooled: Floats
     """(n, P)"""
@@ -78,10 +80,12 @@ def fit_recordings(
         raise DataError("fitting needs two streams at least, of two groups, with two different targets", path="")
     folds = make_folds(groups, truth.astype(np.intp) if classify else None, seed=seed)
     # Two samples are the shortest window: several numbers of windows may then be the same model.
-    made = {count: _header(own, channels, labels, windows=count, seed=seed) for count in _WINDOWS}
-    different = {header.windows: count for count, (header, _) in reversed(made.items())}
-    counts = [count for count in _WINDOWS if count in different.values()]
-    drawings = [_pooled(own, *made[count]) for count in counts]
+    made: dict[Windows, tuple[int, Header, FeatureSpec]] = {}
+    for count in _WINDOWS:
+        header, spec = _header(own, channels, labels, windows=count, seed=seed)
+        made.setdefault(header.windows, (count, header, spec))
+    counts = [count for count, _, _ in made.values()]
+    drawings = [_pooled(own, header, spec) for _, header, spec in made.values()]
     candidates = [
         Candidate(f"{count} windows, ridge", drawing, ridge_readout(drawing.pooled, truth, len(labels), folds))
         for count, drawing in zip(counts, drawings, strict=True)
@@ -114,7 +118,7 @@ def _pooled(own: Sequence[Recording], header: Header, spec: FeatureSpec) -> Draw
     tokens = np.concatenate([part.logsigs for part in parts])
     drawn = draw(spec, places, tokens, clip=header.clip)
     stops = np.cumsum([len(part.logsigs) for part in parts])
-    return Drawing(header, drawn, pool_streams(make_pooling(spec, places, drawn), tokens, stops))
+    return Drawing(header, spec, drawn, pool_streams(make_pooling(spec, places, drawn), tokens, stops))
 
 
 def _bundle(chosen: Candidate) -> Bundle:
@@ -122,16 +126,13 @@ def _bundle(chosen: Candidate) -> Bundle:
     tensors: dict[str, Reals] = {
         "x0.shift": np.zeros(header.path_channels),
         "x0.scale": np.ones(header.path_channels),
-        "token.shift": drawn.shift,
-        "logsig.scale": drawn.scale,
+        **Reservoir(features=chosen.drawing.spec).tensors("field", drawn),
         "output.shift": np.zeros(header.outputs),
         "output.scale": np.ones(header.outputs),
         # In rows, as kernels read them and as a file would have them.
         "readout.weight": np.ascontiguousarray(linear.weight.T),
         "readout.bias": linear.bias,
     }
-    for i, (directions, biases) in enumerate(zip(drawn.weights, drawn.biases, strict=True)):
-        tensors |= {f"field.{i}.weight": directions, f"field.{i}.bias": biases}
     return Bundle(header, tensors)
 
 

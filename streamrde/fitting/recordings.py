@@ -1,4 +1,4 @@
-"""Read recorded files, or a table, into recordings to learn from."""
+"""Read recorded files into recordings to learn from."""
 
 from __future__ import annotations
 
@@ -54,7 +54,6 @@ def read_recordings(
     targets: Sequence[str] | None = None,
     say: Say = lambda text: None,
     expected: Expectation | None = None,
-    table: pa.Table | None = None,
 ) -> list[Recording]:
     """Read all recordings of a data set, ordered by name, with the targets of their rows.
 
@@ -66,7 +65,6 @@ def read_recordings(
         targets: columns to read as targets; None: those of `data`.
         say: receives notes on rows that are left out or split.
         expected: what the times between samples are judged by; None: times are judged by their size alone.
-        table: holds the rows, in place of `data.files`, which only name them in messages.
     Raises:
         DataError: no file, a missing column, a value that is infinite, a row that is late or, where `order` calls it a
             fault, a repeat; a recording with two values of `group` or `given`.
@@ -84,7 +82,7 @@ def read_recordings(
     extra = tuple(dict.fromkeys((*targets, *(name for name in (group, given) if name))))
     numbers = targets if data.task == "regression" else ()
     reader = SampleReader(columns, extra=extra, filters=data.filters, faults=data.faults, numbers=numbers)
-    batches = _read(reader, data, say) if table is None else _read_table(reader, table, say)
+    batches = _read(reader, data, say)
     where = str(data.files)
     if not sum(len(batch.t) for batch in batches):
         passes = f"no row passes data.filters {list(data.filters)}"
@@ -154,19 +152,9 @@ def _read(reader: SampleReader, data: DataConfig, say: Say) -> list[Samples]:
         say(f"left out: {reason}")
     if skipped and not batches:
         raise DataError(f"no file can be used: {'; '.join(skipped)}", path=str(data.files))
-    _say_dropped(reader, say)
-    return batches
-
-
-def _read_table(reader: SampleReader, table: pa.Table, say: Say) -> list[Samples]:
-    batches = list(reader.read_arrow(table.to_reader()))
-    _say_dropped(reader, say)
-    return batches
-
-
-def _say_dropped(reader: SampleReader, say: Say) -> None:
     for reason, count in (reader.dropped + reader.nameless).items():
         say(f"left out: {count:,} row{'s' if count > 1 else ''}: {reason}")
+    return batches
 
 
 def _parts(name: str, t: Floats, data: DataConfig, where: str) -> list[tuple[str, Indices]]:

@@ -112,7 +112,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Summary of the streams of training: rate, times, silences, values. None if the model was written without one."""
     windows: Windows = Every(1.0)
     token: Token = Token()
-    """What drives the field: the log-signature of the window, or those of several scales and more."""
+    """Inputs of the field after a window: its log-signature, or those of several scales and more."""
     clip: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Largest magnitude of an entry of a scaled token. 0: any."""
     interpolation: Interpolation = "linear"

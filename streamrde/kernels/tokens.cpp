@@ -25,23 +25,23 @@ void Tokens::summarise(double* row, double t, const double* data, const double* 
         if (!(observed[i] > 0)) continue;
         double* own = row + sums + i * sums_of_a_channel;
         const double value = data[i];
-        if (own[count_sum] == 0) {
+        if (own[summary::count] == 0) {
             std::fill_n(own, sums_of_a_channel, 0.0);
-            own[first_sum] = own[least_sum] = own[greatest_sum] = value;
-            own[began_sum] = t;
+            own[summary::first] = own[summary::least] = own[summary::greatest] = value;
+            own[summary::began] = t;
         }
-        own[count_sum] += 1;
-        const double elapsed = t - own[began_sum];
-        const double dx = value - own[mean_sum], dt = elapsed - own[mean_time_sum];
-        own[mean_sum] += dx / own[count_sum];
-        own[mean_time_sum] += dt / own[count_sum];
-        own[squares_sum] += dx * (value - own[mean_sum]);
-        own[time_squares_sum] += dt * (elapsed - own[mean_time_sum]);
-        own[products_sum] += dx * (elapsed - own[mean_time_sum]);
-        own[least_sum] = std::min(own[least_sum], value);
-        own[greatest_sum] = std::max(own[greatest_sum], value);
-        own[last_sum] = value;
-        own[ended_sum] = t;
+        own[summary::count] += 1;
+        const double elapsed = t - own[summary::began];
+        const double dx = value - own[summary::mean], dt = elapsed - own[summary::mean_time];
+        own[summary::mean] += dx / own[summary::count];
+        own[summary::mean_time] += dt / own[summary::count];
+        own[summary::squares] += dx * (value - own[summary::mean]);
+        own[summary::time_squares] += dt * (elapsed - own[summary::mean_time]);
+        own[summary::products] += dx * (elapsed - own[summary::mean_time]);
+        own[summary::least] = std::min(own[summary::least], value);
+        own[summary::greatest] = std::max(own[summary::greatest], value);
+        own[summary::last] = value;
+        own[summary::ended] = t;
     }
 }
 
@@ -70,20 +70,20 @@ void Tokens::make(double* row, std::int64_t number, const double* signature, dou
     if (!summaries) return;
     for (int i = 0; i < channels; ++i, out += summaries_of_a_channel) {
         const double* own = row + sums + i * sums_of_a_channel;
-        const double count = own[count_sum];
+        const double count = own[summary::count];
         out[0] = count;
         if (count == 0) {
             std::fill_n(out + 1, summaries_of_a_channel - 1, std::numeric_limits<double>::quiet_NaN());
             continue;
         }
-        out[1] = own[first_sum];
-        out[2] = own[last_sum];
-        out[3] = own[mean_sum];
-        out[4] = own[least_sum];
-        out[5] = own[greatest_sum];
-        out[6] = std::sqrt(own[squares_sum] / count);
-        out[7] = own[time_squares_sum] > 0 ? own[products_sum] / own[time_squares_sum] : 0.0;
-        out[8] = std::max(end - own[ended_sum], 0.0);
+        out[1] = own[summary::first];
+        out[2] = own[summary::last];
+        out[3] = own[summary::mean];
+        out[4] = own[summary::least];
+        out[5] = own[summary::greatest];
+        out[6] = std::sqrt(own[summary::squares] / count);
+        out[7] = own[summary::time_squares] > 0 ? own[summary::products] / own[summary::time_squares] : 0.0;
+        out[8] = std::max(end - own[summary::ended], 0.0);
     }
 }
 

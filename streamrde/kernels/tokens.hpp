@@ -12,9 +12,11 @@
 namespace streamrde {
 
 // Columns of a channel's sums; see windowing/summaries.py.
-STREAMRDE_ENUM(enum Sum, sum, count_sum, first_sum, last_sum, mean_sum, squares_sum, least_sum, greatest_sum, began_sum,
-               ended_sum, mean_time_sum, time_squares_sum, products_sum);
-constexpr int sums_of_a_channel = products_sum + 1;
+namespace summary {
+STREAMRDE_ENUM(enum Sum, sum, count, first, last, mean, squares, least, greatest, began, ended, mean_time, time_squares,
+               products);
+}
+constexpr int sums_of_a_channel = summary::products + 1;
 constexpr int summaries_of_a_channel = 9;
 
 // One size of range, whose latest products stand in a ring; see `Part` in windowing/aggregation.py.

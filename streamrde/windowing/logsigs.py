@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 
 from streamrde.arrays import Floats
 from streamrde.errors import OrderError, ParameterError, SampleError, ShapeError
-from streamrde.floats import as_floats, as_size, swapped
+from streamrde.floats import as_floats, swapped
 from streamrde.signature.words import check_room
 from streamrde.times import as_times
 from streamrde.windowing.missing import Missing
 from streamrde.windowing.partition import MAX_WINDOWS, Interpolation, Partition, check_interpolation
 from streamrde.windowing.policies import Windows
 from streamrde.windowing.recorded import window_recordings
-from streamrde.windowing.tokens import Scale, Token
+from streamrde.windowing.tokens import Scale, Token, as_scales
 
 
 def logsig_windows(
@@ -82,7 +82,7 @@ def logsig_windows(
         missing or Missing(),
         time=is_time,
         bridge=MAX_WINDOWS,
-        token=Token(scales=tuple(_as_scale(i, scale) for i, scale in enumerate(scales))),
+        token=Token(scales=as_scales(scales)),
     )
     windows.check(partition.path_channels, depth)
     partition.token.check(depth)
@@ -93,16 +93,6 @@ def logsig_windows(
         )
     (whole,) = window_recordings([times], [np.ascontiguousarray(data)], partition)
     return np.append(times[:1], whole.end), whole.logsigs
-
-
-def _as_scale(place: int, scale: int | tuple[int, int] | Scale) -> Scale:
-    """Return what an entry of `scales` describes."""
-    if isinstance(scale, Scale):
-        return scale
-    numbers = tuple(scale) if isinstance(scale, tuple | list) else (scale,)
-    if not 1 <= len(numbers) <= 2:
-        raise ParameterError(f"scales[{place}]={scale!r}: give a number of windows, or a pair (windows, depth)")
-    return Scale(*(as_size(f"scales[{place}]", number) for number in numbers))
 
 
 def _is_time(t: Floats, channel: Floats) -> bool:

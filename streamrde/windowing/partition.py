@@ -35,7 +35,7 @@ class Partition(NamedTuple):
     bridge: int = BRIDGE
     """Windows that a silence is filled with at most, where there is no `gap`."""
     token: Token = Token()
-    """What the model is given of each window."""
+    """Inputs of the model after each window."""
 
     @property
     def channels(self) -> int:
@@ -50,8 +50,7 @@ class Partition(NamedTuple):
     @property
     def token_size(self) -> int:
         """Return the number of entries of a token."""
-        channels = self.path_channels
-        return self.token.size(channels, channels - self.time, self.channels, self.depth)
+        return self.places.size
 
     @property
     def places(self) -> Places:

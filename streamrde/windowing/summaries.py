@@ -7,6 +7,7 @@ from enum import IntEnum
 import numpy as np
 
 from streamrde.arrays import Bools, Floats
+from streamrde.kernels.layout import check_numbers
 from streamrde.windowing.tokens import SUMMARIES
 
 
@@ -25,6 +26,9 @@ class Sum(IntEnum):
     MEAN_TIME = 9
     TIME_SQUARES = 10
     PRODUCTS = 11
+
+
+check_numbers("Sum", Sum.__members__)
 
 
 def add_sample(sums: Floats, t: float, x: Floats, observed: Bools) -> None:

@@ -9,13 +9,14 @@ from typing import Annotated, NamedTuple, TypeAlias
 import msgspec
 
 from streamrde.errors import ParameterError
+from streamrde.floats import as_size
 from streamrde.signature.words import logsignature_channels
 
 MOST_WINDOWS = 4096
 """Most base windows of a scale. A stream's row holds as many signatures."""
 
 SUMMARIES = ("count", "first", "last", "mean", "min", "max", "spread", "slope", "since")
-"""Names of a channel's summaries, in their order in a token; see `Token.summaries`."""
+"""Names of a channel's summaries, in their order in a token. See `Token.summaries`."""
 
 
 class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,8 +35,19 @@ Scales: TypeAlias = tuple[Scale, ...]
 
 
 def as_scales(scales: Iterable[int | tuple[int, int] | Scale]) -> Scales:
-    """Return scales from numbers of windows, pairs (windows, depth), or scales."""
-    return tuple(own if isinstance(own, Scale) else Scale(*((own,) if isinstance(own, int) else own)) for own in scales)
+    """Return scales from numbers of windows, pairs (windows, depth), or scales.
+
+    Raises:
+        ParameterError: an entry is none of these.
+    """
+    return tuple(own if isinstance(own, Scale) else _as_scale(i, own) for i, own in enumerate(scales))
+
+
+def _as_scale(place: int, scale: int | tuple[int, int]) -> Scale:
+    numbers = tuple(scale) if isinstance(scale, tuple | list) else (scale,)
+    if not 1 <= len(numbers) <= 2:
+        raise ParameterError(f"scales[{place}]={scale!r}: give a number of windows, or a pair (windows, depth)")
+    return Scale(*(as_size(f"scales[{place}]", number, least=0) for number in numbers))  # `Token.check` has the bounds
 
 
 class Places(NamedTuple):
@@ -76,8 +88,12 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Return the depth of each scale for a model of this depth."""
         return tuple(scale.depth or depth for scale in self.scales)
 
-    def size(self, channels: int, values: int, data: int, depth: int) -> int:
-        """Return the number of entries.
+    def window_depth(self, depth: int) -> int:
+        """Return the depth of the window's own log-signature if a token begins with it, else 0."""
+        return self.depths(depth)[0] if self.scales[0].windows == 1 else 0
+
+    def places(self, channels: int, values: int, data: int, depth: int) -> Places:
+        """Return where a token has its parts.
 
         Args:
             channels: number of channels of the path.
@@ -85,15 +101,6 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             data: number of data channels of a sample.
             depth: the model's depth.
         """
-        logsigs = sum(logsignature_channels(channels, own) for own in self.depths(depth))
-        return logsigs + self.ends * values + self.summaries * data * len(SUMMARIES)
-
-    def window_depth(self, depth: int) -> int:
-        """Return the depth of the window's own log-signature if a token begins with it, else 0."""
-        return self.depths(depth)[0] if self.scales[0].windows == 1 else 0
-
-    def places(self, channels: int, values: int, data: int, depth: int) -> Places:
-        """Return where a token has its parts. The arguments are those of `size`."""
         scales = [logsignature_channels(channels, own) for own in self.depths(depth)]
         sizes = (*scales, self.ends * values, self.summaries * data * len(SUMMARIES))
         *parts, ends, summaries = (slice(a, b) for a, b in pairwise((0, *accumulate(sizes))))

@@ -62,6 +62,14 @@ class Walk:
         self._windows = layout.partition.windows
         self._counter = Column.FILLED if self._windows.by_count else Column.WINDOW_SAMPLES
         """Counts the samples of the open window."""
+        token, channels = layout.partition.token, layout.partition.path_channels
+        joined = {part.windows: part for part in layout.parts}
+        depths = token.depths(layout.partition.depth)
+        self._scales = [
+            (joined.get(scale.windows) if scale.windows > 1 else None, signature_channels(channels, depth))
+            for scale, depth in zip(token.scales, depths, strict=True)
+        ]
+        """Part that each scale's product stands in, None for the window itself, and the size of its signature."""
         self.signatures: list[list[Floats]] = [[] for _ in layout.partition.token.scales]
         """Signatures that end with the closed windows, of each scale."""
         self.ends: list[Floats] = []
@@ -226,9 +234,9 @@ class Walk:
         """Return the tokens of the closed windows, (closed, T)."""
         token, channels = self._partition.token, self._partition.path_channels
         columns = []
-        for signatures, depth in zip(self.signatures, token.depths(self._partition.depth), strict=True):
-            rows = np.array(signatures).reshape(-1, signature_channels(channels, depth))
-            columns.append(log_coordinates(rows, channels, depth))
+        depths = token.depths(self._partition.depth)
+        for signatures, (_, size), depth in zip(self.signatures, self._scales, depths, strict=True):
+            columns.append(log_coordinates(np.array(signatures).reshape(-1, size), channels, depth))
         closed = len(self.windows)
         if token.ends:
             columns.append(np.array(self.ends).reshape(closed, channels - self._partition.time))
@@ -243,15 +251,13 @@ class Walk:
 
     def _note_token(self, row: Floats, signature: Floats, end: float, values: Floats) -> None:
         """Note the parts of the token of a window that ends where the path has these values."""
-        layout, token, channels = self._layout, self._partition.token, self._partition.path_channels
+        layout, token = self._layout, self._partition.token
         number = int(row[Column.WINDOW] - row[Column.SEGMENT_WINDOW])
         rings = row[layout.rings]
-        add_window(rings, layout.parts, signature, number, channels)
-        joined = {part.windows: part for part in layout.parts}
-        depths = token.depths(self._partition.depth)
-        for scale, depth, signatures in zip(token.scales, depths, self.signatures, strict=True):
-            own = signature if scale.windows == 1 else joined[scale.windows].product(rings, number)
-            signatures.append(own[: signature_channels(channels, depth)].copy())
+        add_window(rings, layout.parts, signature, number, self._partition.path_channels)
+        for (part, size), signatures in zip(self._scales, self.signatures, strict=True):
+            own = signature if part is None else part.product(rings, number)
+            signatures.append(own[:size].copy())
         if token.ends:
             self.ends.append(values.copy())
         if token.summaries:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from streamrde.arrays import Bools, Floats, Indices
+from streamrde.arrays import Bools, Floats, Indices, Reals
 from streamrde.errors import ParameterError
 from streamrde.features import Drawn, FeatureSpec, make_pooling
 from streamrde.features.names import feature_names
@@ -36,7 +36,7 @@ class Reservoir(VectorField, frozen=True, kw_only=True, tag="reservoir"):
     float64: ClassVar[tuple[str, ...]] = ("readout.weight", "readout.bias")
 
     features: FeatureSpec
-    """What is drawn, and kept of a stream."""
+    """Random features, and what is kept of them."""
 
     def check(self, name: str, header: Header) -> None:
         """Raise ParameterError if the header asks for what a reservoir does not have."""
@@ -98,6 +98,13 @@ class Reservoir(VectorField, frozen=True, kw_only=True, tag="reservoir"):
             tuple(tensors[f"{name}.{i}.weight"] for i in blocks),
             tuple(tensors[f"{name}.{i}.bias"] for i in blocks),
         )
+
+    def tensors(self, name: str, drawn: Drawn) -> dict[str, Reals]:
+        """Return the tensors that `drawn` reads: the random part and the scale of tokens."""
+        tensors: dict[str, Reals] = {"token.shift": drawn.shift, "logsig.scale": drawn.scale}
+        for i, (weight, bias) in enumerate(zip(drawn.weights, drawn.biases, strict=True)):
+            tensors |= {f"{name}.{i}.weight": weight, f"{name}.{i}.bias": bias}
+        return tensors
 
     def build(self, name: str, header: Header, tensors: Tensors) -> RowField:
         """Make the pools on arrays."""
