@@ -4,5 +4,6 @@ inputs, targets, recordings   what is read, what it is to predict, and the strea
 discovery                     what the columns hold
 ridge, logistic, calibration  linear models in closed form or to a small gradient, and probabilities of their scores
 folds, baselines, readout     what is left out in turn, plain models to beat, and readouts measured on it
-recipe, entry                 random features and their readout; `fit`, from files to a model
+examples, families            what a family of models learns from, and the families, a module each
+recipe, entry                 the choice among families and plain models; `fit`, from files to a model
 """
