@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -45,10 +45,13 @@ class Candidate(NamedTuple):
     """Log loss, or squared error, of each row of `held_out`, (n,)."""
     bundle: Callable[[], Bundle]
     """Make the model, fitted to all examples."""
+    without: Callable[[int], Bundle] | None = None
+    """Make the model that was fitted without a fold, which `held_out` has the answers of. None: it is not kept."""
 
 
-Family: TypeAlias = Callable[[Examples], list[Candidate]]
-"""Fit the models of one family, the simplest first. A family that does not suit the examples returns none."""
+Family: TypeAlias = Callable[[Examples], Iterable[Candidate]]
+"""Fit the models of one family, the simplest first, and yield each as soon as it is fitted. A family that does not suit
+the examples yields none."""
 
 
 def as_examples(recordings: Sequence[Recording], channels: Sequence[str], *, classify: bool, seed: int) -> Examples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ class Readout(NamedTuple):
     """Probabilities (n, classes), or numbers (n, 1)."""
     losses: Floats
     """Log loss, or squared error, of each row of `held_out`, (n,)."""
+    without: Callable[[int], Linear]
+    """Return the readout that was fitted without a fold, which `held_out` has the answers of."""
 
 
 def ridge_readout(features: Floats, truth: Floats, classes: int, folds: Indices) -> Readout:
@@ -42,18 +45,30 @@ def ridge_readout(features: Floats, truth: Floats, classes: int, folds: Indices)
     if not classes:
         ridge = _ridge(z, truth[:, None], folds)
         losses = (ridge.held_out[:, 0] - truth) ** 2
-        return Readout(_unscaled(ridge.linear, mean, scale), ridge.held_out, losses)
+        return Readout(
+            _unscaled(ridge.linear, mean, scale),
+            ridge.held_out,
+            losses,
+            lambda fold: _unscaled(ridge.without(fold), mean, scale),
+        )
     codes = truth.astype(np.intp)
     ridge = _ridge(z, np.eye(classes)[codes], folds)
-    return _classifying(_unscaled(ridge.linear, mean, scale), ridge.held_out, codes)
+    return _classifying(
+        _unscaled(ridge.linear, mean, scale),
+        ridge.held_out,
+        codes,
+        lambda fold: _unscaled(ridge.without(fold), mean, scale),
+    )
 
 
 def logistic_readout(features: Floats, truth: Floats, classes: int, folds: Indices) -> Readout:
     """Fit logistic regression to classes, with calibrated scores. Arguments as of `ridge_readout`."""
     z, mean, scale = _standardised(features)
     codes = truth.astype(np.intp)
-    linear, scores = _logistic(z, codes, classes, folds)
-    return _classifying(_unscaled(linear, mean, scale), scores, codes)
+    linear, scores, without = _logistic(z, codes, classes, folds)
+    return _classifying(
+        _unscaled(linear, mean, scale), scores, codes, lambda fold: _unscaled(without[fold], mean, scale)
+    )
 
 
 def simplest_of(losses: list[Floats], groups: Indices) -> int:
@@ -87,11 +102,11 @@ def _ridge(z: Floats, wanted: Floats, folds: Indices) -> RidgeFit:
     held_out = np.empty_like(wanted)
     for k, part in enumerate(without):
         held_out[folds == k] = part(z[folds == k])
-    return RidgeFit(linear, strength, held_out)
+    return RidgeFit(linear, strength, held_out, without.__getitem__)
 
 
-def _logistic(z: Floats, codes: Indices, classes: int, folds: Indices) -> tuple[Linear, Floats]:
-    """Return the fit with the least log loss on the folds left out, and its scores of them."""
+def _logistic(z: Floats, codes: Indices, classes: int, folds: Indices) -> tuple[Linear, Floats, dict[int, Linear]]:
+    """Return the fit with the least log loss on the folds left out, its scores of them, and the fits without them."""
     # The penalty does not see a rotation: fewer streams than features span as many directions only.
     basis = np.linalg.svd(z, full_matrices=False)[2].T if len(z) < z.shape[1] else np.eye(z.shape[1])
     turned = z @ basis
@@ -100,22 +115,33 @@ def _logistic(z: Floats, codes: Indices, classes: int, folds: Indices) -> tuple[
     rest = [folds != k for k in np.unique(folds)]
     scores = np.empty((len(LOGISTIC_STRENGTHS), len(z), classes))
     starts: list[Linear | None] = [None] * len(rest)
+    parts: list[list[Linear]] = [[] for _ in LOGISTIC_STRENGTHS]
     for j, strength in enumerate(LOGISTIC_STRENGTHS / len(z)):
         for k, train in enumerate(rest):
             starts[k] = part = fit_logistic(
                 turned[train], codes[train], classes, strength, start=starts[k], tolerance=1e-5
             )
             scores[j, ~train] = part(turned[~train])
+            parts[j].append(part)
     losses = [float(-np.log(_own(softmax(own), codes)).mean()) for own in scores]
     best = int(np.argmin(losses))
     linear = fit_logistic(turned, codes, classes, float(LOGISTIC_STRENGTHS[best]) / len(z))
-    return Linear(basis @ linear.weight / size, linear.bias), scores[best]
+
+    def unturned(part: Linear) -> Linear:
+        return Linear(basis @ part.weight / size, part.bias)
+
+    without = {int(k): unturned(part) for k, part in zip(np.unique(folds), parts[best], strict=True)}
+    return unturned(linear), scores[best], without
 
 
-def _classifying(linear: Linear, scores: Floats, codes: Indices) -> Readout:
+def _classifying(linear: Linear, scores: Floats, codes: Indices, without: Callable[[int], Linear]) -> Readout:
     sharp = fit_sharpness(scores, codes)
+
+    def sharpened(part: Linear) -> Linear:
+        return Linear(sharp * part.weight, sharp * part.bias)
+
     held_out = softmax(sharp * scores)
-    return Readout(Linear(sharp * linear.weight, sharp * linear.bias), held_out, -np.log(_own(held_out, codes)))
+    return Readout(sharpened(linear), held_out, -np.log(_own(held_out, codes)), lambda fold: sharpened(without(fold)))
 
 
 def _standardised(features: Floats) -> tuple[Floats, Floats, Floats]:

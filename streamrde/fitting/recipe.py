@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from streamrde.errors import DataError
 from streamrde.fitting.baselines import measure_baselines, measures
-from streamrde.fitting.examples import as_examples
+from streamrde.fitting.examples import Candidate, Examples, as_examples
 from streamrde.fitting.families import FAMILIES
+from streamrde.fitting.progress import Budget, Progress, Stage, Tried, ignore
 from streamrde.fitting.readout import simplest_of
 from streamrde.fitting.recordings import Recording
 from streamrde.inference.bundle import Bundle
+from streamrde.nearest import did_you_mean, listed
 
 _NAMES = {"accuracy": {"plainest": "majority"}, "rmse": {"plainest": "mean"}}
 
@@ -26,27 +29,49 @@ class Fitted(NamedTuple):
     """Name of the candidate that was chosen."""
     warnings: tuple[str, ...]
     """Names and figures of the baselines that are better than it."""
+    examples: Examples
+    chosen: Candidate
+    stopped: str
+    """Reason why not all candidates were tried: "time" or "interrupt". "": all were."""
 
 
 def fit_recordings(
-    recordings: Sequence[Recording], channels: Sequence[str], *, classify: bool, seed: int = 0
+    recordings: Sequence[Recording],
+    channels: Sequence[str],
+    *,
+    classify: bool,
+    seed: int = 0,
+    progress: Progress = ignore,
+    budget: Budget | None = None,
+    choice: str = "",
 ) -> Fitted:
     """Fit a model to recordings with one target each. Groups stay together when they are left out in turn.
 
+    Args:
+        progress: receives stages, and each candidate.
+        budget: time after which no further candidate is tried. Ctrl-C ends the search in the same way, and a second
+            one the fit.
+        choice: name of the candidate to take, without a choice. "": the best one.
     Returns:
         the model; measures out of fold: accuracy and log_loss beside majority_accuracy, nearest_accuracy and
         summaries_accuracy, or rmse beside mean_rmse, nearest_rmse and summaries_rmse; and those of all candidates.
     Raises:
-        DataError: fewer than two groups, classes or values.
+        DataError: fewer than two groups, classes or values, or no candidate has the name `choice`.
+        KeyboardInterrupt: Ctrl-C before a candidate was fitted.
     """
     examples = as_examples(recordings, channels, classify=classify, seed=seed)
     truth, classes = examples.truth, len(examples.labels)
-    candidates = [candidate for family in FAMILIES for candidate in family(examples)]
-    chosen = candidates[simplest_of([candidate.losses for candidate in candidates], examples.groups)]
+    candidates, stopped = _search(examples, progress, budget or Budget(), choice)
+    if choice:
+        chosen = candidates[-1]
+    else:
+        chosen = candidates[simplest_of([candidate.losses for candidate in candidates], examples.groups)]
+    progress(Stage("measure plain models", 0, 1))
     own = examples.recordings
     baselines = measure_baselines(
         [r.t for r in own], [r.x for r in own], truth, classes, examples.groups, examples.folds
     )
+    progress(Stage("measure plain models", 1, 1))
     main = "accuracy" if classify else "rmse"
     found = measures(truth, chosen.held_out, classes)
     found |= {f"{_NAMES[main].get(name, name)}_{main}": rows[main] for name, rows in baselines.items()}
@@ -57,4 +82,36 @@ def fit_recordings(
         f"warning: the plain model '{name}' has {main} {baselines[name][main]:.4g}, this model {found[main]:.4g}"
         for name in better
     )
-    return Fitted(chosen.bundle(), found, {**table, **baselines}, chosen.name, warnings)
+    return Fitted(chosen.bundle(), found, {**table, **baselines}, chosen.name, warnings, examples, chosen, stopped)
+
+
+def _search(examples: Examples, progress: Progress, budget: Budget, choice: str) -> tuple[list[Candidate], str]:
+    """Return the candidates of all families, or those until time is up, and why they are not all."""
+    found: list[Candidate] = []
+    stage = "fit candidates"
+    progress(Stage(stage, 0))
+    try:
+        for family in FAMILIES:
+            for candidate in family(examples):
+                best = all(candidate.losses.mean() < other.losses.mean() for other in found)
+                found.append(candidate)
+                progress(Stage(stage, len(found)))
+                progress(
+                    Tried(candidate.name, measures(examples.truth, candidate.held_out, len(examples.labels)), best)
+                )
+                if candidate.name == choice:
+                    return found, ""
+                if budget.spent:
+                    return found, "time"
+    except KeyboardInterrupt:
+        if not found or choice:
+            raise
+        return found, "interrupt"
+    if choice:
+        names = [candidate.name for candidate in found]
+        raise DataError(
+            f"choice = '{choice}': no candidate has this name{did_you_mean(choice, names)}; there are {listed(names)}",
+            path="",
+        )
+    progress(Stage(stage, len(found), len(found)))
+    return found, ""

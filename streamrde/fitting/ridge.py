@@ -10,6 +10,7 @@ Reference: Hastie, Tibshirani & Friedman 2009, "The Elements of Statistical Lear
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,8 @@ class RidgeFit(NamedTuple):
     strength: float
     held_out: Floats
     """(n, outputs): the answer to each row by the regression without its fold."""
+    without: Callable[[int], Linear]
+    """Return the regression without a fold."""
 
 
 def fit_ridge(x: Floats, y: Floats, folds: Indices, *, strengths: Floats = STRENGTHS) -> RidgeFit:
@@ -83,7 +86,22 @@ def fit_ridge(x: Floats, y: Floats, folds: Indices, *, strengths: Floats = STREN
     _, strength, errors = best
     # X' U / sqrt(v) are the directions among the features, so that w = X' U (U' y) / (v + strength).
     weight = centred.T @ (vectors @ (turned / (values + strength * unit)[:, None]))
-    return RidgeFit(Linear(weight, middle - centre @ weight), strength, y - errors)
+    penalty = strength * unit
+    return RidgeFit(
+        Linear(weight, middle - centre @ weight),
+        strength,
+        y - errors,
+        lambda fold: _penalised(x[folds != fold], y[folds != fold], penalty),
+    )
+
+
+def _penalised(x: Floats, y: Floats, penalty: float) -> Linear:
+    """Return the ridge regression of one strength, in the units of the squared features."""
+    centre, middle = x.mean(axis=0), y.mean(axis=0)
+    centred = x - centre
+    values, vectors = _directions(centred)
+    weight = centred.T @ (vectors @ ((vectors.T @ (y - middle)) / (values + penalty)[:, None]))
+    return Linear(weight, middle - centre @ weight)
 
 
 def _directions(centred: Floats) -> tuple[Floats, Floats]:

@@ -12,6 +12,7 @@ from streamrde.arrays import Floats, Reals
 from streamrde.features import Block, Drawn, FeatureSpec, Pool, draw, make_pooling, pool_streams
 from streamrde.fitting.examples import Candidate, Examples
 from streamrde.fitting.readout import MOST_LOGISTIC, Readout, logistic_readout, ridge_readout, simplest_of
+from streamrde.fitting.ridge import Linear
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.ends import Blank
 from streamrde.inference.fields.reservoir import Reservoir
@@ -63,7 +64,13 @@ def fit_reservoirs(examples: Examples) -> list[Candidate]:
 
 
 def _candidate(name: str, drawing: Drawing, readout: Readout) -> Candidate:
-    return Candidate(name, readout.held_out, readout.losses, partial(_bundle, drawing, readout))
+    return Candidate(
+        name,
+        readout.held_out,
+        readout.losses,
+        partial(_bundle, drawing, readout.linear),
+        lambda fold: _bundle(drawing, readout.without(fold)),
+    )
 
 
 def _pooled(examples: Examples, header: Header, spec: FeatureSpec) -> Drawing:
@@ -76,8 +83,8 @@ def _pooled(examples: Examples, header: Header, spec: FeatureSpec) -> Drawing:
     return Drawing(header, spec, drawn, pool_streams(make_pooling(spec, places, drawn), tokens, stops))
 
 
-def _bundle(drawing: Drawing, readout: Readout) -> Bundle:
-    header, drawn, linear = drawing.header, drawing.drawn, readout.linear
+def _bundle(drawing: Drawing, linear: Linear) -> Bundle:
+    header, drawn = drawing.header, drawing.drawn
     tensors: dict[str, Reals] = {
         "x0.shift": np.zeros(header.path_channels),
         "x0.scale": np.ones(header.path_channels),
