@@ -14,8 +14,9 @@ from streamrde.arrays import Floats, Indices
 from streamrde.features.drawing import fit_scale
 from streamrde.fitting.calibration import fit_sharpness
 from streamrde.fitting.folds import make_folds
+from streamrde.fitting.measuring import measures
 from streamrde.fitting.ridge import fit_ridge
-from streamrde.inference.quality import classification_measures, regression_measures, softmax
+from streamrde.inference.quality import softmax
 
 POINTS = 32
 """Points that a stream is resampled to for comparing it with others."""
@@ -23,6 +24,9 @@ MOST_NEIGHBOURS = 4000
 """Training streams that are compared with, evenly chosen if there are more: time grows with their number."""
 
 Answer: TypeAlias = Callable[[Floats], Floats]
+Fit: TypeAlias = Callable[[Floats, Floats, int, Indices], Answer]
+"""From rows (n, size), NaN where unknown, truth (n,), the number of classes (0: numbers) and groups (n,) to a function
+of new rows: probabilities (n, classes), or numbers (n, 1)."""
 
 
 class Baseline(NamedTuple):
@@ -31,36 +35,37 @@ class Baseline(NamedTuple):
     name: str
     represent: Callable[[Floats, Floats], Floats]
     """From a stream, t (L,) and x (L, channels) with NaN where not observed, to a row."""
-    fit: Callable[[Floats, Floats, int, Indices], Answer]
-    """From rows (n, size), NaN where unknown, truth (n,), the number of classes (0: numbers) and groups (n,) to a
-    function of new rows: probabilities (n, classes), or numbers (n, 1)."""
+    fit: Fit
 
 
 def measure_baselines(
-    ts: Sequence[Floats], xs: Sequence[Floats], truth: Floats, classes: int, groups: Indices, folds: Indices
+    ts: Sequence[Floats],
+    xs: Sequence[Floats],
+    truth: Floats,
+    classes: int,
+    groups: Indices,
+    folds: Indices,
+    *,
+    targets: Sequence[str] = (),
 ) -> dict[str, dict[str, float]]:
     """Measure all baselines on folds that are left out in turn.
 
     Args:
         ts, xs: times (L,), seconds, and samples (L, channels) of each stream, NaN where not observed, L >= 1.
-        truth: numbers of the classes, or targets, (n,), finite.
+        truth: numbers of the classes, (n, 1), or targets, (n, outputs), NaN where unknown.
         classes: number of classes; 0 for numbers.
         groups: what must not be divided between training and test, (n,).
         folds: see `folds.make_folds`.
+        targets: names of several targets.
     Returns:
-        by name of the baseline: `classification_measures` or `regression_measures`.
+        by name of the baseline, `measures`.
     """
     return {
-        baseline.name: measures(truth, _held_out(baseline, ts, xs, truth, classes, groups, folds), classes)
+        baseline.name: measures(
+            truth, _held_out(baseline, ts, xs, truth, classes, groups, folds), classes, targets=targets
+        )
         for baseline in BASELINES
     }
-
-
-def measures(truth: Floats, answers: Floats, classes: int) -> dict[str, float]:
-    """Measure answers: probabilities (n, classes), or numbers (n, 1) where `classes` is 0."""
-    if classes:
-        return classification_measures(truth.astype(np.int64), answers)
-    return regression_measures(truth, answers[:, 0])
 
 
 def _held_out(
@@ -73,10 +78,18 @@ def _held_out(
     folds: Indices,
 ) -> Floats:
     rows = np.stack([baseline.represent(t, x) for t, x in zip(ts, xs, strict=True)])
-    answers = np.empty((len(truth), max(1, classes)))
-    for fold in np.unique(folds):
-        own, rest = folds == fold, folds != fold
-        answers[own] = baseline.fit(rows[rest], truth[rest], classes, groups[rest])(rows[own])
+    return held_out(baseline.fit, rows, truth, classes, groups, folds)
+
+
+def held_out(fit: Fit, rows: Floats, truth: Floats, classes: int, groups: Indices, folds: Indices) -> Floats:
+    """Return answers to rows, (n, size), each fold's from what is fitted to the others: one target after the other."""
+    answers = np.full((len(truth), classes or truth.shape[1]), np.nan)
+    for j, column in enumerate(truth.T):
+        known, own = np.isfinite(column), slice(None) if classes else slice(j, j + 1)
+        for fold in np.unique(folds):
+            out, rest = folds == fold, known & (folds != fold)
+            if rest.any():
+                answers[out, own] = fit(rows[rest], column[rest], classes, groups[rest])(rows[out])
     return answers
 
 

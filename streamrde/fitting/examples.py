@@ -1,4 +1,5 @@
-"""Hold what families of models learn from: streams, the truth about each, and the folds that leave them out."""
+"""Hold what families of models learn from: streams, the truth about each or along each, and the folds that leave it
+out."""
 
 from __future__ import annotations
 
@@ -12,15 +13,22 @@ from streamrde.errors import DataError
 from streamrde.fitting.folds import make_folds
 from streamrde.fitting.recordings import Recording
 from streamrde.inference.bundle import Bundle
+from streamrde.windowing.partition import Partition
+from streamrde.windowing.policies import Windows
+from streamrde.windowing.recorded import window_recordings
 
 
 class Examples(NamedTuple):
-    """Streams with one target each, divided into folds."""
+    """Streams and n rows of truth, divided into folds: one row per stream, or one per window with a known target.
+
+    Rows are in the order of the streams, and within a stream of time.
+    """
 
     recordings: Sequence[Recording]
+    """Streams of two samples or more."""
     channels: tuple[str, ...]
     truth: Floats
-    """Numbers of the classes, or targets, (n,)."""
+    """(n, outputs): numbers of the classes, with one output, or targets, NaN where unknown. No row is all unknown."""
     labels: tuple[str, ...]
     """All classes in order; () for numbers."""
     groups: Indices
@@ -28,21 +36,54 @@ class Examples(NamedTuple):
     folds: Indices
     """Number of the fold in which each is left out, (n,)."""
     seed: int
+    targets: tuple[str, ...] = ()
+    """Names of the target columns, (outputs,)."""
+    stream: Indices = np.zeros(0, np.intp)
+    """Place among the recordings of each row's stream, (n,), ascending. Without windows, 0, 1, ..., n - 1."""
+    ends: Floats = np.zeros(0)
+    """Time when each row's window ends, seconds, (n,). Empty without windows."""
+    windows: Windows | None = None
+    """The base windows that every family has to use, so that all answer the same rows. None: a row is a whole stream,
+    and windows are free."""
+    horizon: float = 0.0
+    """Seconds by which the targets lie ahead of their windows."""
+
+    @property
+    def along(self) -> bool:
+        """Return True if rows are windows along the streams."""
+        return self.windows is not None
 
     @property
     def codes(self) -> Indices:
         """Return the numbers of the classes, (n,)."""
-        return self.truth.astype(np.intp)
+        return self.truth[:, 0].astype(np.intp)
+
+    @property
+    def variance(self) -> Floats:
+        """Return the variance of each target, (outputs,), 1 where it is constant."""
+        found = np.array([column[np.isfinite(column)].var() for column in self.truth.T])
+        return np.where(found > 0, found, 1.0)
+
+
+class Tokens(NamedTuple):
+    """The tokens of all streams, as `features.pool_streams` takes them."""
+
+    values: Floats
+    """(K, T)"""
+    stops: Indices
+    """Number of tokens up to the end of each episode of the streams."""
+    at: Indices
+    """Place of the token that each row of truth belongs to, (n,), ascending."""
 
 
 class Candidate(NamedTuple):
-    """A model that may be chosen, and its answers to streams that were left out in turn."""
+    """A model that may be chosen, and its answers to rows that were left out in turn."""
 
     name: str
     held_out: Floats
-    """Probabilities (n, classes), or numbers (n, 1)."""
+    """Probabilities (n, classes), or numbers (n, outputs)."""
     losses: Floats
-    """Log loss, or squared error, of each row of `held_out`, (n,)."""
+    """Log loss, or mean squared error over the targets' variances, of each row of `held_out`, (n,)."""
     bundle: Callable[[], Bundle]
     """Make the model, fitted to all examples."""
     without: Callable[[int], Bundle] | None = None
@@ -54,17 +95,65 @@ Family: TypeAlias = Callable[[Examples], Iterable[Candidate]]
 the examples yields none."""
 
 
-def as_examples(recordings: Sequence[Recording], channels: Sequence[str], *, classify: bool, seed: int) -> Examples:
-    """Return the recordings that have two samples or more as examples.
+def tokens_of(examples: Examples, partition: Partition) -> Tokens:
+    """Return the tokens of all streams, and where each row of truth stands among them.
+
+    A row of a whole stream stands at its last token: after a long silence the state begins again, and what was before
+    is another episode.
+
+    Raises:
+        DataError: the partition has no window that ends where a row's does.
+    """
+    own = examples.recordings
+    parts = window_recordings([r.t for r in own], [r.x for r in own], partition)
+    stops = np.cumsum([len(part.logsigs) for part in parts])
+    values = np.concatenate([part.logsigs for part in parts])
+    stream = np.repeat([part.stream for part in parts], [len(part.logsigs) for part in parts])
+    if not examples.along:
+        return Tokens(values, stops, np.searchsorted(stream, np.arange(len(own)), side="right") - 1)
+    ends = np.concatenate([part.end for part in parts])
+    at = np.empty(len(examples.truth), np.intp)
+    for i in np.unique(examples.stream):
+        rows, first = examples.stream == i, np.searchsorted(stream, i)
+        mine = ends[first : np.searchsorted(stream, i, side="right")]
+        at[rows] = first + np.searchsorted(mine, examples.ends[rows])
+    if not (ends[np.minimum(at, len(ends) - 1)] == examples.ends).all():
+        raise DataError("a family has other windows than the examples; use the windows that they name", path="")
+    return Tokens(values, stops, at)
+
+
+def squared_losses(truth: Floats, answers: Floats) -> Floats:
+    """Return the mean over each row's known targets of the squared error over the target's variance, (n,)."""
+    known = np.isfinite(truth)
+    variance = np.array([column[np.isfinite(column)].var() for column in truth.T])
+    squares = np.where(known, answers - np.where(known, truth, 0.0), 0.0) ** 2 / np.where(variance > 0, variance, 1.0)
+    return np.asarray(squares.sum(axis=1) / np.maximum(1, known.sum(axis=1)))
+
+
+def as_examples(
+    recordings: Sequence[Recording],
+    channels: Sequence[str],
+    *,
+    classify: bool,
+    seed: int,
+    targets: Sequence[str] = (),
+) -> Examples:
+    """Return the recordings that have two samples or more and a target, which holds for all of each, as examples.
 
     Raises:
         DataError: fewer than two groups, classes or values.
     """
-    own = [recording for recording in recordings if len(recording.t) > 1]
-    truth = np.array([recording.target.values[0, 0] for recording in own])
+    own = [r for r in recordings if len(r.t) > 1 and np.isfinite(r.target.values[0]).any()]
+    truth = np.array([recording.target.values[0] for recording in own])
     labels = own[0].target.classes if own and classify else ()
     groups = np.unique([recording.group for recording in own], return_inverse=True)[1]
-    if len(own) < 2 or groups.max() < 1 or len(np.unique(truth)) < 2:
+    if len(own) < 2 or groups.max() < 1 or not _varies(truth):
         raise DataError("fitting needs two streams at least, of two groups, with two different targets", path="")
-    folds = make_folds(groups, truth.astype(np.intp) if classify else None, seed=seed)
-    return Examples(own, tuple(channels), truth, labels, groups, folds, seed)
+    folds = make_folds(groups, truth[:, 0].astype(np.intp) if classify else None, seed=seed)
+    return Examples(
+        own, tuple(channels), truth, labels, groups, folds, seed, tuple(targets), np.arange(len(own), dtype=np.intp)
+    )
+
+
+def _varies(truth: Floats) -> bool:
+    return all(len(np.unique(column[np.isfinite(column)])) > 1 for column in truth.T)

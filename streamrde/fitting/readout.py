@@ -9,6 +9,7 @@ import numpy as np
 
 from streamrde.arrays import Floats, Indices
 from streamrde.fitting.calibration import fit_sharpness
+from streamrde.fitting.examples import squared_losses
 from streamrde.fitting.logistic import fit_logistic
 from streamrde.fitting.ridge import Linear, NormalEquations, RidgeFit, fit_ridge
 from streamrde.inference.quality import softmax
@@ -25,33 +26,27 @@ class Readout(NamedTuple):
     linear: Linear
     """Scores before softmax, or numbers, of features that are not scaled."""
     held_out: Floats
-    """Probabilities (n, classes), or numbers (n, 1)."""
+    """Probabilities (n, classes), or numbers (n, outputs), NaN where the truth is unknown."""
     losses: Floats
-    """Log loss, or squared error, of each row of `held_out`, (n,)."""
+    """Log loss, or `examples.squared_losses`, of each row of `held_out`, (n,)."""
     without: Callable[[int], Linear]
     """Return the readout that was fitted without a fold, which `held_out` has the answers of."""
 
 
 def ridge_readout(features: Floats, truth: Floats, classes: int, folds: Indices) -> Readout:
-    """Fit ridge regression to a target, or to each class, with calibrated scores.
+    """Fit ridge regression to targets, or to each class, with calibrated scores.
 
     Args:
         features: (n, P), finite.
-        truth: numbers of the classes, or targets, (n,).
+        truth: numbers of the classes, (n, 1), or targets, (n, outputs), NaN where unknown. Targets that are known in
+            the same rows share a strength.
         classes: number of classes; 0 for numbers.
         folds: (n,), at least two.
     """
-    z, mean, scale = _standardised(features)
     if not classes:
-        ridge = _ridge(z, truth[:, None], folds)
-        losses = (ridge.held_out[:, 0] - truth) ** 2
-        return Readout(
-            _unscaled(ridge.linear, mean, scale),
-            ridge.held_out,
-            losses,
-            lambda fold: _unscaled(ridge.without(fold), mean, scale),
-        )
-    codes = truth.astype(np.intp)
+        return _numbers(features, truth, folds)
+    z, mean, scale = _standardised(features)
+    codes = truth[:, 0].astype(np.intp)
     ridge = _ridge(z, np.eye(classes)[codes], folds)
     return _classifying(
         _unscaled(ridge.linear, mean, scale),
@@ -61,10 +56,54 @@ def ridge_readout(features: Floats, truth: Floats, classes: int, folds: Indices)
     )
 
 
+class _Part(NamedTuple):
+    """Targets that are known in the same rows, and their regression in units of their spread."""
+
+    own: Indices
+    """Their places among the targets."""
+    ridge: RidgeFit
+    scaling: tuple[Floats, Floats]
+    """Mean and scale of the features."""
+    middle: Floats
+    spread: Floats
+
+    def linear(self, fitted: Linear) -> Linear:
+        """Return a function of features that are not scaled, in the targets' units."""
+        weight, bias = _unscaled(fitted, *self.scaling)
+        return Linear(self.spread * weight, self.spread * bias + self.middle)
+
+
+def _numbers(features: Floats, truth: Floats, folds: Indices) -> Readout:
+    known, held_out = np.isfinite(truth), np.full(truth.shape, np.nan)
+    parts = []
+    for mask in np.unique(known, axis=1).T:
+        own = np.flatnonzero((known == mask[:, None]).all(axis=0))
+        z, mean, scale = _standardised(features[mask])
+        y = truth[np.ix_(mask, own)]
+        # In units of their spread, targets have an equal say in the strength that they share.
+        middle, spread = y.mean(axis=0), np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0)
+        ridge = _ridge(z, (y - middle) / spread, folds[mask])
+        parts.append(_Part(own, ridge, (mean, scale), middle, spread))
+        held_out[np.ix_(mask, own)] = spread * ridge.held_out + middle
+
+    def joined(chosen: Callable[[RidgeFit], Linear]) -> Linear:
+        weight, bias = np.empty((features.shape[1], truth.shape[1])), np.empty(truth.shape[1])
+        for part in parts:
+            weight[:, part.own], bias[part.own] = part.linear(chosen(part.ridge))
+        return Linear(weight, bias)
+
+    return Readout(
+        joined(lambda ridge: ridge.linear),
+        held_out,
+        squared_losses(truth, held_out),
+        lambda fold: joined(lambda ridge: ridge.without(fold)),
+    )
+
+
 def logistic_readout(features: Floats, truth: Floats, classes: int, folds: Indices) -> Readout:
     """Fit logistic regression to classes, with calibrated scores. Arguments as of `ridge_readout`."""
     z, mean, scale = _standardised(features)
-    codes = truth.astype(np.intp)
+    codes = truth[:, 0].astype(np.intp)
     linear, scores, without = _logistic(z, codes, classes, folds)
     return _classifying(
         _unscaled(linear, mean, scale), scores, codes, lambda fold: _unscaled(without[fold], mean, scale)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from streamrde.errors import DataError
-from streamrde.fitting.baselines import measure_baselines, measures
+from streamrde.fitting.baselines import measure_baselines
 from streamrde.fitting.examples import Candidate, Examples, as_examples
 from streamrde.fitting.families import FAMILIES
+from streamrde.fitting.measuring import measures
 from streamrde.fitting.progress import Budget, Progress, Stage, Tried, ignore
 from streamrde.fitting.readout import simplest_of
 from streamrde.fitting.recordings import Recording
@@ -44,6 +45,7 @@ def fit_recordings(
     progress: Progress = ignore,
     budget: Budget | None = None,
     choice: str = "",
+    targets: Sequence[str] = (),
 ) -> Fitted:
     """Fit a model to recordings with one target each. Groups stay together when they are left out in turn.
 
@@ -59,7 +61,7 @@ def fit_recordings(
         DataError: fewer than two groups, classes or values, or no candidate has the name `choice`.
         KeyboardInterrupt: Ctrl-C before a candidate was fitted.
     """
-    examples = as_examples(recordings, channels, classify=classify, seed=seed)
+    examples = as_examples(recordings, channels, classify=classify, seed=seed, targets=targets)
     truth, classes = examples.truth, len(examples.labels)
     candidates, stopped = _search(examples, progress, budget or Budget(), choice)
     if choice:
@@ -69,13 +71,13 @@ def fit_recordings(
     progress(Stage("measure plain models", 0, 1))
     own = examples.recordings
     baselines = measure_baselines(
-        [r.t for r in own], [r.x for r in own], truth, classes, examples.groups, examples.folds
+        [r.t for r in own], [r.x for r in own], truth, classes, examples.groups, examples.folds, targets=targets
     )
     progress(Stage("measure plain models", 1, 1))
     main = "accuracy" if classify else "rmse"
-    found = measures(truth, chosen.held_out, classes)
+    found = measures(truth, chosen.held_out, classes, targets=targets)
     found |= {f"{_NAMES[main].get(name, name)}_{main}": rows[main] for name, rows in baselines.items()}
-    table = {candidate.name: measures(truth, candidate.held_out, classes) for candidate in candidates}
+    table = {candidate.name: measures(truth, candidate.held_out, classes, targets=targets) for candidate in candidates}
     sign = 1 if classify else -1
     better = [name for name, rows in baselines.items() if sign * rows[main] > sign * found[main]]
     warnings = tuple(
@@ -96,9 +98,9 @@ def _search(examples: Examples, progress: Progress, budget: Budget, choice: str)
                 best = all(candidate.losses.mean() < other.losses.mean() for other in found)
                 found.append(candidate)
                 progress(Stage(stage, len(found)))
-                progress(
-                    Tried(candidate.name, measures(examples.truth, candidate.held_out, len(examples.labels)), best)
-                )
+                answers, classes = candidate.held_out, len(examples.labels)
+                own = measures(examples.truth, answers, classes, targets=examples.targets)
+                progress(Tried(candidate.name, own, best))
                 if candidate.name == choice:
                     return found, ""
                 if budget.spent:

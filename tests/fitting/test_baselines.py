@@ -27,7 +27,7 @@ def streams(n=30, seed=0):
 def test_baselines_find_what_is_plain() -> None:
     ts, xs, code = streams()
     folds = make_folds(np.arange(30), code)
-    found = measure_baselines(ts, xs, code.astype(float), 2, np.arange(30), folds)
+    found = measure_baselines(ts, xs, code[:, None].astype(float), 2, np.arange(30), folds)
     assert list(found) == ["plainest", "nearest", "summaries"]
     assert found["plainest"]["accuracy"] <= 0.5
     assert found["plainest"]["log_loss"] == pytest.approx(np.log(2), abs=0.01)
@@ -40,7 +40,7 @@ def test_baselines_of_numbers() -> None:
     ts, xs, code = streams()
     truth = 100.0 + 10 * code
     folds = make_folds(np.arange(30))
-    found = measure_baselines(ts, xs, truth, 0, np.arange(30), folds)
+    found = measure_baselines(ts, xs, truth[:, None], 0, np.arange(30), folds)
     left_out = np.array([truth[folds != k].mean() for k in folds])
     assert found["plainest"]["rmse"] == pytest.approx(np.sqrt(((left_out - truth) ** 2).mean()))
     assert found["nearest"]["rmse"] < 0.5 * found["plainest"]["rmse"]
@@ -54,7 +54,9 @@ def test_a_stream_is_no_neighbour_of_its_own_group() -> None:
     xs = [x for x in own for _ in (0, 1)]
     code = np.repeat(rng.integers(0, 2, 24), 2)
     groups = np.repeat(np.arange(24), 2)
-    found = measure_baselines([np.arange(20.0)] * 48, xs, code.astype(float), 2, groups, make_folds(groups, code))
+    found = measure_baselines(
+        [np.arange(20.0)] * 48, xs, code[:, None].astype(float), 2, groups, make_folds(groups, code)
+    )
     assert found["nearest"]["accuracy"] < 0.8
     assert found["nearest"]["log_loss"] < 1.0  # its doubt is measured across groups too
 
@@ -67,12 +69,12 @@ def test_a_readout_of_raw_features_says_what_its_scores_say(fit, n) -> None:
     noisy = signal[:, None] * (np.arange(60) % 2) + rng.normal(size=(n, 60))
     x = 1e3 + noisy * np.r_[0.0, rng.uniform(0.1, 50, 59)]
     truth = (signal > 0).astype(float)
-    found = fit(x, truth, 2, np.arange(n) % 4)
+    found = fit(x, truth[:, None], 2, np.arange(n) % 4)
     code = truth.astype(int)
     assert (softmax(found.linear(x)).argmax(axis=1) == code).mean() > 0.9
     np.testing.assert_allclose(found.losses, -np.log(found.held_out[np.arange(n), code]))
     # A row's own class has no part in its answer, but for the strength and sharpness that all rows choose together.
-    again = fit(x, np.r_[1 - truth[0], truth[1:]], 2, np.arange(n) % 4)
+    again = fit(x, np.r_[1 - truth[0], truth[1:]][:, None], 2, np.arange(n) % 4)
     np.testing.assert_allclose(again.held_out[0], found.held_out[0], atol=0.1)
 
 
@@ -80,9 +82,23 @@ def test_numbers_are_read_out_in_their_unit() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(50, 8))
     truth = 1e4 + 3e3 * x[:, 0]
-    found = ridge_readout(x, truth, 0, np.arange(50) % 5)
+    found = ridge_readout(x, truth[:, None], 0, np.arange(50) % 5)
     np.testing.assert_allclose(found.linear(x)[:, 0], truth, rtol=1e-3)
-    np.testing.assert_allclose(found.losses, (found.held_out[:, 0] - truth) ** 2)
+    np.testing.assert_allclose(found.losses, (found.held_out[:, 0] - truth) ** 2 / truth.var())
+
+
+def test_several_targets_are_read_out_where_each_is_known() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(60, 4))
+    truth = np.stack([2 * x[:, 0], 1e3 * x[:, 1] + 5, -x[:, 2]], axis=1)
+    part = truth.copy()
+    part[::3, 1] = np.nan
+    found = ridge_readout(x, part, 0, np.arange(60) % 5)
+    np.testing.assert_allclose(found.linear(x), truth, atol=1.0)
+    assert np.isnan(found.held_out).tolist() == np.isnan(part).tolist()
+    assert np.isfinite(found.losses).all()
+    alone = ridge_readout(x, part[:, :1], 0, np.arange(60) % 5)
+    np.testing.assert_allclose(found.linear(x)[:, 0], alone.linear(x)[:, 0], atol=0.01)
 
 
 def test_the_first_of_candidates_that_differ_by_noise_is_chosen() -> None:

@@ -85,7 +85,7 @@ def test_readouts_without_a_fold_give_the_answers_that_were_held_out(readout, fe
     rng = np.random.default_rng(0)
     codes, folds = np.arange(60) % 3, np.arange(60) % 4
     x = rng.normal(size=(60, features)) + codes[:, None]
-    found = readout(x, codes.astype(float), 3, folds)
+    found = readout(x, codes[:, None].astype(float), 3, folds)
     for fold in range(4):
         own = folds == fold
         scores = found.without(fold)(x[own])

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamrde.arrays import Floats, Reals
 from streamrde.features import Block, Drawn, FeatureSpec, Pool, draw, make_pooling, pool_streams
-from streamrde.fitting.examples import Candidate, Examples
+from streamrde.fitting.examples import Candidate, Examples, tokens_of
 from streamrde.fitting.readout import MOST_LOGISTIC, Readout, logistic_readout, ridge_readout, simplest_of
 from streamrde.fitting.ridge import Linear
 from streamrde.inference.bundle import Bundle
@@ -19,7 +19,6 @@ from streamrde.inference.fields.reservoir import Reservoir
 from streamrde.inference.header import Channel, Header
 from streamrde.windowing import Every
 from streamrde.windowing.policies import Windows
-from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.tokens import Scale, Token
 
 _WINDOWS = (48, 24)  # base windows in the median stream, the usual first: of equals the first is chosen
@@ -39,6 +38,8 @@ class Drawing(NamedTuple):
 
 def fit_reservoirs(examples: Examples) -> list[Candidate]:
     """Fit readouts of random features, with windows of several lengths."""
+    if examples.along:
+        return []
     classes = len(examples.labels)
     # Two samples are the shortest window: several numbers of windows may then be the same model.
     made: dict[Windows, tuple[int, Header, FeatureSpec]] = {}
@@ -75,12 +76,10 @@ def _candidate(name: str, drawing: Drawing, readout: Readout) -> Candidate:
 
 def _pooled(examples: Examples, header: Header, spec: FeatureSpec) -> Drawing:
     """Return the features of all streams."""
-    own, places = examples.recordings, header.partition.places
-    parts = window_recordings([r.t for r in own], [r.x for r in own], header.partition)
-    tokens = np.concatenate([part.logsigs for part in parts])
-    drawn = draw(spec, places, tokens, clip=header.clip)
-    stops = np.cumsum([len(part.logsigs) for part in parts])
-    return Drawing(header, spec, drawn, pool_streams(make_pooling(spec, places, drawn), tokens, stops))
+    places, tokens = header.partition.places, tokens_of(examples, header.partition)
+    drawn = draw(spec, places, tokens.values, clip=header.clip)
+    pooled = pool_streams(make_pooling(spec, places, drawn), tokens.values, tokens.stops, at=tokens.at)
+    return Drawing(header, spec, drawn, pooled)
 
 
 def _bundle(drawing: Drawing, linear: Linear) -> Bundle:
@@ -117,7 +116,7 @@ def _header(examples: Examples, *, windows: int) -> tuple[Header, FeatureSpec]:
         channels=tuple(Channel(name=n, fill=float(f)) for n, f in zip(channels, fills, strict=True)),
         depth=3 if len(channels) <= 3 else 2,
         hidden=1,
-        outputs=max(1, len(labels)),
+        outputs=len(labels) or examples.truth.shape[1],
         field=Reservoir(features=spec),
         initial=Blank(),
         clip=8.0,
@@ -125,7 +124,7 @@ def _header(examples: Examples, *, windows: int) -> tuple[Header, FeatureSpec]:
         token=Token(scales=scales, ends=True),
         interpolation="linear" if known.mean() > 0.98 else "hold",
         task="classification" if labels else "regression",
-        labels=labels,
+        labels=labels or examples.targets,
         target_at="stream",
     )
     return msgspec.structs.replace(header, hidden=spec.state_size(header.partition.places)), spec
