@@ -7,6 +7,7 @@ import numpy as np
 
 from streamrde import MLP, Bundle, Channel, Header
 from streamrde.features import Block, FeatureSpec, Pool, draw
+from streamrde.features.expansion import Expansion, fit_ranking
 from streamrde.inference.ends import Blank
 from streamrde.inference.fields import Reservoir
 from streamrde.inference.statistics import StreamStatistics
@@ -74,7 +75,9 @@ def make_recording(
     return t, x
 
 
-def make_reservoir(seed: int = 0, *, spec: FeatureSpec | None = None, **changes: object) -> Bundle:
+def make_reservoir(
+    seed: int = 0, *, spec: FeatureSpec | None = None, expansion: Expansion | None = None, **changes: object
+) -> Bundle:
     """A reservoir of the header's shape with random readout; `changes` replace fields of the header."""
     spec = spec or FeatureSpec(
         blocks=(Block(directions=9, scales=(0,)), Block(directions=20, scales=(0,))),
@@ -86,7 +89,7 @@ def make_reservoir(seed: int = 0, *, spec: FeatureSpec | None = None, **changes:
         depth=2,
         hidden=1,
         outputs=3,
-        field=Reservoir(features=spec),
+        field=Reservoir(features=spec, expansion=expansion),
         initial=Blank(),
         clip=4.0,
         task="classification",
@@ -96,13 +99,16 @@ def make_reservoir(seed: int = 0, *, spec: FeatureSpec | None = None, **changes:
     places, rng = header.partition.places, np.random.default_rng(seed)
     header = msgspec.structs.replace(header, hidden=spec.state_size(places))
     drawn = draw(spec, places, rng.normal(size=(100, places.size)), clip=header.clip)
+    ranking = None
+    if expansion is not None:
+        ranking = fit_ranking(expansion, rng.normal(size=(100, spec.size(places))), seed=seed)
     tensors = {
         "x0.shift": np.zeros(header.path_channels),
         "x0.scale": np.ones(header.path_channels),
-        **header.field.tensors("field", drawn),
+        **header.field.tensors("field", drawn, ranking),
         "output.shift": np.zeros(header.outputs),
         "output.scale": np.ones(header.outputs),
-        "readout.weight": rng.normal(size=(header.outputs, spec.size(places))),
+        "readout.weight": rng.normal(size=header.sizes("readout")[::-1]),
         "readout.bias": rng.normal(size=header.outputs),
     }
     return Bundle(header, tensors)

@@ -4,6 +4,7 @@
     drawing.py   directions from a seed, biases from training tokens
     names.py     names of a token's entries and of the features
     pooling.py   the state of a stream: what a token changes in it, and its features
+    expansion.py ranks of pooled features, curves of them and random pairs, for the readout
 
 A token (see windowing.tokens) is standardised, `s = clip((token - shift) scale)`, and seen along random directions,
 ``h = W s - b``. Features are pools of h and of s over all windows so far: the share of windows with h > 0, the mean of

@@ -8,7 +8,8 @@ import pytest
 
 from streamrde import Fleet, Predictor, load
 from streamrde.errors import BundleError, ParameterError
-from streamrde.features import make_pooling, pool_streams
+from streamrde.features import FeatureSpec, Pool, make_pooling, pool_streams
+from streamrde.features.expansion import Expander, Expansion, Ranking
 from streamrde.inference.card import sections
 from streamrde.inference.ends import Layers
 from streamrde.inference.plausibility import Plausible
@@ -32,11 +33,16 @@ def streams(count, length=40):
 
 
 TOKEN = Token(scales=(Scale(1), Scale(4, depth=1)), ends=True, summaries=True)
+EXPANDED = {
+    "token": TOKEN,
+    "spec": FeatureSpec(pools=(Pool("last", "summaries"), Pool("mean", "ends", 2.0))),
+    "expansion": Expansion(quantiles=9, pairs=40),
+}
 
 
-@pytest.mark.parametrize("token", [Token(), TOKEN])
-def test_predictions_are_the_readout_of_the_pooled_tokens(token):
-    bundle = make_reservoir(token=token)
+@pytest.mark.parametrize("kind", [{"token": Token()}, {"token": TOKEN}, EXPANDED], ids=["plain", "token", "expanded"])
+def test_predictions_are_the_readout_of_the_pooled_tokens(kind):
+    bundle = make_reservoir(**kind)
     t, x = make_recording(0, 60)
     predictor = Predictor(bundle)
     found = [*predictor.push_many(t, x), *predictor.flush()]
@@ -47,6 +53,9 @@ def test_predictions_are_the_readout_of_the_pooled_tokens(token):
     )
     count = len(windowed.logsigs)
     features = pool_streams(pooling, windowed.logsigs, [count], at=np.arange(count))
+    if field.expansion is not None:
+        parts = (bundle.tensors[f"field.expansion.{part}"].astype(float) for part in Ranking._fields)
+        features = Expander(field.expansion, Ranking(*parts)).expand(features)
     logits = features @ bundle.tensors["readout.weight"].T + bundle.tensors["readout.bias"]
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert len(found) == count
@@ -54,9 +63,18 @@ def test_predictions_are_the_readout_of_the_pooled_tokens(token):
     assert all(p.flag is None for p in found)
 
 
-@pytest.mark.parametrize(("emit", "token"), [("every", Token()), ("last", Token()), ("every", TOKEN)])
-def test_one_stream_alone_gives_the_same_bits_as_among_many_cut_anywhere(emit, token):
-    bundle = make_reservoir(emit=emit, token=token)
+@pytest.mark.parametrize(
+    ("emit", "kind"),
+    [
+        ("every", {"token": Token()}),
+        ("last", {"token": Token()}),
+        ("every", {"token": TOKEN}),
+        ("every", EXPANDED),
+        ("last", EXPANDED),
+    ],
+)
+def test_one_stream_alone_gives_the_same_bits_as_among_many_cut_anywhere(emit, kind):
+    bundle = make_reservoir(emit=emit, **kind)
     recordings, names, t, x = streams(4)
     fleet, expected = Fleet(bundle), {}
     found = []
@@ -76,9 +94,9 @@ def test_one_stream_alone_gives_the_same_bits_as_among_many_cut_anywhere(emit, t
     assert all(count == 1 if emit == "last" else count > 10 for count in expected.values())
 
 
-@pytest.mark.parametrize("token", [Token(), TOKEN])
-def test_a_stream_goes_on_after_a_snapshot_at_any_moment(token):
-    bundle = make_reservoir(token=token)
+@pytest.mark.parametrize("kind", [{"token": Token()}, {"token": TOKEN}, EXPANDED], ids=["plain", "token", "expanded"])
+def test_a_stream_goes_on_after_a_snapshot_at_any_moment(kind):
+    bundle = make_reservoir(**kind)
     t, x = make_recording(3, 30)
     whole = Predictor(bundle, stream="s")
     expected = [p.value.tolist() for p in [*whole.push_many(t, x), *whole.flush()]]
@@ -153,6 +171,30 @@ def test_a_model_takes_over_the_streams_of_another_with_the_same_features():
         fleet.swap(drawn_again)
     with pytest.raises(BundleError, match="field differs"):
         fleet.swap(make_reservoir(1))
+
+
+def test_the_expansion_may_change_where_a_model_takes_over_but_the_features_may_not():
+    old, new = make_reservoir(0, **EXPANDED), make_reservoir(0, **EXPANDED)
+    new = type(new)(new.header, new.tensors | {"field.expansion.biases": new.tensors["field.expansion.biases"] + 1})
+    _, names, t, x = streams(2)
+    fleet, other = Fleet(old), Fleet(new)
+    fleet.push(names[:60], t[:60], x[:60])
+    fleet.swap(new)
+    other.push(names[:60], t[:60], x[:60])
+    assert rows(fleet.push(names[60:], t[60:], x[60:])) == rows(other.push(names[60:], t[60:], x[60:]))
+
+
+def test_a_model_without_expansion_says_nothing_of_it_in_its_file():
+    assert "expansion" not in make_reservoir().header.written()["field"]
+    assert make_reservoir(**EXPANDED).header.written()["field"]["expansion"]["pairs"] == 40
+
+
+def test_an_expanded_model_survives_its_file(tmp_path):
+    bundle = make_reservoir(**EXPANDED)
+    bundle.save(tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    assert again.fingerprint == bundle.fingerprint
+    assert "expanded to 120 curves and pairs" in str([row for s in sections(again) for row in s.rows])
 
 
 def test_the_file_holds_everything(tmp_path):
