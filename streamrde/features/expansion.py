@@ -42,6 +42,11 @@ class Expansion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Return E, the number of values that `features` pooled ones become."""
         return features * self.hats + self.pairs
 
+    def names(self, features: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of these values: ``hat2(last(mean:x))``, ``pair(17)``."""
+        hats = (f"hat{k}({name})" for name in features for k in range(self.hats))
+        return (*hats, *(f"pair({k})" for k in range(self.pairs)))
+
     def shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Return name and shape of each array of `Ranking`, for P pooled features."""
         return {

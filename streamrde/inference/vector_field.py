@@ -50,7 +50,7 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
         return ()
 
     def feature_names(self, header: Header) -> tuple[str, ...]:
-        """Return the names of the pooled features, if there are any."""
+        """Return the names of what the readout takes, if they have any."""
         return ()
 
     def readout_inputs(self, header: Header) -> int:
@@ -141,7 +141,7 @@ class RowField(ABC):
 
     @abstractmethod
     def features(self, states: Floats) -> Floats:
-        """Return the pooled features in states (n, hidden), (n, P)."""
+        """Return what the readout takes in states (n, hidden), (n, P)."""
 
 
 class SolvedField(ArrayField):

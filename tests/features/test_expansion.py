@@ -99,6 +99,11 @@ def test_all_numbers_of_a_ranking_survive_float32(ranking):
         assert np.array_equal(part, part.astype(np.float32))
 
 
+def test_each_value_has_a_name_of_its_own():
+    names = Expansion(hats=2, pairs=2).names(("a", "b"))
+    assert names == ("hat0(a)", "hat1(a)", "hat0(b)", "hat1(b)", "pair(0)", "pair(1)")
+
+
 def test_arrays_that_do_not_fit_the_spec_are_refused(ranking):
     with pytest.raises(ShapeError, match=r"slopes of the expansion have shape \(16, 2\)"):
         Expander(SPEC, ranking._replace(slopes=ranking.slopes[1:]))

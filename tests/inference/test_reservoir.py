@@ -194,6 +194,7 @@ def test_an_expanded_model_survives_its_file(tmp_path):
     bundle.save(tmp_path / "m.safetensors")
     again = load(tmp_path / "m.safetensors")
     assert again.fingerprint == bundle.fingerprint
+    assert len(again.header.field.feature_names(again.header)) == len(bundle.tensors["readout.weight"].T)
     assert "expanded to 120 curves and pairs" in str([row for s in sections(again) for row in s.rows])
 
 

@@ -77,8 +77,9 @@ class Reservoir(VectorField, frozen=True, kw_only=True, omit_defaults=True, tag=
         return ("token.shift", "logsig.scale", *random)
 
     def feature_names(self, header: Header) -> tuple[str, ...]:
-        """Return the names of the pooled features."""
-        return feature_names(self.features, header.partition, [channel.name for channel in header.channels])
+        """Return the names of what the readout takes: the pooled features, or what they are expanded to."""
+        names = feature_names(self.features, header.partition, [channel.name for channel in header.channels])
+        return names if self.expansion is None else self.expansion.names(names)
 
     def shapes(self, name: str, header: Header) -> Shapes:
         """Return name and shape of the directions and biases in the model file."""
@@ -154,7 +155,8 @@ class _Pooled(RowField):
 
     def features(self, states: Floats) -> Floats:
         """See RowField."""
-        return self._pooling.features(states)
+        pooled = self._pooling.features(states)
+        return pooled if self._expander is None else self._expander.expand(pooled)
 
 
 def _turns(slots: Indices) -> list[Indices]:
