@@ -186,4 +186,4 @@ class Expander:
 
     def _places(self, value: Floats) -> Indices:
         """Return the number of the last quantile that is not above each value, (n, P)."""
-        return np.maximum((value[:, :, None] >= self._knots).sum(axis=2) - 1, 0)
+        return np.asarray(np.maximum((value[:, :, None] >= self._knots).sum(axis=2) - 1, 0), np.intp)

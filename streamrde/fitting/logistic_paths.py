@@ -184,9 +184,9 @@ class _Newton:
 
     def _curve(self, chance: Floats, moved: Floats) -> Floats:
         if chance.shape[2] == 1:
-            return chance * (1 - chance) * moved
+            return np.asarray(chance * (1 - chance) * moved)
         along = chance * moved
-        return along - chance * along.sum(axis=2, keepdims=True)
+        return np.asarray(along - chance * along.sum(axis=2, keepdims=True))
 
     def _loss(self, scores: Floats, weight: Floats) -> tuple[Floats, Floats]:
         """Return the losses, (B,), and probabilities."""
@@ -202,7 +202,7 @@ class _Newton:
 
     def _forth(self, weight: Floats, bias: Floats) -> Floats:
         flat = weight.reshape(len(weight), -1).astype(np.float32)
-        return (self._x @ flat).reshape(-1, *bias.shape).astype(np.float64) + bias
+        return np.asarray((self._x @ flat).reshape(-1, *bias.shape).astype(np.float64) + bias)
 
     def _back(self, rows: Floats) -> tuple[Floats, Floats]:
         flat = rows.reshape(len(rows), -1).astype(np.float32)
