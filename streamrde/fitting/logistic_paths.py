@@ -25,7 +25,7 @@ from streamrde.fitting.ridge import Linear
 Singles = NDArray[np.float32]
 
 _MOST_STEPS = 20
-_MOST_PRODUCTS = 60
+_MOST_PRODUCTS = 40
 _ENOUGH = 1e-3
 """Norm of the gradient at the end, relative to that at the start: scores are then right to about as much."""
 
@@ -106,7 +106,7 @@ def _linear(weight: Floats, bias: Floats) -> Linear:
 
 
 class _Newton:
-    """Newton's method for B regressions at once; conjugate gradients solve each step.
+    """Move B regressions at once by Newton's method. Conjugate gradients solve each step.
 
     Arrays of weights are (P, B, C), biases (B, C), scores and probabilities (n, B, C).
     """

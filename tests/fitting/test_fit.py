@@ -13,6 +13,7 @@ import streamrde as sr
 from streamrde.errors import DataError
 from streamrde.fitting.discovery import find_roles, find_task
 from streamrde.fitting.entry import fit
+from streamrde.fitting.families import fit_reservoirs
 
 
 def table(*, streams: int = 24, length: int = 60) -> pa.Table:
@@ -80,8 +81,9 @@ def test_a_fitted_model_is_served_without_being_written(tmp_path) -> None:
     assert answers[0].equals(answers[1])
 
 
-def test_a_model_that_loses_to_a_plain_one_says_so(tmp_path) -> None:
+def test_a_model_that_loses_to_a_plain_one_says_so(tmp_path, monkeypatch) -> None:
     """A value that never changes makes the same path however often it is observed; a summary counts."""
+    monkeypatch.setattr("streamrde.fitting.recipe.FAMILIES", (fit_reservoirs,))
     rare = np.repeat(np.random.default_rng(5).permutation(np.arange(24) % 2), 20)
     t = np.tile(np.arange(20.0), 24)
     rows = pa.table(

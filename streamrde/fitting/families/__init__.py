@@ -2,6 +2,7 @@
 
 from streamrde.fitting.examples import Family
 from streamrde.fitting.families.reservoir import fit_reservoirs
+from streamrde.fitting.families.summaries import fit_summaries
 
-FAMILIES: tuple[Family, ...] = (fit_reservoirs,)
+FAMILIES: tuple[Family, ...] = (fit_reservoirs, fit_summaries)
 """All families, in the order in which they are fitted."""
