@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,55 +12,161 @@ from streamrde.cli.options import Json, split
 from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError
 
+if TYPE_CHECKING:
+    from streamrde.fitting.config import FitConfig
+
+# Headings of the help.
+_LEARNED, _DATA, _SEARCH, _WRITTEN = "What is learned", "What the columns hold", "Search", "What is written"
+# Exit status of a fit that Ctrl-C ended early, with a model.
+INTERRUPTED = 130
+
 
 def fit(
-    data: Annotated[str, typer.Argument(help="Recorded files: a file, a folder or a glob.")],
-    target: Annotated[str, typer.Option("--target", help="Column to predict, one value per stream.")],
+    data: Annotated[
+        list[str],
+        typer.Argument(help="Recorded files: files, folders or globs. Or a TOML file that an earlier fit wrote."),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="Column to predict, one value per stream.", rich_help_panel=_LEARNED),
+    ] = None,
     task: Annotated[
-        Literal["auto", "classification", "regression"], typer.Option(help="What is learned: classes, or numbers.")
-    ] = "auto",
-    stream: Annotated[str | None, typer.Option(help="Column of the stream's name.")] = None,
-    time: Annotated[str | None, typer.Option(help="Column of the time.")] = None,
-    time_unit: Annotated[str, typer.Option(help="Unit of times that are numbers.")] = "s",
-    channels: Annotated[str, typer.Option(help="Columns of the channels, comma-separated.")] = "",
-    drop: Annotated[str, typer.Option(help="Columns that are no channels, comma-separated.")] = "",
-    group: Annotated[str | None, typer.Option(help="Column of what is kept together, such as a person.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random features.")] = 0,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model's file. It must not exist.")] = Path(
-        "model.safetensors"
-    ),
+        Literal["auto", "classification", "regression"] | None,
+        typer.Option(
+            help="Classes, or numbers. auto: text and few whole numbers are classes.", rich_help_panel=_LEARNED
+        ),
+    ] = None,
+    stream: Annotated[
+        str | None, typer.Option(help='Column of the stream\'s name. "": each file is one.', rich_help_panel=_DATA)
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help='Column of the time. "": rows are 1 s apart.', rich_help_panel=_DATA)
+    ] = None,
+    time_unit: Annotated[
+        str | None, typer.Option(help="Unit of times that are numbers. [s]", rich_help_panel=_DATA)
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(help="Columns of the channels, comma-separated. [all numbers]", rich_help_panel=_DATA),
+    ] = None,
+    drop: Annotated[
+        str | None, typer.Option(help="Columns that are no channels, comma-separated.", rich_help_panel=_DATA)
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help='Column of what is kept together, such as a person. "": none.', rich_help_panel=_DATA),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Try no further candidate after so many minutes.", rich_help_panel=_SEARCH),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the random features. [0]", rich_help_panel=_SEARCH)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The model's file. [model.safetensors]", rich_help_panel=_WRITTEN),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="The report's HTML file. [beside the model]", rich_help_panel=_WRITTEN),
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.", rich_help_panel=_WRITTEN)] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite files that exist.", rich_help_panel=_WRITTEN)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: Json = False,
 ) -> None:
     """Fit a model to recorded streams in seconds, without torch.
 
-    Example: `streamrde fit recordings.parquet --target label`
+    Writes the model, a report (HTML) and a TOML file that repeats the fit. Ctrl-C keeps the best model so far.
+
+    Examples:
+
+    - `streamrde fit recordings.parquet --target label`
+
+    - `streamrde fit "day*/*.csv" --target label --group person --minutes 2 --out walk.safetensors`
+
+    - `streamrde fit model.toml --force`
     """
+    from streamrde.cli.following import following
+    from streamrde.cli.verdict import print_report
     from streamrde.disk import prepare_file
+    from streamrde.fitting.config import write_config
     from streamrde.fitting.entry import fit as fit_files
 
-    if out.exists():
-        raise ConfigError(f"--out {out}: the file exists; remove it or give another path")
-    prepare_file(out, "--out")
-    report = fit_files(
-        data, target, task=task, stream=stream, time=time, time_unit=time_unit, channels=split(channels),
-        drop=split(drop), group=group, seed=seed, out=out, say=(lambda text: None) if json else print,
-    )  # fmt: skip
-    if json:
-        print_json(report.measures)
-        return
-    found = report.measures
-    kind = "accuracy" if "accuracy" in found else "rmse"
-    plain = found["majority_accuracy" if kind == "accuracy" else "mean_rmse"]
-    print(f"on streams left out in turn: {kind} {found[kind]:.4g}; the plainest answer has {plain:.4g}")
-    if found[kind] <= plain if kind == "accuracy" else found[kind] >= plain:
-        print("warning: the model is no better than the plainest answer")
-    where = " ".join(
-        f"--{option} {value!r}"
-        for option, value, usual in (
-            ("stream", report.roles.stream, "stream_id"),
-            ("time", report.roles.time, "t"),
-            ("time-unit", time_unit, "s"),
+    given: dict[str, Any] = {
+        "target": None if target is None else _one_or_more(target),
+        "task": task,
+        "stream": stream,
+        "time": time,
+        "time_unit": time_unit,
+        "channels": None if channels is None else split(channels),
+        "drop": None if drop is None else split(drop),
+        "group": group,
+        "minutes": minutes,
+        "seed": seed,
+        "out": None if out is None else str(out),
+    }
+    changed = {name for name, value in given.items() if value is not None}
+    config_file = data[0] if len(data) == 1 and data[0].endswith(".toml") else None
+    config = _config(data, config_file, {name: given[name] for name in changed})
+    files = {"--out": Path(config.out)}
+    if not no_report:
+        files["--report"] = report or Path(config.out).with_suffix(".html")
+    toml = Path(config.out).with_suffix(".toml")
+    repeats = config_file is not None and toml.exists() and toml.samefile(config_file)
+    if repeats and changed - {"out"}:
+        raise ConfigError(
+            f"{toml}: would no longer say how {config.out} was made, because of --{min(changed - {'out'})}; "
+            "give another --out"
         )
-        if value != usual
-    )
-    print(f"wrote {out}; next: streamrde score {data} --model {out} --out predictions.parquet {where}".rstrip())
+    if not repeats:
+        files["--out (its TOML file)"] = toml
+    for option, path in files.items():
+        if path.exists() and not force:
+            raise ConfigError(f"{option} {path}: the file exists; add --force to overwrite it, or give another --out")
+        prepare_file(path, option)
+    with following(quiet=quiet) as progress:
+        found = fit_files(
+            **config.arguments(),
+            out=config.out,
+            say=(lambda text: None) if json else print,
+            progress=progress,
+        )
+    if not no_report:
+        found.save(files["--report"])
+    if not repeats:
+        write_config(toml, found.config)
+    written = [str(path) for path in files.values()]
+    if json:
+        print_json({**found.as_dict(), "written": written})
+    else:
+        print_report(found, written)
+        again = shlex.join(["streamrde", "fit", str(toml), "--force"])
+        print(f"  {again}")
+    if found.fitted.stopped == "interrupt":
+        raise typer.Exit(INTERRUPTED)
+
+
+def _config(data: list[str], file: str | None, given: dict[str, Any]) -> FitConfig:
+    """Return the settings of a TOML file, overridden by the options that were given, or these alone."""
+    from msgspec.structs import replace
+
+    from streamrde.fitting.config import FitConfig, read_config
+
+    if file is not None:
+        config = read_config(file)
+        # The choice among candidates was made for that target and those columns.
+        return replace(config, **given, choice="" if given.keys() - {"out"} else config.choice)
+    if "target" not in given:
+        raise ConfigError("--target is missing: give the column to predict, such as --target label")
+    return FitConfig(data=data[0] if len(data) == 1 else tuple(data), **given)
+
+
+def _one_or_more(names: str) -> str | tuple[str, ...]:
+    found = split(names)
+    if not found:
+        raise ConfigError(f"--target {names!r}: names no column; give one, such as --target label")
+    return found[0] if len(found) == 1 else found

@@ -5,28 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from streamrde.errors import DataError
-from streamrde.fitting.discovery import Roles, find_roles, find_task
+from streamrde.fitting.config import FitConfig
+from streamrde.fitting.discovery import find_roles, find_task
 from streamrde.fitting.inputs import ChannelConfig, DataConfig
+from streamrde.fitting.progress import Budget, Progress, Stage, ignore
 from streamrde.fitting.recipe import fit_recordings
 from streamrde.fitting.recordings import read_recordings
-from streamrde.inference.bundle import Bundle
-
-
-class Report(NamedTuple):
-    """A fitted model and how good it is."""
-
-    bundle: Bundle
-    measures: dict[str, float]
-    """Measured on streams that were left out in turn, beside the plainest answer."""
-    roles: Roles
-    """Role of each column."""
-    notes: tuple[str, ...]
-    """Sentences on how the data was read."""
+from streamrde.fitting.report import Report
 
 
 def fit(
@@ -41,10 +31,15 @@ def fit(
     drop: Sequence[str] = (),
     group: str | None = None,
     seed: int = 0,
+    minutes: float | None = None,
+    choice: str = "",
     out: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    progress: Progress = ignore,
 ) -> Report:
     """Fit a model to recorded streams with one target each. Needs no torch.
+
+    Ctrl-C ends the search among candidates and keeps the best so far. A second Ctrl-C ends the fit.
 
     Args:
         data: a file, folder or glob, or several.
@@ -55,11 +50,17 @@ def fit(
         channels: columns of the channels; (): all other columns of numbers.
         drop: columns that are no channels.
         seed: of the random features and of the folds.
+        minutes: time after which no further candidate is tried, from the call on. None: all are tried.
+        choice: name of the candidate to fit, as the table of an earlier report has it. "": the best of all.
         out: the model's file; None: it is not written.
-        say: receives what was understood.
+        say: receives what was understood. What to be careful with is in the report.
+        progress: receives events, see `streamrde.fitting.progress`.
     Raises:
-        DataError: a file or column cannot be used, or a stream has two targets.
+        DataError: a file or column cannot be used, a stream has two targets, or no candidate has the name `choice`.
+        ParameterError: minutes is not above 0.
+        KeyboardInterrupt: Ctrl-C before a candidate was fitted, or for the second time.
     """
+    budget = Budget(minutes)
     files = os.fspath(data) if isinstance(data, str | os.PathLike) else tuple(map(str, data))
     roles = find_roles(files, target, stream=stream, time=time, channels=channels, drop=drop, group=group)
     for note in roles.notes:
@@ -77,7 +78,9 @@ def fit(
         restarts="split",
         faults="drop",
     )
+    progress(Stage("read files", 0, 1))
     read = read_recordings(config, group=roles.group, say=say)
+    progress(Stage("read files", 1, 1))
     single = []
     for recording in read:
         found = np.unique(recording.target.values[np.isfinite(recording.target.values)])
@@ -93,10 +96,23 @@ def fit(
         say(f"left out: {len(read) - len(single):,} streams without a target")
     notes = (*roles.notes, f"target: '{target}', {chosen}; {len(single):,} streams")
     say(notes[-1])
-    fitted = fit_recordings(single, roles.channels, classify=classify, seed=seed)
-    for warning in fitted.warnings:
-        say(warning)
-    notes = (*notes, *fitted.warnings)
+    fitted = fit_recordings(
+        single, roles.channels, classify=classify, seed=seed, progress=progress, budget=budget, choice=choice
+    )
     if out is not None:
         fitted.bundle.save(out)
-    return Report(fitted.bundle, fitted.measures, roles, notes)
+    settings = FitConfig(
+        data=files,
+        target=target,
+        task="classification" if classify else "regression",
+        stream=roles.stream,
+        time=roles.time,
+        time_unit=time_unit,
+        channels=roles.channels,
+        drop=tuple(drop),
+        group=roles.group,
+        seed=seed,
+        choice=fitted.choice,
+        out="model.safetensors" if out is None else os.fspath(out),
+    )
+    return Report(fitted, roles, notes, settings, budget.passed)

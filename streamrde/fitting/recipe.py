@@ -29,7 +29,7 @@ class Fitted(NamedTuple):
     choice: str
     """Name of the candidate that was chosen."""
     warnings: tuple[str, ...]
-    """Names and figures of the baselines that are better than it."""
+    """Sentences on what to be careful with, beyond what the measures say."""
     examples: Examples
     chosen: Candidate
     stopped: str
@@ -78,13 +78,7 @@ def fit_recordings(
     found = measures(truth, chosen.held_out, classes, targets=targets)
     found |= {f"{_NAMES[main].get(name, name)}_{main}": rows[main] for name, rows in baselines.items()}
     table = {candidate.name: measures(truth, candidate.held_out, classes, targets=targets) for candidate in candidates}
-    sign = 1 if classify else -1
-    better = [name for name, rows in baselines.items() if sign * rows[main] > sign * found[main]]
-    warnings = tuple(
-        f"warning: the plain model '{name}' has {main} {baselines[name][main]:.4g}, this model {found[main]:.4g}"
-        for name in better
-    )
-    return Fitted(chosen.bundle(), found, {**table, **baselines}, chosen.name, warnings, examples, chosen, stopped)
+    return Fitted(chosen.bundle(), found, {**table, **baselines}, chosen.name, (), examples, chosen, stopped)
 
 
 def _search(examples: Examples, progress: Progress, budget: Budget, choice: str) -> tuple[list[Candidate], str]:

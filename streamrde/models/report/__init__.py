@@ -1,1 +1,1 @@
-"""The report of a training run: figures (quality, resolution, speed), text (sections, workings), page, svg."""
+"""The report of a training run: figures (quality, resolution, speed) and text (sections, workings)."""

@@ -141,35 +141,6 @@ def error_over_time(answered: Answers, output: int) -> OverTime:
     return OverTime(times, value, nothing, nothing, count)
 
 
-class Reliability(NamedTuple):
-    """Predicted probabilities beside observed shares, in bins."""
-
-    edges: Floats
-    """Edges of the bins of probability, (bins + 1,)."""
-    said: Floats
-    """Mean probability, (bins,). NaN in an empty bin."""
-    seen: Floats
-    """Observed share, (bins,)."""
-    windows: Ints
-    error: float
-    """Expected calibration error: the mean over windows of ``|seen - said|``."""
-
-
-def reliability(probability: Floats, event: Floats, *, bins: int = 15) -> Reliability:
-    """Compare probabilities, (n,), with events (1 or 0), (n,), in bins as in `inference.quality`.
-
-    Reference: Guo et al. 2017, "On calibration of modern neural networks", section 2.
-    """
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        said = np.bincount(place, probability, bins) / count
-        seen = np.bincount(place, event, bins) / count
-    error = float(np.nansum(count * np.abs(seen - said)) / max(1, count.sum()))
-    return Reliability(edges, said, seen, count, error)
-
-
 def residual_quantiles(value: Floats, residual: Floats, *, quantiles: Floats, bins: int = 12) -> tuple[Floats, Floats]:
     """Return quantiles of residuals by prediction, in bins of equally many windows.
 

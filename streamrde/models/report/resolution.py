@@ -11,8 +11,8 @@ from streamrde.arrays import Floats
 from streamrde.fitting.recordings import Recording
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.steppers import Stepper, make_stepper
-from streamrde.models.report.svg import thinned
 from streamrde.models.training.examples import Example
+from streamrde.pages.svg import thinned
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.recorded import window_recordings
 

@@ -11,11 +11,12 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.card import measured, sections
 from streamrde.inference.header import Header
 from streamrde.models.report import quality
-from streamrde.models.report.page import charts, figure, matrix, pair, section, table
 from streamrde.models.report.quality import Answers, OverTime
-from streamrde.models.report.svg import Axis, Plot, axis, number, thinned
 from streamrde.models.training.history import History
 from streamrde.models.training.verdict import NAMES
+from streamrde.pages.page import charts, figure, matrix, pair, section, table
+from streamrde.pages.reliability import reliability_charts
+from streamrde.pages.svg import Axis, Plot, axis, number, thinned
 
 Parts = dict[str, Answers]
 
@@ -240,22 +241,11 @@ def calibration(shown: Answers, part: str, header: Header) -> str:
     else:
         said, event = shown.value[known].max(axis=1), shown.right[known]
         what, share = "probability of the most likely class", "share that is right"
-    found = quality.reliability(said, event)
-    plot = Plot(axis(what, [0, 1], zero=True, high=1), axis(share, [0, 1], zero=True, high=1), title="Reliability")
-    plot.diagonal("calibrated")
-    full = found.windows > 0
-    plot.line(found.said[full], found.seen[full])
-    plot.points(found.said[full], found.seen[full], size=4, titles=[f"{n:,} windows" for n in found.windows[full]])
-    counts = Plot(axis(what, [0, 1], zero=True, high=1), axis("windows", found.windows, zero=True), title="How often")
-    counts.bars(found.edges, found.windows)
-    error = f"expected calibration error {found.error:.3f}, {len(known):,} windows of the {NAMES[part]} streams"
+    of = f"windows of the {NAMES[part]} streams"
     return section(
         "Can the probabilities be trusted?",
         "Below the diagonal the model is surer than it should be.",
-        charts(
-            figure("Reliability", plot.svg(), error),
-            figure("How often which probability is given", counts.svg(), "the same windows and bins"),
-        ),
+        reliability_charts(said, event, what=what, share=share, of=of, counted="windows"),
     )
 
 

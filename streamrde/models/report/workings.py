@@ -9,14 +9,14 @@ import numpy as np
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.states import novelty_of
 from streamrde.models.report import quality
-from streamrde.models.report.page import charts, figure, section, table
 from streamrde.models.report.quality import Answers
 from streamrde.models.report.resolution import StepError
 from streamrde.models.report.sections import COLOURS
 from streamrde.models.report.speed import Speed
-from streamrde.models.report.svg import Plot, axis, number, thinned
 from streamrde.models.training.history import Predicted
 from streamrde.models.training.verdict import NAMES
+from streamrde.pages.page import charts, figure, section, table
+from streamrde.pages.svg import Plot, axis, number, thinned
 
 # Streams whose windows are judged for novelty in parts other than the shown one.
 _STREAMS = 1000

@@ -12,15 +12,15 @@ from streamrde.arrays import Floats
 from streamrde.disk import replace_file
 from streamrde.inference.bundle import Bundle
 from streamrde.models.report import sections, workings
-from streamrde.models.report.page import alarm, page, section, table, tiles
 from streamrde.models.report.quality import Answers, answers
 from streamrde.models.report.resolution import outputs_to_depth, step_errors
 from streamrde.models.report.speed import serving_speed
-from streamrde.models.report.svg import number, thinned
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.splits import Split, warnings_of
 from streamrde.models.training.verdict import NAMES
+from streamrde.pages.page import alarm, page, section, table, tiles
+from streamrde.pages.svg import number, thinned
 
 # Enough streams and windows to see the contribution of a level.
 _STREAMS, _WINDOWS = 200, 20_000

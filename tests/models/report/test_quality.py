@@ -70,13 +70,6 @@ def test_the_area_under_the_curve_is_that_of_the_streams_that_run() -> None:
     assert curve.value.tolist() == [0.5, 1.0, 0.5]
 
 
-def test_reliability_compares_what_is_said_with_what_is_so() -> None:
-    found = quality.reliability(np.array([0.05, 0.95, 0.95, 1.0]), np.array([0.0, 1.0, 0.0, 1.0]))
-    assert found.windows[[0, 14]].tolist() == [1, 3]
-    assert found.seen[14] == pytest.approx(2 / 3)
-    assert found.error == pytest.approx((0.05 + 3 * abs(2 / 3 - 2.9 / 3)) / 4)
-
-
 def test_quantiles_of_residuals_follow_the_prediction() -> None:
     rng = np.random.default_rng(0)
     value = rng.uniform(0, 1, 4000)

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from streamrde.models.report.svg import Plot, axis, number, thinned
+from streamrde.pages.svg import Plot, axis, number, thinned
 
 
 def test_a_chart_is_xml_with_a_title_a_description_and_axes_with_units() -> None:

@@ -48,13 +48,14 @@ th,td{padding:.22rem .7rem .22rem 0;text-align:left;vertical-align:top}
 thead th{color:var(--soft);font-weight:500;border-bottom:1px solid var(--soft)}
 tbody th{font-weight:500;white-space:nowrap}
 tbody tr+tr>*{border-top:1px solid var(--grid)}
-.n{text-align:right;padding-right:1.2rem}
+.n{text-align:right;padding-right:1.2rem;white-space:nowrap}
 td.long{overflow-wrap:anywhere}
 .matrix th,.matrix td{padding:.3rem .5rem;text-align:center;border:1px solid var(--paper)!important;min-width:3.2em}
 .matrix tbody th{text-align:right;border:0}
 .matrix td{background:color-mix(in srgb,var(--c2) calc(var(--v)*75%),var(--tile))}
 .matrix td.right{background:color-mix(in srgb,var(--c1) calc(var(--v)*60%),var(--tile))}
 .matrix td.none{color:var(--soft)}
+pre{background:var(--tile);border-radius:6px;padding:.7rem .9rem;overflow-x:auto;font-size:.85rem;margin:.3rem 0 .8rem}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:0 2rem}
 @media print{html{font-size:12px}body{max-width:none;padding:0;font-size:11px}h2{margin-top:1.2rem}
 h2,h3,h2+p,caption{break-after:avoid}
@@ -91,6 +92,11 @@ def tiles(figures: Sequence[tuple[str, str]]) -> str:
 def alarm(text: str) -> str:
     """Return a warning."""
     return f'<p class="alarm" role="note">{html.escape(text)}</p>'
+
+
+def code(text: str) -> str:
+    """Return lines of code or commands, which scroll sideways where they are too long."""
+    return f"<pre><code>{html.escape(text)}</code></pre>"
 
 
 def pair(*parts: str) -> str:

@@ -1,0 +1,80 @@
+"""Configure a fit, so that a TOML file repeats it."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from streamrde import toml
+from streamrde.disk import read_toml, replace_file
+from streamrde.errors import ConfigError
+
+Minutes = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class FitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Say what is fitted, and how."""
+
+    data: str | tuple[str, ...]
+    """Recorded files: a file, folder or glob, or several, relative to the current working directory."""
+    target: str | tuple[str, ...]
+    """Column to predict. Several columns of numbers are predicted together."""
+    task: Literal["auto", "classification", "regression"] = "auto"
+    """Kind of target: classes, or numbers. "auto": text and few whole numbers are classes."""
+    stream: str | None = None
+    """Column of the stream's name. "": each file is one stream. Left out: it is found."""
+    time: str | None = None
+    """Column of the time. "": rows are a second apart. Left out: it is found."""
+    time_unit: str = "s"
+    """Unit of times that are numbers."""
+    channels: tuple[str, ...] = ()
+    """Columns of the channels. []: all other columns of numbers."""
+    drop: tuple[str, ...] = ()
+    """Columns that are no channels."""
+    group: str | None = None
+    """Column of what is kept together, such as a person. "": none. Left out: it is found."""
+    seed: NotNegative = 0
+    """Seed of the random features and of the folds."""
+    choice: str = ""
+    """Name of the candidate to fit, as the table of an earlier fit has it. "": the best of all."""
+    minutes: Minutes | None = None
+    """Minutes after which no further candidate is tried. Left out: all are."""
+    out: str = "model.safetensors"
+    """The model's file."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return all but `out` as arguments of `streamrde.fit`."""
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if name != "out"}
+
+
+def read_config(path: str | os.PathLike[str]) -> FitConfig:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, a key is unknown, missing or of a wrong type.
+    """
+    config = read_toml(path, FitConfig)
+    if not config.data or not config.target:
+        name = "target" if config.data else "data"
+        raise ConfigError(f"{path}: {name} = {toml.value(getattr(config, name))}: give at least one")
+    return config
+
+
+def write_config(path: str | os.PathLike[str], config: FitConfig) -> None:
+    """Write a TOML file that `read_config` reads, with every key that differs from its default, and the seed."""
+    from streamrde import __version__
+
+    usual = {field.name: field.default for field in msgspec.structs.fields(FitConfig)}
+    values = {
+        name: value
+        for name, value in msgspec.structs.asdict(config).items()
+        if name in ("seed", "out") or value != usual[name]
+    }
+    head = (
+        f"# Written by streamrde {__version__}. `streamrde fit` with this file makes the same model again,\n"
+        "# in the folder where it was made: paths are relative to it.\n"
+    )
+    replace_file(path, (head + toml.dumps(values)).encode())

@@ -1,0 +1,50 @@
+"""Write commands and code that use a fitted model."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamrde import toml
+from streamrde.inference.header import Header
+
+_USUAL = {"stream": "stream_id", "time": "t", "time_unit": "s"}  # defaults of `streamrde score`
+
+
+def score_command(data: str | Sequence[str], model: str, *, stream: str, time: str, time_unit: str) -> str:
+    """Return a command for a shell that predicts from the same files.
+
+    Args:
+        data: files, folders or globs. The command gets globs as they are, so that the shell does not expand them.
+        model: the model's file.
+        stream, time, time_unit: columns and unit, as `streamrde score` has them.
+    """
+    files = [data] if isinstance(data, str) else list(data)
+    out = str(Path(model).with_name("predictions.parquet"))
+    options = ["--model", model, "--out", out]
+    for name, value in (("stream", stream), ("time", time), ("time_unit", time_unit)):
+        if value != _USUAL[name]:
+            options += [f"--{name.replace('_', '-')}", value]
+    # A name that begins with a dash is no option.
+    dashed = any(file.startswith("-") for file in files)
+    words = ["streamrde", "score", *([*options, "--", *files] if dashed else [*files, *options])]
+    return shlex.join(words)
+
+
+def run_commands(model: str) -> str:
+    """Return commands for a shell that write a configuration of a live run, and run it."""
+    return f"streamrde init run --out run.toml   # then set model = {toml.value(model)}\nstreamrde run run.toml"
+
+
+def embedding(header: Header, model: str) -> str:
+    """Return Python code that predicts from the samples of one stream as they come."""
+    names = ", ".join(channel.name for channel in header.channels[:6]) + (", ..." if len(header.channels) > 6 else "")
+    answer = "label" if header.task == "classification" else "value"
+    return (
+        "import streamrde as sr\n\n"
+        f"predictor = sr.Predictor(sr.load({model!r}))\n"
+        f"for t, x in samples:  # seconds, and a list of the channels: {names}\n"
+        "    for prediction in predictor.push(t, x):\n"
+        f"        print(prediction.t_end, prediction.{answer})"
+    )

@@ -1,0 +1,157 @@
+"""The command `fit`: what it prints and writes, what it refuses, and that its TOML file repeats it."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from streamrde.cli import app
+from streamrde.fitting import recipe
+from streamrde.fitting.examples import Candidate, Examples
+from streamrde.fitting.families.reservoir import fit_reservoirs
+from streamrde.inference.bundle import load
+
+
+def table(streams: int = 20, length: int = 40) -> pa.Table:
+    """Turn left in one class and right in the other; two streams per person, one of whom moves differently."""
+    rng, t = np.random.default_rng(3), np.arange(length) / 10
+    sign = np.where(np.arange(streams) % 2, 1.0, -1.0)
+    a = np.concatenate([np.cos(2 * t) + 0.3 * rng.normal(size=length) for _ in sign])
+    b = np.concatenate([s * np.sin(2 * t) + 0.3 * rng.normal(size=length) for s in sign])
+    number = np.repeat(np.arange(streams), length)
+    return pa.table(
+        {
+            "stream_id": [f"s{i:02}" for i in number],
+            "t": np.tile(t, streams),
+            "a": a,
+            "b": b,
+            "subject": number // 2,
+            "label": np.where(sign[number] > 0, "left", "right"),
+            "size": 5.0 + sign[number],
+        }
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    pq.write_table(table(), tmp_path / "x.parquet")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+FIT = ("fit", "x.parquet", "--target", "label", "--drop", "size")
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, words)
+
+
+def refused(*words: str) -> str:
+    result = run(*words)
+    assert isinstance(result.exception, Exception), result.output
+    return str(result.exception)
+
+
+def test_it_says_in_plain_words_how_good_the_model_is_and_writes_all_three_files(folder: Path) -> None:
+    result = run(*FIT)
+    assert result.exit_code == 0, result.output
+    out = result.stdout
+    assert re.search(r"right on \d+ of 20 streams that it had not seen: [\d.]+ % \(95 % interval", out)
+    assert "plain models on the same: always 'left' 50.0 %, nearest neighbour" in out
+    assert re.search(r"right early in each stream: [\d.]+ % after 10 %, .*, [\d.]+ % after 100 %", out)
+    assert "found of each class:" in out
+    assert "wrote model.safetensors, model.html, model.toml in" in out
+    assert "\x1b" not in result.output, "no colours in a pipe"
+    page = (folder / "model.html").read_text("utf-8")
+    assert not re.search(r"(src|href)=|@import|url\(", page), "the page needs no other file"
+    for heading in ("The data as it was understood", "What was compared", "Can the probabilities be trusted?"):
+        assert heading in page
+
+
+def test_the_command_that_it_prints_works_as_it_stands(folder: Path) -> None:
+    (command,) = re.findall(r"^  streamrde (score .*)$", run(*FIT).stdout, re.MULTILINE)
+    result = run(*shlex.split(command))
+    assert result.exit_code == 0, result.output
+    assert (folder / "predictions.parquet").exists()
+
+
+def test_its_toml_file_makes_the_same_bits_again(folder: Path) -> None:
+    run(*FIT, "--seed", "3")
+    first = (folder / "model.safetensors").read_bytes()
+    result = run("fit", "model.toml", "--out", "again.safetensors", "--quiet")
+    assert result.exit_code == 0, result.output
+    again = load(folder / "again.safetensors")
+    for name, tensor in load(folder / "model.safetensors").tensors.items():
+        assert np.array_equal(tensor, again.tensors[name]), name
+    assert (folder / "again.safetensors").read_bytes() == first
+
+
+def test_an_unknown_key_of_its_toml_file_is_an_error(folder: Path) -> None:
+    Path("fit.toml").write_text('data = "x.parquet"\ntarget = "label"\nchanels = ["a"]\n', encoding="utf-8")
+    assert "unknown key 'chanels'; did you mean 'channels'?" in refused("fit", "fit.toml")
+
+
+def test_nothing_is_overwritten_without_force(folder: Path) -> None:
+    for name in ("model.safetensors", "model.html", "model.toml"):
+        Path(name).write_text("precious", encoding="utf-8")
+        assert f"{name}: the file exists; add --force" in refused(*FIT)
+        assert Path(name).read_text("utf-8") == "precious"
+        Path(name).unlink()
+    run(*FIT)
+    assert "the file exists; add --force" in refused("fit", "model.toml")
+    assert run("fit", "model.toml", "--force", "--quiet").exit_code == 0
+    assert "because of --seed" in refused("fit", "model.toml", "--force", "--seed", "4")
+
+
+def test_json_has_measures_intervals_and_early_answers(folder: Path) -> None:
+    result = run(*FIT, "--json", "--no-report")
+    found = json.loads(result.stdout)
+    low, high = found["intervals"]["accuracy"]
+    assert low <= found["accuracy"] <= high
+    assert [own["share"] for own in found["early"]] == [0.1, 0.25, 0.5, 1.0]
+    assert found["early"][-1]["measures"]["accuracy"] == pytest.approx(found["accuracy"])
+    assert np.sum(found["confusion"]) == 20
+    assert found["written"] == ["model.safetensors", "model.toml"]
+    assert not Path("model.html").exists()
+
+
+def test_progress_is_lines_on_standard_error_and_quiet_shows_none(folder: Path) -> None:
+    assert "fit candidates ..." in run(*FIT).stderr
+    assert run(*FIT, "--force", "--quiet").stderr == ""
+
+
+def test_ctrl_c_keeps_the_best_so_far_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(examples: Examples) -> Iterator[Candidate]:
+        yield next(iter(fit_reservoirs(examples)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "FAMILIES", (interrupted,))
+    result = run(*FIT)
+    assert result.exit_code == 130
+    assert result.stdout.count("stopped by Ctrl-C: the best candidate so far was kept") == 1
+    assert Path("model.safetensors").exists()
+
+
+def test_minutes_end_the_search(folder: Path) -> None:
+    found = json.loads(run(*FIT, "--minutes", "1e-6", "--json").stdout)
+    assert found["stopped"] == "time"
+    assert "minutes=0: give a number above 0" in refused(*FIT, "--minutes", "0", "--force")
+
+
+def test_a_number_is_reported_by_its_error(folder: Path) -> None:
+    out = run("fit", "x.parquet", "--target", "size", "--task", "regression", "--drop", "label").stdout
+    assert re.search(
+        r"off by [\d.]+ \(root mean squared error\) on 20 streams that it had not seen \(95 % interval", out
+    )
+    assert re.search(r"off by early in each stream: [\d.]+ after 10 %", out)
+
+
+def test_without_a_target_the_error_names_the_option(folder: Path) -> None:
+    assert refused("fit", "x.parquet") == "--target is missing: give the column to predict, such as --target label"
