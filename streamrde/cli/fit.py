@@ -128,7 +128,7 @@ def fit(
         if path.exists() and not force:
             raise ConfigError(f"{option} {path}: the file exists; add --force to overwrite it, or give another --out")
         prepare_file(path, option)
-    with following(quiet=quiet) as progress:
+    with following(quiet=quiet, minutes=config.minutes) as progress:
         found = fit_files(
             **config.arguments(),
             out=config.out,

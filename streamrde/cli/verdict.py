@@ -36,7 +36,7 @@ def print_report(report: Report, written: Sequence[str]) -> None:
         _print_classes(report)
     if len(report.groups) > 1:
         shown = ", ".join(
-            f"{own.group} {percent(own.error) if examples.labels else number(float(f'{own.error:.3g}'))}"
+            f"'{own.group}' {percent(own.error) if examples.labels else number(float(f'{own.error:.3g}'))}"
             for own in report.groups[:3]
         )
         kind = report.roles.group or "group"
@@ -79,13 +79,10 @@ def _print_classes(report: Report) -> None:
     found = [own for own in by_class(counts, examples.labels) if own.rows]
     worst = sorted(found, key=lambda own: own.recall)[:_CLASSES]
     more = f", and {len(found) - len(worst):,} more" if len(found) > len(worst) else ""
-    _say("found of each class: " + ", ".join(f"{own.label} {percent(own.recall)}" for own in worst) + more)
+    _say("found of each class: " + ", ".join(f"'{own.label}' {percent(own.recall)}" for own in worst) + more)
     if pairs := most_confused(counts, examples.labels):
-        _say(
-            "most often confused: "
-            + ", ".join(f"'{pair.true}' called '{pair.said}' ({pair.rows:,} of {pair.of:,})" for pair in pairs)
-            + f" {rows_of(examples)}"
-        )
+        shown = (f"'{pair.true}' called '{pair.said}' ({pair.rows:,} of {pair.of:,})" for pair in pairs)
+        _say(f"{rows_of(examples)} most often confused: {', '.join(shown)}")
 
 
 def _say(text: str) -> None:

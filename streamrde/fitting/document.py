@@ -84,8 +84,9 @@ def _data(report: Report) -> str:
     lengths = np.array([len(recording.t) for recording in examples.recordings])
     spans = np.array([recording.t[-1] - recording.t[0] for recording in examples.recordings])
     target = report.config.target if isinstance(report.config.target, str) else ", ".join(report.config.target)
+    files = report.config.data if isinstance(report.config.data, str) else ", ".join(report.config.data)
     rows = [
-        ("files", report.config.data if isinstance(report.config.data, str) else ", ".join(report.config.data)),
+        ("files", files or "none: it came as arrays"),
         ("target", f"{target} ({report.bundle.header.task})"),
         ("streams", f"column {roles.stream}" if roles.stream else "each file is one"),
         ("time", f"column {roles.time}, unit {report.config.time_unit}" if roles.time else "rows are 1 s apart"),

@@ -13,7 +13,7 @@ from streamrde.errors import DataError
 from streamrde.fitting.config import FitConfig
 from streamrde.fitting.discovery import find_roles, find_task
 from streamrde.fitting.inputs import ChannelConfig, DataConfig
-from streamrde.fitting.progress import Budget, Progress, Stage, ignore
+from streamrde.fitting.progress import Budget, Progress, Said, Stage, ignore
 from streamrde.fitting.recipe import fit_recordings
 from streamrde.fitting.recordings import read_recordings
 from streamrde.fitting.report import Report
@@ -60,7 +60,13 @@ def fit(
         ParameterError: minutes is not above 0.
         KeyboardInterrupt: Ctrl-C before a candidate was fitted, or for the second time.
     """
-    budget = Budget(minutes)
+    budget, tell = Budget(minutes), say
+
+    def say_and_send(text: str) -> None:
+        tell(text)
+        progress(Said(text))
+
+    say = say_and_send
     files = os.fspath(data) if isinstance(data, str | os.PathLike) else tuple(map(str, data))
     roles = find_roles(files, target, stream=stream, time=time, channels=channels, drop=drop, group=group)
     for note in roles.notes:
@@ -97,7 +103,14 @@ def fit(
     notes = (*roles.notes, f"target: '{target}', {chosen}; {len(single):,} streams")
     say(notes[-1])
     fitted = fit_recordings(
-        single, roles.channels, classify=classify, seed=seed, progress=progress, budget=budget, choice=choice
+        single,
+        roles.channels,
+        classify=classify,
+        seed=seed,
+        progress=progress,
+        budget=budget,
+        choice=choice,
+        targets=(target,),
     )
     if out is not None:
         fitted.bundle.save(out)

@@ -16,11 +16,12 @@ def score_command(data: str | Sequence[str], model: str, *, stream: str, time: s
     """Return a command for a shell that predicts from the same files.
 
     Args:
-        data: files, folders or globs. The command gets globs as they are, so that the shell does not expand them.
+        data: files, folders or globs, "" if the data was no file. The command gets globs as they are, so that the shell
+            does not expand them.
         model: the model's file.
         stream, time, time_unit: columns and unit, as `streamrde score` has them.
     """
-    files = [data] if isinstance(data, str) else list(data)
+    files = [data or "DATA"] if isinstance(data, str) else list(data)
     out = str(Path(model).with_name("predictions.parquet"))
     options = ["--model", model, "--out", out]
     for name, value in (("stream", stream), ("time", time), ("time_unit", time_unit)):

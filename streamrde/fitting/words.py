@@ -37,7 +37,8 @@ def intervals_of(examples: Examples, chosen: Candidate) -> dict[str, Interval]:
         }
         if len(examples.labels) == 2:
             area = of_area(codes[known], answers[known, 1], groups[known])
-            found |= {"auc": area} if area is not None else {}
+            # Where all draws agree, as with classes that are apart, the bootstrap says nothing of others to come.
+            found |= {"auc": area} if area is not None and area.low < area.high else {}
         return found
     found = {}
     several = examples.truth.shape[1] > 1
@@ -91,10 +92,12 @@ def sentences(
             f"right on {right:,} of {n:,} {rows} that it had not seen: {percent(found['accuracy'])} "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
         ]
-        if (area := intervals.get("auc")) is not None:
+        if len(examples.labels) == 2 and "auc" in found:
+            area = intervals.get("auc")
+            limits = f", 95 % interval {area.low:.3f} to {area.high:.3f}" if area is not None else ""
             said.append(
                 f"ranks a '{examples.labels[1]}' above a '{examples.labels[0]}' {percent(found['auc'])} of the time "
-                f"(AUC {found['auc']:.3f}, 95 % interval {area.low:.3f} to {area.high:.3f})"
+                f"(AUC {found['auc']:.3f}{limits})"
             )
         beside = {baseline_name(name, examples): percent(own["accuracy"]) for name, own in baselines.items()}
     else:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from streamrde.fitting import intervals
 from streamrde.fitting.intervals import of_area, of_mean, wilson
 
 
@@ -44,3 +45,11 @@ def test_the_area_under_a_curve_lies_in_its_interval() -> None:
     interval = of_area(positive, rng.normal(size=200) + positive, np.arange(200))
     assert interval is not None
     assert 0.6 < interval.low < 0.76 < interval.high < 0.9
+
+
+def test_many_groups_have_the_same_interval_without_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(1).exponential(2, 4000)
+    groups = np.arange(4000) // 2
+    drawn = of_mean(values, groups, of=np.sqrt)
+    monkeypatch.setattr(intervals, "_MOST_DRAWN", 100)
+    assert of_mean(values, groups, of=np.sqrt) == pytest.approx(drawn, abs=0.006)
