@@ -87,10 +87,10 @@ def stream_column(streams: pa.Array | Sequence[str] | NDArray[Any]) -> pa.Array:
         raise ShapeError(
             f"streams={streams!r} is one name: give one per row, as in [{streams!r}] * len(t), or use a Predictor"
         )
-    if isinstance(streams, pa.ChunkedArray):
-        streams = streams.combine_chunks()
     try:
-        array = streams if isinstance(streams, pa.Array) else pa.array(streams, from_pandas=True)
+        array = streams if isinstance(streams, pa.Array | pa.ChunkedArray) else pa.array(streams, from_pandas=True)
+        if isinstance(array, pa.ChunkedArray):  # a column of pandas may be one as well
+            array = array.combine_chunks()
         if pa.types.is_dictionary(array.type):
             array = array.cast(pa.dictionary(pa.int32(), pa.string()))
         elif pa.types.is_floating(array.type):

@@ -188,6 +188,8 @@ class States:
 
     def _step_in_rows(self, stepper: RowStepper, rows: Floats, slots: Indices, logsigs: Floats) -> Stepped:
         """Step states in place. They stay finite: a token that is not is flagged, and counts as one that is usual."""
+        if not len(slots):  # of a table without rows, too
+            return self.nothing(0)
         states, read = rows[:, self._z], self.header.emit == "every"
         if self._hidden:
             # Each state must be copied before the stream's next window.

@@ -1,6 +1,7 @@
 """Slots of streams: the compiled table of names against the dictionary, and what a fleet relies on."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -59,6 +60,9 @@ def test_a_slice_of_a_dictionary_brings_only_the_streams_it_names():
 
 def test_integers_are_names_and_numbers_with_a_fraction_or_nulls_are_not():
     assert stream_column(np.array([7, 8])).to_pylist() == ["7", "8"]
+    chunks = pa.chunked_array([["a"], ["b"]])
+    for column in (chunks, chunks.dictionary_encode(), pd.Series(chunks, dtype=pd.ArrowDtype(pa.string()))):
+        assert stream_column(column).to_pylist() == ["a", "b"]
     for bad in ([1.5], [None, "a"], [b"\xff"]):
         with pytest.raises(ShapeError, match="stream"):
             stream_column(bad)

@@ -123,6 +123,12 @@ def test_peek_changes_nothing_and_is_what_closing_gives():
     assert (ahead.value == closed.value).all()
 
 
+def test_a_fleet_without_streams_has_none_to_flush():
+    fleet = Fleet(make_reservoir())
+    assert fleet.flush([]).num_rows == fleet.flush().num_rows == 0
+    assert fleet.advance(1.0).schema == fleet.schema
+
+
 def test_a_gap_resets_the_state_to_a_blank_one():
     bundle = make_reservoir(gap=Gap(seconds=5.0, state="reset"))
     t, x = make_recording(5, 30)
