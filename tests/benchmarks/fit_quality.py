@@ -43,6 +43,7 @@ from streamrde.inference.quality import area_under_roc, average_precision, class
 
 OURS, PEERS = "streamrde", ("MiniRocket", "Hydra")
 PLAIN = tuple(baseline.name for baseline in BASELINES)
+ANY = (OURS, *PEERS, *PLAIN, "persistence")
 EARLY = (0.1, 0.25, 0.5, 1.0)
 NOT_CHANNELS = {"stream_id", "t", "label", "subject", "patient", "rr", "hr", "spo2"}
 SOURCES = pathlib.Path(sr.__file__).parent
@@ -51,23 +52,28 @@ SOURCES = pathlib.Path(sr.__file__).parent
 class Streams:
     """The streams of a table: times, channels and targets of each."""
 
-    def __init__(self, table: pa.Table, target: Sequence[str], classes: Sequence[str] | None) -> None:
+    def __init__(self, table: pa.Table, data: DataSet, classes: Sequence[str] | None) -> None:
         names = np.asarray(table["stream_id"].combine_chunks().dictionary_encode().indices)
-        order = np.argsort(names, kind="stable")
-        table = table.take(pa.array(order))
-        self.channels = [name for name in table.column_names if name not in NOT_CHANNELS]
-        t = np.asarray(table["t"], float)
-        x = np.stack([np.asarray(table[name], float) for name in self.channels], axis=1)
-        starts = np.flatnonzero(np.r_[True, np.diff(names[order]) > 0])
+        table = table.take(pa.array(np.argsort(names, kind="stable")))
+        starts = np.flatnonzero(np.r_[True, np.diff(np.sort(names)) > 0])
+        self._rows = [slice(i, j) for i, j in zip(starts, [*starts[1:].tolist(), len(names)], strict=True)]
+        self._table = table
         self.names = table["stream_id"].take(pa.array(starts)).to_pylist()
-        stops = [*starts[1:].tolist(), len(t)]
-        self.t = [t[i:j] for i, j in zip(starts, stops, strict=True)]
-        self.x = [x[i:j] for i, j in zip(starts, stops, strict=True)]
-        columns = [table[name] for name in target]
-        self.every = [np.stack([np.asarray(c)[i:j] for c in columns], axis=1) for i, j in zip(starts, stops, strict=True)]  # fmt: skip  # noqa: E501
-        first = [rows[0] for rows in self.every]
-        code = {text: i for i, text in enumerate(classes)} if classes else None
-        self.truth = np.array([[code[str(v)] for v in row] if code else row for row in first], float)
+        self.t = [values[:, 0] for values in self.columns(["t"])]
+        # Peers and plain models have no use for a target among the channels.
+        self.x = self.columns([name for name in table.column_names if name not in NOT_CHANNELS])
+        if classes:
+            code = {text: i for i, text in enumerate(classes)}
+            labels = table[data.target[0]].take(pa.array(starts)).to_pylist()
+            self.truth = np.array([[code[str(label)]] for label in labels], float)
+        else:
+            self.targets = self.columns(data.target)
+            self.truth = np.array([rows[0] for rows in self.targets])
+
+    def columns(self, names: Sequence[str]) -> list[np.ndarray]:
+        """Return the columns of numbers of each stream, (L, columns)."""
+        every = np.stack([np.asarray(self._table[name], float) for name in names], axis=1)
+        return [every[rows] for rows in self._rows]
 
 
 def main() -> None:
@@ -76,7 +82,7 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, help="folder of the data's Parquet files")
     parser.add_argument("--sets", nargs="+", choices=[*SETS], default=[*SETS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--methods", nargs="+", choices=[OURS, *PEERS, *PLAIN], default=[OURS, *PEERS, *PLAIN])
+    parser.add_argument("--methods", nargs="+", choices=ANY, default=ANY)
     parser.add_argument("--peers", help="a Python interpreter with aeon and torch")
     parser.add_argument("--cache", type=pathlib.Path, help="folder of finished runs")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no run begins after that time")
@@ -91,12 +97,13 @@ def main() -> None:
             if (path := file_of(name, arguments.data)) is None:
                 print(f"{name}: no {SETS[name].file} in --data", file=sys.stderr)
                 continue
-            known = (OURS, *PLAIN, *(PEERS if arguments.peers and SETS[name].peers else ()))
+            plain = ("plainest", "persistence") if "horizon" in SETS[name].options else PLAIN
+            known = (OURS, *plain, *(PEERS if arguments.peers and SETS[name].peers else ()))
             wanted = [
                 (method, seed)
                 for method in known
                 if method in arguments.methods
-                for seed in (arguments.seeds if method not in PLAIN else [0])
+                for seed in (arguments.seeds if method not in plain else [0])
             ]
             found, missing = runs(name, path, wanted, arguments.peers, cache, stop)
             left += missing
@@ -150,7 +157,7 @@ def runs(
 def answers(data: DataSet, part: Part, keys: Sequence[tuple[str, int]], peers: str | None) -> list[dict[str, Any]]:
     """Fit and answer the test part: all seeds of peers, or one run of another method."""
     classes = sorted({str(v) for v in part.train[data.target[0]].to_pylist()}) if data.classes else None
-    train, test = Streams(part.train, data.target, classes), Streams(part.test, data.target, classes)
+    train, test = Streams(part.train, data, classes), Streams(part.test, data, classes)
     if keys[0][0] in PEERS:
         assert peers is not None
         return ask_peers(data, train, test, keys, peers)
@@ -172,57 +179,59 @@ def ask_fit(data: DataSet, part: Part, test: Streams, classes: list[str] | None,
         bundle = sr.load(model)
     if "horizon" in data.options:
         return ask_ahead(bundle, data, part, test) | {"seconds": seconds}
-    found = {str(share): serve(bundle, test, share, classes).tolist() for share in EARLY}
+    shares = EARLY if classes else EARLY[-1:]
+    found = {str(share): serve(bundle, test, share, classes).tolist() for share in shares}
     return {"truth": test.truth.tolist(), "answers": found["1.0"], "early": found, "seconds": seconds}
 
 
 def serve(bundle: sr.Bundle, test: Streams, share: float, classes: list[str] | None) -> np.ndarray:
-    """Return the last prediction of each stream after this share of its samples."""
-    fleet = sr.Fleet(bundle)
-    values: dict[str, list[float]] = {}
-    for name, t, x in zip(test.names, test.t, test.x, strict=True):
+    """Return the last answer to each stream after this share of its samples: probabilities or numbers, NaN for none."""
+    fleet, size = sr.Fleet(bundle), bundle.header.outputs
+    values = np.full((len(test.names), size), np.nan)
+    for i, (name, t, x) in enumerate(zip(test.names, test.t, test.columns(fleet.channels), strict=True)):
         rows = max(1, int(np.ceil(share * len(t))))
         for batch in (fleet.push([name] * rows, t[:rows], x[:rows]), fleet.flush([name])):
             if len(batch):
-                values[name] = batch.column("value")[-1].as_py()
-    header = bundle.header
+                values[i] = batch.column("value")[-1].as_py()
+    if share == 1.0 and np.isnan(values).any():
+        raise SystemExit(f"{np.isnan(values).any(axis=1).sum()} test streams have no prediction")
     if classes is None:
-        return np.array([values[name] for name in test.names])
-    known = {label: [row[i] for row in values.values()] for i, label in enumerate(header.labels)}
-    if header.outputs == 1:  # the probability of the second class
-        known = {header.labels[0]: [1 - row[0] for row in values.values()], header.labels[1]: known[header.labels[0]]}
-    if list(values) != test.names:
-        raise SystemExit(f"{len(test.names) - len(values)} test streams have no prediction")
-    return np.array([known.get(label, [0.0] * len(values)) for label in classes]).T
+        return values
+    if size == 1:  # the probability of the second class
+        values = np.concatenate([1 - values, values], axis=1)
+    found = np.zeros((len(values), len(classes)))
+    found[:, [classes.index(label) for label in bundle.header.labels]] = values
+    return found
 
 
 def ask_ahead(bundle: sr.Bundle, data: DataSet, part: Part, test: Streams) -> dict[str, Any]:
-    """Serve whole streams; a prediction's truth is the target's value `horizon` after the window's end."""
+    """Serve whole streams. A prediction's truth is the last value known `horizon` after its window."""
     fleet, truth, found = sr.Fleet(bundle), [], []
-    for name, t, x, every in zip(test.names, test.t, test.x, test.every, strict=True):
+    for name, t, x, targets in zip(test.names, test.t, test.columns(fleet.channels), test.targets, strict=True):
         batch = pa.Table.from_batches([fleet.push([name] * len(t), t, x), fleet.flush([name])])
-        end = np.asarray(batch["t_end"])
-        value = np.array(batch["value"].to_pylist())[:, 0]
-        true, known = ahead(t, every[:, 0], end + data.options["horizon"])
-        own = known & (end >= part.begin)
+        start, end = np.asarray(batch["t_start"]), np.asarray(batch["t_end"])
+        true = ahead(t, targets[:, 0], start, end, data.options["horizon"])
+        own = np.isfinite(true) & (end >= part.begin)
         truth.append(true[own])
-        found.append(value[own])
+        found.append(np.array(batch["value"].to_pylist())[own, 0])
     return {"truth": np.concatenate(truth)[:, None].tolist(), "answers": np.concatenate(found)[:, None].tolist()}
 
 
-def ahead(t: np.ndarray, values: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values measured at times, and where there are any."""
-    place = np.minimum(np.searchsorted(t, at), len(t) - 1)
-    return values[place].astype(float), (t[place] == at) & np.isfinite(values[place])
+def ahead(t: np.ndarray, values: np.ndarray, start: np.ndarray, end: np.ndarray, horizon: float) -> np.ndarray:
+    """Return the last known values in (start + horizon, end + horizon], NaN where there is none."""
+    known = np.isfinite(values)
+    at, value = t[known], values[known]
+    place = np.searchsorted(at, end + horizon, side="right") - 1
+    return np.where((place >= 0) & (at[np.maximum(place, 0)] > start + horizon), value[np.maximum(place, 0)], np.nan)
 
 
 def ask_plain(
     method: str, data: DataSet, part: Part, train: Streams, test: Streams, classes: list[str] | None
 ) -> dict[str, Any]:
     """Fit a plain model of fitting.baselines to the training part."""
-    began = time.process_time()
     if "horizon" in data.options:
         return ask_plain_ahead(method, data, part, train, test)
+    began = time.process_time()
     (baseline,) = (baseline for baseline in BASELINES if baseline.name == method)
     rows, new = ([baseline.represent(t, x) for t, x in zip(s.t, s.x, strict=True)] for s in (train, test))
     groups = np.unique(groups_of(part.train, train.names), return_inverse=True)[1]
@@ -238,16 +247,16 @@ def groups_of(table: pa.Table, names: Sequence[str]) -> list[str]:
 
 
 def ask_plain_ahead(method: str, data: DataSet, part: Part, train: Streams, test: Streams) -> dict[str, Any]:
-    """Answer with the training mean, or with the value now in place of the nearest neighbour's."""
-    mean = np.nanmean(np.concatenate(train.every))
+    """Answer each hour with the training mean, or ("persistence") with the last value known."""
+    mean = np.nanmean(np.concatenate(train.targets))
     truth, found = [], []
-    for t, every in zip(test.t, test.every, strict=True):
-        values = every[:, 0].astype(float)
-        true, known = ahead(t, values, t + data.options["horizon"])
-        last = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(t)), 0))
-        own = known & (t >= part.begin)
+    for t, targets in zip(test.t, test.targets, strict=True):
+        values = targets[:, 0]
+        true = ahead(t, values, t - HOUR, t, data.options["horizon"])
+        last = values[np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(t)), 0))]
+        own = np.isfinite(true) & np.isfinite(last) & (t >= part.begin)
         truth.append(true[own])
-        found.append((values[last] if method == "nearest" else np.full(len(t), mean))[own])
+        found.append(last[own] if method == "persistence" else np.full(own.sum(), mean))
     return {"truth": np.concatenate(truth)[:, None].tolist(), "answers": np.concatenate(found)[:, None].tolist()}
 
 
@@ -307,7 +316,7 @@ def measured(data: DataSet, method: str, parts: Sequence[dict[str, Any]]) -> dic
         if "early" in parts[0]:
             for share in EARLY:
                 own = np.concatenate([np.array(part["early"][str(share)]) for part in parts])
-                found[f"after {share:.0%}"] = float((own.argmax(axis=1) == truth).mean())
+                found[f"after {share:.0%}"] = float(((own.argmax(axis=1) == truth) & ~np.isnan(own[:, 0])).mean())
         return found
     for i, name in enumerate(data.target):
         own = [regression_measures(np.array(p["truth"])[:, i], np.array(p["answers"])[:, i]) for p in parts]
@@ -347,7 +356,7 @@ def fingerprint() -> str:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the tables in Markdown: classes, the mean over sets, early answers, numbers."""
-    methods = [method for method in (OURS, *PEERS, *PLAIN) if any(one["method"] == method for one in rows)]
+    methods = [method for method in ANY if any(one["method"] == method for one in rows)]
     of = {(one["set"], one["method"]): one for one in rows}
     names = list(dict.fromkeys(one["set"] for one in rows))
     text = []
@@ -383,7 +392,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             cells = [cell(of[name, OURS], f"after {s:.0%}", 100, 1) for s in EARLY]
             text.append(f"| {SETS[name].title} | {' | '.join(cells)} |")
     for name in (name for name in names if not SETS[name].classes):
-        keys = [key for key in of[name, methods[0]] if key.startswith(("rmse", "r2"))]
+        own = next(of[name, m] for m in methods if (name, m) in of)
+        keys = [key for key in own if key.startswith(("rmse", "r2"))]
         text.extend(["", f"| {SETS[name].title} | {' | '.join(keys)} |", "|---" * (len(keys) + 1) + "|"])
         for m in (m for m in methods if (name, m) in of):
             text.append(f"| {m} | {' | '.join(cell(of[name, m], key, 1, 3) for key in keys)} |")
