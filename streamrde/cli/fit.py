@@ -95,6 +95,7 @@ def fit(
     from streamrde.disk import prepare_file
     from streamrde.fitting.config import write_config
     from streamrde.fitting.entry import fit as fit_files
+    from streamrde.fitting.progress import Stage
 
     given: dict[str, Any] = {
         "target": None if target is None else _one_or_more(target),
@@ -135,10 +136,12 @@ def fit(
             say=(lambda text: None) if json else print,
             progress=progress,
         )
-    if not no_report:
-        found.save(files["--report"])
-    if not repeats:
-        write_config(toml, found.config)
+        if not repeats:
+            write_config(toml, found.config)
+        if not no_report:
+            progress(Stage("write the report", 0, 1))
+            found.save(files["--report"])
+            progress(Stage("write the report", 1, 1))
     written = [str(path) for path in files.values()]
     if json:
         print_json({**found.as_dict(), "written": written})

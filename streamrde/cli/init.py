@@ -12,6 +12,7 @@ from streamrde.errors import ConfigError
 
 # What has no default, by command: examples, to be changed first.
 EXAMPLES: dict[str, dict[str, Any]] = {
+    "fit": {"data": "recordings.parquet", "target": "label"},
     "train": {
         "data.files": "recordings.parquet",
         "data.channels": ["ax", "ay", "az"],
@@ -46,6 +47,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "score": {"model": "model.safetensors", "files": "recordings.parquet", "out": "predictions.parquet"},
 }
 _STRUCTS = {
+    "fit": "streamrde.fitting.config:FitConfig",
     "train": "streamrde.models.training.config:TrainConfig",
     "run": "streamrde.config:RunConfig",
     "score": "streamrde.scoring:Job",
@@ -53,7 +55,9 @@ _STRUCTS = {
 
 
 def init(
-    what: Annotated[str, typer.Argument(help="The command that will read the file: train, run or score.")] = "train",
+    what: Annotated[
+        str, typer.Argument(help="The command that will read the file: fit, train, run or score.")
+    ] = "train",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write to this file instead of standard output.")
     ] = None,

@@ -19,8 +19,7 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Say what is fitted, and how."""
 
     data: str | tuple[str, ...]
-    """Recorded files: a file, folder or glob, or several, relative to the current working directory.
-    In a report it is "" for data that came from no file."""
+    """Recorded files: a file, folder or glob, or several, relative to the current working directory."""
     target: str | tuple[str, ...]
     """Column to predict. Several columns of numbers are predicted together."""
     task: Literal["auto", "classification", "regression"] = "auto"

@@ -102,6 +102,7 @@ def _search(examples: Examples, progress: Progress, budget: Budget, choice: str)
     except KeyboardInterrupt:
         if not found or choice:
             raise
+        progress(Stage("stop and keep the best candidate (Ctrl-C again: without a model)", 1, 1))
         return found, "interrupt"
     if choice:
         names = [candidate.name for candidate in found]

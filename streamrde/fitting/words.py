@@ -158,18 +158,27 @@ def _rivals(
     sign, said = 1 if main == "accuracy" else -1, []
     what = "is right on" if main == "accuracy" else "is off by"
     for name, own in baselines.items():
-        plain = baseline_name(name, examples)
+        plain = f"'{name}' ({baseline_name(name, examples)})"
         if sign * own[main] > sign * found[main]:
-            said.append(
-                f"a plain model is better: '{name}' ({plain}) {what} {shown(own[main])}, this model "
+            text = (
+                f"a plain model is better: {plain} {what} {shown(own[main])}, this model "
                 f"{'on' if main == 'accuracy' else 'by'} {shown(found[main])}"
             )
         elif own[main] == found[main]:
-            said.append(f"a plain model is as good: '{name}' ({plain}) {what} {shown(own[main])} too")
+            text = f"a plain model is as good: {plain} {what} {shown(own[main])} too"
         elif main in intervals and intervals[main].low <= own[main] <= intervals[main].high:
-            said.append(
-                f"the plain model '{name}' ({plain}) {what} {shown(own[main])}, which is within this model's interval"
-            )
+            text = f"the plain model {plain} {what} {shown(own[main])}, which is within this model's interval"
+        else:
+            text = ""
+        if "log_loss" in own and "log_loss" in found:
+            losses = f"log loss {own['log_loss']:.4g}, and {found['log_loss']:.4g} of this model"
+            if own["log_loss"] < found["log_loss"]:
+                worse = f"{'its' if text else f'the plain model {plain} has better'} probabilities"
+                text = f"{text}; {worse} are better too: {losses}" if text else f"{worse}: {losses}"
+            elif text:
+                text += f"; its probabilities are worse: {losses}"
+        if text:
+            said.append(text)
     return said
 
 

@@ -12,11 +12,12 @@ from streamrde.cli import app
 from streamrde.cli.documented import documented
 from streamrde.cli.init import EXAMPLES, text_of
 from streamrde.config import RunConfig
+from streamrde.fitting.config import FitConfig
 from streamrde.models.training.config import TrainConfig, as_train_config
 from streamrde.scoring import Job
 from streamrde.settings import choices, convert, keys_of
 
-KINDS = {"train": TrainConfig, "run": RunConfig, "score": Job}
+KINDS = {"fit": FitConfig, "train": TrainConfig, "run": RunConfig, "score": Job}
 
 
 def structs(kind):
@@ -63,7 +64,7 @@ def test_what_is_written_is_read_and_has_the_defaults(what):
         least["sink"] |= {"kind": "mqtt"}
         assert convert(least, RunConfig) == config
     else:
-        assert convert(least, Job) == config
+        assert convert(least, KINDS[what]) == config
 
 
 @pytest.mark.parametrize("what", KINDS)
@@ -95,7 +96,7 @@ def test_a_file_is_written_once(tmp_path):
 
 def test_a_command_without_a_configuration_is_named():
     failed = CliRunner().invoke(app, ["init", "trian"]).exception
-    assert str(failed) == 'init trian: use "train", "run" or "score" (did you mean \'train\'?)'
+    assert str(failed) == 'init trian: use "fit", "train", "run" or "score" (did you mean \'train\'?)'
 
 
 def test_texts_come_from_docstrings_below_fields_and_from_arguments():

@@ -50,6 +50,22 @@ def test_plain_models_that_are_better_as_good_or_within_the_interval_are_named_o
     assert [text.split(":")[0] for text in found[:2]] == ["a plain model is better", "a plain model is as good"]
     assert "'persistence' (last known value) is right on 75.0 %, which is within" in found[2]
     assert len(found) == 3
+    assert not any("log loss" in text for text in found)
+
+
+def test_probabilities_count_too() -> None:
+    own = examples([0, 1] * 20, list(range(40)))
+    limits, found = {"accuracy": Interval(0.7, 0.9)}, {"accuracy": 0.8, "log_loss": 0.5}
+    plain = {
+        "plainest": {"accuracy": 0.85, "log_loss": 0.6},
+        "nearest": {"accuracy": 0.5, "log_loss": 0.4},
+        "summaries": {"accuracy": 0.5, "log_loss": 0.6},
+    }
+    better, sharper = cautions(own, found, limits, plain)
+    assert better.endswith("its probabilities are worse: log loss 0.6, and 0.5 of this model")
+    assert sharper == (
+        "the plain model 'nearest' (nearest neighbour) has better probabilities: log loss 0.4, and 0.5 of this model"
+    )
 
 
 def test_few_groups_and_classes_of_one_group_are_said() -> None:
