@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -17,8 +16,7 @@ from streamrde.inference.names import StreamNames
 from streamrde.inference.states import Feature
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, eq=False):
     """The model's output after one window of one stream. The pair (stream, window) is unique.
 
     Attributes:
@@ -51,7 +49,7 @@ class Prediction:
     flag: str | None = None
     step_error: float | None = None
     novelty: float | None = None
-    heads: Mapping[str, HeadPrediction] = field(default_factory=dict)
+    heads: Mapping[str, HeadPrediction] = msgspec.field(default_factory=dict)
     provisional: bool = False
 
 

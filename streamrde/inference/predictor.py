@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from streamrde.errors import ParameterError, SampleError, ShapeError
 from streamrde.floats import as_floats, swapped
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.lone_window import LoneWindow
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import Prediction, Predictions
 from streamrde.inference.states import OnRange, Serving, StateCounts
@@ -82,6 +83,9 @@ class Predictor:
         self._troubles = Troubles(bundle.header, plausible=plausible)
         if self._troubles.plausible.otherwise != "use":
             self._table.loop.limit(*self._troubles.near)
+        states = self._table.states
+        self._lone = LoneWindow(states, bundle.header) if LoneWindow.suits(states, bundle.header) else None
+        self._name = stream
         self._push_one: Callable[..., Outcome | Literal[False] | None] | None = None
         self._choose_push()
 
@@ -105,7 +109,7 @@ class Predictor:
     @property
     def stream(self) -> str:
         """Stream name in the predictions."""
-        return self._table.names[0]
+        return self._name
 
     @property
     def counts(self) -> Counts:
@@ -139,7 +143,7 @@ class Predictor:
             if outcome is None:
                 return []
             if outcome is not False:
-                return self._predictions(self._table.pushed(outcome))
+                return self._closed(outcome)
         sample = as_floats("x", x)
         if sample.shape != (len(self._table.header.channels),):
             raise ShapeError(f"x has shape {sample.shape}: {_wanted(self._table)}")
@@ -238,11 +242,20 @@ class Predictor:
         self._table.release(_SLOT)
         self._table.add(pa.array([name], pa.string()))
         self._table.restore(0, values)
+        self._name = name
         self._choose_push()
 
     def _choose_push(self) -> None:
         """Choose the fast way, which checks no times, once the stream's first times have been checked."""
         self._push_one = None if self._table.clocks.watching else self._table.loop.push_one
+
+    def _closed(self, outcome: Outcome) -> list[Prediction]:
+        """Return the predictions after the windows that one sample closed."""
+        if self._lone is not None and self._lone.is_one(outcome):
+            found = self._lone.predict(self._name, self._table.rows, outcome.windows, outcome.logsigs)
+            if found is not None:
+                return [found]
+        return self._predictions(self._table.pushed(outcome))
 
     def _predictions(self, closed: Predictions) -> list[Prediction]:
         return closed.predictions(self._table.names, self._table.header)

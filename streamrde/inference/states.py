@@ -77,6 +77,8 @@ class StateCounts(NamedTuple):
         return StateCounts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
+_FIRST = np.zeros(1, dtype=np.intp)
+
 _COUNTED = 3
 """Of StateCounts, what every stream counts."""
 
@@ -140,6 +142,9 @@ class States:
         """The column after the last."""
         self.after_counts = self._counts.stop
         self._novelty = novelty_of(bundle) if serving.novelty else None
+        alone = not (self.estimates or self._averages or self._carries or serving.novelty or serving.features)
+        self.steps_alone = alone
+        """True if `step_alone` does all that is asked for after a window."""
 
     def begin(self, rows: Floats, slots: Indices, x: Floats) -> None:
         """Give streams whose path begins at x, (n, C - 1), without time, their initial states."""
@@ -185,6 +190,24 @@ class States:
             alarm = self._novelty.alarm
             drift.watch(rows, self.drift.start, slots, stepped.novelty, novel=NOVEL, alarm=alarm)
         return stepped
+
+    def step_alone(self, rows: Floats, logsigs: Floats) -> tuple[Reals, int] | None:
+        """Step the stream in row 0 over a window, as `step` does. Return its outputs (1, outputs) and flag.
+
+        Returns None, and changes nothing, if the state becomes one that must be looked after.
+        """
+        if self._in_rows is not None:
+            unusual, value = self._in_rows.advance(rows[:, self._z], _FIRST, logsigs, read=True)
+            flag = 2 * int(unusual[0])
+            if flag:
+                rows[0, self._counts.start + 1] += 1
+            assert value is not None  # noqa: S101 (`read` says so)
+            return value, flag
+        z = self.stepper.step(rows[:1, self._z].astype(self.stepper.dtype), logsigs)
+        if self._judge(z)[0]:
+            return None
+        rows[:1, self._z] = z
+        return self.stepper.output(z), 0
 
     def _step_in_rows(self, stepper: RowStepper, rows: Floats, slots: Indices, logsigs: Floats) -> Stepped:
         """Step states in place. They stay finite: a token that is not is flagged, and counts as one that is usual."""

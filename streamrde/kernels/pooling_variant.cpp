@@ -15,6 +15,9 @@ constexpr std::ptrdiff_t largest_chunk = 64;
 // Partial sums of a readout: its terms i, i + 16, ... are added in turn.
 constexpr int readout_lanes = 16;
 constexpr int readout_vectors = readout_lanes / lanes_of<double>;
+// Outputs that are read at once: their sums fill the registers, but for a value, a weight and a product.
+constexpr int registers = vector_bytes == 64 ? 32 : 16;
+constexpr int most_outputs = (registers - 3) / readout_vectors < 6 ? (registers - 3) / readout_vectors : 6;
 
 typedef float HalfFloats __attribute__((vector_size(vector_bytes / 2)));
 
@@ -229,22 +232,29 @@ void dots(const double* weight, std::ptrdiff_t stride, const double* x, std::ptr
     }
 }
 
+// The same for `rows` of them, 1 to O.
+template <int O>
+void some_dots(int rows, const double* weight, std::ptrdiff_t stride, const double* x, std::ptrdiff_t size,
+               double* out) {
+    if (rows == O) return dots<O>(weight, stride, x, size, out);
+    if constexpr (O > 1) some_dots<O - 1>(rows, weight, stride, x, size, out);
+}
+
 void read(const PoolingModel& model, const double* state, const PoolReadout& readout, double* out) {
-    constexpr std::ptrdiff_t group = 4;
     for (std::ptrdiff_t o = 0; o < readout.outputs; ++o) out[o] = readout.bias[o];
     const std::ptrdiff_t lives = static_cast<std::ptrdiff_t>(model.rates.size());
     for (const Pool& pool : model.pools) {
         const double* x = state + pool.state;
         const std::ptrdiff_t size = pool.stop - pool.begin;
         const double weight = pool_weight(pool, state);
-        for (std::ptrdiff_t o = 0; o < readout.outputs; o += group) {
+        std::ptrdiff_t groups = (readout.outputs + most_outputs - 1) / most_outputs;
+        for (std::ptrdiff_t o = 0; o < readout.outputs; --groups) {
             const double* from = readout.weight + o * model.features + pool.state - lives;
-            const std::ptrdiff_t count = readout.outputs - o < group ? readout.outputs - o : group;
-            double sums[group];
-            if (count == group) dots<group>(from, model.features, x, size, sums);
-            else
-                for (std::ptrdiff_t k = 0; k < count; ++k) dots<1>(from + k * model.features, 0, x, size, sums + k);
-            for (std::ptrdiff_t k = 0; k < count; ++k) out[o + k] += sums[k] / weight;
+            // Groups of one size nearly: a lone output would wait for the state as long as several.
+            const int count = static_cast<int>((readout.outputs - o + groups - 1) / groups);
+            double sums[most_outputs];
+            some_dots<most_outputs>(count, from, model.features, x, size, sums);
+            for (int k = 0; k < count; ++k, ++o) out[o] += sums[k] / weight;
         }
     }
 }

@@ -53,6 +53,8 @@ class BundleStepper(Stepper):
         self.header: Header = header
         self.dtype = np.dtype(header.dtype)
         self._heads = header.parts
+        first = self._heads[0]
+        self._one_classifier = len(self._heads) == 1 and first.task == "classification" and not first.is_binary
         self._built: dict[str, Callable[[Reals], Reals]] = {}
         self._x0 = tensors["x0.shift"], tensors["x0.scale"]
         self._scaling = TokenScaling(bundle)
@@ -88,6 +90,8 @@ class BundleStepper(Stepper):
         value = value.astype(shift.dtype, copy=False)
         parts: list[Reals] = []
         begin = 0
+        if self._one_classifier:
+            return _probabilities(value)
         for head in self._heads:
             own = slice(begin, begin := begin + head.outputs)
             part = value[:, own]
@@ -95,8 +99,7 @@ class BundleStepper(Stepper):
                 with np.errstate(over="ignore"):
                     parts.append(1 / (1 + np.exp(-part)))
             elif head.task == "classification":
-                exponentials = np.exp(part - part.max(axis=1, keepdims=True))
-                parts.append(exponentials / exponentials.sum(axis=1, keepdims=True))
+                parts.append(_probabilities(part))
             else:
                 parts.append(part * scale[own] + shift[own])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
@@ -110,3 +113,14 @@ class BundleStepper(Stepper):
     def rows(self, count: int, size: int, rows: list[Reals]) -> Reals:
         """Join rows to one array, (count, size)."""
         return np.array(rows, dtype=self.dtype).reshape(count, size)
+
+
+def _probabilities(logits: Reals) -> Reals:
+    """Return the softmax of each row, (n, classes)."""
+    # The ufuncs themselves: for a row, the methods `max` and `sum` cost as much again, and an axis half of that.
+    if len(logits) == 1:
+        row = logits[0]
+        exponentials = np.exp(row - np.maximum.reduce(row))
+        return np.asarray((exponentials / np.add.reduce(exponentials))[None])
+    exponentials = np.exp(logits - np.maximum.reduce(logits, axis=1, keepdims=True))
+    return np.asarray(exponentials / np.add.reduce(exponentials, axis=1, keepdims=True))

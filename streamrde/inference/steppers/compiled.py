@@ -12,7 +12,6 @@ from streamrde.arrays import Floats, Indices, Reals
 from streamrde.inference.activations import NUMBERS
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.ends import Layers
-from streamrde.inference.header import Head
 from streamrde.inference.model_part import PARTS
 from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX
 from streamrde.inference.steppers.arrays import ArrayStepper
@@ -70,8 +69,6 @@ class CompiledStepper(BundleStepper):
             self._scaling.clip,
             self._scaling.summaries,
         )
-        heads: tuple[Head, ...] = header.parts
-        self._one_classifier = len(heads) == 1 and heads[0].task == "classification" and not heads[0].is_binary
 
     def __reduce__(self) -> tuple[Any, ...]:
         return with_threads, (type(self), self._bundle, self._threads)
