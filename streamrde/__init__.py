@@ -19,7 +19,6 @@ from streamrde.inference import (
     MLP,
     Bundle,
     Channel,
-    Features,
     Fleet,
     Head,
     Header,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from streamrde.fitting.entry import fit
     from streamrde.models import NeuralRDE, save, train
     from streamrde.scoring import score
+    from streamrde.scoring.features import Features
 
 __version__ = version("streamrde")
 __all__ = [
@@ -83,11 +83,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import `fit`, `score`, `train`, `save` and `NeuralRDE` at first use: they need the connectors, or torch."""
+    """Import what needs the connectors or torch at first use."""
     if name == "fit":
         from streamrde.fitting import entry
 
         return entry.fit
+    if name == "Features":
+        from streamrde.scoring import features
+
+        return features.Features
     if name == "score":
         from streamrde import scoring
 

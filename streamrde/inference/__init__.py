@@ -2,7 +2,7 @@
 
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.ensemble import join
-from streamrde.inference.feature_rows import Features
+from streamrde.inference.feature_rows import FeatureRows
 from streamrde.inference.fields import MLP, Linear, LogNCDE
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.header import Channel, Head, Header
@@ -14,7 +14,7 @@ __all__ = [
     "MLP",
     "Bundle",
     "Channel",
-    "Features",
+    "FeatureRows",
     "Fleet",
     "Head",
     "Header",

@@ -12,6 +12,7 @@ assembly    put the parts together, with the truth that ahead looks up and evalu
 output      write the output as a whole
 status      describe the progress and the result
 lazily      score without a job: Arrow in, Arrow out
+features    `Features`: the columns that a readout would take, of live and recorded streams
 
 The command line imports `job` for its options, so that nothing here is imported before it is used.
 """

@@ -1,12 +1,15 @@
 """Features of recorded and live streams are the same columns."""
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from streamrde import Features
-from streamrde.errors import ParameterError
-from streamrde.features import make_pooling, pool_streams
+from streamrde import MLP, Channel, Every, Features
+from streamrde.errors import ParameterError, ShapeError
+from streamrde.features import Block, FeatureSpec, Pool, make_pooling, pool_streams
+from streamrde.inference.fields import Reservoir
+from streamrde.windowing.partition import Partition
 from streamrde.windowing.recorded import window_recordings
 from streamrde.windowing.tokens import Scale, Token
 from tests.bundles import make_bundle, make_recording, make_reservoir
@@ -67,3 +70,75 @@ def test_wrong_choices_are_refused():
         Features(make_bundle())
     with pytest.raises(ParameterError, match="use 'features' or 'tokens'"):
         Features(make_reservoir(), of="states")
+
+
+def test_a_description_without_a_model_gives_tokens_as_they_are():
+    streams, t, x = recording()
+    features = Features(
+        channels=["a", "b"], windows=Every(0.7), scales=(1, (4, 1)), depth=3, summaries=True, of="tokens"
+    )
+    token = Token(scales=(Scale(1), Scale(4, 1)), ends=True, summaries=True)
+    (windowed,) = window_recordings([t], [x], Partition((0.0, 0.0), 3, Every(0.7), "linear", token=token))
+    np.testing.assert_array_equal(features.to_numpy(features.table(streams, t, x)), windowed.logsigs)
+    assert {"1:t.a.b", "4:a", "end:b", "slope:a"} <= set(features.names)
+    header = msgspec.structs.replace(features.bundle.header, field=MLP())
+    assert Features(header, of="tokens").table(streams, t, x).equals(features.table(streams, t, x))
+
+
+def test_pools_of_tokens_need_no_model():
+    streams, t, x = recording()
+    described = {"channels": ["a", Channel(name="b", fill=2.0)], "windows": Every(0.7), "scales": (1, 2)}
+    tokens = Features(**described, of="tokens")
+    rows = tokens.to_numpy(tokens.table(streams, t, x)).astype(np.float32).astype(np.float64)
+    features = Features(**described)
+    found = features.to_numpy(features.table(streams, t, x))
+    count, size = rows.shape
+    means = rows.cumsum(axis=0) / np.arange(1, count + 1)[:, None]
+    np.testing.assert_allclose(found[:, :size], means, rtol=1e-12, atol=1e-12)
+    assert (found[:, size : 2 * size] == np.maximum.accumulate(rows)).all()
+    assert (found[:, 2 * size :] == rows).all()
+    assert features.names[0] == "mean(1:t)"
+    last = Features(**described, emit="last", pools=(Pool("last", "ends"),))
+    table = last.table(["s", "r"] * 20, t, x)
+    assert table["stream"].to_pylist() == ["s", "r"]
+    np.testing.assert_allclose(last.to_numpy(table), x[[-2, -1]], rtol=1e-6)
+    assert last.names == ("last(end:a)", "last(end:b)")
+
+
+@pytest.mark.parametrize("of", ["features", "tokens"])
+def test_a_model_is_asked_for_no_predictions(of, monkeypatch):
+    streams, t, x = recording()
+    bundle = make_reservoir(token=TOKEN)
+    features = Features(bundle, of=of)
+    built = []
+    monkeypatch.setattr(type(bundle.header.field), "build", lambda *args: built.append(args))
+    features.table(streams, t, x)
+    assert not built  # all fleets share what is made of the random part
+    assert features.bundle.header.outputs == 1
+    assert not features.bundle.tensors["readout.weight"].any()
+
+
+def test_what_cannot_be_described_is_refused():
+    spec = FeatureSpec(blocks=(Block(directions=9, scales=(0,)),))
+    random = msgspec.structs.replace(make_bundle().header, field=Reservoir(features=spec))
+    for arguments, message in (
+        ({}, "give the names of the data channels"),
+        ({"channels": "ab"}, "give the names of the data channels"),
+        ({"channels": ["a", "a"]}, "has a name twice"),
+        ({"channels": ["a"], "windows": 1.0}, "windows"),
+        ({"channels": ["a"], "scales": (0,)}, "at `..token.scales.0..windows`"),
+        ({"channels": ["a"], "scales": ()}, "scales is empty"),
+        ({"channels": ["a"], "depth": 0}, "depth"),
+        ({"channels": ["a"], "emit": "first"}, "use 'every' or 'last'"),
+        ({"channels": ["a"], "emit": "last", "of": "tokens"}, "a token belongs to a window"),
+        ({"channels": ["a"], "pools": ()}, "pools"),
+        ({"channels": ["a"], "interpolation": "cubic"}, "interpolation"),
+        ({"model": make_reservoir(), "windows": Every(2.0), "depth": 3}, "windows, depth: the model says these"),
+        ({"model": random}, "random features need a model"),
+        ({"model": make_bundle()}, "no pooled features"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            Features(**arguments)
+    features = Features(channels=["a"])
+    with pytest.raises(ShapeError, match=r"no column 'mean\(1:t\)'"):
+        features.to_numpy(pa.table({"stream": ["s"]}))

@@ -42,6 +42,10 @@ class RowStepper(BundleStepper):
         """Return the predictions of streams in their present states, (n, outputs)."""
         return self.predicted(self._field.read(rows, slots))
 
+    def features(self, states: Floats) -> Floats:
+        """Return what the readout takes in states (n, hidden), (n, P)."""
+        return self._field.features(states)
+
     def step(self, z: Reals, logsigs: Floats, previous: Floats | None = None) -> Reals:
         """See Stepper."""
         moved = np.array(z, np.float64)
