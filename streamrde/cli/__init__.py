@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamrde.cli import bench, demo, fit, init, inspect, replay, run, score, sweep, train
+from streamrde.cli import bench, demo, export, fit, init, inspect, replay, run, score, sweep, train
 from streamrde.errors import StreamRDEError
 
 __all__ = ["app", "main"]
@@ -32,6 +32,7 @@ for _command in (
     score.score,
     run.run,
     replay.replay,
+    export.export,
     inspect.inspect,
     bench.bench,
 ):

@@ -1,7 +1,8 @@
 """The Neural RDE in torch: model, training, importers, export. Nothing else in the package imports torch.
 
 neural_rde       the model, built from a header; fields and ends are its parts, torch_field the contract of a field
-saving           its tensors, out of and into a bundle; torch_stepper and onnx_export serve it as it is
+saving           its tensors, out of and into a bundle; torch_stepper serves it as it is
+graphs           ONNX graphs of steps: onnx_export traces torch, reservoir_graph needs none
 training         from recorded files to a bundle; sweeping tries configurations, report shows what came out
 importers        models that were trained elsewhere; foreign and structure read their modules
 """
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from streamrde.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from streamrde.models.graphs import export_onnx
     from streamrde.models.importers import Imported, from_neural_rdes, from_torchcde
     from streamrde.models.neural_rde import NeuralRDE
-    from streamrde.models.onnx_export import export_onnx
     from streamrde.models.saving import save, to_bundle
     from streamrde.models.sweeping.run import Sweep, sweep
     from streamrde.models.torch_stepper import TorchStepper
@@ -51,7 +52,7 @@ _HOMES = {
     "TrainConfig": "training.config",
     "add_novelty": "training.novelty",
     "add_statistics": "training.statistics",
-    "export_onnx": "onnx_export",
+    "export_onnx": "graphs",
     "from_neural_rdes": "importers",
     "from_torchcde": "importers",
     "load_train_config": "training.config",

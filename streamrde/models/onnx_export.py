@@ -1,4 +1,4 @@
-"""Export a model's step as an ONNX graph, which onnxruntime runs without torch."""
+"""Trace the step of a Neural RDE as an ONNX graph, by torch."""
 
 from __future__ import annotations
 
@@ -17,21 +17,8 @@ from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.saving import to_bundle
 
 
-def export_onnx(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
-    """Write the step of a model to `path`: inputs z and logsig, outputs z_next and output.
-
-    Shapes are z (n, hidden), logsig (n, B), the window's log-signature or token in float64 and unscaled, z_next
-    (n, hidden), and output (n, outputs), which are probabilities or targets. n is free. A model with
-    ``first_stage="previous"`` has a third input, previous, (n, B).
-    If the initial layer or the readout is a module, the graph has it too: inputs x0, (m, C), scaled, and state,
-    (k, hidden); outputs z0, (m, hidden), and readout, (k, outputs), before softmax and scaling. The graph carries the
-    bundle's fingerprint, which `OnnxStepper` compares.
-
-    Raises:
-        ParameterError: the step depends on its data (``substeps="auto"``), ONNX has no matrix exponential, or a module
-            of the model has no graph for any number of rows.
-        MissingExtraError: onnx or onnxscript is not installed.
-    """
+def export_step(model: NeuralRDE, path: str | os.PathLike[str]) -> None:
+    """Write the step of a Neural RDE to `path`, as `export_onnx` says."""
     try:
         import onnx
         import onnxscript  # noqa: F401 (torch.onnx imports it too late for a good error)

@@ -31,7 +31,6 @@ class Reservoir(VectorField, frozen=True, kw_only=True, omit_defaults=True, tag=
     """
 
     exact: ClassVar[bool] = True
-    onnx_obstacle: ClassVar[str] = "its state is no hidden state of a step"
     trained: ClassVar[bool] = False
     in_rows: ClassVar[bool] = True
     shifts_tokens: ClassVar[bool] = True

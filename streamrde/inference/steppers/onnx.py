@@ -40,6 +40,11 @@ class OnnxStepper(BundleStepper):
 
     def __init__(self, bundle: Bundle, path: str | os.PathLike[str], *, threads: int = 1) -> None:
         super().__init__(bundle)
+        if bundle.header.field.in_rows:
+            raise ParameterError(
+                f"field '{bundle.header.field.tag}' needs no OnnxStepper: a Predictor steps it without torch; "
+                "elsewhere run its graph with onnxruntime itself"
+            )
         try:
             import onnxruntime
         except ModuleNotFoundError:
