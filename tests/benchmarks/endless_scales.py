@@ -3,8 +3,8 @@
     python tests/benchmarks/endless_scales.py [--windows 1000000] [--checked 300] [--restores 300]
 
 One stream of two channels goes through `sr.Features`, in calls of random length. At random places its snapshot is
-restored into new `Features`. Log-signatures over the last 1 to 32 windows are compared with exact rational arithmetic on
-the samples, for windows spread over the whole stream. Prints the largest error of a coefficient relative to the
+restored into new `Features`. Log-signatures over the last 1 to 32 windows are compared with exact rational arithmetic
+on the samples, for windows spread over the whole stream. Prints the largest error of a coefficient relative to the
 largest of its log-signature, tenth by tenth of the stream, with the process's memory. Exits with 1 where an error
 exceeds 1e-12 or memory grew.
 """
