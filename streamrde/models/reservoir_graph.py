@@ -35,6 +35,10 @@ def reservoir_graph(bundle: Bundle) -> Any:
     header, field = bundle.header, bundle.header.field
     if not isinstance(field, Reservoir):
         raise ParameterError(f"field '{field.tag}' is no reservoir: give the NeuralRDE to export_onnx")
+    if field.expansion is not None:
+        raise ParameterError(
+            "the readout of this model takes ranks of its features, which have no ONNX graph; serve the bundle as it is"
+        )
     graph = _Graph(onnx)
     z_next, pooled = _step(graph, bundle, field)
     graph.put("Identity", [z_next], "z_next")

@@ -8,6 +8,7 @@ import pytest
 from streamrde import MLP, Channel, Every, Features
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.features import Block, FeatureSpec, Pool, make_pooling, pool_streams
+from streamrde.features.expansion import Expansion
 from streamrde.inference.fields import Reservoir
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.recorded import window_recordings
@@ -22,9 +23,10 @@ def recording():
     return ["s"] * len(t), t, x
 
 
+@pytest.mark.parametrize("expansion", [None, Expansion(quantiles=9, pairs=5)], ids=["pooled", "expanded"])
 @pytest.mark.parametrize("emit", ["every", "last"])
-def test_columns_are_the_pooled_features_after_each_window(emit):
-    bundle = make_reservoir(token=TOKEN, emit=emit)
+def test_columns_are_the_pooled_features_after_each_window(emit, expansion):
+    bundle = make_reservoir(token=TOKEN, emit=emit, expansion=expansion)
     streams, t, x = recording()
     features = Features(bundle)
     found = features.table(streams, t, x)

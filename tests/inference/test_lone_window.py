@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from streamrde import Fleet, Head, Linear, Prediction, Predictor
+from streamrde.features import FeatureSpec, Pool
+from streamrde.features.expansion import Expansion
 from streamrde.inference.lone_window import LoneWindow
 from streamrde.inference.plausibility import Plausible
 from streamrde.windowing.tokens import Scale, Token
@@ -21,6 +23,9 @@ MODELS = {
     "ensemble": make_bundle(members=2),
     "reservoir": make_reservoir(token=TOKEN),
     "reservoir, many classes": make_reservoir(token=TOKEN, outputs=11, labels=tuple("abcdefghijk")),
+    "reservoir, expanded": make_reservoir(
+        token=TOKEN, spec=FeatureSpec(pools=(Pool("last", "ends"),)), expansion=Expansion(quantiles=9, pairs=40)
+    ),
     "reservoir, two classes": make_reservoir(outputs=1, labels=("x", "y")),
     "reservoir, numbers": make_reservoir(task="regression", labels=()),
 }

@@ -10,6 +10,7 @@ from bundles import make_bundle, make_recording, make_reservoir
 from streamrde import Features, Head, Predictor
 from streamrde.errors import BundleError, ConfigError, ParameterError
 from streamrde.features import Block, FeatureSpec, Pool
+from streamrde.features.expansion import Expansion
 from streamrde.inference.steppers.onnx import OnnxStepper
 from streamrde.windowing.tokens import Scale, Token
 
@@ -99,6 +100,8 @@ def test_what_has_no_such_graph_is_refused(tmp_path):
 
     with pytest.raises(ParameterError, match="field 'mlp' is no reservoir"):
         reservoir_graph(make_bundle())
+    with pytest.raises(ParameterError, match="takes ranks of its features"):
+        reservoir_graph(make_reservoir(expansion=Expansion(quantiles=9, pairs=5)))
     session(MODELS["classes"], tmp_path / "step.onnx")
     with pytest.raises(ParameterError, match="needs no OnnxStepper"):
         OnnxStepper(MODELS["classes"], tmp_path / "step.onnx")
