@@ -125,6 +125,11 @@ def fit(
         )
     if not repeats:
         files["--out (its TOML file)"] = toml
+    if len({path.absolute() for path in files.values()}) < len(files):
+        raise ConfigError(
+            f"--out {config.out}: the model, its report and its TOML file need different names; give an --out that "
+            "ends in .safetensors"
+        )
     for option, path in files.items():
         if path.exists() and not force:
             raise ConfigError(f"{option} {path}: the file exists; add --force to overwrite it, or give another --out")

@@ -64,7 +64,12 @@ def read_config(path: str | os.PathLike[str]) -> FitConfig:
 
 
 def write_config(path: str | os.PathLike[str], config: FitConfig) -> None:
-    """Write a TOML file that `read_config` reads, with every key that differs from its default, and the seed."""
+    """Write a TOML file that `read_config` reads. See `text_of`."""
+    replace_file(path, text_of(config).encode())
+
+
+def text_of(config: FitConfig) -> str:
+    """Return TOML with the seed, the model's file, and every key that differs from its default."""
     from streamrde import __version__
 
     usual = {field.name: field.default for field in msgspec.structs.fields(FitConfig)}
@@ -77,4 +82,4 @@ def write_config(path: str | os.PathLike[str], config: FitConfig) -> None:
         f"# Written by streamrde {__version__}. `streamrde fit` with this file makes the same model again,\n"
         "# in the folder where it was made: paths are relative to it.\n"
     )
-    replace_file(path, (head + toml.dumps(values)).encode())
+    return head + toml.dumps(values)

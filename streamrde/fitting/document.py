@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamrde.fitting.config import text_of
 from streamrde.fitting.mistakes import OfClass, by_class, confusion, most_confused
 from streamrde.fitting.usage import embedding, run_commands, score_command
 from streamrde.fitting.words import baseline_name, percent, rows_of
@@ -280,7 +281,8 @@ def _usage(report: Report) -> str:
 def _making(report: Report) -> str:
     parts = [own for own in sections(report.bundle) if own.title in ("what it takes", "what it gives", "the model")]
     shown = pair(*(f"<h3>{own.title}</h3>{table(own.rows, own.columns)}" for own in parts))
-    return section("How it was made", f"Candidate: {report.choice}.", shown)
+    again = f"<h3>The configuration that repeats it</h3>{code(text_of(report.config))}" if report.config.data else ""
+    return section("How it was made", f"Candidate: {report.choice}.", again, shown)
 
 
 def _range(values: np.ndarray) -> str:

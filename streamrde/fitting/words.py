@@ -72,6 +72,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %" if text == "100.0" and share < 1 else f"{text} %"
 
 
+def figure(value: float) -> str:
+    """Return a number with four digits."""
+    return number(float(f"{value:.4g}"))
+
+
 def sentences(
     examples: Examples,
     found: Mapping[str, float],
@@ -112,13 +117,29 @@ def sentences(
                 share = "; explains none of the variance"
             said.append(
                 (f"{name}: " if name else "")
-                + f"off by {number(found[f'{prefix}rmse'])} (root mean squared error) on {n:,} {rows} that it had not "
-                f"seen (95 % interval {number(low)} to {number(high)}){share}"
+                + f"off by {figure(found[f'{prefix}rmse'])} (root mean squared error) on {n:,} {rows} that it had not "
+                f"seen (95 % interval {figure(low)} to {figure(high)}){share}"
             )
-        beside = {baseline_name(name, examples): number(own["rmse"]) for name, own in baselines.items()}
+        beside = {baseline_name(name, examples): figure(own["rmse"]) for name, own in baselines.items()}
     if beside:
         said.append("plain models on the same: " + ", ".join(f"{name} {value}" for name, value in beside.items()))
-    return said
+    return [*said, *_test_part(examples, found, baselines)]
+
+
+def _test_part(
+    examples: Examples, found: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """Say the measures of a part that the data itself keeps for a test, if there is one."""
+    main = "accuracy" if examples.labels else "rmse"
+    if f"test_{main}" not in found:
+        return []
+    show = percent if main == "accuracy" else figure
+    usual = {"plainest": "majority" if main == "accuracy" else "mean"}
+    keys = {name: f"test_{usual.get(name, name)}_{main}" for name in baselines}
+    beside = [f"{baseline_name(name, examples)} {show(found[key])}" for name, key in keys.items() if key in found]
+    what = "right on" if main == "accuracy" else "off by"
+    plain = f"; plain models: {', '.join(beside)}" if beside else ""
+    return [f"on the test part, which was read once: {what} {show(found[f'test_{main}'])}{plain}"]
 
 
 def cautions(
@@ -153,7 +174,7 @@ def _rivals(
     main: str,
 ) -> list[str]:
     def shown(value: float) -> str:
-        return percent(value) if main == "accuracy" else number(value)
+        return percent(value) if main == "accuracy" else figure(value)
 
     sign, said = 1 if main == "accuracy" else -1, []
     what = "is right on" if main == "accuracy" else "is off by"

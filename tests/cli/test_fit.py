@@ -110,6 +110,11 @@ def test_nothing_is_overwritten_without_force(folder: Path) -> None:
     assert "because of --seed" in refused("fit", "model.toml", "--force", "--seed", "4")
 
 
+@pytest.mark.parametrize("words", [("--out", "m.html"), ("--out", "m.toml"), ("--report", "model.safetensors")])
+def test_the_files_that_are_written_have_different_names(folder: Path, words: tuple[str, ...]) -> None:
+    assert "need different names; give an --out that ends in .safetensors" in refused(*FIT, *words)
+
+
 def test_json_has_measures_intervals_and_early_answers(folder: Path) -> None:
     result = run(*FIT, "--json", "--no-report")
     found = json.loads(result.stdout)

@@ -86,3 +86,11 @@ def test_several_numbers_have_a_sentence_each() -> None:
     assert lines[0].endswith("explains 75.0 % of the variance")
     assert lines[1].endswith("explains none of the variance")
     assert lines[2] == "plain models on the same: always the mean 1"
+
+
+def test_a_test_part_has_a_sentence_of_its_own() -> None:
+    own = examples([0, 1] * 20, list(range(40)))
+    found = {"accuracy": 1.0, "auc": 1.0, "test_accuracy": 0.875, "test_majority_accuracy": 0.5}
+    limits = intervals_of(own, candidate(np.eye(2)[own.codes]))
+    last = sentences(own, found, limits, {"plainest": {"accuracy": 0.5}, "nearest": {"accuracy": 0.6}})[-1]
+    assert last == "on the test part, which was read once: right on 87.5 %; plain models: always 'run' 50.0 %"
