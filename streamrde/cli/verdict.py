@@ -70,7 +70,8 @@ def _cell(name: str, value: float | None) -> str:
 
 def _early(report: Report) -> list[str]:
     main = "accuracy" if report.fitted.examples.labels else "rmse"
-    return [f"{_cell(main, own.measures.get(main))} after {100 * own.share:.0f} %" for own in report.early]
+    after = "up to" if report.fitted.examples.along else "after"
+    return [f"{_cell(main, own.measures.get(main))} {after} {100 * own.share:.0f} %" for own in report.early]
 
 
 def _print_classes(report: Report) -> None:

@@ -234,6 +234,8 @@ def _early(report: Report) -> str:
     plot.points(shares, values, size=4)
     silent = max(own.silent for own in early)
     text = "The answer after the last window that had closed by then, by a model that has not seen the stream's group."
+    if report.fitted.examples.along:
+        text = "Answers to windows in each part of a stream, from the share above it on, that were left out."
     if silent:
         text += f" {silent:,} streams had no window yet: the plainest answer stands for them."
     return section(
@@ -241,7 +243,11 @@ def _early(report: Report) -> str:
         text,
         pair(
             table(rows, ("part of the stream", "median seconds", *(_COLUMNS[name] for name in names)), numbers=1),
-            figure("After parts of each stream", plot.svg(), f"{early[0].streams:,} streams"),
+            figure(
+                "After parts of each stream",
+                plot.svg(),
+                f"{early[0].rows:,} {rows_of(report.fitted.examples)}",
+            ),
         ),
     )
 

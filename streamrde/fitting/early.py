@@ -26,8 +26,8 @@ class Early(NamedTuple):
     """Median of the time that is."""
     measures: dict[str, float]
     """As of the whole streams."""
-    streams: int
-    """Streams that were asked."""
+    rows: int
+    """Streams, or windows along them, that were asked."""
     silent: int
     """Streams without a closed window by then. The plainest answer stands for them."""
 
@@ -35,11 +35,15 @@ class Early(NamedTuple):
 def early_answers(examples: Examples, candidate: Candidate) -> tuple[Early, ...]:
     """Return the measures after each of `SHARES` of the streams, by the model without the fold of each stream.
 
+    Rows along the streams have an answer each. They are measured in the part of a stream up to each share and after the
+    one before.
+
     Returns:
-        one entry for each share. Empty for rows along the streams, and for candidates that keep no model without a
-        fold.
+        one entry for each share that has rows. Empty for candidates that keep no model without a fold.
     """
-    if examples.along or candidate.without is None:
+    if examples.along:
+        return _along(examples, candidate)
+    if candidate.without is None:
         return ()
     asked = _asked(examples)
     outputs = candidate.held_out.shape[1]
@@ -68,6 +72,22 @@ def early_answers(examples: Examples, candidate: Candidate) -> tuple[Early, ...]
         )
         for k, share in enumerate(SHARES)
     )
+
+
+def _along(examples: Examples, candidate: Candidate) -> tuple[Early, ...]:
+    first = np.array([recording.t[0] for recording in examples.recordings])
+    spans = np.array([recording.t[-1] for recording in examples.recordings]) - first
+    # The last window may end after the last sample.
+    place = np.minimum(1.0, (examples.ends - first[examples.stream]) / spans[examples.stream])
+    part = np.searchsorted(SHARES, place)
+    found = []
+    for k, share in enumerate(SHARES):
+        own = part == k
+        answers, truth = candidate.held_out[own], examples.truth[own]
+        if np.isfinite(answers).all(axis=1).any() and np.isfinite(truth).any():
+            known = measures(truth, answers, len(examples.labels), targets=examples.targets)
+            found.append(Early(share, float(np.median(share * spans)), known, int(own.sum()), 0))
+    return tuple(found)
 
 
 def _asked(examples: Examples) -> Indices:

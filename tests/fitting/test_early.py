@@ -5,9 +5,11 @@ import pytest
 
 from streamrde.fitting import recipe
 from streamrde.fitting.early import SHARES, early_answers
+from streamrde.fitting.examples import Candidate, Examples
 from streamrde.fitting.recordings import Recording
 from streamrde.fitting.serving import answers_of
 from streamrde.fitting.targets import Target
+from streamrde.windowing import Every
 
 
 def recordings() -> list[Recording]:
@@ -46,3 +48,19 @@ def test_models_without_a_fold_give_the_answers_that_were_held_out(fitted: recip
 
 def test_a_candidate_without_such_models_has_no_early_answers(fitted: recipe.Fitted) -> None:
     assert early_answers(fitted.examples, fitted.chosen._replace(without=None)) == ()
+
+
+def test_rows_along_a_stream_are_measured_by_the_part_that_they_are_in() -> None:
+    """The answers are wrong until 2 s of 10 s have passed."""
+    t, ends = np.arange(0.0, 10.5, 0.5), np.arange(1.0, 11.0)
+    own = [Recording(f"s{i}", t, np.zeros((21, 1)), Target(np.zeros((21, 1)), t), f"s{i}", "") for i in range(2)]
+    truth = np.zeros((20, 1))
+    examples = Examples(
+        own, ("a",), truth, (), np.repeat([0, 1], 10), np.repeat([0, 1], 10), 0, ("y",), np.repeat([0, 1], 10),
+        np.tile(ends, 2), Every(1.0),
+    )  # fmt: skip
+    said = np.where(examples.ends < 3, 4.0, 0.0)[:, None]
+    found = early_answers(examples, Candidate("it", said, said[:, 0] ** 2, lambda: None))  # type: ignore[arg-type, return-value]
+    assert [(own.share, own.rows, own.measures["rmse"]) for own in found] == [
+        (0.1, 2, 4.0), (0.25, 2, 4.0), (0.5, 6, 0.0), (1.0, 10, 0.0),
+    ]  # fmt: skip
