@@ -119,6 +119,16 @@ class Bundle:
         self._add(digest, [name for name in self.tensors if name.startswith(_NOVELTY)])
         return digest.hexdigest()
 
+    @cached_property
+    def state_fingerprint(self) -> str:
+        """Return the SHA-256 of what says the meaning of a state that was not learned, hexadecimal, or "" if it was."""
+        header = self.header
+        if not header.field.in_rows:
+            return ""
+        digest = hashlib.sha256(msgspec.json.encode([header.field.state_part(), header.clip], order="deterministic"))
+        self._add(digest, header.field.state_tensors(header))
+        return digest.hexdigest()
+
     def _add(self, digest: Any, names: Sequence[str]) -> None:
         for name in sorted(names):
             digest.update(name.encode())
@@ -203,9 +213,8 @@ def state_differences(old: Bundle, new: Bundle) -> list[str]:
     found = header_differences(old.header, new.header)
     if old.header.field.in_rows or new.header.field.in_rows:
         # A state that was not learned means what its random features say.
-        found += [
-            f"{name} differs" for name in ("field", "clip") if getattr(old.header, name) != getattr(new.header, name)
-        ]
+        parts = [(own.header.field.state_part(), own.header.clip) for own in (old, new)]
+        found += [f"{name} differs" for name, a, b in zip(("field", "clip"), *parts, strict=True) if a != b]
         names = sorted(new.header.field.state_tensors(new.header))
         found += [f"tensor '{name}' differs" for name in names if not _equal(old.tensors, new.tensors, name)]
     return found

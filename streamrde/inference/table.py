@@ -56,7 +56,9 @@ class Counts(NamedTuple):
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-class SnapshotHeader(msgspec.Struct, frozen=True, tag="stream", tag_field="kind", forbid_unknown_fields=True):
+class SnapshotHeader(
+    msgspec.Struct, frozen=True, tag="stream", tag_field="kind", forbid_unknown_fields=True, omit_defaults=True
+):
     """Identity of the stream and model that a snapshot belongs to."""
 
     stream: str
@@ -64,6 +66,8 @@ class SnapshotHeader(msgspec.Struct, frozen=True, tag="stream", tag_field="kind"
     """Fingerprint of the bundle."""
     columns: int = _COLUMNS_BEFORE
     """Number of fixed columns with which the row begins. Later versions append to them."""
+    state: str = ""
+    """`Bundle.state_fingerprint`."""
 
 
 class StreamTable:
@@ -281,7 +285,8 @@ class StreamTable:
 
     def snapshot(self, slot: int) -> bytes:
         """Return the stream's row and held samples with a header that identifies stream and model."""
-        header = SnapshotHeader(self.names[slot], self.bundle.fingerprint, len(Column))
+        bundle = self.bundle
+        header = SnapshotHeader(self.names[slot], bundle.fingerprint, len(Column), bundle.state_fingerprint)
         return snapshots.pack(header, np.append(self.rows[slot], self.loop.held(slot)))
 
     def read_snapshot(self, data: bytes) -> tuple[str, Floats]:
@@ -291,6 +296,11 @@ class StreamTable:
             raise SnapshotError(
                 f"the snapshot of stream '{header.stream}' belongs to the model {header.model[:12]}, and this is "
                 f"{self.bundle.fingerprint[:12]}: restore it with the model it was taken from"
+            )
+        if header.state and header.state != self.bundle.state_fingerprint:
+            raise SnapshotError(
+                f"the snapshot of stream '{header.stream}' has pools of other features than this model's: restore it "
+                "with the model it was taken from"
             )
         width = len(self._blank)
         # Of a later version it has too many values, which is said below.

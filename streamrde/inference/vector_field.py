@@ -49,6 +49,10 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
         """Return the names of tensors that say what the state means, and must stay if another model goes on with it."""
         return ()
 
+    def state_part(self) -> object:
+        """Return what of the description decides the meaning of a state, as far as tensors do not."""
+        return self
+
     def feature_names(self, header: Header) -> tuple[str, ...]:
         """Return the names of what the readout takes, if they have any."""
         return ()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from streamrde import Fleet, Predictor, load
-from streamrde.errors import BundleError, ParameterError
+from streamrde.errors import BundleError, ParameterError, SnapshotError
 from streamrde.features import FeatureSpec, Pool, make_pooling, pool_streams
 from streamrde.features.expansion import Expander, Expansion, Ranking
 from streamrde.inference.card import sections
@@ -177,6 +177,27 @@ def test_a_model_takes_over_the_streams_of_another_with_the_same_features():
         fleet.swap(drawn_again)
     with pytest.raises(BundleError, match="field differs"):
         fleet.swap(make_reservoir(1))
+
+
+def test_a_model_accepts_snapshots_of_another_readout_and_of_no_other_features():
+    old, trained = make_reservoir(0, **EXPANDED), make_reservoir(0, spec=EXPANDED["spec"], token=TOKEN)
+    _, names, t, x = streams(2)
+    fleet, whole = Fleet(old), Fleet(trained)
+    fleet.push(names[:60], t[:60], x[:60])
+    whole.push(names[:60], t[:60], x[:60])
+    resumed = Fleet(trained)
+    with pytest.raises(SnapshotError, match="belongs to the model"):
+        resumed.restore(fleet.snapshot())
+    resumed.accept([old.fingerprint])
+    resumed.restore(fleet.snapshot())
+    assert rows(resumed.push(names[60:], t[60:], x[60:])) == rows(whole.push(names[60:], t[60:], x[60:]))
+    moved = trained.tensors | {"token.shift": trained.tensors["token.shift"] + 1}
+    for other in (type(old)(trained.header, moved), make_reservoir(0, **EXPANDED | {"token": TOKEN}, clip=5.0)):
+        wrong = Fleet(other)
+        wrong.accept([old.fingerprint])
+        with pytest.raises(SnapshotError, match="pools of other features"):
+            wrong.restore(fleet.snapshot())
+        assert wrong.streams == []
 
 
 def test_the_expansion_may_change_where_a_model_takes_over_but_the_features_may_not():

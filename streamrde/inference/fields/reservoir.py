@@ -75,6 +75,10 @@ class Reservoir(VectorField, frozen=True, kw_only=True, omit_defaults=True, tag=
         random = (name for name in self.shapes("field", header) if not name.startswith("field.expansion."))
         return ("token.shift", "logsig.scale", *random)
 
+    def state_part(self) -> object:
+        """Return the features. What they are expanded to belongs to the readout."""
+        return self.features
+
     def feature_names(self, header: Header) -> tuple[str, ...]:
         """Return the names of what the readout takes: the pooled features, or what they are expanded to."""
         names = feature_names(self.features, header.partition, [channel.name for channel in header.channels])
