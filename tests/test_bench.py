@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from streamrde import bench, logsignature
-from streamrde.bench import kernels, peers, steps
+from streamrde.bench import kernels, peers, scales, steps
 from streamrde.errors import MissingExtraError, ParameterError
 
 pytestmark = pytest.mark.slow
@@ -19,6 +19,8 @@ def small(monkeypatch):
     monkeypatch.setattr(kernels, "_FLEET_ROWS", 640)
     monkeypatch.setattr(steps, "SIZES", ((3, 2),))
     monkeypatch.setattr(steps, "_SAMPLES", 100)
+    monkeypatch.setattr(scales, "_WINDOWS", 40)
+    monkeypatch.setattr(scales, "_PUSHES", 64)
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def alone(small, monkeypatch):
 
 def test_every_case_runs_and_ours_is_the_measure(alone):
     figures = bench.measure(bench.cases(streams=(10,)), rounds=2)
-    assert [figure.group for figure in figures if figure.ratio == 1.0] == list(bench.GROUPS)
+    assert list(dict.fromkeys(figure.group for figure in figures if figure.ratio == 1.0)) == list(bench.GROUPS)
     for _, group in itertools.groupby(figures, key=lambda f: (f.group, f.case)):
         ours, *others = group
         assert ours.engine.startswith("streamrde")
@@ -74,3 +76,14 @@ def test_the_peers_that_are_installed_compute_the_same():
         np.testing.assert_allclose(theirs[:, :3], ours[:, :3], rtol=0, atol=1e-12, err_msg=name)
         if "words" in name:
             np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-12)
+
+
+def test_all_ways_to_scales_have_the_same_tokens(monkeypatch):
+    monkeypatch.setattr(scales, "_WINDOWS", 40)
+    case = scales._tokens()
+    assert case.engines.keys() >= {"streamrde, products of m windows", "streamrde, recomputed from samples"}
+    _, tokens = case.engines.pop("streamrde logsig_windows")()
+    for name in ("streamrde, products of m windows", "streamrde, recomputed from samples"):
+        for place, (m, found) in enumerate(zip(scales.SCALES, case.engines[name](), strict=True)):
+            size = found.shape[1]
+            np.testing.assert_allclose(found, tokens[m - 1 :, place * size : (place + 1) * size], rtol=1e-9, atol=1e-12)

@@ -27,7 +27,7 @@ ARROWS = {
     "models": {"fitting", "features", "inference", "signature", "windowing", "kernels", "connectors", "pages"},
     "config": {"runtime", "inference", "connectors", "state", "windowing"},
     "demo": {"runtime", "inference", "connectors"},
-    "bench": {"models", "inference", "signature", "windowing", "kernels"},
+    "bench": {"models", "inference", "features", "signature", "windowing", "kernels"},
     "cli": {
         "bench",
         "kernels",

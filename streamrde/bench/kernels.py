@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from streamrde.bench import peers
 from streamrde.bench.measuring import Case
+from streamrde.bench.scales import scales
 from streamrde.bench.steps import model, pushes, steps
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields import MLP
@@ -19,7 +20,7 @@ from streamrde.inference.fleet import Fleet
 from streamrde.signature import LogSignature, logsignature, logsignature_channels
 from streamrde.windowing.policies import Count
 
-GROUPS = ("one by one", "windows of 32", "batch", "fleet", "push", "step")
+GROUPS = ("one by one", "windows of 32", "batch", "fleet", "push", "step", "scales")
 # (channels, depth) and (batch, length, channels, depth), which span all published comparisons of these libraries.
 SIZES = ((2, 2), (4, 3), (8, 3), (3, 5))
 BATCHES = (
@@ -51,6 +52,7 @@ def cases(groups: Sequence[str] = GROUPS, *, streams: Sequence[int] = STREAMS) -
         "fleet": lambda: (_fleet(4, 3, count) for count in streams),
         "push": lambda: [pushes()],
         "step": steps,
+        "scales": scales,
     }
     return chain.from_iterable(made[group]() for group in GROUPS if group in groups)
 

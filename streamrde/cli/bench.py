@@ -17,8 +17,8 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure this group only: 'one by one', 'windows of 32', 'batch', 'fleet', 'push' or 'step'. "
-            "May be repeated."
+            help="Measure this group only: 'one by one', 'windows of 32', 'batch', 'fleet', 'push', 'step' or "
+            "'scales'. May be repeated."
         ),
     ] = None,
     streams: Annotated[
