@@ -60,6 +60,13 @@ def fit(
         float | None,
         typer.Option(help="Try no further candidate after so many minutes.", rich_help_panel=_SEARCH),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory to use, such as 2GB: a sample of larger data chooses the model. [a quarter of all]",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the random features. [0]", rich_help_panel=_SEARCH)
     ] = None,
@@ -107,6 +114,7 @@ def fit(
         "drop": None if drop is None else split(drop),
         "group": group,
         "minutes": minutes,
+        "memory": memory,
         "seed": seed,
         "out": None if out is None else str(out),
     }

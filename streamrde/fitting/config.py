@@ -42,6 +42,9 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Name of the candidate to fit, as the table of an earlier fit has it. "": the best of all."""
     minutes: Minutes | None = None
     """Minutes after which no further candidate is tried. Left out: all are."""
+    memory: int | str | None = None
+    """Memory that the fit may use: bytes, or text such as "2GB". Of data that need more, a sample of streams chooses
+    the model, and all streams teach its readout. Left out: a quarter of the machine's."""
     out: str = "model.safetensors"
     """The model's file."""
 

@@ -13,6 +13,8 @@ from streamrde.errors import DataError
 from streamrde.fitting.config import FitConfig
 from streamrde.fitting.discovery import find_roles, find_task
 from streamrde.fitting.inputs import ChannelConfig, DataConfig
+from streamrde.fitting.large import find_large
+from streamrde.fitting.memory import as_memory
 from streamrde.fitting.progress import Budget, Progress, Said, Stage, ignore
 from streamrde.fitting.recipe import fit_recordings
 from streamrde.fitting.recordings import read_recordings
@@ -33,6 +35,7 @@ def fit(
     seed: int = 0,
     minutes: float | None = None,
     choice: str = "",
+    memory: int | str | None = None,
     out: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] = lambda text: None,
     progress: Progress = ignore,
@@ -52,6 +55,8 @@ def fit(
         seed: of the random features and of the folds.
         minutes: time after which no further candidate is tried, from the call on. None: all are tried.
         choice: name of the candidate to fit, as the table of an earlier report has it. "": the best of all.
+        memory: bytes, or text such as "2GB", that the fit may use. Data that need more are read in passes: a sample of
+            their streams chooses the model, and all of them teach its readout. None: a quarter of the machine's.
         out: the model's file; None: it is not written.
         say: receives what was understood. What to be careful with is in the report.
         progress: receives events, see `streamrde.fitting.progress`.
@@ -84,8 +89,10 @@ def fit(
         restarts="split",
         faults="drop",
     )
+    large = find_large(config, group=roles.group, memory=as_memory(memory), seed=seed, say=say)
+    sample = None if large is None else large.sample
     progress(Stage("read files", 0, 1))
-    read = read_recordings(config, group=roles.group, say=say)
+    read = read_recordings(config, group=roles.group, streams=sample, say=say)
     progress(Stage("read files", 1, 1))
     single = []
     for recording in read:
@@ -112,6 +119,8 @@ def fit(
         choice=choice,
         targets=(target,),
     )
+    if large is not None:
+        fitted = large.refit(fitted, progress=progress, say=say)
     if out is not None:
         fitted.bundle.save(out)
     settings = FitConfig(
@@ -126,6 +135,7 @@ def fit(
         group=roles.group,
         seed=seed,
         choice=fitted.choice,
+        memory=memory,
         out="model.safetensors" if out is None else os.fspath(out),
     )
     return Report(fitted, roles, notes, settings, budget.passed)

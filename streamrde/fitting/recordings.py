@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,6 +52,7 @@ def read_recordings(
     given: str = "",
     order: Order | None = None,
     targets: Sequence[str] | None = None,
+    streams: Collection[str] | None = None,
     say: Say = lambda text: None,
     expected: Expectation | None = None,
 ) -> list[Recording]:
@@ -63,6 +64,7 @@ def read_recordings(
         given: column whose values divide the recordings; "" = none.
         order: of the rows of a recording, as serving puts them into it; None: as they are.
         targets: columns to read as targets; None: those of `data`.
+        streams: names of the streams wanted. None: all.
         say: receives notes on rows that are left out or split.
         expected: what the times between samples are judged by; None: times are judged by their size alone.
     Raises:
@@ -82,7 +84,7 @@ def read_recordings(
     extra = tuple(dict.fromkeys((*targets, *(name for name in (group, given) if name))))
     numbers = targets if data.task == "regression" else ()
     reader = SampleReader(columns, extra=extra, filters=data.filters, faults=data.faults, numbers=numbers)
-    batches = _read(reader, data, say)
+    batches = _read(reader, data, say, streams)
     where = str(data.files)
     if not sum(len(batch.t) for batch in batches):
         passes = f"no row passes data.filters {list(data.filters)}"
@@ -134,15 +136,17 @@ def read_recordings(
     return recordings
 
 
-def _read(reader: SampleReader, data: DataConfig, say: Say) -> list[Samples]:
+def _read(reader: SampleReader, data: DataConfig, say: Say, streams: Collection[str] | None) -> list[Samples]:
     """Return the samples of all files, without files that cannot be used and may be left out."""
     files = data.files if isinstance(data.files, str) else list(data.files)
     batches: list[Samples] = []
     skipped: list[str] = []
     for recording in find_recordings(files):
+        if streams is not None and not data.stream and recording.stream not in streams:
+            continue
         before = Counter(reader.dropped), Counter(reader.nameless)
         try:
-            batches += [samples for _, samples in reader.read(recording)]
+            batches += [samples for _, samples in reader.read(recording, streams=streams)]
         except DataError as error:
             if data.on_error == "stop":
                 raise

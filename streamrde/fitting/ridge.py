@@ -175,6 +175,19 @@ class NormalEquations:
             self._xy[k] += a.T @ b
             self._yy[k] += float((b**2).sum())
 
+    def spread(self) -> Floats:
+        """Return the standard deviation of each feature over all rows, (P,)."""
+        count = max(float(self._count.sum()), 1.0)
+        squares = np.einsum("kii->i", self._xx) / count
+        return np.asarray(np.sqrt(np.maximum(squares - (self._x.sum(axis=0) / count) ** 2, 0.0)))
+
+    def rescale(self, factor: Floats) -> None:
+        """Multiply all features by a factor each, (P,), as if the rows had been added so."""
+        self._shift = self._shift[0] * factor, self._shift[1]
+        self._x *= factor
+        self._xx *= factor[:, None] * factor
+        self._xy *= factor[:, None]
+
     def solve(self, *, strengths: Floats = STRENGTHS) -> tuple[Linear, float, tuple[Linear, ...]]:
         """Return the regression on all rows, its strength, and those without each fold.
 

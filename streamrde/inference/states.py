@@ -146,6 +146,10 @@ class States:
         self.steps_alone = alone
         """True if `step_alone` does all that is asked for after a window."""
 
+    def states_of(self, rows: Floats, slots: Indices) -> Floats:
+        """Return the hidden states of streams, (n, hidden)."""
+        return rows[slots, self._z]
+
     def begin(self, rows: Floats, slots: Indices, x: Floats) -> None:
         """Give streams whose path begins at x, (n, C - 1), without time, their initial states."""
         rows[slots, self._z] = self._initial(x)

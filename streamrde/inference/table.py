@@ -154,6 +154,10 @@ class StreamTable:
         """Return the latest time of each stream's samples, or -inf without any."""
         return np.asarray(self.rows[slots, Column.TOP])
 
+    def states_of(self, slots: Indices) -> tuple[Floats, Indices]:
+        """Return the hidden states of streams, (n, hidden), and the number of windows that each has closed, (n,)."""
+        return self.states.states_of(self.rows, slots), self.rows[slots, Column.WINDOW].astype(np.intp)
+
     def silent(self, slots: Indices, since: float) -> Indices:
         """Return the streams whose latest sample came before a time."""
         last = self.last(slots)

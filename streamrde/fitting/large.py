@@ -1,0 +1,235 @@
+"""Fit models to data that do not fit in memory: choose on a sample of streams, then learn the readout from all.
+
+The first pass (see survey) finds each stream's target and group. Whole groups, drawn by the hash of their names, make a
+sample that fits: scales, features and baselines are chosen on it, as on any data. A second pass over all rows keeps the
+state of open streams only. When a stream has ended, its features go into sums of normal equations, a sum for each fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+
+from streamrde.arrays import Bools, Floats, Indices, Reals
+from streamrde.errors import DataError
+from streamrde.features.drawing import Drawn
+from streamrde.fitting.examples import Candidate, Examples, squared_losses
+from streamrde.fitting.folds import FOLDS
+from streamrde.fitting.inputs import DataConfig
+from streamrde.fitting.measuring import measures
+from streamrde.fitting.memory import STREAM_BYTES, rows_bytes
+from streamrde.fitting.progress import Progress, ignore
+from streamrde.fitting.recipe import Fitted
+from streamrde.fitting.ridge import Linear
+from streamrde.fitting.summing import Sums, solve, sum_features
+from streamrde.fitting.survey import Survey, size_of, survey
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.fields.reservoir import Reservoir
+
+MOST_STREAMS = 10_000
+"""Streams up to which everything is done in memory. For more of them, comparing models would take many minutes."""
+SAMPLE_STREAMS = 1500
+"""Streams of a sample, at most: enough to choose a model, and few enough to do it in a minute."""
+MOST_FEATURES = 2048
+"""Features of a stream, at most: time grows with their square."""
+_CLASS_GROUPS = 10
+"""Groups of each class in the sample, at least, where there are as many."""
+
+Say: TypeAlias = Callable[[str], None]
+
+
+@dataclass(eq=False)
+class LargeData:
+    """Data that do not fit in memory, and the sample on which a model is chosen."""
+
+    config: DataConfig
+    survey: Survey
+    chosen: Bools
+    """Marks the streams of the sample."""
+    memory: int
+    """Bytes that may be used."""
+
+    @property
+    def sample(self) -> frozenset[str]:
+        """Return the names of the sample's streams."""
+        return frozenset(name for name, own in zip(self.survey.names, self.chosen.tolist(), strict=True) if own)
+
+    def refit(self, fitted: Fitted, *, progress: Progress = ignore, say: Say = lambda text: None) -> Fitted:
+        """Fit the readout of a model that was fitted to the sample to all streams.
+
+        Measures are those of the sample's streams, each by the readout without its fold. If it is no better there than
+        the sample's own readout, or Ctrl-C comes first, the model stays as it was.
+
+        Raises:
+            DataError: a stream has two targets.
+        """
+        header, known = fitted.bundle.header, self.survey
+        if header.target_at != "stream" or not header.field.in_rows or len(self.config.targets) > 1:
+            say(f"the model has learned from the sample of {int(self.chosen.sum()):,} streams alone")
+            return fitted
+        if known.varied:
+            raise DataError(known.varied, path=str(self.config.files), column=self.config.targets[0])
+        if known.classes and header.labels != known.classes:
+            raise DataError(
+                f"the sample has the classes {list(header.labels)}, and all data {list(known.classes)}: give more "
+                "memory",
+                path=str(self.config.files),
+                column=self.config.targets[0],
+            )
+        # Of the sums for all folds and three copies of one, in half of the memory.
+        most = int(np.sqrt(self.memory / 2 / 8 / (FOLDS + 3)))
+        bundle = slimmed(fitted.bundle, min(MOST_FEATURES, most))
+        if (size := bundle.header.field.readout_inputs(bundle.header)) > most:
+            say(f"the sums of {size:,} features do not fit in memory: the readout of the sample stays")
+            return fitted
+        try:
+            sums = sum_features(self.config, known, bundle, self.chosen, memory=self.memory, progress=progress)
+        except KeyboardInterrupt:
+            say("interrupted: the readout of the sample stays")
+            return fitted._replace(stopped="interrupt")
+        linear, answers = solve(sums, len(known.classes))
+        return self._better(fitted, with_readout(bundle, linear), sums, answers, say)
+
+    def _better(self, fitted: Fitted, bundle: Bundle, sums: Sums, answers: Floats, say: Say) -> Fitted:
+        """Return what was fitted with a readout of all streams, if its answers to the sample are better."""
+        examples = fitted.examples
+        row = np.full(len(self.survey.rows), -1, np.intp)
+        row[sums.kept_streams] = np.arange(len(answers))
+        rows = row[[self.survey.names[recording.stream] for recording in examples.recordings]]
+        held_out = np.where((rows >= 0)[:, None], answers[rows], fitted.chosen.held_out)
+        losses = _losses(examples, held_out)
+        streams = f"{sums.streams:,} streams"
+        if not losses.mean() < fitted.chosen.losses.mean():
+            say(f"the readout of {streams} is no better than that of the sample, which stays")
+            return fitted
+        found = measures(examples.truth, held_out, len(examples.labels), targets=examples.targets)
+        main = "accuracy" if examples.labels else "rmse"
+        say(f"the readout has learned from all {streams}: {main} {found[main]:.4g}")
+        name = f"{fitted.choice}, all streams"
+        return fitted._replace(
+            bundle=bundle,
+            measures={**fitted.measures, **found},
+            table={name: found, **fitted.table},
+            chosen=Candidate(name, held_out, losses, lambda: bundle),
+        )
+
+
+def find_large(
+    config: DataConfig,
+    *,
+    group: str = "",
+    memory: int,
+    seed: int = 0,
+    most_streams: int = MOST_STREAMS,
+    say: Say = lambda text: None,
+) -> LargeData | None:
+    """Return None if a data set fits in memory, or else a sample of it and what is known of all its streams.
+
+    Args:
+        config: files and columns.
+        group: column of what is kept together.
+        memory: bytes that may be used.
+        seed: draws the sample.
+        most_streams: above this number, data are large whatever their bytes.
+        say: receives what was found.
+    Raises:
+        DataError: a file cannot be read; fewer than two groups fit in memory.
+    """
+    size = size_of(config)
+    columns = len(config.channels) + len(config.targets) + 2
+    raw = rows_bytes(size.rows, columns)
+    if raw + size.rows // 2 * STREAM_BYTES <= memory and size.rows // 2 <= most_streams:
+        return None
+    known = survey(config, group=group, seed=seed)
+    own = known.usable
+    count, rows = int(own.sum()), int(known.rows[own].sum())
+    if rows_bytes(rows, columns) + count * STREAM_BYTES <= memory and count <= most_streams:
+        return None
+    chosen = draw_sample(known, columns, memory)
+    if len(np.unique(known.group[chosen])) < 2:
+        raise DataError(
+            f"{config.files}: {rows:,} rows of {len(np.unique(known.group)):,} groups, and fewer than two groups fit "
+            f"into {memory / 1e9:.3g} GB; give more with memory",
+            path=str(config.files),
+        )
+    say(
+        f"{count:,} streams of {rows:,} rows are more than fit into {memory / 1e9:.3g} GB: a sample of "
+        f"{int(chosen.sum()):,} streams chooses the model and is compared with plain models"
+    )
+    return LargeData(config, known, chosen, memory)
+
+
+def draw_sample(known: Survey, columns: int, memory: int) -> Bools:
+    """Mark the streams of a sample of whole groups: the smallest hashes, and some of each class before others."""
+    own = known.usable
+    number = np.full(len(own), -1, np.intp)
+    groups, number[own] = np.unique(known.group[own], return_inverse=True)
+    sizes = np.bincount(number[own], minlength=len(groups))
+    needs = np.bincount(
+        number[own], weights=known.rows[own] * rows_bytes(1, columns) + STREAM_BYTES, minlength=len(groups)
+    )
+    first: Indices = np.empty(0, np.intp)
+    for code in range(len(known.classes)):
+        first = np.append(first, np.unique(number[own & (known.target == code)])[:_CLASS_GROUPS])
+    # Groups are in order of their hashes.
+    order = list(dict.fromkeys([*np.unique(first).tolist(), *range(len(groups))]))
+    taken, streams, used = np.zeros(len(groups), bool), 0, 0.0
+    for i in order:
+        if streams + sizes[i] <= SAMPLE_STREAMS and used + needs[i] <= memory:
+            taken[i], streams, used = True, streams + int(sizes[i]), used + float(needs[i])
+        if streams >= SAMPLE_STREAMS:
+            break
+    return np.asarray(own & taken[number])
+
+
+def slimmed(bundle: Bundle, most: int) -> Bundle:
+    """Return a reservoir with fewer random directions, so that a stream has about `most` features at the most."""
+    header, field = bundle.header, bundle.header.field
+    if not isinstance(field, Reservoir) or field.expansion is not None or field.readout_inputs(header) <= most:
+        return bundle
+    spec, places = field.features, header.partition.places
+    random = sum(pool.of == "random" for pool in spec.pools)
+    if not spec.directions or not random:
+        return bundle
+    fixed = spec.size(places) - random * spec.directions
+    share = max(0.0, (most - fixed) / (random * spec.directions))
+    # Directions are drawn alike: the first of a block are as good as any.
+    counts = [max(1, int(share * block.directions)) for block in spec.blocks]
+    blocks = tuple(
+        msgspec.structs.replace(block, directions=count) for block, count in zip(spec.blocks, counts, strict=True)
+    )
+    slim = msgspec.structs.replace(field, features=msgspec.structs.replace(spec, blocks=blocks))
+    drawn = field.drawn("field", header, bundle.tensors)
+    less = Drawn(
+        drawn.shift,
+        drawn.scale,
+        drawn.clip,
+        tuple(weight[:count] for weight, count in zip(drawn.weights, counts, strict=True)),
+        tuple(bias[:count] for bias, count in zip(drawn.biases, counts, strict=True)),
+    )
+    size = slim.features.size(places)
+    header = msgspec.structs.replace(header, field=slim, hidden=slim.features.state_size(places))
+    tensors: dict[str, Reals] = {
+        name: value for name, value in bundle.tensors.items() if not name.startswith(("field.", "readout."))
+    }
+    tensors |= slim.tensors("field", less)
+    readout = {"readout.weight": np.zeros((header.outputs, size)), "readout.bias": np.zeros(header.outputs)}
+    return Bundle(header, {**tensors, **readout})
+
+
+def with_readout(bundle: Bundle, linear: Linear) -> Bundle:
+    """Return a model with another linear readout of its features."""
+    readout = {"readout.weight": np.ascontiguousarray(linear.weight.T), "readout.bias": linear.bias}
+    return Bundle(bundle.header, {**bundle.tensors, **readout})
+
+
+def _losses(examples: Examples, answers: Floats) -> Floats:
+    """Return the log loss, or the squared error over the target's variance, of each answer, (n,)."""
+    if not examples.labels:
+        return squared_losses(examples.truth, answers)
+    own = answers[np.arange(len(answers)), examples.codes]
+    return np.asarray(-np.log(np.maximum(own, np.finfo(np.float32).tiny)))
