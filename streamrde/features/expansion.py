@@ -98,10 +98,16 @@ def fit_ranking(spec: Expansion, features: Floats, *, seed: int) -> Ranking:
     share = rng.uniform(_LOW, _HIGH, spec.pairs)
     ranking = Ranking(knots, ranks, pairs, slopes, np.zeros(spec.pairs))
     rank, seen = Expander(spec, ranking).rank(features)
-    centred = np.where(seen, rank - 0.5, 0.0)
+    centred, places = np.where(seen, rank - 0.5, 0.0), pairs.astype(np.intp)
     biases = np.empty(spec.pairs)
-    for k, (i, j) in enumerate(pairs.astype(np.intp)):
-        biases[k] = np.quantile(slopes[k, 0] * centred[:, i] + slopes[k, 1] * centred[:, j], share[k])
+    for begin in range(0, spec.pairs, _CHUNK):
+        own = slice(begin, begin + _CHUNK)
+        first, second = (centred[:, places[own, k]] * slopes[own, k] for k in (0, 1))
+        value = np.sort(first + second, axis=0)
+        place = share[own] * (len(value) - 1)
+        below, column = np.floor(place).astype(np.intp), np.arange(value.shape[1])
+        lower, upper = value[below, column], value[np.minimum(below + 1, len(value) - 1), column]
+        biases[own] = lower + (place - below) * (upper - lower)
     return ranking._replace(biases=biases.astype(np.float32).astype(np.float64))
 
 

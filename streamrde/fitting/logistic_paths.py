@@ -8,6 +8,9 @@ with a penalty per feature that may differ from fold to fold. All of them are mo
 product with the features, which takes nearly all of the time, then serves all: the features are read from memory once
 instead of once per fold and strength. Products are float32.
 
+Where there are far fewer rows than features, each fold's features are first turned to the directions that its rows
+span: a penalty is a scale of its feature, and ``x diag(penalty)^-1 x'`` has as many directions as rows.
+
 Reference: Nocedal & Wright 2006, "Numerical Optimization", algorithm 7.1.
 """
 
@@ -26,6 +29,8 @@ Singles = NDArray[np.float32]
 
 _MOST_STEPS = 20
 _MOST_PRODUCTS = 40
+_FEW = 800
+"""Rows up to which features are turned, if there are more features: time grows with the cube of the rows."""
 _ENOUGH = 1e-3
 """Norm of the gradient at the end, relative to that at the start: scores are then right to about as much."""
 
@@ -41,62 +46,80 @@ class Paths(NamedTuple):
     """Without each fold, one tuple per strength."""
 
 
-def fit_paths(
-    x: Floats | Singles,
-    codes: Indices,
-    classes: int,
-    folds: Indices,
-    strengths: Floats,
-    *,
-    penalties: Floats | None = None,
-    start: Paths | None = None,
-) -> Paths:
-    """Fit all folds and strengths.
+class PathProblem:
+    """Regressions of all folds, to be fitted with several strengths.
 
     Args:
         x: features, (n, P), finite, of about the same size, best with mean 0.
         codes: numbers of the classes, (n,).
         classes: number of classes, >= 2.
         folds: number of the fold of each row, from 0, (n,).
-        strengths: > 0, (S,).
         penalties: of each feature without each fold, and in the last row with all rows, (folds + 1, P), > 0. None: 1.
-        start: where to begin: its last strength is used for all. None: equal scores.
     Raises:
         ShapeError: the arrays do not fit each other.
-        ParameterError: a strength or penalty is not above 0, or there are fewer than two classes.
+        ParameterError: a penalty is not above 0, or there are fewer than two classes.
     """
-    n, size = x.shape
-    count = int(folds.max()) + 1
-    if len(codes) != n or len(folds) != n or (penalties is not None and penalties.shape != (count + 1, size)):
-        raise ShapeError(
-            f"features {x.shape}, codes {codes.shape} and folds {folds.shape} do not fit: use (n, P), (n,)"
-        )
-    if classes < 2 or codes.min() < 0 or codes.max() >= classes:
-        raise ParameterError(f"codes lie from {codes.min()} to {codes.max()}: use 0 to classes - 1, two at least")
-    if not (np.asarray(strengths) > 0).all() or (penalties is not None and not (penalties > 0).all()):
-        raise ParameterError("strengths and penalties must be above 0; without a penalty there may be no minimum")
-    # Two classes have one score, and two of half its size: the penalty of the one is half that of the two.
-    columns, half = (1, 0.5) if classes == 2 else (classes, 1.0)
-    blocks = [(k, j) for j in range(len(strengths)) for k in range(count + 1)]
-    share = np.stack([(folds != k) / max(1, int((folds != k).sum())) for k, _ in blocks], axis=1)  # (n, B)
-    own = np.ones((count + 1, size)) if penalties is None else penalties
-    penalty = np.stack([half * strengths[j] * own[k] for k, j in blocks], axis=1)  # (P, B)
-    weight = np.zeros((size, len(blocks), columns))
-    bias = np.zeros((len(blocks), columns))
-    if start is not None:
-        for b, (k, _) in enumerate(blocks):
-            fit = start.fits[-1] if k == count else start.without[-1][k]
-            both = (fit.weight[:, 1:] - fit.weight[:, :1], fit.bias[1:] - fit.bias[:1]) if columns == 1 else fit
-            weight[:, b], bias[b] = both
-    right = np.eye(classes)[codes][:, -columns:]
-    _Newton(np.ascontiguousarray(x, np.float32), right, share, penalty).run(weight, bias)
-    fits = [_linear(weight[:, b], bias[b]) for b in range(len(blocks))]
-    held_out = np.empty((len(strengths), n, classes))
-    for (k, j), fit in zip(blocks, fits, strict=True):
-        if k < count:
-            held_out[j, folds == k] = fit(x[folds == k])
-    rows = [fits[i : i + count + 1] for i in range(0, len(fits), count + 1)]
-    return Paths(held_out, tuple(row[-1] for row in rows), tuple(tuple(row[:-1]) for row in rows))
+
+    def __init__(
+        self, x: Floats | Singles, codes: Indices, classes: int, folds: Indices, *, penalties: Floats | None = None
+    ) -> None:
+        n, size = x.shape
+        count = int(folds.max()) + 1
+        if len(codes) != n or len(folds) != n or (penalties is not None and penalties.shape != (count + 1, size)):
+            raise ShapeError(
+                f"features {x.shape}, codes {codes.shape} and folds {folds.shape} do not fit: use (n, P), (n,), (n,), "
+                "and one row of penalties (P,) per fold and one more"
+            )
+        if classes < 2 or codes.min() < 0 or codes.max() >= classes:
+            raise ParameterError(f"codes lie from {codes.min()} to {codes.max()}: use 0 to classes - 1, two at least")
+        if penalties is not None and not (penalties > 0).all():
+            raise ParameterError("penalties must be above 0; without a penalty there may be no minimum")
+        self._x, self._folds, self._count, self._classes = x, folds, count, classes
+        # Two classes have one score, and two of half its size: the penalty of the one is half that of the two.
+        self._columns, self._half = (1, 0.5) if classes == 2 else (classes, 1.0)
+        self._right = np.eye(classes)[codes][:, -self._columns :]
+        self._share = np.stack([(folds != k) / max(1, int((folds != k).sum())) for k in range(count + 1)], axis=1)
+        own = np.ones((count + 1, size)) if penalties is None else penalties
+        self._turned = _Turned(x, own) if n < size and n <= _FEW else None
+        self._products: _Shared | _Turned = self._turned or _Shared(x)
+        self._penalties = np.ones((count + 1, n)) if self._turned else own
+
+    def fit(self, strengths: Floats, *, start: Paths | None = None) -> Paths:
+        """Fit all folds with each strength.
+
+        Args:
+            strengths: > 0, (S,).
+            start: where to begin: its last strength is used for all. None: equal scores.
+        Raises:
+            ParameterError: a strength is not above 0.
+        """
+        if not (np.asarray(strengths) > 0).all():
+            raise ParameterError("strengths must be above 0; without a penalty there may be no minimum")
+        parts = self._count + 1
+        blocks = [(k, j) for j in range(len(strengths)) for k in range(parts)]
+        penalty = np.stack([self._half * strengths[j] * self._penalties[k] for k, j in blocks], axis=1)  # (P, B)
+        weight = np.zeros((len(penalty), len(blocks), self._columns))
+        bias = np.zeros((len(blocks), self._columns))
+        if start is not None:
+            for k in range(parts):
+                fit = start.fits[-1] if k == self._count else start.without[-1][k]
+                w, b = fit
+                if self._columns == 1:
+                    w, b = w[:, 1:] - w[:, :1], b[1:] - b[:1]
+                own = slice(k, None, parts)
+                weight[:, own] = (self._turned.turn(k, w) if self._turned else w)[:, None]
+                bias[own] = b
+        share = np.tile(self._share, (1, len(strengths)))
+        _Newton(self._products, self._right, share, penalty).run(weight, bias)
+        if self._turned:
+            weight = self._turned.features(weight)
+        fits = [_linear(weight[:, b], bias[b]) for b in range(len(blocks))]
+        held_out = np.empty((len(strengths), len(self._folds), self._classes))
+        for (k, j), fit in zip(blocks, fits, strict=True):
+            if k < self._count:
+                held_out[j, self._folds == k] = fit(self._x[self._folds == k])
+        rows = [fits[i : i + parts] for i in range(0, len(fits), parts)]
+        return Paths(held_out, tuple(row[-1] for row in rows), tuple(tuple(row[:-1]) for row in rows))
 
 
 def _linear(weight: Floats, bias: Floats) -> Linear:
@@ -105,16 +128,86 @@ def _linear(weight: Floats, bias: Floats) -> Linear:
     return Linear(weight - weight.mean(axis=1, keepdims=True), bias - bias.mean())
 
 
+class _Shared:
+    """Products of all blocks with the same features."""
+
+    def __init__(self, x: Floats | Singles) -> None:
+        self._x = np.ascontiguousarray(x, np.float32)
+        self._transposed = np.ascontiguousarray(self._x.T)
+
+    def forth(self, weight: Floats) -> Floats:
+        """Return scores (n, B, C) of weights (P, B, C)."""
+        flat = weight.reshape(len(weight), -1).astype(np.float32)
+        return np.asarray((self._x @ flat).reshape(-1, *weight.shape[1:]).astype(np.float64))
+
+    def back(self, rows: Floats) -> Floats:
+        """Return sums over rows (n, B, C) times features, (P, B, C)."""
+        flat = rows.reshape(len(rows), -1).astype(np.float32)
+        return np.asarray((self._transposed @ flat).reshape(-1, *rows.shape[1:]).astype(np.float64))
+
+    def squares(self, share: Floats) -> Floats:
+        """Return sums over rows of squared features times shares (n, B), (P, B)."""
+        return np.asarray((self._transposed**2) @ share.astype(np.float32), np.float64)
+
+
+class _Turned:
+    """Products of each fold's blocks with its own features: n directions, in which all penalties are 1."""
+
+    def __init__(self, x: Floats | Singles, penalties: Floats) -> None:
+        found, ways = [], []
+        for penalty in penalties:
+            scaled = np.asarray(x / np.sqrt(penalty), np.float32)
+            values, vectors = np.linalg.eigh((scaled @ scaled.T).astype(np.float64))
+            # Smaller ones are the rounding of float32.
+            real = values > 1e-6 * max(float(values[-1]), 1e-300)
+            length = np.where(real, np.sqrt(np.where(real, values, 1.0)), 0.0)
+            found.append((vectors * length).astype(np.float32))
+            ways.append(scaled.T @ (vectors * np.where(real, 1 / np.where(real, length, 1.0), 0.0)).astype(np.float32))
+        self._x, self._ways, self._sizes = np.stack(found), ways, np.sqrt(penalties)
+
+    def turn(self, fold: int, weight: Floats) -> Floats:
+        """Return weights (P, C) of features as weights of directions."""
+        return np.asarray(self._ways[fold].T @ (self._sizes[fold][:, None] * weight).astype(np.float32), np.float64)
+
+    def features(self, weight: Floats) -> Floats:
+        """Return weights (n, B, C) of directions as weights of features."""
+        parts = self._parted(weight)
+        found = [way @ part / size[:, None] for way, part, size in zip(self._ways, parts, self._sizes, strict=True)]
+        return self._joined(np.stack(found))
+
+    def forth(self, weight: Floats) -> Floats:
+        """See _Shared."""
+        return self._joined(self._x @ self._parted(weight))
+
+    def back(self, rows: Floats) -> Floats:
+        """See _Shared."""
+        return self._joined(self._x.transpose(0, 2, 1) @ self._parted(rows))
+
+    def squares(self, share: Floats) -> Floats:
+        """See _Shared."""
+        return self._joined((self._x**2).transpose(0, 2, 1) @ self._parted(share[:, :, None]))[:, :, 0]
+
+    def _parted(self, values: Floats) -> Singles:
+        """Return (n, B, C) by fold, (folds, n, strengths C). Block j * folds + k has the features of fold k."""
+        parts = values.reshape(len(values), -1, len(self._x), values.shape[2]).transpose(2, 0, 1, 3)
+        self._columns = values.shape[2]
+        return np.ascontiguousarray(parts, np.float32).reshape(len(self._x), len(values), -1)
+
+    def _joined(self, parts: Floats | Singles) -> Floats:
+        found = parts.reshape(len(self._x), parts.shape[1], -1, self._columns).transpose(1, 2, 0, 3)
+        return np.ascontiguousarray(found, np.float64).reshape(parts.shape[1], -1, self._columns)
+
+
 class _Newton:
     """Move B regressions at once by Newton's method. Conjugate gradients solve each step.
 
     Arrays of weights are (P, B, C), biases (B, C), scores and probabilities (n, B, C).
     """
 
-    def __init__(self, x: Singles, right: Floats, share: Floats, penalty: Floats) -> None:
-        self._x, self._right, self._share, self._penalty = x, right[:, None, :], share[:, :, None], penalty[:, :, None]
-        self._turned = np.ascontiguousarray(x.T)
-        self._squares = (self._turned**2).astype(np.float32) @ share.astype(np.float32)  # (P, B)
+    def __init__(self, products: _Shared | _Turned, right: Floats, share: Floats, penalty: Floats) -> None:
+        self._products, self._right = products, right[:, None, :]
+        self._share, self._penalty = share[:, :, None], penalty[:, :, None]
+        self._squares = products.squares(share)  # (P, B)
 
     def run(self, weight: Floats, bias: Floats) -> None:
         """Move weights and biases to the minimum, in place."""
@@ -201,12 +294,10 @@ class _Newton:
         return total + 0.5 * (self._penalty * weight**2).sum(axis=(0, 2)), chance
 
     def _forth(self, weight: Floats, bias: Floats) -> Floats:
-        flat = weight.reshape(len(weight), -1).astype(np.float32)
-        return np.asarray((self._x @ flat).reshape(-1, *bias.shape).astype(np.float64) + bias)
+        return self._products.forth(weight) + bias
 
     def _back(self, rows: Floats) -> tuple[Floats, Floats]:
-        flat = rows.reshape(len(rows), -1).astype(np.float32)
-        return (self._turned @ flat).reshape(-1, *rows.shape[1:]).astype(np.float64), rows.sum(axis=0)
+        return self._products.back(rows), rows.sum(axis=0)
 
 
 def _dot(a: Floats, b: Floats, a_bias: Floats, b_bias: Floats) -> Floats:

@@ -17,7 +17,7 @@ import numpy as np
 
 from streamrde.arrays import Floats, Indices
 from streamrde.fitting.calibration import fit_sharpness
-from streamrde.fitting.logistic_paths import Paths, fit_paths
+from streamrde.fitting.logistic_paths import PathProblem, Paths
 from streamrde.fitting.readout import Readout
 from streamrde.fitting.ridge import Linear
 from streamrde.inference.quality import softmax
@@ -108,11 +108,12 @@ def relevant_readout(
     size = np.maximum(relevance(features, groups, codes, classes, folds) - 1, _LEAST) ** _POWER
     size /= np.sqrt((size**2).mean(axis=1, keepdims=True))
     penalties = np.repeat(size, sizes, axis=1) ** -2.0
+    problem = PathProblem(x, codes, classes, folds, penalties=penalties)
     paths: Paths | None = None
     best: tuple[float, Paths, int] | None = None
     for bout in STRENGTHS:
         strengths = np.array(bout) * len(groups) / len(x)
-        paths = fit_paths(x, codes, classes, folds, strengths, penalties=penalties, start=paths)
+        paths = problem.fit(strengths, start=paths)
         losses = [_log_loss(scores, codes) for scores in paths.held_out]
         place = int(np.argmin(losses))
         if best is None or losses[place] < best[0]:

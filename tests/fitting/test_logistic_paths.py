@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from streamrde.errors import ParameterError, ShapeError
+from streamrde.fitting import logistic_paths
 from streamrde.fitting.logistic import fit_logistic
-from streamrde.fitting.logistic_paths import fit_paths
+from streamrde.fitting.logistic_paths import PathProblem
 
 STRENGTHS = np.array([0.1, 0.01])
 
@@ -20,7 +21,7 @@ def example(classes, count=240, size=12):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_each_fit_is_that_of_its_fold_and_strength_alone(classes):
     x, codes, folds = example(classes)
-    paths = fit_paths(x, codes, classes, folds, STRENGTHS)
+    paths = PathProblem(x, codes, classes, folds).fit(STRENGTHS)
     for j, strength in enumerate(STRENGTHS):
         alone = fit_logistic(x, codes, classes, strength)
         np.testing.assert_allclose(paths.fits[j](x), alone(x) - alone(x).mean(1, keepdims=True), atol=0.03)
@@ -36,7 +37,7 @@ def test_each_fit_is_that_of_its_fold_and_strength_alone(classes):
 def test_a_penalty_is_that_of_a_feature_of_another_size(classes):
     x, codes, folds = example(classes)
     scale = np.random.default_rng(7).uniform(0.3, 2.0, (5, 12))
-    paths = fit_paths(x, codes, classes, folds, STRENGTHS, penalties=1 / scale**2)
+    paths = PathProblem(x, codes, classes, folds, penalties=1 / scale**2).fit(STRENGTHS)
     for k in range(4):
         rest = folds != k
         alone = fit_logistic(x[rest] * scale[k], codes[rest], classes, 0.01)
@@ -46,17 +47,32 @@ def test_a_penalty_is_that_of_a_feature_of_another_size(classes):
     np.testing.assert_allclose(paths.fits[1].weight, alone.weight * scale[4][:, None], atol=0.03)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_more_features_than_rows_give_the_same_fits(classes, monkeypatch):
+    x, codes, folds = example(classes, count=40, size=70)
+    penalties = np.random.default_rng(7).uniform(0.3, 2.0, (5, 70))
+    monkeypatch.setattr(logistic_paths, "_ENOUGH", 1e-5)
+    turned = PathProblem(x, codes, classes, folds, penalties=penalties).fit(STRENGTHS)
+    again = PathProblem(x, codes, classes, folds, penalties=penalties).fit(STRENGTHS, start=turned)
+    monkeypatch.setattr(logistic_paths, "_FEW", 0)
+    plain = PathProblem(x, codes, classes, folds, penalties=penalties).fit(STRENGTHS)
+    for found in (turned, again):
+        np.testing.assert_allclose(found.held_out, plain.held_out, atol=0.03)
+        for j in range(2):
+            np.testing.assert_allclose(found.fits[j].weight, plain.fits[j].weight, atol=0.01)
+
+
 def test_a_start_does_not_change_the_end():
     x, codes, folds = example(3)
-    first = fit_paths(x, codes, 3, folds, STRENGTHS[:1])
-    found = fit_paths(x, codes, 3, folds, STRENGTHS[1:], start=first)
-    expected = fit_paths(x, codes, 3, folds, STRENGTHS[1:])
+    first = PathProblem(x, codes, 3, folds).fit(STRENGTHS[:1])
+    found = PathProblem(x, codes, 3, folds).fit(STRENGTHS[1:], start=first)
+    expected = PathProblem(x, codes, 3, folds).fit(STRENGTHS[1:])
     np.testing.assert_allclose(found.held_out, expected.held_out, atol=0.03)
 
 
 def test_a_fold_that_has_a_class_to_itself_is_answered_with_finite_scores():
     x, codes, _ = example(3)
-    paths = fit_paths(x, codes, 3, codes, STRENGTHS)
+    paths = PathProblem(x, codes, 3, codes).fit(STRENGTHS)
     assert np.isfinite(paths.held_out).all()
     assert (paths.held_out.argmax(axis=2) != codes).all()
 
@@ -64,10 +80,10 @@ def test_a_fold_that_has_a_class_to_itself_is_answered_with_finite_scores():
 def test_arrays_that_do_not_fit_are_refused():
     x, codes, folds = example(3)
     with pytest.raises(ShapeError, match="do not fit"):
-        fit_paths(x, codes[1:], 3, folds, STRENGTHS)
+        PathProblem(x, codes[1:], 3, folds).fit(STRENGTHS)
     with pytest.raises(ShapeError, match="do not fit"):
-        fit_paths(x, codes, 3, folds, STRENGTHS, penalties=np.ones((4, 12)))
+        PathProblem(x, codes, 3, folds, penalties=np.ones((4, 12))).fit(STRENGTHS)
     with pytest.raises(ParameterError, match="codes lie from 0 to 2"):
-        fit_paths(x, codes, 2, folds, STRENGTHS)
+        PathProblem(x, codes, 2, folds).fit(STRENGTHS)
     with pytest.raises(ParameterError, match="above 0"):
-        fit_paths(x, codes, 3, folds, STRENGTHS - 0.01)
+        PathProblem(x, codes, 3, folds).fit(STRENGTHS - 0.01)

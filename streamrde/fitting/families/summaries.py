@@ -28,7 +28,12 @@ _WINDOWS = 24
 """Windows in the median stream. They decide when the model answers, and how long what fades is remembered."""
 _HALF_LIVES = (1.5, 6.0)
 """Windows after which a held value counts half: a sixteenth and a quarter of the median stream."""
-_PAIRS = 1000
+_PAIRS = 4000
+"""Most pairs. Half as many are hardly worse, and twice as many hardly better."""
+_PAIRS_PER_ROW = 16
+"""Most pairs per row of truth: more say nothing new of few rows."""
+_WORK = 25_000_000
+"""Most numbers in a table of curves and pairs, times the classes' scores. Above, there are fewer pairs."""
 _CHUNK = 500
 """Streams whose tokens are held at once."""
 _SAMPLE = 500
@@ -53,13 +58,15 @@ def fit_summaries(examples: Examples) -> Iterator[Candidate]:
     truth, folds = examples.truth, examples.folds
     yield _candidate("summaries, ridge", made, None, None, ridge_readout(made.pooled, truth, classes, folds))
     features = made.pooled.shape[1]
-    spec = Expansion(pairs=_PAIRS)
+    scores = len(truth) * (classes if classes > 2 else 1)
+    pairs = _WORK // scores - Expansion().size(features)
+    spec = Expansion(pairs=min(max(pairs, 0), _PAIRS, _PAIRS_PER_ROW * len(truth)))
     if spec.size(features) * len(truth) > _MOST_NUMBERS:
         return
     ranking = fit_ranking(spec, made.pooled, seed=examples.seed)
     curves = Expander(spec, ranking).expand(made.pooled)
     if classes:
-        groups = (Groups(features, spec.hats), Groups(spec.pairs, 1))
+        groups = [Groups(features, spec.hats)] + [Groups(spec.pairs, 1)] * (spec.pairs > 0)
         readout = relevant_readout(curves, groups, examples.codes, classes, folds)
         yield _candidate("curves of summaries, logistic", made, spec, ranking, readout)
     else:
