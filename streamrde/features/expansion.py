@@ -24,6 +24,8 @@ from streamrde.errors import ParameterError, ShapeError
 
 _CHUNK = 128
 """Rows that are expanded at once: comparing 500 features with 33 quantiles then fills 2 MB."""
+_ROWS = 16
+"""Rows that are read out at once: 4,000 pairs of them fill 0.5 MB, and stay in the cache."""
 _LOW, _HIGH = 0.05, 0.95
 """Shares between which the quantiles lie that become biases of pairs."""
 
@@ -74,7 +76,7 @@ class Ranking(NamedTuple):
 
 
 def fit_ranking(spec: Expansion, features: Floats, *, seed: int) -> Ranking:
-    """Take quantiles and biases from the pooled features of training streams, and draw pairs.
+    """Take quantiles and biases from the pooled features of training streams, and draw pairs of what they have.
 
     Args:
         features: (n, P), finite, n >= 1.
@@ -92,7 +94,10 @@ def fit_ranking(spec: Expansion, features: Floats, *, seed: int) -> Ranking:
             ranks[j] = (below + upto) / (2 * len(known))
     ranks = ranks.astype(np.float32).astype(np.float64)
     rng = np.random.Generator(np.random.PCG64([seed, 1 << 20]))
-    pairs = rng.integers(0, max(1, features.shape[1]), (spec.pairs, 2)).astype(np.float64)
+    # What few streams have says little in a pair: features are drawn by the share of streams that have them.
+    upto = np.cumsum(np.maximum(observed.mean(axis=0), 1e-9)) if features.size else np.ones(1)
+    pairs = np.searchsorted(upto, rng.random((spec.pairs, 2)) * upto[-1], side="right")
+    pairs = np.minimum(pairs, max(0, features.shape[1] - 1)).astype(np.float64)
     angle = rng.uniform(0.0, 2 * np.pi, spec.pairs)
     slopes = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32).astype(np.float64)
     share = rng.uniform(_LOW, _HIGH, spec.pairs)
@@ -134,6 +139,7 @@ class Expander:
         if (pairs != ranking.pairs).any() or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(knots)):
             raise ParameterError(f"pairs of the expansion: use whole numbers from 0 to {len(knots) - 1}")
         self._knots, self._ranks, self._pairs = knots, ranks, pairs
+        self._upper = np.ascontiguousarray(knots.T[1:])
         self._slopes, self._biases = ranking.slopes, ranking.biases
         width = np.diff(knots, axis=1)
         rising = np.where(width > 0, np.diff(ranks, axis=1) / np.where(width > 0, width, 1.0), 0.0)
@@ -147,9 +153,8 @@ class Expander:
             own = slice(begin, begin + _CHUNK)
             value = np.clip(features[own], self._knots[:, 0], self._knots[:, -1])
             place = self._places(value)
-            found[own] = (
-                self._ranks[columns, place] + (value - self._knots[columns, place]) * self._rising[columns, place]
-            )
+            at = columns * self.spec.quantiles + place
+            found[own] = self._ranks.take(at) + (value - self._knots.take(at)) * self._rising.take(at)
         return found, features != 0.0
 
     def expand(self, features: Floats) -> Floats:
@@ -162,9 +167,7 @@ class Expander:
             height = np.maximum(0.0, 1.0 - np.abs(rank[:, :, None] * (hats - 1) - np.arange(hats)))
             height *= seen[:, :, None]
             found[own, :most] = height.reshape(len(height), most)
-            centred = np.where(seen, rank - 0.5, 0.0)
-            first, second = (centred[:, self._pairs[:, k]] * self._slopes[:, k] for k in (0, 1))
-            np.maximum(first + second - self._biases, 0.0, out=found[own, most:])
+            found[own, most:] = self._pairs_of(rank, seen)
         return found
 
     def read(self, features: Floats, weight: Floats, bias: Floats) -> Floats:
@@ -175,21 +178,47 @@ class Expander:
             weight, bias: (outputs, E), (outputs,).
         """
         found = np.empty((len(features), len(bias)))
-        half = 1 << max(0, self.size - 1).bit_length()
-        for begin in range(0, len(features), _CHUNK):
-            own = slice(begin, begin + _CHUNK)
-            expanded = self.expand(features[own])
-            terms = np.zeros((len(expanded), half))
-            for k, row in enumerate(weight):
-                terms[:, : self.size] = expanded * row
-                terms[:, self.size :] = 0.0
-                width = half
-                while width > 1:
-                    width //= 2
-                    terms[:, :width] += terms[:, width : 2 * width]
-                found[own, k] = terms[:, 0] + bias[k]
+        count, most = self.features, self.features * self.spec.hats
+        columns, terms = np.arange(count), np.empty((_ROWS, count + self.spec.pairs))
+        heights = [row[:most] for row in weight]
+        for begin in range(0, len(features), _ROWS):
+            own = slice(begin, begin + _ROWS)
+            rank, seen = self.rank(features[own])
+            # Of a feature's hats two at most are not 0: those on either side of its rank.
+            at = rank * (self.spec.hats - 1)
+            left = np.minimum(at.astype(np.intp), self.spec.hats - 2)
+            part, left_hat = at - left, columns * self.spec.hats + left
+            pairs, part_left, own_terms = self._pairs_of(rank, seen), 1.0 - part, terms[: len(rank)]
+            for k, (height, row) in enumerate(zip(heights, weight, strict=True)):
+                curve = height.take(left_hat) * part_left + height.take(left_hat + 1) * part
+                np.multiply(curve, seen, out=own_terms[:, :count])
+                np.multiply(pairs, row[most:], out=own_terms[:, count:])
+                found[own, k] = _halved(own_terms) + bias[k]
         return found
+
+    def _pairs_of(self, rank: Floats, seen: Bools) -> Floats:
+        """Return the pairs of ranks, (n, pairs)."""
+        centred = np.where(seen, rank - 0.5, 0.0)
+        first, second = (np.take(centred, places, axis=1) for places in self._pairs.T)
+        first *= self._slopes[:, 0]
+        second *= self._slopes[:, 1]
+        first += second
+        first -= self._biases
+        return np.asarray(np.maximum(first, 0.0, out=first))
 
     def _places(self, value: Floats) -> Indices:
         """Return the number of the last quantile that is not above each value, (n, P)."""
-        return np.asarray(np.maximum((value[:, :, None] >= self._knots).sum(axis=2) - 1, 0), np.intp)
+        place = np.zeros(value.shape, np.intp)
+        for knot in self._upper:
+            place += value >= knot
+        return place
+
+
+def _halved(terms: Floats) -> Floats:
+    """Return the sums of rows (n, E), which are overwritten: one half is added to the other until one term is left."""
+    width = terms.shape[1]
+    while width > 1:
+        half = width // 2
+        terms[:, :half] += terms[:, width - half : width]
+        width -= half
+    return np.asarray(terms[:, 0])

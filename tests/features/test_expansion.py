@@ -78,11 +78,22 @@ def test_the_hats_of_an_observed_feature_add_up_to_one_and_those_of_an_unobserve
     np.testing.assert_allclose(hats.sum(axis=2), features != 0, atol=1e-12)
 
 
-def test_pairs_depend_on_the_seed_alone(ranking):
-    other = fit_ranking(SPEC, features_of(5, 30), seed=3)
+def test_pairs_depend_on_the_seed_and_on_what_was_observed(ranking):
+    observed = np.where(features_of(0, 200) == 0, 0.0, 7.0)
+    other = fit_ranking(SPEC, observed, seed=3)
     assert np.array_equal(other.pairs, ranking.pairs)
     assert np.array_equal(other.slopes, ranking.slopes)
-    assert not np.array_equal(fit_ranking(SPEC, features_of(5, 30), seed=4).pairs, ranking.pairs)
+    assert not np.array_equal(fit_ranking(SPEC, observed, seed=4).pairs, ranking.pairs)
+
+
+def test_pairs_are_drawn_by_the_share_of_streams_that_have_a_feature():
+    spec = Expansion(pairs=20_000)
+    features = np.zeros((100, 3))
+    features[:20, 0] = features[:80, 1] = 1.0
+    shares = np.bincount(fit_ranking(spec, features, seed=0).pairs.astype(int).ravel(), minlength=3) / 40_000
+    np.testing.assert_allclose(shares, [0.2, 0.8, 0.0], atol=0.02)
+    nothing = fit_ranking(spec, np.zeros((5, 3)), seed=0).pairs
+    assert set(np.unique(nothing)) == {0, 1, 2}
 
 
 def test_a_row_is_read_with_the_same_bits_alone_and_among_others(ranking):
