@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from streamrde.cli import app
-from streamrde.fitting import recipe
+from streamrde.fitting import entry, recipe
+from streamrde.fitting.config import FitConfig
 from streamrde.fitting.examples import Candidate, Examples
 from streamrde.fitting.families.reservoir import fit_reservoirs
 from streamrde.inference.bundle import load
@@ -156,6 +158,22 @@ def test_a_number_is_reported_by_its_error(folder: Path) -> None:
         r"off by [\d.]+ \(root mean squared error\) on 20 streams that it had not seen \(95 % interval", out
     )
     assert re.search(r"off by early in each stream: [\d.]+ after 10 %", out)
+
+
+def test_every_setting_has_an_option_that_reaches_the_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = {"minutes": 2.0, "seed": 5}
+    lists = {"channels", "drop"}
+    asked: dict[str, object] = {}
+
+    def fit(**settings: object) -> None:
+        asked.update(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry, "fit", fit)
+    names = [field.name for field in msgspec.structs.fields(FitConfig) if field.name not in ("data", "choice")]
+    given = {name: numbers.get(name, "classification" if name == "task" else f"the-{name}") for name in names}
+    run("fit", "x.parquet", *(word for name in names for word in (f"--{name.replace('_', '-')}", str(given[name]))))
+    assert {name: (given[name],) if name in lists else given[name] for name in names}.items() <= asked.items()
 
 
 def test_without_a_target_the_error_names_the_option(folder: Path) -> None:
