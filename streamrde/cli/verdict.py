@@ -30,7 +30,7 @@ def print_report(report: Report, written: Sequence[str]) -> None:
     for text in report.sentences:
         _say(text)
     if report.early:
-        what = "right" if examples.labels else "off by"
+        what = "right" if examples.labels else "error"
         _say(f"{what} early in each stream: " + ", ".join(_early(report)))
     if examples.labels:
         _print_classes(report)

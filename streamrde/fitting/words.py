@@ -180,13 +180,14 @@ def _rivals(
     what = "is right on" if main == "accuracy" else "is off by"
     for name, own in baselines.items():
         plain = f"'{name}' ({baseline_name(name, examples)})"
-        if sign * own[main] > sign * found[main]:
+        # What is the same in the figures that are shown is not called better.
+        if shown(own[main]) == shown(found[main]):
+            text = f"a plain model is as good: {plain} {what} {shown(own[main])} too"
+        elif sign * own[main] > sign * found[main]:
             text = (
                 f"a plain model is better: {plain} {what} {shown(own[main])}, this model "
                 f"{'on' if main == 'accuracy' else 'by'} {shown(found[main])}"
             )
-        elif own[main] == found[main]:
-            text = f"a plain model is as good: {plain} {what} {shown(own[main])} too"
         elif main in intervals and intervals[main].low <= own[main] <= intervals[main].high:
             text = f"the plain model {plain} {what} {shown(own[main])}, which is within this model's interval"
         else:

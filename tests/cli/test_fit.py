@@ -157,7 +157,7 @@ def test_a_number_is_reported_by_its_error(folder: Path) -> None:
     assert re.search(
         r"off by [\d.]+ \(root mean squared error\) on 20 streams that it had not seen \(95 % interval", out
     )
-    assert re.search(r"off by early in each stream: [\d.]+ after 10 %", out)
+    assert re.search(r"error early in each stream: [\d.]+ after 10 %", out)
 
 
 def test_every_setting_has_an_option_that_reaches_the_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
