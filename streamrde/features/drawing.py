@@ -33,10 +33,15 @@ class Drawn(NamedTuple):
     """(directions,)"""
 
 
-def standardised(tokens: Floats, shift: Floats, scale: Floats, clip: float) -> Singles:
-    """Return ``clip((token - shift) scale)``, (n, T), rounded to float32. An entry that is not a number becomes 0."""
+def standardised(tokens: Floats, shift: Floats, scale: Floats, clip: float, roots: int = 0) -> Singles:
+    """Return ``clip(r((token - shift) scale))``, (n, T), rounded to float32. An entry that is not a number becomes 0.
+
+    r takes the signed square root of the first `roots` entries, and leaves the others as they are.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
         scaled = (tokens - shift) * scale
+    rooted = scaled[:, :roots]
+    rooted[:] = np.copysign(np.sqrt(np.abs(rooted)), rooted)
     scaled[np.isnan(scaled)] = 0.0
     return np.clip(scaled, -clip, clip).astype(np.float32)
 
@@ -101,7 +106,7 @@ def draw(
     shift, scale = fit_scale(tokens) if scaling is None else scaling
     weights, shares = draw_directions(spec, places)
     rows = _generator(spec, len(spec.blocks)).permutation(len(tokens))[:SAMPLE]
-    sample = standardised(tokens[np.sort(rows)], shift, scale, clip)
+    sample = standardised(tokens[np.sort(rows)], shift, scale, clip, spec.roots(places))
     biases = []
     for block, weight, share in zip(spec.blocks, weights, shares, strict=True):
         h = np.sort(sample[:, block.entries(places)] @ weight.T, axis=0)

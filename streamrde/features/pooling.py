@@ -167,7 +167,8 @@ class ReferencePooling(Pooling):
         return found
 
     def _scaled(self, tokens: Floats) -> Singles:
-        return standardised(tokens, self.drawn.shift, self.drawn.scale, self.drawn.clip)
+        drawn = self.drawn
+        return standardised(tokens, drawn.shift, drawn.scale, drawn.clip, self.spec.roots(self.places))
 
     def _random(self, scaled: Singles) -> Singles:
         """Return h, (n, F): products are summed entry after entry, beginning with minus the bias."""
@@ -231,6 +232,7 @@ class CompiledPooling(Pooling):
             np.ascontiguousarray(drawn.scale),
             drawn.clip,
             places.summaries.start,
+            spec.roots(places),
             [
                 (block.entries(places), np.ascontiguousarray(weight), np.ascontiguousarray(bias))
                 for block, weight, bias in zip(spec.blocks, drawn.weights, drawn.biases, strict=True)

@@ -85,6 +85,9 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     pools: Annotated[tuple[Pool, ...], msgspec.Meta(min_length=1, max_length=256)] = SHARE_MEAN_MAX
     seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
     generator: Literal["PCG64"] = "PCG64"
+    squash: Literal["none", "root"] = "none"
+    """Function of standardised log-signatures, before they are clipped. "root": the signed square root, which brings
+    products of increments back to the size of increments. End values and summaries stay as they are."""
 
     @property
     def directions(self) -> int:
@@ -105,6 +108,10 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "ends": places.ends,
             "summaries": places.summaries,
         }[pool.of]
+
+    def roots(self, places: Places) -> int:
+        """Return the number of entries, from the token's first, whose signed square roots are taken."""
+        return places.scales[-1].stop if self.squash == "root" else 0
 
     def slices(self, places: Places) -> tuple[slice, ...]:
         """Return each pool's places among the features."""

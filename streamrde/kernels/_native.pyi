@@ -232,6 +232,7 @@ class Pooling:
         scale: Floats,  # (T,)
         clip: float,
         summaries: int,  # place from which NaN means that a channel was not observed
+        roots: int,  # place up to which signed square roots are taken
         blocks: list[tuple[Indices, Singles, Singles]],  # entries (E,), weight (directions, E), bias (directions,)
         pools: list[tuple[int, bool, int, int, int]],  # kind, of random features, source from and to, life
         rates: Floats,  # (lives,)

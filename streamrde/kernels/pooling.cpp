@@ -48,9 +48,9 @@ public:
     // False with an error set where the arrays do not belong together.
     bool build(PyObject* arguments) {
         PyObject *shift, *scale, *blocks, *pools, *rates;
-        Py_ssize_t summaries;
-        if (!PyArg_ParseTuple(arguments, "OOdnO!O!O", &shift, &scale, &model_.clip, &summaries, &PyList_Type, &blocks,
-                              &PyList_Type, &pools, &rates))
+        Py_ssize_t summaries, roots;
+        if (!PyArg_ParseTuple(arguments, "OOdnnO!O!O", &shift, &scale, &model_.clip, &summaries, &roots, &PyList_Type,
+                              &blocks, &PyList_Type, &pools, &rates))
             return false;
         PyArrayObject* shifts = checked(shift, NPY_DOUBLE, 1, "shift");
         if (!shifts) return false;
@@ -58,12 +58,13 @@ public:
         PyArrayObject* scales = shaped(scale, NPY_DOUBLE, entries, -1, "scale");
         PyArrayObject* lives = scales ? checked(rates, NPY_DOUBLE, 1, "rates") : nullptr;
         if (!lives) return false;
-        if (summaries < 0 || summaries > entries || PyArray_DIM(lives, 0) < 1) {
-            PyErr_SetString(PyExc_ValueError, "summaries are outside of the token, or there is no rate");
+        if (summaries < 0 || summaries > entries || roots < 0 || roots > entries || PyArray_DIM(lives, 0) < 1) {
+            PyErr_SetString(PyExc_ValueError, "summaries or roots are outside of the token, or there is no rate");
             return false;
         }
         model_.entries = static_cast<int>(entries);
         model_.summaries = summaries;
+        model_.roots = roots;
         model_.shift = copied(shifts);
         model_.scale = copied(scales);
         const auto* rate = static_cast<const double*>(PyArray_DATA(lives));
@@ -291,7 +292,7 @@ struct PoolingObject {
     Pools* pools;
 };
 
-// Pooling(shift, scale, clip, summaries, blocks, pools, rates)
+// Pooling(shift, scale, clip, summaries, roots, blocks, pools, rates)
 int pooling_init(PyObject* object, PyObject* arguments, PyObject*) {
     auto* self = reinterpret_cast<PoolingObject*>(object);
     if (self->pools) {

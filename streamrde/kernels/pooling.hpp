@@ -45,6 +45,7 @@ inline double pool_weight(const Pool& pool, const double* state) {
 struct PoolingModel {
     int entries;                     // T
     std::ptrdiff_t summaries;        // place from which NaN means that a channel was not observed
+    std::ptrdiff_t roots;            // place up to which signed square roots are taken
     std::ptrdiff_t features, state;  // numbers of features of a stream, and of a state
     std::ptrdiff_t padded_random;    // random features of a window, with padding
     double clip;

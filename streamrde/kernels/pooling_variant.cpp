@@ -259,16 +259,20 @@ void read(const PoolingModel& model, const double* state, const PoolReadout& rea
     }
 }
 
-// s = clip((token - shift) scale), NaN as 0. Returns whether an entry before the summaries is not finite.
+// s = clip(r((token - shift) scale)), NaN as 0; r takes signed square roots up to the place `roots`. Returns whether an entry before the summaries is not finite.
 bool standardise(const PoolingModel& model, const double* token, float* s) {
     const double *shift = model.shift.data(), *scale = model.scale.data();
     const double high = model.clip, low = -model.clip;
-    for (int k = 0; k < model.entries; ++k) {
-        double value = (token[k] - shift[k]) * scale[k];
+    const auto write = [=](std::ptrdiff_t k, double value) {
         value = value != value ? 0.0 : value;
         value = value < low ? low : value;
         s[k] = static_cast<float>(value > high ? high : value);
+    };
+    for (std::ptrdiff_t k = 0; k < model.roots; ++k) {
+        const double value = (token[k] - shift[k]) * scale[k];
+        write(k, std::copysign(std::sqrt(std::fabs(value)), value));
     }
+    for (std::ptrdiff_t k = model.roots; k < model.entries; ++k) write(k, (token[k] - shift[k]) * scale[k]);
     double sum = 0;
     for (std::ptrdiff_t k = 0; k < model.summaries; ++k) sum += token[k] * 0.0;
     return !(sum == 0.0);

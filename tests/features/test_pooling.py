@@ -39,6 +39,7 @@ SPEC = FeatureSpec(
     ),
     seed=5,
 )
+ROOTS = FeatureSpec(blocks=SPEC.blocks, pools=SPEC.pools, seed=5, squash="root")
 
 
 def tokens_of(seed, count):
@@ -53,9 +54,12 @@ def pooling():
     return make_pooling(SPEC, PLACES, draw(SPEC, PLACES, tokens_of(0, 500)))
 
 
-def obvious(drawn, tokens):
+def obvious(drawn, tokens, *, root=False):
     """The features of one stream in float64, one window and one number after the other."""
-    scaled = np.nan_to_num(np.clip((tokens - drawn.shift) * drawn.scale, -8, 8))
+    scaled = (tokens - drawn.shift) * drawn.scale
+    if root:
+        scaled[:, :9] = np.sign(scaled[:, :9]) * np.abs(scaled[:, :9]) ** 0.5
+    scaled = np.nan_to_num(np.clip(scaled, -8, 8))
     parts = [
         np.arange(0, 6),
         np.r_[6:9, 9:11],
@@ -96,6 +100,14 @@ def test_features_are_those_of_an_obvious_loop(pooling, count):
     np.testing.assert_allclose(found[0], obvious(pooling.drawn, tokens), rtol=1e-5, atol=2e-6)
 
 
+def test_roots_are_taken_of_standardised_logsignatures_alone():
+    pooling = make_pooling(ROOTS, PLACES, draw(ROOTS, PLACES, tokens_of(0, 500)))
+    tokens = tokens_of(1, 40)
+    found = pool_streams(pooling, tokens, [40])[0]
+    np.testing.assert_allclose(found, obvious(pooling.drawn, tokens, root=True), rtol=1e-5, atol=2e-6)
+    assert (found != pool_streams(make_pooling(SPEC, PLACES, pooling.drawn), tokens, [40])[0]).any()
+
+
 @pytest.fixture(params=kernels.IMPLEMENTATION.available[:-1])
 def variant(request):
     if kernels.Pooling is None:
@@ -110,7 +122,7 @@ def variant(request):
 BIG = FeatureSpec(blocks=(Block(directions=133, scales=(0, 1)), Block(directions=64, ends=True, scales=(0,))), seed=2)
 
 
-@pytest.mark.parametrize("spec", [SPEC, BIG, FeatureSpec(pools=(Pool("mean", "token"),))])
+@pytest.mark.parametrize("spec", [SPEC, ROOTS, BIG, FeatureSpec(pools=(Pool("mean", "token"),))])
 @pytest.mark.usefixtures("variant")
 def test_compiled_pools_have_the_bits_of_the_reference(spec):
     drawn = draw(spec, PLACES, tokens_of(0, 300))
