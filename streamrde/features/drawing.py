@@ -73,7 +73,7 @@ def draw_directions(spec: FeatureSpec, places: Places) -> tuple[tuple[Singles, .
     """
     weights, shares = [], []
     for i, block in enumerate(spec.blocks):
-        rng = _generator(spec, i)
+        rng = _generator(spec, i if block.number is None else block.number)
         weights.append(_directions(block, block.width(places), rng))
         shares.append(rng.uniform(block.low, block.high, block.directions))
     return tuple(weights), tuple(shares)

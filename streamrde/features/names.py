@@ -43,7 +43,8 @@ def feature_names(spec: FeatureSpec, partition: Partition, channels: Sequence[st
     """Return the names of the features, (P,), each once: the pool, its half-life if it has one, and what is pooled.
 
     ``share(2/17)`` is the share of windows above 0 of direction 17 of block 2, ``mean~8(end:x)`` a mean that halves the
-    weight of a window every 8 base windows, and ``share^(2/17)`` a share in which later windows count more.
+    weight of a window every 8 base windows, ``share^(2/17)`` a share in which later windows count more, and
+    ``stretched_share(2/17)`` a stretched one.
     """
     entries, places = token_names(partition, channels), partition.places
     random = [f"{i}/{k}" for i, block in enumerate(spec.blocks) for k in range(block.directions)]
@@ -55,4 +56,5 @@ def feature_names(spec: FeatureSpec, partition: Partition, channels: Sequence[st
 
 
 def _pool_name(pool: Pool) -> str:
-    return f"{pool.kind}~{pool.half_life:g}" if pool.half_life else f"{pool.kind}{'^' * pool.rising}"
+    own = f"{'stretched_' * pool.stretched}{pool.kind}"
+    return f"{own}~{pool.half_life:g}" if pool.half_life else f"{own}{'^' * pool.rising}"

@@ -20,7 +20,7 @@ from streamrde import kernels
 from streamrde.arrays import Bools, Floats, Indices
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.features.drawing import Drawn, Singles, standardised
-from streamrde.features.spec import FeatureSpec
+from streamrde.features.spec import RIVALS, FeatureSpec
 from streamrde.kernels.layout import check_numbers
 from streamrde.windowing.tokens import Places
 
@@ -31,7 +31,7 @@ _CHUNK = 256
 _LANES = 16
 """Partial sums of a readout: its terms i, i + 16, i + 32, ... are added in turn."""
 
-_KINDS = {"share": 0, "mean": 1, "max": 2, "last": 3}
+_KINDS = {"share": 0, "mean": 1, "max": 2, "last": 3, "best": 4}
 check_numbers("PoolKind", _KINDS)
 _ALONE, _RISING = -1, -2
 """Numbers in the place of a half-life's: for one value that is not divided, and for weights 1, 2, ..., whose sum
@@ -108,10 +108,11 @@ class Pooling(ABC):
     def features(self, states: Floats) -> Floats:
         """Return the features of streams in states (n, state_size), (n, P). A stream without windows has zeros."""
         found = np.array(states[:, len(self.spec.lives) :], order="C")
-        for life, own in zip(self._lives, self.slices, strict=True):
+        for pool, life, own in zip(self.spec.pools, self._lives, self.slices, strict=True):
             if life != _ALONE:
-                weight = _weights(states, life)
-                found[:, own] /= np.where(weight > 0, weight, 1.0)[:, None]
+                weight = _weights(states, life)[:, None]
+                known = np.where(weight > 0, weight, 1.0)
+                found[:, own] = _stretch(found[:, own], known, weight > 0) if pool.stretched else found[:, own] / known
         return found
 
 
@@ -119,6 +120,12 @@ def _weights(states: Floats, life: int) -> Floats:
     """Return the sum of a pool's weights in each state, (n,)."""
     count = states[:, 0]
     return count * (count + 1.0) * 0.5 if life == _RISING else states[:, life]
+
+
+def _stretch(sums: Floats, weight: Floats, known: Bools) -> Floats:
+    """Return ``sqrt(p) - sqrt(1 - p)`` of shares p in float32, 0 where there is none."""
+    share = (sums * (1.0 / weight)).astype(np.float32)
+    return np.where(known, np.sqrt(share) - np.sqrt(np.float32(1) - share), np.float32(0)).astype(np.float64)
 
 
 class ReferencePooling(Pooling):
@@ -191,7 +198,9 @@ class ReferencePooling(Pooling):
             self.spec.pools, self._lives, self.slices, self._sources, strict=True
         ):
             state, value = row[own.start + lives : own.stop + lives], (h if random else s)[source].astype(np.float64)
-            if pool.kind == "share":
+            if pool.kind == "best":
+                value = self._best(h)[source]
+            elif pool.kind == "share":
                 value = (value > 0).astype(np.float64)
             elif random and pool.kind != "max":
                 value = np.maximum(value, 0.0)
@@ -204,11 +213,26 @@ class ReferencePooling(Pooling):
             else:
                 state[:] = state * self._rates[life] + value
 
+    def _best(self, h: Singles) -> Floats:
+        """Return 1 for the largest of each `RIVALS` neighbouring directions of a block, and 0 for the others."""
+        found, begin = np.zeros(len(h)), 0
+        for block in self.spec.blocks:
+            for first in range(begin, begin + block.directions, RIVALS):
+                stop = min(first + RIVALS, begin + block.directions)
+                found[first + int(h[first:stop].argmax())] = 1.0
+            begin += block.directions
+        return found
+
     def _read(self, row: Floats, readout: Readout) -> Floats:
         """Return the outputs of one stream's state, (outputs,)."""
         lives, total = len(self._rates), readout.bias.copy()
-        for life, own in zip(self._lives, self.slices, strict=True):
-            terms = readout.weight[:, own] * row[own.start + lives : own.stop + lives]
+        for pool, life, own in zip(self.spec.pools, self._lives, self.slices, strict=True):
+            values = row[own.start + lives : own.stop + lives]
+            if pool.stretched:
+                weight = _weights(row[None], life)[:, None]
+                values = _stretch(values[None], weight if row[0] else np.ones((1, 1)), weight > 0)[0]
+                life = _ALONE  # is divided already
+            terms = readout.weight[:, own] * values
             terms = np.pad(terms, ((0, 0), (0, -terms.shape[1] % _LANES))).reshape(len(total), -1, _LANES)
             lanes = np.zeros((len(total), _LANES))
             for part in terms.transpose(1, 0, 2):
@@ -238,7 +262,7 @@ class CompiledPooling(Pooling):
                 for block, weight, bias in zip(spec.blocks, drawn.weights, drawn.biases, strict=True)
             ],
             [
-                (_KINDS[pool.kind], pool.of == "random", source.start, source.stop, life)
+                (_KINDS[pool.kind], pool.of == "random", source.start, source.stop, life, pool.stretched)
                 for pool, source, life in zip(spec.pools, sources, self._lives, strict=True)
             ],
             self._rates,

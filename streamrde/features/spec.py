@@ -15,7 +15,10 @@ from streamrde.windowing.tokens import Places
 MOST_FEATURES = 1 << 22
 """Most features of a stream. A state has as many numbers of 8 bytes."""
 
-Kind: TypeAlias = Literal["share", "mean", "max", "last"]
+RIVALS = 8
+"""Neighbouring directions of a block of which one is the best in a window."""
+
+Kind: TypeAlias = Literal["share", "mean", "max", "last", "best"]
 Source: TypeAlias = Literal["random", "token", "logsigs", "ends", "summaries"]
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MOST_FEATURES)]
 
@@ -36,6 +39,9 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Biases are quantiles of the training data's features, of shares drawn between `low` and `high`."""
     high: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.95
 
+    number: Size | None = None
+    """Number that the directions are drawn with. None: the block's own in its spec."""
+
     def parts(self, places: Places) -> list[slice]:
         """Return the parts of a token that the directions see."""
         seen = [places.scales[i] for i in self.scales]
@@ -55,7 +61,9 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     "share": of windows with h > 0, or with an entry above its mean in training. "mean": of max(h, 0), or of
     standardised entries of the token. "max": of h, or of the entries. "last": max(h, 0), or the entries, of the last
-    window.
+    window. "best": the share of windows in which h is the largest among `RIVALS` neighbouring directions.
+
+    Reference: Dempster et al. 2023, "HYDRA: competing convolutional kernels" (best).
     """
 
     kind: Kind
@@ -65,11 +73,15 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base windows after which a window counts half in a share or mean. 0: all windows count the same."""
     rising: bool = False
     """In a share or mean, window k counts k times, k = 1, 2, ...: when something happens then matters too."""
+    stretched: bool = False
+    """A share p becomes ``sqrt(p) - sqrt(1 - p)``, in float32: its error is then about the same wherever it lies."""
+    blocks: tuple[Size, Size] | None = None
+    """Random features of the blocks from the first number to before the second. None: of all blocks."""
 
     @property
     def averages(self) -> bool:
         """Return True for a weighted mean over windows."""
-        return self.kind in ("share", "mean")
+        return self.kind in ("share", "mean", "best")
 
 
 SHARE_MEAN_MAX = (Pool("share"), Pool("mean"), Pool("max"), Pool("mean", "token"))
@@ -78,7 +90,7 @@ SHARE_MEAN_MAX = (Pool("share"), Pool("mean"), Pool("max"), Pool("mean", "token"
 class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Random features of a model's tokens, and how they are pooled.
 
-    Directions come from ``numpy.random.Generator(PCG64([seed, number of the block]))``.
+    Directions come from ``numpy.random.Generator(PCG64([seed, number of the block]))``. Blocks count from 0.
     """
 
     blocks: Annotated[tuple[Block, ...], msgspec.Meta(max_length=256)] = ()
@@ -101,8 +113,10 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def source(self, pool: Pool, places: Places) -> slice:
         """Return the places of what a pool pools, in h (F,) or in the token."""
+        first, stop = pool.blocks or (0, len(self.blocks))
+        before = [sum(block.directions for block in self.blocks[:number]) for number in (first, stop)]
         return {
-            "random": slice(0, self.directions),
+            "random": slice(*before),
             "token": slice(0, places.size),
             "logsigs": slice(0, places.scales[-1].stop),
             "ends": places.ends,
@@ -141,12 +155,21 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 )
             if not block.low <= block.high:
                 raise ParameterError(f"blocks[{i}]: low={block.low} is above high={block.high}; swap them")
-        if not self.size(places):
-            raise ParameterError("pools keep nothing: add blocks, or a pool of the token")
         for i, pool in enumerate(self.pools):
             if (pool.half_life or pool.rising) and not pool.averages:
                 raise ParameterError(f"pools[{i}]: {pool.kind!r} has no weights; leave out half_life and rising")
+            if pool.stretched and pool.kind not in ("share", "best"):
+                raise ParameterError(f"pools[{i}]: {pool.kind!r} is no share; leave out stretched")
+            if pool.of != "random" and (pool.kind == "best" or pool.blocks is not None):
+                raise ParameterError(f"pools[{i}]: {pool.of!r} has no directions; use of='random', or another kind")
+            if pool.blocks is not None and not 0 <= pool.blocks[0] < pool.blocks[1] <= len(self.blocks):
+                raise ParameterError(
+                    f"pools[{i}].blocks={list(pool.blocks)}: there are {len(self.blocks)} blocks; give the first and "
+                    f"the one after the last"
+                )
             if pool.half_life and pool.rising:
                 raise ParameterError(f"pools[{i}]: weights cannot both rise and fall; use half_life or rising")
+        if not self.size(places):
+            raise ParameterError("pools keep nothing: add blocks, or a pool of the token")
         if self.size(places) > MOST_FEATURES:
             raise ParameterError(f"{self.size(places):,} features, and {MOST_FEATURES:,} are the most: use fewer")

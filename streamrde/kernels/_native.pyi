@@ -234,7 +234,9 @@ class Pooling:
         summaries: int,  # place from which NaN means that a channel was not observed
         roots: int,  # place up to which signed square roots are taken
         blocks: list[tuple[Indices, Singles, Singles]],  # entries (E,), weight (directions, E), bias (directions,)
-        pools: list[tuple[int, bool, int, int, int]],  # kind, of random features, source from and to, life
+        pools: list[
+            tuple[int, bool, int, int, int, bool]
+        ],  # kind, of random features, source from and to, life, stretched
         rates: Floats,  # (lives,)
         /,
     ) -> None: ...

@@ -197,19 +197,29 @@ private:
     }
 
     bool add_pool(PyObject* parts, std::ptrdiff_t directions) {
-        int kind, random;
+        int kind, random, stretched;
         Py_ssize_t begin, stop;
         Pool pool;
-        if (!PyArg_ParseTuple(parts, "ipnni", &kind, &random, &begin, &stop, &pool.life)) return false;
+        if (!PyArg_ParseTuple(parts, "ipnnip", &kind, &random, &begin, &stop, &pool.life, &stretched)) return false;
         const std::ptrdiff_t most = random ? directions : model_.entries;
-        if (kind < 0 || kind >= pool_kinds || begin < 0 || stop < begin || stop > most || (random && begin) ||
-            (random && stop != directions) || pool.life < rising ||
-            pool.life >= static_cast<int>(model_.rates.size())) {
+        bool fits = kind >= 0 && kind < pool_kinds && begin >= 0 && stop >= begin && stop <= most &&
+                    pool.life >= rising && pool.life < static_cast<int>(model_.rates.size());
+        const bool best = fits && static_cast<PoolKind>(kind) == PoolKind::best;
+        fits = fits && (random || !best);
+        for (DirectionBlock& block : model_.blocks) {
+            if (!random || !fits) break;
+            const std::ptrdiff_t end = block.place + block.directions;
+            // A block is pooled as a whole or not at all.
+            fits = end <= begin || block.place >= stop || (block.place >= begin && end <= stop);
+            if (best && block.place >= begin && end <= stop) block.compared = true;
+        }
+        if (!fits) {
             PyErr_SetString(PyExc_ValueError, "a pool is outside of its source");
             return false;
         }
         pool.kind = static_cast<PoolKind>(kind);
         pool.random = random;
+        pool.stretched = stretched;
         pool.begin = begin;
         pool.stop = stop;
         pool.state = model_.state;
@@ -280,6 +290,7 @@ private:
             const std::ptrdiff_t size = pool.stop - pool.begin;
             const double weight = pool_weight(pool, state);
             for (std::ptrdiff_t i = 0; i < size; ++i) out[i] = state[pool.state + i] / weight;
+            if (pool.stretched) stretch(state + pool.state, state[0] == 0 ? 0.0 : 1.0 / weight, size, out);
             out += size;
         }
     }

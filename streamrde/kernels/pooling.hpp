@@ -2,6 +2,7 @@
 // means. The order of all sums is fixed, and no multiply-add is fused: every instruction set has the reference's bits.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -11,8 +12,9 @@
 
 namespace streamrde {
 
-STREAMRDE_ENUM(enum class PoolKind : int, pool_kind, share, mean, max, last);
-constexpr int pool_kinds = static_cast<int>(PoolKind::last) + 1;
+STREAMRDE_ENUM(enum class PoolKind : int, pool_kind, share, mean, max, last, best);
+constexpr int pool_kinds = static_cast<int>(PoolKind::best) + 1;
+constexpr int rivals = 8;  // neighbouring directions of a block of which one is the best
 
 // Directions of one block over some entries of a token.
 struct DirectionBlock {
@@ -22,11 +24,13 @@ struct DirectionBlock {
     std::vector<std::int32_t> entries;
     Numbers<float> weight;  // (width, padded directions)
     Numbers<float> bias;    // minus the bias, (padded directions,)
+    bool compared = false;  // whether a pool asks for the best of its directions
 };
 
 struct Pool {
     PoolKind kind;
-    bool random;                 // of random features; else of a token's entries
+    bool random;                 // of random features of whole blocks; else of a token's entries
+    bool stretched;              // whether a share p becomes sqrt(p) - sqrt(1 - p)
     std::ptrdiff_t begin, stop;  // of its source
     std::ptrdiff_t state;        // first column in a state
     int life;                    // place of its weight in a state, or one of those below
@@ -37,9 +41,17 @@ constexpr int alone = -1;   // a value that is not divided
 constexpr int rising = -2;  // window k counts k times
 
 // The number that a pool's sums are divided by; that of a stream without windows does not matter.
-inline double pool_weight(const Pool& pool, const double* state) {
+static inline double pool_weight(const Pool& pool, const double* state) {
     if (pool.life == alone || state[0] == 0) return 1.0;
     return pool.life == rising ? state[0] * (state[0] + 1.0) * 0.5 : state[pool.life];
+}
+
+// Shares in [0, 1], stretched where they are near 0 and 1; zeros without windows.
+static inline void stretch(const double* sums, double part, std::ptrdiff_t size, double* out) {
+    for (std::ptrdiff_t i = 0; i < size; ++i) {
+        const float share = static_cast<float>(sums[i] * part);
+        out[i] = static_cast<double>(std::sqrt(share) - std::sqrt(1.0f - share)) + (part == 0.0 ? 1.0 : 0.0);
+    }
 }
 
 struct PoolingModel {

@@ -88,6 +88,26 @@ void random_features(const PoolingModel& model, const float* s, std::ptrdiff_t c
     }
 }
 
+// 1 for the largest of each `rivals` neighbouring directions of a block, the first of equals, and 0 for the others.
+void mark_best(const PoolingModel& model, const float* h, float* best) {
+    for (const DirectionBlock& block : model.blocks) {
+        if (!block.compared) continue;
+        const float* from = h + block.first;
+        float* out = best + block.first;
+        for (int begin = 0; begin < block.directions; begin += rivals) {
+            const int stop = begin + rivals < block.directions ? begin + rivals : block.directions;
+            int place = begin;
+            float largest = from[begin];
+            for (int r = begin; r < stop; ++r) {
+                place = from[r] > largest ? r : place;
+                largest = from[r] > largest ? from[r] : largest;
+                out[r] = 0.0f;
+            }
+            out[place] = 1.0f;
+        }
+    }
+}
+
 // Parts of a value that pools keep, of vectors and of single numbers.
 struct Above {
     static Doubles of(Doubles value) { return value > 0.0 ? all<double>(1.0) : Doubles{}; }
@@ -183,6 +203,8 @@ void change_pool(const Pool& pool, double* state, const float* values, const Run
         case PoolKind::mean:
             return pool.random ? add<Positive>(pool, state, values, run, size)
                                : add<Itself>(pool, state, values, run, size);
+        case PoolKind::best:
+            return add<Itself>(pool, state, values, run, size);
         case PoolKind::max:
             return change<Largest>(state, values, run, size, 1.0, run.number == 1);
         case PoolKind::last:
@@ -192,7 +214,8 @@ void change_pool(const Pool& pool, double* state, const float* values, const Run
 }
 
 // Windows of one stream into its state.
-void take(const PoolingModel& model, double* state, const float* s, const float* h, std::ptrdiff_t count) {
+void take(const PoolingModel& model, double* state, const float* s, const float* h, const float* best,
+          std::ptrdiff_t count) {
     Run run{model.entries, count, state[0] + 1.0};
     for (std::size_t life = 0; life < model.rates.size(); ++life)
         for (std::ptrdiff_t w = 0; w < count; ++w) state[life] = state[life] * model.rates[life] + 1.0;
@@ -203,8 +226,11 @@ void take(const PoolingModel& model, double* state, const float* s, const float*
             continue;
         }
         run.stride = model.padded_random;
+        const float* from = pool.kind == PoolKind::best ? best : h;
         for (const DirectionBlock& block : model.blocks)
-            change_pool(pool, state + pool.state + block.place, h + block.first, run, block.directions);
+            if (block.place >= pool.begin && block.place < pool.stop)
+                change_pool(pool, state + pool.state + block.place - pool.begin, from + block.first, run,
+                            block.directions);
     }
 }
 
@@ -246,7 +272,13 @@ void read(const PoolingModel& model, const double* state, const PoolReadout& rea
     for (const Pool& pool : model.pools) {
         const double* x = state + pool.state;
         const std::ptrdiff_t size = pool.stop - pool.begin;
-        const double weight = pool_weight(pool, state);
+        double weight = pool_weight(pool, state);
+        if (pool.stretched) {
+            double* features = buffer<double>(static_cast<std::size_t>(size));
+            stretch(x, state[0] == 0 ? 0.0 : 1.0 / weight, size, features);
+            x = features;
+            weight = 1.0;
+        }
         std::ptrdiff_t groups = (readout.outputs + most_outputs - 1) / most_outputs;
         for (std::ptrdiff_t o = 0; o < readout.outputs; --groups) {
             const double* from = readout.weight + o * model.features + pool.state - lives;
@@ -259,7 +291,8 @@ void read(const PoolingModel& model, const double* state, const PoolReadout& rea
     }
 }
 
-// s = clip(r((token - shift) scale)), NaN as 0; r takes signed square roots up to the place `roots`. Returns whether an entry before the summaries is not finite.
+// s = clip(r((token - shift) scale)), NaN as 0; r takes signed square roots up to the place `roots`. Returns whether an
+// entry before the summaries is not finite.
 bool standardise(const PoolingModel& model, const double* token, float* s) {
     const double *shift = model.shift.data(), *scale = model.scale.data();
     const double high = model.clip, low = -model.clip;
@@ -283,8 +316,9 @@ void advance(const PoolingModel& model, const PoolWindows& windows) {
     std::ptrdiff_t chunk = chunk_bytes / static_cast<std::ptrdiff_t>(sizeof(float)) / (row ? row : 1);
     chunk = chunk < 1 ? 1 : chunk > largest_chunk ? largest_chunk : chunk;
     chunk = chunk < windows.count ? chunk : windows.count;
-    float* h = buffer<float>(static_cast<std::size_t>(chunk) * (row + 2 * entries));
-    float* s = h + chunk * row;
+    float* h = buffer<float>(static_cast<std::size_t>(chunk) * (2 * row + 2 * entries));
+    float* best = h + chunk * row;
+    float* s = best + chunk * row;
     float* x = s + chunk * entries;
     for (std::ptrdiff_t begin = 0; begin < windows.count; begin += chunk) {
         const std::ptrdiff_t count = windows.count - begin < chunk ? windows.count - begin : chunk;
@@ -293,13 +327,14 @@ void advance(const PoolingModel& model, const PoolWindows& windows) {
             if (windows.unusual) windows.unusual[begin + i] = unusual;
         }
         random_features(model, s, count, x, h);
+        for (std::ptrdiff_t i = 0; i < count; ++i) mark_best(model, h + i * row, best + i * row);
         for (std::ptrdiff_t i = 0; i < count;) {
             const std::intptr_t slot = windows.slots ? windows.slots[begin + i] : 0;
             std::ptrdiff_t run = 1;
             if (!windows.readout.weight)
                 while (i + run < count && (!windows.slots || windows.slots[begin + i + run] == slot)) ++run;
             double* state = windows.rows + slot * windows.stride;
-            take(model, state, s + i * entries, h + i * row, run);
+            take(model, state, s + i * entries, h + i * row, best + i * row, run);
             if (windows.readout.weight)
                 read(model, state, windows.readout, windows.outputs + (begin + i) * windows.readout.outputs);
             i += run;

@@ -36,6 +36,11 @@ SPEC = FeatureSpec(
         Pool("mean", "logsigs", 3.0),
         Pool("share", rising=True),
         Pool("mean", "token", rising=True),
+        Pool("best"),
+        Pool("best", rising=True, stretched=True, blocks=(1, 3)),
+        Pool("share", half_life=3.0, stretched=True),
+        Pool("share", "ends", stretched=True),
+        Pool("mean", half_life=7.0, blocks=(1, 2)),
     ),
     seed=5,
 )
@@ -74,6 +79,15 @@ def obvious(drawn, tokens, *, root=False):
         weights = 0.5 ** (np.arange(len(values))[::-1] / half_life)
         return (weights[:, None] * values).sum(0) / weights.sum()
 
+    def best(values):
+        found = np.zeros_like(values)
+        for first, stop in [(0, 7), (7, 15), (15, 23), (23, 26), (26, 29)]:
+            found[np.arange(len(values)), first + values[:, first:stop].argmax(1)] = 1
+        return found
+
+    def stretched(share):
+        return np.sqrt(share) - np.sqrt(np.maximum(1 - share, 0))
+
     return np.concatenate(
         [
             (h > 0).mean(0),
@@ -88,6 +102,11 @@ def obvious(drawn, tokens, *, root=False):
             fading(scaled[:, :9], 3.0),
             np.average(h > 0, axis=0, weights=1 + np.arange(len(h))),
             np.average(scaled, axis=0, weights=1 + np.arange(len(h))),
+            best(h).mean(0),
+            stretched(np.average(best(h)[:, 7:], axis=0, weights=1 + np.arange(len(h)))),
+            stretched(fading(h > 0, 3.0)),
+            stretched((scaled[:, 9:11] > 0).mean(0)),
+            fading(relu[:, 7:26], 7.0),
         ]
     )
 
@@ -248,7 +267,15 @@ def test_names_are_one_per_feature_and_all_different(pooling):
     assert token_names(PARTITION, "xy")[:13] == tuple(expected.split())
     names = feature_names(SPEC, PARTITION, "xy")
     assert len(names) == pooling.size == len(set(names))
-    assert {"share(0/6)", "mean~3(2/0)", "last(slope:y)", "max(end:x)", "mean~3(4:y)", "share^(1/0)"} <= set(names)
+    assert {
+        "share(0/6)",
+        "mean~3(2/0)",
+        "last(slope:y)",
+        "max(end:x)",
+        "mean~3(4:y)",
+        "share^(1/0)",
+        "stretched_best^(1/3)",
+    } <= set(names)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +286,9 @@ def test_names_are_one_per_feature_and_all_different(pooling):
         (FeatureSpec(blocks=(Block(directions=1, scales=(0,), low=0.6, high=0.4),)), "swap them"),
         (FeatureSpec(pools=(Pool("share"),)), "keep nothing"),
         (FeatureSpec(pools=(Pool("max", "token", 2.0),)), "has no weights"),
+        (FeatureSpec(pools=(Pool("mean", "token", stretched=True),)), "is no share"),
+        (FeatureSpec(pools=(Pool("best", "token"),)), "has no directions"),
+        (FeatureSpec(blocks=SPEC.blocks, pools=(Pool("max", blocks=(1, 4)),)), "there are 3 blocks"),
         (FeatureSpec(pools=(Pool("mean", "token", 2.0, rising=True),)), "both rise and fall"),
     ],
 )
