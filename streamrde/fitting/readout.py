@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -108,6 +108,32 @@ def logistic_readout(features: Floats, truth: Floats, classes: int, folds: Indic
     return _classifying(
         _unscaled(linear, mean, scale), scores, codes, lambda fold: _unscaled(without[fold], mean, scale)
     )
+
+
+def average_readout(readouts: Sequence[Readout], truth: Floats, classes: int) -> Readout:
+    """Average the scores, or numbers, of readouts of several features, and calibrate the scores again.
+
+    It is a readout of all their features, one after the other.
+
+    Args:
+        readouts: at least one, of the same rows.
+        truth, classes: as of `ridge_readout`.
+    """
+
+    def joined(parts: Sequence[Linear]) -> Linear:
+        weight = np.concatenate([part.weight for part in parts])
+        return Linear(weight / len(parts), np.mean([part.bias for part in parts], axis=0))
+
+    def without(fold: int) -> Linear:
+        return joined([readout.without(fold) for readout in readouts])
+
+    linear = joined([readout.linear for readout in readouts])
+    answers = np.array([readout.held_out for readout in readouts])
+    if not classes:
+        held_out = answers.mean(axis=0)
+        return Readout(linear, held_out, squared_losses(truth, held_out), without)
+    scores = np.log(np.maximum(answers, np.finfo(float).tiny)).mean(axis=0)
+    return _classifying(linear, scores, truth[:, 0].astype(np.intp), without)
 
 
 def simplest_of(losses: list[Floats], groups: Indices) -> int:
