@@ -88,6 +88,8 @@ class Candidate(NamedTuple):
     """Make the model, fitted to all examples."""
     without: Callable[[int], Bundle] | None = None
     """Make the model that was fitted without a fold, which `held_out` has the answers of. None: it is not kept."""
+    kind: str = ""
+    """Candidates of one kind are as simple as each other: the best of them stands for all. "": it stands for itself."""
 
 
 Family: TypeAlias = Callable[[Examples], Iterable[Candidate]]

@@ -33,7 +33,9 @@ class Readout(NamedTuple):
     """Return the readout that was fitted without a fold, which `held_out` has the answers of."""
 
 
-def ridge_readout(features: Floats, truth: Floats, classes: int, folds: Indices) -> Readout:
+def ridge_readout(
+    features: Floats, truth: Floats, classes: int, folds: Indices, *, judged: int | None = None
+) -> Readout:
     """Fit ridge regression to targets, or to each class, with calibrated scores.
 
     Args:
@@ -42,16 +44,20 @@ def ridge_readout(features: Floats, truth: Floats, classes: int, folds: Indices)
             the same rows share a strength.
         classes: number of classes; 0 for numbers.
         folds: (n,), at least two.
+        judged: number of rows, from the first, whose answers calibrate, and are returned. The others are changed copies
+            of them in the same folds. None: all.
     """
     if not classes:
-        return _numbers(features, truth, folds)
+        found = _numbers(features, truth, folds)
+        held_out = found.held_out[:judged]
+        return found._replace(held_out=held_out, losses=squared_losses(truth[:judged], held_out))
     z, mean, scale = _standardised(features)
     codes = truth[:, 0].astype(np.intp)
     ridge = _ridge(z, np.eye(classes)[codes], folds)
     return _classifying(
         _unscaled(ridge.linear, mean, scale),
-        ridge.held_out,
-        codes,
+        ridge.held_out[:judged],
+        codes[:judged],
         lambda fold: _unscaled(ridge.without(fold), mean, scale),
     )
 

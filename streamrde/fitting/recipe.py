@@ -67,7 +67,8 @@ def fit_recordings(
     if choice:
         chosen = candidates[-1]
     else:
-        chosen = candidates[simplest_of([candidate.losses for candidate in candidates], examples.groups)]
+        finalists = _best_of_kinds(candidates)
+        chosen = finalists[simplest_of([candidate.losses for candidate in finalists], examples.groups)]
     progress(Stage("measure plain models", 0, 1))
     own = examples.recordings
     baselines = measure_baselines(
@@ -79,6 +80,16 @@ def fit_recordings(
     found |= {f"{_NAMES[main].get(name, name)}_{main}": rows[main] for name, rows in baselines.items()}
     table = {candidate.name: measures(truth, candidate.held_out, classes, targets=targets) for candidate in candidates}
     return Fitted(chosen.bundle(), found, {**table, **baselines}, chosen.name, (), examples, chosen, stopped)
+
+
+def _best_of_kinds(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates without those that are worse than another of their kind, in their order."""
+    best: dict[str, Candidate] = {}
+    for candidate in candidates:
+        name = candidate.kind or candidate.name
+        if name not in best or candidate.losses.mean() < best[name].losses.mean():
+            best[name] = candidate
+    return list(best.values())
 
 
 def _search(examples: Examples, progress: Progress, budget: Budget, choice: str) -> tuple[list[Candidate], str]:

@@ -45,7 +45,21 @@ def test_a_spent_budget_ends_the_search_with_what_there_is() -> None:
     now = iter(range(0, 100_000, 1000))
     fitted = fit(budget=Budget(1, clock=lambda: float(next(now))))
     assert fitted.stopped == "time"
-    assert len([name for name in fitted.table if "windows" in name]) == 1
+    assert len([name for name in fitted.table if "ridge" in name]) == 1
+
+
+def test_the_best_of_one_kind_stands_for_all_of_it() -> None:
+    def candidate(name: str, loss: float, kind: str = "") -> Candidate:
+        return Candidate(name, np.zeros((4, 1)), np.full(4, loss), lambda: fit().bundle, kind=kind)
+
+    tried = [
+        candidate("a", 3, "k"),
+        candidate("b", 5),
+        candidate("c", 2, "k"),
+        candidate("d", 6),
+        candidate("e", 4, "k"),
+    ]
+    assert [own.name for own in recipe._best_of_kinds(tried)] == ["c", "b", "d"]
 
 
 def interrupted(after: int) -> Family:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import streamrde as sr
-from streamrde.fitting.examples import as_examples
+from streamrde.fitting.examples import as_examples, tokens_of
+from streamrde.fitting.families import reservoir
 from streamrde.fitting.families.reservoir import _blocks, _seconds, fit_reservoirs
 from streamrde.fitting.readout import average_readout, ridge_readout
 from streamrde.fitting.recordings import Recording
@@ -66,6 +67,49 @@ def test_every_candidate_answers_live_as_it_was_fitted(classify):
         assert np.isfinite(candidate.held_out).all()
         assert candidate.without is not None
         assert (candidate.without(0).tensors["readout.weight"] != candidate.bundle().tensors["readout.weight"]).any()
+
+
+def test_tokens_in_parts_give_the_features_of_all_at_once(monkeypatch):
+    examples = as_examples(recordings(classify=True), ("a", "b"), classify=True, seed=3)
+    whole = next(iter(fit_reservoirs(examples)))
+    monkeypatch.setattr(reservoir, "_sample", lambda own, header: tokens_of(own, header.partition).values)
+    monkeypatch.setattr(reservoir, "_PART", 1 << 14)
+    parts = next(iter(fit_reservoirs(examples)))
+    np.testing.assert_array_equal(parts.held_out, whole.held_out)
+
+
+def test_copies_with_turned_sensors_are_learned_from_and_not_judged():
+    rng = np.random.default_rng(0)
+    own = []
+    for i in range(16):
+        t = np.arange(40.0)
+        x = np.cumsum(rng.normal(size=(40, 3)) + np.eye(3)[i % 2], axis=0)
+        target = Target(np.array([[float(i % 2)]]), None, ("along x", "along y"))
+        own.append(Recording(f"s{i}", t, x, target, f"s{i}", f"s{i}"))
+    candidates = list(fit_reservoirs(as_examples(own, ("ax", "ay", "az"), classify=True, seed=0)))
+    turned = [candidate for candidate in candidates if candidate.name.endswith("sensors turned")]
+    assert len(turned) == 1
+    assert any("sensors turned for" in candidate.name for candidate in candidates)
+    assert turned[0].held_out.shape == (16, 2)
+    assert turned[0].losses.mean() < 0.69
+    plain = next(own for own in candidates if own.name == turned[0].name.removesuffix(", sensors turned"))
+    weights = [candidate.bundle().tensors["readout.weight"] for candidate in (plain, turned[0])]
+    assert weights[0].shape == weights[1].shape
+    assert (weights[0] != weights[1]).any()
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_rows_that_are_not_judged_change_the_fit_alone(classes):
+    rng = np.random.default_rng(6)
+    features = rng.normal(size=(80, 5))
+    truth = np.arange(80.0)[:, None] % classes if classes else features[:, :1] + rng.normal(size=(80, 1))
+    folds = np.arange(80) % 4
+    every = ridge_readout(features, truth, classes, folds)
+    some = ridge_readout(features, truth, classes, folds, judged=40)
+    assert some.held_out.shape == (40, max(1, classes))
+    if not classes:
+        np.testing.assert_array_equal(some.held_out, every.held_out[:40])
+        np.testing.assert_array_equal(some.linear.weight, every.linear.weight)
 
 
 @pytest.mark.parametrize("classes", [0, 3])

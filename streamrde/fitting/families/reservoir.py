@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ import numpy as np
 
 from streamrde.arrays import Floats, Reals
 from streamrde.features import Block, Drawn, FeatureSpec, Pool, draw, make_pooling, pool_streams
-from streamrde.fitting.examples import Candidate, Examples, Tokens, tokens_of
+from streamrde.fitting.examples import Candidate, Examples, tokens_of
 from streamrde.fitting.readout import MOST_LOGISTIC, Readout, average_readout, logistic_readout, ridge_readout
 from streamrde.fitting.ridge import Linear
+from streamrde.fitting.rotations import Triples, find_triples, turned
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.ends import Blank
 from streamrde.inference.fields.reservoir import Reservoir
@@ -25,12 +27,16 @@ from streamrde.windowing.tokens import Scale, Token
 _WINDOWS = 128  # base windows in the median stream; short streams have one for each sample
 _SCALES = (1, 2, 4, 8, 16, 32, 64, 128)  # base windows of a scale
 _LONGEST = 0.7  # of the median stream: a longer scale would nearly be the whole stream once more
-_LARGEST = 120, 300  # most entries of a scale of depth 3, and of depth 2
+_LARGEST = 140, 300  # most entries of a scale of depth 3, and of depth 2
 _DIRECTIONS = 2400
-_FEW_DIRECTIONS = 800  # for so many streams that the features, not the streams, decide the time
+_FEW_DIRECTIONS = 800  # for so many streams that ridge takes most of the time
 _MANY = 1500  # streams
 _NONZEROS = (1, 2, 3, 12)  # few entries in a direction act like the kernels of ROCKET
 _CLIP = 5.0
+_DEGREES = 30.0  # largest turn of a sensor
+_COPIES = 3
+_MOST_ROWS = 2000  # streams and their copies
+_PART = 1 << 25  # numbers of tokens that are held at once, 256 MB
 
 _ABOVE = (Pool("share", stretched=True), Pool("share", rising=True, stretched=True), Pool("max"))
 _BEST = (Pool("best", stretched=True), Pool("best", rising=True, stretched=True))
@@ -51,7 +57,7 @@ def fit_reservoirs(examples: Examples) -> Iterator[Candidate]:
         return
     classes, count = len(examples.labels), len(examples.truth)
     header = _header(examples)
-    tokens = tokens_of(examples, header.partition)
+    sample = _sample(examples, header)
     blocks = _blocks(len(header.token.scales), _DIRECTIONS if count <= _MANY else _FEW_DIRECTIONS)
     # Their biases are medians: each direction then has the same chance against its neighbours.
     rivals = tuple(
@@ -60,18 +66,41 @@ def fit_reservoirs(examples: Examples) -> Iterator[Candidate]:
     drawings, readouts = [], []
     for name, some, pools in (("above", blocks, _ABOVE), ("best", rivals, _BEST)):
         spec = FeatureSpec(blocks=some, pools=pools, seed=examples.seed, squash="root")
-        drawing = _drawing(header, spec, tokens)
+        drawn = draw(spec, header.partition.places, sample, clip=header.clip)
+        drawing = Drawing(_with_features(header, spec), drawn, _pooled(examples, header, spec, drawn))
         readout = ridge_readout(drawing.pooled, examples.truth, classes, examples.folds)
         yield _candidate(f"{name}, ridge", drawing, readout)
         drawings.append(drawing)
         readouts.append(readout)
     both, average = _joined(*drawings), average_readout(readouts, examples.truth, classes)
     yield _candidate("above and best, ridge", both, average)
+    place = int(np.argmin([readout.losses.mean() for readout in readouts]))
+    name, drawing = ("above", "best")[place], drawings[place]
+    triples = find_triples(examples.channels)
+    if triples and count * (1 + _COPIES) <= _MOST_ROWS:
+        readout = _of_turned(examples, drawing, triples)
+        yield _candidate(f"{name}, ridge, sensors turned", drawing, readout)
+        readouts[place] = readout
+        average = average_readout(readouts, examples.truth, classes)
+        yield _candidate(f"above and best, ridge, sensors turned for {name}", both, average)
     if classes and count <= MOST_LOGISTIC:
         # It takes longer than ridge, and is tried on what suits ridge best.
-        place = int(np.argmin([readout.losses.mean() for readout in readouts]))
-        readout = logistic_readout(drawings[place].pooled, examples.truth, classes, examples.folds)
-        yield _candidate(f"{('above', 'best')[place]}, logistic", drawings[place], readout)
+        yield _candidate(
+            f"{name}, logistic", drawing, logistic_readout(drawing.pooled, examples.truth, classes, examples.folds)
+        )
+
+
+def _of_turned(examples: Examples, drawing: Drawing, triples: Triples) -> Readout:
+    """Return the ridge readout that also learns from copies of the streams with turned sensors."""
+    rng = np.random.default_rng(examples.seed)
+    pooled = [drawing.pooled]
+    for _ in range(_COPIES):
+        copies = [replace(own, x=turned(own.x, triples, _DEGREES, rng)) for own in examples.recordings]
+        changed = examples._replace(recordings=copies)
+        pooled.append(_pooled(changed, drawing.header, _spec(drawing.header), drawing.drawn))
+    times = 1 + _COPIES
+    truth, folds = np.tile(examples.truth, (times, 1)), np.tile(examples.folds, times)
+    return ridge_readout(np.concatenate(pooled), truth, len(examples.labels), folds, judged=len(examples.truth))
 
 
 def _candidate(name: str, drawing: Drawing, readout: Readout) -> Candidate:
@@ -81,14 +110,38 @@ def _candidate(name: str, drawing: Drawing, readout: Readout) -> Candidate:
         readout.losses,
         partial(_bundle, drawing, readout.linear),
         lambda fold: _bundle(drawing, readout.without(fold)),
+        "reservoir",
     )
 
 
-def _drawing(header: Header, spec: FeatureSpec, tokens: Tokens) -> Drawing:
-    places = header.partition.places
-    drawn = draw(spec, places, tokens.values, clip=header.clip)
-    pooled = pool_streams(make_pooling(spec, places, drawn), tokens.values, tokens.stops, at=tokens.at)
-    return Drawing(_with_features(header, spec), drawn, pooled)
+def _parts(examples: Examples, header: Header) -> list[Examples]:
+    """Divide the examples into parts whose tokens fit into memory, evenly chosen ones in each."""
+    windows = sum(1 + (own.t[-1] - own.t[0]) / _length(header) for own in examples.recordings)
+    count = min(len(examples.recordings), 1 + int(windows * header.partition.token_size) // _PART)
+    return [
+        examples._replace(recordings=examples.recordings[first::count], truth=examples.truth[first::count])
+        for first in range(count)
+    ]
+
+
+def _length(header: Header) -> float:
+    assert isinstance(header.windows, Every)  # noqa: S101 (as `_header` makes it)
+    return header.windows.seconds
+
+
+def _sample(examples: Examples, header: Header) -> Floats:
+    """Return tokens of as many streams as fit into memory, from which scales and biases are taken."""
+    return tokens_of(_parts(examples, header)[0], header.partition).values
+
+
+def _pooled(examples: Examples, header: Header, spec: FeatureSpec, drawn: Drawn) -> Floats:
+    """Return the features of all streams, (n, P)."""
+    pooling, parts = make_pooling(spec, header.partition.places, drawn), _parts(examples, header)
+    found = np.empty((len(examples.truth), pooling.size))
+    for first, part in enumerate(parts):
+        tokens = tokens_of(part, header.partition)
+        found[first :: len(parts)] = pool_streams(pooling, tokens.values, tokens.stops, at=tokens.at)
+    return found
 
 
 def _with_features(header: Header, spec: FeatureSpec) -> Header:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrde.arrays import Floats
+from streamrde.fitting.rotations import random_rotation
 from streamrde.models.training.config import AugmentConfig
 
 
@@ -62,12 +63,3 @@ def augment(
     if config.noise:
         x += rng.normal(size=x.shape) * (config.noise * deviation)
     return Variant(t, x, tempo)
-
-
-def random_rotation(largest: float, rng: np.random.Generator) -> Floats:
-    """Draw a rotation about a uniform axis by an angle uniform in [0, largest] radians, (3, 3) (Rodrigues' formula)."""
-    axis = rng.normal(size=3)
-    x, y, z = (axis / np.linalg.norm(axis)).tolist()
-    angle = rng.uniform(0, largest)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.asarray(np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross))
