@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from streamrde.arrays import Reals
 from streamrde.bench import peers
 from streamrde.bench.measuring import Case
 from streamrde.features import Block, FeatureSpec, Pool
@@ -163,7 +164,7 @@ def reservoir(directions: int = 400, outputs: int = 6) -> Bundle:
     )
     header = msgspec.structs.replace(header, hidden=spec.state_size(header.partition.places))
     rng = np.random.default_rng(0)
-    tensors = {}
+    tensors: dict[str, Reals] = {}
     for name, shape in header.shapes().items():
         dtype = np.float32 if name.startswith("field.") else np.float64
         own = rng.normal(size=shape) / shape[-1] ** 0.5

@@ -70,7 +70,7 @@ class Features(FeatureRows):
         if t is not None and x is not None:
             if settings:
                 raise ConfigError(f"{', '.join(settings)}: rows in memory have no columns; leave it out")
-            return self.rows(source, t, x)  # type: ignore[arg-type]
+            return self.rows(source, t, x)
         if wrong := [name for name in _OF_PREDICTIONS if name in settings]:
             raise ConfigError(f"{', '.join(wrong)}: features have no predictions; leave it out, or use score")
         options: dict[str, Any] = {name: self._options[name] for name in ("faults", "order")} | dict(settings)
