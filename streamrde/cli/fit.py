@@ -28,7 +28,15 @@ def fit(
     ],
     target: Annotated[
         str | None,
-        typer.Option("--target", help="Column to predict, one value per stream.", rich_help_panel=_LEARNED),
+        typer.Option(
+            "--target",
+            help="Column to predict, or columns of numbers, comma-separated: one value per stream, or along it.",
+            rich_help_panel=_LEARNED,
+        ),
+    ] = None,
+    horizon: Annotated[
+        str | None,
+        typer.Option(help="Predict the target so much later, such as 24h. [0]", rich_help_panel=_LEARNED),
     ] = None,
     task: Annotated[
         Literal["auto", "classification", "regression"] | None,
@@ -55,6 +63,10 @@ def fit(
     group: Annotated[
         str | None,
         typer.Option(help='Column of what is kept together, such as a person. "": none.', rich_help_panel=_DATA),
+    ] = None,
+    split_column: Annotated[
+        str | None,
+        typer.Option("--split", help='Column that marks a test part or folds. "": none.', rich_help_panel=_DATA),
     ] = None,
     minutes: Annotated[
         float | None,

@@ -13,9 +13,10 @@ import numpy as np
 from streamrde.arrays import Floats, Indices
 from streamrde.features.drawing import fit_scale
 from streamrde.fitting.calibration import fit_sharpness
+from streamrde.fitting.examples import Examples
 from streamrde.fitting.folds import make_folds
 from streamrde.fitting.measuring import measures
-from streamrde.fitting.ridge import fit_ridge
+from streamrde.fitting.ridge import Linear, NormalEquations, fit_ridge
 from streamrde.inference.quality import softmax
 
 POINTS = 32
@@ -36,6 +37,13 @@ class Baseline(NamedTuple):
     represent: Callable[[Floats, Floats], Floats]
     """From a stream, t (L,) and x (L, channels) with NaN where not observed, to a row."""
     fit: Fit
+
+
+def measure_whole(examples: Examples) -> dict[str, dict[str, float]]:
+    """Measure all baselines on examples that are whole streams, see `measure_baselines`."""
+    own, classes = examples.recordings, len(examples.labels)
+    ts, xs = [r.t for r in own], [r.x for r in own]
+    return measure_baselines(ts, xs, examples.truth, classes, examples.groups, examples.folds, targets=examples.targets)
 
 
 def measure_baselines(
@@ -97,7 +105,7 @@ def _nothing(t: Floats, x: Floats) -> Floats:
     return np.zeros(0)
 
 
-def _fit_plainest(rows: Floats, truth: Floats, classes: int, groups: Indices) -> Answer:
+def fit_plainest(rows: Floats, truth: Floats, classes: int, groups: Indices) -> Answer:
     """Answer with each class's share, one more row of all classes counted, or with the mean."""
     if classes:
         answer = (np.bincount(truth.astype(int), minlength=classes) + 1 / classes) / (len(truth) + 1)
@@ -173,18 +181,33 @@ def _summarise(t: Floats, x: Floats) -> Floats:
     return np.concatenate(parts)
 
 
-def _fit_summaries(rows: Floats, truth: Floats, classes: int, groups: Indices) -> Answer:
+def fit_summaries(rows: Floats, truth: Floats, classes: int, groups: Indices) -> Answer:
     """Fit ridge regression to standardised summaries, with calibrated scores for classes."""
     shift, scale = fit_scale(rows)
     x = _filled(rows, shift, scale)
     wanted = np.eye(classes)[truth.astype(int)] if classes else truth[:, None]
     if len(np.unique(groups)) < 2:
-        return _fit_plainest(rows, truth, classes, groups)
-    found = fit_ridge(x, wanted, make_folds(groups, truth.astype(np.intp) if classes else None))
+        return fit_plainest(rows, truth, classes, groups)
+    linear, out = _ridge(x, wanted, make_folds(groups, truth.astype(np.intp) if classes else None))
     if not classes:
-        return lambda new: found.linear(_filled(new, shift, scale))
-    sharp = fit_sharpness(found.held_out, truth.astype(int))
-    return lambda new: softmax(sharp * found.linear(_filled(new, shift, scale)))
+        return lambda new: linear(_filled(new, shift, scale))
+    sharp = fit_sharpness(out, truth.astype(int))
+    return lambda new: softmax(sharp * linear(_filled(new, shift, scale)))
+
+
+def _ridge(x: Floats, wanted: Floats, folds: Indices) -> tuple[Linear, Floats]:
+    """Return ridge regression and its answers out of fold."""
+    if len(x) <= x.shape[1]:
+        found = fit_ridge(x, wanted, folds)
+        return found.linear, found.held_out
+    # Of many rows the sums are quicker: they do not grow with a fold's size.
+    sums = NormalEquations(x.shape[1], wanted.shape[1], int(folds.max()) + 1)
+    sums.add(x, wanted, folds)
+    linear, _, without = sums.solve()
+    out = np.empty_like(wanted)
+    for k, part in enumerate(without):
+        out[folds == k] = part(x[folds == k])
+    return linear, out
 
 
 def _filled(rows: Floats, shift: Floats, scale: Floats) -> Floats:
@@ -192,8 +215,8 @@ def _filled(rows: Floats, shift: Floats, scale: Floats) -> Floats:
 
 
 BASELINES = (
-    Baseline("plainest", _nothing, _fit_plainest),
+    Baseline("plainest", _nothing, fit_plainest),
     Baseline("nearest", _resample, _fit_nearest),
-    Baseline("summaries", _summarise, _fit_summaries),
+    Baseline("summaries", _summarise, fit_summaries),
 )
 """Baselines for one target per stream. "plainest" is the majority, or the mean."""

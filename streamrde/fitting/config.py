@@ -36,6 +36,10 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Columns that are no channels."""
     group: str | None = None
     """Column of what is kept together, such as a person. "": none. Left out: it is found."""
+    split: str | None = None
+    """Column that marks a test part, or folds. "": none. Left out: it is found."""
+    horizon: float | str = 0.0
+    """Time by which the targets lie ahead: seconds, or text such as "24h"."""
     seed: NotNegative = 0
     """Seed of the random features and of the folds."""
     choice: str = ""

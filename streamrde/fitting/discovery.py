@@ -1,22 +1,28 @@
-"""Find what the columns of recorded files hold: streams, time, channels, groups."""
+"""Find what the columns of data hold: streams, time, channels, groups, parts, and the kind of target."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from streamrde.connectors.files.record_batches import read_batches, schema_of
-from streamrde.connectors.files.recordings import find_recordings
 from streamrde.errors import DataError
+from streamrde.fitting.sources import Source
 from streamrde.nearest import did_you_mean, listed
+from streamrde.times import UNITS, to_seconds
+from streamrde.times.plausible import LARGEST, suspect_size
 
 # Usual names, the most telling first, in lower case.
 STREAMS = ("stream_id", "stream", "series_id", "series", "recording_id", "recording", "device_id", "device", "id")
 TIMES = ("t", "time", "timestamp", "datetime", "date", "seconds")
 GROUPS = ("subject", "subject_id", "patient", "patient_id", "person", "person_id", "participant", "group")
-SPLITS = ("split", "set", "subset", "partition", "fold")
+SPLITS = ("split", "set", "subset", "partition", "is_test", "fold")
+MOST_CLASSES = 100
+"""Whole numbers that are classes. More are taken for a quantity."""
+_FEW = 10  # whole numbers that are classes, whatever they are
 
 
 class Roles(NamedTuple):
@@ -30,41 +36,45 @@ class Roles(NamedTuple):
     group: str
     notes: tuple[str, ...]
     """Guesses, one sentence each."""
+    split: str = ""
+    """Column that marks a test part, or folds. "": none."""
 
 
 def find_roles(
-    files: str | Sequence[str],
-    target: str,
+    source: Source,
+    targets: Sequence[str],
     *,
     stream: str | None = None,
     time: str | None = None,
     channels: Sequence[str] = (),
     drop: Sequence[str] = (),
     group: str | None = None,
+    split: str | None = None,
+    ahead: bool = False,
 ) -> Roles:
-    """Find the role of each column by its name and type in the first file. What is given is taken as it is.
+    """Find the role of each column by its name and type in the first rows. What is given is taken as it is.
 
     Args:
-        stream, time, group: names of columns, "" for none, None to find them.
+        targets: columns to predict.
+        stream, time, group, split: names of columns, "" for none, None to find them.
         channels: columns of the channels; (): all other columns of numbers.
         drop: columns that are no channels.
+        ahead: targets lie ahead, so that their values so far may be known. Those that are numbers are channels too.
     Raises:
-        DataError: the first file has no such column, or no column of numbers is left.
+        DataError: there is no such column, or no column of numbers is left.
     """
-    recording = find_recordings(files if isinstance(files, str) else list(files))[0]
-    names, path = [*schema_of(recording).names, *recording.partitions], str(recording.path)
-    for given in (target, stream, time, group, *channels, *drop):
+    names, where = source.names, source.where
+    for given in (*targets, stream, time, group, split, *channels, *drop):
         if given and given not in names:
             raise DataError(
-                f"{path}: has no column '{given}'{did_you_mean(given, names)}; it has {listed(names)}",
-                path=path, column=given,
+                f"{where}: has no column '{given}'{did_you_mean(given, names)}; it has {listed(names)}",
+                path=where, column=given,
             )  # fmt: skip
-    _, head = next(read_batches(recording, names))
     notes = []
-    free = [name for name in names if name not in (target, *channels)]
+    free = [name for name in names if name not in (*targets, *channels)]
     if stream is None:
         stream = _first(free, STREAMS)
-        notes.append(f"streams: column '{stream}'" if stream else "streams: each file is one")
+        notes.append(f"streams: column '{stream}'" if stream else f"streams: {source.whole}")
     if time is None:
         time = _first(free, TIMES)
         notes.append(
@@ -74,30 +84,46 @@ def find_roles(
         group = _first([name for name in free if name != stream], GROUPS)
         if group:
             notes.append(f"groups: streams with the same '{group}' are kept together; it is no channel")
+    if split is None:
+        split = _first([name for name in free if name not in (stream, time, group)], SPLITS)
     if not channels:
-        roles = {target, stream, time, group, *drop}
+        types = source.types
+        roles = {stream, time, group, split, *drop} | (set() if ahead else set(targets))
         others = [name for name in names if name not in roles and name.lower() not in (*GROUPS, *SPLITS)]
-        channels = [name for name in others if _is_number(head.schema.field(name).type)]
+        channels = [name for name in others if _is_number(types.field(name).type)]
         notes.append(f"channels: {listed(channels, most=12)}")
-        if left := [name for name in names if name not in (*roles, *channels)]:
+        if left := [name for name in names if name not in (*roles, *targets, *channels)]:
             notes.append(f"not used: {listed(left, most=12)}")
-    if parts := _first([name for name in free if name not in (stream, time, group)], SPLITS):
-        notes.append(f"warning: column '{parts}' may mark a test part; all rows are fitted, none is kept for a test")
     if not channels:
-        raise DataError(f"{path}: no column of numbers is left for channels; name them with channels", path=path)
-    return Roles(stream, time, tuple(channels), group, tuple(notes))
+        raise DataError(f"{where}: no column of numbers is left for channels; name them with channels", path=where)
+    return Roles(stream, time, tuple(channels), group, tuple(notes), split)
 
 
-def find_task(files: str | Sequence[str], target: str) -> str:
-    """Return "classification" for text, booleans and at most 10 whole numbers in the first rows, else "regression"."""
-    recording = find_recordings(files if isinstance(files, str) else list(files))[0]
-    _, head = next(read_batches(recording, [target]))
-    values = head.column(0)
+def find_task(source: Source, targets: Sequence[str]) -> str:
+    """Return "classification" for text, booleans and few whole numbers, else "regression".
+
+    Few are 10 at the most, or up to 100 of an integer column that are numbered without gaps from 0 or 1 and come again
+    and again.
+    """
+    if len(targets) > 1:
+        return "regression"
+    values = source.column(targets[0])
     if not _is_number(values.type) or pa.types.is_boolean(values.type):
         return "classification"
-    found = {value for value in values.unique().to_pylist() if value is not None and value == value}
-    few = len(found) <= 10 and all(float(value).is_integer() for value in found)
-    return "classification" if few else "regression"
+    found = pc.unique(values).drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
+    found = np.sort(found[np.isfinite(found)])
+    if not len(found) or (found % 1 != 0).any():
+        return "regression"
+    if len(found) <= _FEW:
+        return "classification"
+    numbered = found[0] in (0, 1) and len(found) <= MOST_CLASSES and (np.diff(found) == 1).all()
+    if not numbered or not pa.types.is_integer(values.type):
+        return "regression"
+    # A quantity that is counted moves from row to row; a class holds for all of a stream.
+    codes = pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)
+    codes = codes[np.isfinite(codes)]
+    changes = int((np.diff(codes) != 0).sum())
+    return "classification" if changes < len(codes) / 5 and changes >= len(found) - 1 else "regression"
 
 
 def _first(names: Sequence[str], usual: Sequence[str]) -> str:
@@ -112,3 +138,20 @@ def _is_number(kind: pa.DataType) -> bool:
         or pa.types.is_boolean(kind)
         or pa.types.is_decimal(kind)
     )
+
+
+def find_time_unit(source: Source, time: str) -> tuple[str, str]:
+    """Return the unit of times that are numbers by their size, and a note if they are no seconds.
+
+    Milliseconds, microseconds and nanoseconds since 1970 are known by it, as no second of a date is so large.
+    """
+    kind = source.types.field(time).type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return "s", ""
+    values = source.column(time).slice(0, 1).to_pylist()
+    if not values or values[0] is None or not abs(values[0]) >= LARGEST:
+        return "s", ""
+    for unit in ("ms", "us", "ns"):
+        if suspect_size(float(to_seconds(np.array(float(values[0])), unit)), unit) is None:
+            return unit, f"time: numbers in '{time}' are {UNITS[unit].name} since 1970, by their size"
+    return "s", ""

@@ -1,29 +1,26 @@
-"""`streamrde.fit`: recorded files in, a fitted model out."""
+"""`streamrde.fit`: recorded data in, a fitted model out."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-
-from streamrde.errors import DataError
+from streamrde.errors import ParameterError
 from streamrde.fitting.config import FitConfig
-from streamrde.fitting.discovery import find_roles, find_task
-from streamrde.fitting.inputs import ChannelConfig, DataConfig
 from streamrde.fitting.large import find_large
+from streamrde.fitting.leaks import find_leaks
 from streamrde.fitting.memory import as_memory
+from streamrde.fitting.preparing import as_horizon, find_columns, prepare
 from streamrde.fitting.progress import Budget, Progress, Said, Stage, ignore
 from streamrde.fitting.recipe import fit_recordings
-from streamrde.fitting.recordings import read_recordings
 from streamrde.fitting.report import Report
+from streamrde.fitting.sources import Data, Files, as_source
 
 
 def fit(
-    data: str | os.PathLike[str] | Sequence[str],
-    target: str,
+    data: Data,
+    target: str | Sequence[str],
     *,
     task: Literal["auto", "classification", "regression"] = "auto",
     stream: str | None = None,
@@ -32,6 +29,8 @@ def fit(
     channels: Sequence[str] = (),
     drop: Sequence[str] = (),
     group: str | None = None,
+    split: str | None = None,
+    horizon: float | str = 0.0,
     seed: int = 0,
     minutes: float | None = None,
     choice: str = "",
@@ -40,16 +39,24 @@ def fit(
     say: Callable[[str], None] = lambda text: None,
     progress: Progress = ignore,
 ) -> Report:
-    """Fit a model to recorded streams with one target each. Needs no torch.
+    """Fit a model to recorded streams. Needs no torch.
+
+    Where a target has one value per stream, the model answers for the stream so far. Where it changes along the
+    streams, the model answers for the time when a window ends, or `horizon` later.
 
     Ctrl-C ends the search among candidates and keeps the best so far. A second Ctrl-C ends the fit.
 
     Args:
-        data: a file, folder or glob, or several.
-        target: column of the class or number to predict, one value per stream.
+        data: a file, folder or glob, or several; a pyarrow Table, RecordBatch, RecordBatchReader or Dataset; a data
+            frame of pandas, polars or duckdb; or a dict of columns.
+        target: column of the class or number to predict, or several columns of numbers.
         task: "auto" takes text and few whole numbers for classes.
         stream, time, group: columns; "" for none, None to find them by their usual names.
-        time_unit: unit of times that are numbers.
+        split: column that marks a test part (train, test), which is only measured at the end, or folds; "" for none,
+            None to find it by its usual names.
+        horizon: time by which the targets lie ahead, seconds or text such as "24h". A target that is a number is then
+            a channel too, unless `channels` or `drop` says otherwise.
+        time_unit: unit of times that are numbers. "s": milliseconds and finer units since 1970 are known by their size.
         channels: columns of the channels; (): all other columns of numbers.
         drop: columns that are no channels.
         seed: of the random features and of the folds.
@@ -61,8 +68,8 @@ def fit(
         say: receives what was understood. What to be careful with is in the report.
         progress: receives events, see `streamrde.fitting.progress`.
     Raises:
-        DataError: a file or column cannot be used, a stream has two targets, or no candidate has the name `choice`.
-        ParameterError: minutes is not above 0.
+        DataError: a file or column cannot be used, or no candidate has the name `choice`.
+        ParameterError: minutes is not above 0, data is of another kind, or the horizon is no time.
         KeyboardInterrupt: Ctrl-C before a candidate was fitted, or for the second time.
     """
     budget, tell = Budget(minutes), say
@@ -72,70 +79,54 @@ def fit(
         progress(Said(text))
 
     say = say_and_send
-    files = os.fspath(data) if isinstance(data, str | os.PathLike) else tuple(map(str, data))
-    roles = find_roles(files, target, stream=stream, time=time, channels=channels, drop=drop, group=group)
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    if not targets:
+        raise ParameterError("target is empty: name the column to predict")
+    source = as_source(data)
+    ahead = as_horizon(horizon)
+    columns = find_columns(
+        source, targets, task=task, stream=stream, time=time, time_unit=time_unit, channels=channels, drop=drop,
+        group=group, split=split, horizon=ahead,
+    )  # fmt: skip
+    roles = columns.roles
     for note in roles.notes:
         say(note)
-    chosen = find_task(files, target) if task == "auto" else task
-    classify = chosen == "classification"
-    config = DataConfig(
-        files=files,
-        channels=tuple(ChannelConfig(name=name) for name in roles.channels),
-        target=target,
-        task="classification" if classify else "regression",
-        stream=roles.stream,
-        time=roles.time,
-        time_unit=time_unit,
-        restarts="split",
-        faults="drop",
-    )
-    large = find_large(config, group=roles.group, memory=as_memory(memory), seed=seed, say=say)
-    sample = None if large is None else large.sample
+    bound = as_memory(memory)
+    large = None
+    if isinstance(source, Files):
+        large = find_large(columns.config, group=roles.group, memory=bound, seed=seed, say=say)
     progress(Stage("read files", 0, 1))
-    read = read_recordings(config, group=roles.group, streams=sample, say=say)
+    prepared = prepare(source, columns, streams=None if large is None else large.sample, say=say)
     progress(Stage("read files", 1, 1))
-    single = []
-    for recording in read:
-        found = np.unique(recording.target.values[np.isfinite(recording.target.values)])
-        if len(found) > 1:
-            raise DataError(
-                f"stream '{recording.stream}' has {len(found)} values in column '{target}': fit needs one per stream",
-                path=str(files), column=target,
-            )  # fmt: skip
-        if len(found):
-            values = found.reshape(1, 1)
-            single.append(replace(recording, target=replace(recording.target, values=values, t=None)))
-    if len(single) < len(read):
-        say(f"left out: {len(read) - len(single):,} streams without a target")
-    notes = (*roles.notes, f"target: '{target}', {chosen}; {len(single):,} streams")
-    say(notes[-1])
+    parts = prepared.parts
+    warnings = find_leaks(parts.train, columns, along=prepared.along)
     fitted = fit_recordings(
-        single,
-        roles.channels,
-        classify=classify,
-        seed=seed,
-        progress=progress,
-        budget=budget,
-        choice=choice,
-        targets=(target,),
-    )
-    if large is not None:
+        parts.train, roles.channels, classify=columns.classify, seed=seed, progress=progress, budget=budget,
+        choice=choice, targets=targets, along=prepared.along, horizon=ahead, grouped=columns.grouped,
+        folds=parts.folds, test=parts.test,
+    )  # fmt: skip
+    if large is not None and (parts.test or parts.folds is not None):
+        say(f"the model has learned from a sample of {len(parts.train):,} streams alone: '{roles.split}' divides them")
+    elif large is not None:
         fitted = large.refit(fitted, progress=progress, say=say)
+    fitted = fitted._replace(warnings=(*fitted.warnings, *warnings))
     if out is not None:
         fitted.bundle.save(out)
     settings = FitConfig(
-        data=files,
-        target=target,
-        task="classification" if classify else "regression",
+        data=source.files if isinstance(source, Files) else "",
+        target=columns.config.target,
+        task=columns.config.task,
         stream=roles.stream,
         time=roles.time,
-        time_unit=time_unit,
+        time_unit=columns.config.time_unit,
         channels=roles.channels,
         drop=tuple(drop),
         group=roles.group,
+        split=roles.split,
+        horizon=ahead,
         seed=seed,
         choice=fitted.choice,
         memory=memory,
         out="model.safetensors" if out is None else os.fspath(out),
     )
-    return Report(fitted, roles, notes, settings, budget.passed)
+    return Report(fitted, roles, (*roles.notes, *prepared.notes), settings, budget.passed)

@@ -10,12 +10,16 @@ import numpy as np
 
 from streamrde.arrays import Floats, Indices
 from streamrde.errors import DataError
+from streamrde.features import Pooling, pool_streams
 from streamrde.fitting.folds import make_folds
 from streamrde.fitting.recordings import Recording
 from streamrde.inference.bundle import Bundle
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.policies import Windows
 from streamrde.windowing.recorded import window_recordings
+
+_TOGETHER = 50_000
+"""Samples, about, whose tokens are in memory at once."""
 
 
 class Examples(NamedTuple):
@@ -124,6 +128,23 @@ def tokens_of(examples: Examples, partition: Partition) -> Tokens:
     return Tokens(values, stops, at)
 
 
+def features_of(examples: Examples, pooling: Pooling, partition: Partition) -> Floats:
+    """Return the pooled features of all rows, (n, P), as `features.pool_streams` does, some streams at a time."""
+    found = np.empty((len(examples.truth), pooling.size))
+    lengths = np.cumsum([len(recording.t) for recording in examples.recordings])
+    for part in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(lengths // _TOGETHER)) + 1):
+        first, last = np.searchsorted(examples.stream, (part[0], part[-1] + 1))
+        own = examples._replace(
+            recordings=examples.recordings[part[0] : part[-1] + 1],
+            truth=examples.truth[first:last],
+            stream=examples.stream[first:last] - part[0],
+            ends=examples.ends[first:last],
+        )
+        tokens = tokens_of(own, partition)
+        found[first:last] = pool_streams(pooling, tokens.values, tokens.stops, at=tokens.at)
+    return found
+
+
 def squared_losses(truth: Floats, answers: Floats) -> Floats:
     """Return the mean over each row's known targets of the squared error over the target's variance, (n,)."""
     known = np.isfinite(truth)
@@ -139,22 +160,37 @@ def as_examples(
     classify: bool,
     seed: int,
     targets: Sequence[str] = (),
+    folds: Indices | None = None,
 ) -> Examples:
     """Return the recordings that have two samples or more and a target, which holds for all of each, as examples.
+
+    Args:
+        folds: number of each recording's fold, (recordings,). None: they are made.
 
     Raises:
         DataError: fewer than two groups, classes or values.
     """
-    own = [r for r in recordings if len(r.t) > 1 and np.isfinite(r.target.values[0]).any()]
+    kept = [i for i, r in enumerate(recordings) if len(r.t) > 1 and np.isfinite(r.target.values[0]).any()]
+    own = [recordings[i] for i in kept]
     truth = np.array([recording.target.values[0] for recording in own])
     labels = own[0].target.classes if own and classify else ()
     groups = np.unique([recording.group for recording in own], return_inverse=True)[1]
     if len(own) < 2 or groups.max() < 1 or not _varies(truth):
         raise DataError("fitting needs two streams at least, of two groups, with two different targets", path="")
-    folds = make_folds(groups, truth[:, 0].astype(np.intp) if classify else None, seed=seed)
+    if classify:
+        labels, truth = used_classes(labels, truth)
+    given = None if folds is None else np.unique(folds[kept], return_inverse=True)[1]
+    if given is None or given.max() < 1:
+        given = make_folds(groups, truth[:, 0].astype(np.intp) if classify else None, seed=seed)
     return Examples(
-        own, tuple(channels), truth, labels, groups, folds, seed, tuple(targets), np.arange(len(own), dtype=np.intp)
+        own, tuple(channels), truth, labels, groups, given, seed, tuple(targets), np.arange(len(own), dtype=np.intp)
     )
+
+
+def used_classes(labels: tuple[str, ...], truth: Floats) -> tuple[tuple[str, ...], Floats]:
+    """Return the classes that occur, and truth with their numbers: a test part may have others."""
+    used, codes = np.unique(truth[:, 0].astype(np.intp), return_inverse=True)
+    return tuple(labels[i] for i in used), codes.astype(float)[:, None]
 
 
 def _varies(truth: Floats) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamrde.arrays import Indices
+from streamrde.arrays import Floats, Indices
 from streamrde.errors import ParameterError
 
 FOLDS = 5
@@ -49,3 +49,33 @@ def make_folds(groups: Indices, codes: Indices | None = None, *, seed: int = 0, 
         held[fold[i]] += shares[i]
         size[fold[i]] += members[i].sum()
     return fold[group]
+
+
+def make_blocks(times: Floats, purge: float, *, most: int = FOLDS) -> Indices:
+    """Return the number of each row's block of time, and -1 for rows that are too near the block before.
+
+    Blocks are common to all streams and hold about the same number of rows. A row sees its stream up to its time, and
+    its target lies ahead. A block's first `purge` seconds are left out, so that no row of one block sees what a row of
+    another one is to predict.
+
+    Args:
+        times: when each row's window ends, seconds, (n,).
+        purge: seconds that a row looks back and ahead, together.
+        most: number of blocks. There are fewer where a purge would take more than half of a block.
+    Raises:
+        ParameterError: two blocks with as many seconds between them are more than the rows span.
+    Reference: Lopez de Prado 2018, "Advances in Financial Machine Learning", 7.4 (purging).
+    """
+    for count in range(most, 1, -1):
+        edges = np.quantile(times, np.arange(1, count) / count)
+        block = np.searchsorted(edges, times, side="right")
+        starts = np.r_[-np.inf, edges][block]
+        kept = (times >= starts + purge) | (block == 0)
+        sizes = np.bincount(block[kept], minlength=count)
+        if (2 * sizes >= np.bincount(block, minlength=count)).all() and (sizes > 0).all():
+            return np.where(kept, block, -1)
+    span = float(times.max() - times.min())
+    raise ParameterError(
+        f"rows span {span:g} s, too little to leave parts of it out with {purge:g} s between them: give longer "
+        "streams, more groups, or a shorter horizon"
+    )

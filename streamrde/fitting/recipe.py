@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from streamrde.arrays import Indices
 from streamrde.errors import DataError
-from streamrde.fitting.baselines import measure_baselines
+from streamrde.fitting.along import examples_along
+from streamrde.fitting.baselines import measure_whole
+from streamrde.fitting.card import with_card
 from streamrde.fitting.examples import Candidate, Examples, as_examples
 from streamrde.fitting.families import FAMILIES
+from streamrde.fitting.lags import measure_along
 from streamrde.fitting.measuring import measures
 from streamrde.fitting.progress import Budget, Progress, Stage, Tried, ignore
 from streamrde.fitting.readout import simplest_of
 from streamrde.fitting.recordings import Recording
+from streamrde.fitting.trial import measure_test
 from streamrde.inference.bundle import Bundle
 from streamrde.nearest import did_you_mean, listed
 
@@ -46,6 +51,11 @@ def fit_recordings(
     budget: Budget | None = None,
     choice: str = "",
     targets: Sequence[str] = (),
+    along: bool = False,
+    horizon: float = 0.0,
+    grouped: bool = False,
+    folds: Indices | None = None,
+    test: Sequence[Recording] = (),
 ) -> Fitted:
     """Fit a model to recordings with one target each. Groups stay together when they are left out in turn.
 
@@ -54,6 +64,12 @@ def fit_recordings(
         budget: time after which no further candidate is tried. Ctrl-C ends the search in the same way, and a second
             one the fit.
         choice: name of the candidate to take, without a choice. "": the best one.
+        targets: names of the target columns.
+        along: targets change along the streams, or lie `horizon` seconds ahead, see `examples_along`.
+        grouped: groups were named, and not every recording is its own.
+        folds: number of the fold of each recording, (recordings,). None: they are made.
+        test: recordings that only measure the finished model: measures "test_accuracy" or "test_rmse" and so on, and
+            those of the plain models beside them.
     Returns:
         the model; measures out of fold: accuracy and log_loss beside majority_accuracy, nearest_accuracy and
         summaries_accuracy, or rmse beside mean_rmse, nearest_rmse and summaries_rmse; and those of all candidates.
@@ -61,7 +77,13 @@ def fit_recordings(
         DataError: fewer than two groups, classes or values, or no candidate has the name `choice`.
         KeyboardInterrupt: Ctrl-C before a candidate was fitted.
     """
-    examples = as_examples(recordings, channels, classify=classify, seed=seed, targets=targets)
+    if along:
+        examples = examples_along(
+            recordings, channels, classify=classify, seed=seed, targets=targets, horizon=horizon, grouped=grouped,
+            folds=folds,
+        )  # fmt: skip
+    else:
+        examples = as_examples(recordings, channels, classify=classify, seed=seed, targets=targets, folds=folds)
     truth, classes = examples.truth, len(examples.labels)
     candidates, stopped = _search(examples, progress, budget or Budget(), choice)
     if choice:
@@ -70,16 +92,23 @@ def fit_recordings(
         finalists = _best_of_kinds(candidates)
         chosen = finalists[simplest_of([candidate.losses for candidate in finalists], examples.groups)]
     progress(Stage("measure plain models", 0, 1))
-    own = examples.recordings
-    baselines = measure_baselines(
-        [r.t for r in own], [r.x for r in own], truth, classes, examples.groups, examples.folds, targets=targets
-    )
+    baselines = measure_along(examples) if examples.along else measure_whole(examples)
     progress(Stage("measure plain models", 1, 1))
     main = "accuracy" if classify else "rmse"
     found = measures(truth, chosen.held_out, classes, targets=targets)
     found |= {f"{_NAMES[main].get(name, name)}_{main}": rows[main] for name, rows in baselines.items()}
     table = {candidate.name: measures(truth, candidate.held_out, classes, targets=targets) for candidate in candidates}
-    return Fitted(chosen.bundle(), found, {**table, **baselines}, chosen.name, (), examples, chosen, stopped)
+    bundle = chosen.bundle()
+    if test:
+        progress(Stage("measure the test part", 0, 1))
+        for name, rows in measure_test(examples, bundle, test).items():
+            if name:
+                found |= {f"test_{_NAMES[main].get(name, name)}_{main}": rows[main]} if main in rows else {}
+            else:
+                found |= {f"test_{measure}": value for measure, value in rows.items()}
+        progress(Stage("measure the test part", 1, 1))
+    bundle = with_card(bundle, examples, found)
+    return Fitted(bundle, found, {**table, **baselines}, chosen.name, (), examples, chosen, stopped)
 
 
 def _best_of_kinds(candidates: Sequence[Candidate]) -> list[Candidate]:

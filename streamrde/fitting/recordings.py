@@ -16,6 +16,7 @@ from streamrde.connectors.files.restarts import Restart, explain, find_restarts,
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError
 from streamrde.fitting.inputs import DataConfig
+from streamrde.fitting.sources import Rows
 from streamrde.fitting.targets import Target, as_target, texts
 from streamrde.times.plausible import Expectation, suspect_recordings
 from streamrde.windowing.logsigs import explain_unusable
@@ -55,6 +56,7 @@ def read_recordings(
     streams: Collection[str] | None = None,
     say: Say = lambda text: None,
     expected: Expectation | None = None,
+    held: Rows | None = None,
 ) -> list[Recording]:
     """Read all recordings of a data set, ordered by name, with the targets of their rows.
 
@@ -67,6 +69,7 @@ def read_recordings(
         streams: names of the streams wanted. None: all.
         say: receives notes on rows that are left out or split.
         expected: what the times between samples are judged by; None: times are judged by their size alone.
+        held: rows in memory, instead of the files of `data`.
     Raises:
         DataError: no file, a missing column, a value that is infinite, a row that is late or, where `order` calls it a
             fault, a repeat; a recording with two values of `group` or `given`.
@@ -84,7 +87,7 @@ def read_recordings(
     extra = tuple(dict.fromkeys((*targets, *(name for name in (group, given) if name))))
     numbers = targets if data.task == "regression" else ()
     reader = SampleReader(columns, extra=extra, filters=data.filters, faults=data.faults, numbers=numbers)
-    batches = _read(reader, data, say, streams)
+    batches = _read(reader, data, say, streams) if held is None else list(held.samples(reader))
     where = str(data.files)
     if not sum(len(batch.t) for batch in batches):
         passes = f"no row passes data.filters {list(data.filters)}"

@@ -14,6 +14,7 @@ from streamrde.errors import DataError
 from streamrde.fitting.discovery import find_roles, find_task
 from streamrde.fitting.entry import fit
 from streamrde.fitting.families import fit_reservoirs
+from streamrde.fitting.sources import as_source
 
 
 def table(*, streams: int = 24, length: int = 60) -> pa.Table:
@@ -38,24 +39,20 @@ def table(*, streams: int = 24, length: int = 60) -> pa.Table:
 
 def test_roles_are_found_by_name_and_groups_are_no_channels(tmp_path) -> None:
     pq.write_table(table(), tmp_path / "x.parquet")
-    roles = find_roles(str(tmp_path), "label", drop=["size"])
+    source = as_source(str(tmp_path))
+    roles = find_roles(source, ["label"], drop=["size"])
     assert roles[:4] == ("stream_id", "t", ("a", "b"), "subject")
-    assert find_task(str(tmp_path), "label") == "classification"
-    assert find_task(str(tmp_path), "a") == "regression"
+    assert find_task(source, ["label"]) == "classification"
+    assert find_task(source, ["a"]) == "regression"
     with pytest.raises(DataError, match=r"no column 'labl' \(did you mean 'label'\?\)"):
-        find_roles(str(tmp_path), "labl")
-
-
-def test_a_split_that_is_not_used_is_said(tmp_path) -> None:
-    pq.write_table(table().append_column("split", pa.array(["train"] * 24 * 60)), tmp_path / "x.parquet")
-    assert any("'split' may mark a test part" in note for note in find_roles(str(tmp_path), "label").notes)
+        find_roles(source, ["labl"])
 
 
 def test_files_without_time_and_stream_columns_number_their_rows(tmp_path) -> None:
     plain = table(streams=2).drop_columns(["t", "stream_id"])
     for i in (0, 1):
         pyarrow.csv.write_csv(plain.slice(60 * i, 60), tmp_path / f"{i}.csv")
-    roles = find_roles(str(tmp_path), "label")
+    roles = find_roles(as_source(str(tmp_path)), ["label"])
     assert (roles.stream, roles.time) == ("", "")
     with pytest.raises(DataError, match="two streams at least"):
         fit(tmp_path, "label", channels=["a", "b"])
@@ -107,12 +104,6 @@ def test_a_number_per_stream_is_fitted(tmp_path) -> None:
     report = fit(tmp_path, "size", task="regression", drop=["label"])
     assert report.measures["rmse"] < 0.3 * report.measures["mean_rmse"]
     assert report.bundle.header.task == "regression"
-
-
-def test_a_target_that_changes_along_a_stream_is_refused(tmp_path) -> None:
-    pq.write_table(table(), tmp_path / "x.parquet")
-    with pytest.raises(DataError, match="fit needs one per stream"):
-        fit(tmp_path, "b")
 
 
 def test_the_command_needs_no_torch_and_overwrites_nothing(tmp_path) -> None:

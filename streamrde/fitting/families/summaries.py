@@ -54,6 +54,8 @@ class _Summaries(NamedTuple):
 
 def fit_summaries(examples: Examples) -> Iterator[Candidate]:
     """Fit a linear readout of summaries, and one of curves and pairs of their ranks."""
+    if examples.along:
+        return
     classes, made = len(examples.labels), _summarise(examples)
     truth, folds = examples.truth, examples.folds
     yield _candidate("summaries, ridge", made, None, None, ridge_readout(made.pooled, truth, classes, folds))

@@ -80,7 +80,15 @@ def read_streams(
                 'data.target_at = "auto" and data.horizon = 0, or name a target that only data.files have'
             )
         targets = None if listed.target is None else ()
-        recordings = read_recordings(data, **of_rows, order=order, targets=targets, expected=expected, say=say)
+        recordings = read_recordings(
+            data,
+            group=of_rows["group"],
+            given=of_rows["given"],
+            order=order,
+            targets=targets,
+            expected=expected,
+            say=say,
+        )
         streams = cut_listed(
             recordings, listed, group=group, given=given, ahead=data.horizon, say=say, where=segments.file
         )

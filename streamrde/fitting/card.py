@@ -1,0 +1,38 @@
+"""Fill a fitted model's card: its measures, how it was made, and the statistics of the streams it was fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from streamrde.fitting.examples import Examples
+from streamrde.inference.bundle import Bundle
+from streamrde.inference.statistics import stream_statistics
+from streamrde.nearest import listed
+
+_TEST = "test_"
+
+
+def with_card(bundle: Bundle, examples: Examples, found: Mapping[str, float]) -> Bundle:
+    """Return the model with measures, training and statistics in its header. Its answers stay the same.
+
+    Args:
+        bundle: the model.
+        examples: what it was fitted to.
+        found: measures out of fold, which the card calls validation, and those of a test part, "test_...".
+    """
+    header, own = bundle.header, examples.recordings
+    metrics = {name if name.startswith(_TEST) else f"validation_{name}": float(value) for name, value in found.items()}
+    rows = f"{len(examples.truth):,} windows along them" if examples.along else "one target for each"
+    training = {
+        "streams": f"{len(own):,}, {rows}",
+        "groups": f"{len(np.unique([recording.group for recording in own])):,}",
+        "measured": f"out of fold, {len(np.unique(examples.folds))} folds",
+        "seed": str(examples.seed),
+        "targets": listed(examples.targets) if examples.targets else "-",
+    }
+    statistics = stream_statistics([r.t for r in own], [r.x for r in own], header.partition)
+    changed = msgspec.structs.replace(header, metrics=metrics, training=training, statistics=statistics)
+    return Bundle(changed, bundle.tensors)

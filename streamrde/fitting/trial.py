@@ -1,0 +1,100 @@
+"""Measure a finished model on streams that it was not fitted to, as it is served, beside plain models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from streamrde.arrays import Floats
+from streamrde.fitting.along import rows_along
+from streamrde.fitting.baselines import BASELINES, Fit
+from streamrde.fitting.examples import Examples
+from streamrde.fitting.lags import FITS, persisting, rows_of
+from streamrde.fitting.measuring import measures
+from streamrde.fitting.recordings import Recording
+from streamrde.fitting.serving import answers_of
+from streamrde.inference.bundle import Bundle
+
+
+def measure_test(examples: Examples, bundle: Bundle, test: Sequence[Recording]) -> dict[str, dict[str, float]]:
+    """Measure the model's answers and those of plain models, fitted to all examples.
+
+    Args:
+        examples: what the model was fitted to.
+        test: other streams, with targets of the same columns.
+    Returns:
+        `measures` by name, the model's with "". Classes that the examples do not have count as wrong. Empty if no
+        stream has a target.
+    """
+    labels, outputs = examples.labels, examples.truth.shape[1]
+    own = [_relabelled(r, labels) if labels else r for r in test if len(r.t) > 1]
+    if examples.along:
+        rows = rows_along(own, examples)
+    else:
+        own = [recording for recording in own if np.isfinite(recording.target.values).any()]
+        truth = np.array([recording.target.values[0] for recording in own]).reshape(-1, outputs)
+        rows = examples._replace(recordings=own, truth=truth, stream=np.arange(len(own), dtype=np.intp))
+    if not len(rows.truth):
+        return {}
+    plain = _plain_answers(examples, rows)
+    served = _served(rows, bundle, plain["plainest"])
+    known = rows.truth
+    return {
+        name: measures(known, answers, len(labels), targets=examples.targets)
+        for name, answers in {"": served, **plain}.items()
+    }
+
+
+def _relabelled(recording: Recording, labels: Sequence[str]) -> Recording:
+    """Return the recording with numbers of the classes in `labels`. Others are not known."""
+    target = recording.target
+    number = np.array([float(labels.index(name)) if name in labels else np.nan for name in (*target.classes, "")])
+    codes = np.where(np.isfinite(target.values), target.values, -1).astype(np.intp)
+    return replace(recording, target=replace(target, values=number[codes], classes=tuple(labels)))
+
+
+def _served(rows: Examples, bundle: Bundle, plainest: Floats) -> Floats:
+    """Return the model's answers to rows. The plainest answer stands for a stream that closed no window."""
+    found = plainest.copy()
+    for i, answers in enumerate(answers_of(bundle, rows.recordings)):
+        own = np.flatnonzero(rows.stream == i)
+        if not len(answers.end):
+            continue
+        if not rows.along:
+            found[own] = answers.value[-1]
+            continue
+        # Edges are the same numbers, but for the time that was subtracted and added on the way.
+        place = np.minimum(np.searchsorted(answers.end, rows.ends[own] - 1e-6), len(answers.end) - 1)
+        found[own] = answers.value[place]
+    return found
+
+
+def _plain_answers(examples: Examples, rows: Examples) -> dict[str, Floats]:
+    if examples.along:
+        found = {}
+        for name, fit in FITS.items():
+            found[name] = _answers(fit, rows_of(name, examples), examples, rows_of(name, rows))
+        if examples.horizon:
+            found["persistence"] = persisting(rows, found["plainest"])
+        return found
+    return {
+        baseline.name: _answers(
+            baseline.fit,
+            np.stack([baseline.represent(r.t, r.x) for r in examples.recordings]),
+            examples,
+            np.stack([baseline.represent(r.t, r.x) for r in rows.recordings]),
+        )
+        for baseline in BASELINES
+    }
+
+
+def _answers(fit: Fit, rows: Floats, examples: Examples, new: Floats) -> Floats:
+    classes = len(examples.labels)
+    found = np.full((len(new), classes or examples.truth.shape[1]), np.nan)
+    for j, column in enumerate(examples.truth.T):
+        known = np.isfinite(column)
+        own = slice(None) if classes else slice(j, j + 1)
+        found[:, own] = fit(rows[known], column[known], classes, examples.groups[known])(new)
+    return found
