@@ -7,6 +7,7 @@ import pytest
 
 import streamrde as sr
 from streamrde.fitting.examples import as_examples
+from streamrde.fitting.families import summaries
 from streamrde.fitting.families.summaries import fit_summaries
 from streamrde.fitting.inputs import ChannelConfig, DataConfig
 from streamrde.fitting.recordings import read_recordings
@@ -103,7 +104,7 @@ def test_live_and_recorded_answers_have_the_same_bits(examples, tmp_path):
         assert [p.value.tolist() for p in live] == recorded
 
 
-def test_numbers_have_curves_too(tmp_path):
+def test_numbers_have_curves_too(tmp_path, monkeypatch):
     rows = table(streams=60)
     code = np.unique(rows["stream_id"].to_pylist(), return_inverse=True)[1]
     highest = np.array([np.nanmax(rows["a"].to_numpy()[code == k]) for k in range(60)])
@@ -113,3 +114,7 @@ def test_numbers_have_curves_too(tmp_path):
     assert curves.name == "curves of summaries, ridge"
     assert curves.losses.mean() < 0.5
     assert np.isfinite(lines.losses).all()
+    monkeypatch.setattr(summaries, "_MOST_RIDGE", 50)
+    assert [own.name for own in fit_summaries(examples_of(tmp_path / "x.parquet", "regression", "size"))] == [
+        "summaries, ridge"
+    ]

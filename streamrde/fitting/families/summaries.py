@@ -38,6 +38,8 @@ _CHUNK = 500
 """Streams whose tokens are held at once."""
 _SAMPLE = 500
 """Streams that tokens are scaled by."""
+_MOST_RIDGE = 2000
+"""Most rows, or most curves and pairs, for numbers."""
 _MOST_NUMBERS = 1 << 27
 """Most numbers of a table of expanded features. Above, there are no curves."""
 
@@ -61,9 +63,11 @@ def fit_summaries(examples: Examples) -> Iterator[Candidate]:
     yield _candidate("summaries, ridge", made, None, None, ridge_readout(made.pooled, truth, classes, folds))
     features = made.pooled.shape[1]
     scores = len(truth) * (classes if classes > 2 else 1)
-    pairs = _WORK // scores - Expansion().size(features)
+    # Ridge regression takes the cube of rows or features, whichever are fewer.
+    most = _WORK // scores if classes or len(truth) <= _MOST_RIDGE else _MOST_RIDGE
+    pairs = most - Expansion().size(features)
     spec = Expansion(pairs=min(max(pairs, 0), _PAIRS, _PAIRS_PER_ROW * len(truth)))
-    if spec.size(features) * len(truth) > _MOST_NUMBERS:
+    if spec.size(features) * len(truth) > _MOST_NUMBERS or (pairs < 0 and not classes):
         return
     ranking = fit_ranking(spec, made.pooled, seed=examples.seed)
     curves = Expander(spec, ranking).expand(made.pooled)
