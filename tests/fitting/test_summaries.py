@@ -55,6 +55,17 @@ def test_curves_see_what_straight_lines_do_not(examples):
     assert curves.losses.mean() < lines.losses.mean()
 
 
+def test_there_are_fewer_pairs_where_there_is_more_work_and_at_last_no_curves(examples, monkeypatch):
+    *_, usual = fit_summaries(examples)
+    features = 4 * (9 + 2) * 4  # hats of nine summaries and two fading means of four channels
+    assert usual.bundle().header.field.expansion.pairs == 16 * 80
+    monkeypatch.setattr(summaries, "_WORK", 80 * (features + 5))
+    *_, fewer = fit_summaries(examples)
+    assert fewer.bundle().header.field.expansion.pairs == 5
+    monkeypatch.setattr(summaries, "_WORK", 80 * features // 5)
+    assert [own.name for own in fit_summaries(examples)] == ["summaries, ridge"]
+
+
 def test_a_bundle_answers_recorded_streams_as_it_was_fitted(examples):
     for candidate in fit_summaries(examples):
         for fold in (0, 3):

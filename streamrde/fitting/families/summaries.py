@@ -33,7 +33,8 @@ _PAIRS = 4000
 _PAIRS_PER_ROW = 16
 """Most pairs per row of truth: more say nothing new of few rows."""
 _WORK = 25_000_000
-"""Most numbers in a table of curves and pairs, times the classes' scores. Above, there are fewer pairs."""
+"""Most numbers in a table of curves and pairs, times the classes' scores. Above, there are fewer pairs, and above four
+times as many no curves: they would take minutes."""
 _CHUNK = 500
 """Streams whose tokens are held at once."""
 _SAMPLE = 500
@@ -67,7 +68,8 @@ def fit_summaries(examples: Examples) -> Iterator[Candidate]:
     most = _WORK // scores if classes or len(truth) <= _MOST_RIDGE else _MOST_RIDGE
     pairs = most - Expansion().size(features)
     spec = Expansion(pairs=min(max(pairs, 0), _PAIRS, _PAIRS_PER_ROW * len(truth)))
-    if spec.size(features) * len(truth) > _MOST_NUMBERS or (pairs < 0 and not classes):
+    long = pairs < 0 and (not classes or spec.size(features) * scores > 4 * _WORK)
+    if long or spec.size(features) * len(truth) > _MOST_NUMBERS:
         return
     ranking = fit_ranking(spec, made.pooled, seed=examples.seed)
     curves = Expander(spec, ranking).expand(made.pooled)
