@@ -66,7 +66,7 @@ def run_trial(trial: Trial, *, sweep: SweepConfig, rung: int, repeat: int, epoch
     begin, config = time.perf_counter(), trial.config
     seed = config.training.seed + repeat // max(1, sweep.folds)
     training = msgspec.structs.replace(config.training, epochs=epochs, seed=seed)
-    config = msgspec.structs.replace(config, training=training, novelty=False)
+    config = msgspec.structs.replace(config, training=training, novelty=False, compare=False)
     outcome = Outcome(trial=trial.number, rung=rung, repeat=repeat, epochs=epochs, values=trial.values)
     try:
         with torch.random.fork_rng(devices=[]):

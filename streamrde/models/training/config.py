@@ -262,6 +262,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: ModelConfig = ModelConfig()
     novelty: bool = True
     """Store the distribution of the training windows in the model file. See inference.novelty."""
+    compare: bool = True
+    """Measure models that take seconds beside the trained one: nearest stream, a linear model of summaries, and a
+    fitted reservoir. They need one target per stream."""
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
     output: OutputConfig = OutputConfig()

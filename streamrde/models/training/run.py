@@ -22,6 +22,7 @@ from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.measures import measure, predict, state_range
 from streamrde.models.training.members import fit_members
 from streamrde.models.training.novelty import learn_windows
+from streamrde.models.training.plain import plain_models
 from streamrde.models.training.preflight import check_outputs
 from streamrde.models.training.preparation import prepare_data, with_bridge, without_window
 from streamrde.models.training.progress import print_metrics
@@ -124,6 +125,8 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
     }
     metrics |= _metrics(config, parts, predicted)
     metrics |= baselines(config, parts, data.examples, fills=data.fills, classes=data.classes)
+    if config.compare and data.target_at == "stream":
+        metrics |= plain_models(config, parts, classes=data.classes)
     print_metrics(console, metrics)
     model.set_range(*state_range(model, data.examples["train"], batch_size=size, device=device))
     bundle = to_bundle(

@@ -6,6 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+PLAIN = {
+    "nearest": "the answer of the most similar training stream",
+    "summaries": "a linear model of summaries of each channel",
+    "fitted": "a reservoir that `streamrde fit` fits in seconds",
+}
+"""Models that a trained one is compared with where streams have one target, see `plain.plain_models`."""
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
 # From this area under the curve on, a model distinguishes classes, even if a common class has better accuracy.
@@ -66,6 +72,13 @@ def _class_verdict(
                 "each class is given the share that it has in training"
             )
             break
+    for name, text in PLAIN.items():
+        beside, loss = own.get(f"{name}_accuracy_end", math.nan), own.get(f"{name}_log_loss_end", math.nan)
+        if found < beside and not own.get("log_loss_end", math.nan) < loss:
+            alarms.append(
+                f"{where} the model is worse than {text}: {found:.1%} right at their ends, and that is right in "
+                f"{beside:.1%}"
+            )
     last = own.get("last_accuracy_windows", math.nan)
     if own.get("accuracy_windows", math.nan) < last:
         alarms.append(
@@ -101,6 +114,12 @@ def _number_verdict(
                 alarms.append(
                     f"{where} the model of '{target}' is worse than {text}: rmse {found:.4g}, and {beside:.4g} so"
                 )
+    for name, text in PLAIN.items():
+        found, beside = own.get("rmse_end", math.nan), own.get(f"{name}_rmse_end", math.nan)
+        if found > beside:
+            alarms.append(
+                f"{where} the model is worse than {text}: rmse {found:.4g} at their ends, and {beside:.4g} so"
+            )
     before = max(_others(metrics, part, "r2"), default=(math.nan, ""))
     if part != "train" and before[0] > _LOST_R2 and before[0] - r2 > _LOST_R2:
         alarms.append(

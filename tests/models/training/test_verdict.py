@@ -11,7 +11,7 @@ import pytest
 from models.recordings import config_for, quiet, write_recordings
 
 from streamrde.models import train
-from streamrde.models.training.verdict import verdict
+from streamrde.models.training.verdict import PLAIN, verdict
 
 
 def classes(**changes: float) -> dict[str, float]:
@@ -58,6 +58,20 @@ def test_answers_that_are_sure_and_wrong_say_so() -> None:
     text = alarms(classes(test_log_loss_end=9.0, test_accuracy_end=0.74, train_accuracy_end=1.0))
     assert "its log loss at the streams' ends is 9, and 0.67 where each class" in text
     assert "does not carry over: 100.0% of the training streams are right at their ends, and 74.0% of the test" in text
+
+
+@pytest.mark.parametrize("name", ["nearest", "summaries", "fitted"])
+def test_a_plain_model_that_is_better_is_named(name: str) -> None:
+    better = {f"test_{name}_accuracy_end": 0.97, f"test_{name}_log_loss_end": 0.1}
+    text = alarms(classes(**better))
+    assert text.startswith(f"on the test streams the model is worse than {PLAIN[name]}: 95.0% right at their ends")
+    assert alarms(classes(**better | {f"test_{name}_log_loss_end": 0.3})) == ""
+    assert alarms(classes(**better | {f"test_{name}_accuracy_end": 0.9})) == ""
+    own = {"test_streams": 5.0, "test_rmse": 1.0, "test_r2": 0.5, "test_rmse_end": 1.2, f"test_{name}_rmse_end": 1.1}
+    found = verdict(own, majority="", targets=("y",))
+    assert found.alarms == (
+        f"on the test streams the model is worse than {PLAIN[name]}: rmse 1.2 at their ends, and 1.1 so",
+    )
 
 
 def test_what_chance_explains_is_no_alarm() -> None:
