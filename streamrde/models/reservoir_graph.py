@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamrde.arrays import Reals
 from streamrde.errors import MissingExtraError, ParameterError
-from streamrde.features import Pool
+from streamrde.features import FeatureSpec, Pool
+from streamrde.features.spec import RIVALS
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields.reservoir import Reservoir
 
@@ -72,7 +74,7 @@ class _Graph:
         self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
-    def constant(self, array: Reals) -> str:
+    def constant(self, array: NDArray[Any]) -> str:
         """Add a constant, and return its name."""
         name = f"c{len(self.constants)}"
         self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
@@ -92,7 +94,7 @@ def _step(graph: _Graph, bundle: Bundle, field: Reservoir) -> tuple[str, list[st
     """Add the new state, and return its name and those of the pools' values, divided by their weights."""
     header, spec = bundle.header, field.features
     drawn, places = field.drawn("field", header, bundle.tensors), header.partition.places
-    scaled = _scaled(graph, drawn.shift, drawn.scale, drawn.clip)
+    scaled = _scaled(graph, drawn.shift, drawn.scale, drawn.clip, spec.roots(places))
     sources = {"token": graph.put("Cast", [scaled], to=graph.onnx.TensorProto.DOUBLE)}
     if spec.blocks:
         sources["random"] = _random(graph, field, bundle, scaled)
@@ -103,8 +105,12 @@ def _step(graph: _Graph, bundle: Bundle, field: Reservoir) -> tuple[str, list[st
     count, began = graph.columns(weights, 0, 1), graph.columns("z", 0, 1)
     parts, values, begin = [weights], [], lives
     for pool in spec.pools:
-        source, random = spec.source(pool, places), pool.of == "random"
-        own = sources["random"] if random else graph.columns(sources["token"], source.start, source.stop)
+        source, name = spec.source(pool, places), "random" if pool.of == "random" else "token"
+        if pool.kind == "best":
+            name = "best"
+            if name not in sources:
+                sources[name] = _best(graph, spec, sources["random"])
+        own = graph.columns(sources[name], source.start, source.stop)
         stop = begin + source.stop - source.start
         after = _pooled(graph, pool, own, graph.columns("z", begin, stop), count, began)
         parts.append(after)
@@ -114,15 +120,20 @@ def _step(graph: _Graph, bundle: Bundle, field: Reservoir) -> tuple[str, list[st
                 pairs = graph.put("Mul", [count, graph.put("Add", [count, graph.number(1.0)])])
                 weight = graph.put("Mul", [pairs, graph.number(0.5)])
             after = graph.put("Div", [after, weight])
+            after = _stretched(graph, after) if pool.stretched else after
         values.append(after)
         begin = stop
     return graph.put("Concat", parts, axis=1), values
 
 
-def _scaled(graph: _Graph, shift: Reals, scale: Reals, clip: float) -> str:
-    """Add the standardised token, float32."""
+def _scaled(graph: _Graph, shift: Reals, scale: Reals, clip: float, roots: int) -> str:
+    """Add the standardised token, float32, with signed square roots of its first entries."""
     moved = graph.put("Mul", [graph.put("Sub", ["logsig", graph.constant(shift)]), graph.constant(scale)])
     known = graph.put("Where", [graph.put("IsNaN", [moved]), graph.number(0.0), moved])
+    if roots:
+        first = graph.columns(known, 0, roots)
+        root = graph.put("Mul", [graph.put("Sqrt", [graph.put("Abs", [first])]), graph.put("Sign", [first])])
+        known = graph.put("Concat", [root, graph.columns(known, roots, len(shift))], axis=1)
     clipped = graph.put("Clip", [known, graph.number(-clip), graph.number(clip)])
     return graph.put("Cast", [clipped], to=graph.onnx.TensorProto.FLOAT)
 
@@ -140,13 +151,36 @@ def _random(graph: _Graph, field: Reservoir, bundle: Bundle, scaled: str) -> str
     return graph.put("Cast", [joined], to=graph.onnx.TensorProto.DOUBLE)
 
 
+def _best(graph: _Graph, spec: FeatureSpec, random: str) -> str:
+    """Add 1 for the largest of neighbouring directions, and 0 for the others."""
+    found, begin = [], 0
+    for block in spec.blocks:
+        for first in range(begin, begin + block.directions, RIVALS):
+            stop = min(first + RIVALS, begin + block.directions)
+            largest = graph.put("ArgMax", [graph.columns(random, first, stop)], axis=1, keepdims=1)
+            here = graph.put("Equal", [largest, graph.constant(np.arange(stop - first)[None])])
+            found.append(graph.put("Cast", [here], to=graph.onnx.TensorProto.DOUBLE))
+        begin += block.directions
+    return graph.put("Concat", found, axis=1)
+
+
+def _stretched(graph: _Graph, share: str) -> str:
+    """Add sqrt(p) - sqrt(1 - p) of shares p, in float32."""
+    single = graph.put("Cast", [share], to=graph.onnx.TensorProto.FLOAT)
+    rest = graph.put("Sub", [graph.constant(np.array(1.0, np.float32)), single])
+    root = graph.put("Sub", [graph.put("Sqrt", [single]), graph.put("Sqrt", [rest])])
+    return graph.put("Cast", [root], to=graph.onnx.TensorProto.DOUBLE)
+
+
 def _pooled(graph: _Graph, pool: Pool, value: str, before: str, count: str, began: str) -> str:
     """Add what a window changes in a pool."""
     random = pool.of == "random"
     if pool.kind == "max":
         larger, goes_on = graph.put("Max", [value, before]), graph.put("Greater", [began, graph.number(0.0)])
         return graph.put("Where", [goes_on, larger, value])
-    if pool.kind == "share":
+    if pool.kind == "best":
+        part = value
+    elif pool.kind == "share":
         above = graph.put("Greater", [value, graph.number(0.0)])
         part = graph.put("Cast", [above], to=graph.onnx.TensorProto.DOUBLE)
     elif pool.kind in ("mean", "last"):

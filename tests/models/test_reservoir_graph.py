@@ -37,9 +37,22 @@ SPEC = FeatureSpec(
         Pool("last", "logsigs"),
     ),
 )
+RIVALS = FeatureSpec(
+    blocks=SPEC.blocks,
+    pools=(
+        Pool("best"),
+        Pool("best", half_life=4.0, stretched=True, blocks=(1, 2)),
+        Pool("share", stretched=True),
+        Pool("mean", blocks=(0, 1)),
+        Pool("mean", "token"),
+    ),
+    squash="root",
+)
 HEADS = (Head(name="a", outputs=2, task="classification"), Head(name="b", outputs=1))
 MODELS = {
     "classes": make_reservoir(spec=SPEC, token=TOKEN),
+    "rivals and roots": make_reservoir(spec=RIVALS, token=TOKEN),
+    "roots alone": make_reservoir(spec=FeatureSpec(pools=(Pool("mean", "token"),), squash="root")),
     "numbers": make_reservoir(spec=SPEC, token=TOKEN, task="regression", labels=(), value_dtype="float64"),
     "two classes": make_reservoir(outputs=1, labels=("x", "y")),
     "heads": make_reservoir(heads=HEADS, labels=()),
