@@ -118,6 +118,7 @@ def fit(
 
     given: dict[str, Any] = {
         "target": None if target is None else _one_or_more(target),
+        "horizon": horizon,
         "task": task,
         "stream": stream,
         "time": time,
@@ -125,6 +126,7 @@ def fit(
         "channels": None if channels is None else split(channels),
         "drop": None if drop is None else split(drop),
         "group": group,
+        "split": split_column,
         "minutes": minutes,
         "memory": memory,
         "seed": seed,

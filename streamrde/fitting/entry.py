@@ -126,7 +126,8 @@ def fit(
         horizon=ahead,
         seed=seed,
         choice=fitted.choice,
-        memory=memory,
+        # What fits elsewhere may differ: the sample is the same with the same bound alone.
+        memory=memory if large is None else bound,
         out="model.safetensors" if out is None else os.fspath(out),
     )
     return Report(fitted, roles, (*roles.notes, *prepared.notes), settings, budget.passed)
