@@ -39,7 +39,7 @@ def print_report(report: Report, written: Sequence[str]) -> None:
             f"'{own.group}' {percent(own.error) if examples.labels else number(float(f'{own.error:.3g}'))}"
             for own in report.groups[:3]
         )
-        kind = report.roles.group or "group"
+        kind = report.roles.group or "stream"
         _say(f"most errors by {kind}: {shown}" + (" wrong" if examples.labels else " (rmse)"))
     for warning in report.warnings:
         _say(warning)

@@ -13,7 +13,7 @@ import numpy as np
 from streamrde.fitting.config import text_of
 from streamrde.fitting.mistakes import OfClass, by_class, confusion, most_confused
 from streamrde.fitting.usage import embedding, run_commands, score_command
-from streamrde.fitting.words import baseline_name, percent, rows_of
+from streamrde.fitting.words import baseline_name, divided, percent, rows_of
 from streamrde.inference.card import sections
 from streamrde.nearest import listed
 from streamrde.pages.page import alarm, charts, code, figure, matrix, page, pair, section, table, tiles
@@ -135,6 +135,8 @@ def _candidates(report: Report) -> str:
 def _folds(report: Report) -> str:
     folds = len(np.unique(report.fitted.examples.folds))
     kept = f", streams of one {report.roles.group} in the same one" if report.roles.group else ""
+    if divided(report.fitted.examples):
+        return f"{folds} folds of blocks of time were left out in turn"
     return f"{folds} folds were left out in turn{kept}"
 
 
@@ -260,11 +262,11 @@ def _groups(report: Report) -> str:
         (own.group, f"{own.rows:,}", percent(own.error) if classify else number(float(f"{own.error:.4g}")))
         for own in groups[:_GROUPS]
     ]
-    kind = report.roles.group or "group"
+    kind = report.roles.group or "stream"
     more = f" The {_GROUPS} worst of {len(groups):,} are shown." if len(groups) > _GROUPS else ""
     return section(
         f"Errors by {kind}",
-        f"Each {kind} was left out as a whole.{more}",
+        ("" if divided(report.fitted.examples) else f"Each {kind} was left out as a whole.") + more,
         table(rows, (kind, rows_of(report.fitted.examples), "wrong" if classify else "rmse"), numbers=1),
     )
 

@@ -10,6 +10,7 @@ from streamrde.arrays import Floats, Indices
 from streamrde.fitting.examples import Candidate, Examples
 from streamrde.fitting.measuring import measures
 from streamrde.fitting.serving import answers_of
+from streamrde.fitting.words import divided
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
 """Parts of each stream's duration after which it is asked."""
@@ -39,10 +40,11 @@ def early_answers(examples: Examples, candidate: Candidate) -> tuple[Early, ...]
     one before.
 
     Returns:
-        one entry for each share that has rows. Empty for candidates that keep no model without a fold.
+        one entry for each share that has rows. Empty for candidates that keep no model without a fold, and where blocks
+        of time are left out: then the other blocks of the same stream were known.
     """
     if examples.along:
-        return _along(examples, candidate)
+        return () if divided(examples) else _along(examples, candidate)
     if candidate.without is None:
         return ()
     asked = _asked(examples)

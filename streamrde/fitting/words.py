@@ -229,6 +229,12 @@ def wrong_of(examples: Examples, chosen: Candidate) -> Floats:
     return np.asarray((chosen.held_out[:, 0] - examples.truth[:, 0]) ** 2)
 
 
+def divided(examples: Examples) -> bool:
+    """Return True if streams are divided among folds, in blocks of time."""
+    pairs = np.unique(np.stack([examples.stream, examples.folds]), axis=1) if len(examples.stream) else np.zeros((1, 0))
+    return len(np.unique(pairs[0])) < pairs.shape[1]
+
+
 def group_names(examples: Examples) -> list[str]:
     """Return the name of each row's group."""
     stream: Sequence[int] = (

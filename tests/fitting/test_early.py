@@ -64,3 +64,5 @@ def test_rows_along_a_stream_are_measured_by_the_part_that_they_are_in() -> None
     assert [(own.share, own.rows, own.measures["rmse"]) for own in found] == [
         (0.1, 2, 4.0), (0.25, 2, 4.0), (0.5, 6, 0.0), (1.0, 10, 0.0),
     ]  # fmt: skip
+    blocks = examples._replace(folds=np.tile(np.arange(10) // 5, 2))
+    assert early_answers(blocks, Candidate("it", said, said[:, 0] ** 2, lambda: None)) == ()  # type: ignore[arg-type, return-value]
