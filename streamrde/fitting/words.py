@@ -232,7 +232,7 @@ def wrong_of(examples: Examples, chosen: Candidate) -> Floats:
 def divided(examples: Examples) -> bool:
     """Return True if streams are divided among folds, in blocks of time."""
     pairs = np.unique(np.stack([examples.stream, examples.folds]), axis=1) if len(examples.stream) else np.zeros((1, 0))
-    return len(np.unique(pairs[0])) < pairs.shape[1]
+    return bool(len(np.unique(pairs[0])) < pairs.shape[1])
 
 
 def group_names(examples: Examples) -> list[str]:
