@@ -16,8 +16,8 @@ import numpy as np
 
 from streamrde.arrays import Bools, Floats, Indices, Reals
 from streamrde.errors import DataError
-from streamrde.features.drawing import Drawn
-from streamrde.fitting.examples import Candidate, Examples, squared_losses
+from streamrde.features.spec import RIVALS, FeatureSpec
+from streamrde.fitting.examples import Examples, squared_losses
 from streamrde.fitting.folds import FOLDS
 from streamrde.fitting.inputs import DataConfig
 from streamrde.fitting.measuring import measures
@@ -29,6 +29,7 @@ from streamrde.fitting.summing import Sums, solve, sum_features
 from streamrde.fitting.survey import Survey, size_of, survey
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields.reservoir import Reservoir
+from streamrde.windowing.tokens import Places
 
 MOST_STREAMS = 10_000
 """Streams up to which everything is done in memory. For more of them, comparing models would take many minutes."""
@@ -114,7 +115,7 @@ class LargeData:
             bundle=bundle,
             measures={**fitted.measures, **found},
             table={name: found, **fitted.table},
-            chosen=Candidate(name, held_out, losses, lambda: bundle),
+            chosen=fitted.chosen._replace(held_out=held_out, losses=losses, bundle=lambda: bundle, without=None),
         )
 
 
@@ -192,24 +193,16 @@ def slimmed(bundle: Bundle, most: int) -> Bundle:
     if not isinstance(field, Reservoir) or field.expansion is not None or field.readout_inputs(header) <= most:
         return bundle
     spec, places = field.features, header.partition.places
-    random = sum(pool.of == "random" for pool in spec.pools)
-    if not spec.directions or not random:
-        return bundle
-    fixed = spec.size(places) - random * spec.directions
-    share = max(0.0, (most - fixed) / (random * spec.directions))
     # Directions are drawn alike: the first of a block are as good as any.
-    counts = [max(1, int(share * block.directions)) for block in spec.blocks]
+    counts = _fewer(spec, places, most)
     blocks = tuple(
         msgspec.structs.replace(block, directions=count) for block, count in zip(spec.blocks, counts, strict=True)
     )
     slim = msgspec.structs.replace(field, features=msgspec.structs.replace(spec, blocks=blocks))
     drawn = field.drawn("field", header, bundle.tensors)
-    less = Drawn(
-        drawn.shift,
-        drawn.scale,
-        drawn.clip,
-        tuple(weight[:count] for weight, count in zip(drawn.weights, counts, strict=True)),
-        tuple(bias[:count] for bias, count in zip(drawn.biases, counts, strict=True)),
+    less = drawn._replace(
+        weights=tuple(weight[:count] for weight, count in zip(drawn.weights, counts, strict=True)),
+        biases=tuple(bias[:count] for bias, count in zip(drawn.biases, counts, strict=True)),
     )
     size = slim.features.size(places)
     header = msgspec.structs.replace(header, field=slim, hidden=slim.features.state_size(places))
@@ -219,6 +212,21 @@ def slimmed(bundle: Bundle, most: int) -> Bundle:
     tensors |= slim.tensors("field", less)
     readout = {"readout.weight": np.zeros((header.outputs, size)), "readout.bias": np.zeros(header.outputs)}
     return Bundle(header, {**tensors, **readout})
+
+
+def _fewer(spec: FeatureSpec, places: Places, most: int) -> list[int]:
+    """Return numbers of directions of the blocks with which a stream has `most` features at the most."""
+    counts: list[int] = []
+    for share in np.geomspace(0.95, 1e-4, 180):
+        counts = [max(1, int(share * block.directions)) for block in spec.blocks]
+        # Rivals stay together.
+        counts = [count - count % RIVALS if count > RIVALS else count for count in counts]
+        blocks = tuple(
+            msgspec.structs.replace(block, directions=count) for block, count in zip(spec.blocks, counts, strict=True)
+        )
+        if msgspec.structs.replace(spec, blocks=blocks).size(places) <= most:
+            break
+    return counts
 
 
 def with_readout(bundle: Bundle, linear: Linear) -> Bundle:

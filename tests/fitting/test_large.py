@@ -95,7 +95,7 @@ def test_the_sums_of_all_streams_give_the_ridge_of_memory(tmp_path, monkeypatch,
     bundle = slimmed(fit(tmp_path, target, channels=["a", "b"]).bundle, 60)
     everything, told = np.ones(len(known.rows), bool), []
     monkeypatch.setattr(summing, "_LEAST_ROWS", 16)
-    sums = sum_features(data, known, bundle, everything, memory=1 << 20, progress=told.append)
+    sums = sum_features(data, known, bundle, everything, memory=1, progress=told.append)
     passes = 1 if order == "grouped" else 4
     assert told[-1] == Stage("learn from all streams", passes * 2400, passes * 2400)
     linear, held_out = solve(sums, len(known.classes))
@@ -105,6 +105,16 @@ def test_the_sums_of_all_streams_give_the_ridge_of_memory(tmp_path, monkeypatch,
     np.testing.assert_allclose(linear.bias, wanted.linear.bias, rtol=1e-6, atol=1e-9)
     order_of = np.argsort(number)
     np.testing.assert_allclose(np.sort(held_out, axis=0), np.sort(wanted.held_out[order_of], axis=0), atol=1e-7)
+
+
+def test_a_slimmed_model_has_no_more_features_than_wanted(tmp_path) -> None:
+    write(table(streams=24), tmp_path)
+    for choice in ("above, ridge", "above and best, ridge"):
+        bundle = fit(tmp_path, "label", channels=["a", "b"], choice=choice).bundle
+        assert bundle.header.field.readout_inputs(bundle.header) > 2048
+        for most in (200, 2048):
+            slim = slimmed(bundle, most)
+            assert 0.5 * most < slim.header.field.readout_inputs(slim.header) <= most
 
 
 def test_streams_that_begin_again_are_split_as_in_memory(tmp_path) -> None:
