@@ -320,3 +320,16 @@ def drift(p, *, novel, alarm):
         if math.log(capital) >= alarm:
             capital, alarms = 1.0, alarms + 1
     return sum(value < novel for value in p), alarms
+
+
+def oscillations(t, x, frequencies, damping):
+    """Return oscillations per second and shares of the amplitude in each band, by sums over all jumps before."""
+    rates, energies = [], []
+    for frequency in frequencies:
+        w, g = 2 * np.pi * frequency, 2 * np.pi * frequency * damping
+        z = np.array([(np.exp((1j * w - g) * (at - t[: k + 1])) * np.diff(x[: k + 1], prepend=x[0])).sum()
+                      for k, at in enumerate(t)])  # fmt: skip
+        signs = z.real > 0
+        rates.append((signs[1:] != signs[:-1]).sum() / (2 * (t[-1] - t[0])))
+        energies.append((np.abs(z[:-1]) ** 2 * -np.expm1(-2 * g * np.diff(t)) / (2 * g)).sum())
+    return np.array(rates), np.sqrt(np.array(energies) / np.sum(energies))

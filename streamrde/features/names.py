@@ -26,7 +26,8 @@ def token_names(partition: Partition, channels: Sequence[str]) -> tuple[str, ...
     """Return the names of a token's entries.
 
     ``8:t.x`` is the coefficient of the word (t, x) over 8 base windows, ``end:x`` the path's end value, and
-    ``slope:x`` a summary of the channel's observations.
+    ``slope:x`` a summary of the channel's observations. ``rate@0.5:x`` is the number of oscillations per second in the
+    band at 0.5 Hz, and ``share@0.5:x`` the band's share of the amplitude.
     """
     path, names = path_names(partition, channels), []
     for scale, depth in zip(partition.token.scales, partition.token.depths(partition.depth), strict=True):
@@ -36,6 +37,9 @@ def token_names(partition: Partition, channels: Sequence[str]) -> tuple[str, ...
         names += [f"end:{name}" for name in path[partition.time :]]
     if partition.token.summaries:
         names += [f"{summary}:{name}" for name in channels for summary in SUMMARIES]
+    if (bands := partition.token.bands) is not None:
+        waves = [f"@{f:.6g}:{name}" for name in channels for f in bands.frequencies]
+        names += [f"rate{wave}" for wave in waves] + [f"share{wave}" for wave in waves]
     return tuple(names)
 
 

@@ -149,7 +149,7 @@ class ReferencePooling(Pooling):
                 if outputs is not None and readout is not None:
                     outputs[begin + i] = self._read(rows[slot], readout)
         unusual = ~np.isfinite(tokens)
-        unusual[:, self.places.summaries] = False
+        unusual[:, self.places.summaries.start :] = False
         return np.asarray(unusual.any(axis=1)), outputs
 
     def read(self, rows: Floats, slots: Indices, readout: Readout) -> Floats:

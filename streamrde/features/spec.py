@@ -21,6 +21,7 @@ RIVALS = 8
 Kind: TypeAlias = Literal["share", "mean", "max", "last", "best"]
 Source: TypeAlias = Literal["random", "token", "logsigs", "ends", "summaries"]
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MOST_FEATURES)]
+Waves: TypeAlias = Literal["rates", "shares"]
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +68,7 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     kind: Kind
-    of: Source = "random"
+    of: Source | Waves = "random"
     """Source of the values: the random features, or the token's entries, or some of these."""
     half_life: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
     """Base windows after which a window counts half in a share or mean. 0: all windows count the same."""
@@ -121,6 +122,8 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "logsigs": slice(0, places.scales[-1].stop),
             "ends": places.ends,
             "summaries": places.summaries,
+            "rates": places.rates,
+            "shares": places.shares,
         }[pool.of]
 
     def roots(self, places: Places) -> int:

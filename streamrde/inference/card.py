@@ -158,6 +158,8 @@ def _token(header: Header) -> tuple[str, str]:
         f"log-signatures of the last {', '.join(f'{own.windows} (depth {depth})' for own, depth in scales)} windows"
     ]
     parts += ["values at the window's end"] * token.ends + ["summaries of each channel"] * token.summaries
+    if token.bands is not None:
+        parts.append(f"oscillations in {token.bands.count} bands of {token.bands.low:.3g} to {token.bands.high:.3g} Hz")
     clipped = f", clipped at {header.clip:.3g}" if header.clip else ""
     return "token", f"{', '.join(parts)}; {size}{clipped}"
 

@@ -29,6 +29,7 @@ Refusal Loop::push(double* rows, const std::int64_t* slots, const double* t, con
                       scratch.work.data(),
                       scratch.edges,
                       scratch.run,
+                      scratch.factors,
                       {own, &windows}};
         if (indices) {
             if (k >= stop)
@@ -83,6 +84,7 @@ void Loop::share_out(double* rows, const std::int64_t* slots, std::ptrdiff_t cou
                       scratch.work.data(),
                       scratch.edges,
                       scratch.run,
+                      scratch.factors,
                       {own, &none}};
         if (own == 0 || !work(stream)) outcome.owing.push_back(slots[i]);
         if (windows != unbounded) windows -= own - stream.budget.own;

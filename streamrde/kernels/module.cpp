@@ -141,7 +141,8 @@ constexpr std::pair<const char*, const char*> declarations[] = {
     {"Fault", fault_names},           {"Window", window_fields},
     {"Episode", episode_fields},      {"PoolKind", pool_kind_names},
     {"Unused", unused_fields},        {"Cut", cut_fields},
-    {"Sum", summary::sum_names},
+    {"Sum", summary::sum_names},      {"Trace", wave::trace_names},
+    {"Wave", wave::wave_names},
 };
 
 bool add_layout(PyObject* module) {

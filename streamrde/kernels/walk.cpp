@@ -28,7 +28,7 @@ std::ptrdiff_t Walk::scratch_size() const {
 }
 
 Scratch Walk::scratch() const {
-    return {std::vector<double>(scratch_size()), {}, {std::vector<double>(longest_run * layout_.path())}};
+    return {std::vector<double>(scratch_size()), {}, {std::vector<double>(longest_run * layout_.path())}, {}};
 }
 
 bool Walk::starts_segment(const double* row, double previous, double t) const {
@@ -98,7 +98,7 @@ void Walk::begin_segment(Stream& stream, double t, const double* data, const dou
         outcome.origins.insert(outcome.origins.end(), x, x + layout_.values());
         tokens_.forget(row);
     }
-    tokens_.summarise(row, t, data, observed);
+    tokens_.summarise(row, t, data, observed, stream.factors);
 }
 
 bool Walk::extend(Stream& stream, double t, const double* data, const double* observed) const {
@@ -159,7 +159,7 @@ bool Walk::extend(Stream& stream, double t, const double* data, const double* ob
             fold(stream, dx);
             reached = to;
             // The sample belongs to the window that ends with it.
-            if (on_edge && j == moves - 1) tokens_.summarise(row, t, data, observed);
+            if (on_edge && j == moves - 1) tokens_.summarise(row, t, data, observed, stream.factors);
             if (j < edges.size())
                 close_window(stream, policy_->edge_time(open_window(row), edges[j]), left,
                              (on_edge && j == moves - 1) || has_sample(row));
@@ -170,7 +170,7 @@ bool Walk::extend(Stream& stream, double t, const double* data, const double* ob
     row[cursor] = u;
     std::memcpy(x, next, values * sizeof(double));
     if (partition_.hold || !on_edge) {
-        tokens_.summarise(row, t, data, observed);
+        tokens_.summarise(row, t, data, observed, stream.factors);
         row[counter_] += 1;
     }
     if (row[filled] != 0 && closes(stream, next + values)) close_window(stream, t, x, true);

@@ -31,14 +31,14 @@ constexpr int longest_run = 32;
 // Where the rest stands.
 struct Layout {
     std::ptrdiff_t width, x, seen, signature;
-    int channels;  // of a sample
-    bool time;     // whether time is channel 0 of the path
-    bool counts, elapsed, summaries;
+    int channels;                    // of a sample
+    bool time;                       // whether time is channel 0 of the path
+    bool counts, elapsed, observes;  // the last: the token has parts that need to know what a sample observed
     int depth;
 
     int values() const { return channels * (1 + counts + elapsed); }  // of the path without time
     int path() const { return values() + time; }                      // of the path
-    bool flags() const { return counts || elapsed || summaries; }     // of observed channels, beside a sample
+    bool flags() const { return counts || elapsed || observes; }      // of observed channels, beside a sample
     int entry() const { return 1 + channels * (1 + flags()); }        // numbers of a held sample
 };
 
@@ -98,12 +98,14 @@ struct Stream {
     double* work;
     std::vector<double>& edges;
     Run& run;
+    Factors& factors;
     Budget budget;
 };
 // Memory that one call uses over and over.
 struct Scratch {
     std::vector<double> work, edges;
     Run run;
+    Factors factors;
 };
 class Walk {
 public:

@@ -66,7 +66,7 @@ class Partition(NamedTuple):
     @property
     def flags(self) -> bool:
         """True if it matters which channels a sample observed."""
-        return self.missing.counts or self.missing.elapsed or self.token.summaries
+        return self.missing.counts or self.missing.elapsed or self.token.observes
 
     @property
     def longest_gap(self) -> float:

@@ -18,6 +18,7 @@ from streamrde.kernels import signature_channels
 from streamrde.kernels.layout import check_numbers
 from streamrde.windowing.aggregation import make_parts
 from streamrde.windowing.partition import Partition
+from streamrde.windowing.resonators import width as wave_width
 from streamrde.windowing.summaries import Sum
 
 
@@ -89,6 +90,7 @@ class Layout:
         rings: latest products of the windows before, see windowing/aggregation.py. They count from the segment's first
             window on, as the path is cut there.
         sums: of each channel's observations in this episode, see windowing/summaries.py.
+        waves: resonators of each channel, see windowing/resonators.py.
         width: columns of a row.
     """
 
@@ -103,7 +105,9 @@ class Layout:
         self.rings = slice(self.signature.stop, self.signature.stop + held)
         summed = partition.channels * len(Sum) if partition.token.summaries else 0
         self.sums = slice(self.rings.stop, self.rings.stop + summed)
-        self.width = self.sums.stop
+        bands = partition.token.bands
+        self.waves = slice(self.sums.stop, self.sums.stop + (partition.channels * wave_width(bands) if bands else 0))
+        self.width = self.waves.stop
 
     @cached_property
     def blank(self) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from typing import Annotated, NamedTuple, TypeAlias
@@ -17,6 +18,9 @@ MOST_WINDOWS = 4096
 
 SUMMARIES = ("count", "first", "last", "mean", "min", "max", "spread", "slope", "since")
 """Names of a channel's summaries, in their order in a token. See `Token.summaries`."""
+
+MOST_BANDS = 256
+"""Most frequency bands of a token."""
 
 
 class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +54,44 @@ def _as_scale(place: int, scale: int | tuple[int, int]) -> Scale:
     return Scale(*(as_size(f"scales[{place}]", number, least=0) for number in numbers))  # `Token.check` has the bounds
 
 
+class Bands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Frequency bands in which each channel's oscillations are followed.
+
+    A band of frequency f is a resonator driven by the channel's increments, ``z <- e^((2 pi i f - g) dt) z + dx`` with
+    ``g = 2 pi f damping``. It answers to frequencies within about f damping of its own. Samples may come irregularly.
+    """
+
+    low: Annotated[float, msgspec.Meta(gt=0)]
+    """Lowest frequency, Hz."""
+    high: Annotated[float, msgspec.Meta(gt=0)]
+    """Highest frequency, Hz. A quarter of the sampling rate is the most that samples tell of."""
+    count: Annotated[int, msgspec.Meta(ge=2, le=MOST_BANDS)]
+    """Number of frequencies, equally far apart in octaves."""
+    damping: Annotated[float, msgspec.Meta(ge=0.001, le=10)] = 0.25
+    """Decay of a resonator, as a share of its angular frequency. 0.25 suits three bands per octave."""
+    half_life: Annotated[float, msgspec.Meta(ge=0, le=1e12)] = 0.0
+    """Seconds after which an oscillation counts half. 0: all since the state began count the same."""
+
+    @property
+    def frequencies(self) -> tuple[float, ...]:
+        """Return the frequencies, Hz, (count,), ascending."""
+        return tuple(self.low * (self.high / self.low) ** (k / (self.count - 1)) for k in range(self.count))
+
+    def check(self) -> None:
+        """Raise ParameterError if there are no such bands."""
+        for name in ("low", "high", "damping"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ParameterError(f"bands.{name}={getattr(self, name)}: use a finite number above 0")
+        if not self.low < self.high <= 1e6 * self.low:
+            raise ParameterError(
+                f"bands.low={self.low} and bands.high={self.high}: high must be above low, at most 10^6 times as high"
+            )
+        if not 2 <= self.count <= MOST_BANDS or 1.001 ** (self.count - 1) > self.high / self.low:
+            raise ParameterError(f"bands.count={self.count}: use 2 to {MOST_BANDS}, each 0.1 % above the one before")
+        if not 0 <= self.half_life <= 1e12:
+            raise ParameterError(f"bands.half_life={self.half_life}: use seconds, or 0 to keep all")
+
+
 class Places(NamedTuple):
     """Places of a token's parts."""
 
@@ -57,11 +99,15 @@ class Places(NamedTuple):
     """Each scale's log-signature."""
     ends: slice
     summaries: slice
+    rates: slice
+    """Oscillations per second in each band, channel by channel."""
+    shares: slice
+    """Shares of each band in the amplitude."""
 
     @property
     def size(self) -> int:
         """Return the number of entries of a token."""
-        return int(self.summaries.stop)
+        return int(self.shares.stop)
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +124,11 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     channel: their number; the first, last, mean, least and largest value; the standard deviation; the slope per second
     of the least-squares line; and the seconds since the last one. NaN for a channel that was not observed, except its
     count, which is 0."""
+    bands: Bands | None = None
+    """Add each data channel's oscillations since the state began, (channels x count,) twice, channel by channel: their
+    number per second in each band, then each band's share of the amplitude, ``sqrt(E_k / sum_j E_j)`` with E the mean
+    of |z|^2 over time. Both are independent of the channel's scale and offset. NaN for a channel that was observed less
+    than twice, and shares of one that never moved."""
 
     @property
     def plain(self) -> bool:
@@ -102,9 +153,15 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             depth: the model's depth.
         """
         scales = [logsignature_channels(channels, own) for own in self.depths(depth)]
-        sizes = (*scales, self.ends * values, self.summaries * data * len(SUMMARIES))
-        *parts, ends, summaries = (slice(a, b) for a, b in pairwise((0, *accumulate(sizes))))
-        return Places(tuple(parts), ends, summaries)
+        waves = data * self.bands.count if self.bands else 0
+        sizes = (*scales, self.ends * values, self.summaries * data * len(SUMMARIES), waves, waves)
+        *parts, ends, summaries, rates, shares = (slice(a, b) for a, b in pairwise((0, *accumulate(sizes))))
+        return Places(tuple(parts), ends, summaries, rates, shares)
+
+    @property
+    def observes(self) -> bool:
+        """Return True if it matters which channels a sample observed."""
+        return self.summaries or self.bands is not None
 
     def check(self, depth: int) -> None:
         """Raise ParameterError if a scale is not defined for a model of this depth."""
@@ -119,3 +176,5 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 )
         if len({(scale.windows, scale.depth or depth) for scale in self.scales}) < len(self.scales):
             raise ParameterError(f"scales {[s.windows for s in self.scales]} has one twice: name each scale once")
+        if self.bands is not None:
+            self.bands.check()

@@ -13,6 +13,7 @@ import numpy as np
 from streamrde.arrays import Floats
 from streamrde.kernels import fold, signature_channels
 from streamrde.signature.paths import log_coordinates
+from streamrde.windowing import resonators
 from streamrde.windowing.aggregation import add_window
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.policies import OpenWindow
@@ -74,6 +75,7 @@ class Walk:
         """Signatures that end with the closed windows, of each scale."""
         self.ends: list[Floats] = []
         self.summaries: list[Floats] = []
+        self.waves: list[tuple[Floats, Floats]] = []
         self.windows: list[tuple[float, ...]] = []
         """Rows of dtype `WINDOW`. The lists below have the other fields of `Outcome`."""
         self.values: list[Floats] = []
@@ -159,7 +161,7 @@ class Walk:
             row[Column.EPISODE] += 1
             self.episodes.append((slot, int(row[Column.EPISODE]), self.cause))
             self.origins.append(self._values(x, 0.0))
-            row[self._layout.sums] = 0.0
+            row[self._layout.sums.start : self._layout.waves.stop] = 0.0
         self._summarise(row, t, data, observed)
 
     def _extend(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats) -> bool:
@@ -242,12 +244,19 @@ class Walk:
             columns.append(np.array(self.ends).reshape(closed, channels - self._partition.time))
         if token.summaries:
             columns.append(np.array(self.summaries).reshape(closed, self._partition.channels * len(SUMMARIES)))
+        if token.bands is not None:
+            columns.append(np.array(self.waves).reshape(closed, 2 * self._partition.channels * token.bands.count))
         return np.concatenate(columns, axis=1) if len(columns) > 1 else columns[0]
 
     def _summarise(self, row: Floats, t: float, data: Floats, observed: Floats) -> None:
-        """Take a sample into its channels' summaries, if the token has them."""
+        """Take a sample into its channels' summaries and resonators, if the token has them."""
         if self._partition.token.summaries:
             add_to_sums(row[self._layout.sums].reshape(-1, len(Sum)), t, data, observed > 0)
+        if (bands := self._partition.token.bands) is not None:
+            resonators.add_sample(self._waves(row), bands, t, data, observed > 0)
+
+    def _waves(self, row: Floats) -> Floats:
+        return row[self._layout.waves].reshape(self._partition.channels, -1)
 
     def _note_token(self, row: Floats, signature: Floats, end: float, values: Floats) -> None:
         """Note the parts of the token of a window that ends where the path has these values."""
@@ -262,6 +271,8 @@ class Walk:
             self.ends.append(values.copy())
         if token.summaries:
             self.summaries.append(read_summaries(row[layout.sums].reshape(-1, len(Sum)), end))
+        if token.bands is not None:
+            self.waves.append(resonators.read(self._waves(row), token.bands))
 
     def _log(self, signatures: list[Floats]) -> Floats:
         size = self._layout.signature.stop - self._layout.signature.start

@@ -37,14 +37,15 @@ def drivers(header: Header) -> Drivers:
     brackets with each other if the scale has depth 2.
     """
     channels = header.path_channels
-    scales, ends, summaries = header.partition.places
+    places = header.partition.places
+    scales, ends = places.scales, places.ends
     depths = header.token.depths(header.depth)
     rows, columns = np.triu_indices(channels, 1)
     # Words of two letters come in the order of the upper triangle's rows.
     deep = [i for i, depth in enumerate(depths) if depth > 1]
     return Drivers(
         np.concatenate(
-            [np.arange(own.start, own.start + channels) for own in scales] + [np.arange(ends.start, summaries.stop)]
+            [np.arange(own.start, own.start + channels) for own in scales] + [np.arange(ends.start, places.size)]
         ),
         np.concatenate([np.arange(scales[i].start + channels, scales[i].stop) for i in deep] or [np.zeros(0, np.intp)]),
         np.concatenate([i * channels + rows for i in deep] or [np.zeros(0, np.intp)]),
