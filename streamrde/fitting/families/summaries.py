@@ -96,17 +96,17 @@ def _summarise(examples: Examples) -> _Summaries:
     header, spec = _header(examples)
     places, streams = header.partition.places, examples.recordings
     some = np.unique(np.linspace(0, len(streams) - 1, _SAMPLE).astype(np.intp))
-    sample = _part(examples, some)
+    sample = of_streams(examples, some)
     drawn = draw(spec, places, tokens_of(sample, header.partition).values, clip=header.clip)
     pooling, pooled = make_pooling(spec, places, drawn), []
     for begin in range(0, len(streams), _CHUNK):
-        part = _part(examples, np.arange(begin, min(begin + _CHUNK, len(streams))))
+        part = of_streams(examples, np.arange(begin, min(begin + _CHUNK, len(streams))))
         tokens = tokens_of(part, header.partition)
         pooled.append(pool_streams(pooling, tokens.values, tokens.stops, at=tokens.at))
     return _Summaries(header, drawn, np.concatenate(pooled))
 
 
-def _part(examples: Examples, streams: np.ndarray) -> Examples:
+def of_streams(examples: Examples, streams: np.ndarray) -> Examples:
     """Return some streams and their rows."""
     own = np.isin(examples.stream, streams)
     return examples._replace(
