@@ -55,7 +55,7 @@ _STEPS = 4096.0  # steps between samples are rounded to 12 bits, so that one reg
 
 
 class Factors(NamedTuple):
-    """What a step of time does to resonators, (count,) each but for `fade`."""
+    """Say what a step of time does to resonators, (count,) each but for `fade`."""
 
     real: Floats
     imaginary: Floats
