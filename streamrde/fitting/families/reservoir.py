@@ -12,7 +12,7 @@ import numpy as np
 
 from streamrde.arrays import Floats, Reals
 from streamrde.features import Block, Drawn, FeatureSpec, Pool, draw, make_pooling, pool_streams
-from streamrde.fitting.examples import Candidate, Examples, tokens_of
+from streamrde.fitting.examples import Candidate, Examples, Tokens, tokens_of
 from streamrde.fitting.readout import MOST_LOGISTIC, Readout, average_readout, logistic_readout, ridge_readout
 from streamrde.fitting.ridge import Linear
 from streamrde.fitting.rotations import Triples, find_triples, turned
@@ -57,7 +57,10 @@ def fit_reservoirs(examples: Examples) -> Iterator[Candidate]:
         return
     classes, count = len(examples.labels), len(examples.truth)
     header = _header(examples)
-    sample = _sample(examples, header)
+    parts = _parts(examples, header)
+    # Of as many streams as fit into memory; if these are all, they are not made again.
+    sample = tokens_of(parts[0], header.partition)
+    whole = sample if len(parts) == 1 else None
     blocks = _blocks(len(header.token.scales), _DIRECTIONS if count <= _MANY else _FEW_DIRECTIONS)
     # Their biases are medians: each direction then has the same chance against its neighbours.
     rivals = tuple(
@@ -66,8 +69,8 @@ def fit_reservoirs(examples: Examples) -> Iterator[Candidate]:
     drawings, readouts = [], []
     for name, some, pools in (("above", blocks, _ABOVE), ("best", rivals, _BEST)):
         spec = FeatureSpec(blocks=some, pools=pools, seed=examples.seed, squash="root")
-        drawn = draw(spec, header.partition.places, sample, clip=header.clip)
-        drawing = Drawing(_with_features(header, spec), drawn, _pooled(examples, header, spec, drawn))
+        drawn = draw(spec, header.partition.places, sample.values, clip=header.clip)
+        drawing = Drawing(_with_features(header, spec), drawn, _pooled(examples, header, spec, drawn, whole))
         readout = ridge_readout(drawing.pooled, examples.truth, classes, examples.folds)
         yield _candidate(f"{name}, ridge", drawing, readout)
         drawings.append(drawing)
@@ -129,14 +132,12 @@ def _length(header: Header) -> float:
     return header.windows.seconds
 
 
-def _sample(examples: Examples, header: Header) -> Floats:
-    """Return tokens of as many streams as fit into memory, from which scales and biases are taken."""
-    return tokens_of(_parts(examples, header)[0], header.partition).values
-
-
-def _pooled(examples: Examples, header: Header, spec: FeatureSpec, drawn: Drawn) -> Floats:
-    """Return the features of all streams, (n, P)."""
-    pooling, parts = make_pooling(spec, header.partition.places, drawn), _parts(examples, header)
+def _pooled(examples: Examples, header: Header, spec: FeatureSpec, drawn: Drawn, whole: Tokens | None = None) -> Floats:
+    """Return the features of all streams, (n, P). whole: their tokens, if they are known."""
+    pooling = make_pooling(spec, header.partition.places, drawn)
+    if whole is not None:
+        return pool_streams(pooling, whole.values, whole.stops, at=whole.at)
+    parts = _parts(examples, header)
     found = np.empty((len(examples.truth), pooling.size))
     for first, part in enumerate(parts):
         tokens = tokens_of(part, header.partition)
