@@ -20,6 +20,7 @@ import os
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # before NumPy
 
 import argparse
+import functools
 import hashlib
 import json
 import pathlib
@@ -346,8 +347,9 @@ def machine() -> str:
     )
 
 
+@functools.cache
 def fingerprint() -> str:
-    """Return a digest of the package's sources."""
+    """Return a digest of the package's sources as they were when the script began."""
     digest = hashlib.sha256()
     for path in sorted(p for kind in ("py", "cpp", "hpp") for p in SOURCES.rglob(f"*.{kind}")):
         digest.update(path.read_bytes())
