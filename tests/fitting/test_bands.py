@@ -9,6 +9,7 @@ import streamrde as sr
 from streamrde.features.names import feature_names
 from streamrde.fitting.examples import as_examples
 from streamrde.fitting.families.bands import find_bands, fit_bands
+from streamrde.fitting.families.reservoir import fit_reservoirs
 from streamrde.fitting.recordings import Recording, Target
 
 
@@ -100,3 +101,15 @@ def test_streams_that_are_short_sparse_or_uneven_have_no_bands():
     uneven = np.cumsum(np.where(np.arange(400) % 4, 0.02, 1.0))
     own = [replace(recording, t=uneven) for recording in recordings()]
     assert find_bands(as_examples(own, ("a", "b"), classify=False, seed=0)) is None
+
+
+def test_bands_stand_beside_random_features_and_only_in_models_that_read_them():
+    examples = examples_of(streams=24, length=200, classify=True)
+    candidates = {candidate.name: candidate for candidate in fit_reservoirs(examples)}
+    for name in ("above, ridge", "above, best and bands, ridge"):
+        bundle = candidates[name].without(1)
+        assert (bundle.header.token.bands is not None) == ("bands" in name)
+        i = int(np.flatnonzero(examples.folds == 1)[0])
+        recording, predictor = examples.recordings[i], sr.Predictor(bundle)
+        found = [*predictor.push_many(recording.t, recording.x), *predictor.flush()]
+        np.testing.assert_allclose(found[-1].value, candidates[name].held_out[i], rtol=1e-3, atol=1e-4)

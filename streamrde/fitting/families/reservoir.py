@@ -13,6 +13,7 @@ import numpy as np
 from streamrde.arrays import Floats, Reals
 from streamrde.features import Block, Drawn, FeatureSpec, Pool, draw, make_pooling, pool_streams
 from streamrde.fitting.examples import Candidate, Examples, Tokens, tokens_of
+from streamrde.fitting.families.bands import find_bands
 from streamrde.fitting.readout import MOST_LOGISTIC, Readout, average_readout, logistic_readout, ridge_readout
 from streamrde.fitting.ridge import Linear
 from streamrde.fitting.rotations import Triples, find_triples, turned
@@ -39,6 +40,7 @@ _MOST_ROWS = 2000  # streams and their copies
 _PART = 1 << 25  # numbers of tokens that are held at once, 256 MB
 
 _ABOVE = (Pool("share", stretched=True), Pool("share", rising=True, stretched=True), Pool("max"))
+_WAVES = (Pool("last", "rates"), Pool("last", "shares"))
 _BEST = (Pool("best", stretched=True), Pool("best", rising=True, stretched=True))
 
 
@@ -52,7 +54,8 @@ class Drawing(NamedTuple):
 
 
 def fit_reservoirs(examples: Examples) -> Iterator[Candidate]:
-    """Fit readouts of random features: of shares above biases, of the best among neighbours, and of both."""
+    """Fit readouts of random features: of shares above biases, of the best among neighbours, and of both, alone and
+    beside oscillations in frequency bands."""
     if examples.along:
         return
     classes, count = len(examples.labels), len(examples.truth)
@@ -77,6 +80,13 @@ def fit_reservoirs(examples: Examples) -> Iterator[Candidate]:
         readouts.append(readout)
     both, average = _joined(*drawings), average_readout(readouts, examples.truth, classes)
     yield _candidate("above and best, ridge", both, average)
+    if header.token.bands is not None:
+        spec = FeatureSpec(pools=_WAVES, seed=examples.seed, squash="root")
+        drawn = draw(spec, header.partition.places, sample.values, clip=header.clip)
+        waves = Drawing(_with_features(header, spec), drawn, _pooled(examples, header, spec, drawn, whole))
+        three = [*readouts, ridge_readout(waves.pooled, examples.truth, classes, examples.folds)]
+        average = average_readout(three, examples.truth, classes)
+        yield _candidate("above, best and bands, ridge", _joined(both, waves), average)
     place = int(np.argmin([readout.losses.mean() for readout in readouts]))
     name, drawing = ("above", "best")[place], drawings[place]
     triples = find_triples(examples.channels)
@@ -155,7 +165,7 @@ def _joined(first: Drawing, second: Drawing) -> Drawing:
     specs = [_spec(own.header) for own in (first, second)]
     count = len(specs[0].blocks)
     pools = [
-        msgspec.structs.replace(pool, blocks=(begin, begin + len(spec.blocks)))
+        _moved(pool, begin, len(spec.blocks))
         for spec, begin in zip(specs, (0, count), strict=True)
         for pool in spec.pools
     ]
@@ -167,13 +177,31 @@ def _joined(first: Drawing, second: Drawing) -> Drawing:
     return Drawing(_with_features(first.header, spec), drawn, pooled)
 
 
+def _moved(pool: Pool, begin: int, count: int) -> Pool:
+    """Return a pool of the same blocks, which are some of `count` and now stand from `begin` on."""
+    if pool.of != "random":
+        return pool
+    first, stop = pool.blocks or (0, count)
+    return msgspec.structs.replace(pool, blocks=(begin + first, begin + stop))
+
+
 def _spec(header: Header) -> FeatureSpec:
     assert isinstance(header.field, Reservoir)  # noqa: S101 (as `_with_features` makes it)
     return header.field.features
 
 
-def _bundle(drawing: Drawing, linear: Linear) -> Bundle:
+def _slim(drawing: Drawing) -> tuple[Header, Drawn]:
+    """Return what a model needs: no bands, the last part of a token, if no pool keeps them."""
     header, drawn = drawing.header, drawing.drawn
+    if any(pool.of in ("rates", "shares") for pool in _spec(header).pools):
+        return header, drawn
+    header = msgspec.structs.replace(header, token=msgspec.structs.replace(header.token, bands=None))
+    size = header.partition.token_size
+    return header, drawn._replace(shift=drawn.shift[:size], scale=drawn.scale[:size])
+
+
+def _bundle(drawing: Drawing, linear: Linear) -> Bundle:
+    header, drawn = _slim(drawing)
     tensors: dict[str, Reals] = {
         "x0.shift": np.zeros(header.path_channels),
         "x0.scale": np.ones(header.path_channels),
@@ -208,7 +236,7 @@ def _header(examples: Examples) -> Header:
         initial=Blank(),
         clip=_CLIP,
         windows=policy,
-        token=Token(scales=scales, ends=True),
+        token=Token(scales=scales, ends=True, bands=find_bands(examples)),
         interpolation="linear" if known.mean() > 0.98 else "hold",
         task="classification" if labels else "regression",
         labels=labels or examples.targets,
