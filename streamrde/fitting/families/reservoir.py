@@ -38,6 +38,7 @@ _DEGREES = 30.0  # largest turn of a sensor
 _COPIES = 3
 _MOST_ROWS = 2000  # streams and their copies
 _PART = 1 << 25  # numbers of tokens that are held at once, 256 MB
+_LEAST_STREAMS = 5  # in a part
 
 _ABOVE = (Pool("share", stretched=True), Pool("share", rising=True, stretched=True), Pool("max"))
 _WAVES = (Pool("last", "rates"), Pool("last", "shares"))
@@ -130,7 +131,9 @@ def _candidate(name: str, drawing: Drawing, readout: Readout) -> Candidate:
 def _parts(examples: Examples, header: Header) -> list[Examples]:
     """Divide the examples into parts whose tokens fit into memory, evenly chosen ones in each."""
     windows = sum(1 + (own.t[-1] - own.t[0]) / _length(header) for own in examples.recordings)
-    count = min(len(examples.recordings), 1 + int(windows * header.partition.token_size) // _PART)
+    # Long silences make fewer windows than this, and a part must be a fair sample all the same.
+    most = max(1, len(examples.recordings) // _LEAST_STREAMS)
+    count = min(most, 1 + int(windows * header.partition.token_size) // _PART)
     return [
         examples._replace(recordings=examples.recordings[first::count], truth=examples.truth[first::count])
         for first in range(count)
