@@ -47,7 +47,7 @@ def plain_models(config: TrainConfig, parts: Split, *, classes: Sequence[str]) -
         return {}
     groups = np.unique([r.group for r in train], return_inverse=True)[1]
     fitted = _fitted(config, train, truth, classes)
-    result = {}
+    result: dict[str, float] = {}
     for part in ("validation", "test"):
         streams: list[Recording] = getattr(parts, part)
         if not streams:
