@@ -23,7 +23,7 @@ from streamrde.fitting.inputs import DataConfig
 
 FILE_ROWS = 1 << 40
 """Places of a file's rows begin at its number times this."""
-_SCAN_ROWS = 1 << 17
+_SCAN_ROWS = 1 << 15
 _NEVER = np.iinfo(np.int64).max
 
 
