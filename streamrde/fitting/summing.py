@@ -170,8 +170,8 @@ class _OpenStreams:
         slots, _ = self._table.add(names)
         self._slot[stream[own]] = slots
         self._table.push(slots, samples.t[own], samples.x[own], faults="drop")
-        here = np.unique(stream[own])
-        yield from self._close(here[self._known.last[here] <= self._place])
+        # The place where a stream has ended may lie behind its last rows.
+        yield from self._close(np.flatnonzero((self._slot >= 0) & (self._known.last <= self._place)))
 
     def end(self) -> Iterator[tuple[Floats, Indices]]:
         """Yield states and numbers of the streams that are left."""

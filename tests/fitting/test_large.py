@@ -14,7 +14,7 @@ from streamrde.fitting.memory import as_memory, usual_memory
 from streamrde.fitting.progress import Stage
 from streamrde.fitting.readout import ridge_readout
 from streamrde.fitting.recordings import read_recordings
-from streamrde.fitting.summing import fold_of, solve, sum_features
+from streamrde.fitting.summing import features_of, fold_of, solve, sum_features
 from streamrde.fitting.survey import Survey, survey
 from streamrde.windowing.recorded import window_recordings
 
@@ -105,6 +105,20 @@ def test_the_sums_of_all_streams_give_the_ridge_of_memory(tmp_path, monkeypatch,
     np.testing.assert_allclose(linear.bias, wanted.linear.bias, rtol=1e-6, atol=1e-9)
     order_of = np.argsort(number)
     np.testing.assert_allclose(np.sort(held_out, axis=0), np.sort(wanted.held_out[order_of], axis=0), atol=1e-7)
+
+
+def test_streams_are_closed_when_they_have_ended(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(summing, "_LEAST_ROWS", 16)
+    write(table(), tmp_path)
+    data, told, open_at = config(tmp_path), [], []
+    known = survey(data, group="subject", batch_rows=500)
+    bundle = slimmed(fit(tmp_path, "label", channels=["a", "b"]).bundle, 60)
+    closed = 0
+    for _, streams in features_of(data, known, bundle, memory=1, progress=told.append):
+        open_at.append(told[-1].done / 40 - closed)
+        closed += len(streams)
+    assert closed == 60
+    assert max(open_at) <= known.most_open() < 20
 
 
 def test_a_slimmed_model_has_no_more_features_than_wanted(tmp_path) -> None:
