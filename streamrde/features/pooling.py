@@ -184,7 +184,7 @@ class ReferencePooling(Pooling):
         for entries, weight, bias in zip(self._entries, self.drawn.weights, self.drawn.biases, strict=True):
             h = found[:, begin : begin + len(bias)]
             begin += len(bias)
-            h[:] = -bias
+            h[:] = np.float32(0) - bias  # never -0, which zeros after it would turn into 0
             for entry, column in zip(entries, np.ascontiguousarray(weight.T), strict=True):
                 h += scaled[:, entry, None] * column
         return found

@@ -2,6 +2,7 @@
 #include "pooling.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 
@@ -12,6 +13,10 @@ namespace streamrde {
 PoolingKernel pooling_kernel = pooling_baseline();
 
 namespace {
+
+// Entries per weight that is not 0 from which a block takes less time without its zeros, for a window alone as for many.
+constexpr std::size_t least_zeros = 8;
+static_assert(padding<float> % together == 0, "a row of directions is a number of groups");
 
 // States in the rows of a table, perhaps in some of its columns.
 struct Rows {
@@ -178,21 +183,66 @@ private:
         const auto* place = static_cast<const npy_intp*>(PyArray_DATA(places));
         block.entries.assign(place, place + block.width);
         const int row = padded<float>(block.directions);
-        block.weight = Numbers<float>(static_cast<std::size_t>(row) * block.width);
         block.bias = Numbers<float>(row);
         const auto* from = static_cast<const float*>(PyArray_DATA(matrix));
         const auto* offset = static_cast<const float*>(PyArray_DATA(offsets));
-        for (int r = 0; r < block.directions; ++r) {
-            for (int k = 0; k < block.width; ++k)
-                block.weight.data()[static_cast<std::ptrdiff_t>(k) * row + r] =
-                    from[static_cast<std::ptrdiff_t>(r) * block.width + k];
-            block.bias.data()[r] = -offset[r];
+        if (!group_directions(block, from, offset)) {
+            block.weight = Numbers<float>(static_cast<std::size_t>(row) * block.width);
+            for (int r = 0; r < block.directions; ++r) {
+                for (int k = 0; k < block.width; ++k)
+                    block.weight.data()[static_cast<std::ptrdiff_t>(k) * row + r] =
+                        from[static_cast<std::ptrdiff_t>(r) * block.width + k];
+                block.bias.data()[r] = 0.0f - offset[r];
+            }
         }
         block.first = model_.padded_random;
         block.place = directions;
         model_.padded_random += row;
         directions += block.directions;
+        model_.grouped = model_.grouped || !block.groups.empty();
         model_.blocks.push_back(std::move(block));
+        return true;
+    }
+
+    // Groups of the directions, with the fewest weights first; false where a dense block takes as long.
+    bool group_directions(DirectionBlock& block, const float* weight, const float* offset) const {
+        // Zeros may be left out only where all that they would be multiplied by is finite.
+        if (!std::isfinite(static_cast<float>(model_.clip))) return false;
+        const std::size_t row = block.bias.size();
+        std::vector<std::int32_t> lengths(row), order(row);
+        for (std::size_t r = 0; r < row; ++r) order[r] = static_cast<std::int32_t>(r);
+        for (int r = 0; r < block.directions; ++r) {
+            const float* own = weight + static_cast<std::ptrdiff_t>(r) * block.width;
+            lengths[r] = block.width - static_cast<std::int32_t>(std::count(own, own + block.width, 0.0f));
+        }
+        std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return lengths[a] < lengths[b]; });
+        std::size_t terms = 0;
+        for (std::size_t first = 0; first < row; first += together) terms += lengths[order[first + together - 1]];
+        if (terms * together * least_zeros > static_cast<std::size_t>(block.width) * row) return false;
+        block.weight = Numbers<float>(terms * together);
+        std::vector<std::int32_t> entries(terms * together, 0);
+        block.groups.resize(row / together);
+        std::size_t term = 0;
+        for (std::size_t place = 0; place < row; ++place) {
+            const std::int32_t r = order[place];
+            const std::size_t lane = place % together;
+            DirectionGroup& group = block.groups[place / together];
+            if (!lane) group.length = lengths[order[place + together - 1]];
+            group.places[lane] = r;
+            if (r < block.directions) {
+                block.bias.data()[place] = 0.0f - offset[r];
+                std::size_t to = term * together + lane;
+                for (int k = 0; k < block.width; ++k) {
+                    const float value = weight[static_cast<std::ptrdiff_t>(r) * block.width + k];
+                    if (value == 0.0f) continue;
+                    block.weight.data()[to] = value;
+                    entries[to] = block.entries[k];
+                    to += together;
+                }
+            }
+            if (lane + 1 == together) term += group.length;
+        }
+        block.entries = std::move(entries);
         return true;
     }
 

@@ -16,15 +16,25 @@ STREAMRDE_ENUM(enum class PoolKind : int, pool_kind, share, mean, max, last, bes
 constexpr int pool_kinds = static_cast<int>(PoolKind::best) + 1;
 constexpr int rivals = 8;  // neighbouring directions of a block of which one is the best
 
-// Directions of one block over some entries of a token.
+constexpr int together = 16;  // directions of a group
+
+// Directions that are computed together, of which none has more than `length` weights besides zeros.
+struct DirectionGroup {
+    std::int32_t length;
+    std::int32_t places[together];  // of their features in the block
+};
+
+// Directions of one block over some entries of a token. Where few weights differ from 0 there are groups, and those weights
+// alone stand in `weight`, each direction's in the order of entries: what is left out would add zeros.
 struct DirectionBlock {
     int directions, width;
-    std::ptrdiff_t first;  // of its features among all of a window, padded
-    std::ptrdiff_t place;  // the same without padding, as in a state
-    std::vector<std::int32_t> entries;
-    Numbers<float> weight;  // (width, padded directions)
-    Numbers<float> bias;    // minus the bias, (padded directions,)
-    bool compared = false;  // whether a pool asks for the best of its directions
+    std::ptrdiff_t first;                // of its features among all of a window, padded
+    std::ptrdiff_t place;                // the same without padding, as in a state
+    std::vector<std::int32_t> entries;   // of the token, (width,); with groups (terms, together), as the weights
+    std::vector<DirectionGroup> groups;  // the directions with the fewest weights first; none: a dense block
+    Numbers<float> weight;               // (width, padded directions); with groups (terms, together)
+    Numbers<float> bias;                 // minus the bias, never -0, (padded directions,), in the order of the groups
+    bool compared = false;               // whether a pool asks for the best of its directions
 };
 
 struct Pool {
@@ -64,6 +74,7 @@ struct PoolingModel {
     Numbers<double> shift, scale;  // (T,)
     std::vector<double> rates;     // (lives,)
     std::vector<DirectionBlock> blocks;
+    bool grouped = false;  // whether a block has groups
     std::vector<Pool> pools;
 };
 

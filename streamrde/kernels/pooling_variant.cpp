@@ -12,6 +12,10 @@ namespace {
 // weights are read once for all of them.
 constexpr std::ptrdiff_t chunk_bytes = 256 << 10;
 constexpr std::ptrdiff_t largest_chunk = 64;
+// Windows of which a sparse block computes one direction at once, and the fewest for which that takes less time than one
+// after the other.
+constexpr std::ptrdiff_t strip = 16;
+constexpr std::ptrdiff_t least_strip = 4;
 // Partial sums of a readout: its terms i, i + 16, ... are added in turn.
 constexpr int readout_lanes = 16;
 constexpr int readout_vectors = readout_lanes / lanes_of<double>;
@@ -73,10 +77,94 @@ void feature_rows(const DirectionBlock& block, const float* x, float* h, std::pt
                            h_stride);
 }
 
+// Numbers at any places.
+inline Floats gathered(const float* from, const std::int32_t* place) {
+#if defined(__AVX512F__)
+    return Floats{from[place[0]],  from[place[1]],  from[place[2]],  from[place[3]], from[place[4]],  from[place[5]],
+                  from[place[6]],  from[place[7]],  from[place[8]],  from[place[9]], from[place[10]], from[place[11]],
+                  from[place[12]], from[place[13]], from[place[14]], from[place[15]]};
+#elif defined(__AVX2__)
+    return Floats{from[place[0]], from[place[1]], from[place[2]], from[place[3]],
+                  from[place[4]], from[place[5]], from[place[6]], from[place[7]]};
+#else
+    return Floats{from[place[0]], from[place[1]], from[place[2]], from[place[3]]};
+#endif
+}
+
+// Features of one window with the standardised token s, without the weights that are 0.
+void sparse_row(const DirectionBlock& block, const float* s, float* h) {
+    constexpr int lanes = lanes_of<float>, vectors = together / lanes;
+    const float *weight = block.weight.data(), *bias = block.bias.data();
+    const std::int32_t* entry = block.entries.data();
+    for (const DirectionGroup& group : block.groups) {
+        Floats sum[vectors];
+#pragma GCC unroll 16
+        for (int v = 0; v < vectors; ++v) sum[v] = load(bias + v * lanes);
+        for (int k = 0; k < group.length; ++k, weight += together, entry += together)
+#pragma GCC unroll 16
+            for (int v = 0; v < vectors; ++v) sum[v] += load(weight + v * lanes) * gathered(s, entry + v * lanes);
+        float own[together];
+        __builtin_memcpy(own, sum, sizeof own);
+        for (int l = 0; l < together; ++l) h[group.places[l]] = own[l];
+        bias += together;
+    }
+}
+
+// The same for `count` windows side by side, whose tokens stand entry after entry, (T, strip).
+void sparse_strip(const DirectionBlock& block, const float* turned, std::ptrdiff_t count, float* h,
+                  std::ptrdiff_t h_stride) {
+    constexpr int lanes = lanes_of<float>, vectors = strip / lanes;
+    const float *weight = block.weight.data(), *bias = block.bias.data();
+    const std::int32_t* entry = block.entries.data();
+    for (const DirectionGroup& group : block.groups) {
+        float own[together][strip];
+        for (int l = 0; l < together; ++l) {
+            Floats sum[vectors];
+#pragma GCC unroll 16
+            for (int v = 0; v < vectors; ++v) sum[v] = all<float>(bias[l]);
+            for (int k = 0; k < group.length; ++k) {
+                const float* x = turned + static_cast<std::ptrdiff_t>(entry[k * together + l]) * strip;
+                const float factor = weight[k * together + l];
+#pragma GCC unroll 16
+                for (int v = 0; v < vectors; ++v) sum[v] += load(x + v * lanes) * factor;
+            }
+#pragma GCC unroll 16
+            for (int v = 0; v < vectors; ++v) store(own[l] + v * lanes, sum[v]);
+        }
+        for (std::ptrdiff_t w = 0; w < count; ++w)
+            for (int l = 0; l < together; ++l) h[w * h_stride + group.places[l]] = own[l][w];
+        weight += static_cast<std::ptrdiff_t>(group.length) * together;
+        entry += static_cast<std::ptrdiff_t>(group.length) * together;
+        bias += together;
+    }
+}
+
+void sparse_features(const PoolingModel& model, const float* s, std::ptrdiff_t count, float* turned, float* h) {
+    std::ptrdiff_t i = 0;
+    while (i < count) {
+        const std::ptrdiff_t own = count - i < strip ? count - i : strip;
+        const bool few = own < least_strip;
+        const float* from = s + i * model.entries;
+        if (!few)
+            for (std::ptrdiff_t k = 0; k < model.entries; ++k)
+                for (std::ptrdiff_t w = 0; w < strip; ++w)
+                    turned[k * strip + w] = w < own ? from[w * model.entries + k] : 0.0f;
+        for (const DirectionBlock& block : model.blocks) {
+            if (block.groups.empty()) continue;
+            float* to = h + i * model.padded_random + block.first;
+            if (!few) sparse_strip(block, turned, own, to, model.padded_random);
+            for (std::ptrdiff_t w = 0; few && w < own; ++w)
+                sparse_row(block, from + w * model.entries, to + w * model.padded_random);
+        }
+        i += own;
+    }
+}
+
 // Random features of `count` windows with standardised tokens s (count, T): h (count, padded features).
 void random_features(const PoolingModel& model, const float* s, std::ptrdiff_t count, float* x, float* h) {
     constexpr int group = 4;
     for (const DirectionBlock& block : model.blocks) {
+        if (!block.groups.empty()) continue;
         for (std::ptrdiff_t i = 0; i < count; ++i)
             for (int k = 0; k < block.width; ++k) x[i * block.width + k] = s[i * model.entries + block.entries[k]];
         std::ptrdiff_t i = 0;
@@ -86,6 +174,8 @@ void random_features(const PoolingModel& model, const float* s, std::ptrdiff_t c
         for (; i < count; ++i)
             feature_rows<1>(block, x + i * block.width, h + i * model.padded_random + block.first, model.padded_random);
     }
+    // In the room of dense blocks' tokens, which are not needed any more.
+    if (model.grouped) sparse_features(model, s, count, x, h);
 }
 
 // 1 for the largest of each `rivals` neighbouring directions of a block, the first of equals, and 0 for the others.
@@ -315,8 +405,11 @@ void advance(const PoolingModel& model, const PoolWindows& windows) {
     const std::ptrdiff_t row = model.padded_random, entries = model.entries;
     std::ptrdiff_t chunk = chunk_bytes / static_cast<std::ptrdiff_t>(sizeof(float)) / (row ? row : 1);
     chunk = chunk < 1 ? 1 : chunk > largest_chunk ? largest_chunk : chunk;
+    if (model.grouped && chunk > strip) chunk -= chunk % strip;
     chunk = chunk < windows.count ? chunk : windows.count;
-    float* h = buffer<float>(static_cast<std::size_t>(chunk) * (2 * row + 2 * entries));
+    // Tokens of dense blocks or, in whole strips, of sparse ones.
+    const std::ptrdiff_t room = entries * (chunk < least_strip || chunk > strip ? chunk : strip);
+    float* h = buffer<float>(static_cast<std::size_t>(chunk) * (2 * row + entries) + room);
     float* best = h + chunk * row;
     float* s = best + chunk * row;
     float* x = s + chunk * entries;

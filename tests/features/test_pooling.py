@@ -306,3 +306,90 @@ def test_arrays_that_do_not_fit_are_refused(pooling):
         pool_streams(pooling, tokens_of(0, 5), [5], at=[3, 3])
     with pytest.raises(ShapeError, match="draw them with this spec"):
         make_pooling(SPEC, PLACES, pooling.drawn._replace(biases=()))
+
+
+WIDE = Partition((0.0,) * 8, 2, Every(1.0), "linear", token=Token(scales=(Scale(1), Scale(4), Scale(8)), ends=True))
+EVERY_POOL = (Pool("share"), Pool("mean"), Pool("max"), Pool("last"), Pool("best"), Pool("mean", half_life=3.0))
+
+
+def sparse_pair(seed, blocks, counts):
+    """The reference and its twin, of directions that have numbers of weights besides zeros from `counts`."""
+    rng, places = np.random.default_rng(seed), WIDE.places
+    spec = FeatureSpec(blocks=blocks, pools=EVERY_POOL, squash="root")
+    drawn = draw(spec, places, rng.normal(size=(60, places.size)))
+    weights, biases = [], []
+    for given, bias in zip(drawn.weights, drawn.biases, strict=True):
+        weight = np.zeros(given.shape, np.float32)
+        for row in weight:
+            own = rng.choice(given.shape[1], min(rng.choice(counts), given.shape[1]), replace=False)
+            row[own] = rng.normal(size=len(own))
+        # Some biases are 0, and so is all that some directions see.
+        biases.append(np.where(rng.random(bias.shape) < 0.3, rng.choice([0.0, -0.0], bias.shape), bias).astype("f4"))
+        weights.append(weight)
+    drawn = drawn._replace(weights=tuple(weights), biases=tuple(biases))
+    return ReferencePooling(spec, places, drawn), CompiledPooling(spec, places, drawn)
+
+
+SHAPES = {
+    "fewer directions than a vector has": ((5, 1), (1,)),
+    "no weights at all": ((16, 3), (0,)),
+    "one weight": ((32, 40), (1,)),
+    "as drawn for streams": ((133, 64), (1, 2, 3, 12)),
+    "a dense direction among sparse ones": ((50, 7), (0, 1, 2, 1000)),
+    "near the share from which zeros are left out": ((48, 48), (3, 4, 5, 6)),
+    "all weights": ((20, 17), (1000,)),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("count", [1, 3, 4, 15, 16, 17, 35, 150])
+@pytest.mark.usefixtures("variant")
+def test_sparse_directions_have_the_bits_of_dense_ones(shape, count):
+    (first, second), counts = SHAPES[shape]
+    blocks = (
+        Block(directions=first, scales=(0, 2), ends=True),
+        Block(directions=9, scales=(1,), nonzeros=(0,)),
+        Block(directions=second, scales=(1,)),
+    )
+    reference, compiled = sparse_pair(count, blocks, counts)
+    rng = np.random.default_rng(count + 1)
+    tokens = rng.normal(size=(count, WIDE.places.size)) * 3
+    tokens[:, rng.random(tokens.shape[1]) < 0.1] = np.nan
+    tokens[rng.random(tokens.shape) < 0.3] = np.nan
+    tokens[rng.random(tokens.shape) < 0.02] = np.inf
+    tokens[count // 2] = np.nan  # as of a window that has its training means, which counts as zeros
+    slots, states = rng.integers(0, 3, count), np.zeros((2, 3, compiled.state_size))
+    for pooling, state in zip((reference, compiled), states, strict=True):
+        pooling.advance(state, slots, tokens)
+    # Bytes, so that 0 and -0 are not the same.
+    random = slice(len(compiled.spec.lives), None)
+    assert states[0][:, random].tobytes() == states[1][:, random].tobytes()
+    own = np.zeros((3, compiled.state_size))
+    for slot, token in zip(slots, tokens, strict=True):
+        compiled.advance(own, np.array([slot]), token[None])
+    assert own.tobytes() == states[1].tobytes()
+
+
+@pytest.mark.usefixtures("variant")
+def test_directions_and_tokens_of_zeros_leave_no_negative_zero():
+    blocks = (Block(directions=40, scales=(0, 1, 2)),)
+    reference, compiled = sparse_pair(0, blocks, (0, 1))
+    for pooling in (reference, compiled):
+        drawn = pooling.drawn._replace(biases=(np.zeros(40, np.float32),))
+        for count in (1, 20):
+            found = type(pooling)(pooling.spec, WIDE.places, drawn).pool(
+                np.full((count, WIDE.places.size), np.nan), np.array([count])
+            )
+            assert not np.signbit(found).any()
+            assert (found[0, :160] == 0).all()
+
+
+@pytest.mark.usefixtures("variant")
+def test_zeros_of_sparse_directions_count_where_tokens_are_infinite():
+    spec = FeatureSpec(blocks=(Block(directions=40, scales=(0, 1, 2), nonzeros=(1,)),), pools=(Pool("share"),))
+    tokens = np.random.default_rng(0).normal(size=(30, WIDE.places.size))
+    drawn = draw(spec, WIDE.places, tokens)._replace(clip=np.inf)
+    tokens[:, 0] = np.inf
+    found = CompiledPooling(spec, WIDE.places, drawn).pool(tokens, np.array([30]))
+    # 0 times infinity is no number, and so not above a bias.
+    assert (found[0, drawn.weights[0][:, 0] == 0] == 0).all()
