@@ -373,15 +373,16 @@ def test_sparse_directions_have_the_bits_of_dense_ones(shape, count):
 @pytest.mark.usefixtures("variant")
 def test_directions_and_tokens_of_zeros_leave_no_negative_zero():
     blocks = (Block(directions=40, scales=(0, 1, 2)),)
-    reference, compiled = sparse_pair(0, blocks, (0, 1))
-    for pooling in (reference, compiled):
-        drawn = pooling.drawn._replace(biases=(np.zeros(40, np.float32),))
-        for count in (1, 20):
-            found = type(pooling)(pooling.spec, WIDE.places, drawn).pool(
-                np.full((count, WIDE.places.size), np.nan), np.array([count])
-            )
-            assert not np.signbit(found).any()
-            assert (found[0, :160] == 0).all()
+    pair = sparse_pair(0, blocks, (0, 1))
+    given = pair[0].drawn
+    for pooling in pair:
+        for weight in (given.weights[0], -np.ones_like(given.weights[0])):
+            drawn = given._replace(weights=(weight,), biases=(np.zeros(40, np.float32),))
+            made = type(pooling)(pooling.spec, WIDE.places, drawn)
+            for count in (1, 20):
+                found = made.pool(np.full((count, WIDE.places.size), np.nan), np.array([count]))
+                assert not np.signbit(found).any()
+                assert (found[0, :160] == 0).all()
 
 
 @pytest.mark.usefixtures("variant")
