@@ -68,7 +68,7 @@ def plain_models(config: TrainConfig, parts: Split, *, classes: Sequence[str]) -
             missing = np.full((1, fitted.header.outputs), np.nan)
             answers[FITTED] = np.concatenate([own if len(own) else missing for own in ends])
         for name, found in answers.items():
-            measured = measures(truths[part], found, len(classes))
+            measured = measures(truths[part], found, len(classes), targets=targets)
             wanted = ("accuracy", "log_loss") if classes else ("rmse",)
             result |= {f"{part}_{name}_{key}_end": measured[key] for key in wanted if key in measured}
     return result

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
 from models.recordings import config_for, quiet, write_recordings
 
 from streamrde.fitting.baselines import BASELINES
@@ -36,3 +39,17 @@ def test_numbers_are_measured_at_the_ends_and_compare_turns_it_off(tmp_path) -> 
     assert {f"test_{name}_rmse_end" for name in ("nearest", "summaries", "fitted")} <= metrics.keys()
     metrics = train(config | {"compare": False}, console=quiet()).header.metrics
     assert not any("nearest" in name for name in metrics)
+
+
+def test_several_numbers_are_measured_together(tmp_path) -> None:
+    data = {"task": "regression", "target": ["speed", "turned"], "target_at": "stream"}
+    files = write_recordings(tmp_path)
+    for path in sorted(tmp_path.glob("*.parquet")):
+        rows = pq.read_table(path)
+        pq.write_table(rows.append_column("turned", pc.multiply(rows["speed"], -2.0)), path)
+    config = resolve_config(config_for(files, data=data))
+    found = plain_models(config, read_parts(config, say=lambda text: None), classes=())
+    alone = resolve_config(config_for(files, data=data | {"target": ["speed"]}))
+    one = plain_models(alone, read_parts(alone, say=lambda text: None), classes=())
+    # The second target is twice the first, and so are its errors: their mean is 1.5 times the first one's.
+    assert found["test_nearest_rmse_end"] == pytest.approx(1.5 * one["test_nearest_rmse_end"])
