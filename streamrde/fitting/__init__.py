@@ -5,6 +5,7 @@ discovery                     what the columns hold
 ridge, logistic, calibration  linear models in closed form or to a small gradient, and probabilities of their scores
 folds, baselines, readout     what is left out in turn, plain models to beat, and readouts measured on it
 examples, families            what a family of models learns from, and the families, a module each
+pooled                        what they share: headers, features of examples, and bundles of pooled features
 recipe, entry                 the choice among families and plain models; `fit`, from files to a model
 progress, config              events of a fit and its budget of time; a TOML file that repeats it
 intervals, mistakes, early    how sure the measures are, where answers are wrong, and how early they are right

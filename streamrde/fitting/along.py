@@ -70,7 +70,8 @@ def examples_along(
     if not own:
         raise DataError("no stream has two samples and a target; give longer streams", path="")
     windows = base_windows(own, horizon)
-    rows = [_rows(recording, windows, bridge_of([r.t for r in own], windows), horizon) for recording in own]
+    bridge = bridge_of([recording.t for recording in own], windows)
+    rows = [_rows(recording, windows, bridge, horizon) for recording in own]
     ends, truth = (np.concatenate(part) for part in zip(*rows, strict=True))
     stream = np.repeat(np.arange(len(own)), [len(end) for end, _ in rows])
     labels = own[0].target.classes if classify else ()

@@ -16,7 +16,8 @@ from streamrde.fitting.calibration import fit_sharpness
 from streamrde.fitting.examples import Examples
 from streamrde.fitting.folds import make_folds
 from streamrde.fitting.measuring import measures
-from streamrde.fitting.ridge import Linear, NormalEquations, fit_ridge
+from streamrde.fitting.recordings import Recording
+from streamrde.fitting.ridge import fit_any_ridge
 from streamrde.inference.quality import softmax
 
 POINTS = 32
@@ -37,6 +38,10 @@ class Baseline(NamedTuple):
     represent: Callable[[Floats, Floats], Floats]
     """From a stream, t (L,) and x (L, channels) with NaN where not observed, to a row."""
     fit: Fit
+
+    def rows(self, recordings: Sequence[Recording]) -> Floats:
+        """Return a row for each stream, (n, size)."""
+        return np.stack([self.represent(recording.t, recording.x) for recording in recordings])
 
 
 def measure_whole(examples: Examples) -> dict[str, dict[str, float]]:
@@ -90,14 +95,25 @@ def _held_out(
 
 
 def held_out(fit: Fit, rows: Floats, truth: Floats, classes: int, groups: Indices, folds: Indices) -> Floats:
-    """Return answers to rows, (n, size), each fold's from what is fitted to the others: one target after the other."""
+    """Return answers to rows, (n, size), each fold's from what is fitted to the others."""
     answers = np.full((len(truth), classes or truth.shape[1]), np.nan)
+    for fold in np.unique(folds):
+        out, rest = folds == fold, folds != fold
+        answers[out] = answers_to(rows[out], fit, rows[rest], truth[rest], classes, groups[rest])
+    return answers
+
+
+def answers_to(new: Floats, fit: Fit, rows: Floats, truth: Floats, classes: int, groups: Indices) -> Floats:
+    """Return answers to new rows, (m, size), from what is fitted to rows: one target after the other.
+
+    Returns:
+        probabilities (m, classes), or numbers (m, outputs), NaN for a target that no row knows.
+    """
+    answers = np.full((len(new), classes or truth.shape[1]), np.nan)
     for j, column in enumerate(truth.T):
         known, own = np.isfinite(column), slice(None) if classes else slice(j, j + 1)
-        for fold in np.unique(folds):
-            out, rest = folds == fold, known & (folds != fold)
-            if rest.any():
-                answers[out, own] = fit(rows[rest], column[rest], classes, groups[rest])(rows[out])
+        if known.any():
+            answers[:, own] = fit(rows[known], column[known], classes, groups[known])(new)
     return answers
 
 
@@ -188,26 +204,11 @@ def fit_summaries(rows: Floats, truth: Floats, classes: int, groups: Indices) ->
     wanted = np.eye(classes)[truth.astype(int)] if classes else truth[:, None]
     if len(np.unique(groups)) < 2:
         return fit_plainest(rows, truth, classes, groups)
-    linear, out = _ridge(x, wanted, make_folds(groups, truth.astype(np.intp) if classes else None))
+    ridge = fit_any_ridge(x, wanted, make_folds(groups, truth.astype(np.intp) if classes else None))
     if not classes:
-        return lambda new: linear(_filled(new, shift, scale))
-    sharp = fit_sharpness(out, truth.astype(int))
-    return lambda new: softmax(sharp * linear(_filled(new, shift, scale)))
-
-
-def _ridge(x: Floats, wanted: Floats, folds: Indices) -> tuple[Linear, Floats]:
-    """Return ridge regression and its answers out of fold."""
-    if len(x) <= x.shape[1]:
-        found = fit_ridge(x, wanted, folds)
-        return found.linear, found.held_out
-    # Of many rows the sums are quicker: they do not grow with a fold's size.
-    sums = NormalEquations(x.shape[1], wanted.shape[1], int(folds.max()) + 1)
-    sums.add(x, wanted, folds)
-    linear, _, without = sums.solve()
-    out = np.empty_like(wanted)
-    for k, part in enumerate(without):
-        out[folds == k] = part(x[folds == k])
-    return linear, out
+        return lambda new: ridge.linear(_filled(new, shift, scale))
+    sharp = fit_sharpness(ridge.held_out, truth.astype(int))
+    return lambda new: softmax(sharp * ridge.linear(_filled(new, shift, scale)))
 
 
 def _filled(rows: Floats, shift: Floats, scale: Floats) -> Floats:

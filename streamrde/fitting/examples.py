@@ -10,16 +10,12 @@ import numpy as np
 
 from streamrde.arrays import Floats, Indices
 from streamrde.errors import DataError
-from streamrde.features import Pooling, pool_streams
 from streamrde.fitting.folds import make_folds
 from streamrde.fitting.recordings import Recording
 from streamrde.inference.bundle import Bundle
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.policies import Windows
 from streamrde.windowing.recorded import window_recordings
-
-_TOGETHER = 50_000
-"""Samples, about, whose tokens are in memory at once."""
 
 
 class Examples(NamedTuple):
@@ -63,10 +59,43 @@ class Examples(NamedTuple):
         return self.truth[:, 0].astype(np.intp)
 
     @property
-    def variance(self) -> Floats:
-        """Return the variance of each target, (outputs,), 1 where it is constant."""
-        found = np.array([column[np.isfinite(column)].var() for column in self.truth.T])
-        return np.where(found > 0, found, 1.0)
+    def span(self) -> float:
+        """Return the median duration of the streams, seconds."""
+        return float(np.median([recording.t[-1] - recording.t[0] for recording in self.recordings]))
+
+    @property
+    def steps(self) -> Floats:
+        """Return the times between samples, seconds, of all streams."""
+        return np.concatenate([np.diff(recording.t) for recording in self.recordings])
+
+    @property
+    def observed(self) -> tuple[Floats, float]:
+        """Return the mean of each channel's observed values, (channels,), 0 if there are none, and the share of all
+        values that is observed."""
+        count, total = np.zeros(len(self.channels)), np.zeros(len(self.channels))
+        for recording in self.recordings:
+            known = np.isfinite(recording.x)
+            count += known.sum(axis=0)
+            total += np.where(known, recording.x, 0.0).sum(axis=0)
+        values = len(self.channels) * sum(len(recording.t) for recording in self.recordings)
+        return total / np.maximum(1, count), float(count.sum()) / values
+
+    def of_streams(self, streams: Indices) -> Examples:
+        """Return some streams, by their places in ascending order, and their rows."""
+        own = np.isin(self.stream, streams)
+        return self._replace(
+            recordings=[self.recordings[i] for i in streams],
+            truth=self.truth[own],
+            groups=self.groups[own],
+            folds=self.folds[own],
+            stream=np.searchsorted(streams, self.stream[own]),
+            ends=self.ends[own] if self.along else self.ends,
+        )
+
+
+def evenly(count: int, most: int) -> Indices:
+    """Return places among `count`, as many as `most`, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, most).astype(np.intp))
 
 
 class Tokens(NamedTuple):
@@ -126,23 +155,6 @@ def tokens_of(examples: Examples, partition: Partition) -> Tokens:
     if not (ends[np.minimum(at, len(ends) - 1)] == examples.ends).all():
         raise DataError("a family has other windows than the examples; use the windows that they name", path="")
     return Tokens(values, stops, at)
-
-
-def features_of(examples: Examples, pooling: Pooling, partition: Partition) -> Floats:
-    """Return the pooled features of all rows, (n, P), as `features.pool_streams` does, some streams at a time."""
-    found = np.empty((len(examples.truth), pooling.size))
-    lengths = np.cumsum([len(recording.t) for recording in examples.recordings])
-    for part in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(lengths // _TOGETHER)) + 1):
-        first, last = np.searchsorted(examples.stream, (part[0], part[-1] + 1))
-        own = examples._replace(
-            recordings=examples.recordings[part[0] : part[-1] + 1],
-            truth=examples.truth[first:last],
-            stream=examples.stream[first:last] - part[0],
-            ends=examples.ends[first:last],
-        )
-        tokens = tokens_of(own, partition)
-        found[first:last] = pool_streams(pooling, tokens.values, tokens.stops, at=tokens.at)
-    return found
 
 
 def squared_losses(truth: Floats, answers: Floats) -> Floats:

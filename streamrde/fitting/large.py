@@ -17,14 +17,14 @@ import numpy as np
 from streamrde.arrays import Bools, Floats, Indices, Reals
 from streamrde.errors import DataError
 from streamrde.features.spec import RIVALS, FeatureSpec
-from streamrde.fitting.examples import Examples, squared_losses
 from streamrde.fitting.folds import FOLDS
 from streamrde.fitting.inputs import DataConfig
 from streamrde.fitting.measuring import measures
 from streamrde.fitting.memory import STREAM_BYTES, rows_bytes
+from streamrde.fitting.pooled import readout_tensors
 from streamrde.fitting.progress import Progress, ignore
+from streamrde.fitting.readout import losses_of
 from streamrde.fitting.recipe import Fitted
-from streamrde.fitting.ridge import Linear
 from streamrde.fitting.summing import Sums, solve, sum_features
 from streamrde.fitting.survey import Survey, size_of, survey
 from streamrde.inference.bundle import Bundle
@@ -93,7 +93,9 @@ class LargeData:
             say("interrupted: the readout of the sample stays")
             return fitted._replace(stopped="interrupt")
         linear, answers = solve(sums, len(known.classes))
-        return self._better(fitted, with_readout(bundle, linear), sums, answers, say)
+        return self._better(
+            fitted, Bundle(bundle.header, {**bundle.tensors, **readout_tensors(linear)}), sums, answers, say
+        )
 
     def _better(self, fitted: Fitted, bundle: Bundle, sums: Sums, answers: Floats, say: Say) -> Fitted:
         """Return what was fitted with a readout of all streams, if its answers to the sample are better."""
@@ -102,7 +104,7 @@ class LargeData:
         row[sums.kept_streams] = np.arange(len(answers))
         rows = row[[self.survey.names[recording.stream] for recording in examples.recordings]]
         held_out = np.where((rows >= 0)[:, None], answers[rows], fitted.chosen.held_out)
-        losses = _losses(examples, held_out)
+        losses = losses_of(examples.truth, held_out, len(examples.labels))
         streams = f"{sums.streams:,} streams"
         if not losses.mean() < fitted.chosen.losses.mean():
             say(f"the readout of {streams} is no better than that of the sample, which stays")
@@ -227,17 +229,3 @@ def _fewer(spec: FeatureSpec, places: Places, most: int) -> list[int]:
         if msgspec.structs.replace(spec, blocks=blocks).size(places) <= most:
             break
     return counts
-
-
-def with_readout(bundle: Bundle, linear: Linear) -> Bundle:
-    """Return a model with another linear readout of its features."""
-    readout = {"readout.weight": np.ascontiguousarray(linear.weight.T), "readout.bias": linear.bias}
-    return Bundle(bundle.header, {**bundle.tensors, **readout})
-
-
-def _losses(examples: Examples, answers: Floats) -> Floats:
-    """Return the log loss, or the squared error over the target's variance, of each answer, (n,)."""
-    if not examples.labels:
-        return squared_losses(examples.truth, answers)
-    own = answers[np.arange(len(answers)), examples.codes]
-    return np.asarray(-np.log(np.maximum(own, np.finfo(np.float32).tiny)))

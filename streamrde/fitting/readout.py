@@ -11,7 +11,7 @@ from streamrde.arrays import Floats, Indices
 from streamrde.fitting.calibration import fit_sharpness
 from streamrde.fitting.examples import squared_losses
 from streamrde.fitting.logistic import fit_logistic
-from streamrde.fitting.ridge import Linear, NormalEquations, RidgeFit, fit_ridge
+from streamrde.fitting.ridge import Linear, RidgeFit, fit_any_ridge
 from streamrde.inference.quality import softmax
 
 LOGISTIC_STRENGTHS = np.logspace(1, -3, 9)
@@ -53,7 +53,7 @@ def ridge_readout(
         return found._replace(held_out=held_out, losses=squared_losses(truth[:judged], held_out))
     z, mean, scale = _standardised(features)
     codes = truth[:, 0].astype(np.intp)
-    ridge = _ridge(z, np.eye(classes)[codes], folds)
+    ridge = fit_any_ridge(z, np.eye(classes)[codes], folds)
     return _classifying(
         _unscaled(ridge.linear, mean, scale),
         ridge.held_out[:judged],
@@ -88,7 +88,7 @@ def _numbers(features: Floats, truth: Floats, folds: Indices) -> Readout:
         y = truth[np.ix_(mask, own)]
         # In units of their spread, targets have an equal say in the strength that they share.
         middle, spread = y.mean(axis=0), np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0)
-        ridge = _ridge(z, (y - middle) / spread, folds[mask])
+        ridge = fit_any_ridge(z, (y - middle) / spread, folds[mask])
         parts.append(_Part(own, ridge, (mean, scale), middle, spread))
         held_out[np.ix_(mask, own)] = spread * ridge.held_out + middle
 
@@ -142,6 +142,13 @@ def average_readout(readouts: Sequence[Readout], truth: Floats, classes: int) ->
     return _classifying(linear, scores, truth[:, 0].astype(np.intp), without)
 
 
+def losses_of(truth: Floats, answers: Floats, classes: int) -> Floats:
+    """Return the log loss of probabilities, or `examples.squared_losses` of numbers, of each row, (n,)."""
+    if not classes:
+        return squared_losses(truth, answers)
+    return np.asarray(-np.log(_own(answers, truth[:, 0].astype(np.intp))))
+
+
 def simplest_of(losses: list[Floats], groups: Indices) -> int:
     """Return the number of the first whose mean loss is within one standard error of the least.
 
@@ -161,19 +168,6 @@ def simplest_of(losses: list[Floats], groups: Indices) -> int:
         if loss.mean() - losses[best].mean() <= error:
             return i
     return best
-
-
-def _ridge(z: Floats, wanted: Floats, folds: Indices) -> RidgeFit:
-    n, p = z.shape
-    if n <= p:
-        return fit_ridge(z, wanted, folds)
-    sums = NormalEquations(p, wanted.shape[1], int(folds.max()) + 1)
-    sums.add(z, wanted, folds)
-    linear, strength, without = sums.solve()
-    held_out = np.empty_like(wanted)
-    for k, part in enumerate(without):
-        held_out[folds == k] = part(z[folds == k])
-    return RidgeFit(linear, strength, held_out, without.__getitem__)
 
 
 def _logistic(z: Floats, codes: Indices, classes: int, folds: Indices) -> tuple[Linear, Floats, dict[int, Linear]]:

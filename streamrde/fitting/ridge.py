@@ -250,6 +250,23 @@ def _solve(part: tuple[Floats, Floats, Floats, Floats, Floats], strength: float)
     return Linear(weight, y - x @ weight)
 
 
+def fit_any_ridge(x: Floats, y: Floats, folds: Indices) -> RidgeFit:
+    """Fit ridge regression by the quicker way: `fit_ridge`, or with more rows than features `NormalEquations`.
+
+    Args:
+        x, y, folds: as of `fit_ridge`, with folds from 0.
+    """
+    if len(x) <= x.shape[1]:
+        return fit_ridge(x, y, folds)
+    sums = NormalEquations(x.shape[1], y.shape[1], int(folds.max()) + 1)
+    sums.add(x, y, folds)
+    linear, strength, without = sums.solve()
+    held_out = np.empty_like(y)
+    for k, part in enumerate(without):
+        held_out[folds == k] = part(x[folds == k])
+    return RidgeFit(linear, strength, held_out, without.__getitem__)
+
+
 def _check(x: Floats, y: Floats, folds: Indices) -> None:
     if x.ndim != 2 or y.ndim != 2 or not len(x) == len(y) == len(folds):
         raise ShapeError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrde.arrays import Floats
 from streamrde.fitting.along import rows_along
-from streamrde.fitting.baselines import BASELINES, Fit
+from streamrde.fitting.baselines import BASELINES, Fit, answers_to
 from streamrde.fitting.examples import Examples
 from streamrde.fitting.lags import FITS, persisting, rows_of
 from streamrde.fitting.measuring import measures
@@ -72,29 +72,12 @@ def _served(rows: Examples, bundle: Bundle, plainest: Floats) -> Floats:
 
 
 def _plain_answers(examples: Examples, rows: Examples) -> dict[str, Floats]:
+    def answers(fit: Fit, learned: Floats, asked: Floats) -> Floats:
+        return answers_to(asked, fit, learned, examples.truth, len(examples.labels), examples.groups)
+
     if examples.along:
-        found = {}
-        for name, fit in FITS.items():
-            found[name] = _answers(fit, rows_of(name, examples), examples, rows_of(name, rows))
+        found = {name: answers(fit, rows_of(name, examples), rows_of(name, rows)) for name, fit in FITS.items()}
         if examples.horizon:
             found["persistence"] = persisting(rows, found["plainest"])
         return found
-    return {
-        baseline.name: _answers(
-            baseline.fit,
-            np.stack([baseline.represent(r.t, r.x) for r in examples.recordings]),
-            examples,
-            np.stack([baseline.represent(r.t, r.x) for r in rows.recordings]),
-        )
-        for baseline in BASELINES
-    }
-
-
-def _answers(fit: Fit, rows: Floats, examples: Examples, new: Floats) -> Floats:
-    classes = len(examples.labels)
-    found = np.full((len(new), classes or examples.truth.shape[1]), np.nan)
-    for j, column in enumerate(examples.truth.T):
-        known = np.isfinite(column)
-        own = slice(None) if classes else slice(j, j + 1)
-        found[:, own] = fit(rows[known], column[known], classes, examples.groups[known])(new)
-    return found
+    return {own.name: answers(own.fit, own.rows(examples.recordings), own.rows(rows.recordings)) for own in BASELINES}

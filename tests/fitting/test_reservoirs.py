@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import streamrde as sr
-from streamrde.fitting.examples import as_examples
+from streamrde.fitting import pooled
+from streamrde.fitting.examples import as_examples, tokens_of
 from streamrde.fitting.families import reservoir
 from streamrde.fitting.families.reservoir import _blocks, _seconds, fit_reservoirs
 from streamrde.fitting.readout import average_readout, ridge_readout
@@ -76,9 +77,14 @@ def test_tokens_in_parts_give_the_features_of_all_at_once(monkeypatch):
     spec = header.field.features
     drawn = header.field.drawn("field", header, whole.bundle().tensors)
     found = [reservoir._pooled(examples, header, spec, drawn)]
+    # Features are made of some streams at a time, and scales are drawn from some of them.
+    monkeypatch.setattr(pooled, "_TOGETHER", 1 << 14)
     monkeypatch.setattr(reservoir, "_PART", 1 << 14)
-    assert len(reservoir._parts(examples, header)) > 2
+    assert reservoir._parts(examples, header) > 2
+    asked = []
+    monkeypatch.setattr(pooled, "tokens_of", lambda *given: asked.append(given) or tokens_of(*given))
     found.append(reservoir._pooled(examples, header, spec, drawn))
+    assert len(asked) > 2
     np.testing.assert_array_equal(*found)
     parts = next(iter(fit_reservoirs(examples)))
     assert parts.losses.mean() < 0.69

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from streamrde.arrays import Floats, Reals
+from streamrde.arrays import Floats
 from streamrde.features import Block, Drawn, FeatureSpec, Pool, draw, make_pooling, pool_streams
 from streamrde.fitting.examples import Candidate, Examples, Tokens, tokens_of
 from streamrde.fitting.families.bands import find_bands
+from streamrde.fitting.pooled import Pooled, candidate, features_of, header_for, windows_of, with_features
 from streamrde.fitting.readout import MOST_LOGISTIC, Readout, average_readout, logistic_readout, ridge_readout
-from streamrde.fitting.ridge import Linear
 from streamrde.fitting.rotations import Triples, find_triples, turned
-from streamrde.inference.bundle import Bundle
-from streamrde.inference.ends import Blank
-from streamrde.inference.fields.reservoir import Reservoir
-from streamrde.inference.header import Channel, Header
+from streamrde.inference.header import Header
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing import Every
 from streamrde.windowing.tokens import Scale, Token
@@ -37,21 +32,12 @@ _CLIP = 5.0
 _DEGREES = 30.0  # largest turn of a sensor
 _COPIES = 3
 _MOST_ROWS = 2000  # streams and their copies
-_PART = 1 << 25  # numbers of tokens that are held at once, 256 MB
-_LEAST_STREAMS = 5  # in a part
+_PART = 1 << 25  # numbers of tokens that scales and biases are drawn from, 256 MB
+_LEAST_STREAMS = 5  # that they are drawn from
 
 _ABOVE = (Pool("share", stretched=True), Pool("share", rising=True, stretched=True), Pool("max"))
 _WAVES = (Pool("last", "rates"), Pool("last", "shares"))
 _BEST = (Pool("best", stretched=True), Pool("best", rising=True, stretched=True))
-
-
-class Drawing(NamedTuple):
-    """Random features of all streams."""
-
-    header: Header
-    drawn: Drawn
-    pooled: Floats
-    """(n, P)"""
 
 
 def fit_reservoirs(examples: Examples) -> Iterator[Candidate]:
@@ -62,9 +48,14 @@ def fit_reservoirs(examples: Examples) -> Iterator[Candidate]:
     classes, count = len(examples.labels), len(examples.truth)
     header = _header(examples)
     parts = _parts(examples, header)
-    # Of as many streams as fit into memory; if these are all, they are not made again.
-    sample = tokens_of(parts[0], header.partition)
-    whole = sample if len(parts) == 1 else None
+    sample = _tokens(examples, header, parts)
+    # If these are the tokens of all streams, they are not made again.
+    whole = sample if parts == 1 else None
+
+    def drawing(spec: FeatureSpec) -> Pooled:
+        drawn = draw(spec, header.partition.places, sample.values, clip=header.clip)
+        return Pooled(with_features(header, spec), drawn, _pooled(examples, header, spec, drawn, whole))
+
     blocks = _blocks(len(header.token.scales), _DIRECTIONS if count <= _MANY else _FEW_DIRECTIONS)
     # Their biases are medians: each direction then has the same chance against its neighbours.
     rivals = tuple(
@@ -72,100 +63,73 @@ def fit_reservoirs(examples: Examples) -> Iterator[Candidate]:
     )
     drawings, readouts = [], []
     for name, some, pools in (("above", blocks, _ABOVE), ("best", rivals, _BEST)):
-        spec = FeatureSpec(blocks=some, pools=pools, seed=examples.seed, squash="root")
-        drawn = draw(spec, header.partition.places, sample.values, clip=header.clip)
-        drawing = Drawing(_with_features(header, spec), drawn, _pooled(examples, header, spec, drawn, whole))
-        readout = ridge_readout(drawing.pooled, examples.truth, classes, examples.folds)
-        yield _candidate(f"{name}, ridge", drawing, readout)
-        drawings.append(drawing)
-        readouts.append(readout)
+        drawings.append(drawing(FeatureSpec(blocks=some, pools=pools, seed=examples.seed, squash="root")))
+        readouts.append(ridge_readout(drawings[-1].features, examples.truth, classes, examples.folds))
+        yield _candidate(f"{name}, ridge", drawings[-1], readouts[-1])
     both, average = _joined(*drawings), average_readout(readouts, examples.truth, classes)
     yield _candidate("above and best, ridge", both, average)
     if header.token.bands is not None:
-        spec = FeatureSpec(pools=_WAVES, seed=examples.seed, squash="root")
-        drawn = draw(spec, header.partition.places, sample.values, clip=header.clip)
-        waves = Drawing(_with_features(header, spec), drawn, _pooled(examples, header, spec, drawn, whole))
-        three = [*readouts, ridge_readout(waves.pooled, examples.truth, classes, examples.folds)]
+        waves = drawing(FeatureSpec(pools=_WAVES, seed=examples.seed, squash="root"))
+        three = [*readouts, ridge_readout(waves.features, examples.truth, classes, examples.folds)]
         average = average_readout(three, examples.truth, classes)
         yield _candidate("above, best and bands, ridge", _joined(both, waves), average)
     place = int(np.argmin([readout.losses.mean() for readout in readouts]))
-    name, drawing = ("above", "best")[place], drawings[place]
+    name, chosen = ("above", "best")[place], drawings[place]
     triples = find_triples(examples.channels)
     if triples and count * (1 + _COPIES) <= _MOST_ROWS:
-        readout = _of_turned(examples, drawing, triples)
-        yield _candidate(f"{name}, ridge, sensors turned", drawing, readout)
+        readout = _of_turned(examples, chosen, triples)
+        yield _candidate(f"{name}, ridge, sensors turned", chosen, readout)
         readouts[place] = readout
         average = average_readout(readouts, examples.truth, classes)
         yield _candidate(f"above and best, ridge, sensors turned for {name}", both, average)
     if classes and count <= MOST_LOGISTIC:
         # It takes longer than ridge, and is tried on what suits ridge best.
         yield _candidate(
-            f"{name}, logistic", drawing, logistic_readout(drawing.pooled, examples.truth, classes, examples.folds)
+            f"{name}, logistic", chosen, logistic_readout(chosen.features, examples.truth, classes, examples.folds)
         )
 
 
-def _of_turned(examples: Examples, drawing: Drawing, triples: Triples) -> Readout:
+def _of_turned(examples: Examples, drawing: Pooled, triples: Triples) -> Readout:
     """Return the ridge readout that also learns from copies of the streams with turned sensors."""
     rng = np.random.default_rng(examples.seed)
-    pooled = [drawing.pooled]
+    features = [drawing.features]
     for _ in range(_COPIES):
         copies = [replace(own, x=turned(own.x, triples, _DEGREES, rng)) for own in examples.recordings]
         changed = examples._replace(recordings=copies)
-        pooled.append(_pooled(changed, drawing.header, _spec(drawing.header), drawing.drawn))
+        features.append(_pooled(changed, drawing.header, drawing.spec, drawing.drawn))
     times = 1 + _COPIES
     truth, folds = np.tile(examples.truth, (times, 1)), np.tile(examples.folds, times)
-    return ridge_readout(np.concatenate(pooled), truth, len(examples.labels), folds, judged=len(examples.truth))
+    return ridge_readout(np.concatenate(features), truth, len(examples.labels), folds, judged=len(examples.truth))
 
 
-def _candidate(name: str, drawing: Drawing, readout: Readout) -> Candidate:
-    return Candidate(
-        name,
-        readout.held_out,
-        readout.losses,
-        partial(_bundle, drawing, readout.linear),
-        lambda fold: _bundle(drawing, readout.without(fold)),
-        "reservoir",
-    )
+def _candidate(name: str, drawing: Pooled, readout: Readout) -> Candidate:
+    return candidate(name, _slim(drawing), readout, kind="reservoir")
 
 
-def _parts(examples: Examples, header: Header) -> list[Examples]:
-    """Divide the examples into parts whose tokens fit into memory, evenly chosen ones in each."""
-    windows = sum(1 + (own.t[-1] - own.t[0]) / _length(header) for own in examples.recordings)
+def _parts(examples: Examples, header: Header) -> int:
+    """Return the number of parts of which one is a fair sample of the streams whose tokens fit into memory."""
+    windows = sum(windows_of(own.t, header.partition) for own in examples.recordings)
     # Long silences make fewer windows than this, and a part must be a fair sample all the same.
     most = max(1, len(examples.recordings) // _LEAST_STREAMS)
-    count = min(most, 1 + int(windows * header.partition.token_size) // _PART)
-    return [
-        examples._replace(recordings=examples.recordings[first::count], truth=examples.truth[first::count])
-        for first in range(count)
-    ]
+    return min(most, 1 + int(windows * header.partition.token_size) // _PART)
 
 
-def _length(header: Header) -> float:
-    assert isinstance(header.windows, Every)  # noqa: S101 (as `_header` makes it)
-    return header.windows.seconds
+def _tokens(examples: Examples, header: Header, parts: int) -> Tokens:
+    """Return the tokens of one part of the streams, evenly chosen."""
+    return tokens_of(examples.of_streams(np.arange(0, len(examples.recordings), parts)), header.partition)
 
 
 def _pooled(examples: Examples, header: Header, spec: FeatureSpec, drawn: Drawn, whole: Tokens | None = None) -> Floats:
     """Return the features of all streams, (n, P). whole: their tokens, if they are known."""
     pooling = make_pooling(spec, header.partition.places, drawn)
-    if whole is not None:
-        return pool_streams(pooling, whole.values, whole.stops, at=whole.at)
-    parts = _parts(examples, header)
-    found = np.empty((len(examples.truth), pooling.size))
-    for first, part in enumerate(parts):
-        tokens = tokens_of(part, header.partition)
-        found[first :: len(parts)] = pool_streams(pooling, tokens.values, tokens.stops, at=tokens.at)
-    return found
+    if whole is None:
+        return features_of(examples, pooling, header.partition)
+    return pool_streams(pooling, whole.values, whole.stops, at=whole.at)
 
 
-def _with_features(header: Header, spec: FeatureSpec) -> Header:
-    hidden = spec.state_size(header.partition.places)
-    return msgspec.structs.replace(header, field=Reservoir(features=spec), hidden=hidden)
-
-
-def _joined(first: Drawing, second: Drawing) -> Drawing:
+def _joined(first: Pooled, second: Pooled) -> Pooled:
     """Return the features of two drawings from the same tokens, one after the other."""
-    specs = [_spec(own.header) for own in (first, second)]
+    specs = first.spec, second.spec
     count = len(specs[0].blocks)
     pools = [
         _moved(pool, begin, len(spec.blocks))
@@ -176,8 +140,8 @@ def _joined(first: Drawing, second: Drawing) -> Drawing:
     drawn = first.drawn._replace(
         weights=first.drawn.weights + second.drawn.weights, biases=first.drawn.biases + second.drawn.biases
     )
-    pooled = np.concatenate([first.pooled, second.pooled], axis=1)
-    return Drawing(_with_features(first.header, spec), drawn, pooled)
+    features = np.concatenate([first.features, second.features], axis=1)
+    return Pooled(with_features(first.header, spec), drawn, features)
 
 
 def _moved(pool: Pool, begin: int, count: int) -> Pool:
@@ -188,63 +152,26 @@ def _moved(pool: Pool, begin: int, count: int) -> Pool:
     return msgspec.structs.replace(pool, blocks=(begin + first, begin + stop))
 
 
-def _spec(header: Header) -> FeatureSpec:
-    assert isinstance(header.field, Reservoir)  # noqa: S101 (as `_with_features` makes it)
-    return header.field.features
-
-
-def _slim(drawing: Drawing) -> tuple[Header, Drawn]:
+def _slim(drawing: Pooled) -> Pooled:
     """Return what a model needs: no bands, the last part of a token, if no pool keeps them."""
+    if any(pool.of in ("rates", "shares") for pool in drawing.spec.pools):
+        return drawing
     header, drawn = drawing.header, drawing.drawn
-    if any(pool.of in ("rates", "shares") for pool in _spec(header).pools):
-        return header, drawn
     header = msgspec.structs.replace(header, token=msgspec.structs.replace(header.token, bands=None))
     size = header.partition.token_size
-    return header, drawn._replace(shift=drawn.shift[:size], scale=drawn.scale[:size])
-
-
-def _bundle(drawing: Drawing, linear: Linear) -> Bundle:
-    header, drawn = _slim(drawing)
-    tensors: dict[str, Reals] = {
-        "x0.shift": np.zeros(header.path_channels),
-        "x0.scale": np.ones(header.path_channels),
-        **Reservoir(features=_spec(header)).tensors("field", drawn),
-        "output.shift": np.zeros(header.outputs),
-        "output.scale": np.ones(header.outputs),
-        # In rows, as kernels read them and as a file would have them.
-        "readout.weight": np.ascontiguousarray(linear.weight.T),
-        "readout.bias": linear.bias,
-    }
-    return Bundle(header, tensors)
+    slim = drawn._replace(shift=drawn.shift[:size], scale=drawn.scale[:size])
+    return drawing._replace(header=header, drawn=slim)
 
 
 def _header(examples: Examples) -> Header:
-    own, channels, labels = examples.recordings, examples.channels, examples.labels
-    observed = np.concatenate([recording.x for recording in own])
-    known = np.isfinite(observed)
-    fills = np.where(known, observed, 0.0).sum(axis=0) / np.maximum(1, known.sum(axis=0))
-    span = float(np.median([recording.t[-1] - recording.t[0] for recording in own]))
-    step = float(np.median(np.concatenate([np.diff(recording.t) for recording in own])))
-    policy = Every(_seconds(float(np.median([len(recording.t) for recording in own])), span, step))
-    scales = tuple(Scale(m) for m in _SCALES if m == 1 or m * policy.seconds <= _LONGEST * span)
-    path = 1 + len(channels)
+    own, span = examples.recordings, examples.span
+    length = float(np.median([len(recording.t) for recording in own]))
+    windows = Every(_seconds(length, span, float(np.median(examples.steps))))
+    scales = tuple(Scale(m) for m in _SCALES if m == 1 or m * windows.seconds <= _LONGEST * span)
+    path = 1 + len(examples.channels)
     depth = 1 + sum(logsignature_channels(path, 3 - i) <= most for i, most in enumerate(_LARGEST))
-    spec = FeatureSpec(pools=_ABOVE)
-    return Header(
-        channels=tuple(Channel(name=n, fill=float(f)) for n, f in zip(channels, fills, strict=True)),
-        depth=depth,
-        hidden=1,
-        outputs=len(labels) or examples.truth.shape[1],
-        field=Reservoir(features=spec),
-        initial=Blank(),
-        clip=_CLIP,
-        windows=policy,
-        token=Token(scales=scales, ends=True, bands=find_bands(examples)),
-        interpolation="linear" if known.mean() > 0.98 else "hold",
-        task="classification" if labels else "regression",
-        labels=labels or examples.targets,
-        target_at="stream",
-    )
+    token = Token(scales=scales, ends=True, bands=find_bands(examples))
+    return header_for(examples, FeatureSpec(pools=_ABOVE), windows=windows, token=token, depth=depth, clip=_CLIP)
 
 
 def _seconds(length: float, span: float, step: float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrde.arrays import Floats
 from streamrde.errors import StreamRDEError
-from streamrde.fitting.baselines import BASELINES
+from streamrde.fitting.baselines import BASELINES, answers_to
 from streamrde.fitting.examples import as_examples
 from streamrde.fitting.families.reservoir import fit_reservoirs
 from streamrde.fitting.measuring import measures
@@ -56,13 +56,8 @@ def plain_models(config: TrainConfig, parts: Split, *, classes: Sequence[str]) -
         for baseline in BASELINES:
             if baseline.name not in (NEAREST, SUMMARIES):
                 continue
-            rows, new = (np.stack([baseline.represent(r.t, r.x) for r in own]) for own in (train, streams))
-            found = np.full((len(streams), len(classes) or len(targets)), np.nan)
-            for j, column in enumerate(truth.T):
-                known, own = np.isfinite(column), slice(None) if classes else slice(j, j + 1)
-                if known.any():
-                    found[:, own] = baseline.fit(rows[known], column[known], len(classes), groups[known])(new)
-            answers[baseline.name] = found
+            rows, new = baseline.rows(train), baseline.rows(streams)
+            answers[baseline.name] = answers_to(new, baseline.fit, rows, truth, len(classes), groups)
         if fitted is not None:
             ends = [own.value[-1:] for own in answers_of(fitted, streams)]
             missing = np.full((1, fitted.header.outputs), np.nan)
