@@ -109,3 +109,28 @@ def windows_of(outcomes, slot):
         for window, logsig in zip(outcome.windows, outcome.logsigs, strict=True)
         if window["slot"] == slot
     ]
+
+
+def check_cuts_and_moves(partition):
+    """Check that the windows of rows do not depend on their cuts into calls, or on states that move between."""
+    slots, t, x = make_hostile(7, 60)
+    at_once = Table(partition)
+    whole = [at_once.push(slots, t, x), at_once.flush()]
+    table, parts = Table(partition), []
+    for rows in np.array_split(np.arange(len(t)), 7):
+        parts.append(table.push(slots[rows], t[rows], x[rows]))
+        table = table.moved(partition)
+    parts.append(table.flush())
+    assert at_once.state() == table.state()
+    for slot in range(3):
+        assert windows_of(parts, slot) == windows_of(whole, slot)
+
+
+def check_reference(partition):
+    """Check that the compiled loop and its reference leave the same states and windows."""
+    slots, t, x = make_hostile(11, 80)
+    tables = [Table(partition), Table(partition, reference=True)]
+    closed = [[table.push(slots, t, x), table.flush()] for table in tables]
+    assert tables[0].state() == tables[1].state()
+    for slot in range(3):
+        assert windows_of(closed[0], slot) == windows_of(closed[1], slot)

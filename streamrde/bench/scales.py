@@ -26,7 +26,7 @@ from streamrde.windowing.tokens import Scale, Token
 
 SCALES = (1, 2, 4, 8, 16, 32)
 CHANNELS, DEPTH, WINDOW = 4, 3, 8
-"""Of the path with time, of log-signatures, and samples of a window."""
+"""Numbers of channels of the path with time and of log-signatures, and of samples in a window."""
 _WINDOWS = 512
 _STREAMS = 64
 _PUSHES = 256

@@ -73,25 +73,12 @@ def measure_baselines(
     Returns:
         by name of the baseline, `measures`.
     """
-    return {
-        baseline.name: measures(
-            truth, _held_out(baseline, ts, xs, truth, classes, groups, folds), classes, targets=targets
-        )
-        for baseline in BASELINES
-    }
-
-
-def _held_out(
-    baseline: Baseline,
-    ts: Sequence[Floats],
-    xs: Sequence[Floats],
-    truth: Floats,
-    classes: int,
-    groups: Indices,
-    folds: Indices,
-) -> Floats:
-    rows = np.stack([baseline.represent(t, x) for t, x in zip(ts, xs, strict=True)])
-    return held_out(baseline.fit, rows, truth, classes, groups, folds)
+    found = {}
+    for baseline in BASELINES:
+        rows = np.stack([baseline.represent(t, x) for t, x in zip(ts, xs, strict=True)])
+        answers = held_out(baseline.fit, rows, truth, classes, groups, folds)
+        found[baseline.name] = measures(truth, answers, classes, targets=targets)
+    return found
 
 
 def held_out(fit: Fit, rows: Floats, truth: Floats, classes: int, groups: Indices, folds: Indices) -> Floats:

@@ -30,9 +30,9 @@ class Examples(NamedTuple):
     truth: Floats
     """(n, outputs): numbers of the classes, with one output, or targets, NaN where unknown. No row is all unknown."""
     labels: tuple[str, ...]
-    """All classes in order; () for numbers."""
+    """All classes in order. () for numbers."""
     groups: Indices
-    """What must not be divided between training and test, (n,)."""
+    """Group of each row, (n,), which must not be divided between training and test."""
     folds: Indices
     """Number of the fold in which each is left out, (n,)."""
     seed: int

@@ -8,6 +8,7 @@ import msgspec
 
 from streamrde.connectors.files.filters import Filter, check_filters
 from streamrde.connectors.files.restarts import OnRestart
+from streamrde.connectors.samples import Columns
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.header import Task
 from streamrde.times import TimeForm
@@ -110,6 +111,18 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def targets(self) -> tuple[str, ...]:
         """Return the target columns."""
         return (self.target,) if isinstance(self.target, str) else self.target
+
+    def columns(self, *, channels: int | None = None) -> Columns:
+        """Return the columns of samples, with only so many of the channels."""
+        return Columns(
+            channels=tuple(channel.name for channel in self.channels[:channels]),
+            time=self.time,
+            time_unit=self.time_unit,
+            time_format=self.time_format,
+            time_zone=self.time_zone,
+            time_ambiguous=self.time_ambiguous,
+            stream=self.stream or None,
+        )
 
     def time_form(self) -> TimeForm:
         """Return how the times are written. Raise ParameterError if no times can be written so."""

@@ -41,7 +41,7 @@ class Paths(NamedTuple):
     held_out: Floats
     """Scores of each row by the regressions without its fold, (strengths, n, classes)."""
     fits: tuple[Linear, ...]
-    """Of all rows, one per strength."""
+    """Fits to all rows, one per strength."""
     without: tuple[tuple[Linear, ...], ...]
     """Without each fold, one tuple per strength."""
 

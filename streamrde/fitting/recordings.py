@@ -13,7 +13,7 @@ from streamrde.arrays import Floats, Indices
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.restarts import Restart, explain, find_restarts, part_name
-from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError
 from streamrde.fitting.inputs import DataConfig
 from streamrde.fitting.sources import Rows
@@ -74,19 +74,10 @@ def read_recordings(
         DataError: no file, a missing column, a value that is infinite, a row that is late or, where `order` calls it a
             fault, a repeat; a recording with two values of `group` or `given`.
     """
-    columns = Columns(
-        channels=tuple(channel.name for channel in data.channels),
-        time=data.time,
-        time_unit=data.time_unit,
-        time_format=data.time_format,
-        time_zone=data.time_zone,
-        time_ambiguous=data.time_ambiguous,
-        stream=data.stream or None,
-    )
     targets = data.targets if targets is None else targets
     extra = tuple(dict.fromkeys((*targets, *(name for name in (group, given) if name))))
     numbers = targets if data.task == "regression" else ()
-    reader = SampleReader(columns, extra=extra, filters=data.filters, faults=data.faults, numbers=numbers)
+    reader = SampleReader(data.columns(), extra=extra, filters=data.filters, faults=data.faults, numbers=numbers)
     batches = _read(reader, data, say, streams) if held is None else list(held.samples(reader))
     where = str(data.files)
     if not sum(len(batch.t) for batch in batches):

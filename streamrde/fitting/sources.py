@@ -17,8 +17,8 @@ from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError, ParameterError
 
 Data: TypeAlias = Any
-"""A file, folder or glob, or several; a pyarrow Table, RecordBatch, RecordBatchReader or Dataset; any object with
-``__arrow_c_stream__``, such as a data frame of pandas, polars or duckdb; or a mapping of names to columns."""
+"""A file, folder or glob, or several. Or a pyarrow Table, RecordBatch, RecordBatchReader or Dataset, any object with
+``__arrow_c_stream__``, such as a data frame of pandas, polars or duckdb, or a mapping of names to columns."""
 _MOST_BATCHES = 20  # batches of a file whose target column says what kind it is
 
 

@@ -19,7 +19,7 @@ from streamrde.fitting.folds import FOLDS
 from streamrde.fitting.inputs import DataConfig
 from streamrde.fitting.progress import Progress, Stage, ignore
 from streamrde.fitting.ridge import Linear, NormalEquations
-from streamrde.fitting.survey import Survey, columns_of, number_names, read_places
+from streamrde.fitting.survey import Survey, number_names, read_places
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.names import stream_column
 from streamrde.inference.predictor import as_time_check
@@ -134,7 +134,7 @@ def features_of(
     parts = -(-known.most_open() // most)
     total, done = parts * int(known.rows.sum()), 0
     for part in range(parts):
-        reader = SampleReader(columns_of(config), filters=config.filters, batch_rows=batch_rows, faults=config.faults)
+        reader = SampleReader(config.columns(), filters=config.filters, batch_rows=batch_rows, faults=config.faults)
         streams = _OpenStreams(known, Bundle(header, bundle.tensors), np.arange(len(known.rows)) % parts == part)
         for samples in split_streams(streams.following(read_places(config, reader)), known.cuts):
             done += len(samples.t)

@@ -17,7 +17,7 @@ from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.record_batches import rows_of
 from streamrde.connectors.files.recordings import Recording, find_recordings
 from streamrde.connectors.files.restarts import Restarts, part_name, places_by_stream
-from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError
 from streamrde.fitting.inputs import DataConfig
 
@@ -39,7 +39,7 @@ class Survey:
     last: Ints
     """Place before which all of its rows are."""
     target: Floats
-    """Number, or number of the class; NaN where there is none."""
+    """Number, or number of the class. NaN where there is none."""
     classes: tuple[str, ...]
     group: Ints
     """Hash of its group. Streams of one group have the same, those of two groups different ones."""
@@ -98,19 +98,6 @@ def find_files(data: DataConfig) -> list[Recording]:
     return find_recordings(data.files if isinstance(data.files, str) else list(data.files))
 
 
-def columns_of(data: DataConfig, *, channels: int | None = None) -> Columns:
-    """Return the columns of samples, with only so many of the channels."""
-    return Columns(
-        channels=tuple(channel.name for channel in data.channels[:channels]),
-        time=data.time,
-        time_unit=data.time_unit,
-        time_format=data.time_format,
-        time_zone=data.time_zone,
-        time_ambiguous=data.time_ambiguous,
-        stream=data.stream or None,
-    )
-
-
 def read_places(
     data: DataConfig, reader: SampleReader, *, on_file: Callable[[int], None] = lambda number: None
 ) -> Iterator[tuple[int, Samples]]:
@@ -140,7 +127,7 @@ def survey(data: DataConfig, *, group: str = "", seed: int = 0, batch_rows: int 
     target, classify = data.targets[0], data.task == "classification"
     extra = tuple(dict.fromkeys((target, group) if group else (target,)))
     reader = SampleReader(
-        columns_of(data, channels=1),
+        data.columns(channels=1),
         extra=extra,
         filters=data.filters,
         batch_rows=batch_rows,
@@ -263,7 +250,7 @@ class _Streams:
         """Make each part of a stream that begins again a stream. Only those whose times jump back are read again."""
         names = list(self.names)
         wanted = [names[i] for i in np.flatnonzero(self.disordered).tolist()]
-        reader = SampleReader(columns_of(data), filters=data.filters, faults=data.faults)
+        reader = SampleReader(data.columns(), filters=data.filters, faults=data.faults)
         restarts = Restarts()
         for recording in find_files(data):
             for _, samples in reader.read(recording, streams=wanted):

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fit_data import turning
 from typer.testing import CliRunner, Result
 
 from streamrde.cli import app
@@ -21,24 +22,8 @@ from streamrde.fitting.families.reservoir import fit_reservoirs
 from streamrde.inference.bundle import load
 
 
-def table(streams: int = 20, length: int = 40) -> pa.Table:
-    """Turn left in one class and right in the other; two streams per person, one of whom moves differently."""
-    rng, t = np.random.default_rng(3), np.arange(length) / 10
-    sign = np.where(np.arange(streams) % 2, 1.0, -1.0)
-    a = np.concatenate([np.cos(2 * t) + 0.3 * rng.normal(size=length) for _ in sign])
-    b = np.concatenate([s * np.sin(2 * t) + 0.3 * rng.normal(size=length) for s in sign])
-    number = np.repeat(np.arange(streams), length)
-    return pa.table(
-        {
-            "stream_id": [f"s{i:02}" for i in number],
-            "t": np.tile(t, streams),
-            "a": a,
-            "b": b,
-            "subject": number // 2,
-            "label": np.where(sign[number] > 0, "left", "right"),
-            "size": 5.0 + sign[number],
-        }
-    )
+def table() -> pa.Table:
+    return turning(streams=20, length=40, noise=0.3)
 
 
 @pytest.fixture

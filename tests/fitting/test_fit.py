@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from fit_data import turning
 
 import streamrde as sr
 from streamrde.errors import DataError
@@ -17,28 +18,8 @@ from streamrde.fitting.families import fit_reservoirs
 from streamrde.fitting.sources import as_source
 
 
-def table(*, streams: int = 24, length: int = 60) -> pa.Table:
-    """Turn left in one class and right in the other; two streams per person."""
-    rng, t = np.random.default_rng(3), np.arange(length) / 10
-    sign = np.where(np.arange(streams) % 2, 1.0, -1.0)
-    a = np.concatenate([np.cos(2 * t) + 0.01 * rng.normal(size=length) for _ in sign])
-    b = np.concatenate([s * np.sin(2 * t) + 0.01 * rng.normal(size=length) for s in sign])
-    number = np.repeat(np.arange(streams), length)
-    return pa.table(
-        {
-            "stream_id": [f"s{i:02}" for i in number],
-            "t": np.tile(t, streams),
-            "a": a,
-            "b": b,
-            "subject": number // 2,
-            "label": np.where(sign[number] > 0, "left", "right"),
-            "size": 5.0 + sign[number],
-        }
-    )
-
-
 def test_roles_are_found_by_name_and_groups_are_no_channels(tmp_path) -> None:
-    pq.write_table(table(), tmp_path / "x.parquet")
+    pq.write_table(turning(), tmp_path / "x.parquet")
     source = as_source(str(tmp_path))
     roles = find_roles(source, ["label"], drop=["size"])
     assert roles[:4] == ("stream_id", "t", ("a", "b"), "subject")
@@ -49,7 +30,7 @@ def test_roles_are_found_by_name_and_groups_are_no_channels(tmp_path) -> None:
 
 
 def test_files_without_time_and_stream_columns_number_their_rows(tmp_path) -> None:
-    plain = table(streams=2).drop_columns(["t", "stream_id"])
+    plain = turning(streams=2).drop_columns(["t", "stream_id"])
     for i in (0, 1):
         pyarrow.csv.write_csv(plain.slice(60 * i, 60), tmp_path / f"{i}.csv")
     roles = find_roles(as_source(str(tmp_path)), ["label"])
@@ -60,21 +41,21 @@ def test_files_without_time_and_stream_columns_number_their_rows(tmp_path) -> No
 
 def test_a_fitted_model_classifies_new_streams_and_is_served(tmp_path) -> None:
     path, out = tmp_path / "x.parquet", tmp_path / "m.safetensors"
-    pq.write_table(table(), path)
+    pq.write_table(turning(), path)
     report = fit(path, "label", drop=["size"], out=out)
     assert report.measures["accuracy"] == 1.0
     assert report.measures["majority_accuracy"] <= 0.6
     assert {"nearest_accuracy", "summaries_accuracy"} <= report.measures.keys()
-    new = table(streams=4)
+    new = turning(streams=4)
     found = sr.score(new, sr.load(out)).read_pandas().groupby("stream", observed=True)["label"].last()
     assert found.tolist() == ["right", "left"] * 2
 
 
 def test_a_fitted_model_is_served_without_being_written(tmp_path) -> None:
-    pq.write_table(table(), tmp_path / "x.parquet")
+    pq.write_table(turning(), tmp_path / "x.parquet")
     bundle = fit(tmp_path, "label", drop=["size"]).bundle
     bundle.save(tmp_path / "m.safetensors")
-    answers = [sr.score(table(streams=2), own).read_all() for own in (bundle, sr.load(tmp_path / "m.safetensors"))]
+    answers = [sr.score(turning(streams=2), own).read_all() for own in (bundle, sr.load(tmp_path / "m.safetensors"))]
     assert answers[0].equals(answers[1])
 
 
@@ -100,14 +81,14 @@ def test_a_model_that_loses_to_a_plain_one_says_so(tmp_path, monkeypatch) -> Non
 
 
 def test_a_number_per_stream_is_fitted(tmp_path) -> None:
-    pq.write_table(table(), tmp_path / "x.parquet")
+    pq.write_table(turning(), tmp_path / "x.parquet")
     report = fit(tmp_path, "size", task="regression", drop=["label"])
     assert report.measures["rmse"] < 0.3 * report.measures["mean_rmse"]
     assert report.bundle.header.task == "regression"
 
 
 def test_the_command_needs_no_torch_and_overwrites_nothing(tmp_path) -> None:
-    pq.write_table(table(), tmp_path / "x.parquet")
+    pq.write_table(turning(), tmp_path / "x.parquet")
     code = (
         "import sys; sys.modules['torch'] = None\n"
         f"sys.argv = ['streamrde', 'fit', {str(tmp_path / 'x.parquet')!r}, '--target', 'label', '--drop', 'size']\n"

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from fit_data import swinging
 
 import streamrde as sr
 from streamrde.errors import DataError, ParameterError
@@ -22,21 +23,8 @@ class Frame:
         return self._table.__arrow_c_stream__(requested_schema)
 
 
-def table(streams=12, length=20):
-    rng, number = np.random.default_rng(0), np.repeat(np.arange(streams), length)
-    t = np.tile(np.arange(length) / 4, streams)
-    return pa.table(
-        {
-            "stream_id": [f"s{i:02}" for i in number],
-            "t": t,
-            "a": np.sin(t * (1 + number % 2)) + 0.1 * rng.normal(size=len(t)),
-            "label": np.where(number % 2, "fast", "slow"),
-        }
-    )
-
-
 def test_every_kind_of_data_gives_the_same_model(tmp_path) -> None:
-    rows = table()
+    rows = swinging()
     pq.write_table(rows, tmp_path / "x.parquet")
     kinds = [
         tmp_path / "x.parquet",
@@ -58,9 +46,9 @@ def test_data_of_another_kind_is_refused_with_what_can_be_given() -> None:
     with pytest.raises(ParameterError, match="columns of one length"):
         sr.fit({"a": [1.0], "label": ["x", "y"]}, "label")
     with pytest.raises(DataError, match="0 rows"):
-        sr.fit(table().slice(0, 0), "label")
+        sr.fit(swinging().slice(0, 0), "label")
     with pytest.raises(DataError, match=r"no column 'labl' \(did you mean 'label'\?\)"):
-        sr.fit(table(), "labl")
+        sr.fit(swinging(), "labl")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +74,7 @@ def test_times_since_1970_in_finer_units_are_known_by_their_size() -> None:
         for factor in (1, 10**3, 10**6, 10**9)
     }
     assert list(found.values()) == ["s", "ms", "us", "ns"]
-    rows = table()
+    rows = swinging()
     late = rows.set_column(1, "t", pa.array((1.7e12 + 1000 * rows["t"].to_numpy()).astype(np.int64)))
     report = sr.fit(late, "label")
     assert report.config.time_unit == "ms"

@@ -3,23 +3,15 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from fit_data import swinging
 
 import streamrde as sr
 from streamrde.errors import DataError
 
 
-def table(split, *, streams=24, length=20):
-    rng, number = np.random.default_rng(0), np.repeat(np.arange(streams), length)
-    t = np.tile(np.arange(length) / 4, streams)
-    return pa.table(
-        {
-            "stream_id": [f"s{i:02}" for i in number],
-            "t": t,
-            "a": np.sin(t * (1 + number % 2)) + 0.1 * rng.normal(size=len(t)),
-            "label": np.where(number % 2, "fast", "slow"),
-            "split": np.array(split)[number],
-        }
-    )
+def table(split):
+    rows = swinging(streams=24)
+    return rows.append_column("split", pa.array(np.repeat(split, 20)))
 
 
 def test_a_test_part_is_measured_by_the_served_model_and_changes_no_fit() -> None:

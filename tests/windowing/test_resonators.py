@@ -4,7 +4,7 @@ import naive
 import numpy as np
 import pytest
 from bundles import make_recording
-from hostile import BUILT_IN, Table, make_hostile, windows_of
+from hostile import BUILT_IN, check_cuts_and_moves, check_reference
 from tolerances import LAW
 
 import streamrde as sr
@@ -124,17 +124,7 @@ def test_what_was_long_ago_fades():
 @pytest.mark.parametrize("interpolation", ["linear", "hold"])
 def test_oscillations_do_not_depend_on_cuts_into_calls_or_on_moves_of_rows(windows, gap, interpolation):
     partition = Partition(FILL, 2, windows, interpolation, gap=gap, token=TOKEN)
-    slots, t, x = make_hostile(7, 60)
-    at_once = Table(partition)
-    whole = [at_once.push(slots, t, x), at_once.flush()]
-    table, parts = Table(partition), []
-    for rows in np.array_split(np.arange(len(t)), 7):
-        parts.append(table.push(slots[rows], t[rows], x[rows]))
-        table = table.moved(partition)
-    parts.append(table.flush())
-    assert at_once.state() == table.state()
-    for slot in range(3):
-        assert windows_of(parts, slot) == windows_of(whole, slot)
+    check_cuts_and_moves(partition)
 
 
 @pytest.mark.skipif(Loop is None, reason="no compiled loop")
@@ -143,12 +133,7 @@ def test_oscillations_do_not_depend_on_cuts_into_calls_or_on_moves_of_rows(windo
 @pytest.mark.parametrize("token", [TOKEN, Token(bands=Bands(1e-3, 1e2, 40, damping=0.02))], ids=["fading", "wide"])
 def test_the_compiled_loop_has_the_bits_of_its_reference(windows, interpolation, token):
     partition = Partition(FILL, 2, windows, interpolation, gap=sr.Gap(seconds=3.0, state="carry"), token=token)
-    slots, t, x = make_hostile(11, 80)
-    tables = [Table(partition), Table(partition, reference=True)]
-    closed = [[table.push(slots, t, x), table.flush()] for table in tables]
-    assert tables[0].state() == tables[1].state()
-    for slot in range(3):
-        assert windows_of(closed[0], slot) == windows_of(closed[1], slot)
+    check_reference(partition)
 
 
 @pytest.mark.parametrize(
