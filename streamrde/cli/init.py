@@ -46,7 +46,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "score": {"model": "model.safetensors", "files": "recordings.parquet", "out": "predictions.parquet"},
 }
-_STRUCTS = {
+STRUCTS = {
     "fit": "streamrde.fitting.config:FitConfig",
     "train": "streamrde.models.training.config:TrainConfig",
     "run": "streamrde.config:RunConfig",
@@ -88,9 +88,9 @@ def text_of(what: str) -> str:
     from streamrde.cli.template import template
     from streamrde.nearest import did_you_mean, either
 
-    if what not in _STRUCTS:
+    if what not in STRUCTS:
         raise ConfigError(f"init {what}: use {either(EXAMPLES)}{did_you_mean(what, EXAMPLES)}")
-    module, name = _STRUCTS[what].split(":")
+    module, name = STRUCTS[what].split(":")
     body = template(getattr(importlib.import_module(module), name), EXAMPLES[what])
     use = f"streamrde {what} {_use(what, Path('FILE'))}"
     head = (
