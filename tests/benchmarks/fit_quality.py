@@ -39,7 +39,7 @@ import pyarrow.parquet as pq
 from fit_sets import HOUR, SETS, DataSet, Part, file_of
 
 import streamrde as sr
-from streamrde.fitting.baselines import BASELINES
+from streamrde.fitting.baselines import BASELINES, answers_to, fit_plainest
 from streamrde.inference.quality import area_under_roc, average_precision, classification_measures, regression_measures
 
 OURS, PEERS = "streamrde", ("MiniRocket", "Hydra")
@@ -115,7 +115,7 @@ def main() -> None:
     else:
         print(machine())
         print(table(rows))
-        print(notes(arguments.sets))
+        print(notes(arguments.sets, {one["set"]: round(one["silent"]) for one in rows if one["method"] == OURS}))
     if left:
         print(f"{left} runs are left: start again to go on", file=sys.stderr)
 
@@ -164,12 +164,17 @@ def answers(data: DataSet, part: Part, keys: Sequence[tuple[str, int]], peers: s
         return ask_peers(data, train, test, keys, peers)
     ((method, seed),) = keys
     if method == OURS:
-        return [ask_fit(data, part, test, classes, seed)]
+        return [ask_fit(data, part, train, test, classes, seed)]
     return [ask_plain(method, data, part, train, test, classes)]
 
 
-def ask_fit(data: DataSet, part: Part, test: Streams, classes: list[str] | None, seed: int) -> dict[str, Any]:
-    """Fit as a newcomer does, save, load, and serve the test part."""
+def ask_fit(
+    data: DataSet, part: Part, train: Streams, test: Streams, classes: list[str] | None, seed: int
+) -> dict[str, Any]:
+    """Fit as a newcomer does, save, load, and serve the test part.
+
+    The plainest answer stands for a stream that closes no window, such as one of a single sample.
+    """
     with tempfile.TemporaryDirectory(prefix="fit-quality-") as folder:
         file, model = pathlib.Path(folder) / "train.parquet", pathlib.Path(folder) / "model.safetensors"
         pq.write_table(part.train, file)
@@ -181,8 +186,18 @@ def ask_fit(data: DataSet, part: Part, test: Streams, classes: list[str] | None,
     if "horizon" in data.options:
         return ask_ahead(bundle, data, part, test) | {"seconds": seconds}
     shares = EARLY if classes else EARLY[-1:]
-    found = {str(share): serve(bundle, test, share, classes).tolist() for share in shares}
-    return {"truth": test.truth.tolist(), "answers": found["1.0"], "early": found, "seconds": seconds}
+    served = {share: serve(bundle, test, share, classes) for share in shares}
+    silent = {share: np.isnan(values).any(axis=1) for share, values in served.items()}
+    nothing = np.zeros((len(train.names), 0))
+    plainest = answers_to(nothing[:1], fit_plainest, nothing, train.truth, len(classes or ()), np.arange(len(nothing)))
+    found = {str(share): np.where(silent[share][:, None], plainest, served[share]).tolist() for share in shares}
+    return {
+        "truth": test.truth.tolist(),
+        "answers": found["1.0"],
+        "early": found,
+        "silent": int(silent[1.0].sum()),
+        "seconds": seconds,
+    }
 
 
 def serve(bundle: sr.Bundle, test: Streams, share: float, classes: list[str] | None) -> np.ndarray:
@@ -194,8 +209,6 @@ def serve(bundle: sr.Bundle, test: Streams, share: float, classes: list[str] | N
         for batch in (fleet.push([name] * rows, t[:rows], x[:rows]), fleet.flush([name])):
             if len(batch):
                 values[i] = batch.column("value")[-1].as_py()
-    if share == 1.0 and np.isnan(values).any():
-        raise SystemExit(f"{np.isnan(values).any(axis=1).sum()} test streams have no prediction")
     if classes is None:
         return values
     if size == 1:  # the probability of the second class
@@ -302,7 +315,10 @@ def hourly(ts: Sequence[np.ndarray], xs: Sequence[np.ndarray]) -> np.ndarray:
 
 def measured(data: DataSet, method: str, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Measure a run: classes over the answers of all parts, areas and errors of numbers as means over parts."""
-    found: dict[str, Any] = {"seconds": statistics.mean(part.get("seconds", np.nan) for part in parts)}
+    found: dict[str, Any] = {
+        "seconds": statistics.mean(part.get("seconds", np.nan) for part in parts),
+        "silent": sum(part.get("silent", 0) for part in parts),
+    }
     if data.classes:
         truth = np.concatenate([np.array(part["truth"])[:, 0] for part in parts]).astype(int)
         answer = np.concatenate([np.array(part["answers"]) for part in parts])
@@ -317,7 +333,7 @@ def measured(data: DataSet, method: str, parts: Sequence[dict[str, Any]]) -> dic
         if "early" in parts[0]:
             for share in EARLY:
                 own = np.concatenate([np.array(part["early"][str(share)]) for part in parts])
-                found[f"after {share:.0%}"] = float(((own.argmax(axis=1) == truth) & ~np.isnan(own[:, 0])).mean())
+                found[f"after {share:.0%}"] = float((own.argmax(axis=1) == truth).mean())
         return found
     for i, name in enumerate(data.target):
         own = [regression_measures(np.array(p["truth"])[:, i], np.array(p["answers"])[:, i]) for p in parts]
@@ -411,10 +427,17 @@ def cell(one: dict[str, Any], key: str, scale: float, digits: int) -> str:
     return f"{scale * one[key]:.{digits}f}{deviation}"
 
 
-def notes(names: Sequence[str]) -> str:
-    """Return what is tested on what, and the leaks of splits."""
+def notes(names: Sequence[str], silent: dict[str, int]) -> str:
+    """Return what is tested on what, the leaks of splits, and how many streams have no answer of the model."""
     return "\n" + "\n".join(
-        f"- {SETS[name].title}: {SETS[name].split}{'; ' + SETS[name].leak if SETS[name].leak else ''}."
+        "; ".join(
+            [
+                f"- {SETS[name].title}: {SETS[name].split}",
+                *([SETS[name].leak] if SETS[name].leak else []),
+                *([f"the plainest answer stands for {n} streams without a window"] if (n := silent.get(name)) else []),
+            ]
+        )
+        + "."
         for name in names
     )
 
