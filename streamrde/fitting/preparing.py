@@ -161,7 +161,9 @@ def prepare(
     known = [r for r in (*parts.train, *parts.test) if np.isfinite(r.target.values).any()]
     if len(known) < len(read):
         notes.append(f"left out: {len(read) - len(known):,} streams without a target")
-    if short := sum(len(recording.t) < 2 for recording in known):
+    # A test asks for an answer to them all the same.
+    fitted = [recording for recording in parts.train if np.isfinite(recording.target.values).any()]
+    if short := sum(len(recording.t) < 2 for recording in (known if along else fitted)):
         notes.append(
             f"left out: {short:,} streams of a single sample: a window needs two; if rows of one stream have different "
             "names, give its column with stream"

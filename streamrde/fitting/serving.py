@@ -32,5 +32,5 @@ def answers_of(bundle: Bundle, recordings: Sequence[Recording]) -> list[Answers]
         rows = pa.Table.from_batches([pushed, fleet.flush([name])]).combine_chunks()
         value = np.concatenate([chunk.flatten().to_numpy() for chunk in rows.column("value").chunks] or [np.zeros(0)])
         end = rows.column("t_end").to_numpy()
-        found.append(Answers(end, value.reshape(len(end), -1).astype(np.float64)))
+        found.append(Answers(end, value.reshape(len(end), bundle.header.outputs).astype(np.float64)))
     return found

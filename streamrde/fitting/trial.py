@@ -25,13 +25,14 @@ def measure_test(examples: Examples, bundle: Bundle, test: Sequence[Recording]) 
         examples: what the model was fitted to.
         test: other streams, with targets of the same columns.
     Returns:
-        `measures` by name, the model's with "". Classes that the examples do not have count as wrong. Empty if no
-        stream has a target.
+        `measures` by name, the model's with "". Classes that the examples do not have count as wrong. Beside the
+        model's stands "silent", the number of streams without a window, such as those of a single sample: the plainest
+        answer stands for them. Empty if no stream has a target.
     """
     labels, outputs = examples.labels, examples.truth.shape[1]
-    own = [_relabelled(r, labels) if labels else r for r in test if len(r.t) > 1]
+    own = [_relabelled(r, labels) if labels else r for r in test]
     if examples.along:
-        rows = rows_along(own, examples)
+        rows = rows_along([recording for recording in own if len(recording.t) > 1], examples)
     else:
         own = [recording for recording in own if np.isfinite(recording.target.values).any()]
         truth = np.array([recording.target.values[0] for recording in own]).reshape(-1, outputs)
@@ -39,12 +40,13 @@ def measure_test(examples: Examples, bundle: Bundle, test: Sequence[Recording]) 
     if not len(rows.truth):
         return {}
     plain = _plain_answers(examples, rows)
-    served = _served(rows, bundle, plain["plainest"])
-    known = rows.truth
-    return {
-        name: measures(known, answers, len(labels), targets=examples.targets)
+    served, silent = _served(rows, bundle, plain["plainest"])
+    found = {
+        name: measures(rows.truth, answers, len(labels), targets=examples.targets)
         for name, answers in {"": served, **plain}.items()
     }
+    found[""]["silent"] = float(silent)
+    return found
 
 
 def _relabelled(recording: Recording, labels: Sequence[str]) -> Recording:
@@ -55,12 +57,13 @@ def _relabelled(recording: Recording, labels: Sequence[str]) -> Recording:
     return replace(recording, target=replace(target, values=number[codes], classes=tuple(labels)))
 
 
-def _served(rows: Examples, bundle: Bundle, plainest: Floats) -> Floats:
-    """Return the model's answers to rows. The plainest answer stands for a stream that closed no window."""
-    found = plainest.copy()
+def _served(rows: Examples, bundle: Bundle, plainest: Floats) -> tuple[Floats, int]:
+    """Return the model's answers to rows, the plainest for streams that closed no window, and their number."""
+    found, silent = plainest.copy(), 0
     for i, answers in enumerate(answers_of(bundle, rows.recordings)):
         own = np.flatnonzero(rows.stream == i)
         if not len(answers.end):
+            silent += 1
             continue
         if not rows.along:
             found[own] = answers.value[-1]
@@ -68,7 +71,7 @@ def _served(rows: Examples, bundle: Bundle, plainest: Floats) -> Floats:
         # Edges are the same numbers, but for the time that was subtracted and added on the way.
         place = np.minimum(np.searchsorted(answers.end, rows.ends[own] - 1e-6), len(answers.end) - 1)
         found[own] = answers.value[place]
-    return found
+    return found, silent
 
 
 def _plain_answers(examples: Examples, rows: Examples) -> dict[str, Floats]:

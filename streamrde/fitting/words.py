@@ -139,6 +139,8 @@ def _test_part(
     beside = [f"{baseline_name(name, examples)} {show(found[key])}" for name, key in keys.items() if key in found]
     what = "right on" if main == "accuracy" else "off by"
     plain = f"; plain models: {', '.join(beside)}" if beside else ""
+    if silent := round(found.get("test_silent", 0)):
+        plain += f"; the plainest answer stands for {silent:,} stream{'s' * (silent > 1)} without a window"
     return [f"on the test part, which was read once: {what} {show(found[f'test_{main}'])}{plain}"]
 
 

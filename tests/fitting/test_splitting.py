@@ -29,6 +29,20 @@ def test_a_test_part_is_measured_by_the_served_model_and_changes_no_fit() -> Non
     assert report.bundle.header.metrics["test_accuracy"] == report.measures["test_accuracy"]
 
 
+def test_a_test_stream_of_a_single_sample_has_the_plainest_answer() -> None:
+    marked = table(["train"] * 15 + ["test"] * 9)
+    short = marked.slice(0, 16 * 20 + 1)  # eight of 15 streams to fit are slow, and of the two to test one is
+    report = sr.fit(short, "label")
+    assert report.measures["test_silent"] == 1
+    assert report.measures["test_accuracy"] == 1.0
+    assert any("the plainest answer stands for 1 stream without a window" in text for text in report.sentences)
+    assert not any("single sample" in note for note in report.notes)
+    last = short.slice(16 * 20).set_column(3, "label", pa.array(["fast"]))
+    wrong = sr.fit(pa.concat_tables([short.slice(0, 16 * 20), last]), "label")
+    assert wrong.measures["test_accuracy"] == 0.5
+    assert wrong.bundle.fingerprint == report.bundle.fingerprint
+
+
 def test_validation_is_fitted_beside_a_test_and_is_the_test_without_one() -> None:
     three = sr.fit(table(["train"] * 8 + ["val"] * 8 + ["test"] * 8), "label")
     two = sr.fit(table(["train"] * 16 + ["validation"] * 8), "label")

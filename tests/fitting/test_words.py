@@ -93,4 +93,9 @@ def test_a_test_part_has_a_sentence_of_its_own() -> None:
     found = {"accuracy": 1.0, "auc": 1.0, "test_accuracy": 0.875, "test_majority_accuracy": 0.5}
     limits = intervals_of(own, candidate(np.eye(2)[own.codes]))
     last = sentences(own, found, limits, {"plainest": {"accuracy": 0.5}, "nearest": {"accuracy": 0.6}})[-1]
-    assert last == "on the test part, which was read once: right on 87.5 %; plain models: always 'run' 50.0 %"
+    said = "on the test part, which was read once: right on 87.5 %; plain models: always 'run' 50.0 %"
+    assert last == said
+    beside = {"plainest": {"accuracy": 0.5}}
+    assert sentences(own, found | {"test_silent": 0.0}, limits, beside)[-1] == said
+    without = "; the plainest answer stands for 1 stream without a window"
+    assert sentences(own, found | {"test_silent": 1.0}, limits, beside)[-1] == said + without
