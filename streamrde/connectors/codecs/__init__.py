@@ -1,6 +1,7 @@
 """Payloads: samples in and out, predictions out. The module of a format has the format's name.
 
 rows          is the base of json, msgpack and cbor
+points        reads the text that lines has its samples from
 predictions   says which fields a prediction has
 checks        refuse payloads that are too long or have no samples, refusals says why
 """
@@ -8,6 +9,7 @@ checks        refuse payloads that are too long or have no samples, refusals say
 from streamrde.connectors.codecs.arrow import ArrowCodec
 from streamrde.connectors.codecs.cbor import CborCodec
 from streamrde.connectors.codecs.json import JsonCodec
+from streamrde.connectors.codecs.lines import LinesCodec
 from streamrde.connectors.codecs.msgpack import MessagePackCodec
 from streamrde.connectors.codecs.packed import PackedCodec
 from streamrde.connectors.codecs.predictions import decode_prediction, encode_prediction
@@ -16,6 +18,7 @@ __all__ = [
     "ArrowCodec",
     "CborCodec",
     "JsonCodec",
+    "LinesCodec",
     "MessagePackCodec",
     "PackedCodec",
     "decode_prediction",
