@@ -6,6 +6,7 @@ turns payloads into samples and back. What has a default here need not be writte
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,46 @@ from streamrde.errors import ConfigError
 
 MAX_BYTES = 1 << 20
 """Longest payload that is decoded, by default."""
+
+
+class Message(NamedTuple):
+    """A message of any queue, as it arrived."""
+
+    key: bytes
+    """Topic, subject, routing key or key of a stream, in UTF-8."""
+    payload: bytes
+    arrival: float
+    """When it arrived, `time.perf_counter()` seconds."""
+    receipt: Any = None
+    """What the queue needs to acknowledge it. None if it asks for no acknowledgement."""
+    properties: Mapping[str, str] | None = None
+    """Properties, or headers, that travel beside the payload."""
+    stamped: float = math.nan
+    """The queue's own time of the message, seconds since 1970; NaN if the queue has none."""
+    again: bool = False
+    """The queue marked it as sent before."""
+    retained: bool = False
+    """The queue had kept it from before."""
+
+    @property
+    def topic(self) -> str:
+        """Return the key as text, with replacements for what is no UTF-8."""
+        return self.key.decode("utf-8", "replace")
+
+
+class Rows(NamedTuple):
+    """Samples of one message, perhaps of several streams."""
+
+    t: Floats
+    """Seconds, (n,); NaN for a sample without a time of its own, which gets that of its arrival."""
+    x: Floats
+    """Values, (n, channels), with the sequence number in one more column if the codec has it; NaN = not observed."""
+    streams: Sequence[str] | None = None
+    """Stream of each row. None: all are of the stream that the topic names."""
+    ended: Sequence[str] = ()
+    """Streams that end before these rows."""
+    unused: int = 0
+    """Values of another kind than those that were asked for. They are counted, and are no fault."""
 
 
 class DeadLetter(NamedTuple):
@@ -180,6 +221,8 @@ class Codec(ABC):
 
     format: ClassVar[str] = ""
     """Name of the format in a configuration, and of the codec's module."""
+    takes_topic: ClassVar[bool] = False
+    """`read` looks at more of a message than its payload, so that the topic need not name the stream."""
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         self.columns = columns
@@ -207,6 +250,16 @@ class Codec(ABC):
         Raises:
             PayloadError: whatever else the payload is; nothing else is ever raised.
         """
+
+    def read(self, message: Message) -> Rows:
+        """Return the samples of a message. By default they are those of its payload, and of one stream.
+
+        Unlike `decode` it may return no samples, where a message is legal and has none.
+
+        Raises:
+            PayloadError: see `decode`.
+        """
+        return Rows(*self.decode(message.payload))
 
     @abstractmethod
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:

@@ -18,7 +18,8 @@ from streamrde.connectors.codecs import decode_prediction
 from streamrde.connectors.mqtt import MqttSink, MqttSource, SamplePublisher
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.messages import Receipt
-from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate
+from streamrde.connectors.mqtt.topics import MqttAddress
+from streamrde.connectors.topics import TopicTemplate
 from streamrde.demo.board import Board
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files, truth
 from streamrde.errors import BrokerError

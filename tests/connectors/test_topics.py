@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamrde.connectors.mqtt.topics import MqttAddress, Place, TopicTemplate, check_names
+from streamrde.connectors.mqtt.topics import MqttAddress
+from streamrde.connectors.topics import Place, TopicTemplate, check_names
 from streamrde.errors import ParameterError
 
 

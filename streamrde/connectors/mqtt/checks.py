@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate, check_names
+from streamrde.connectors.mqtt.topics import MqttAddress
+from streamrde.connectors.topics import TopicTemplate, check_names
 from streamrde.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streamrde.connectors.mqtt.config import MqttClientConfig, MqttSourceConfig
+    from streamrde.connectors.mqtt.config import MqttClient, MqttSourceConfig
 
-    Clients = Mapping[str, MqttClientConfig]
+    Clients = Mapping[str, MqttClient]
 
 # Names of this machine; two sections that use different ones mean the same broker.
 _HERE = {"localhost", "127.0.0.1", "::1", "ip6-localhost"}
@@ -72,7 +73,7 @@ def check_source(source: MqttSourceConfig, clients: Clients) -> None:
             'source: time = "" with session = true: after a pause the broker sends what it kept all at once, and it '
             "would get the time of its arrival; name a field with the time, or set session = false or qos = 0"
         )
-    templates = [TopicTemplate(payload.topic) for payload in source.payloads()]
+    templates = source.templates()
     check_names(templates)
     if (sink := clients.get("sink")) is not None:
         _check_levels(templates[0], sink.output or "")
@@ -117,7 +118,7 @@ def source_notes(source: MqttSourceConfig) -> list[str]:
     ]
 
 
-def _before(name: str, clients: Clients) -> list[tuple[str, MqttClientConfig]]:
+def _before(name: str, clients: Clients) -> list[tuple[str, MqttClient]]:
     names = list(clients)
     return [(other, clients[other]) for other in names[: names.index(name)]]
 
@@ -144,7 +145,7 @@ def _outputs(clients: Clients, source: MqttSourceConfig) -> Iterator[tuple[str, 
 
 def _match(source: MqttSourceConfig, topic: str) -> str | None:
     """Return None if no topic of the source matches, "" if one does, else the names of levels with which one does."""
-    found = [_overlap(TopicTemplate(payload.topic), topic) for payload in source.payloads()]
+    found = [_overlap(template, topic) for template in source.templates()]
     certain = [match for match in found if match is not None]
     return min(certain, key=len) if certain else None
 
@@ -189,10 +190,10 @@ def _merged(source: MqttSourceConfig) -> list[str]:
     return found
 
 
-def _same_broker(one: MqttClientConfig, two: MqttClientConfig) -> bool:
+def _same_broker(one: MqttClient, two: MqttClient) -> bool:
     return MqttAddress.parse(one.url).port == MqttAddress.parse(two.url).port and _same_host(one, two)
 
 
-def _same_host(one: MqttClientConfig, two: MqttClientConfig) -> bool:
+def _same_host(one: MqttClient, two: MqttClient) -> bool:
     hosts = {MqttAddress.parse(one.url).host.lower(), MqttAddress.parse(two.url).host.lower()}
     return len(hosts) == 1 or hosts <= _HERE

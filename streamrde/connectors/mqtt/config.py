@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
@@ -12,10 +11,10 @@ from streamrde.connectors.mqtt import checks
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink, Tls, Will, read_secret
 from streamrde.connectors.mqtt.sink import MqttDeadLetters, MqttSink
-from streamrde.connectors.mqtt.source import MqttSource, Subscription
-from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate
-from streamrde.connectors.quarantine import Quarantine
-from streamrde.connectors.registry import CODECS, PREDICTION_CODECS, CodecName, PredictionCodecName
+from streamrde.connectors.mqtt.source import MqttSource
+from streamrde.connectors.mqtt.topics import MqttAddress
+from streamrde.connectors.payloads import PayloadSourceConfig
+from streamrde.connectors.registry import PREDICTION_CODECS, PredictionCodecName
 from streamrde.connectors.samples import TimeKeys
 from streamrde.connectors.sections import (
     DeadLettersConfig,
@@ -24,12 +23,9 @@ from streamrde.connectors.sections import (
     RunSections,
     Section,
     SinkConfig,
-    SourceConfig,
 )
 from streamrde.errors import BrokerError, ConfigError
 from streamrde.settings import Positive, Seconds
-from streamrde.times import zero_seconds
-from streamrde.times.texts import Ambiguous
 
 QoS = Literal[0, 1]
 
@@ -60,31 +56,23 @@ class WillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Payload while it is not."""
 
 
-class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
-    """Reach a broker."""
+class MqttClient(EndConfig):
+    """Answer for a client of a broker. The sections of a source and of a sink have the same keys for it."""
 
-    url: str
-    """``mqtt://host:port``, or mqtts:// for TLS."""
-    user: str | None = None
-    """User name at the broker."""
-    password_env: str | None = None
-    """Name of the environment variable that has the password."""
-    password_file: str | None = None
-    """File whose first line is the password."""
-    version: Literal["3.1.1", "5"] = "3.1.1"
-    """Version of MQTT."""
-    client_id: str | None = None
-    """Name by which the broker knows this client."""
-    keepalive: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 60
-    """Seconds of silence after which a ping is sent."""
-    timeout: Seconds = 10.0
-    """Seconds to wait for the broker's answers."""
-    longest_pause: Seconds = 30.0
-    """Longest pause between attempts to connect again, seconds."""
-    wait: bool = True
-    """At the start, try again until the broker is there. If false, a broker that is not there is an error."""
-    tls: TlsConfig | None = None
-    will: WillConfig | None = None
+    __slots__ = ()
+
+    url: Any
+    user: Any
+    password_env: Any
+    password_file: Any
+    version: Any
+    client_id: Any
+    keepalive: Any
+    timeout: Any
+    longest_pause: Any
+    wait: Any
+    tls: Any
+    will: Any
 
     @property
     def output(self) -> str | None:
@@ -143,7 +131,7 @@ class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
 
     def without_waiting(self) -> Self:
         """See `EndConfig.without_waiting`."""
-        return msgspec.structs.replace(self, wait=False)
+        return msgspec.structs.replace(self, wait=False)  # type: ignore[type-var]
 
     async def probe(self) -> str:
         """Reach the broker by a client without a name, so that a run that is on stays so."""
@@ -156,65 +144,64 @@ class MqttClientConfig(Section, EndConfig, frozen=True, kw_only=True):
         return f"{address}, MQTT {self.version}, {'TLS' if address.tls else 'without TLS'}: {self.topics_shown}"
 
 
-def clients_of(run: RunSections) -> dict[str, MqttClientConfig]:
+def clients_of(run: RunSections) -> dict[str, MqttClient]:
     """Return the sections that are clients of a broker, by name."""
-    return {name: section for name, section in run.named().items() if isinstance(section, MqttClientConfig)}
+    return {name: section for name, section in run.named().items() if isinstance(section, MqttClient)}
 
 
-class PayloadConfig(TimeKeys, frozen=True, kw_only=True):
-    """Topics of a source, and how their payloads are read."""
+class MqttClientConfig(Section, MqttClient, frozen=True, kw_only=True):
+    """Reach a broker."""
 
-    topic: str
-    """Template of the topics. {stream} is a level, {channel} is the channel, others in braces are part of its name."""
-    codec: CodecName = "json"
-    """Encoding of the payloads."""
-    layout: str | None = None
-    """For codec = "packed": the record, as in Python's struct module."""
-    value: str = "value"
-    """If the topic has the channel, the field of its value."""
-    channels: tuple[str, ...] = ()
-    """Payload fields of the model's channels, in its order. If empty, they have the channels' names."""
-    sequence: str = ""
-    """Payload field that counts up with every message or sample. If "", there is none, and losses go unnoticed."""
+    url: str
+    """``mqtt://host:port``, or mqtts:// for TLS."""
+    user: str | None = None
+    """User name at the broker."""
+    password_env: str | None = None
+    """Name of the environment variable that has the password."""
+    password_file: str | None = None
+    """File whose first line is the password."""
+    version: Literal["3.1.1", "5"] = "3.1.1"
+    """Version of MQTT."""
+    client_id: str | None = None
+    """Name by which the broker knows this client."""
+    keepalive: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 60
+    """Seconds of silence after which a ping is sent."""
+    timeout: Seconds = 10.0
+    """Seconds to wait for the broker's answers."""
+    longest_pause: Seconds = 30.0
+    """Longest pause between attempts to connect again, seconds."""
+    wait: bool = True
+    """At the start, try again until the broker is there. If false, a broker that is not there is an error."""
+    tls: TlsConfig | None = None
+    will: WillConfig | None = None
 
-    def subscription(self, own: Sequence[str], *, max_bytes: int) -> Subscription:
-        """Return the topics with their codec, for a model's channels."""
-        columns, topic = self.columns_for(own, self.channels, sequence=self.sequence), TopicTemplate(self.topic)
-        if topic.has_channel:
-            columns = msgspec.structs.replace(columns, channels=(self.value,))
-        if (codec := CODECS.find(self.codec)) is None:
-            raise ConfigError(f"codec = {self.codec!r}: there is none of that name")
-        found = codec.configured(columns, layout=self.layout, max_bytes=max_bytes)
-        return Subscription(topic, found, bool(self.sequence))
 
-
-class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True, tag="mqtt"):
+class MqttSourceConfig(PayloadSourceConfig, MqttClient, frozen=True, kw_only=True, tag_field="kind", tag="mqtt"):
     """Receive samples from MQTT topics."""
 
-    topic: str | None = None
-    """Template of the topics; or `topics`, several with a codec each."""
-    topics: tuple[PayloadConfig, ...] = ()
-    """Several topics, each with its payload, instead of topic."""
-    codec: CodecName = "json"
-    """Encoding of the payloads."""
-    layout: str | None = None
-    """For codec = "packed": the record, as in Python's struct module."""
-    time: str = "t"
-    """Payload field with the time. If "", a sample has the time of its arrival."""
-    time_unit: str = "s"
-    """Unit of times that are numbers: s, ms, us, ns, min, h, d or excel (day numbers). Others carry their own unit."""
-    time_format: str = ""
-    """strptime format of times that are text or digits of a date. If "", text is ISO 8601."""
-    time_zone: str = ""
-    """Zone of times that name none, such as Europe/Vienna. If "", UTC."""
-    time_ambiguous: Ambiguous = "error"
-    """Reading of a local time that occurs twice, when clocks go back: stop with an error, or take one."""
-    value: str = "value"
-    """If the topic has the channel, the field of its value."""
-    channels: tuple[str, ...] = ()
-    """Fields of the model's channels, in its order. If empty, they have the channels' names."""
-    sequence: str = ""
-    """Field with a number that grows by one from message to message. Gaps are counted."""
+    url: str
+    """``mqtt://host:port``, or mqtts:// for TLS."""
+    user: str | None = None
+    """User name at the broker."""
+    password_env: str | None = None
+    """Name of the environment variable that has the password."""
+    password_file: str | None = None
+    """File whose first line is the password."""
+    version: Literal["3.1.1", "5"] = "3.1.1"
+    """Version of MQTT."""
+    client_id: str | None = None
+    """Name by which the broker knows this client."""
+    keepalive: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 60
+    """Seconds of silence after which a ping is sent."""
+    timeout: Seconds = 10.0
+    """Seconds to wait for the broker's answers."""
+    longest_pause: Seconds = 30.0
+    """Longest pause between attempts to connect again, seconds."""
+    wait: bool = True
+    """At the start, try again until the broker is there. If false, a broker that is not there is an error."""
+    tls: TlsConfig | None = None
+    will: WillConfig | None = None
+
     qos: QoS = 1
     """Quality of service of the subscription."""
     session: bool = False
@@ -222,40 +209,10 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
     A session needs client_id."""
     session_expiry: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 7 * 86400
     """Seconds for which a broker of MQTT 5 keeps the session. In MQTT 3.1.1 the broker decides."""
-    time_zero: str = ""
-    """Moment from which the times of payloads are counted, ISO 8601. "": 1970, or any other if nothing depends on
-    it."""
     retained: Literal["use", "skip"] = "use"
     """Use or skip the messages that the broker kept from before."""
     inflight: Positive = 20
     """Messages that the broker sends before the first is acknowledged: mosquitto's max_inflight_messages."""
-    queue_messages: Positive = 10_000
-    """Messages that wait to be processed, at most."""
-    max_bytes: Positive = 1 << 20
-    """Longest payload that is read."""
-    quarantine_faults: Annotated[int, msgspec.Meta(ge=0)] = 10
-    """Messages in a row that cannot be read after which a topic is set aside. If 0, it never is."""
-    quarantine_seconds: Seconds = 60.0
-    """Seconds for which a stream is set aside."""
-
-    def payloads(self) -> tuple[PayloadConfig, ...]:
-        """Return all topics with their payloads."""
-        if (self.topic is None) == (not self.topics):
-            raise ConfigError("source: give topic, or [[source.topics]], one of them")
-        if self.topic is None:
-            return self.topics
-        keys = (name for name in PayloadConfig.__struct_fields__ if name != "topic")
-        return (PayloadConfig(topic=self.topic, **{name: getattr(self, name) for name in keys}),)
-
-    @property
-    def topics_shown(self) -> str:
-        """Name the topics that are read, for people."""
-        return ", ".join(payload.topic for payload in self.payloads())
-
-    @property
-    def time_units(self) -> set[str]:
-        """See `SourceConfig.time_units`."""
-        return {payload.time_unit for payload in self.payloads() if payload.time}
 
     def link(self) -> MqttLink:
         """Return the options of the connection."""
@@ -263,7 +220,7 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
 
     def filters(self) -> list[tuple[str, int]]:
         """See `MqttClientConfig.filters`."""
-        return [(TopicTemplate(payload.topic).filter, self.qos) for payload in self.payloads()]
+        return [(template.filter, self.qos) for template in self.templates()]
 
     def check(self, name: str, run: RunSections) -> None:
         """See `EndConfig.check`."""
@@ -283,34 +240,21 @@ class MqttSourceConfig(MqttClientConfig, SourceConfig, frozen=True, kw_only=True
         """See `EndConfig.notes`."""
         return checks.source_notes(self)
 
-    def identity(self) -> dict[str, str]:
-        """See `SourceConfig.identity`."""
-        found: dict[str, str] = {}
-        for i, payload in enumerate(self.payloads()):
-            place = "source" if self.topic is not None else f"source.topics[{i}]"
-            found |= {f"{place}.topic": payload.topic, f"{place}.time_unit": payload.time_unit}
-            rare = {f"{place}.time_format": payload.time_format, f"{place}.time_zone": payload.time_zone}
-            found |= {key: value for key, value in rare.items() if value}
-            found[f"{place}.channels"] = ", ".join(payload.channels)
-        return found | ({"source.time_zero": self.time_zero} if self.time_zero else {})
-
     def build(self, model: ModelOutline) -> MqttSource:
         """See `SourceConfig.build`."""
         return MqttSource(
             self.address(),
             columns=TimeKeys().columns_for(model.channels),
-            subscriptions=[
-                payload.subscription(model.channels, max_bytes=self.max_bytes) for payload in self.payloads()
-            ],
+            subscriptions=self.subscriptions(model.channels),
             qos=self.qos,
             client_id=self.client_id,
             session=self.session,
-            time_zero=zero_seconds(self.time_zero) if self.time_zero else 0.0,
+            time_zero=self.zero,
             retained=self.retained,
             queue_messages=self.queue_messages,
             max_bytes=self.max_bytes,
             inflight=self.inflight,
-            quarantine=Quarantine(faults=self.quarantine_faults, seconds=self.quarantine_seconds),
+            quarantine=self.quarantine(),
             link=self.link(),
         )
 

@@ -9,8 +9,9 @@ from streamrde.connectors.ends import Codec
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink
 from streamrde.connectors.mqtt.sink import SinkCounts
-from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate, checked_qos
+from streamrde.connectors.mqtt.topics import MqttAddress, checked_qos
 from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.topics import TopicTemplate
 from streamrde.errors import ParameterError
 
 

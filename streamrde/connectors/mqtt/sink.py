@@ -14,7 +14,8 @@ from streamrde.connectors.dead_letters import encode_letter
 from streamrde.connectors.ends import DeadLetter, DeadLetters, End, Sink
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink
-from streamrde.connectors.mqtt.topics import MqttAddress, TopicTemplate, checked_qos
+from streamrde.connectors.mqtt.topics import MqttAddress, checked_qos
+from streamrde.connectors.topics import TopicTemplate
 
 
 @dataclass
@@ -78,7 +79,7 @@ class MqttSink(_Publisher, Sink):
         self._qos = checked_qos(qos)
         self._retain = retain
         self._topic = TopicTemplate(topic)
-        self._topic.topic_for("/".join(["level"] * len(self._topic.names)))
+        self._topic.check_publishing()
         self._encode = encode
         super().__init__(MqttConnection(MqttAddress.parsed(address), link=link, client_id=client_id, inflight=inflight))
 

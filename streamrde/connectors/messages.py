@@ -1,0 +1,311 @@
+"""From the messages of a queue to samples: the same for every queue."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from streamrde.arrays import Floats
+from streamrde.connectors.codecs.checks import check_size
+from streamrde.connectors.codecs.refusals import listed
+from streamrde.connectors.ends import MAX_BYTES, Batch, Codec, DeadLetter, Message, Rows
+from streamrde.connectors.quarantine import Quarantine
+from streamrde.connectors.samples import Samples, SourceCounts
+from streamrde.connectors.sequences import Sequences
+from streamrde.connectors.topics import Place, TopicTemplate, check_names
+from streamrde.errors import PayloadError
+
+logger = logging.getLogger(__name__)
+_LOG_INTERVAL = 10.0
+# Streams whose losses are named within that time.
+_MOST_LOSSES = 20
+# Topics whose stream is remembered; who publishes is free to invent more.
+_REMEMBERED = 100_000
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """Topics, and how their payloads are read.
+
+    Args:
+        topic: template; one level is ``{stream}``, another may be ``{channel}``.
+        codec: of the payloads; its columns are the model's channels, or the one value where the topic has the channel.
+        numbered: the codec's last column is a sequence number.
+    """
+
+    topic: TopicTemplate
+    codec: Codec
+    numbered: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class MessageBatch(Batch):
+    """A micro-batch: what had arrived when it was taken."""
+
+    receipts: tuple[Any, ...] = ()
+    """Receipts of the messages to acknowledge, in order of arrival."""
+
+
+class _Topic:
+    """A topic from which a message came."""
+
+    __slots__ = ("codec", "device", "name", "numbered", "place", "sampled")
+
+    def __init__(self, name: str, place: Place, subscription: Subscription) -> None:
+        self.name = name
+        self.place = place
+        self.device = subscription.topic.device_of(name)
+        self.codec = subscription.codec
+        self.numbered = subscription.numbered
+        self.sampled = False
+        """A sample came from it."""
+
+
+class _Found(NamedTuple):
+    """Samples of one message."""
+
+    topic: _Topic
+    rows: Rows
+
+
+class MessageReader:
+    """Turn messages into batches of samples, and what cannot be read into dead letters.
+
+    A message that cannot be read is counted, logged at most every ten seconds, and handed on in `Batch.letters`. A
+    topic on which nothing else comes is set aside: what comes on it is counted apart and reported no more, until a
+    message can be read again.
+
+    Args:
+        subscriptions: the first that fits a message's topic is used.
+        channels: of the model.
+        queue: name of the queue in messages, such as "MQTT broker 10.0.0.1:1883".
+        counts: counts to continue.
+        time_zero: moment from which the times of payloads are counted, seconds since 1970; it is added to them.
+        skip_retained: leave out messages that the queue kept from before.
+        max_bytes: longer payloads are refused before parsing.
+        quarantine: when a topic is set aside; None: never.
+        lossy: what may have lost messages, for the log.
+    """
+
+    def __init__(
+        self,
+        subscriptions: Sequence[Subscription],
+        channels: Sequence[str],
+        *,
+        queue: str,
+        counts: SourceCounts | None = None,
+        time_zero: float = 0.0,
+        skip_retained: bool = False,
+        max_bytes: int = MAX_BYTES,
+        quarantine: Quarantine | None = None,
+        lossy: str = "look at what the queue keeps and at the sender",
+    ) -> None:
+        self.counts = SourceCounts() if counts is None else counts
+        self.quarantine = Quarantine(faults=0) if quarantine is None else quarantine
+        self.sequences = Sequences()
+        self._queue, self._lossy = queue, lossy
+        self._channels = {name: i for i, name in enumerate(channels)}
+        self._subscriptions = tuple(subscriptions)
+        check_names(s.topic for s in self._subscriptions)
+        self._topics: dict[bytes, _Topic] = {}
+        # The topic from which a stream's samples came first, without the channel, and streams that have several.
+        self._devices: dict[str, str] = {}
+        self._merged: set[str] = set()
+        self._time_zero = time_zero
+        self._skip_retained = skip_retained
+        self._max_bytes = max_bytes
+        self._next_log = self._next_losses = 0.0
+        self._losses_said = 0
+
+    def read(self, messages: Sequence[Message]) -> MessageBatch:
+        """Return what the messages say, as one batch with their receipts."""
+        found: list[_Found] = []
+        arrivals: list[float] = []
+        receipts: list[Any] = []
+        letters: list[DeadLetter] = []
+        counts, now = self.counts, time.monotonic()
+        counts.messages += len(messages)
+        for message in messages:
+            counts.duplicates += message.again
+            if message.receipt is not None:
+                receipts.append(message.receipt)
+            if message.retained:
+                counts.retained += 1
+                if self._skip_retained:
+                    continue
+            try:
+                one = self._read(message, now)
+            except PayloadError as error:
+                letters.append(self._dead(message, error))
+                continue
+            found.append(one)
+            arrivals.append(message.arrival)
+        return self._batch(found, arrivals, len(messages), letters, receipts)
+
+    def topic_of(self, stream: str) -> str | None:
+        """Return a topic from which the stream's messages come, or None if that is no longer known."""
+        return self._devices.get(stream)
+
+    def dropped(self, message: Message, waiting: int) -> None:
+        """Count a message that a full queue of `waiting` messages pushed out unread."""
+        self.sequences.skip(message.key)
+        self.counts.dropped += 1
+        self._log("the queue of %d messages is full: %d dropped so far", waiting, self.counts.dropped)
+
+    def _batch(
+        self,
+        found: Sequence[_Found],
+        arrivals: list[float],
+        messages: int,
+        letters: Sequence[DeadLetter],
+        receipts: Sequence[Any],
+    ) -> MessageBatch:
+        sizes = [len(one.rows.t) for one in found]
+        self.counts.samples += sum(sizes)
+        of_row = np.repeat(np.arange(len(sizes)), sizes)
+        if any(one.rows.streams is not None for one in found):
+            names = [one.rows.streams or [one.topic.place.stream] * len(one.rows.t) for one in found]
+            streams = pa.array([name for several in names for name in several], pa.string())
+        else:
+            streams = pa.array([one.topic.place.stream for one in found], pa.string()).take(pa.array(of_row))
+        empty = np.empty((0, len(self._channels)))
+        t = np.concatenate([empty[:, 0], *(one.rows.t for one in found)])
+        x = np.concatenate([empty, *(one.rows.x for one in found)])
+        return MessageBatch(
+            Samples(streams, t, x), np.asarray(arrivals)[of_row], messages, tuple(letters), tuple(receipts)
+        )
+
+    def _read(self, message: Message, now: float) -> _Found:
+        """Return the samples of a message, in the model's channels and in seconds since 1970."""
+        key = message.key
+        topic = self._topics.get(key) or self._topic_of(key)
+        place = topic.place
+        if self.quarantine.holds(place.stream, now):
+            raise _SetAsideError(f"stream {place.stream!r} is in quarantine")
+        try:
+            check_size(message.payload, self._max_bytes)
+            rows = topic.codec.read(message)
+        except PayloadError as error:
+            self.sequences.skip(key)
+            if self.quarantine.holds(key, now):
+                raise _SetAsideError(f"the topic is in quarantine: {error}") from None
+            if self.quarantine.fault(key, now):
+                logger.error(
+                    "%s: topic %r (stream %r) is set aside after %d messages in a row that cannot be read: %s; they "
+                    "are counted and not reported for %g s, or until one can be read",
+                    self._queue, topic.name, place.stream, self.quarantine.in_a_row(key), error,
+                    self.quarantine.seconds,
+                )  # fmt: skip
+            raise
+        if self.quarantine.clear(key):
+            logger.warning("%s: topic %r (stream %r) can be read again", self._queue, topic.name, place.stream)
+        if not topic.sampled:
+            self._sampled(topic)
+        t, x = rows.t, rows.x
+        if topic.numbered:
+            self._follow(key, topic, x[:, -1])
+            x = x[:, :-1]
+        if place.channel is not None:
+            values, x = x[:, 0], np.full((len(t), len(self._channels)), np.nan)
+            x[:, self._channels[place.channel]] = values
+        if len(t) == 1 and math.isnan(t[0]):  # the payload has no time
+            t[0] = _moment(message.arrival)
+        elif self._time_zero:
+            t = t + self._time_zero
+        if t is not rows.t or x is not rows.x:
+            rows = rows._replace(t=t, x=x)
+        return _Found(topic, rows)
+
+    def _topic_of(self, key: bytes) -> _Topic:
+        try:
+            name = key.decode()
+        except UnicodeDecodeError:
+            raise PayloadError("its topic is not UTF-8") from None
+        unknown = ""
+        for subscription in self._subscriptions:
+            place = subscription.topic.place_of(name)
+            if place is not None and place.channel is not None and place.channel not in self._channels:
+                unknown = place.channel
+            elif place is not None:
+                if len(self._topics) >= _REMEMBERED:
+                    self._topics.clear()
+                topic = self._topics[key] = _Topic(name, place, subscription)
+                return topic
+        if unknown:
+            raise PayloadError(f"its topic has the channel {unknown!r}, which is none of {listed(self._channels)}")
+        raise PayloadError(f"its topic does not fit {', '.join(repr(s.topic.template) for s in self._subscriptions)}")
+
+    def _sampled(self, topic: _Topic) -> None:
+        """Note a topic's first sample. Warn once if a stream's samples come from two topics."""
+        topic.sampled = True
+        if len(self._devices) >= _REMEMBERED:
+            self._devices.clear()
+            self._merged.clear()
+        stream = topic.place.stream
+        before = self._devices.setdefault(stream, topic.device)
+        if before == topic.device or stream in self._merged:
+            return
+        self._merged.add(stream)
+        self.counts.merged += 1
+        if self.counts.merged == 1:
+            logger.error(
+                "%s: stream %r gets samples from two topics, %r and %r: two devices become one; give the level that "
+                "tells them apart a name, such as {site}, in the source's topic",
+                self._queue, stream, before, topic.device,
+            )  # fmt: skip
+
+    def _follow(self, key: bytes, topic: _Topic, numbers: Floats) -> None:
+        loss = self.sequences.observe(key, topic.place.stream, numbers)
+        if loss is None:
+            return
+        self.counts.missed += loss.missed
+        if loss.first:
+            self._log_loss(
+                "%s: stream %r: %s messages or samples never came, between number %d and %d on topic %r; %s",
+                self._queue, topic.place.stream, f"{loss.missed:,}", loss.before, loss.after, topic.name, self._lossy,
+            )  # fmt: skip
+
+    def _dead(self, message: Message, error: PayloadError) -> DeadLetter:
+        name = message.topic
+        if isinstance(error, _SetAsideError):
+            self.counts.quarantined += 1
+        else:
+            self.counts.malformed += 1
+            topic = self._topics.get(message.key)
+            stream = f" (stream {topic.place.stream!r})" if topic is not None else ""
+            self._log(
+                "skipped a message on topic %r%s: %s; %d malformed so far", name, stream, error, self.counts.malformed
+            )
+        return DeadLetter(str(error), name, message.payload, _moment(message.arrival))
+
+    def _log_loss(self, message: str, *arguments: object) -> None:
+        """Log each stream's first loss, but not thousands of losses at once."""
+        now = time.monotonic()
+        if now >= self._next_losses:
+            self._next_losses, self._losses_said = now + _LOG_INTERVAL, 0
+        self._losses_said += 1
+        if self._losses_said <= _MOST_LOSSES:
+            logger.warning(message, *arguments)
+        elif self._losses_said == _MOST_LOSSES + 1:
+            logger.warning("%s: more streams have lost messages; the metric `missed` counts them", self._queue)
+
+    def _log(self, message: str, *arguments: object) -> None:
+        if (now := time.monotonic()) >= self._next_log:
+            self._next_log = now + _LOG_INTERVAL
+            logger.warning("%s: " + message, self._queue, *arguments)
+
+
+class _SetAsideError(PayloadError):
+    """A message of a topic or a stream that is set aside."""
+
+
+def _moment(arrival: float) -> float:
+    """Return a time of `time.perf_counter()` in seconds since 1970."""
+    return time.time() - (time.perf_counter() - arrival)

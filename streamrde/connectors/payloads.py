@@ -1,0 +1,122 @@
+"""Keys of every source that reads messages: topics, how payloads are read, and what becomes of unreadable ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Self
+
+import msgspec
+
+from streamrde.connectors.messages import Subscription
+from streamrde.connectors.quarantine import Quarantine
+from streamrde.connectors.registry import CODECS, CodecName
+from streamrde.connectors.samples import TimeKeys
+from streamrde.connectors.sections import SourceConfig
+from streamrde.connectors.topics import MQTT, Grammar, TopicTemplate
+from streamrde.errors import ConfigError
+from streamrde.settings import Positive, Seconds
+from streamrde.times import zero_seconds
+
+
+class PayloadKeys(TimeKeys, frozen=True, kw_only=True):
+    """Say how payloads are read."""
+
+    codec: CodecName = "json"
+    """Encoding of the payloads."""
+    layout: str | None = None
+    """For codec = "packed": the record, as in Python's struct module."""
+    value: str = "value"
+    """If the topic has the channel, the field of its value."""
+    channels: tuple[str, ...] = ()
+    """Payload fields of the model's channels, in its order. If empty, they have the channels' names."""
+    sequence: str = ""
+    """Payload field that counts up with every message or sample. If "", there is none, and losses go unnoticed."""
+
+    def subscription(self, topic: TopicTemplate, own: Sequence[str], *, max_bytes: int) -> Subscription:
+        """Return the topics with their codec, for a model's channels."""
+        columns = self.columns_for(own, self.channels, sequence=self.sequence)
+        if topic.has_channel:
+            columns = msgspec.structs.replace(columns, channels=(self.value,))
+        if (codec := CODECS.find(self.codec)) is None:
+            raise ConfigError(f"codec = {self.codec!r}: there is none of that name")
+        found = codec.configured(columns, layout=self.layout, max_bytes=max_bytes)
+        return Subscription(topic, found, bool(self.sequence))
+
+
+class PayloadConfig(PayloadKeys, frozen=True, kw_only=True):
+    """Topics of a source, and how their payloads are read."""
+
+    topic: str
+    """Template of the topics. {stream} is a level, {channel} is the channel, others in braces are part of its name."""
+
+    @classmethod
+    def of(cls, keys: PayloadKeys, topic: str) -> Self:
+        """Return a topic with the keys of a section."""
+        return cls(topic=topic, **{name: getattr(keys, name) for name in PayloadKeys.__struct_fields__})
+
+
+class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
+    """Answer for a source of messages. A queue's section adds its `kind` and how it is reached."""
+
+    grammar: ClassVar[Grammar] = MQTT
+
+    topic: str | None = None
+    """Template of the topics; or `topics`, several with a codec each."""
+    topics: tuple[PayloadConfig, ...] = ()
+    """Several topics, each with its payload, instead of topic."""
+    time_zero: str = ""
+    """Moment from which the times of payloads are counted, ISO 8601. "": 1970, or any other if nothing depends on
+    it."""
+    queue_messages: Positive = 10_000
+    """Messages that wait to be processed, at most."""
+    max_bytes: Positive = 1 << 20
+    """Longest payload that is read."""
+    quarantine_faults: Annotated[int, msgspec.Meta(ge=0)] = 10
+    """Messages in a row that cannot be read after which a topic is set aside. If 0, it never is."""
+    quarantine_seconds: Seconds = 60.0
+    """Seconds for which a stream is set aside."""
+
+    def payloads(self) -> tuple[PayloadConfig, ...]:
+        """Return all topics with their payloads."""
+        if (self.topic is None) == (not self.topics):
+            raise ConfigError("source: give topic, or [[source.topics]], one of them")
+        return self.topics if self.topic is None else (PayloadConfig.of(self, self.topic),)
+
+    def templates(self) -> list[TopicTemplate]:
+        """Return the templates of all topics."""
+        return [TopicTemplate(payload.topic, self.grammar) for payload in self.payloads()]
+
+    def subscriptions(self, own: Sequence[str]) -> list[Subscription]:
+        """Return all topics with their codecs, for a model's channels."""
+        pairs = zip(self.templates(), self.payloads(), strict=True)
+        return [payload.subscription(topic, own, max_bytes=self.max_bytes) for topic, payload in pairs]
+
+    @property
+    def topics_shown(self) -> str:
+        """Name the topics that are read, for people."""
+        return ", ".join(payload.topic for payload in self.payloads())
+
+    @property
+    def time_units(self) -> set[str]:
+        """See `SourceConfig.time_units`."""
+        return {payload.time_unit for payload in self.payloads() if payload.time}
+
+    @property
+    def zero(self) -> float:
+        """Return the moment from which times are counted, in seconds since 1970."""
+        return zero_seconds(self.time_zero) if self.time_zero else 0.0
+
+    def quarantine(self) -> Quarantine:
+        """Return the rules for topics on which nothing comes that can be read."""
+        return Quarantine(faults=self.quarantine_faults, seconds=self.quarantine_seconds)
+
+    def identity(self) -> dict[str, str]:
+        """See `SourceConfig.identity`."""
+        found: dict[str, str] = {}
+        for i, payload in enumerate(self.payloads()):
+            place = "source" if self.topic is not None else f"source.topics[{i}]"
+            found |= {f"{place}.topic": payload.topic, f"{place}.time_unit": payload.time_unit}
+            rare = {f"{place}.time_format": payload.time_format, f"{place}.time_zone": payload.time_zone}
+            found |= {key: value for key, value in rare.items() if value}
+            found[f"{place}.channels"] = ", ".join(payload.channels)
+        return found | ({"source.time_zero": self.time_zero} if self.time_zero else {})
