@@ -66,7 +66,10 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def toml(self) -> str:
         """Return the keys that differ from the defaults, as a table for `[columns]`."""
-        usual = Dialect()
         own = {name: getattr(self, name) for name in self.__struct_fields__}
-        changed = [f"{name} = {toml.value(value)}" for name, value in own.items() if value != getattr(usual, name)]
+        changed = [f"{name} = {toml.value(value)}" for name, value in own.items() if value != getattr(PLAIN, name)]
         return f"csv = {{ {', '.join(changed)} }}" if changed else ""
+
+
+PLAIN = Dialect()
+"""The usual way: commas, decimal points, a header in the first line, UTF-8."""

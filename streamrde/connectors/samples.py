@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from streamrde.arrays import Floats
+from streamrde.connectors.dialect import Dialect
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.times import TimeForm
 from streamrde.times.texts import Ambiguous
@@ -82,6 +83,8 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
     """Column of the stream's name; None: each file is one stream, named after the file."""
     sequence: str = ""
     """Field of a payload that counts what a sender has sent, decoded after the channels. If "", there is none."""
+    csv: Dialect = Dialect()
+    """How files of text are written."""
 
     @property
     def values(self) -> tuple[str, ...]:

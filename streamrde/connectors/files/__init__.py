@@ -5,7 +5,8 @@ reading          turn their rows into samples: `read`, `SampleReader`
 sample_file      convert a file's columns, or say which row cannot be used
 record_batches   read one file of any format batch by batch
 formats/         one module per format: parquet, arrow_ipc, csv
-csv_dialect      explain a CSV file that cannot be read; cells judges texts
+text_files       open text files in any dialect; recogniser finds the dialect out
+csv_dialect      explain a text file that lacks columns; cells judges texts
 filters, units   choose rows, convert channels to the model's units
 restarts         recognise a stream that begins again
 sorting          put samples in order of time on disk

@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from streamrde.arrays import Bools
+from streamrde.connectors.dialect import PLAIN, Dialect
 
 _NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$"
+_POINT_NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
 COMMA_NUMBER = re.compile(r"[+-]?\d{1,3}(\.\d{3})*,\d+|[+-]?\d+,\d+")
 
 
@@ -31,6 +33,25 @@ def without_blanks(text: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_in(trimmed, _nulls()), pa.scalar(None, pa.string()), trimmed)
 
 
+def as_plain_numbers(text: pa.Array, dialect: Dialect) -> pa.Array:
+    """Return the numbers of a dialect with a decimal point and without signs for thousands.
+
+    What is no number in the dialect, such as 1.5 where commas are decimal signs, does not become one.
+    """
+    if dialect.decimal == "." and not dialect.thousands:
+        return text
+    decimal, thousands = re.escape(dialect.decimal), re.escape(dialect.thousands)
+    own = rf"(?i)^[+-]?(\d+({decimal}\d*)?|{decimal}\d+)(e[+-]?\d+)?$|^[+-]?(nan|inf|infinity)$"
+    plain = text
+    if dialect.thousands:
+        grouped = pc.match_substring_regex(text, rf"^[+-]?\d{{1,3}}({thousands}\d{{3}})+({decimal}\d*)?$")
+        plain = pc.if_else(grouped, pc.replace_substring(text, dialect.thousands, ""), text)
+    number = pc.match_substring_regex(plain, own)
+    # Other texts stay, but those that are numbers in another dialect get a sign that no number has.
+    other = pc.if_else(pc.match_substring_regex(text, _NUMBER), pc.binary_join_element_wise("?", text, ""), text)
+    return pc.if_else(number, pc.replace_substring(plain, dialect.decimal, "."), other)
+
+
 def mask_of_no_numbers(text: pa.Array) -> Bools:
     """Mark the texts that are there but are not numbers."""
     number = pc.match_substring_regex(without_blanks(text), _NUMBER)
@@ -43,13 +64,20 @@ def mask_of_no_text(values: pa.Array) -> Bools:
     return np.array([value.as_py() is not None and not _is_utf8(value.as_py()) for value in values], np.bool_)
 
 
-def explain_text(text: str) -> str:
+def explain_text(text: str, dialect: Dialect = PLAIN) -> str:
     """Say why a text is not a number."""
     text = text.strip()
+    if dialect.decimal == "," and re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+", text):
+        return 'is not a number: its point may part thousands; set csv.thousands = ".", or write it without'
+    if dialect.decimal == "," and _POINT_NUMBER.fullmatch(text):
+        return 'is not a number: it has a decimal point, and csv.decimal is ","; write it with a decimal comma'
     if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", text) and not re.fullmatch(r"[+-]?0,\d+", text):
-        return "is not a number: its comma may part thousands or be a decimal sign; write it with a decimal point alone"
+        return (
+            "is not a number: its comma may part thousands or be a decimal sign; set csv.thousands or csv.decimal = "
+            '",", or write it with a decimal point alone'
+        )
     if COMMA_NUMBER.fullmatch(text):
-        return "is not a number: it has a decimal comma; write it with a decimal point"
+        return 'is not a number: it has a decimal comma; set csv.decimal = ",", or write it with a decimal point'
     if re.fullmatch(r"[+-]?[\d.,' ]*\d\s*[^\d\s.,]{1,6}", text):
         return "is not a number: it has a unit; store the number alone"
     return "is not a number; correct it, leave the cell empty, or drop the row"

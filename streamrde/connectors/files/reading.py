@@ -39,8 +39,8 @@ def read(
     """Yield samples of recorded files, batch by batch, in constant memory.
 
     Formats by extension: .parquet; .feather, .arrow, .ipc, .arrows (Arrow IPC file or stream, told apart by content);
-    .csv, .csv.gz. A null in a channel becomes NaN, i.e. not observed. Hive partitions, ``column=value`` in the names of
-    folders, are columns like any other.
+    .csv, .tsv, .txt and .dat, each also with .gz, .bz2 or .zst (see `Dialect`). A null in a channel becomes NaN, i.e.
+    not observed. Hive partitions, ``column=value`` in the names of folders, are columns like any other.
 
     Args:
         files: a file, a folder (everything below it but hidden and temporary files), a glob, or several of these. Files
@@ -145,6 +145,7 @@ class SampleReader:
         Raises:
             DataError: see the function `read`.
         """
+        recording = recording._replace(csv=self.columns.csv)
         batches = read_batches(
             recording,
             self.wanted,
@@ -155,7 +156,7 @@ class SampleReader:
             stop=stop,
             where=self._pruning(recording) if self._filters else None,
         )
-        file = SampleFile(str(recording.path))
+        file = SampleFile(str(recording.path), recording.csv)
         wanted = None if streams is None else pa.array(list(streams), pa.string())
         for first, batch in batches:
             samples = self.convert(batch, file, first, recording.stream, wanted, recording.partitions)
@@ -170,7 +171,8 @@ class SampleReader:
         Rows without a name are counted in `dropped`.
         """
         column = self._names[0]
-        file = SampleFile(str(recording.path))
+        recording = recording._replace(csv=self.columns.csv)
+        file = SampleFile(str(recording.path), recording.csv)
         batches = read_batches(
             recording, [column], kinds={column: "name"}, batch_rows=batch_rows, skipped=dropped if self._drops else None
         )
@@ -205,14 +207,15 @@ class SampleReader:
         Raises:
             DataError: a column is missing or of a type that cannot be used.
         """
+        recording = recording._replace(csv=self.columns.csv)
         schema, path = schema_of(recording), str(recording.path)
         wanted = [name for name in self.wanted if name in schema.names or name not in recording.partitions]
-        check_columns(path, schema.names, wanted, self._kinds)
+        check_columns(path, schema.names, wanted, self._kinds, recording.csv)
         format = reading_format(path)
         if format is None or not format.is_text:  # what is guessed from a first block is no type to rely on
             types = [schema.field(name).type if name in wanted else pa.string() for name in self.wanted]
             empty = pa.RecordBatch.from_arrays([_empty(kind) for kind in types], names=self.wanted)
-            self.convert(empty, SampleFile(path), 0, recording.stream, None, recording.partitions)
+            self.convert(empty, SampleFile(path, recording.csv), 0, recording.stream, None, recording.partitions)
         return schema
 
     def convert(

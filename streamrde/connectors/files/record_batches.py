@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrde.arrays import Ints
+from streamrde.connectors.dialect import PLAIN, Dialect
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.formats import Format, Kind, Query, reading_format
 from streamrde.connectors.files.recordings import Recording
@@ -45,11 +46,12 @@ def read_batches(
     """
     path, kinds = recording.path, kinds or {}
     with mapped_errors(path):
-        has = _format(path).schema(path).names
+        format = _format(recording)
+        has = format.schema(path).names
         present = [name for name in columns if name in has or name not in recording.partitions]
-        check_columns(str(path), has, present, kinds)
+        check_columns(str(path), has, present, kinds, recording.csv)
         rows = 0
-        for first, batch in _format(path).batches(path, Query(present, kinds, batch_rows, start, where, skipped)):
+        for first, batch in format.batches(path, Query(present, kinds, batch_rows, start, where, skipped)):
             if stop is not None and first >= stop:
                 return
             rows = first + batch.num_rows
@@ -75,22 +77,24 @@ def schema_of(recording: Recording) -> pa.Schema:
         DataError: the file cannot be opened or is cut.
     """
     with mapped_errors(recording.path):
-        return _format(recording.path).schema(recording.path)
+        return _format(recording).schema(recording.path)
 
 
 def starts_of(recording: Recording) -> Ints:
     """Return the rows at which reading can begin without decoding what comes before."""
     with mapped_errors(recording.path):
-        return _format(recording.path).starts(recording.path)
+        return _format(recording).starts(recording.path)
 
 
 def rows_of(recording: Recording) -> int | None:
     """Return the number of rows, or None if the file has to be read for it."""
     with mapped_errors(recording.path):
-        return _format(recording.path).rows(recording.path)
+        return _format(recording).rows(recording.path)
 
 
-def check_columns(path: str, has: Sequence[str], columns: Sequence[str], kinds: Mapping[str, Kind]) -> None:
+def check_columns(
+    path: str, has: Sequence[str], columns: Sequence[str], kinds: Mapping[str, Kind], dialect: Dialect = PLAIN
+) -> None:
     """Raise DataError if one of the columns is missing or there twice. `path` names the file in the error."""
     for column in columns:
         if (times := has.count(column)) == 1:
@@ -99,7 +103,7 @@ def check_columns(path: str, has: Sequence[str], columns: Sequence[str], kinds: 
             raise DataError(
                 f"{path}: {times} columns are called {column!r}; rename all but one", path=path, column=column
             )
-        format = reading_format(path)
+        format = reading_format(path, dialect)
         if format is not None and (why := format.explain_missing(Path(path), columns)) is not None:
             raise DataError(f"{path}: has no column {column!r}: {why}", path=path, column=column)
         shown = ", ".join(has[:40]) + (f", ... ({len(has)} columns)" if len(has) > 40 else "")
@@ -109,11 +113,12 @@ def check_columns(path: str, has: Sequence[str], columns: Sequence[str], kinds: 
         raise DataError(f"{path}: has no column {column!r}; {hint}{remedy}it has: {shown}", path=path, column=column)
 
 
-def _format(path: Path) -> Format:
+def _format(recording: Recording) -> Format:
     """Return the format of a file that is not empty."""
+    path = recording.path
     if path.stat().st_size == 0:
         raise DataError(f"{path}: has no rows (0 bytes); leave it out or record it again", path=str(path))
-    format = reading_format(path)
+    format = reading_format(path, recording.csv)
     assert format is not None  # noqa: S101 (a recording has been found by its format)
     return format
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
 
+from streamrde.connectors.dialect import PLAIN, Dialect
 from streamrde.connectors.files.errors import mapped_errors
-from streamrde.connectors.files.formats import readable, suffix_of
+from streamrde.connectors.files.formats import readable, readable_if_alone, suffix_of
 from streamrde.errors import DataError
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -29,14 +30,19 @@ class Recording(NamedTuple):
     """The stream's name where the file has no column for it: the file's stem; its relative path where two share it."""
     partitions: Mapping[str, str | None] = {}
     """Hive partitions, ``column=value`` in the names of the folders above the file: they are columns of its rows."""
+    csv: Dialect = PLAIN
+    """How the file is written if it is text."""
 
 
-def find_recordings(files: PathLike | Iterable[PathLike]) -> list[Recording]:
+def find_recordings(files: PathLike | Iterable[PathLike], *, csv: Dialect = PLAIN) -> list[Recording]:
     """Return the files that `files` names: each entry a file, a folder (with everything below it), or a glob.
 
     Entries keep their order; the files of a folder or glob are sorted; a file named twice counts once. Hidden and
-    temporary files and those that start with ``_`` are passed over unless named; in folders also other formats.
+    temporary files and those that start with ``_`` are passed over unless named; in folders also other formats, and
+    .txt and .dat files beside recordings with other extensions.
 
+    Args:
+        csv: how files of text are written.
     Raises:
         DataError: an entry names no file, or a file of unknown format.
     """
@@ -55,6 +61,7 @@ def find_recordings(files: PathLike | Iterable[PathLike]) -> list[Recording]:
             path,
             _stem(path) if stems[_stem(path)] == 1 else Path(os.path.relpath(path, root)).as_posix(),
             hive_partitions(path),
+            csv,
         )
         for path in paths
     ]
@@ -94,6 +101,7 @@ def _walk(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if suffix_of(path) and path.is_file() and not any(map(_is_passed_over, path.relative_to(folder).parts))
     )
+    found = [path for path in found if suffix_of(path) not in readable_if_alone()] or found
     if not found:
         raise DataError(
             f"{folder}: the folder has no file that ends with one of {', '.join(readable())}", path=str(folder)

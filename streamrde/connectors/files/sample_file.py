@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -10,8 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrde.arrays import Bools, Floats, Ints, Reals
-from streamrde.connectors.files.cells import explain_text, mask_of_no_numbers, mask_of_no_text, without_blanks
+from streamrde.connectors.dialect import PLAIN, Dialect
+from streamrde.connectors.files.cells import (
+    as_plain_numbers,
+    explain_text,
+    mask_of_no_numbers,
+    mask_of_no_text,
+    without_blanks,
+)
 from streamrde.connectors.files.formats import reading_format
+from streamrde.connectors.files.recogniser import dialect_of
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError
 from streamrde.times import NotATimeError, TimeForm
@@ -34,13 +43,14 @@ class RowError(DataError):
 class SampleFile:
     """Convert the columns of one file, and locate the rows that cannot be converted."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, dialect: Dialect = PLAIN) -> None:
         self.path = path
+        self.dialect = dialect
         self.rows = 0
         """Row of the file where the batch begins."""
         self.numbers_of_rows: Ints | None = None
         """Rows of the file that are left of the batch, where some were filtered out."""
-        self._format = reading_format(path)
+        self._format = reading_format(path, dialect)
         self._is_text = self._format is not None and self._format.is_text
 
     def filter(self, own: Bools, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -108,11 +118,20 @@ class SampleFile:
         return names.cast(pa.string())
 
     def _as_numbers(self, column: str, values: pa.Array) -> pa.Array:
-        bad = mask_of_no_numbers(values)
+        plain = as_plain_numbers(without_blanks(values), self.dialect)
+        bad = mask_of_no_numbers(plain)
         if bad.any():
             text = values[int(np.argmax(bad))].as_py()
-            raise self.error(column, explain_text(text), bad, text=text)
-        return without_blanks(values).cast(pa.float64())
+            raise self.error(column, self._explain(text, self._row(int(np.argmax(bad)))), bad, text=text)
+        return plain.cast(pa.float64())
+
+    def _explain(self, text: str, row: int) -> str:
+        """Say why a text is not a number."""
+        if row == 0 and self._is_text and not self.dialect.units_row:
+            with contextlib.suppress(DataError, OSError):
+                if dialect_of(Path(self.path)).dialect.units_row:
+                    return "is not a number but stands in a row of units; set csv.units_row = true, or drop the row"
+        return explain_text(text, self.dialect)
 
     def _decoded(self, column: str, values: pa.Array) -> pa.Array:
         bad = mask_of_no_text(values)
@@ -130,7 +149,7 @@ class SampleFile:
         if times.null_count:
             raise self.error(column, "the time is null; fill it in or drop the row", times.is_null())
         if self._is_text and pa.types.is_string(times.type) and not form.reads_text:
-            bad = mask_of_no_numbers(times)
+            bad = mask_of_no_numbers(as_plain_numbers(times, self.dialect))
             if 2 * bad.sum() < len(bad):  # a column of numbers that has a text
                 times = self._as_numbers(column, times)
         try:

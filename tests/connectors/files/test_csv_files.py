@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamrde.connectors.files.csv_dialect import line_of
+from streamrde.connectors.dialect import Dialect
 from streamrde.connectors.files.formats.csv import LINES
 from streamrde.connectors.files.reading import SampleReader, read
 from streamrde.connectors.files.recordings import find_recordings
+from streamrde.connectors.files.text_files import line_of
 from streamrde.connectors.samples import Columns, Samples
 from streamrde.errors import DataError
 
@@ -158,13 +159,18 @@ def test_text_in_a_number_column_is_named_with_line_and_text(tmp_path: Path, tex
 
 def test_a_row_of_units_is_named(tmp_path: Path) -> None:
     text = "t,ax,ay\n0.5,g,g\n1,2,3\n"
-    fails(tmp_path / "a.csv", text, "column 'ax', row 0 .*, line 2: 'g' is not a number", column="ax")
+    fails(
+        tmp_path / "a.csv",
+        text,
+        "column 'ax', row 0 .*, line 2: 'g' is not a number",
+        column="ax",
+    )
     assert drop(tmp_path / "b.csv", text)[0] == [1]
 
 
 def test_a_line_is_found_behind_quoted_line_breaks_and_blank_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", 't,ax,ay,note\r\n0,1,2,"a\r\nb"\r\n\r\n1,2,3,c\r\n2,x,3,d\r\n')
-    assert [line_of(path, row) for row in range(4)] == [2, 5, 6, None]
+    assert [line_of(path, row, Dialect()) for row in range(4)] == [2, 5, 6, None]
     with pytest.raises(DataError, match="line 6: 'x' is not"):
         list(read(path, COLUMNS))
 
@@ -206,14 +212,14 @@ def table(delimiter: str, *, comma: bool = False) -> str:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        (table(";", comma=True), r"by ';', not by commas, and its numbers have a decimal comma.*sep=';', decimal=','"),
+        (table(";", comma=True), r"by ';', not by commas, and .* decimal comma; set csv = .*\";\", decimal = \",\" }"),
         (table("\t", comma=True), r"parted by tabs, .*decimal comma"),
-        (table(";"), r"parted by ';', not by commas; .*sep=';'\)"),
+        (table(";"), r"parted by ';', not by commas; set csv = { delimiter = \";\" } in "),
         (table("\t"), r"parted by tabs, not by commas"),
         (table("|"), r"parted by '\|', not by commas"),
         (table(" "), r"parted by spaces, not by commas"),
         ("Logger,ACME\nSerial,123\n\n" + table(","), r"line 4, below 3 lines of preamble \('Logger,ACME'"),
-        ("# made by me\n" + table(","), "its header stands in line 2, below 1 line of preamble"),
+        ("# made by me\n" + table(","), "its remarks begin with '#'; set csv = { comment = "),
         ("sep=;\n" + table(";"), "its header stands in line 2, .*parted by ';'"),
         ("\n".join(table(",").split("\n")[1:]), "has no header: its first line is data"),
     ],
@@ -227,13 +233,18 @@ def test_a_file_of_another_dialect_is_named_by_what_is_different(tmp_path: Path,
 def test_long_format_is_named(tmp_path: Path, prefix: str) -> None:
     rows = [f"{prefix}{name},{i},{0.5 * i}" for i in range(9) for name in ("ax", "ay")]
     text = "entity_id,last_changed,state\n" + "\n".join(rows) + "\n"
-    fails(tmp_path / "a.csv", text, rf"long format: .*'entity_id' \({re.escape(prefix)}ax, .*pivot_table", column="t")
+    fails(
+        tmp_path / "a.csv",
+        text,
+        rf"long format: .*'entity_id' \({re.escape(prefix)}ax, .*set name = \"entity_id\", value = \"state\" and",
+        column="t",
+    )
 
 
 @pytest.mark.parametrize(
     ("data", "match"),
     [
-        (table(",").encode("utf-16"), "is UTF-16 text; save it as UTF-8"),
+        (table(",").encode("utf-16"), "is UTF-16 text; set csv.encoding = .utf-16., or save it as UTF-8"),
         (table(",").encode("utf-16-le"), "is UTF-16 text"),
         (table(",").encode("utf-16-be"), "is UTF-16 text"),
         (gzip.compress(table(",").encode()), "is compressed with gzip; call it .csv.gz"),

@@ -306,11 +306,11 @@ def test_damaged_bytes_raise_nothing_but_a_data_error(tmp_path: Path, suffix: st
 
 
 def test_what_names_no_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("text")
+    (tmp_path / "notes.text").write_text("text")
     fails([], "no files were given")
     fails(tmp_path / "absent.parquet", "no such file or folder")
     fails(str(tmp_path / "*.parquet"), "matches no file")
-    fails(tmp_path / "notes.txt", "unknown format; the name must end with one of .parquet")
+    fails(tmp_path / "notes.text", "unknown format; the name must end with one of .parquet")
     fails(tmp_path, "the folder has no file")
     (tmp_path / "fake.parquet").write_text("text that is no Parquet")
     fails(tmp_path / "fake.parquet", "cannot be read .*copy it again")

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrde.arrays import Ints
+from streamrde.connectors.dialect import PLAIN, Dialect
 
 Kind: TypeAlias = Literal["name", "text", "number", "time", "label", "any"]
 """Use of a column. "name" is a stream's, so its values repeat. "label" is compared with text, so it is text unless it
@@ -59,12 +60,18 @@ class Format:
 
     reads: tuple[str, ...] = ()
     """Extensions of the recorded files that it reads."""
+    reads_if_alone: tuple[str, ...] = ()
+    """Those of them that also other files have. In a folder they count if there are no others."""
     writes: tuple[str, ...] = ()
     """Extensions of the files of predictions that it writes."""
     keeps_metadata = True
     """A written file keeps the metadata of its columns."""
     is_text = False
     """Values may arrive as text, to be converted where they are used."""
+
+    def of(self, dialect: Dialect) -> Format:
+        """Return the format for text in a dialect."""
+        return self
 
     def schema(self, path: Path) -> pa.Schema:
         """Return the names and types of the file's columns."""
@@ -114,6 +121,11 @@ def readable() -> tuple[str, ...]:
     return tuple(suffix for one in formats() for suffix in one.reads)
 
 
+def readable_if_alone() -> frozenset[str]:
+    """Return the extensions that recorded files share with others, such as .txt."""
+    return frozenset(suffix for one in formats() for suffix in one.reads_if_alone)
+
+
 def writable() -> tuple[str, ...]:
     """Return the extensions of files of predictions."""
     return tuple(suffix for one in formats() for suffix in one.writes)
@@ -125,10 +137,10 @@ def suffix_of(path: str | os.PathLike[str]) -> str | None:
     return next((suffix for suffix in readable() if name.endswith(suffix)), None)
 
 
-def reading_format(path: str | os.PathLike[str]) -> Format | None:
+def reading_format(path: str | os.PathLike[str], dialect: Dialect = PLAIN) -> Format | None:
     """Return the format by which the file is read, or None if its extension is of none."""
     suffix = suffix_of(path)
-    return next((one for one in formats() if suffix in one.reads), None)
+    return next((one.of(dialect) for one in formats() if suffix in one.reads), None)
 
 
 def writing_format(path: str | os.PathLike[str]) -> Format | None:
