@@ -1,0 +1,306 @@
+"""Payloads of Sparkplug B: births say what the aliases of later data mean, and deaths end streams."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from streamrde.arrays import Floats
+from streamrde.connectors.codecs.checks import check_size
+from streamrde.connectors.codecs.refusals import described, no_channel, shortened
+from streamrde.connectors.codecs.tahu import SIGNED, DataType, parse, payload_class
+from streamrde.connectors.ends import MAX_BYTES, Codec, Message, Rows
+from streamrde.connectors.samples import Columns
+from streamrde.errors import ParameterError, PayloadError, SampleError
+from streamrde.times.plausible import LARGEST
+
+logger = logging.getLogger(__name__)
+
+_NAMESPACE = "spBv1.0"
+_BD_SEQ = "bdSeq"
+# Edge nodes that are remembered. Who publishes is free to invent more.
+_NODES = 10_000
+# Devices without any of the channels that are named in the log.
+_MOST_STRANGERS = 5
+_LARGEST_SEQ = 255
+
+
+@dataclass
+class _Births:
+    """Metrics of one node or device, as its birth announced them."""
+
+    channels: dict[str, int] = field(default_factory=dict)
+    """Datatypes of the metrics that are channels, by name."""
+    names: dict[int, str] = field(default_factory=dict)
+    """Names of all metrics, by alias."""
+
+
+@dataclass
+class _Node:
+    """An edge node with its devices, since its birth."""
+
+    streams: dict[str, _Births | None] = field(default_factory=dict)
+    """Its own stream and those of its devices. None: the node was born again, and the device was not yet."""
+    session: int | None = None
+    """Number of the session, bdSeq, which its death repeats."""
+    seq: int | None = None
+    """Number of the last message."""
+    broken: bool = False
+    """Messages are missing since the last birth, and the log has said so."""
+
+
+class SparkplugCodec(Codec):
+    """Decode Sparkplug B. Channels are names of metrics, and a stream is ``group/node`` or ``group/node/device``.
+
+    All messages of a node must come to one codec, in their order: births tell the names and types of metrics, which
+    later messages have as aliases. A birth's own values are samples too. Metrics of one timestamp are one sample, and
+    those of several timestamps are several. A death ends the streams of a node, or of a device, and so does a birth
+    with a new session. Commands and states of hosts are left unused.
+
+    Data that need a birth which was not seen are malformed, until the node is born again. Streamrde does not send
+    commands: ask for the birth at the node, or start before it. Messages that are missing by their sequence numbers
+    are counted.
+    """
+
+    format = "sparkplug"
+    takes_topic: ClassVar[bool] = True
+
+    def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__(columns, max_bytes=max_bytes)
+        payload_class()
+        if columns.time not in ("", "t", "timestamp") or columns.time_format or columns.time_unit not in ("s", "ms"):
+            raise ParameterError(
+                f"time = {columns.time!r}: metrics of Sparkplug B have timestamps in milliseconds; leave time, "
+                'time_unit and time_format out, or set time = "" for times of arrival'
+            )
+        if columns.sequence:
+            raise ParameterError("Sparkplug B numbers its messages itself: leave sequence out")
+        self._places = {name: i for i, name in enumerate(columns.channels)}
+        self._nodes: dict[str, _Node] = {}
+        self._strangers = 0
+
+    def decode(self, payload: bytes) -> tuple[Floats, Floats]:
+        """Decode a payload without its topic, as `read` decodes the birth of a node. See `Codec.decode`."""
+        message = self._parse(payload)
+        births = _Births()
+        self._announce(births, message)
+        rows = self._rows(message, births, "")
+        if not len(rows.t):
+            raise PayloadError(no_channel(births.names.values(), self.columns))
+        return rows.t, rows.x
+
+    def read(self, message: Message) -> Rows:
+        """Return the samples of a message, and the streams that end before them.
+
+        Raises:
+            PayloadError: it is not Sparkplug B, or its birth was not seen.
+        """
+        levels = message.topic.split("/")
+        if levels[0] == _NAMESPACE and levels[1:2] == ["STATE"]:
+            return self._nothing(unused=1)
+        device = levels[4] if len(levels) == 5 else ""
+        if levels[0] != _NAMESPACE or len(levels) != 4 + bool(device) or not all(levels):
+            raise PayloadError(
+                f"its topic is not one of Sparkplug B: {_NAMESPACE}/group/type/node, perhaps with /device"
+            )
+        kind, node = levels[2], f"{levels[1]}/{levels[3]}"
+        if kind[:1] != ("D" if device else "N"):
+            raise PayloadError(f"its topic has the type {shortened(kind)!r}, which does not go with its levels")
+        stream = f"{node}/{device}" if device else node
+        match kind[1:]:
+            case "CMD":
+                return self._nothing(unused=1)
+            case "BIRTH":
+                return self._born(node, stream, self._parse(message.payload))
+            case "DEATH":
+                return self._dead(node, stream, self._parse(message.payload))
+            case "DATA":
+                return self._data(node, stream, self._parse(message.payload))
+        raise PayloadError(f"its topic has the type {shortened(kind)!r}, which Sparkplug B does not have")
+
+    def _parse(self, payload: bytes) -> Any:
+        check_size(payload, self.max_bytes)
+        return parse(payload, max_bytes=self.max_bytes)
+
+    def _nothing(self, *, ended: tuple[str, ...] = (), unused: int = 0, missed: int = 0) -> Rows:
+        return Rows(np.empty(0), np.empty((0, len(self._places))), [], ended, unused, missed)
+
+    def _born(self, name: str, stream: str, message: Any) -> Rows:
+        births, missed, ended = _Births(), 0, tuple[str, ...]()
+        self._announce(births, message)
+        rows = self._rows(message, births, stream)
+        if stream == name:
+            before, session = self._nodes.pop(name, _Node()), _session(message)
+            again = before.session == session
+            ended = () if again else tuple(before.streams)  # whose death was not seen
+            if len(self._nodes) >= _NODES:
+                del self._nodes[next(iter(self._nodes))]
+            streams: dict[str, _Births | None] = dict.fromkeys(before.streams) if again else {}
+            self._nodes[name] = _Node(streams, session, _seq(message))
+        elif (node := self._nodes.get(name)) is None:
+            raise PayloadError(f"the birth of its node {name!r} was not seen; {_REBIRTH}")
+        else:
+            missed = self._follow(name, node, message)
+            if not births.channels:
+                self._warn_of_stranger(stream, births)
+        self._nodes[name].streams[stream] = births
+        return rows._replace(ended=ended, missed=missed)
+
+    def _dead(self, name: str, stream: str, message: Any) -> Rows:
+        if (node := self._nodes.get(name)) is None:
+            return self._nothing(unused=1)
+        if stream == name:
+            session = _session(message)
+            if None not in (session, node.session) and session != node.session:
+                return self._nothing(unused=1)  # of an earlier session, and came late
+            del self._nodes[name]
+            return self._nothing(ended=tuple(node.streams))
+        missed = self._follow(name, node, message)
+        ended = (stream,) if stream in node.streams else ()
+        node.streams.pop(stream, None)
+        return self._nothing(ended=ended, missed=missed)
+
+    def _data(self, name: str, stream: str, message: Any) -> Rows:
+        node = self._nodes.get(name)
+        births = None if node is None else node.streams.get(stream)
+        missed = 0 if node is None else self._follow(name, node, message)
+        return self._rows(message, births, stream)._replace(missed=missed)
+
+    def _announce(self, births: _Births, message: Any) -> None:
+        for metric in message.metrics:
+            name = _name(metric)
+            if name in self._places:
+                births.channels[name] = metric.datatype
+            births.names[metric.alias if metric.HasField("alias") else -1 - len(births.names)] = name
+
+    def _rows(self, message: Any, births: _Births | None, stream: str) -> Rows:
+        """Return a message's metrics as samples, one per timestamp, in the order of time."""
+        rows: dict[float, list[float]] = {}
+        unused = 0
+        for name, datatype, metric in self._named(message, births):
+            value = self._value(name, datatype, metric)
+            if value is None:
+                unused += 1
+                continue
+            row = rows.setdefault(self._time(metric, message), [math.nan] * len(self._places))
+            row[self._places[name]] = value
+        times = sorted(rows, key=lambda time: (math.isnan(time), time))
+        x = np.array([rows[time] for time in times]).reshape(len(times), len(self._places))
+        return Rows(np.array(times, dtype=np.float64), x, [stream] * len(times), unused=unused)
+
+    def _named(self, message: Any, births: _Births | None) -> Iterator[tuple[str, int, Any]]:
+        """Yield the metrics that are channels, each with its name and datatype."""
+        for metric in message.metrics:
+            name = _name(metric)
+            if not name and births is None:
+                raise PayloadError(f"metric {metric.alias} has no name, and the birth was not seen; {_REBIRTH}")
+            if not name and births is not None:
+                name = births.names.get(metric.alias, "")
+            if name in self._places:
+                yield name, metric.datatype or (0 if births is None else births.channels.get(name, 0)), metric
+
+    def _value(self, name: str, datatype: int, metric: Any) -> float | None:
+        """Return a metric's value, NaN if it is null, or None if it is of a type that no number can be made of."""
+        field = metric.WhichOneof("value")
+        if metric.is_null or field is None:
+            return math.nan
+        value = getattr(metric, field)
+        if field in ("int_value", "long_value"):
+            if not datatype:
+                raise PayloadError(f"metric {name!r} has no datatype, and the birth was not seen; {_REBIRTH}")
+            if (width := SIGNED.get(datatype)) is not None:  # type: ignore[call-overload]
+                value &= (1 << width) - 1
+                value -= (value >> (width - 1)) << width
+        elif field == "string_value":
+            raise PayloadError(f"metric {name!r} is {described(value)}: send a number")
+        elif isinstance(value, bytes):
+            return None
+        if math.isinf(value):
+            raise PayloadError(f"metric {name!r} is infinite; send it as null where it was not observed")
+        return float(value)
+
+    def _time(self, metric: Any, message: Any) -> float:
+        holder = metric if metric.HasField("timestamp") else message
+        if not self.columns.time or not holder.HasField("timestamp"):
+            return math.nan
+        seconds: float = holder.timestamp / 1000
+        if seconds >= LARGEST:
+            raise PayloadError(f"timestamp {holder.timestamp} is no time that can be: Sparkplug B counts milliseconds")
+        return seconds
+
+    def _follow(self, name: str, node: _Node, message: Any) -> int:
+        """Return how many messages of a node are missing before this one, by its number."""
+        if (seq := _seq(message)) is None:
+            return 0
+        last, node.seq = node.seq, seq
+        if last is None:
+            return 0
+        missed = (seq - last - 1) % (_LARGEST_SEQ + 1)
+        if missed > _LARGEST_SEQ // 2:  # rather one that came again, or late, than so many that never came
+            node.seq = last
+            return 0
+        if missed and not node.broken:
+            node.broken = True
+            logger.warning(
+                "Sparkplug node %r: %d messages never came, between number %d and %d; what they reported stays "
+                "unknown until it changes or the node is born again (NCMD, Node Control/Rebirth)",
+                name, missed, last, seq,
+            )  # fmt: skip
+        return missed
+
+    def _warn_of_stranger(self, stream: str, births: _Births) -> None:
+        self._strangers += 1
+        if self._strangers <= _MOST_STRANGERS:
+            logger.warning("Sparkplug device %r %s", stream, no_channel(births.names.values(), self.columns))
+
+    def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
+        """Return samples as metrics with names and types, as a birth has them. See `Codec.encode_samples`."""
+        times, values = np.asarray(t, dtype=np.float64), np.asarray(x, dtype=np.float64)
+        if (self.columns.time and not np.isfinite(times).all()) or np.isinf(values).any():
+            raise SampleError("Sparkplug B carries finite numbers only; drop the sample")
+        message = payload_class()()
+        for time, row in zip(times.tolist(), values.tolist(), strict=True):
+            for name, value in zip(self._places, row, strict=True):
+                metric = message.metrics.add(name=name, datatype=DataType.DOUBLE)
+                if self.columns.time:
+                    metric.timestamp = _milliseconds(time)
+                if math.isnan(value):
+                    metric.is_null = True
+                else:
+                    metric.double_value = value
+        encoded: bytes = message.SerializeToString()
+        return encoded
+
+
+_REBIRTH = "ask the node for a rebirth (NCMD, Node Control/Rebirth), or start before it"
+
+
+def _name(metric: Any) -> str:
+    try:
+        return str(metric.name)
+    except UnicodeDecodeError:
+        raise PayloadError("the name of a metric is not UTF-8") from None
+
+
+def _seq(message: Any) -> int | None:
+    return int(message.seq) & _LARGEST_SEQ if message.HasField("seq") else None
+
+
+def _session(message: Any) -> int | None:
+    for metric in message.metrics:
+        if _name(metric) == _BD_SEQ and metric.WhichOneof("value") in ("int_value", "long_value"):
+            return int(getattr(metric, metric.WhichOneof("value")))
+    return None
+
+
+def _milliseconds(time: float) -> int:
+    ticks = round(time * 1000)
+    if ticks < 0 or ticks / 1000 != time:
+        raise SampleError(f"Sparkplug B counts time in milliseconds since 1970, and {time!r} s is not a number of them")
+    return ticks
