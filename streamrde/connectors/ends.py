@@ -64,6 +64,8 @@ class Rows(NamedTuple):
     """Streams that end before these rows."""
     unused: int = 0
     """Values of another kind than those that were asked for. They are counted, and are no fault."""
+    missed: int = 0
+    """Messages that never came before this one, by numbers that the codec follows itself."""
 
 
 class DeadLetter(NamedTuple):
@@ -87,6 +89,8 @@ class Batch:
     """Messages in it, unreadable ones too."""
     letters: Sequence[DeadLetter] = ()
     """Messages that could not be used."""
+    ends: Sequence[tuple[int, str]] = ()
+    """Streams that end, as their messages say, each with the row before which it ends, in the order of these."""
 
 
 B = TypeVar("B", bound=Batch)

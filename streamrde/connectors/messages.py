@@ -168,6 +168,8 @@ class MessageReader:
         receipts: Sequence[Any],
     ) -> MessageBatch:
         sizes = [len(one.rows.t) for one in found]
+        begins = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).tolist()
+        ends = tuple((begins[i], stream) for i, one in enumerate(found) for stream in one.rows.ended)
         self.counts.samples += sum(sizes)
         of_row = np.repeat(np.arange(len(sizes)), sizes)
         if any(one.rows.streams is not None for one in found):
@@ -178,9 +180,8 @@ class MessageReader:
         empty = np.empty((0, len(self._channels)))
         t = np.concatenate([empty[:, 0], *(one.rows.t for one in found)])
         x = np.concatenate([empty, *(one.rows.x for one in found)])
-        return MessageBatch(
-            Samples(streams, t, x), np.asarray(arrivals)[of_row], messages, tuple(letters), tuple(receipts)
-        )
+        arrived = np.asarray(arrivals)[of_row]
+        return MessageBatch(Samples(streams, t, x), arrived, messages, tuple(letters), ends, tuple(receipts))
 
     def _read(self, message: Message, now: float) -> _Found:
         """Return the samples of a message, in the model's channels and in seconds since 1970."""
@@ -206,7 +207,11 @@ class MessageReader:
             raise
         if self.quarantine.clear(key):
             logger.warning("%s: topic %r (stream %r) can be read again", self._queue, topic.name, place.stream)
-        if not topic.sampled:
+        self.counts.unused += rows.unused
+        self.counts.missed += rows.missed
+        if rows.streams is not None:
+            rows = self._of_payload(topic, rows, now)
+        elif not topic.sampled:
             self._sampled(topic)
         t, x = rows.t, rows.x
         if topic.numbered:
@@ -217,6 +222,8 @@ class MessageReader:
             x[:, self._channels[place.channel]] = values
         if len(t) == 1 and math.isnan(t[0]):  # the payload has no time
             t[0] = _moment(message.arrival)
+        elif len(t) != 1 and np.isnan(t).any():
+            t = np.where(np.isnan(t), _moment(message.arrival), t + self._time_zero)
         elif self._time_zero:
             t = t + self._time_zero
         if t is not rows.t or x is not rows.x:
@@ -260,6 +267,20 @@ class MessageReader:
                 "tells them apart a name, such as {site}, in the source's topic",
                 self._queue, stream, before, topic.device,
             )  # fmt: skip
+
+    def _of_payload(self, topic: _Topic, rows: Rows, now: float) -> Rows:
+        """Note the topic of streams that a payload names, and leave out those that are set aside."""
+        for stream in dict.fromkeys(rows.streams or ()):
+            if len(self._devices) >= _REMEMBERED:
+                self._devices.clear()
+            self._devices[stream] = topic.name
+        if not len(self.quarantine):
+            return rows
+        kept = [i for i, stream in enumerate(rows.streams or ()) if not self.quarantine.holds(stream, now)]
+        if len(kept) == len(rows.t):
+            return rows
+        self.counts.quarantined += 1
+        return rows._replace(t=rows.t[kept], x=rows.x[kept], streams=[(rows.streams or ())[i] for i in kept])
 
     def _follow(self, key: bytes, topic: _Topic, numbers: Floats) -> None:
         loss = self.sequences.observe(key, topic.place.stream, numbers)

@@ -49,6 +49,11 @@ class PayloadConfig(PayloadKeys, frozen=True, kw_only=True):
     topic: str
     """Template of the topics. {stream} is a level, {channel} is the channel, others in braces are part of its name."""
 
+    def template(self, grammar: Grammar) -> TopicTemplate:
+        """Return the template of the topics."""
+        codec = CODECS.find(self.codec)
+        return TopicTemplate(self.topic, grammar, named=codec is None or not codec.takes_topic)
+
     @classmethod
     def of(cls, keys: PayloadKeys, topic: str) -> Self:
         """Return a topic with the keys of a section."""
@@ -84,7 +89,7 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
 
     def templates(self) -> list[TopicTemplate]:
         """Return the templates of all topics."""
-        return [TopicTemplate(payload.topic, self.grammar) for payload in self.payloads()]
+        return [payload.template(self.grammar) for payload in self.payloads()]
 
     def subscriptions(self, own: Sequence[str]) -> list[Subscription]:
         """Return all topics with their codecs, for a model's channels."""

@@ -125,6 +125,8 @@ class SourceCounts:
     """Messages of topics or streams that are set aside."""
     missed: int = 0
     """Messages, or samples, that never came, by the sequence numbers of those that did."""
+    unused: int = 0
+    """Values of another kind than those that were asked for."""
     merged: int = 0
     """Streams whose samples came from more than one topic."""
     retained: int = 0

@@ -52,16 +52,18 @@ class TopicTemplate:
     Args:
         template: levels, placeholders and wildcards.
         grammar: signs of the queue.
+        named: the stream's name is in the topic. If false, messages say it themselves, and ``{stream}`` is not needed.
     Raises:
         ParameterError: not exactly one level is ``{stream}``, or a placeholder or wildcard is not a whole level.
     """
 
     template: str
     grammar: Grammar = MQTT
+    named: bool = True
 
     def __post_init__(self) -> None:
         levels, (separator, one, rest) = self.levels, self.grammar
-        if levels.count(_STREAM) != 1 or self.template.count(_STREAM) != 1:
+        if self.named and (levels.count(_STREAM) != 1 or self.template.count(_STREAM) != 1):
             raise ParameterError(
                 f"topic {self.template!r}: exactly one whole level must be {_STREAM}, as in 'a{separator}{_STREAM}'"
             )

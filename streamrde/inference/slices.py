@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -52,9 +52,9 @@ class Slices:
 
         return self._of(fleet._names(fleet._idle(idle, time)), end)
 
-    def flush(self) -> Iterator[pa.RecordBatch]:
-        """Flush all streams, as `Fleet.flush`."""
-        return self._of(self._fleet.streams, partial(self._fleet._end, keep=False))
+    def flush(self, streams: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Flush streams, all of them without an argument, as `Fleet.flush`."""
+        return self._of(self._fleet.streams if streams is None else streams, partial(self._fleet._end, keep=False))
 
     def owed(self) -> Iterator[pa.RecordBatch]:
         """Close the windows that streams owe since a `Fleet.push` with a bound, until none does."""

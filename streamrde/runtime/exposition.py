@@ -24,6 +24,7 @@ _COUNTERS = (
     ("dropped", "Messages of QoS 0 that a full queue pushed out.", "dropped"),
     ("quarantined", "Messages of topics or streams that are set aside.", "quarantined"),
     ("missed", "Messages or samples that never came, by the sequence numbers of those that did.", "missed"),
+    ("unused", "Values in messages of another kind than those that were asked for.", "unused"),
     ("merged_streams", "Streams whose samples came from more than one topic.", "merged"),
     ("not_finite", "Predictions that are not finite.", "not_finite"),
     ("provisional", "Predictions of windows that were still open.", "provisional"),

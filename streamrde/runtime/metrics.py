@@ -70,6 +70,8 @@ class Metrics:
     """Messages of topics or streams that are set aside."""
     missed: int = 0
     """Messages, or samples, that never came, by the sequence numbers of those that did."""
+    unused: int = 0
+    """Values in messages of another kind than those that were asked for."""
     merged: int = 0
     """Streams whose samples came from more than one topic."""
     suspects: int = 0
@@ -159,6 +161,7 @@ class Metrics:
             "dropped": self.dropped,
             "quarantined": self.quarantined,
             "missed": self.missed,
+            "unused": self.unused,
             "merged_streams": self.merged,
             "suspects": self.suspects,
             "predictions": self.predictions,

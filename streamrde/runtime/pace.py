@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from streamrde.connectors.samples import Samples
 from streamrde.errors import ParameterError
@@ -14,6 +14,26 @@ _LEAST_ROWS = 64  # with fewer, calls cost more than rows
 # A slice is to take so many seconds of the fleet's work: with the sink's that leaves the rest of 100 ms.
 _SECONDS = 0.025
 _LEAST = 1 / 64
+
+
+def until_ends(samples: Samples, ends: Sequence[tuple[int, str]]) -> Iterator[tuple[list[str], Samples]]:
+    """Yield the samples in parts, each with the streams that end before it. Without ends there is one part.
+
+    Args:
+        samples: rows of many streams.
+        ends: streams that end, each with the row before which it ends, in the order of these.
+    """
+    begin, ended = 0, list[str]()
+    for row, stream in ends:
+        if row > begin:
+            yield ended, _rows(samples, begin, row)
+            begin, ended = row, []
+        ended.append(stream)
+    yield ended, samples if begin == 0 else _rows(samples, begin, len(samples.t))
+
+
+def _rows(samples: Samples, begin: int, end: int) -> Samples:
+    return Samples(samples.streams.slice(begin, end - begin), samples.t[begin:end], samples.x[begin:end])
 
 
 class Pace:
@@ -54,6 +74,5 @@ class Pace:
             if end - begin == rows:
                 yield samples
                 return
-            streams = samples.streams.slice(begin, end - begin)
-            yield Samples(streams, samples.t[begin:end], samples.x[begin:end])
+            yield _rows(samples, begin, end)
             begin = end

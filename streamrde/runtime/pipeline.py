@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -19,7 +19,7 @@ from streamrde.inference.fleet import Fleet
 from streamrde.runtime.checkpoints import Checkpointer, CheckpointPolicy, not_finite, streams_of
 from streamrde.runtime.clock import Clock, SystemClock
 from streamrde.runtime.metrics import Metrics
-from streamrde.runtime.pace import SLICE_WINDOWS, Pace
+from streamrde.runtime.pace import SLICE_WINDOWS, Pace, until_ends
 from streamrde.runtime.provisional import Provisional
 from streamrde.runtime.silence import Silence, Timekeeper
 from streamrde.runtime.suspects import SuspectLog
@@ -207,22 +207,28 @@ class Pipeline:
             self._checkpoints.fetch(streams_of(samples.streams))
         spent, predicted = 0.0, 0
         predictions: pa.RecordBatch = None
-        for part in self._pace.slices(samples):
-            if predictions is not None:
-                await self._confirm(predictions)
-                await asyncio.sleep(0)
-            began = time.perf_counter()
-            predictions = self.fleet.push(part.streams, part.t, part.x, windows=self._pace.windows)
-            spent += self._time_slice(began)
-            predicted += predictions.num_rows
-            if self._letters_of_rows and len(unused := self.fleet.unused):
-                letters += letters_of(unused, self.fleet.channels, time.time())
-            metrics.suspects, times = self._suspects.look(), part.t
-            if metrics.suspects:
-                times = np.delete(times, self.fleet.unused["row"].to_numpy())
-            if len(times):
-                self._latest = max(float(times.max()), -np.inf if self._latest is None else self._latest)
-                self._keeper.observe(times)
+        for ended, rows in until_ends(samples, batch.ends):
+            if ended:
+                if predictions is not None:
+                    await self._confirm(predictions)
+                await self._end_streams(ended)
+                predictions = None
+            for part in self._pace.slices(rows):
+                if predictions is not None:
+                    await self._confirm(predictions)
+                    await asyncio.sleep(0)
+                began = time.perf_counter()
+                predictions = self.fleet.push(part.streams, part.t, part.x, windows=self._pace.windows)
+                spent += self._time_slice(began)
+                predicted += predictions.num_rows
+                if self._letters_of_rows and len(unused := self.fleet.unused):
+                    letters += letters_of(unused, self.fleet.channels, time.time())
+                metrics.suspects, times = self._suspects.look(), part.t
+                if metrics.suspects:
+                    times = np.delete(times, self.fleet.unused["row"].to_numpy())
+                if len(times):
+                    self._latest = max(float(times.max()), -np.inf if self._latest is None else self._latest)
+                    self._keeper.observe(times)
         if self._provisional is not None:
             self._provisional.mark(streams_of(samples.streams))
         await self._write(predictions)
@@ -246,6 +252,14 @@ class Pipeline:
         if now >= self._next_count:
             self._next_count = now + _COUNT_EVERY
             self.count()
+
+    async def _end_streams(self, streams: Collection[str]) -> None:
+        """Close the windows of streams whose messages say that they end, and forget them."""
+        if self._lazily:
+            self._checkpoints.fetch(streams)
+        work = self.fleet.slices(windows=self._pace.windows).flush([one for one in streams if one in self.fleet])
+        while await self._slice(work):
+            pass
 
     def _time_slice(self, began: float) -> float:
         """Record the seconds that the fleet has worked on a slice since `began`."""
@@ -367,6 +381,7 @@ class Pipeline:
         self.troubles.catch_up(at_once=False)
         metrics.malformed, metrics.dropped = counts.malformed, counts.dropped
         metrics.quarantined, metrics.missed, metrics.merged = counts.quarantined, counts.missed, counts.merged
+        metrics.unused = counts.unused
 
 
 async def run(

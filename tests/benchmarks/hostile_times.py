@@ -34,7 +34,8 @@ class Batch:
     def __init__(self, names, t, due):
         x = np.sin(np.outer(np.asarray(t) - NOW, np.arange(1, 7))) * 0.3
         self.samples = Samples(pa.array(names, pa.string()), np.asarray(t, float), x)
-        self.arrivals, self.messages, self.letters, self.due = np.full(len(t), due), len(t), (), due
+        self.arrivals, self.messages, self.letters, self.ends = np.full(len(t), due), len(t), (), ()
+        self.due = due
 
 
 class Source(ends.Source):

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 
 from streamrde.connectors.codecs.sparkplug import SparkplugCodec
 from streamrde.connectors.ends import Message
+from streamrde.connectors.messages import MessageReader, Subscription
+from streamrde.connectors.mqtt.config import MqttSourceConfig
 from streamrde.connectors.samples import Columns
+from streamrde.connectors.topics import TopicTemplate
 from streamrde.errors import ParameterError, PayloadError, SampleError
 
 pytest.importorskip("google.protobuf", reason="Sparkplug B needs protobuf")
@@ -65,7 +69,7 @@ def read(codec, topic, *metrics, **options):
 
 
 def message(topic, payload):
-    return Message(topic, payload)
+    return Message(topic.encode(), payload, 0.0)
 
 
 def born(codec, *, session=0, seq=0):
@@ -247,3 +251,53 @@ def test_decode_undoes_encode_in_the_order_of_time(rows):
     np.testing.assert_array_equal(x_read, x)
     with pytest.raises(SampleError, match="in milliseconds"):
         codec.encode_samples([0.0001], [[1.0, 2.0]])
+
+
+def test_a_reader_hands_on_streams_ends_and_counts():
+    codec = SparkplugCodec(COLUMNS)
+    reader = MessageReader(
+        [Subscription(TopicTemplate("spBv1.0/#", named=False), codec)], COLUMNS.channels, queue="test"
+    )
+    hot = metric("Temperature", alias=7, type=DOUBLE, double=20.5)
+    batch = reader.read(
+        [
+            message("spBv1.0/g/NBIRTH/n", payload(metric("bdSeq", type=INT64, long=0), seq=0)),
+            message("spBv1.0/g/DBIRTH/n/d", payload(hot, seq=1)),
+            message("spBv1.0/g/DBIRTH/n/e", payload(hot, seq=2)),
+            message("spBv1.0/g/DDATA/n/d", payload(metric(alias=7, double=21.0), at=1_700_000_001_000, seq=5)),
+            message("spBv1.0/g/NDEATH/n", payload(metric("bdSeq", type=INT64, long=0))),
+            message("spBv1.0/g/DDATA/n/d", payload(metric(alias=7, double=22.0))),
+            message("spBv1.0/g/NBIRTH/n", payload(metric("bdSeq", type=INT64, long=1), seq=0)),
+            message("spBv1.0/g/DBIRTH/n/d", payload(hot, at=1_700_000_009_000, seq=1)),
+            message("spBv1.0/g/NCMD/n", b""),
+        ]
+    )
+    assert batch.samples.streams.to_pylist() == ["g/n/d", "g/n/e", "g/n/d", "g/n/d"]
+    assert batch.samples.t.tolist() == [1.7e9, 1.7e9, 1.7e9 + 1, 1.7e9 + 9]
+    assert sorted(batch.ends) == [(3, "g/n"), (3, "g/n/d"), (3, "g/n/e")]
+    assert len(batch.letters) == 1
+    assert "birth was not seen" in batch.letters[0].reason
+    assert (reader.counts.missed, reader.counts.unused, reader.counts.malformed, reader.counts.merged) == (2, 1, 1, 0)
+    assert reader.topic_of("g/n/e") == "spBv1.0/g/DBIRTH/n/e"
+
+
+def test_messages_without_times_of_their_own_get_their_arrival():
+    codec = SparkplugCodec(Columns(channels=COLUMNS.channels, time=""))
+    reader = MessageReader(
+        [Subscription(TopicTemplate("spBv1.0/#", named=False), codec)], COLUMNS.channels, queue="test"
+    )
+    arrived = time.perf_counter()
+    hot = payload(metric("Temperature", type=DOUBLE, double=20.5))
+    batch = reader.read([Message(f"spBv1.0/g/NDATA/n{i}".encode(), hot, arrived - i) for i in range(2)])
+    np.testing.assert_allclose(batch.samples.t, time.time() - np.arange(2), atol=0.5)
+
+
+def test_the_configuration_needs_no_stream_in_the_topic():
+    section = MqttSourceConfig(
+        url="mqtt://127.0.0.1", topic="spBv1.0/plant/#", codec="sparkplug", channels=("Temperature",)
+    )
+    (one,) = section.subscriptions(["temperature"])
+    assert isinstance(one.codec, SparkplugCodec)
+    assert one.topic.filter == "spBv1.0/plant/#"
+    with pytest.raises(ParameterError, match="stream"):
+        MqttSourceConfig(url="mqtt://127.0.0.1", topic="spBv1.0/plant/#", channels=("a",)).subscriptions(["a"])

@@ -30,7 +30,7 @@ NAMES = [f"s{i % 5}" for i in range(400)]
 class Batch:
     def __init__(self, first, last, letters=()):
         self.samples = Samples(pa.array(NAMES[first:last], pa.string()), T[first:last], X[first:last])
-        self.arrivals, self.messages, self.letters = None, last - first, letters
+        self.arrivals, self.messages, self.letters, self.ends = None, last - first, letters, ()
         self.rows = (first, last)
 
 
@@ -374,3 +374,31 @@ def test_a_swapped_model_is_saved_with_its_streams_and_the_lazy_ones_follow(tmp_
         store.close()
 
     run(main())
+
+
+def test_a_stream_that_ends_within_a_batch_closes_its_windows_and_begins_anew_after_it():
+    """Rows before the end, the end, rows after it: as two fleets, one after the other, and a third stream in both."""
+    kept, log = [], []
+
+    class Ending(Source):
+        async def __aiter__(self):
+            first, last = Batch(0, 200), Batch(200, 400)
+            batch = Batch(0, 400)
+            batch.ends = ((0, "s3"), (200, "s1"), (200, "never seen"), (400, "s2"))
+            self.parts = first, last
+            yield batch
+
+    source = Ending(log, size=400)
+
+    async def main():
+        await Pipeline(source, sr.Fleet(BUNDLE, faults="drop"), Sink(log, kept), flush=True).run()
+
+    run(main())
+    fleet, expected = sr.Fleet(BUNDLE), []
+    first, last = source.parts
+    for part, ended in ((first, ["s1"]), (last, None)):
+        for batch in (fleet.push(part.samples.streams, part.samples.t, part.samples.x), fleet.flush(ended)):
+            expected += [((row["stream"], row["window"]), tuple(row["value"])) for row in batch.to_pylist()]
+    assert sorted(kept) == sorted(expected)
+    assert kept.count(next(row for row in kept if row[0] == ("s1", 0))) == 1
+    assert [key for key, _ in kept].count(("s1", 0)) == 2, "its windows are counted anew"

@@ -1,6 +1,7 @@
 """Payloads: samples in and out, predictions out. The module of a format has the format's name.
 
 rows          is the base of json, msgpack and cbor
+tahu          has the messages of sparkplug
 points        reads the text that lines has its samples from
 predictions   says which fields a prediction has
 checks        refuse payloads that are too long or have no samples, refusals says why
@@ -13,6 +14,7 @@ from streamrde.connectors.codecs.lines import LinesCodec
 from streamrde.connectors.codecs.msgpack import MessagePackCodec
 from streamrde.connectors.codecs.packed import PackedCodec
 from streamrde.connectors.codecs.predictions import decode_prediction, encode_prediction
+from streamrde.connectors.codecs.sparkplug import SparkplugCodec
 
 __all__ = [
     "ArrowCodec",
@@ -21,6 +23,7 @@ __all__ = [
     "LinesCodec",
     "MessagePackCodec",
     "PackedCodec",
+    "SparkplugCodec",
     "decode_prediction",
     "encode_prediction",
 ]

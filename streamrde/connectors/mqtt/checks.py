@@ -75,7 +75,7 @@ def check_source(source: MqttSourceConfig, clients: Clients) -> None:
         )
     templates = source.templates()
     check_names(templates)
-    if (sink := clients.get("sink")) is not None:
+    if templates[0].named and (sink := clients.get("sink")) is not None:
         _check_levels(templates[0], sink.output or "")
     for name, topic, is_template in _outputs(clients, source):
         if is_template and _match(source, topic) == "":
@@ -173,7 +173,9 @@ def _overlap(source: TopicTemplate, topic: str) -> str | None:
 
 def _merged(source: MqttSourceConfig) -> list[str]:
     found, filters = [], dict[str, str]()
-    for payload in source.payloads():
+    for payload, template in zip(source.payloads(), source.templates(), strict=True):
+        if not template.named:
+            continue
         levels = payload.topic.split("/")
         if "+" in levels or "#" in levels:
             wild = "+" if "+" in levels else "#"
@@ -181,7 +183,7 @@ def _merged(source: MqttSourceConfig) -> list[str]:
                 f"source topic {payload.topic!r}: topics that differ only in {wild} become one stream; if they are "
                 "different devices, give the level a name, such as {site}, which is then part of the stream's name"
             )
-        filters[payload.topic] = TopicTemplate(payload.topic).filter
+        filters[payload.topic] = template.filter
     if len(filters) > 1:
         found.append(
             f"source topics {', '.join(map(repr, filters))}: a name that occurs in several is one stream; if they are "
