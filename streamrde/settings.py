@@ -44,7 +44,8 @@ class Registry(Protocol):
 def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
     """Turn tables into a struct.
 
-    Tables whose struct a registry finds stand at the top.
+    Tables whose struct a registry finds stand at the top. A struct's classmethod `prepared` may put keys of one table
+    into others first.
 
     Raises:
         ConfigError: a key is unknown, missing or of a wrong type, or a value cannot work; names the key by its dotted
@@ -53,6 +54,8 @@ def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
     problem = _problem(tables, inspect.type_info(kind), "", kind)
     if problem is not None:
         raise ConfigError(problem)
+    if (prepared := getattr(kind, "prepared", None)) is not None:
+        tables = prepared(tables)
     found = {
         name: _converted(tables[name], registry.find(tables[name]["kind"]), name)
         for name, registry in _registries(kind).items()

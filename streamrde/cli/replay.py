@@ -14,9 +14,9 @@ from streamrde.errors import ConfigError
 from streamrde.scoring.job import ColumnsConfig
 
 if TYPE_CHECKING:
+    from streamrde.connectors.columns import Columns
     from streamrde.connectors.files.restarts import OnRestart
     from streamrde.connectors.mqtt.link import Version
-    from streamrde.connectors.samples import Columns
     from streamrde.runtime.replay import Recording
 
 
@@ -73,7 +73,7 @@ def replay(
         expected = expectation_of(header)
         columns = config.columns(header)
     elif config.channels:
-        columns = config.columns_for(config.channels, stream=config.stream)
+        columns = config.columns_for(config.channels)
     else:
         raise ConfigError("which columns are sent? give --channels ax,ay,az or --model MODEL")
     if TimeCheck(time_check).action == "off":  # type: ignore[arg-type]

@@ -109,7 +109,7 @@ def _structs(kind: inspect.Type) -> list[inspect.StructType]:
     if isinstance(kind, inspect.VarTupleType):
         # Channels may be plain names; topics may not.
         inner = _structs(kind.item_type)
-        return [] if any(field.name == "name" for own in inner for field in own.fields) else inner
+        return [] if any(field.name == "name" and field.required for own in inner for field in own.fields) else inner
     return [member for member in choices(kind) if isinstance(member, inspect.StructType)]
 
 

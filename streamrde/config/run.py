@@ -8,7 +8,8 @@ import msgspec
 
 from streamrde.config.durations import seconds_of
 from streamrde.config.service import ServiceConfig, StateConfig
-from streamrde.connectors.registry import AnyDeadLetters, AnySink, AnySource
+from streamrde.connectors.columns import ColumnKeys
+from streamrde.connectors.registry import SOURCES, AnyDeadLetters, AnySink, AnySource
 from streamrde.connectors.sections import ModelOutline, RunSections
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
@@ -18,6 +19,7 @@ from streamrde.inference.states import OnRange
 from streamrde.inference.table import OnFault
 from streamrde.runtime.silence import Silence
 from streamrde.runtime.troubles import StreamRules
+from streamrde.settings import convert
 from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
 
@@ -32,6 +34,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Path of the model file."""
     source: AnySource
     sink: AnySink
+    columns: ColumnKeys | None = None
+    """What the source's payloads hold, and how. Its own keys win, and those of its topics."""
     state: StateConfig | None = None
     """Without it state dies with the process."""
     dead_letters: AnyDeadLetters | None = None
@@ -61,6 +65,32 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     flush: bool | None = None
     """When the source ends or the run is stopped, close the open windows and publish their predictions. By default
     only without [state]; with it the next run continues the windows."""
+
+    @classmethod
+    def prepared(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        """Return the tables with the keys of [columns] in those of the source, and its limits in [streams].
+
+        Raises:
+            ConfigError: the source has no columns, or limits are in both places.
+        """
+        columns, source = tables.get("columns"), tables["source"]
+        if not columns:
+            return tables
+        try:
+            convert(columns, ColumnKeys)
+        except ConfigError as error:
+            raise ConfigError(f"columns: {error}") from None
+        if "records" not in getattr(SOURCES.find(source["kind"]), "__struct_fields__", ()):
+            raise ConfigError(f"[columns] is for a source of payloads, and {source['kind']!r} is none; leave it out")
+        own = {key: value for key, value in columns.items() if key != "limits"}
+        if topics := source.get("topics"):
+            source = {**source, "topics": [{**own, **topic} for topic in topics]}
+        else:
+            source = {**own, **source}
+        streams = tables.get("streams", {})
+        if (limits := columns.get("limits")) and limits != streams.get("limits", limits):
+            raise ConfigError("limits are in [columns] and in [streams]: give them once")
+        return {**tables, "source": source} | ({"streams": {**streams, "limits": limits}} if limits else {})
 
     @property
     def sections(self) -> RunSections:

@@ -18,8 +18,9 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from streamrde.arrays import Floats
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.quarantine import Quarantine
-from streamrde.connectors.samples import Columns, Samples, SourceCounts
+from streamrde.connectors.samples import Samples, SourceCounts
 from streamrde.errors import ConfigError
 
 MAX_BYTES = 1 << 20

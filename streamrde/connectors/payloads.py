@@ -7,36 +7,37 @@ from typing import Annotated, ClassVar, Self
 
 import msgspec
 
+from streamrde.connectors.columns import ColumnKeys, given_keys
 from streamrde.connectors.messages import Subscription
 from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.registry import CODECS, CodecName
-from streamrde.connectors.samples import TimeKeys
 from streamrde.connectors.sections import SourceConfig
 from streamrde.connectors.topics import MQTT, Grammar, TopicTemplate
 from streamrde.errors import ConfigError
 from streamrde.settings import Positive, Seconds
 from streamrde.times import zero_seconds
 
+# Keys beside those of times and channels that decide which samples a payload gives.
+_SHAPES = ("stream", "records", "name", "missing", "words", "units", "scale", "offset")
 
-class PayloadKeys(TimeKeys, frozen=True, kw_only=True):
+
+class PayloadKeys(ColumnKeys, frozen=True, kw_only=True):
     """Say how payloads are read."""
 
     codec: CodecName = "json"
     """Encoding of the payloads."""
     layout: str | None = None
     """For codec = "packed": the record, as in Python's struct module."""
-    value: str = "value"
-    """If the topic has the channel, the field of its value."""
-    channels: tuple[str, ...] = ()
-    """Payload fields of the model's channels, in its order. If empty, they have the channels' names."""
     sequence: str = ""
     """Payload field that counts up with every message or sample. If "", there is none, and losses go unnoticed."""
 
     def subscription(self, topic: TopicTemplate, own: Sequence[str], *, max_bytes: int) -> Subscription:
         """Return the topics with their codec, for a model's channels."""
-        columns = self.columns_for(own, self.channels, sequence=self.sequence)
+        columns = self.columns_for(own, sequence=self.sequence)
         if topic.has_channel:
-            columns = msgspec.structs.replace(columns, channels=(self.value,))
+            columns = columns.only((self.value,))
+        if self.units or self.scale or self.offset:
+            raise ConfigError("units, scale and offset are not for messages; leave them out")
         if (codec := CODECS.find(self.codec)) is None:
             raise ConfigError(f"codec = {self.codec!r}: there is none of that name")
         found = codec.configured(columns, layout=self.layout, max_bytes=max_bytes)
@@ -123,5 +124,7 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
             found |= {f"{place}.topic": payload.topic, f"{place}.time_unit": payload.time_unit}
             rare = {f"{place}.time_format": payload.time_format, f"{place}.time_zone": payload.time_zone}
             found |= {key: value for key, value in rare.items() if value}
+            shapes = given_keys(payload)
+            found |= {f"{place}.{key}": str(shapes[key]) for key in _SHAPES if key in shapes}
             found[f"{place}.channels"] = ", ".join(payload.channels)
         return found | ({"source.time_zero": self.time_zero} if self.time_zero else {})

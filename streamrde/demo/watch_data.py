@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.files.reading import read
-from streamrde.connectors.samples import Columns
 
 FOLDER = Path(__file__).parent / "watch"
 MODEL = FOLDER / "model.safetensors"

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from streamrde import toml
+from streamrde.connectors.columns import ColumnKeys, given_keys
 from streamrde.disk import read_toml, replace_file
 from streamrde.errors import ConfigError
 
@@ -24,12 +25,14 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Column to predict. Several columns of numbers are predicted together."""
     task: Literal["auto", "classification", "regression"] = "auto"
     """Kind of target: classes, or numbers. "auto": text and few whole numbers are classes."""
-    stream: str | None = None
-    """Column of the stream's name. "": each file is one stream. Left out: it is found."""
-    time: str | None = None
-    """Column of the time. "": rows are a second apart. Left out: it is found."""
+    stream: str | tuple[str, ...] | None = None
+    """Column of the stream's name. Several are joined by "/". "": each file is one stream. Left out: it is found."""
+    time: str | tuple[str, str] | None = None
+    """Column of the time. Two are the date and the time of day. "": rows are a second apart. Left out: it is found."""
     time_unit: str = "s"
     """Unit of times that are numbers."""
+    columns: ColumnKeys | None = None
+    """What the columns hold, and how. The keys are the same in payloads; each is given there or above."""
     channels: tuple[str, ...] = ()
     """Columns of the channels. []: all other columns of numbers."""
     drop: tuple[str, ...] = ()
@@ -51,6 +54,21 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     the model, and all streams teach its readout. Left out: a quarter of the machine's."""
     out: str = "model.safetensors"
     """The model's file."""
+
+    @classmethod
+    def prepared(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        """Return the tables with those keys of [columns] at the top that stand there too.
+
+        Raises:
+            ConfigError: a key has different values in both places.
+        """
+        if not (columns := tables.get("columns")):
+            return tables
+        both = {key: value for key, value in columns.items() if key in cls.__struct_fields__}
+        for key, value in both.items():
+            if tables.get(key, value) != value:
+                raise ConfigError(f"{key} is in [columns] and at the top of the file: give it once")
+        return {**tables, **both, "columns": {key: value for key, value in columns.items() if key not in both}}
 
     def arguments(self) -> dict[str, Any]:
         """Return all but `out` as arguments of `streamrde.fit`."""
@@ -80,11 +98,12 @@ def text_of(config: FitConfig) -> str:
     from streamrde import __version__
 
     usual = {field.name: field.default for field in msgspec.structs.fields(FitConfig)}
+    columns = None if config.columns is None else given_keys(config.columns)
     values = {
         name: value
         for name, value in msgspec.structs.asdict(config).items()
         if name in ("seed", "out") or value != usual[name]
-    }
+    } | {"columns": columns or None}
     head = (
         f"# Written by streamrde {__version__}. `streamrde fit` with this file makes the same model again,\n"
         "# in the folder where it was made: paths are relative to it.\n"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+from streamrde.connectors.columns import ColumnKeys
 from streamrde.errors import ParameterError
 from streamrde.fitting.config import FitConfig
 from streamrde.fitting.large import find_large
 from streamrde.fitting.leaks import find_leaks
 from streamrde.fitting.memory import as_memory
-from streamrde.fitting.preparing import as_horizon, find_columns, prepare
+from streamrde.fitting.preparing import as_horizon, as_keys, find_columns, prepare
 from streamrde.fitting.progress import Budget, Progress, Said, Stage, ignore
 from streamrde.fitting.recipe import fit_recordings
 from streamrde.fitting.report import Report
@@ -23,9 +24,10 @@ def fit(
     target: str | Sequence[str],
     *,
     task: Literal["auto", "classification", "regression"] = "auto",
-    stream: str | None = None,
-    time: str | None = None,
+    stream: str | Sequence[str] | None = None,
+    time: str | Sequence[str] | None = None,
     time_unit: str = "s",
+    columns: ColumnKeys | Mapping[str, Any] | None = None,
     channels: Sequence[str] = (),
     drop: Sequence[str] = (),
     group: str | None = None,
@@ -51,12 +53,14 @@ def fit(
             frame of pandas, polars or duckdb; or a dict of columns.
         target: column of the class or number to predict, or several columns of numbers.
         task: "auto" takes text and few whole numbers for classes.
-        stream, time, group: columns; "" for none, None to find them by their usual names.
+        stream, time, group: columns; "" for none, None to find them by their usual names. Several of `stream` are
+            joined by "/", and two of `time` are the date and the time of day.
         split: column that marks a test part (train, test), which is only measured at the end, or folds; "" for none,
             None to find it by its usual names.
         horizon: time by which the targets lie ahead, seconds or text such as "24h". A target that is a number is then
             a channel too, unless `channels` or `drop` says otherwise.
         time_unit: unit of times that are numbers. "s": milliseconds and finer units since 1970 are known by their size.
+        columns: how columns are read, see `streamrde.connectors.columns.ColumnKeys`: the other keys of [columns].
         channels: columns of the channels; (): all other columns of numbers.
         drop: columns that are no channels.
         seed: of the random features and of the folds.
@@ -84,25 +88,23 @@ def fit(
         raise ParameterError("target is empty: name the column to predict")
     source = as_source(data)
     ahead = as_horizon(horizon)
-    columns = find_columns(
-        source, targets, task=task, stream=stream, time=time, time_unit=time_unit, channels=channels, drop=drop,
-        group=group, split=split, horizon=ahead,
-    )  # fmt: skip
-    roles = columns.roles
+    keys = as_keys(columns, {"stream": stream, "time": time, "time_unit": time_unit, "channels": tuple(channels)})
+    found = find_columns(source, targets, task=task, keys=keys, drop=drop, group=group, split=split, horizon=ahead)
+    roles = found.roles
     for note in roles.notes:
         say(note)
     bound = as_memory(memory)
     large = None
     if isinstance(source, Files):
-        large = find_large(columns.config, group=roles.group, memory=bound, seed=seed, say=say)
+        large = find_large(found.config, group=roles.group, memory=bound, seed=seed, say=say)
     progress(Stage("read files", 0, 1))
-    prepared = prepare(source, columns, streams=None if large is None else large.sample, say=say)
+    prepared = prepare(source, found, streams=None if large is None else large.sample, say=say)
     progress(Stage("read files", 1, 1))
     parts = prepared.parts
-    warnings = find_leaks(parts.train, columns, along=prepared.along)
+    warnings = find_leaks(parts.train, found, along=prepared.along)
     fitted = fit_recordings(
-        parts.train, roles.channels, classify=columns.classify, seed=seed, progress=progress, budget=budget,
-        choice=choice, targets=targets, along=prepared.along, horizon=ahead, grouped=columns.grouped,
+        parts.train, roles.channels, classify=found.classify, seed=seed, progress=progress, budget=budget,
+        choice=choice, targets=targets, along=prepared.along, horizon=ahead, grouped=found.grouped,
         folds=parts.folds, test=parts.test,
     )  # fmt: skip
     if large is not None and (parts.test or parts.folds is not None):
@@ -114,11 +116,12 @@ def fit(
         fitted.bundle.save(out)
     settings = FitConfig(
         data=source.files if isinstance(source, Files) else "",
-        target=columns.config.target,
-        task=columns.config.task,
-        stream=roles.stream,
-        time=roles.time,
-        time_unit=columns.config.time_unit,
+        target=found.config.target,
+        task=found.config.task,
+        stream=found.config.stream,
+        time=found.config.time,
+        time_unit=found.config.time_unit,
+        columns=None if columns is None else keys.others,
         channels=roles.channels,
         drop=tuple(drop),
         group=roles.group,

@@ -6,13 +6,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from streamrde.connectors.columns import Columns, SharedKeys, dates_of, streams_of
 from streamrde.connectors.files.filters import Filter, check_filters
 from streamrde.connectors.files.restarts import OnRestart
-from streamrde.connectors.samples import Columns
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.header import Task
-from streamrde.times import TimeForm
-from streamrde.times.texts import Ambiguous
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -59,7 +57,7 @@ class SegmentsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ConfigError(f"data.segments.every={self.every}: data.segments.file lists the starts; leave one out")
 
 
-class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DataConfig(SharedKeys, frozen=True, kw_only=True):
     """Say where the recordings are and what their columns hold."""
 
     files: str | tuple[str, ...]
@@ -78,19 +76,10 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Seconds by which a window's target lies ahead: it is the last known value in (start + horizon, end + horizon]."""
     target_units: tuple[str, ...] = ()
     """Units of a regression's targets, one for each."""
-    stream: str = "stream_id"
-    """Column of the stream's name. "": each file is one stream."""
-    time: str = "t"
-    """Column of the time. "": rows are a second apart."""
-    time_unit: str = "s"
-    """Unit of times that are numbers. Text and timestamps carry their own unit."""
-    time_format: str = ""
-    """strptime format of times that are text, if it is not ISO 8601."""
-    time_zone: str = ""
-    """Zone of local times without an offset, such as Europe/Vienna."""
-    time_ambiguous: Ambiguous = "error"
-    """Reading of a local time that occurs twice, when clocks go back: an error, or one of the two. See
-    times.TimeForm."""
+    stream: str | tuple[str, ...] = "stream_id"
+    """Column of the stream's name. Several are joined by "/". "": each file is one stream."""
+    time: str | tuple[str, str] = "t"
+    """Column of the time. Two are the date and the time of day. "": rows are a second apart."""
     time_check: Literal["error", "off"] = "error"
     """Times that cannot be right, by their size or by the length of windows: an "error", or "off"."""
     filters: tuple[Filter, ...] = ()
@@ -112,21 +101,24 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Return the target columns."""
         return (self.target,) if isinstance(self.target, str) else self.target
 
+    @property
+    def time_column(self) -> str:
+        """Return the column of the time, or of the time of day."""
+        return dates_of(self.time)[1]
+
     def columns(self, *, channels: int | None = None) -> Columns:
         """Return the columns of samples, with only so many of the channels."""
-        return Columns(
-            channels=tuple(channel.name for channel in self.channels[:channels]),
-            time=self.time,
-            time_unit=self.time_unit,
-            time_format=self.time_format,
-            time_zone=self.time_zone,
-            time_ambiguous=self.time_ambiguous,
-            stream=self.stream or None,
+        name, levels = streams_of(self.stream)
+        date, time = dates_of(self.time)
+        found = Columns(
+            channels=tuple(channel.name for channel in self.channels),
+            stream=name,
+            levels=levels,
+            date=date,
+            time=time,
+            **self.shared(),
         )
-
-    def time_form(self) -> TimeForm:
-        """Return how the times are written. Raise ParameterError if no times can be written so."""
-        return TimeForm(self.time_unit, self.time_format, self.time_zone, self.time_ambiguous)
+        return found if channels is None else found.only(found.channels[:channels])
 
     def check(self) -> None:
         """Raise ConfigError where fields contradict each other."""
@@ -134,6 +126,8 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             self.time_form()
         except ParameterError as error:
             raise ConfigError(f"data.{error}") from None
+        if self.units or self.scale or self.offset:
+            raise ConfigError("data: units, scale and offset are not for training; leave them out")
         names = [channel.name for channel in self.channels]
         if not names:
             raise ConfigError('data.channels is empty: list at least one, as { name = "ax", unit = "g" }')

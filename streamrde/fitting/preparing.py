@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from streamrde.arrays import Floats
-from streamrde.errors import DataError, ParameterError
+from streamrde.connectors.columns import ColumnKeys, SharedKeys, dates_of, given_keys, streams_of
+from streamrde.errors import ConfigError, DataError, ParameterError
 from streamrde.fitting.discovery import Roles, find_roles, find_task, find_time_unit
 from streamrde.fitting.inputs import ChannelConfig, DataConfig
 from streamrde.fitting.recordings import Recording, read_recordings
 from streamrde.fitting.sources import Files, Rows
 from streamrde.fitting.splitting import Parts, divide
 from streamrde.nearest import listed
+from streamrde.settings import convert
 
 Say = Callable[[str], None]
 Task = Literal["auto", "classification", "regression"]
@@ -70,15 +72,50 @@ class Prepared(NamedTuple):
     notes: tuple[str, ...]
 
 
+class Keys(NamedTuple):
+    """Keys of the columns, as they were given."""
+
+    stream: str | tuple[str, ...] | None
+    """None: to be found."""
+    time: str | tuple[str, str] | None
+    """None: to be found."""
+    time_unit: str
+    channels: tuple[str, ...]
+    others: ColumnKeys
+    """All other keys."""
+
+
+def as_keys(columns: ColumnKeys | Mapping[str, Any] | None, own: dict[str, Any]) -> Keys:
+    """Return the keys of a fit's columns from its arguments.
+
+    Args:
+        columns: keys of [columns].
+        own: arguments of the same names: stream, time, time_unit and channels.
+    Raises:
+        ConfigError: a key has different values in both, or is unknown.
+    """
+    given = given_keys(columns) if isinstance(columns, ColumnKeys) else dict(columns or {})
+    convert(given, ColumnKeys)
+    usual = {"stream": None, "time": None, "time_unit": "s", "channels": ()}
+    both = {key: as_tuple(given.pop(key)) for key in usual if key in given}
+    asked = {key: as_tuple(value) for key, value in own.items()}
+    for key, value in both.items():
+        if asked[key] not in (usual[key], value):
+            raise ConfigError(f"{key} is in columns and beside it: give it once")
+    return Keys(**(asked | both), others=convert(given, ColumnKeys))
+
+
+def as_tuple(value: Any) -> Any:
+    """Return a list as a tuple, and other values as they are."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def find_columns(
     source: Files | Rows,
     targets: tuple[str, ...],
     *,
     task: Task,
-    stream: str | None,
-    time: str | None,
-    time_unit: str,
-    channels: Sequence[str],
+    keys: Keys,
     drop: Sequence[str],
     group: str | None,
     split: str | None,
@@ -89,13 +126,18 @@ def find_columns(
     Raises:
         DataError: there is no such column, or several targets are not all numbers.
     """
+    others, time_unit = keys.others, keys.time_unit
+    stream, levels = streams_of(keys.stream)
+    date, time = ("", None) if keys.time is None else dates_of(keys.time)
+    if others.name and not keys.channels:
+        raise ConfigError(f"columns.name = {others.name!r} without channels: list the names of the channels")
     roles = find_roles(
         source,
         targets,
-        stream=stream,
+        stream="" if keys.stream == "" else stream,
         time=time,
-        channels=channels,
-        drop=drop,
+        channels=(others.value,) if others.name else keys.channels,
+        drop=(*drop, *levels, *([date] if date else []), *([others.name] if others.name else [])),
         group=group,
         split=split,
         ahead=horizon > 0,
@@ -106,7 +148,9 @@ def find_columns(
             f"targets {listed(targets)}: classes are one column; give one, or task = 'regression' for numbers",
             path=source.where,
         )
-    if time_unit == "s" and roles.time:
+    if others.name:
+        roles = roles._replace(channels=keys.channels)
+    if time_unit == "s" and roles.time and not date:
         time_unit, why = find_time_unit(source, roles.time)
         roles = roles._replace(notes=(*roles.notes, why)) if why else roles
     config = DataConfig(
@@ -114,11 +158,11 @@ def find_columns(
         channels=tuple(ChannelConfig(name=name) for name in roles.channels),
         target=targets if len(targets) > 1 else targets[0],
         task="classification" if kind == "classification" else "regression",
-        stream=roles.stream,
-        time=roles.time,
-        time_unit=time_unit,
+        stream=keys.stream if levels and keys.stream else roles.stream,
+        time=(date, roles.time) if date else roles.time,
         restarts="split",
         faults="drop",
+        **{name: getattr(others, name) for name in SharedKeys.__struct_fields__} | {"time_unit": time_unit},
     )
     return Columns(roles, config, targets, kind == "classification", horizon, bool(roles.group), bool(split))
 

@@ -116,7 +116,7 @@ def read_recordings(
             if data.faults == "drop":
                 unused.update(_REASONS[v.fault] for _, v in ordered.unused if v.fault in _REASONS)
             else:
-                _check_used(ordered, t[rows], x[rows], part, order or Order(), where, data.time)
+                _check_used(ordered, t[rows], x[rows], part, order or Order(), where, data.time_column)
             own = replace(target, values=target.values[rows][ordered.row], t=ordered.t)
             recordings.append(Recording(part, ordered.t, ordered.x, own, of.get(group, name), part, of.get(given, "")))
         if recordings[-1].stream != name:
@@ -126,7 +126,7 @@ def read_recordings(
     if data.time_check == "error":
         times = [recording.t for recording in recordings]
         if reason := suspect_recordings(times, expected or Expectation(), data.time_unit):
-            raise DataError(f"{where}: column '{data.time}': {reason}", path=where, column=data.time)
+            raise DataError(f"{where}: column '{data.time_column}': {reason}", path=where, column=data.time_column)
     return recordings
 
 
@@ -168,7 +168,7 @@ def _parts(name: str, t: Floats, data: DataConfig, where: str) -> list[tuple[str
     if data.restarts == "error":
         before = np.maximum.accumulate(t)
         found = [Restart(name, place, "", float(before[place - 1]), float(t[place])) for place in places]
-        raise DataError(f"{where}: {explain(found, 'data.restarts =')}", path=where, column=data.time)
+        raise DataError(f"{where}: {explain(found, 'data.restarts =')}", path=where, column=data.time_column)
     return [(part_name(name, i), own) for i, own in enumerate(np.split(rows, places))]
 
 

@@ -12,10 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamrde.arrays import Floats
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.files.reading import read
 from streamrde.connectors.files.restarts import OnRestart, Restarts, explain, places_by_stream, split_streams
 from streamrde.connectors.mqtt import SamplePublisher
-from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError, ParameterError
 from streamrde.times.plausible import Expectation, suspect_recordings
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from streamrde.connectors.columns import ColumnKeys, Columns
 from streamrde.connectors.files.filters import Filter, check_filters
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.restarts import OnRestart
 from streamrde.connectors.files.units import Conversion, conversion
-from streamrde.connectors.samples import Columns, TimeKeys
 from streamrde.errors import ConfigError
 from streamrde.floats import as_plain
 from streamrde.inference.header import Header
@@ -20,7 +20,6 @@ from streamrde.inference.states import Feature
 from streamrde.inference.table import OnFault
 from streamrde.scoring.evaluation import truth_schema
 from streamrde.settings import Positive, convert
-from streamrde.times import TimeForm
 from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
 
@@ -29,27 +28,17 @@ Engine: TypeAlias = Literal["local", "threads", "processes", "ray"]
 OnError: TypeAlias = Literal["stop", "skip"]
 
 
-class ColumnsConfig(TimeKeys, frozen=True, kw_only=True):
+class ColumnsConfig(ColumnKeys, frozen=True, kw_only=True):
     """Say which columns of the recorded files hold what, and in which units."""
 
-    stream: str = "stream_id"
-    """Column with the stream's name. If "", each file is one stream, named after the file."""
-    channels: tuple[str, ...] = ()
-    """Columns of the model's channels, in its order. If empty, they have the channels' names."""
-    units: dict[str, str] = msgspec.field(default_factory=dict)
-    """Units of columns that are not in the model's unit, such as ax=m/s2."""
-    scale: dict[str, float] = msgspec.field(default_factory=dict)
-    """Factors of columns without a known unit: x * scale + offset is in the model's unit."""
-    offset: dict[str, float] = msgspec.field(default_factory=dict)
-    """Offsets of columns. See `scale`."""
-
-    def __post_init__(self) -> None:
-        TimeForm(self.time_unit, self.time_format, self.time_zone, self.time_ambiguous)  # raises ParameterError
+    stream: str | tuple[str, ...] = "stream_id"
+    """Column with the stream's name. Several are joined by "/". If "", each file is one stream, named after the
+    file."""
 
     def columns(self, header: Header) -> Columns:
         """Return the columns, for a model."""
         own = [channel.name for channel in header.channels]
-        return self.columns_for(own, self.channels, stream=self.stream)
+        return self.columns_for(own)
 
     def conversion(self, header: Header) -> Conversion | None:
         """Return what converts the channels to the model's units, or None if they have them."""

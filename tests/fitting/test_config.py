@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 import streamrde as sr
+from streamrde.connectors.columns import ColumnKeys
 from streamrde.errors import ConfigError
 from streamrde.fitting.config import FitConfig, read_config, write_config
 
@@ -26,6 +27,24 @@ def test_what_is_written_is_read_as_it_was(tmp_path: Path) -> None:
     write_config(tmp_path / "fit.toml", config)
     assert read_config(tmp_path / "fit.toml") == config
     assert "größe" in (tmp_path / "fit.toml").read_text("utf-8")
+
+
+def test_keys_of_columns_are_written_as_they_were_given_and_read_again(tmp_path: Path) -> None:
+    keys = ColumnKeys(missing={"x": (-9999, "off"), "*": ("?",)}, words={"open": 1.0}, units={"y": "m/s2"})
+    config = FitConfig(data="a.csv", target="label", columns=keys)
+    write_config(tmp_path / "fit.toml", config)
+    assert read_config(tmp_path / "fit.toml") == config
+
+
+def test_keys_that_stand_at_the_top_too_move_there_from_columns_and_are_given_once(tmp_path: Path) -> None:
+    path = tmp_path / "fit.toml"
+    text = 'data = "x"\ntarget = "y"\n{}\n[columns]\ntime = ["day", "clock"]\nchannels = ["a"]'
+    path.write_text(text.format(""))
+    config = read_config(path)
+    assert (config.time, config.channels, config.columns) == (("day", "clock"), ("a",), ColumnKeys())
+    path.write_text(text.format('channels = ["b"]'))
+    with pytest.raises(ConfigError, match=r"channels is in \[columns\] and at the top of the file: give it once"):
+        read_config(path)
 
 
 @pytest.mark.parametrize(

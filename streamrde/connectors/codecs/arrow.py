@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from streamrde.arrays import Floats
 from streamrde.connectors.codecs.checks import check_samples, check_size
 from streamrde.connectors.codecs.refusals import listed, no_channel
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec
-from streamrde.connectors.samples import Columns
 from streamrde.errors import ParameterError, PayloadError
 from streamrde.times import NotATimeError
 
@@ -36,6 +36,7 @@ class ArrowCodec(Codec):
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         if not columns.time:
             raise ParameterError("Arrow batches have a column of times: name it in columns.time")
+        columns.refuse_others("Arrow batches")
         super().__init__(columns, max_bytes=max_bytes)
         self._form = columns.time_form()
 

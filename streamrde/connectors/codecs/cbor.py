@@ -11,8 +11,8 @@ import msgspec
 
 from streamrde.connectors.codecs.predictions import prediction_of
 from streamrde.connectors.codecs.rows import RowCodec
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES
-from streamrde.connectors.samples import Columns
 from streamrde.errors import MissingExtraError
 
 

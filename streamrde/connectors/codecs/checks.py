@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamrde.arrays import Floats
-from streamrde.connectors.samples import Columns
+from streamrde.connectors.columns import Columns
 from streamrde.errors import PayloadError
 
 

@@ -17,8 +17,8 @@ from streamrde.connectors.codecs.points import (
     written_name,
 )
 from streamrde.connectors.codecs.refusals import described, listed, no_channel
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec
-from streamrde.connectors.samples import Columns
 from streamrde.errors import ParameterError, PayloadError, SampleError
 from streamrde.times import UNITS, NotATimeError
 from streamrde.times.plausible import LARGEST

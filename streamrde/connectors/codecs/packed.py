@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from streamrde.arrays import Floats
 from streamrde.connectors.codecs.checks import check_samples, check_size
 from streamrde.connectors.codecs.refusals import described
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec
-from streamrde.connectors.samples import Columns
 from streamrde.errors import ConfigError, ParameterError, PayloadError, SampleError
 from streamrde.times import NotATimeError
 
@@ -44,6 +44,7 @@ class PackedCodec(Codec):
     def __init__(self, columns: Columns, *, layout: str, max_bytes: int = MAX_BYTES) -> None:
         if not columns.time:
             raise ParameterError("packed records have a time: name it in columns.time")
+        columns.refuse_others("packed payloads")
         super().__init__(columns, max_bytes=max_bytes)
         self._form = columns.time_form()
         if (match := _LAYOUT.fullmatch(layout)) is None:

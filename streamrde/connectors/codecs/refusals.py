@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from streamrde.connectors.samples import Columns
+from streamrde.connectors.columns import Columns
 
 # A message says enough with so many names, and with names so long; whoever publishes is free to send more.
 _MOST_NAMES = 8

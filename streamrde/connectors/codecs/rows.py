@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from streamrde.arrays import Floats
 from streamrde.connectors.codecs.checks import check_samples, check_size
 from streamrde.connectors.codecs.refusals import described, refusal
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec
-from streamrde.connectors.samples import Columns
 from streamrde.errors import PayloadError, SampleError
 from streamrde.times import NotATimeError
 
@@ -37,6 +37,7 @@ class RowCodec(Codec):
     _encode: Callable[[Any], bytes]
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
+        columns.refuse_others("payloads of maps")
         super().__init__(columns, max_bytes=max_bytes)
         form = columns.time_form()
         self._seconds, self._encode_time = form.seconds, form.encode

@@ -15,8 +15,8 @@ from streamrde.arrays import Floats
 from streamrde.connectors.codecs.checks import check_size
 from streamrde.connectors.codecs.refusals import described, no_channel, shortened
 from streamrde.connectors.codecs.tahu import SIGNED, DataType, parse, payload_class
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec, Message, Rows
-from streamrde.connectors.samples import Columns
 from streamrde.errors import ParameterError, PayloadError, SampleError
 from streamrde.times.plausible import LARGEST
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrde.arrays import Bools, Floats, Ints
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.filters import Filter, check_filters, expression, select
 from streamrde.connectors.files.formats import Kind, reading_format
@@ -18,7 +19,7 @@ from streamrde.connectors.files.record_batches import check_columns, read_batche
 from streamrde.connectors.files.recordings import PathLike, Recording, find_recordings
 from streamrde.connectors.files.sample_file import RowError, SampleFile
 from streamrde.connectors.files.units import Conversion
-from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.samples import Samples
 from streamrde.errors import ParameterError
 
 Faults: TypeAlias = Literal["error", "drop"]
@@ -95,6 +96,7 @@ class SampleReader:
         numbers: Sequence[str] = (),
     ) -> None:
         check_filters(filters)
+        columns.refuse_others("recorded files")
         self.columns = columns
         self._form = columns.time_form()
         self.extra = tuple(extra)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
+from streamrde.connectors.columns import ColumnKeys
 from streamrde.connectors.mqtt import checks
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink, Tls, Will, read_secret
@@ -15,7 +16,6 @@ from streamrde.connectors.mqtt.source import MqttSource
 from streamrde.connectors.mqtt.topics import MqttAddress
 from streamrde.connectors.payloads import PayloadSourceConfig
 from streamrde.connectors.registry import PREDICTION_CODECS, PredictionCodecName
-from streamrde.connectors.samples import TimeKeys
 from streamrde.connectors.sections import (
     DeadLettersConfig,
     EndConfig,
@@ -244,7 +244,7 @@ class MqttSourceConfig(PayloadSourceConfig, MqttClient, frozen=True, kw_only=Tru
         """See `SourceConfig.build`."""
         return MqttSource(
             self.address(),
-            columns=TimeKeys().columns_for(model.channels),
+            columns=ColumnKeys().columns_for(model.channels),
             subscriptions=self.subscriptions(model.channels),
             qos=self.qos,
             client_id=self.client_id,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from types import TracebackType
 
 from streamrde.connectors.codecs.json import JsonCodec
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import Codec
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink
 from streamrde.connectors.mqtt.sink import SinkCounts
 from streamrde.connectors.mqtt.topics import MqttAddress, checked_qos
-from streamrde.connectors.samples import Columns, Samples
+from streamrde.connectors.samples import Samples
 from streamrde.connectors.topics import TopicTemplate
 from streamrde.errors import ParameterError
 

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from paho.mqtt.client import MQTTMessage
 
 from streamrde.connectors.codecs.json import JsonCodec
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec, Message, Source
 from streamrde.connectors.messages import MessageBatch, MessageReader, Subscription
 from streamrde.connectors.mqtt.connection import MqttConnection
@@ -19,7 +20,6 @@ from streamrde.connectors.mqtt.link import MqttLink
 from streamrde.connectors.mqtt.messages import Receipt
 from streamrde.connectors.mqtt.topics import MqttAddress, checked_qos
 from streamrde.connectors.quarantine import Quarantine
-from streamrde.connectors.samples import Columns
 from streamrde.connectors.topics import TopicTemplate
 from streamrde.errors import ParameterError
 

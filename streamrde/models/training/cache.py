@@ -17,6 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 import streamrde
+from streamrde.connectors.columns import SharedKeys
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.disk import replace_file
 from streamrde.fitting.recordings import Recording
@@ -75,6 +76,7 @@ def _digest(streams: Sequence[Recording], config: TrainConfig, partition: Partit
         "version": streamrde.__version__,
         "files": [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats],
         "data": (data.channels, data.stream, data.time, data.time_form(), data.filters, data.segments),
+        "columns": {name: getattr(data, name) for name in SharedKeys.__struct_fields__},
         "order": config.order,
         "unusable": (data.restarts, data.faults, data.on_error),
         "partition": partition._asdict() | {"fills": tuple(map(float, partition.fills))},

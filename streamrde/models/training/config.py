@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from streamrde.connectors.columns import ColumnKeys, merged_keys
 from streamrde.disk import read_tables
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.fitting.inputs import DataConfig, NotNegative, Share, SplitConfig
@@ -249,6 +250,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A training run."""
 
     data: DataConfig
+    columns: ColumnKeys | None = None
+    """What the columns hold, and how. The keys are the same in payloads and in [data], each to be given once."""
     split: SplitConfig = SplitConfig()
     windows: Windows = Every(1.0)
     missing: Missing = Missing()
@@ -413,8 +416,12 @@ def as_train_config(tables: Mapping[str, Any], settings: Sequence[str] = ()) -> 
 
 
 def _with_channels(tables: dict[str, Any]) -> dict[str, Any]:
-    """Return the tables with channels that are plain names written out as tables."""
-    data = tables.get("data")
+    """Return the tables with [columns] in [data], and channels that are plain names written out as tables."""
+    if columns := tables.get("columns"):
+        convert(columns, ColumnKeys)
+        merged = merged_keys(columns, tables.get("data", {}), DataConfig, "data")
+        tables = {name: table for name, table in tables.items() if name != "columns"} | {"data": merged}
+    data: Any = tables.get("data")
     if isinstance(data, dict) and isinstance(data.get("channels"), list | tuple):
         names = [{"name": item} if isinstance(item, str) else item for item in data["channels"]]
         return tables | {"data": data | {"channels": names}}

@@ -61,3 +61,15 @@ def test_settings_apply_to_tables_and_to_a_config() -> None:
     config = as_train_config(tables, ["training.seed=3"])
     assert config.training.seed == 3
     assert config.training.epochs == 25
+
+
+def test_columns_of_a_training_are_those_of_data_and_each_key_is_given_once() -> None:
+    tables = config_for("x.csv", data={"files": "x.csv"})
+    config = as_train_config({**tables, "columns": {"time": ["day", "clock"], "time_zone": "Europe/Vienna"}})
+    assert (config.data.time, config.data.time_zone) == (("day", "clock"), "Europe/Vienna")
+    assert as_train_config(config) == config
+    tables["data"]["time_zone"] = "UTC"
+    with pytest.raises(ConfigError, match=r"time_zone is in \[columns\] and in \[data\]: give it once"):
+        as_train_config({**tables, "columns": {"time_zone": "Europe/Vienna"}})
+    with pytest.raises(ConfigError, match=r"unknown key 'tme'"):
+        as_train_config({**tables, "columns": {"tme": "x"}})
