@@ -32,10 +32,19 @@ def value(item: Any) -> str:
             return repr(item)
         return "nan" if math.isnan(item) else "inf" if item > 0 else "-inf"
     if isinstance(item, Mapping):
-        return "{" + ", ".join(f"{_key(k)} = {value(v)}" for k, v in item.items() if v is not None) + "}"
+        return "{" + ", ".join(f"{key(k)} = {value(v)}" for k, v in item.items() if v is not None) + "}"
     if isinstance(item, (list, tuple)):
         return "[" + ", ".join(value(v) for v in item) + "]"
     return str(item)
+
+
+def key(name: str) -> str:
+    """Write a key, in quotes if it needs them.
+
+    >>> print(key("t_end"), key("Temp (C)"))
+    t_end "Temp (C)"
+    """
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _table(table: Mapping[str, Any], path: str, lines: list[str]) -> None:
@@ -43,10 +52,6 @@ def _table(table: Mapping[str, Any], path: str, lines: list[str]) -> None:
     plain = {name: item for name, item in table.items() if name not in inner and item is not None}
     if path and (plain or not inner):
         lines += ["", f"[{path}]"]
-    lines += [f"{_key(name)} = {value(item)}" for name, item in plain.items()]
+    lines += [f"{key(name)} = {value(item)}" for name, item in plain.items()]
     for name, item in inner.items():
-        _table(item, f"{path}.{_key(name)}" if path else _key(name), lines)
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+        _table(item, f"{path}.{key(name)}" if path else key(name), lines)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from streamrde.cli.options import Json, split
+from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError
 
 # What has no default, by command: examples, to be changed first.
@@ -55,28 +59,75 @@ STRUCTS = {
 
 
 def init(
-    what: Annotated[
-        str, typer.Argument(help="The command that will read the file: fit, train, run or score.")
-    ] = "train",
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Data to look at: a file, a folder or a glob. Or, for a file with every key, the command that reads "
+            "it: fit, train, run or score.",
+            show_default="train",
+        ),
+    ] = None,
+    use: Annotated[
+        Literal["fit", "train", "score", "run"] | None,
+        typer.Option("--for", help="Command that will read the file. [by --out, such as train.toml, else fit]"),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Column to predict, or columns of numbers, comma-separated.")
+    ] = None,
+    stream: Annotated[str | None, typer.Option(help='Column of the stream\'s name. "": each file is one.')] = None,
+    time: Annotated[str | None, typer.Option(help="Column of the time.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model that will run, so that its channels are looked for.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write to this file instead of standard output.")
     ] = None,
+    json: Json = False,
 ) -> None:
-    """Write a configuration with every key, its meaning and its default.
+    """Look at data and write a configuration for it, or write one with every key and its default.
 
-    Example: `streamrde init train --out train.toml`
+    Each guess stands below its evidence, and what is unsure is said.
+
+    Example: `streamrde init data.csv --target label --out train.toml && streamrde train train.toml`
     """
+    named = source or ["train"]
+    if len(named) == 1 and named[0] in STRUCTS and not Path(named[0]).exists():
+        _write(text_of(named[0]), named[0], out, "change what is marked 'Must be given', then")
+        return
+    if len(named) == 1 and not _may_be_data(named[0]):
+        text_of(named[0])  # says which commands there are
+    from streamrde.cli.looking import Wanted, look
+
+    wanted = Wanted(use, split(target) if target else (), stream, time, model, out)
+    found, chosen, text = look(named, wanted)
+    if json:
+        print_json(found.as_dict() | {"for": chosen, "toml": text})
+    if out is not None or not json:
+        _write(text, chosen, out, "next:", doubts=found.doubts, quiet=json)
+
+
+def _may_be_data(name: str) -> bool:
+    return Path(name).exists() or any(sign in name for sign in "./*?:\\")
+
+
+def _write(
+    text: str, command: str, out: Path | None, then: str, *, doubts: Sequence[str] = (), quiet: bool = False
+) -> None:
     from streamrde.disk import prepare_file, replace_file
 
-    text = text_of(what)
     if out is None:
         print(text, end="")
+    else:
+        if out.exists():
+            raise ConfigError(f"--out {out}: the file exists; remove it or give another path")
+        prepare_file(out, "--out")
+        replace_file(out, text.encode())
+    if quiet:
         return
-    if out.exists():
-        raise ConfigError(f"--out {out}: the file exists; remove it or give another path")
-    prepare_file(out, "--out")
-    replace_file(out, text.encode())
-    print(f"written to {out}: change what is marked 'Must be given', then streamrde {what} {_use(what, out)}")
+    for doubt in doubts:
+        print(f"unsure: {doubt}", file=sys.stderr)
+    if out is not None:
+        print(f"written to {out}; {then} streamrde {command} {_use(command, out)}")
 
 
 def text_of(what: str) -> str:

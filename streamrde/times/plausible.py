@@ -133,7 +133,7 @@ def suspect_size(t: float, unit: str) -> str | None:
         return None
     raw = _raw(t, unit)
     shown = f"its time {raw:.17g} is not a number of {UNITS[unit].name}"
-    if (compact := _compact(raw)) is not None:
+    if (compact := compact_date(raw)) is not None:
         form, moment = compact
         return f"{shown}: it looks like the digits of a date ({moment}); {_remedy(f'time_format = {form!r}')}"
     for other, (rate, length, zero, name) in UNITS.items():
@@ -176,8 +176,12 @@ def _raw(t: float, unit: str) -> float:
     return t * rate / length + zero
 
 
-def _compact(raw: float) -> tuple[str, str] | None:
-    """Read digits such as 20240305120000 as a date. Return their format and the moment, or None."""
+def compact_date(raw: float) -> tuple[str, str] | None:
+    """Read digits such as 20240305120000 as a date. Return their format and the moment, or None.
+
+    >>> compact_date(20240305120000)
+    ('%Y%m%d%H%M%S', '2024-03-05T12:00:00')
+    """
     if not 1e11 <= raw < 1e21:
         return None
     digits = str(int(raw))

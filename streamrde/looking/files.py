@@ -1,0 +1,117 @@
+"""Look at recorded files: their first rows, of as many files as tell something."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from streamrde.connectors.dialect import PLAIN, Dialect
+from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.formats import reading_format
+from streamrde.connectors.files.recogniser import Recognised, dialect_of
+from streamrde.connectors.files.record_batches import read_batches, rows_of, schema_of
+from streamrde.connectors.files.recordings import Recording, find_recordings
+from streamrde.errors import DataError
+from streamrde.looking.guesses import Findings, Guess
+from streamrde.looking.roles import Given, find
+from streamrde.looking.table import Table
+
+# Enough rows to see rates, gaps and spellings, and few enough to be read in a second.
+_ROWS = 40_000
+_FILES = 12
+
+
+def look_at_files(files: str | Sequence[str], given: Given) -> Findings:
+    """Look at recorded files and find what their columns hold.
+
+    Raises:
+        DataError: there is no such file, it cannot be read, or it has no column of numbers.
+    """
+    recordings = find_recordings(files)
+    csv = _dialect(recordings)
+    if csv is not None:
+        recordings = find_recordings(files, csv=csv.dialect)
+        given = replace(given, units={**csv.units, **given.units})
+    table, seen = _table(recordings)
+    found = find(table, files if isinstance(files, str) else ", ".join(files), seen, given)
+    changed = {} if csv is None else _changed(csv.dialect)
+    if csv is None or not changed:
+        return found
+    guess = Guess(changed, "; ".join(csv.evidence), "; ".join(csv.doubts))
+    return replace(found, columns={**found.columns, "csv": guess})
+
+
+def _dialect(recordings: Sequence[Recording]) -> Recognised | None:
+    """Return how the first text file is written, or None if there is none."""
+    texts = (one for one in recordings if (own := reading_format(one.path)) is not None and own.is_text)
+    first = next(texts, None)
+    if first is None:
+        return None
+    with mapped_errors(first.path):
+        return dialect_of(first.path)
+
+
+def _changed(dialect: Dialect) -> dict[str, Any]:
+    """Return the keys of a dialect that differ from the usual one."""
+    own = msgspec.structs.asdict(dialect)
+    return {name: value for name, value in own.items() if value != getattr(PLAIN, name)}
+
+
+def _table(recordings: Sequence[Recording]) -> tuple[Table, str]:
+    # Files from all over: those of one folder are often sorted by label or by device.
+    places = np.unique(np.linspace(0, len(recordings) - 1, min(_FILES, len(recordings))).astype(int))
+    chosen = [recordings[place] for place in places]
+    names = _names(chosen)
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    parts: list[int] = []
+    most = max(1, _ROWS // len(chosen))
+    for number, recording in enumerate(chosen):
+        left = most
+        for _, batch in read_batches(recording, names, batch_rows=most, skipped=Counter()):
+            taken = batch.slice(0, left)
+            for name, column in zip(names, taken.columns, strict=True):
+                columns[name] += _values(column)
+            parts += [number] * taken.num_rows
+            left -= taken.num_rows
+            if not left:
+                break
+    whole = "each file is one" if len(recordings) > 1 else "the file is one"
+    return Table(str(chosen[0].path), columns, parts, whole), _seen(recordings, len(chosen), len(parts), len(names))
+
+
+def _names(chosen: Sequence[Recording]) -> list[str]:
+    """Return the columns that all files have, each once."""
+    schemas = [[*schema_of(recording).names, *recording.partitions] for recording in chosen]
+    names = [name for name in dict.fromkeys(schemas[0]) if all(own.count(name) == 1 for own in schemas)]
+    if not names:
+        raise DataError(
+            f"{chosen[0].path}: has no column in common with {chosen[-1].path}; look at files of one kind at a time",
+            path=str(chosen[0].path),
+        )
+    return names
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    values: list[Any] = column.to_pylist()
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
+
+
+def _seen(recordings: Sequence[Recording], files: int, rows: int, columns: int) -> str:
+    try:
+        counts = [rows_of(recording) for recording in recordings[:1000]]
+    except DataError:
+        counts = [None]
+    whole = sum(count for count in counts if count is not None) if None not in counts else None
+    of = f" of {whole:,}" if whole is not None and whole != rows and len(recordings) <= 1000 else ""
+    first = "" if of == "" and whole == rows else "the first "
+    name = recordings[0].path.name
+    from_files = f"in {name}" if len(recordings) == 1 else f"in {files} of {len(recordings):,} files ({name}, ...)"
+    return f"{first}{rows:,}{of} rows {from_files}, {columns} columns"

@@ -1,0 +1,388 @@
+"""Find what the columns of a table hold: streams, time, channels, target, groups and parts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from streamrde.arrays import Floats, Ints
+from streamrde.connectors.files.restarts import find_restarts
+from streamrde.errors import DataError
+from streamrde.fitting.discovery import GROUPS, SPLITS, STREAMS, find_roles, find_task
+from streamrde.looking.clocks import Reading, counts_rows, find_time, looks_like_time
+from streamrde.looking.guesses import Channel, Findings, Guess, Other, percent
+from streamrde.looking.long_form import Long, find_long, widened
+from streamrde.looking.rates import measure
+from streamrde.looking.table import Table, split_by
+from streamrde.nearest import did_you_mean, listed
+
+# Names of columns that hold what is worth predicting, the most telling first.
+TARGETS = (
+    "label",
+    "target",
+    "class",
+    "y",
+    "activity",
+    "outcome",
+    "diagnosis",
+    "category",
+    "fault",
+    "failure",
+    "anomaly",
+    "event",
+    "state",
+    "condition",
+    "gesture",
+    "exercise",
+    "stage",
+    "rul",
+)
+# Further names of streams, beside those that `fit` takes at once.
+_STREAMS = (
+    *STREAMS,
+    "device_name",
+    "deviceid",
+    "dev_id",
+    "deveui",
+    "node",
+    "node_id",
+    "sensor_id",
+    "sensor",
+    "machine",
+    "machine_id",
+    "unit_id",
+    "asset",
+    "host",
+    "serial",
+    "trial",
+    "run",
+    "session",
+    "session_id",
+    "file",
+    "episode",
+)
+_MOST_CLASSES = 30
+_UNIT = re.compile(r"^(?P<name>.*?)\s*[\[(](?P<unit>[^\])]{1,12})[\])]\s*$")
+_WORD_PAIRS = (
+    {"open", "closed"},
+    {"open", "close"},
+    {"high", "low"},
+    {"active", "inactive"},
+    {"occupied", "clear"},
+    {"detected", "clear"},
+    {"running", "stopped"},
+    {"home", "away"},
+    {"home", "not_home"},
+    {"locked", "unlocked"},
+)
+_ONES = frozenset(("open", "high", "active", "occupied", "detected", "running", "home", "locked"))
+
+
+@dataclass
+class Given:
+    """Hold the columns that the caller named, so that they need not be found."""
+
+    target: tuple[str, ...] = ()
+    stream: str | None = None
+    time: str | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    """Units by column, as a line of the file has them."""
+
+
+def find(table: Table, source: str, seen: str, given: Given) -> Findings:
+    """Find all roles.
+
+    Raises:
+        DataError: a column that was named is not there, or nothing is left for channels.
+    """
+    for name in (*given.target, given.stream, given.time):
+        if name and name not in table.columns:
+            raise DataError(
+                f"{table.where}: has no column '{name}'{did_you_mean(name, table.names)}; it has {listed(table.names)}",
+                path=table.where, column=name,
+            )  # fmt: skip
+    long = None if given.target else find_long(table)
+    stream = _stream(table, given, long)
+    taken = [name for name in (*given.target, *_columns(stream.value)) if name]
+    if long is not None:
+        taken += [long.name, long.value]
+    time = find_time(table, table.streams(stream.value), given=given.time, taken=taken)
+    if stream.value == "" and given.stream is None and time is not None and long is None:
+        stream = _stream_by_time(table, time, stream, taken)
+    keys = {"stream": stream}
+    keys |= (
+        time.keys
+        if time
+        else {
+            "time": Guess(
+                "",
+                "no column holds times: rows are a second apart",
+                "" if len(table) < 2 else "no column was recognised as the time",
+            )
+        }
+    )
+    if long is not None:
+        keys |= {"name": long.guess, "value": Guess(long.value, f"column '{long.value}' has the numbers")}
+        table, seconds, codes = widened(table, long, stream.value, time.seconds if time else None)
+    else:
+        codes = table.streams(stream.value)
+        seconds = time.seconds if time else _row_numbers(codes)
+    target = _target(table, given, stream, time, codes)
+    targets = (target.value,) if target and isinstance(target.value, str) else tuple(target.value) if target else ()
+    channels, unused, missing = _channels(table, given, keys, targets, codes, long)
+    if not channels:
+        raise DataError(
+            f"{table.where}: no column of numbers is left for channels; it has {listed(table.names)}", path=table.where
+        )
+    if missing:
+        keys["missing"] = missing
+    seconds_by = split_by(codes, seconds)
+    task = find_task(table, targets) if targets else "classification"
+    roles = find_roles(
+        table,
+        targets,
+        stream=stream.value if isinstance(stream.value, str) else "",
+        time="",
+        channels=[channels[0].name],
+    )
+    return Findings(
+        source=source,
+        seen=seen,
+        columns=keys,
+        channels=tuple(channels),
+        rate=measure(seconds_by),
+        unused=tuple(unused),
+        target=target,
+        target_at=_target_at(table, targets, codes, task),
+        task=task,
+        group=Guess(roles.group, f"streams with the same '{roles.group}' are kept together") if roles.group else None,
+        split=_split(table, roles.split),
+        restarts=_restarts(seconds_by, time),
+        faults=_faults(seconds_by, time),
+    )
+
+
+def _columns(stream: str | Sequence[str] | None) -> list[str]:
+    return [stream] if isinstance(stream, str) and stream else list(stream or ())
+
+
+def _stream(table: Table, given: Given, long: Long | None) -> Guess:
+    if given.stream is not None:
+        return Guess(given.stream, "as it was given")
+    none = Guess("", f"no column names streams: {table.whole}")
+    by_name = {name.lower().strip(): name for name in reversed(table.names)}
+    rows = len(table)
+    for usual in _STREAMS:
+        name = by_name.get(usual)
+        if name is None or name in given.target or (long is not None and name in (long.name, long.value)):
+            continue
+        cells = table.cells(name)
+        count = cells.distinct
+        if rows > 3 and (count > rows / 3 or (cells.is_number and not cells.whole)):
+            continue  # it numbers the rows, or measures something
+        if cells.found + sum(cells.texts.values()) < 0.5 * rows:
+            continue
+        shown = listed([str(value) for value in dict.fromkeys(cells.values) if value is not None], most=3)
+        return Guess(name, f"column '{name}' has {count:,} value{'s' if count != 1 else ''} ({shown})")
+    return none
+
+
+def _stream_by_time(table: Table, time: Reading, none: Guess, taken: Sequence[str]) -> Guess:
+    """Find a column that changes wherever the time jumps back."""
+    steps = np.diff(time.seconds)
+    same = np.diff(table.parts) == 0
+    back = np.flatnonzero((steps < 0) & same)
+    if not len(back):
+        return none
+    best: Guess | None = None
+    for name in table.names:
+        if name in taken or name == time.time or (table.cells(name).is_number and not table.cells(name).whole):
+            continue
+        values = [repr(value) for value in table.columns[name]]
+        changes = np.flatnonzero([a != b for a, b in itertools.pairwise(values)])
+        distinct = len(set(values))
+        if not 2 <= distinct <= len(values) / 3 or distinct < len(changes) / 50:
+            continue
+        if np.isin(back, changes).mean() >= 0.99 and (best is None or len(changes) < best.others[0].value):
+            why = f"the time jumps back {len(back):,} times, each where column '{name}' changes"
+            best = Guess(
+                name,
+                why,
+                f"column '{name}' is taken for the stream only because of that",
+                (Other("", len(changes), ""),),
+            )
+    return none if best is None else best._replace(others=())
+
+
+def _row_numbers(codes: Ints) -> Floats:
+    numbers = np.zeros(len(codes))
+    counts: dict[int, int] = {}
+    for i, code in enumerate(codes.tolist()):
+        numbers[i] = counts[code] = counts.get(code, -1) + 1
+    return numbers
+
+
+def _target(table: Table, given: Given, stream: Guess, time: Reading | None, codes: Ints) -> Guess | None:
+    if given.target:
+        return Guess(given.target[0] if len(given.target) == 1 else given.target, "as it was given")
+    used = {*_columns(stream.value), *(_columns(time.time) if time else ())}
+    by_name = {name.lower().strip(): name for name in reversed(table.names) if name not in used}
+    for usual in TARGETS:
+        if usual in by_name:
+            name = by_name[usual]
+            if table.cells(name).distinct >= 2:
+                return Guess(
+                    name,
+                    f"column '{name}' has a usual name of targets",
+                    "no target was given, so it may be another column",
+                )
+    streams = len(set(codes.tolist()))
+    for name in table.names:
+        if name in used or name.lower() in (*GROUPS, *SPLITS):
+            continue
+        cells = table.cells(name)
+        if (
+            2 <= cells.distinct <= min(_MOST_CLASSES, streams - 1)
+            and _per_stream(cells.values, codes)
+            and not cells.is_number
+        ):
+            return Guess(
+                name,
+                f"column '{name}' has {cells.distinct} values, one for each stream",
+                "no target was given, so it may be another column",
+            )
+    return None
+
+
+def _per_stream(values: Sequence[object], codes: Ints) -> bool:
+    """Return True if each stream has one value at most."""
+    pairs = {(code, repr(value)) for code, value in zip(codes.tolist(), values, strict=True) if value is not None}
+    return len(pairs) == len({code for code, _ in pairs})
+
+
+def _target_at(table: Table, targets: Sequence[str], codes: Ints, task: str) -> str:
+    if not targets:
+        return "auto"
+    constant = all(_per_stream(table.columns[name], codes) for name in targets)
+    usual = "stream" if task == "classification" else "window"
+    return "auto" if constant == (usual == "stream") else "stream" if constant else "window"
+
+
+def _channels(
+    table: Table, given: Given, keys: dict[str, Guess], targets: Sequence[str], codes: Ints, long: Long | None
+) -> tuple[list[Channel], list[tuple[str, str]], Guess | None]:
+    """Return the channels, other columns with the reason why they are none, and spellings of no value."""
+    roles = {*targets, *_columns(keys["stream"].value), *_columns(keys["time"].value)}
+    channels: list[Channel] = []
+    unused: list[tuple[str, str]] = []
+    spelled: dict[str, list[str | float]] = {}
+    doubts: list[str] = []
+    names = long.names if long is not None else table.names
+    for name in names:
+        if name in roles:
+            continue
+        cells = table.cells(name)
+        if long is None and name.lower() in (*GROUPS, *SPLITS):
+            unused.append((name, "it names a group or a part"))
+        elif not cells.there:
+            unused.append((name, "it is empty"))
+        elif not cells.is_number:
+            odd = [text for text, _ in cells.texts.most_common(6)]
+            if cells.found >= cells.there / 2 and len(cells.texts) <= 3 and cells.found:
+                spelled[name] = list(odd)
+                doubts.append(f"{listed(odd)} in '{name}' is taken for no value")
+                channels.append(_channel(name, table, given, f"{listed(odd)} is taken for no value"))
+                continue
+            unused.append((name, _why_no_number(odd, cells.commas)))
+        elif long is None and counts_rows(cells, codes):
+            unused.append((name, "it numbers the rows"))
+        elif long is None and looks_like_time(table, name, codes):
+            unused.append((name, "it holds times too"))
+        elif cells.constant and len(table) > 2 and _only_whole_ids(name, cells.whole):
+            unused.append((name, f"it is {cells.numbers[np.isfinite(cells.numbers)][0]:g} in all rows"))
+        elif (
+            long is None
+            and cells.whole
+            and not cells.words
+            and len(set(codes.tolist())) > 1
+            and _per_stream(cells.values, codes)
+        ):
+            unused.append((name, "it does not change along a stream"))
+        else:
+            if odd := list(cells.texts)[:6]:
+                spelled[name] = list(odd)
+                doubts.append(f"{listed(odd)} in '{name}' is taken for no value")
+            if sentinels := cells.sentinels():
+                spelled.setdefault(name, []).extend(sentinels)
+                doubts.append(f"{listed([f'{number:g}' for number in sentinels])} in '{name}' is taken for no value")
+            channels.append(_channel(name, table, given))
+    guess = Guess(dict(spelled.items()), "; ".join(doubts), "; ".join(doubts)) if spelled else None
+    return channels, unused, guess
+
+
+def _only_whole_ids(name: str, whole: bool) -> bool:
+    return whole and bool(re.search(r"(?i)(id|version|channel|port|type|serial|unit|qos|flag)s?$", name))
+
+
+def _why_no_number(texts: Sequence[str], commas: int) -> str:
+    words = {text.lower() for text in texts}
+    if words in _WORD_PAIRS:
+        numbers = {text: float(text.lower() in _ONES) for text in sorted(texts, reverse=True)}
+        shown = ", ".join(f"{text} = {number:g}" for text, number in numbers.items())
+        return f"it has the words {listed(sorted(texts))}: to make it a channel, set words = {{ {shown} }}"
+    if commas:
+        return f"its numbers have a decimal comma ({listed(texts, most=2)})"
+    return f"it has text ({listed([text[:20] for text in texts], most=3)})"
+
+
+def _channel(name: str, table: Table, given: Given, note: str = "") -> Channel:
+    cells = table.cells(name)
+    numbers = cells.numbers[np.isfinite(cells.numbers) & ~np.isin(cells.numbers, cells.sentinels())]
+    low, high = (float(numbers.min()), float(numbers.max())) if len(numbers) else (np.nan, np.nan)
+    if cells.words and not note:
+        note = "on and off, as 1 and 0"
+    elif cells.constant and not note:
+        note = "constant"
+    if cells.spelled and not note:
+        note = f"{listed([repr(text) for text in cells.spelled], most=3)} is no value"
+    found = _UNIT.match(name)
+    unit = given.units.get(name, "") or (found["unit"] if found else "")
+    return Channel(name, low, high, 1 - len(numbers) / max(1, len(table)), unit, note)
+
+
+def _split(table: Table, name: str) -> Guess | None:
+    if not name:
+        return None
+    values = [str(value) for value in dict.fromkeys(table.columns[name]) if value is not None]
+    return Guess(name, f"column '{name}' has {listed(values, most=5)}", others=(Other("values", values, ""),))
+
+
+def _restarts(seconds: Sequence[Floats], time: Reading | None) -> Guess | None:
+    if time is None:
+        return None
+    count = sum(len(find_restarts(t[np.isfinite(t)])) for t in seconds)
+    if not count:
+        return None
+    return Guess(
+        "split",
+        f"the time jumps back {count:,} times and goes on: each part becomes a stream of its own",
+        others=(Other("restarts", "sort", "the rows are one recording in another order"),),
+    )
+
+
+def _faults(seconds: Sequence[Floats], time: Reading | None) -> Guess | None:
+    if time is None:
+        return None
+    rows = sum(map(len, seconds))
+    lacking = sum(int((~np.isfinite(t)).sum()) for t in seconds)
+    repeated = sum(int((np.diff(np.sort(t[np.isfinite(t)])) == 0).sum()) for t in seconds)
+    said = []
+    if lacking:
+        said.append(f"{percent(lacking / rows)} of the rows have no time that can be read")
+    if repeated:
+        said.append(f"{percent(repeated / rows)} of the rows have the time of another one of their stream")
+    return Guess("drop", f"{' and '.join(said)}: they are counted and left out") if said else None
