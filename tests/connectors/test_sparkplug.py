@@ -1,5 +1,6 @@
 """Sparkplug B: births, aliases, types, deaths and numbers of messages."""
 
+import asyncio
 import contextlib
 import logging
 import math
@@ -8,15 +9,18 @@ import time
 import zlib
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt import publish
 
 from streamrde.connectors.codecs.sparkplug import SparkplugCodec
 from streamrde.connectors.ends import Message
 from streamrde.connectors.messages import MessageReader, Subscription
 from streamrde.connectors.mqtt.config import MqttSourceConfig
 from streamrde.connectors.samples import Columns
+from streamrde.connectors.sections import ModelOutline
 from streamrde.connectors.topics import TopicTemplate
 from streamrde.errors import ParameterError, PayloadError, SampleError
 
@@ -301,3 +305,35 @@ def test_the_configuration_needs_no_stream_in_the_topic():
     assert one.topic.filter == "spBv1.0/plant/#"
     with pytest.raises(ParameterError, match="stream"):
         MqttSourceConfig(url="mqtt://127.0.0.1", topic="spBv1.0/plant/#", channels=("a",)).subscriptions(["a"])
+
+
+def test_a_broker_delivers_births_data_and_deaths_of_any_node(mosquitto_url):
+    section = MqttSourceConfig(
+        url=mosquitto_url, topic="spBv1.0/plant/#", codec="sparkplug", channels=COLUMNS.channels, qos=1
+    )
+    hot = metric("Temperature", alias=7, type=DOUBLE, double=20.5)
+    sent = [
+        ("NBIRTH/n", payload(metric("bdSeq", type=INT64, long=0), seq=0)),
+        ("DBIRTH/n/d", payload(hot, seq=1)),
+        ("DDATA/n/d", payload(metric(alias=7, double=21.0), at=1_700_000_001_000, seq=2)),
+        ("NDEATH/n", payload(metric("bdSeq", type=INT64, long=0))),
+    ]
+
+    async def main():
+        rows, ended = [], []
+        async with section.build(ModelOutline(("temperature", "a"), pa.schema([]), {})) as source:
+            host, port = mosquitto_url.removeprefix("mqtt://").split(":")
+            messages = [(f"spBv1.0/plant/{topic}", body, 1, False) for topic, body in sent]
+            await asyncio.to_thread(publish.multiple, messages, hostname=host, port=int(port))
+            async for batch in source:
+                samples = batch.samples
+                rows += zip(samples.streams.to_pylist(), samples.t.tolist(), samples.x[:, 0].tolist(), strict=True)
+                ended += [stream for _, stream in batch.ends]
+                await source.acknowledge(batch)
+                if ended:
+                    source.stop()
+        return rows, ended
+
+    rows, ended = asyncio.run(asyncio.wait_for(main(), 20))
+    assert rows == [("plant/n/d", 1.7e9, 20.5), ("plant/n/d", 1.7e9 + 1, 21.0)]
+    assert set(ended) == {"plant/n", "plant/n/d"}
