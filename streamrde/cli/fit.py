@@ -44,6 +44,13 @@ def fit(
             help="Classes, or numbers. auto: text and few whole numbers are classes.", rich_help_panel=_LEARNED
         ),
     ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="What an error costs by class: balanced (all classes the same), or factors such as open=3,stuck=5.",
+            rich_help_panel=_LEARNED,
+        ),
+    ] = None,
     stream: Annotated[
         str | None, typer.Option(help='Column of the stream\'s name. "": each file is one.', rich_help_panel=_DATA)
     ] = None,
@@ -119,6 +126,7 @@ def fit(
     given: dict[str, Any] = {
         "target": None if target is None else _one_or_more(target),
         "horizon": horizon,
+        "class_weights": None if class_weights is None else _weights(class_weights),
         "task": task,
         "stream": stream,
         "time": time,
@@ -193,6 +201,21 @@ def _config(data: list[str], file: str | None, given: dict[str, Any]) -> FitConf
     if "target" not in given:
         raise ConfigError("--target is missing: give the column to predict, such as --target label")
     return FitConfig(data=data[0] if len(data) == 1 else tuple(data), **given)
+
+
+def _weights(text: str) -> str | dict[str, float]:
+    if "=" not in text:
+        return text
+    found = {}
+    for part in split(text):
+        label, _, factor = part.rpartition("=")
+        try:
+            found[label] = float(factor)
+        except ValueError:
+            raise ConfigError(
+                f"--class-weights {text!r}: {part!r} is no factor of a class; give a name and a number, such as open=3"
+            ) from None
+    return found
 
 
 def _one_or_more(names: str) -> str | tuple[str, ...]:

@@ -13,6 +13,7 @@ from streamrde.disk import read_toml, replace_file
 from streamrde.errors import ConfigError
 
 Minutes = Annotated[float, msgspec.Meta(gt=0)]
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -43,6 +44,9 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Column that marks a test part, or folds. "": none. Left out: it is found."""
     horizon: float | str = 0.0
     """Time by which the targets lie ahead: seconds, or text such as "24h"."""
+    class_weights: Literal["equal", "balanced"] | dict[str, AboveZero] = "equal"
+    """What an error costs by class: the same for each stream, "balanced" (the same for each class, however rare), or a
+    table of factors by class, 1 for those not named."""
     seed: NotNegative = 0
     """Seed of the random features and of the folds."""
     choice: str = ""

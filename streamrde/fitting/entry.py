@@ -17,6 +17,7 @@ from streamrde.fitting.progress import Budget, Progress, Said, Stage, ignore
 from streamrde.fitting.recipe import fit_recordings
 from streamrde.fitting.report import Report
 from streamrde.fitting.sources import Data, Files, as_source
+from streamrde.fitting.weights import ClassWeights, check_weights
 
 
 def fit(
@@ -33,6 +34,7 @@ def fit(
     group: str | None = None,
     split: str | None = None,
     horizon: float | str = 0.0,
+    class_weights: ClassWeights = "equal",
     seed: int = 0,
     minutes: float | None = None,
     choice: str = "",
@@ -59,6 +61,8 @@ def fit(
             None to find it by its usual names.
         horizon: time by which the targets lie ahead, seconds or text such as "24h". A target that is a number is then
             a channel too, unless `channels` or `drop` says otherwise.
+        class_weights: what an error costs by class: "balanced" counts all classes the same, however rare, and a table
+            such as {"open": 3.0} names factors, 1 for other classes. "equal": each stream counts the same.
         time_unit: unit of times that are numbers. "s": milliseconds and finer units since 1970 are known by their size.
         columns: how columns are read, see `streamrde.connectors.columns.ColumnKeys`: the other keys of [columns].
         channels: columns of the channels; (): all other columns of numbers.
@@ -73,7 +77,8 @@ def fit(
         progress: receives events, see `streamrde.fitting.progress`.
     Raises:
         DataError: a file or column cannot be used, or no candidate has the name `choice`.
-        ParameterError: minutes is not above 0, data is of another kind, or the horizon is no time.
+        ParameterError: minutes is not above 0, data is of another kind, the horizon is no time, or the target has no
+            classes to weigh.
         KeyboardInterrupt: Ctrl-C before a candidate was fitted, or for the second time.
     """
     budget, tell = Budget(minutes), say
@@ -90,6 +95,7 @@ def fit(
     ahead = as_horizon(horizon)
     keys = as_keys(columns, {"stream": stream, "time": time, "time_unit": time_unit, "channels": tuple(channels)})
     found = find_columns(source, targets, task=task, keys=keys, drop=drop, group=group, split=split, horizon=ahead)
+    check_weights(class_weights, classify=found.classify)
     roles = found.roles
     for note in roles.notes:
         say(note)
@@ -105,12 +111,12 @@ def fit(
     fitted = fit_recordings(
         parts.train, roles.channels, classify=found.classify, seed=seed, progress=progress, budget=budget,
         choice=choice, targets=targets, along=prepared.along, horizon=ahead, grouped=found.grouped,
-        folds=parts.folds, test=parts.test,
+        folds=parts.folds, test=parts.test, class_weights=class_weights,
     )  # fmt: skip
     if large is not None and (parts.test or parts.folds is not None):
         say(f"the model has learned from a sample of {len(parts.train):,} streams alone: '{roles.split}' divides them")
     elif large is not None:
-        fitted = large.refit(fitted, progress=progress, say=say)
+        fitted = large.refit(fitted, class_weights=class_weights, progress=progress, say=say)
     fitted = fitted._replace(warnings=(*fitted.warnings, *warnings))
     if out is not None:
         fitted.bundle.save(out)
@@ -127,6 +133,7 @@ def fit(
         group=roles.group,
         split=roles.split,
         horizon=ahead,
+        class_weights=class_weights if isinstance(class_weights, str) else dict(class_weights),
         seed=seed,
         choice=fitted.choice,
         # What fits elsewhere may differ: the sample is the same with the same bound alone.

@@ -47,6 +47,8 @@ class Examples(NamedTuple):
     and windows are free."""
     horizon: float = 0.0
     """Seconds by which the targets lie ahead of their windows."""
+    weights: Floats | None = None
+    """Weight of each row in what is fitted and in the choice, (n,), with mean 1. None: all the same."""
 
     @property
     def along(self) -> bool:
@@ -90,6 +92,7 @@ class Examples(NamedTuple):
             folds=self.folds[own],
             stream=np.searchsorted(streams, self.stream[own]),
             ends=self.ends[own] if self.along else self.ends,
+            weights=None if self.weights is None else self.weights[own],
         )
 
 

@@ -27,6 +27,7 @@ from streamrde.fitting.readout import losses_of
 from streamrde.fitting.recipe import Fitted
 from streamrde.fitting.summing import Sums, solve, sum_features
 from streamrde.fitting.survey import Survey, size_of, survey
+from streamrde.fitting.weights import ClassWeights, factors, weighted
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields.reservoir import Reservoir
 from streamrde.windowing.tokens import Places
@@ -59,7 +60,14 @@ class LargeData:
         """Return the names of the sample's streams."""
         return frozenset(name for name, own in zip(self.survey.names, self.chosen.tolist(), strict=True) if own)
 
-    def refit(self, fitted: Fitted, *, progress: Progress = ignore, say: Say = lambda text: None) -> Fitted:
+    def refit(
+        self,
+        fitted: Fitted,
+        *,
+        class_weights: ClassWeights = "equal",
+        progress: Progress = ignore,
+        say: Say = lambda text: None,
+    ) -> Fitted:
         """Fit the readout of a model that was fitted to the sample to all streams.
 
         Measures are those of the sample's streams, each by the readout without its fold. If it is no better there than
@@ -87,8 +95,12 @@ class LargeData:
         if (size := bundle.header.field.readout_inputs(bundle.header)) > most:
             say(f"the sums of {size:,} features do not fit in memory: the readout of the sample stays")
             return fitted
+        counts = np.bincount(known.target[known.usable].astype(np.intp), minlength=len(known.classes))
+        weights = factors(class_weights, known.classes, counts) if known.classes else None
         try:
-            sums = sum_features(self.config, known, bundle, self.chosen, memory=self.memory, progress=progress)
+            sums = sum_features(
+                self.config, known, bundle, self.chosen, memory=self.memory, weights=weights, progress=progress
+            )
         except KeyboardInterrupt:
             say("interrupted: the readout of the sample stays")
             return fitted._replace(stopped="interrupt")
@@ -106,7 +118,8 @@ class LargeData:
         held_out = np.where((rows >= 0)[:, None], answers[rows], fitted.chosen.held_out)
         losses = losses_of(examples.truth, held_out, len(examples.labels))
         streams = f"{sums.streams:,} streams"
-        if not losses.mean() < fitted.chosen.losses.mean():
+        weights = examples.weights
+        if not weighted(losses, weights).mean() < weighted(fitted.chosen.losses, weights).mean():
             say(f"the readout of {streams} is no better than that of the sample, which stays")
             return fitted
         found = measures(examples.truth, held_out, len(examples.labels), targets=examples.targets)

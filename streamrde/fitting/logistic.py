@@ -23,12 +23,6 @@ _MOST_STEPS = 200
 _MOST_PRODUCTS = 500
 
 
-def class_weights(codes: Indices, classes: int) -> Floats:
-    """Return a weight for each row so that all classes that occur count the same, (n,), with mean 1."""
-    count = np.bincount(codes, minlength=classes)
-    return np.asarray(len(codes) / (np.count_nonzero(count) * count[codes]), dtype=float)
-
-
 def fit_logistic(
     x: Floats,
     codes: Indices,

@@ -2,7 +2,7 @@
 
 For each fold left out, for none, and for each strength the loss is that of `fitting.logistic`,
 
-    ``min_(w, b) mean_i log-loss_i + strength sum_j penalty_j |w_j|^2 / 2``,
+    ``min_(w, b) sum_i c_i log-loss_i / sum_i c_i + strength sum_j penalty_j |w_j|^2 / 2``,
 
 with a penalty per feature that may differ from fold to fold. All of them are moved by Newton's method together. Each
 product with the features, which takes nearly all of the time, then serves all: the features are read from memory once
@@ -55,13 +55,21 @@ class PathProblem:
         classes: number of classes, >= 2.
         folds: number of the fold of each row, from 0, (n,).
         penalties: of each feature without each fold, and in the last row with all rows, (folds + 1, P), > 0. None: 1.
+        weights: c, (n,), > 0. None: 1 each.
     Raises:
         ShapeError: the arrays do not fit each other.
         ParameterError: a penalty is not above 0, or there are fewer than two classes.
     """
 
     def __init__(
-        self, x: Floats | Singles, codes: Indices, classes: int, folds: Indices, *, penalties: Floats | None = None
+        self,
+        x: Floats | Singles,
+        codes: Indices,
+        classes: int,
+        folds: Indices,
+        *,
+        penalties: Floats | None = None,
+        weights: Floats | None = None,
     ) -> None:
         n, size = x.shape
         count = int(folds.max()) + 1
@@ -78,7 +86,11 @@ class PathProblem:
         # Two classes have one score, and two of half its size: the penalty of the one is half that of the two.
         self._columns, self._half = (1, 0.5) if classes == 2 else (classes, 1.0)
         self._right = np.eye(classes)[codes][:, -self._columns :]
-        self._share = np.stack([(folds != k) / max(1, int((folds != k).sum())) for k in range(count + 1)], axis=1)
+        counted = np.ones(n) if weights is None else weights
+        self._share = np.stack(
+            [np.where(folds != k, counted, 0.0) / max(1.0, float(counted[folds != k].sum())) for k in range(count + 1)],
+            axis=1,
+        )
         own = np.ones((count + 1, size)) if penalties is None else penalties
         self._turned = _Turned(x, own) if n < size and n <= _FEW else None
         self._products: _Shared | _Turned = self._turned or _Shared(x)

@@ -12,6 +12,7 @@ from streamrde.fitting.calibration import fit_sharpness
 from streamrde.fitting.examples import squared_losses
 from streamrde.fitting.logistic import fit_logistic
 from streamrde.fitting.ridge import Linear, RidgeFit, fit_any_ridge
+from streamrde.fitting.weights import weighted
 from streamrde.inference.quality import softmax
 
 LOGISTIC_STRENGTHS = np.logspace(1, -3, 9)
@@ -34,7 +35,13 @@ class Readout(NamedTuple):
 
 
 def ridge_readout(
-    features: Floats, truth: Floats, classes: int, folds: Indices, *, judged: int | None = None
+    features: Floats,
+    truth: Floats,
+    classes: int,
+    folds: Indices,
+    *,
+    judged: int | None = None,
+    weights: Floats | None = None,
 ) -> Readout:
     """Fit ridge regression to targets, or to each class, with calibrated scores.
 
@@ -46,19 +53,21 @@ def ridge_readout(
         folds: (n,), at least two.
         judged: number of rows, from the first, whose answers calibrate, and are returned. The others are changed copies
             of them in the same folds. None: all.
+        weights: of the rows, (n,), with mean 1, for classes. None: all the same.
     """
     if not classes:
         found = _numbers(features, truth, folds)
         held_out = found.held_out[:judged]
         return found._replace(held_out=held_out, losses=squared_losses(truth[:judged], held_out))
-    z, mean, scale = _standardised(features)
+    z, mean, scale = _standardised(features, weights)
     codes = truth[:, 0].astype(np.intp)
-    ridge = fit_any_ridge(z, np.eye(classes)[codes], folds)
+    ridge = fit_any_ridge(z, np.eye(classes)[codes], folds, weights=weights)
     return _classifying(
         _unscaled(ridge.linear, mean, scale),
         ridge.held_out[:judged],
         codes[:judged],
         lambda fold: _unscaled(ridge.without(fold), mean, scale),
+        None if weights is None else weights[:judged],
     )
 
 
@@ -106,24 +115,28 @@ def _numbers(features: Floats, truth: Floats, folds: Indices) -> Readout:
     )
 
 
-def logistic_readout(features: Floats, truth: Floats, classes: int, folds: Indices) -> Readout:
+def logistic_readout(
+    features: Floats, truth: Floats, classes: int, folds: Indices, *, weights: Floats | None = None
+) -> Readout:
     """Fit logistic regression to classes, with calibrated scores. Arguments as of `ridge_readout`."""
-    z, mean, scale = _standardised(features)
+    z, mean, scale = _standardised(features, weights)
     codes = truth[:, 0].astype(np.intp)
-    linear, scores, without = _logistic(z, codes, classes, folds)
+    linear, scores, without = _logistic(z, codes, classes, folds, weights)
     return _classifying(
-        _unscaled(linear, mean, scale), scores, codes, lambda fold: _unscaled(without[fold], mean, scale)
+        _unscaled(linear, mean, scale), scores, codes, lambda fold: _unscaled(without[fold], mean, scale), weights
     )
 
 
-def average_readout(readouts: Sequence[Readout], truth: Floats, classes: int) -> Readout:
+def average_readout(
+    readouts: Sequence[Readout], truth: Floats, classes: int, *, weights: Floats | None = None
+) -> Readout:
     """Average the scores, or numbers, of readouts of several features, and calibrate the scores again.
 
     It is a readout of all their features, one after the other.
 
     Args:
         readouts: at least one, of the same rows.
-        truth, classes: as of `ridge_readout`.
+        truth, classes, weights: as of `ridge_readout`.
     """
 
     def joined(parts: Sequence[Linear]) -> Linear:
@@ -139,7 +152,7 @@ def average_readout(readouts: Sequence[Readout], truth: Floats, classes: int) ->
         held_out = answers.mean(axis=0)
         return Readout(linear, held_out, squared_losses(truth, held_out), without)
     scores = np.log(np.maximum(answers, np.finfo(float).tiny)).mean(axis=0)
-    return _classifying(linear, scores, truth[:, 0].astype(np.intp), without)
+    return _classifying(linear, scores, truth[:, 0].astype(np.intp), without, weights)
 
 
 def losses_of(truth: Floats, answers: Floats, classes: int) -> Floats:
@@ -170,7 +183,9 @@ def simplest_of(losses: list[Floats], groups: Indices) -> int:
     return best
 
 
-def _logistic(z: Floats, codes: Indices, classes: int, folds: Indices) -> tuple[Linear, Floats, dict[int, Linear]]:
+def _logistic(
+    z: Floats, codes: Indices, classes: int, folds: Indices, weights: Floats | None
+) -> tuple[Linear, Floats, dict[int, Linear]]:
     """Return the fit with the least log loss on the folds left out, its scores of them, and the fits without them."""
     # The penalty does not see a rotation: fewer streams than features span as many directions only.
     basis = np.linalg.svd(z, full_matrices=False)[2].T if len(z) < z.shape[1] else np.eye(z.shape[1])
@@ -183,14 +198,15 @@ def _logistic(z: Floats, codes: Indices, classes: int, folds: Indices) -> tuple[
     parts: list[list[Linear]] = [[] for _ in LOGISTIC_STRENGTHS]
     for j, strength in enumerate(LOGISTIC_STRENGTHS / len(z)):
         for k, train in enumerate(rest):
+            own = None if weights is None else weights[train]
             starts[k] = part = fit_logistic(
-                turned[train], codes[train], classes, strength, start=starts[k], tolerance=1e-5
+                turned[train], codes[train], classes, strength, weights=own, start=starts[k], tolerance=1e-5
             )
             scores[j, ~train] = part(turned[~train])
             parts[j].append(part)
-    losses = [float(-np.log(_own(softmax(own), codes)).mean()) for own in scores]
+    losses = [float(weighted(-np.log(_own(softmax(own), codes)), weights).mean()) for own in scores]
     best = int(np.argmin(losses))
-    linear = fit_logistic(turned, codes, classes, float(LOGISTIC_STRENGTHS[best]) / len(z))
+    linear = fit_logistic(turned, codes, classes, float(LOGISTIC_STRENGTHS[best]) / len(z), weights=weights)
 
     def unturned(part: Linear) -> Linear:
         return Linear(basis @ part.weight / size, part.bias)
@@ -199,8 +215,10 @@ def _logistic(z: Floats, codes: Indices, classes: int, folds: Indices) -> tuple[
     return unturned(linear), scores[best], without
 
 
-def _classifying(linear: Linear, scores: Floats, codes: Indices, without: Callable[[int], Linear]) -> Readout:
-    sharp = fit_sharpness(scores, codes)
+def _classifying(
+    linear: Linear, scores: Floats, codes: Indices, without: Callable[[int], Linear], weights: Floats | None
+) -> Readout:
+    sharp = fit_sharpness(scores, codes, weights=weights)
 
     def sharpened(part: Linear) -> Linear:
         return Linear(sharp * part.weight, sharp * part.bias)
@@ -209,8 +227,12 @@ def _classifying(linear: Linear, scores: Floats, codes: Indices, without: Callab
     return Readout(sharpened(linear), held_out, -np.log(_own(held_out, codes)), lambda fold: sharpened(without(fold)))
 
 
-def _standardised(features: Floats) -> tuple[Floats, Floats, Floats]:
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
+def _standardised(features: Floats, weights: Floats | None = None) -> tuple[Floats, Floats, Floats]:
+    if weights is None:
+        mean, deviation = features.mean(axis=0), features.std(axis=0)
+    else:
+        mean = weights @ features / weights.sum()
+        deviation = np.sqrt(weights @ (features - mean) ** 2 / weights.sum())
     scale = np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0.0)
     return (features - mean) * scale, mean, scale
 

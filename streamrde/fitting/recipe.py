@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from streamrde.arrays import Indices
+import numpy as np
+
+from streamrde.arrays import Floats, Indices
 from streamrde.errors import DataError
 from streamrde.fitting.along import examples_along
 from streamrde.fitting.baselines import measure_whole
@@ -18,6 +20,7 @@ from streamrde.fitting.progress import Budget, Progress, Stage, Tried, ignore
 from streamrde.fitting.readout import simplest_of
 from streamrde.fitting.recordings import Recording
 from streamrde.fitting.trial import measure_test
+from streamrde.fitting.weights import ClassWeights, describe, factors, weighted
 from streamrde.inference.bundle import Bundle
 from streamrde.nearest import did_you_mean, listed
 
@@ -56,6 +59,7 @@ def fit_recordings(
     grouped: bool = False,
     folds: Indices | None = None,
     test: Sequence[Recording] = (),
+    class_weights: ClassWeights = "equal",
 ) -> Fitted:
     """Fit a model to recordings with one target each. Groups stay together when they are left out in turn.
 
@@ -70,6 +74,7 @@ def fit_recordings(
         folds: number of the fold of each recording, (recordings,). None: they are made.
         test: recordings that only measure the finished model: measures "test_accuracy" or "test_rmse" and so on, and
             those of the plain models beside them.
+        class_weights: what an error costs by class, in what is fitted and in the choice. Measures do not use them.
     Returns:
         the model; measures out of fold: accuracy and log_loss beside majority_accuracy, nearest_accuracy and
         summaries_accuracy, or rmse beside mean_rmse, nearest_rmse and summaries_rmse; and those of all candidates.
@@ -85,12 +90,19 @@ def fit_recordings(
     else:
         examples = as_examples(recordings, channels, classify=classify, seed=seed, targets=targets, folds=folds)
     truth, classes = examples.truth, len(examples.labels)
+    warnings: tuple[str, ...] = ()
+    if classify:
+        factor = factors(class_weights, examples.labels, np.bincount(examples.codes, minlength=classes))
+        if factor is not None:
+            examples = examples._replace(weights=factor[examples.codes])
+            warnings = (describe(examples.labels, factor),)
     candidates, stopped = _search(examples, progress, budget or Budget(), choice)
     if choice:
         chosen = candidates[-1]
     else:
-        finalists = _best_of_kinds(candidates)
-        chosen = finalists[simplest_of([candidate.losses for candidate in finalists], examples.groups)]
+        finalists = _best_of_kinds(candidates, examples.weights)
+        losses = [weighted(candidate.losses, examples.weights) for candidate in finalists]
+        chosen = finalists[simplest_of(losses, examples.groups)]
     progress(Stage("measure plain models", 0, 1))
     baselines = measure_along(examples) if examples.along else measure_whole(examples)
     progress(Stage("measure plain models", 1, 1))
@@ -108,17 +120,21 @@ def fit_recordings(
                 found |= {f"test_{measure}": value for measure, value in rows.items()}
         progress(Stage("measure the test part", 1, 1))
     bundle = with_card(bundle, examples, found)
-    return Fitted(bundle, found, {**table, **baselines}, chosen.name, (), examples, chosen, stopped)
+    return Fitted(bundle, found, {**table, **baselines}, chosen.name, warnings, examples, chosen, stopped)
 
 
-def _best_of_kinds(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _best_of_kinds(candidates: Sequence[Candidate], weights: Floats | None) -> list[Candidate]:
     """Return the candidates without those that are worse than another of their kind, in their order."""
     best: dict[str, Candidate] = {}
     for candidate in candidates:
         name = candidate.kind or candidate.name
-        if name not in best or candidate.losses.mean() < best[name].losses.mean():
+        if name not in best or _mean_loss(candidate, weights) < _mean_loss(best[name], weights):
             best[name] = candidate
     return list(best.values())
+
+
+def _mean_loss(candidate: Candidate, weights: Floats | None) -> float:
+    return float(weighted(candidate.losses, weights).mean())
 
 
 def _search(examples: Examples, progress: Progress, budget: Budget, choice: str) -> tuple[list[Candidate], str]:
@@ -129,7 +145,8 @@ def _search(examples: Examples, progress: Progress, budget: Budget, choice: str)
     try:
         for family in FAMILIES:
             for candidate in family(examples):
-                best = all(candidate.losses.mean() < other.losses.mean() for other in found)
+                own_loss = _mean_loss(candidate, examples.weights)
+                best = all(own_loss < _mean_loss(other, examples.weights) for other in found)
                 found.append(candidate)
                 progress(Stage(stage, len(found)))
                 answers, classes = candidate.held_out, len(examples.labels)

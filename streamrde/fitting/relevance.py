@@ -20,6 +20,7 @@ from streamrde.fitting.calibration import fit_sharpness
 from streamrde.fitting.logistic_paths import PathProblem, Paths
 from streamrde.fitting.readout import Readout
 from streamrde.fitting.ridge import Linear
+from streamrde.fitting.weights import weighted
 from streamrde.inference.quality import softmax
 
 STRENGTHS = ((8.0, 4.0, 2.0), (1.0, 0.5, 0.25), (0.1, 0.03, 0.01))
@@ -87,7 +88,13 @@ def _statistic(rows: Floats, x: Floats, y: Floats, xx: Floats, xy: Floats) -> Fl
 
 
 def relevant_readout(
-    features: Floats, groups: Sequence[Groups], codes: Indices, classes: int, folds: Indices
+    features: Floats,
+    groups: Sequence[Groups],
+    codes: Indices,
+    classes: int,
+    folds: Indices,
+    *,
+    weights: Floats | None = None,
 ) -> Readout:
     """Fit logistic regression to classes, with calibrated scores.
 
@@ -97,6 +104,7 @@ def relevant_readout(
         codes: numbers of the classes, (n,).
         classes: number of classes.
         folds: (n,), at least two.
+        weights: of the rows, (n,), with mean 1. None: all the same.
     """
     sizes = np.concatenate([np.full(own.number, own.size) for own in groups])
     part = np.repeat(np.arange(len(groups)), [own.number * own.size for own in groups])
@@ -108,13 +116,13 @@ def relevant_readout(
     size = np.maximum(relevance(features, groups, codes, classes, folds) - 1, _LEAST) ** _POWER
     size /= np.sqrt((size**2).mean(axis=1, keepdims=True))
     penalties = np.repeat(size, sizes, axis=1) ** -2.0
-    problem = PathProblem(x, codes, classes, folds, penalties=penalties)
+    problem = PathProblem(x, codes, classes, folds, penalties=penalties, weights=weights)
     paths: Paths | None = None
     best: tuple[float, Paths, int] | None = None
     for bout in STRENGTHS:
         strengths = np.array(bout) * len(groups) / len(x)
         paths = problem.fit(strengths, start=paths)
-        losses = [_log_loss(scores, codes) for scores in paths.held_out]
+        losses = [_log_loss(scores, codes, weights) for scores in paths.held_out]
         place = int(np.argmin(losses))
         if best is None or losses[place] < best[0]:
             best = (losses[place], paths, place)
@@ -123,7 +131,7 @@ def relevant_readout(
     assert best is not None  # noqa: S101 (there are strengths)
     _, paths, place = best
     scores = paths.held_out[place]
-    sharp = fit_sharpness(scores, codes)
+    sharp = fit_sharpness(scores, codes, weights=weights)
     held_out = softmax(sharp * scores)
     own = np.maximum(held_out[np.arange(len(codes)), codes], np.finfo(np.float32).tiny)
 
@@ -135,8 +143,7 @@ def relevant_readout(
     return Readout(unscaled(paths.fits[place]), held_out, -np.log(own), lambda fold: unscaled(without[fold]))
 
 
-def _log_loss(scores: Floats, codes: Indices) -> float:
+def _log_loss(scores: Floats, codes: Indices, weights: Floats | None) -> float:
     top = scores.max(axis=1)
-    return float(
-        (np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - scores[np.arange(len(codes)), codes]).mean()
-    )
+    losses = np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - scores[np.arange(len(codes)), codes]
+    return float(weighted(losses, weights).mean())

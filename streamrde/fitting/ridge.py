@@ -1,6 +1,6 @@
 """Ridge regression in closed form, with its strength chosen by what is left out.
 
-``min_(w, b) sum_i |y_i - b - x_i w|^2 + strength |w|^2``; the bias b is not penalised.
+``min_(w, b) sum_i c_i |y_i - b - x_i w|^2 + strength |w|^2``; the bias b is not penalised, c_i weighs a row.
 
 `fit_ridge` takes all features at once and is meant for fewer streams than features. `NormalEquations` sums batches: its
 memory depends on the number of features and folds alone.
@@ -46,16 +46,20 @@ class RidgeFit(NamedTuple):
     """Return the regression without a fold."""
 
 
-def fit_ridge(x: Floats, y: Floats, folds: Indices, *, strengths: Floats = STRENGTHS) -> RidgeFit:
+def fit_ridge(
+    x: Floats, y: Floats, folds: Indices, *, weights: Floats | None = None, strengths: Floats = STRENGTHS
+) -> RidgeFit:
     """Fit ridge regression, and choose the strength with the least squared error on the folds left out.
 
     Leaving a fold f out needs no other fit: with the hat matrix ``H = 1/n + U diag(v / (v + strength)) U'`` its errors
-    are ``(I - H_ff)^-1 (y - H y)_f``, exactly.
+    are ``(I - H_ff)^-1 (y - H y)_f``, exactly. With weights, rows are those of the weighted regression, times the root
+    of their weight: H has ``sqrt(c c') / sum(c)`` in the place of 1/n.
 
     Args:
         x: features, (n, P), finite. Constant and repeated ones do no harm.
         y: targets, (n, outputs), finite.
         folds: number of the fold of each row, (n,). `numpy.arange(n)` leaves out one row at a time.
+        weights: c, (n,), > 0. None: 1 each.
         strengths: tried, relative to the mean eigenvalue of the centred features' covariance.
     Raises:
         ShapeError: lengths differ.
@@ -65,19 +69,19 @@ def fit_ridge(x: Floats, y: Floats, folds: Indices, *, strengths: Floats = STREN
     number = np.unique(folds, return_inverse=True)[1]
     if number.max() < 1:
         raise ParameterError("fit_ridge needs two folds at least: a strength is judged by what was left out")
-    n = len(x)
-    centre, middle = x.mean(axis=0), y.mean(axis=0)
-    centred = x - centre
+    centre, centred = _centred(x, weights)
+    middle, wanted = _centred(y, weights)
+    root = None if weights is None else np.sqrt(weights)
     values, vectors = _directions(centred)
-    turned = vectors.T @ (y - middle)
+    turned = vectors.T @ wanted
     # The unit of strength makes the choice independent of the features' scale and number.
     unit = float(values.sum()) / max(1, len(values)) or 1.0
     rows = [np.flatnonzero(number == k) for k in range(int(number.max()) + 1)]
     best: tuple[float, float, Floats] | None = None
     for strength in np.sort(strengths)[::-1]:
         kept = values / (values + strength * unit)
-        residual = y - middle - vectors @ (kept[:, None] * turned)
-        errors = _left_out(vectors, kept, residual, rows, n)
+        residual = wanted - vectors @ (kept[:, None] * turned)
+        errors = _left_out(vectors, kept, residual, rows, root)
         loss = float((errors**2).mean())
         if np.isfinite(loss) and (best is None or loss < best[0]):  # of equals the strongest, which comes first
             best = (loss, float(strength), errors)
@@ -90,18 +94,29 @@ def fit_ridge(x: Floats, y: Floats, folds: Indices, *, strengths: Floats = STREN
     return RidgeFit(
         Linear(weight, middle - centre @ weight),
         strength,
-        y - errors,
-        lambda fold: _penalised(x[folds != fold], y[folds != fold], penalty),
+        y - (errors if root is None else errors / root[:, None]),
+        lambda fold: _penalised(
+            x[folds != fold], y[folds != fold], None if weights is None else weights[folds != fold], penalty
+        ),
     )
 
 
-def _penalised(x: Floats, y: Floats, penalty: float) -> Linear:
+def _penalised(x: Floats, y: Floats, weights: Floats | None, penalty: float) -> Linear:
     """Return the ridge regression of one strength, in the units of the squared features."""
-    centre, middle = x.mean(axis=0), y.mean(axis=0)
-    centred = x - centre
+    centre, centred = _centred(x, weights)
+    middle, wanted = _centred(y, weights)
     values, vectors = _directions(centred)
-    weight = centred.T @ (vectors @ ((vectors.T @ (y - middle)) / (values + penalty)[:, None]))
+    weight = centred.T @ (vectors @ ((vectors.T @ wanted) / (values + penalty)[:, None]))
     return Linear(weight, middle - centre @ weight)
+
+
+def _centred(x: Floats, weights: Floats | None) -> tuple[Floats, Floats]:
+    """Return the mean, (P,), and the differences from it, (n, P), times the roots of the weights."""
+    if weights is None:
+        centre = x.mean(axis=0)
+        return centre, x - centre
+    centre = weights @ x / weights.sum()
+    return centre, np.sqrt(weights)[:, None] * (x - centre)
 
 
 def _directions(centred: Floats) -> tuple[Floats, Floats]:
@@ -118,14 +133,16 @@ def _directions(centred: Floats) -> tuple[Floats, Floats]:
     return values[real], np.ascontiguousarray(vectors[:, real])
 
 
-def _left_out(vectors: Floats, kept: Floats, residual: Floats, rows: list[Indices], n: int) -> Floats:
+def _left_out(vectors: Floats, kept: Floats, residual: Floats, rows: list[Indices], root: Floats | None) -> Floats:
+    n = len(residual)
+    total = n if root is None else float((root**2).sum())
     if len(rows) == n:
-        leverage = 1 / n + (vectors**2) @ kept
+        leverage = (1.0 if root is None else root**2) / total + (vectors**2) @ kept
         return residual / np.maximum(1 - leverage, 1e-12)[:, None]
     errors = np.empty_like(residual)
     for own in rows:
         u = vectors[own]
-        hat = 1 / n + (u * kept) @ u.T
+        hat = (1.0 if root is None else np.outer(root[own], root[own])) / total + (u * kept) @ u.T
         errors[own] = np.linalg.lstsq(np.eye(len(own)) - hat, residual[own], rcond=None)[0]
     return errors
 
@@ -145,12 +162,13 @@ class NormalEquations:
         self._xy = np.zeros((folds, features, outputs))
         self._yy = np.zeros(folds)
 
-    def add(self, x: Floats, y: Floats, folds: Indices) -> None:
+    def add(self, x: Floats, y: Floats, folds: Indices, *, weights: Floats | None = None) -> None:
         """Add rows.
 
         Args:
             x, y: features (n, P) and targets (n, outputs), finite.
             folds: number of the fold of each row, (n,), below the number of folds.
+            weights: c, (n,), > 0. None: 1 each.
         Raises:
             ShapeError: lengths differ.
         """
@@ -168,15 +186,22 @@ class NormalEquations:
         x, y = x - self._shift[0], y - self._shift[1]
         for k in np.unique(folds):
             a, b = x[folds == k], y[folds == k]
-            self._count[k] += len(a)
-            self._x[k] += a.sum(axis=0)
-            self._y[k] += b.sum(axis=0)
+            if weights is None:
+                self._count[k] += len(a)
+                self._x[k] += a.sum(axis=0)
+                self._y[k] += b.sum(axis=0)
+            else:
+                own = weights[folds == k]
+                self._count[k] += own.sum()
+                self._x[k] += own @ a
+                self._y[k] += own @ b
+                a, b = np.sqrt(own)[:, None] * a, np.sqrt(own)[:, None] * b
             self._xx[k] += a.T @ a
             self._xy[k] += a.T @ b
             self._yy[k] += float((b**2).sum())
 
     def spread(self) -> Floats:
-        """Return the standard deviation of each feature over all rows, (P,)."""
+        """Return the standard deviation of each feature over all rows and their weights, (P,)."""
         count = max(float(self._count.sum()), 1.0)
         squares = np.einsum("kii->i", self._xx) / count
         return np.asarray(np.sqrt(np.maximum(squares - (self._x.sum(axis=0) / count) ** 2, 0.0)))
@@ -250,16 +275,16 @@ def _solve(part: tuple[Floats, Floats, Floats, Floats, Floats], strength: float)
     return Linear(weight, y - x @ weight)
 
 
-def fit_any_ridge(x: Floats, y: Floats, folds: Indices) -> RidgeFit:
+def fit_any_ridge(x: Floats, y: Floats, folds: Indices, *, weights: Floats | None = None) -> RidgeFit:
     """Fit ridge regression by the quicker way: `fit_ridge`, or with more rows than features `NormalEquations`.
 
     Args:
-        x, y, folds: as of `fit_ridge`, with folds from 0.
+        x, y, folds, weights: as of `fit_ridge`, with folds from 0.
     """
     if len(x) <= x.shape[1]:
-        return fit_ridge(x, y, folds)
+        return fit_ridge(x, y, folds, weights=weights)
     sums = NormalEquations(x.shape[1], y.shape[1], int(folds.max()) + 1)
-    sums.add(x, y, folds)
+    sums.add(x, y, folds, weights=weights)
     linear, strength, without = sums.solve()
     held_out = np.empty_like(y)
     for k, part in enumerate(without):

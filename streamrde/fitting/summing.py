@@ -48,6 +48,7 @@ class Sums(NamedTuple):
     """Their numbers, (n,)."""
     kept_truth: Floats
     kept_folds: Indices
+    kept_weights: Floats | None
 
 
 def sum_features(
@@ -57,6 +58,7 @@ def sum_features(
     chosen: Bools,
     *,
     memory: int,
+    weights: Floats | None = None,
     progress: Progress = ignore,
 ) -> Sums:
     """Read all rows, and sum the normal equations of all streams' features.
@@ -66,6 +68,7 @@ def sum_features(
         bundle: a model with one linear readout of features per stream. The readout is not used.
         chosen: marks the streams whose features are kept.
         memory: bytes that may be used.
+        weights: of the classes, (classes,). None: all the same.
         progress: receives a stage of rows.
     """
     outputs, classes = bundle.header.outputs, len(known.classes)
@@ -77,7 +80,8 @@ def sum_features(
             equations = NormalEquations(features.shape[1], outputs, FOLDS)
         truth = known.target[stream]
         wanted = np.eye(classes)[truth.astype(np.intp)] if classes else truth[:, None]
-        equations.add(features, wanted, fold_of(known.group[stream]))
+        each = None if weights is None else weights[truth.astype(np.intp)]
+        equations.add(features, wanted, fold_of(known.group[stream]), weights=each)
         count += len(stream)
         if (own := chosen[stream]).any():
             kept.append((features[own], stream[own]))
@@ -85,7 +89,9 @@ def sum_features(
         raise DataError("no stream closes a window: give longer streams", path=str(config.files))
     streams = np.concatenate([own for _, own in kept])
     features = np.concatenate([rows for rows, _ in kept])
-    return Sums(equations, count, features, streams, known.target[streams], fold_of(known.group[streams]))
+    truth = known.target[streams]
+    each = None if weights is None else weights[truth.astype(np.intp)]
+    return Sums(equations, count, features, streams, truth, fold_of(known.group[streams]), each)
 
 
 def solve(sums: Sums, classes: int) -> tuple[Linear, Floats]:
@@ -103,7 +109,7 @@ def solve(sums: Sums, classes: int) -> tuple[Linear, Floats]:
         answers[rows] = own(sums.kept[rows])
     if not classes:
         return linear, answers
-    sharp = fit_sharpness(answers, sums.kept_truth.astype(np.intp))
+    sharp = fit_sharpness(answers, sums.kept_truth.astype(np.intp), weights=sums.kept_weights)
     return Linear(sharp * linear.weight, sharp * linear.bias), softmax(sharp * answers)
 
 

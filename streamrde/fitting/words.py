@@ -153,7 +153,8 @@ def cautions(
 ) -> list[str]:
     """Say what a reader of the measures has to know: plain models that are as good, few groups, rare classes."""
     main = "accuracy" if examples.labels else "rmse"
-    said = [*_rivals(examples, found, intervals, baselines, main)]
+    # Weights of classes ask for something else than what is measured here.
+    said = _rivals(examples, found, intervals, baselines, main) if examples.weights is None else []
     groups = len(np.unique(examples.groups))
     together = groups < len(np.unique(examples.stream)) if len(examples.stream) else groups < len(examples.truth)
     if groups < FEW_GROUPS:

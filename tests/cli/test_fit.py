@@ -155,7 +155,8 @@ def test_every_setting_has_an_option_that_reaches_the_fit(folder: Path, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(entry, "fit", fit)
-    names = [field.name for field in msgspec.structs.fields(FitConfig) if field.name not in ("data", "choice")]
+    others = ("data", "choice", "columns")  # an argument, and what the TOML file alone has
+    names = [field.name for field in msgspec.structs.fields(FitConfig) if field.name not in others]
     given = {name: numbers.get(name, "classification" if name == "task" else f"the-{name}") for name in names}
     run("fit", "x.parquet", *(word for name in names for word in (f"--{name.replace('_', '-')}", str(given[name]))))
     assert {name: (given[name],) if name in lists else given[name] for name in names}.items() <= asked.items()
@@ -163,3 +164,12 @@ def test_every_setting_has_an_option_that_reaches_the_fit(folder: Path, monkeypa
 
 def test_without_a_target_the_error_names_the_option(folder: Path) -> None:
     assert refused("fit", "x.parquet") == "--target is missing: give the column to predict, such as --target label"
+
+
+def test_weights_of_classes_are_a_word_or_factors(folder: Path) -> None:
+    words = (*FIT, "--minutes", "0.001", "--no-report")
+    assert run(*words, "--class-weights", "left=3,right=1").exit_code == 0
+    assert 'class_weights = "equal"' not in (folder / "model.toml").read_text("utf-8")
+    assert "[class_weights]\nleft = 3.0\nright = 1.0\n" in (folder / "model.toml").read_text("utf-8")
+    assert "no factor of a class; give a name and a number" in refused(*words, "--class-weights", "left=many")
+    assert "class_weights='some': give 'equal', 'balanced'" in refused(*words, "--force", "--class-weights", "some")

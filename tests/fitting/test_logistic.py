@@ -5,7 +5,8 @@ import pytest
 
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.fitting.calibration import fit_sharpness
-from streamrde.fitting.logistic import class_weights, fit_logistic
+from streamrde.fitting.logistic import fit_logistic
+from streamrde.fitting.weights import factors
 from streamrde.inference.quality import softmax
 
 
@@ -14,6 +15,10 @@ def data(n=60, p=5, classes=3, seed=1):
     x = rng.normal(size=(n, p))
     scores = x @ rng.normal(size=(p, classes)) + rng.normal(size=(n, classes))
     return x, scores.argmax(axis=1)
+
+
+def balanced(codes, classes):
+    return factors("balanced", tuple("abc"), np.bincount(codes, minlength=classes))[codes]
 
 
 def slow_fit(x, codes, classes, strength, weights, steps=6000):
@@ -33,7 +38,7 @@ def slow_fit(x, codes, classes, strength, weights, steps=6000):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_least_loss_is_found(weighted) -> None:
     x, codes = data()
-    weights = class_weights(codes, 3) if weighted else np.ones(len(x))
+    weights = balanced(codes, 3) if weighted else np.ones(len(x))
     found = fit_logistic(x, codes, 3, 0.01, weights=weights)
     w = slow_fit(x, codes, 3, 0.01, weights)
     np.testing.assert_allclose(found.weight, w[:-1], atol=1e-6)
@@ -70,7 +75,7 @@ def test_a_class_without_rows_gets_little_and_the_others_their_fit() -> None:
 
 def test_weights_make_classes_count_the_same() -> None:
     codes = np.array([0, 0, 0, 2])
-    weights = class_weights(codes, 3)
+    weights = balanced(codes, 3)
     np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 2 / 3, 2])
 
 

@@ -59,7 +59,7 @@ def test_the_best_of_one_kind_stands_for_all_of_it() -> None:
         candidate("d", 6),
         candidate("e", 4, "k"),
     ]
-    assert [own.name for own in recipe._best_of_kinds(tried)] == ["c", "b", "d"]
+    assert [own.name for own in recipe._best_of_kinds(tried, None)] == ["c", "b", "d"]
 
 
 def interrupted(after: int) -> Family:

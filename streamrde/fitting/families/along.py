@@ -47,12 +47,14 @@ def fit_along(examples: Examples) -> Iterator[Candidate]:
     classes = len(examples.labels)
     whole = _prepare(examples)
     for own, name in ((_linear(whole), "along, linear"), (whole, "along, random features")):
-        readout = ridge_readout(own.pooled.features, examples.truth, classes, examples.folds)
+        readout = ridge_readout(own.pooled.features, examples.truth, classes, examples.folds, weights=examples.weights)
         yield candidate(f"{name}, ridge", own.pooled, readout)
         if own.last.any():
             yield candidate(f"{name}, change", own.pooled, _change(examples, own))
     if classes and len(examples.truth) <= MOST_LOGISTIC:
-        readout = logistic_readout(whole.pooled.features, examples.truth, classes, examples.folds)
+        readout = logistic_readout(
+            whole.pooled.features, examples.truth, classes, examples.folds, weights=examples.weights
+        )
         yield candidate("along, random features, logistic", whole.pooled, readout)
 
 

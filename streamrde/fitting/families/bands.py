@@ -33,9 +33,10 @@ def fit_bands(examples: Examples) -> Iterator[Candidate]:
     both = _follow(examples, bands, (Pool("last", "rates"), Pool("last", "shares")))
     rates = _without_shares(both)
     for name, made in (("rates in bands", rates), ("rates and shares of bands", both)):
-        yield candidate(f"{name}, ridge", made, ridge_readout(made.features, truth, classes, folds))
+        readout = ridge_readout(made.features, truth, classes, folds, weights=examples.weights)
+        yield candidate(f"{name}, ridge", made, readout)
     if classes and len(examples.recordings) <= MOST_LOGISTIC:
-        readout = logistic_readout(both.features, truth, classes, folds)
+        readout = logistic_readout(both.features, truth, classes, folds, weights=examples.weights)
         yield candidate("rates and shares of bands, logistic", both, readout)
 
 

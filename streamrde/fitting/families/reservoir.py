@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -15,6 +15,7 @@ from streamrde.fitting.families.bands import find_bands
 from streamrde.fitting.pooled import Pooled, candidate, features_of, header_for, windows_of, with_features
 from streamrde.fitting.readout import MOST_LOGISTIC, Readout, average_readout, logistic_readout, ridge_readout
 from streamrde.fitting.rotations import Triples, find_triples, turned
+from streamrde.fitting.weights import weighted
 from streamrde.inference.header import Header
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing import Every
@@ -64,29 +65,27 @@ def fit_reservoirs(examples: Examples) -> Iterator[Candidate]:
     drawings, readouts = [], []
     for name, some, pools in (("above", blocks, _ABOVE), ("best", rivals, _BEST)):
         drawings.append(drawing(FeatureSpec(blocks=some, pools=pools, seed=examples.seed, squash="root")))
-        readouts.append(ridge_readout(drawings[-1].features, examples.truth, classes, examples.folds))
+        readouts.append(_ridge(examples, drawings[-1].features))
         yield _candidate(f"{name}, ridge", drawings[-1], readouts[-1])
-    both, average = _joined(*drawings), average_readout(readouts, examples.truth, classes)
+    both, average = _joined(*drawings), _average(examples, readouts)
     yield _candidate("above and best, ridge", both, average)
     if header.token.bands is not None:
         waves = drawing(FeatureSpec(pools=_WAVES, seed=examples.seed, squash="root"))
-        three = [*readouts, ridge_readout(waves.features, examples.truth, classes, examples.folds)]
-        average = average_readout(three, examples.truth, classes)
+        average = _average(examples, [*readouts, _ridge(examples, waves.features)])
         yield _candidate("above, best and bands, ridge", _joined(both, waves), average)
-    place = int(np.argmin([readout.losses.mean() for readout in readouts]))
+    place = int(np.argmin([weighted(readout.losses, examples.weights).mean() for readout in readouts]))
     name, chosen = ("above", "best")[place], drawings[place]
     triples = find_triples(examples.channels)
     if triples and count * (1 + _COPIES) <= _MOST_ROWS:
         readout = _of_turned(examples, chosen, triples)
         yield _candidate(f"{name}, ridge, sensors turned", chosen, readout)
         readouts[place] = readout
-        average = average_readout(readouts, examples.truth, classes)
+        average = _average(examples, readouts)
         yield _candidate(f"above and best, ridge, sensors turned for {name}", both, average)
     if classes and count <= MOST_LOGISTIC:
         # It takes longer than ridge, and is tried on what suits ridge best.
-        yield _candidate(
-            f"{name}, logistic", chosen, logistic_readout(chosen.features, examples.truth, classes, examples.folds)
-        )
+        readout = logistic_readout(chosen.features, examples.truth, classes, examples.folds, weights=examples.weights)
+        yield _candidate(f"{name}, logistic", chosen, readout)
 
 
 def _of_turned(examples: Examples, drawing: Pooled, triples: Triples) -> Readout:
@@ -99,7 +98,18 @@ def _of_turned(examples: Examples, drawing: Pooled, triples: Triples) -> Readout
         features.append(_pooled(changed, drawing.header, drawing.spec, drawing.drawn))
     times = 1 + _COPIES
     truth, folds = np.tile(examples.truth, (times, 1)), np.tile(examples.folds, times)
-    return ridge_readout(np.concatenate(features), truth, len(examples.labels), folds, judged=len(examples.truth))
+    weights = None if examples.weights is None else np.tile(examples.weights, times)
+    return ridge_readout(
+        np.concatenate(features), truth, len(examples.labels), folds, judged=len(examples.truth), weights=weights
+    )
+
+
+def _ridge(examples: Examples, features: Floats) -> Readout:
+    return ridge_readout(features, examples.truth, len(examples.labels), examples.folds, weights=examples.weights)
+
+
+def _average(examples: Examples, readouts: Sequence[Readout]) -> Readout:
+    return average_readout(readouts, examples.truth, len(examples.labels), weights=examples.weights)
 
 
 def _candidate(name: str, drawing: Pooled, readout: Readout) -> Candidate:

@@ -41,7 +41,9 @@ def fit_summaries(examples: Examples) -> Iterator[Candidate]:
         return
     classes, made = len(examples.labels), _summarise(examples)
     truth, folds = examples.truth, examples.folds
-    yield candidate("summaries, ridge", made, ridge_readout(made.features, truth, classes, folds))
+    yield candidate(
+        "summaries, ridge", made, ridge_readout(made.features, truth, classes, folds, weights=examples.weights)
+    )
     features = made.features.shape[1]
     scores = len(truth) * (classes if classes > 2 else 1)
     # Ridge regression takes the cube of rows or features, whichever are fewer.
@@ -55,7 +57,7 @@ def fit_summaries(examples: Examples) -> Iterator[Candidate]:
     curves = Expander(spec, ranking).expand(made.features)
     if classes:
         groups = [Groups(features, spec.hats)] + [Groups(spec.pairs, 1)] * (spec.pairs > 0)
-        readout = relevant_readout(curves, groups, examples.codes, classes, folds)
+        readout = relevant_readout(curves, groups, examples.codes, classes, folds, weights=examples.weights)
     else:
         readout = ridge_readout(curves, truth, classes, folds)
     name = f"curves of summaries, {'logistic' if classes else 'ridge'}"
