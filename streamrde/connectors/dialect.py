@@ -25,8 +25,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Lines to skip at the beginning of a file, before the header."""
     header: bool = True
     """The first line holds the columns' names. If false, columns are called 0, 1, 2, and so on."""
-    units_row: bool = False
-    """The line below the header holds units and is not data."""
+    units_row: bool | int = False
+    """The line below the header holds units and is not data. A number leaves out so many lines, with units first."""
     comment: str = ""
     """Character with which lines begin that are not data. A header may begin with it. If "", there is none."""
     encoding: str = "utf-8"
@@ -47,6 +47,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ConfigError(f"csv.delimiter = {self.delimiter!r}: give a sign that values do not have")
         if self.skip < 0:
             raise ConfigError(f"csv.skip = {self.skip}: give the number of lines before the header, 0 or more")
+        if self.units_row < 0:
+            raise ConfigError(f"csv.units_row = {self.units_row}: give the number of lines below the header, 0 or more")
         if self.units_row and not self.header:
             raise ConfigError("csv.units_row: a file without a header has no line below it; skip the line instead")
         if self.comment and self.comment in (self.delimiter, self.quote):

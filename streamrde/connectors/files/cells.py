@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from streamrde.arrays import Bools
+from streamrde.arrays import Bools, Floats
 from streamrde.connectors.dialect import PLAIN, Dialect
+from streamrde.connectors.values import NO_VALUE, WORDS
 
 _NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$"
 _POINT_NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
@@ -31,6 +34,66 @@ def without_blanks(text: pa.Array) -> pa.Array:
     """
     trimmed = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.is_in(trimmed, _nulls()), pa.scalar(None, pa.string()), trimmed)
+
+
+class Spellings(NamedTuple):
+    """Texts of a column that are not plain numbers, trimmed and in lower case, and what they stand for."""
+
+    texts: frozenset[str] = NO_VALUE
+    """Texts that say that there is no value."""
+    numbers: tuple[float, ...] = ()
+    """Numbers that say so."""
+    words: Mapping[str, float] = WORDS
+    """Numbers of words."""
+
+    @property
+    def are_like_numbers(self) -> bool:
+        """True if a word is what a reader of CSV takes for a number or for no value."""
+        return any(re.match(_NUMBER, word) or word in _null_words() for word in self.words)
+
+
+USUAL = Spellings()
+PLAIN_NUMBERS = Spellings(frozenset(), (), {})
+"""Spellings of a column where every text has to be a number."""
+
+
+def spellings(missing: Sequence[str | float], words: Mapping[str, float]) -> Spellings:
+    """Return the spellings of a column that has these beside the usual ones. What is given wins over what is usual."""
+    given = {word.strip().lower(): float(number) for word, number in words.items()}
+    texts, numbers = set(NO_VALUE - given.keys()), []
+    for one in missing:
+        text = str(one).strip().lower()
+        if isinstance(one, str) and not re.match(_NUMBER, text):
+            texts.add(text)
+        else:
+            numbers.append(float(text))
+    known = {word: number for word, number in {**WORDS, **given}.items() if word not in texts}
+    return Spellings(frozenset(texts), tuple(numbers), known)
+
+
+def numbers_of(text: pa.Array, own: Spellings, dialect: Dialect = PLAIN) -> tuple[Floats, Bools]:
+    """Return texts as numbers, NaN where there is no value, and mark those that are none of both."""
+    trimmed = pc.utf8_trim_whitespace(text)
+    lower = pc.utf8_lower(trimmed)
+    nothing = pc.fill_null(pc.is_in(lower, pa.array(sorted(own.texts), pa.string())), True)
+    word = pc.index_in(lower, pa.array(list(own.words), pa.string()))
+    plain = as_plain_numbers(trimmed, dialect)
+    other = pc.or_(nothing, pc.is_valid(word))
+    number = pc.and_not(pc.fill_null(pc.match_substring_regex(plain, _NUMBER), True), other)
+    values: Floats = (
+        pc.if_else(number, plain, pa.scalar(None, pa.string())).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    )
+    places = pc.fill_null(word, -1).to_numpy(zero_copy_only=False)
+    spoken = (places >= 0) & ~nothing.to_numpy(zero_copy_only=False)
+    if spoken.any():
+        values = np.where(spoken, np.array([*own.words.values(), np.nan])[places], values)
+    bad: Bools = pc.invert(pc.or_(number, other)).to_numpy(zero_copy_only=False)
+    return values, bad
+
+
+@functools.cache
+def _null_words() -> frozenset[str]:
+    return frozenset(text.lower() for text in pa.csv.ConvertOptions().null_values)
 
 
 def as_plain_numbers(text: pa.Array, dialect: Dialect) -> pa.Array:
@@ -80,7 +143,7 @@ def explain_text(text: str, dialect: Dialect = PLAIN) -> str:
         return 'is not a number: it has a decimal comma; set csv.decimal = ",", or write it with a decimal point'
     if re.fullmatch(r"[+-]?[\d.,' ]*\d\s*[^\d\s.,]{1,6}", text):
         return "is not a number: it has a unit; store the number alone"
-    return "is not a number; correct it, leave the cell empty, or drop the row"
+    return "is not a number; say what it stands for in columns.words or columns.missing, correct it, or drop the row"
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -12,12 +13,15 @@ import pyarrow.compute as pc
 
 from streamrde.arrays import Bools, Floats, Ints
 from streamrde.connectors.columns import Columns
+from streamrde.connectors.files.cells import spellings
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.filters import Filter, check_filters, expression, select
 from streamrde.connectors.files.formats import Kind, reading_format
+from streamrde.connectors.files.long_form import LongForm
 from streamrde.connectors.files.record_batches import check_columns, read_batches, schema_of
 from streamrde.connectors.files.recordings import PathLike, Recording, find_recordings
 from streamrde.connectors.files.sample_file import RowError, SampleFile
+from streamrde.connectors.files.together import numbered_together
 from streamrde.connectors.files.units import Conversion
 from streamrde.connectors.samples import Samples
 from streamrde.errors import ParameterError
@@ -96,7 +100,7 @@ class SampleReader:
         numbers: Sequence[str] = (),
     ) -> None:
         check_filters(filters)
-        columns.refuse_others("recorded files")
+        columns.refuse_others("recorded files", ("date", "levels", "name", "missing", "words"))
         self.columns = columns
         self._form = columns.time_form()
         self.extra = tuple(extra)
@@ -111,19 +115,29 @@ class SampleReader:
         """Rows that were left out, by the reason."""
         self.nameless: Counter[str] = Counter()
         """Rows left out whose stream is not known. Who reads a file twice counts them once."""
-        self._names: tuple[str, ...] = () if columns.stream is None else (columns.stream,)
+        self._names: tuple[str, ...] = () if columns.stream is None else (columns.stream, *columns.levels)
+        own = {channel: spellings(columns.missing_of(channel), columns.words) for channel in columns.channels}
+        self._spellings = own
+        self._long = (
+            LongForm(columns.name, columns.value, own, refuse=columns.others == "refuse") if columns.name else None
+        )
+        self._values_in = (columns.name, columns.value) if columns.name else columns.channels
+        self._times = tuple(name for name in (columns.date, columns.time) if name)
         filtered = (column for column, _, _ in filters)
-        times = (columns.time,) if columns.time else ()
-        self.wanted = list(dict.fromkeys((*self._names, *times, *columns.channels, *self.extra, *filtered)))
+        self.wanted = list(dict.fromkeys((*self._names, *self._times, *self._values_in, *self.extra, *filtered)))
         self._kinds = self._uses()
 
     def _uses(self) -> dict[str, Kind]:
         """Return how each column is used."""
         kinds: dict[str, Kind] = dict.fromkeys(self._names, "name")
-        if self.columns.time:
-            kinds.setdefault(self.columns.time, "text" if self._form.reads_text else "time")
-        for channel in self.columns.channels:
-            kinds.setdefault(channel, "number")
+        for time in self._times:
+            kinds.setdefault(time, "text" if self._form.reads_text or self.columns.date else "time")
+        if self.columns.name:
+            kinds.setdefault(self.columns.name, "name")
+        # A word that a reader of CSV would take for a number has to be read as text.
+        wordy = any(own.are_like_numbers for own in self._spellings.values())
+        for column in self._values_in:
+            kinds.setdefault(column, "text" if wordy else "number")
         for name in self._numbers:
             kinds.setdefault(name, "number")
         for field in self._extra_schema or ():
@@ -160,10 +174,28 @@ class SampleReader:
         )
         file = SampleFile(str(recording.path), recording.csv)
         wanted = None if streams is None else pa.array(list(streams), pa.string())
+        if self._long is not None:
+            self._long.begin()
+        found = self._converted(batches, file, recording, wanted)
+        if self._long is None:
+            yield from ((after, samples) for samples, _, after in found)
+        else:
+            yield from numbered_together(found)
+            if start == 0 and stop is None:
+                self._long.check_found(file.path)
+
+    def _converted(
+        self,
+        batches: Iterator[tuple[int, pa.RecordBatch]],
+        file: SampleFile,
+        recording: Recording,
+        wanted: pa.Array | None,
+    ) -> Iterator[tuple[Samples, Ints, int]]:
+        """Yield the samples of each batch, the row of the file of each, and the row after the batch."""
         for first, batch in batches:
             samples = self.convert(batch, file, first, recording.stream, wanted, recording.partitions)
             if samples is not None:
-                yield first + batch.num_rows, samples
+                yield samples, file.taken, first + batch.num_rows
 
     def streams(
         self, recording: Recording, *, batch_rows: int, dropped: Counter[str]
@@ -172,11 +204,14 @@ class SampleReader:
 
         Rows without a name are counted in `dropped`.
         """
-        column = self._names[0]
         recording = recording._replace(csv=self.columns.csv)
         file = SampleFile(str(recording.path), recording.csv)
         batches = read_batches(
-            recording, [column], kinds={column: "name"}, batch_rows=batch_rows, skipped=dropped if self._drops else None
+            recording,
+            self._names,
+            kinds=dict.fromkeys(self._names, "name"),
+            batch_rows=batch_rows,
+            skipped=dropped if self._drops else None,
         )
         for first, batch in batches:
             file.rows = first
@@ -194,13 +229,18 @@ class SampleReader:
         """
         file = SampleFile("the Arrow stream")
         check_columns(file.path, batches.schema.names, self.wanted, self._kinds)
+        recording = Recording(Path(file.path), "stream")
+        found = self._converted(self._pieces(batches), file, recording, None)
+        if self._long is None:
+            yield from (samples for samples, _, _ in found)
+        else:
+            yield from (samples for _, samples in numbered_together(found))
+
+    def _pieces(self, batches: pa.RecordBatchReader) -> Iterator[tuple[int, pa.RecordBatch]]:
         first = 0
         for batch in batches:
             for start in range(0, batch.num_rows, self._batch_rows):
-                piece = batch.slice(start, self._batch_rows).select(self.wanted)
-                samples = self.convert(piece, file, first + start, "stream")
-                if samples is not None:
-                    yield samples
+                yield first + start, batch.slice(start, self._batch_rows).select(self.wanted)
             first += batch.num_rows
 
     def check(self, recording: Recording) -> pa.Schema:
@@ -247,6 +287,8 @@ class SampleReader:
             batch = table.combine_chunks().to_batches()[0]
             file.numbers_of_rows = batch.column(_ROW).to_numpy()
         columns = self.columns
+        if self._long is not None and (batch := self._of_channels(batch, file)).num_rows == 0:
+            return file.finish(None)
         names, batch = self._named(batch, file, stream, self.nameless)
         if wanted is not None and columns.stream is not None:
             own = _is_in(names, wanted)
@@ -276,22 +318,51 @@ class SampleReader:
     def _streams(self, batch: pa.RecordBatch, file: SampleFile, stream: str) -> pa.Array:
         if self.columns.stream is None:
             return pa.DictionaryArray.from_arrays(pa.array(np.zeros(batch.num_rows, np.int32)), pa.array([stream]))
-        with mapped_errors(file.path, self.columns.stream):
-            return file.streams(batch, self.columns.stream)
+        parts = []
+        for column in self._names:
+            with mapped_errors(file.path, column):
+                parts.append(file.streams(batch, column))
+        if len(parts) == 1:
+            return parts[0]
+        plain = (one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in parts)
+        return pc.binary_join_element_wise(*(one.cast(pa.string()) for one in plain), "/").dictionary_encode()
+
+    def _of_channels(self, batch: pa.RecordBatch, file: SampleFile) -> pa.RecordBatch:
+        """Return the rows of the long form that name a channel, and count the others."""
+        assert self._long is not None  # noqa: S101 (the caller looks)
+        while True:
+            try:
+                own = self._long.places(batch, file) >= 0
+                break
+            except RowError as error:
+                batch, _ = self._without(error, batch, None, file, self.dropped)
+        self._long.look(batch, own)
+        if own.all():
+            return batch
+        self.dropped[self._long.reason] += int((~own).sum())
+        return file.filter(own, batch)
 
     def _values(self, batch: pa.RecordBatch, file: SampleFile) -> tuple[Floats, Floats, pa.RecordBatch | None]:
         columns = self.columns
         if columns.time:
             with mapped_errors(file.path, columns.time):
-                t = file.times(batch, columns.time, self._form)
+                t = file.times(batch, columns.time, self._form, columns.date)
         else:
             t = file.row_numbers(batch.num_rows).astype(np.float64)
-        x = np.empty((batch.num_rows, len(columns.channels)))
-        for i, channel in enumerate(columns.channels):
-            with mapped_errors(file.path, channel):
-                x[:, i] = file.numbers(batch, channel)
+        if self._long is not None:
+            with mapped_errors(file.path, columns.value):
+                x = self._long.values(batch, file, self._long.places(batch, file))
+        else:
+            x = np.empty((batch.num_rows, len(columns.channels)))
+        for i, (channel, own) in enumerate(self._spellings.items()):
+            if self._long is None:
+                with mapped_errors(file.path, channel):
+                    x[:, i] = file.numbers(batch, channel, own)
+            for number in own.numbers:
+                x[x[:, i] == number, i] = np.nan
             if self._finite and (infinite := np.isinf(x[:, i])).any():
-                raise file.error(channel, "the value is infinite; correct it or drop the row", infinite)
+                column = channel if self._long is None else columns.value
+                raise file.error(column, "the value is infinite; correct it or drop the row", infinite)
         if self._conversion is not None:
             x *= self._conversion.factor
             x += self._conversion.offset

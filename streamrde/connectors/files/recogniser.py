@@ -104,8 +104,9 @@ def recognise_lines(
     quote = _quote(lines[best.first :], delimiter)
     decimal, thousands = _numbers(rows[1:] or rows, delimiter, evidence, doubts)
     plain = [[_plain(cell, decimal, thousands) for cell in row] for row in rows]
-    numeric = [_mostly([row[i] for row in plain[2:] or plain[1:]]) for i in range(best.columns)]
-    header, units_row, names = True, False, rows[0]
+    numeric = [_mostly([row[i] for row in plain[4:] or plain[2:] or plain[1:]]) for i in range(best.columns)]
+    header, names = True, rows[0]
+    units_row: bool | int = False
     first_is_data = any(numeric) and all(_is_value(cell) or not n for cell, n in zip(plain[0], numeric, strict=True))
     if first_is_data and any(_is_value(cell) and cell for cell, n in zip(plain[0], numeric, strict=True) if n):
         above = [remark for line, remark in remarks if line < best.first]
@@ -117,7 +118,8 @@ def recognise_lines(
             header, names = False, [str(i) for i in range(best.columns)]
             evidence.append("header: false, the first line has numbers where the others have numbers")
     elif len(rows) > 2 and _are_units(plain[1], numeric):
-        units_row = True
+        more = next((i for i, row in enumerate(plain[2:5]) if _has_numbers(row, numeric)), 0)
+        units_row = 1 + more if more else True
         evidence.append(f"units_row: the line below the header has no numbers ({', '.join(rows[1])[:60]})")
     units = dict(zip(names, rows[1], strict=True)) if units_row else {}
     skip = 0
@@ -192,7 +194,9 @@ def _block(lines: Sequence[str], kept: Sequence[int], delimiter: str) -> _Block:
             if odd > max(1, len(last) // 50):
                 break
     above = [i for i in kept if i < first]
-    if above and len(parted[above[-1]]) == columns - 1 and all(parted[i][-1] == "" for i in kept if i >= first):
+    if above and len(parted[above[-1]]) == columns + 1 and parted[above[-1]][-1].lower() in ("", "comment"):
+        parted[first := above[-1]].pop()
+    elif above and len(parted[above[-1]]) == columns - 1 and all(parted[i][-1] == "" for i in kept if i >= first):
         parted[first := above[-1]].append("")
     rows = [parted[i] for i in kept if i >= first and len(parted[i]) == columns]
     own = [cell for row in rows[1:] or rows for cell in row]
@@ -215,6 +219,10 @@ def _mostly(cells: Sequence[str]) -> bool:
     """Return True if more than half of the cells that are not empty are values."""
     filled = [cell for cell in cells if cell]
     return bool(filled) and 2 * sum(_is_value(cell) for cell in filled) > len(filled)
+
+
+def _has_numbers(cells: Sequence[str], numeric: Sequence[bool]) -> bool:
+    return any(_is_value(cell) and cell for cell, is_numeric in zip(cells, numeric, strict=True) if is_numeric)
 
 
 def _are_units(cells: Sequence[str], numeric: Sequence[bool]) -> bool:

@@ -13,10 +13,14 @@ import pyarrow.compute as pc
 from streamrde.arrays import Bools, Floats, Ints, Reals
 from streamrde.connectors.dialect import PLAIN, Dialect
 from streamrde.connectors.files.cells import (
+    PLAIN_NUMBERS,
+    USUAL,
+    Spellings,
     as_plain_numbers,
     explain_text,
     mask_of_no_numbers,
     mask_of_no_text,
+    numbers_of,
     without_blanks,
 )
 from streamrde.connectors.files.formats import reading_format
@@ -50,6 +54,8 @@ class SampleFile:
         """Row of the file where the batch begins."""
         self.numbers_of_rows: Ints | None = None
         """Rows of the file that are left of the batch, where some were filtered out."""
+        self.taken: Ints = np.empty(0, np.int64)
+        """Rows of the file that the last batch's samples are of."""
         self._format = reading_format(path, dialect)
         self._is_text = self._format is not None and self._format.is_text
 
@@ -64,7 +70,8 @@ class SampleFile:
         return np.arange(self.rows, self.rows + count) if self.numbers_of_rows is None else self.numbers_of_rows
 
     def finish(self, samples: Samples | None) -> Samples | None:
-        """Return the marked rows without the batch, after it is done."""
+        """Return the samples of a batch, after it is done."""
+        self.taken = self.row_numbers(0 if samples is None else len(samples.t))
         self.numbers_of_rows = None
         return samples
 
@@ -112,18 +119,9 @@ class SampleFile:
         kind = names.type
         if self._is_text and pa.types.is_binary(kind):
             return self._decoded(column, names)
-        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        if not (is_text or pa.types.is_integer(kind)):
+        if not (_is_text(kind) or pa.types.is_integer(kind)):
             raise self.error(column, f"a stream's name cannot be {kind}; store it as string or integer")
         return names.cast(pa.string())
-
-    def _as_numbers(self, column: str, values: pa.Array) -> pa.Array:
-        plain = as_plain_numbers(without_blanks(values), self.dialect)
-        bad = mask_of_no_numbers(plain)
-        if bad.any():
-            text = values[int(np.argmax(bad))].as_py()
-            raise self.error(column, self._explain(text, self._row(int(np.argmax(bad)))), bad, text=text)
-        return plain.cast(pa.float64())
 
     def _explain(self, text: str, row: int) -> str:
         """Say why a text is not a number."""
@@ -139,9 +137,9 @@ class SampleFile:
             raise self.error(column, "the text is not UTF-8; save the file as UTF-8", bad)
         return values.cast(pa.string())
 
-    def times(self, batch: pa.RecordBatch, column: str, form: TimeForm) -> Floats:
-        """Return the time of each row, seconds."""
-        times = _plain(batch.column(column))
+    def times(self, batch: pa.RecordBatch, column: str, form: TimeForm, date: str = "") -> Floats:
+        """Return the time of each row, seconds. With the column of a date, `column` has the time of day."""
+        times = self._dated(batch, column, date) if date else _plain(batch.column(column))
         if self._is_text and pa.types.is_binary(times.type):
             times = self._decoded(column, times)
         if self._is_text and pa.types.is_string(times.type):
@@ -151,7 +149,7 @@ class SampleFile:
         if self._is_text and pa.types.is_string(times.type) and not form.reads_text:
             bad = mask_of_no_numbers(as_plain_numbers(times, self.dialect))
             if 2 * bad.sum() < len(bad):  # a column of numbers that has a text
-                times = self._as_numbers(column, times)
+                times = pa.array(self.as_numbers(column, times, PLAIN_NUMBERS))
         try:
             t = form.column(times)
         except NotATimeError as error:
@@ -164,15 +162,50 @@ class SampleFile:
             raise self.error(column, "the time is not finite; correct it or drop the row", ~finite)
         return t
 
-    def numbers(self, batch: pa.RecordBatch, column: str) -> Reals:
-        """Return a column of numbers, with NaN for missing ones."""
+    def _dated(self, batch: pa.RecordBatch, column: str, date: str) -> pa.Array:
+        """Return dates joined with times of day, as timestamps where both have such a type, else as text."""
+        days, hours = _plain(batch.column(date)), _plain(batch.column(column))
+        if pa.types.is_date(days.type) and pa.types.is_time(hours.type):
+            ticks = days.cast(pa.timestamp("ns")).cast(pa.int64())
+            return pc.add(ticks, hours.cast(pa.time64("ns")).cast(pa.int64())).cast(pa.timestamp("ns"))
+        texts = []
+        for name, values in ((date, days), (column, hours)):
+            if self._is_text and pa.types.is_binary(values.type):
+                values = self._decoded(name, values)
+            if not (_is_text(values.type) or pa.types.is_date(values.type) or pa.types.is_time(values.type)):
+                raise self.error(name, f"a date or a time of day cannot be {values.type}; store text, or one timestamp")
+            text = without_blanks(values.cast(pa.string()))
+            if text.null_count:
+                raise self.error(name, "the time is null; fill it in or drop the row", text.is_null())
+            texts.append(text)
+        return pc.binary_join_element_wise(*texts, " ")
+
+    def numbers(self, batch: pa.RecordBatch, column: str, own: Spellings = USUAL) -> Reals:
+        """Return a column of numbers, with NaN for missing ones. Numbers that stand for no value are the caller's."""
+        return self.as_numbers(column, batch.column(column), own)
+
+    def as_numbers(self, column: str, values: pa.Array, own: Spellings = USUAL) -> Reals:
+        """Return values of a column as numbers. See `numbers`."""
         numbers: Floats
-        values = _plain(batch.column(column))
+        kind = values.type
+        if pa.types.is_dictionary(kind):
+            if not _is_text(kind.value_type):
+                return self.as_numbers(column, values.dictionary_decode(), own)
+            numbers, bad = numbers_of(values.dictionary.cast(pa.string()), own)
+            if not bad.any():
+                places = values.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
+                taken: Floats = np.append(numbers, np.nan)[places]
+                return taken
+            values = values.dictionary_decode()
         if self._is_text and pa.types.is_binary(values.type):
             values = self._decoded(column, values)
         kind = values.type
-        if self._is_text and pa.types.is_string(kind):
-            numbers = self._as_numbers(column, values).to_numpy(zero_copy_only=False)
+        if _is_text(kind):
+            numbers, bad = numbers_of(values.cast(pa.string()), own, self.dialect)
+            if bad.any():
+                place = int(np.argmax(bad))
+                text = values[place].as_py()
+                raise self.error(column, self._explain(text, self._row(place)), bad, text=text)
             return numbers
         numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
         if not (numeric or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
@@ -198,6 +231,10 @@ class SampleFile:
                     f"holds {values.type} that is no {field.type}, the first file's type; store one type in all files",
                 ) from None
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _plain(values: pa.Array) -> pa.Array:

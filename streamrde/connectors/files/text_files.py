@@ -18,7 +18,7 @@ from streamrde.errors import DataError
 _HEAD_BYTES = 1 << 18
 _BLOCK_BYTES = 1 << 20
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|nan", re.IGNORECASE)
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".dat")
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".lvm")
 _UTF8 = ("utf-8", "utf8", "utf-8-sig")
 
 
@@ -126,13 +126,16 @@ def read_header(path: Path, dialect: Dialect) -> Header:
         lines_before, names = first, own
     else:
         lines_before = rows.line
-        if dialect.units_row:
-            units = rows.next() or []
+        for i in range(int(dialect.units_row)):
+            row = rows.next() or []
+            units = units if i else row
             lines_before = rows.line
-        # Some loggers end each row with a delimiter, and not the header.
+        # Some loggers end each row with a delimiter and not the header, or the header and not the rows.
         data = rows.next() or []
         if len(data) == len(names) + 1 and not data[-1].strip():
             names = [*names, ""]
+        elif len(data) == len(names) - 1 and names[-1].strip().lower() in ("", "comment"):
+            names = names[:-1]
     return Header([name.strip() for name in names], lines_before, [unit.strip() for unit in units], text)
 
 

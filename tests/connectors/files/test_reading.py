@@ -227,12 +227,8 @@ def test_a_missing_column_is_named_with_the_closest_and_all_there_are(tmp_path: 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_text_in_a_number_column_is_an_error(tmp_path: Path, suffix: str) -> None:
     path = write(make_table(ax=pa.array(["1.5"] * 7 + ["broken"] * 3)), tmp_path / f"a{suffix}")
-    match = (
-        "'ax', row 7 .*, line 9: 'broken' is not a number"
-        if suffix.startswith(".csv")
-        else "'ax': a channel cannot be string"
-    )
-    fails(path, match, column="ax")
+    line = ", line 9" if suffix.startswith(".csv") else ""
+    fails(path, f"'ax', row 7 .*{line}: 'broken' is not a number", column="ax")
     path = write(make_table(t=pa.array(["noon"] * 10)), tmp_path / f"b{suffix}")
     fails(path, "'t', row 0 .*'noon' is not an ISO 8601 date and time; set time_format", column="t")
 
@@ -442,9 +438,7 @@ def test_categories_as_polars_writes_them_name_streams(tmp_path: Path, values: p
     [
         ("list", pa.array([[1.0]] * ROWS)),
         ("struct", pa.array([{"x": 1.0}] * ROWS)),
-        ("string_view", pa.array(["1"] * ROWS, pa.string_view())),
         ("timestamp", pa.array(range(ROWS), pa.timestamp("s"))),
-        ("dictionary|string", pa.array(["1"] * ROWS).dictionary_encode()),
     ],
 )
 def test_a_used_column_of_a_type_that_is_no_number_is_named(tmp_path: Path, kind: str, values: pa.Array) -> None:
