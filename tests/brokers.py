@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -51,7 +52,8 @@ def mosquitto(
     with (folder / f"mosquitto-{port}.log").open("wb") as log:
         process = subprocess.Popen([MOSQUITTO, "-c", str(file)], stdout=log, stderr=log, cwd=folder)
     try:
-        _await_port(port, process)
+        for listening in (port, *map(int, re.findall(r"^listener (\d+)", config, re.MULTILINE))):
+            _await_port(listening, process)
         yield f"mqtt://127.0.0.1:{port}"
     finally:
         process.terminate()

@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from types import TracebackType
 
-_CONNECT, _PUBLISH, _PUBACK, _SUBSCRIBE, _PINGREQ = 1, 3, 4, 8, 12
+_CONNECT, _PUBLISH, _PUBACK, _SUBSCRIBE, _UNSUBSCRIBE, _PINGREQ = 1, 3, 4, 8, 10, 12
 
 
 class ScriptedBroker:
@@ -86,6 +86,8 @@ class ScriptedBroker:
                 return False
         elif kind == _SUBSCRIBE:
             writer.write(bytes([0x90, 4]) + body[:2] + bytes([0, self._next("suback", 1)]))
+        elif kind == _UNSUBSCRIBE:
+            writer.write(bytes([0xB0, 4]) + body[:2] + bytes([0, 17]))
         elif kind == _PUBLISH and qos:
             length = int.from_bytes(body[:2], "big")
             self.published.append(body[2 : 2 + length].decode())

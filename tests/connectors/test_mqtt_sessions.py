@@ -154,8 +154,8 @@ def test_a_socket_closed_before_its_write_leaves_the_next_of_its_number_alone() 
         async with ScriptedBroker() as broker:
             connection = MqttConnection(MqttAddress.parse(broker.url), link=MqttLink(version="5", reconnect=False))
             async with connection:
-                number = connection._paho.socket().fileno()
-                connection._paho._send_pingreq()  # asks the loop to write
+                number = connection._wire.paho.socket().fileno()
+                connection._wire.paho.unsubscribe("a")  # asks the loop to write
                 connection._abort()
                 with socket.socket() as other:
                     os.dup2(other.fileno(), number)
@@ -332,7 +332,7 @@ def test_a_will_says_whether_the_client_is_there(mosquitto_url: str, version: st
         async with viewer:
             async with MqttSink(mosquitto_url, topic="p/{stream}", link=link) as sink:
                 await until([b"online"])
-                sock: socket.socket = sink._connection._paho.socket()
+                sock: socket.socket = sink._connection._wire.paho.socket()
                 sock.shutdown(socket.SHUT_RDWR)  # dies without a farewell, and comes back
                 await until([b"online", b"offline", b"online"])
             await until([b"online", b"offline", b"online", b"offline"])

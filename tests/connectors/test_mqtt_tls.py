@@ -57,7 +57,7 @@ def connect(port: int, tls: Tls | None, *, scheme: str = "mqtts", host: str = "1
     async def main() -> str:
         link = MqttLink(tls=tls, timeout=3.0, reconnect=False)
         async with MqttConnection(MqttAddress.parse(f"{scheme}://{host}:{port}"), link=link) as connection:
-            return connection._paho.socket().version()
+            return connection._wire.paho.socket().version()
 
     return asyncio.run(asyncio.wait_for(main(), 15))
 

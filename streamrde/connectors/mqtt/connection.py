@@ -1,8 +1,6 @@
 """A connection to an MQTT broker that outlives its sockets: pipelined, acknowledged by hand, made again when lost.
 
-aiomqtt acknowledges a message before it is processed, keeps it in a queue of its own, takes a round trip per `publish`
-and does not reconnect. What it lacks is done on the paho client inside it, here and nowhere else: no other module
-touches `aiomqtt.Client._client` and `._disconnected`.
+Each socket is a `Wire`. This module makes a new one when one is lost, and carries over what is not confirmed.
 """
 
 from __future__ import annotations
@@ -16,23 +14,19 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-import aiomqtt
 from paho.mqtt.client import MQTTMessage
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from streamrde.connectors.ends import ConnectionCounts
 from streamrde.connectors.mqtt.link import MqttLink, Tls, Will
 from streamrde.connectors.mqtt.messages import Outgoing, Receipt
 from streamrde.connectors.mqtt.outbox import Outbox
-from streamrde.connectors.mqtt.reasons import check_granted, is_final, is_refusal, mapped_errors, named
+from streamrde.connectors.mqtt.reasons import check_granted, is_final, mapped_errors, named
 from streamrde.connectors.mqtt.topics import MqttAddress
+from streamrde.connectors.mqtt.wire import Wire
 from streamrde.errors import BrokerError, ParameterError
 
 logger = logging.getLogger(__name__)
-# What aiomqtt and paho warn of is raised or logged by this module.
-_client_logger = logging.getLogger(f"{__name__}.client")
-_client_logger.setLevel(logging.CRITICAL)
 # A connection that a broker closes sooner than this does not reset the pause before the next, in seconds: two clients
 # with one client_id would otherwise throw each other out as fast as they can.
 _SHORT_LIVED = 5.0
@@ -78,7 +72,7 @@ class MqttConnection:
         self.address = address
         self.link = link = link or MqttLink()
         if link.tls is not None and not address.tls:
-            raise ParameterError(f"tls is set and the address of {address} begins with mqtt://: use mqtts://")
+            raise ParameterError(f"tls is set and the address of {address} is without TLS: use mqtts:// or mqtt+wss://")
         self._tls_context = (link.tls or Tls()).context() if address.tls else None
         self._client_id = client_id
         self._session = session
@@ -87,20 +81,15 @@ class MqttConnection:
         self._subscriptions = tuple(subscriptions)
         self._on_message = on_message
         self.counts = ConnectionCounts()
-        self._client: aiomqtt.Client
-        self._paho: Any
+        self._wire: Wire
         self._supervisor: asyncio.Task[None] | None = None
         self._failure: BrokerError | None = None
         self._connected_at = 0.0
-        self._paused = False
-        self._received_messages = 0
         self._session_present = False
         self._socket = 0
         self._held: dict[int, Receipt] = {}
         self._orphans: dict[int, Receipt] = {}
         self._outbox = Outbox(self.link, inflight=inflight, counts=self.counts, fail=self._fail_with)
-        # The reason with which the broker ended the connection, where it gave one.
-        self._farewell: Any = None
         # Set whenever something has changed that a waiting task may want to look at: wait, then look again.
         self.changed = asyncio.Event()
 
@@ -122,13 +111,10 @@ class MqttConnection:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
         self._outbox.close()
-        try:
-            if self.link.will is not None and self.counts.connected:
-                await self._say_offline(self.link.will)
-            await self._client.__aexit__(None, None, None)
-        except (aiomqtt.MqttError, OSError) as failure:
-            # The work is done or has failed already; a broker that does not answer a farewell changes neither.
-            logger.debug("%s did not answer the disconnect: %s", self.address, failure)
+        # The work is done or has failed already. A broker that does not answer a farewell changes neither.
+        if self.link.will is not None and self.counts.connected:
+            await self._say_offline(self.link.will)
+        await self._wire.close()
         self.counts.connected = False
 
     def check(self) -> None:
@@ -148,7 +134,7 @@ class MqttConnection:
     async def subscribe(self, topic_filter: str, qos: int) -> None:
         """Subscribe on this connection only, and raise BrokerError if the broker refuses or grants less than `qos`."""
         with mapped_errors(self.address, "cannot subscribe"):
-            granted = await self._client.subscribe(topic_filter, qos)
+            granted = await self._wire.subscribe(topic_filter, qos)
         check_granted(self.address, topic_filter, qos, granted)
 
     async def publish(
@@ -170,119 +156,64 @@ class MqttConnection:
         """Acknowledge a message of QoS 1. If its socket is gone, acknowledge it when it comes again."""
         receipt.done = True
         # A broker may send what it kept together with its acceptance: `counts.connected` comes later than that.
-        accepted = self._paho.is_connected() and self._paho.socket() is not None
+        accepted = receipt.socket == self._socket and self._wire.is_open
         # A socket that has just broken is met by its reader, which ends the connection.
-        if receipt.socket == self._socket and accepted and not self._paho.ack(receipt.message.mid, 1):
+        if accepted and self._wire.acknowledge(receipt.message.mid):
             self._held.pop(receipt.message.mid, None)
 
     def pause(self) -> None:
         """Leave what the broker sends in the socket. When that is full, TCP slows the broker down."""
-        if not self._paused and (socket := self._paho.socket()) is not None:
-            self._paused = True
-            asyncio.get_running_loop().remove_reader(socket.fileno())
+        self._wire.pause()
 
     def resume(self) -> None:
         """Receive again after `pause`."""
-        if self._paused:
-            self._paused = False
-            if (socket := self._paho.socket()) is not None:
-                asyncio.get_running_loop().add_reader(socket.fileno(), self._read)
-                self._read()  # TLS may hold decrypted bytes, of which the socket says nothing
+        self._wire.resume()
 
     def read_ahead(self, messages: int) -> None:
-        """Receive up to `messages` more from the socket. aiomqtt reads only one each time the loop turns."""
-        if self._paused or not self.counts.connected:
-            return
-        with contextlib.suppress(OSError):  # The loop's own reader meets the same and ends the connection.
-            for _ in range(messages):
-                before = self._received_messages
-                if self._paho.loop_read() or self._received_messages == before or self._paused:
-                    return
+        """Receive up to `messages` more from the socket."""
+        if self.counts.connected:
+            self._wire.read_ahead(messages)
 
     async def settle(self) -> None:
         """Wait until the broker has read all that was sent, acknowledgements too.
 
         A socket closed with messages unread resets the connection, and the broker loses acknowledgements it had not
-        read yet: it would send those messages again. MQTT is read in order, so the answer to a ping proves the rest.
+        read yet: it would send those messages again. MQTT is read in order, so the answer to one more request proves
+        the rest.
         """
         self.resume()
-        if not self.counts.connected or self._paho._send_pingreq():
-            return
-        deadline = asyncio.get_running_loop().time() + self.link.timeout
-        # paho keeps the time of an unanswered ping and puts 0 in its place when the answer comes.
-        while self._paho._ping_t and not self._client._disconnected.done():
-            if asyncio.get_running_loop().time() > deadline:
-                return
-            await asyncio.sleep(0.001)
+        if self.counts.connected:
+            await self._wire.settle()
 
     async def _connect(self) -> None:
         """Try once to connect, subscribe, and send unconfirmed messages again."""
-        link, address = self.link, self.address
-        self._client = client = aiomqtt.Client(
-            address.host,
-            address.port,
-            username=address.user,
-            password=address.password,
-            identifier=self._client_id,
-            timeout=link.timeout,
-            keepalive=link.keepalive,
-            max_inflight_messages=self._inflight,
-            tls_context=self._tls_context,
-            will=None if link.will is None else aiomqtt.Will(link.will.topic, link.will.offline, link.will.qos, True),
-            logger=_client_logger,
-            **self._session_arguments(),
+        self._wire = wire = Wire(
+            self.address,
+            self.link,
+            tls=self._tls_context,
+            client_id=self._client_id,
+            session=self._session,
+            inflight=self._inflight,
+            receive=self._receive,
+            on_accepted=self._accepted,
+            on_message=None if self._on_message is None else self._received,
+            on_confirmed=self._confirmed,
+            on_lost=self._unplugged,
         )
-        self._paho = self._outbox.paho = paho = client._client
-        paho.connect_timeout = link.timeout
-        paho.on_publish = self._on_publish
-        paho.on_connect = self._on_connect
-        paho.on_disconnect = self._on_disconnect
-        loop = asyncio.get_running_loop()
-
-        def wants_to_write(_paho: Any, _data: Any, socket: Any) -> None:
-            loop.call_soon_threadsafe(self._watch_writing, client, socket)  # paho connects in another thread
-
-        paho.on_socket_register_write = wants_to_write
-        if self._on_message is not None:
-            paho.manual_ack_set(True)
-            paho.on_message = self._received
-        self._paused = False
+        self._outbox.paho = wire.paho
         self._orphans |= self._held
         self._held = {}
         self._socket += 1
-        with mapped_errors(address, "cannot connect"):
-            try:
-                await client.__aenter__()
-            except BaseException:
-                # A broker that is silent or refuses leaves the socket open.
-                paho.disconnect()
-                paho.loop_misc()
-                paho._sock_close()
-                if self._tls_context is not None:
-                    self._tls_context.close()
-                raise
-        client._disconnected.add_done_callback(self._on_disconnected)
+        with mapped_errors(self.address, "cannot connect"):
+            await wire.open()
         self.counts.connected = True
         self._connected_at = self._outbox.heard = time.monotonic()
         try:
             await self._begin()
         except BaseException:
             self.counts.connected = False
-            paho._sock_close()
+            wire.abort()
             raise
-
-    def _session_arguments(self) -> dict[str, Any]:
-        if self.link.version == "3.1.1":
-            return {"clean_session": not self._session}
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.ReceiveMaximum = min(self._receive, 65535)
-        if self._session:
-            properties.SessionExpiryInterval = self.link.session_expiry
-        return {
-            "protocol": aiomqtt.ProtocolVersion.V5,
-            "clean_start": not self._session,
-            "properties": properties,
-        }
 
     async def _begin(self) -> None:
         """Set up every new connection."""
@@ -318,7 +249,7 @@ class MqttConnection:
         """Connect again whenever the connection is lost."""
         pause, short = 0.0, 0
         while True:
-            await asyncio.wait([self._client._disconnected])
+            await self._wire.lost.wait()
             self._lost()
             if self._failure is not None:
                 return
@@ -344,8 +275,7 @@ class MqttConnection:
         self.changed.set()
 
     def _lost(self) -> None:
-        farewell, self._farewell = self._farewell, None
-        reason = self._client._disconnected.exception() or "the connection was closed"
+        farewell, reason = self._wire.farewell, self._wire.reason
         if farewell is not None:
             reason = f"it says: {named(farewell)}"
         self.counts.connected = False
@@ -393,14 +323,11 @@ class MqttConnection:
     def _abort(self) -> None:
         """Close a connection that stands but does not answer."""
         self.counts.connected = False
-        self._paho._sock_close()
-        if not self._client._disconnected.done():
-            self._client._disconnected.set_exception(aiomqtt.MqttError("it does not answer"))
+        self._wire.abort()
 
-    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any) -> None:
+    def _accepted(self, flags: Any, properties: Any) -> None:
         self._session_present = flags.session_present
-        if not reason_code.is_failure:
-            self.counts.connects += 1
+        self.counts.connects += 1
         self._outbox.limit = min(self._inflight, getattr(properties, "ReceiveMaximum", self._inflight))
         kept = getattr(properties, "SessionExpiryInterval", None)
         if self._session and kept is not None and kept < self.link.session_expiry:
@@ -408,10 +335,8 @@ class MqttConnection:
                 "MQTT broker %s keeps the session of %r for %d s and not %d: away for longer, what came is lost",
                 self.address, self._client_id, kept, self.link.session_expiry,
             )  # fmt: skip
-        self._client._on_connect(client, userdata, flags, reason_code, properties)
 
-    def _received(self, client: Any, userdata: Any, message: MQTTMessage) -> None:
-        self._received_messages += 1
+    def _received(self, message: MQTTMessage) -> None:
         self.changed.set()
         receipt = None
         if message.qos:
@@ -425,55 +350,18 @@ class MqttConnection:
                 self.counts.redelivered += 1
                 if receipt.done:
                     self._held.pop(message.mid)
-                    self._paho.ack(message.mid, 1)
+                    self._wire.acknowledge(message.mid)
                 return
         if self._on_message is not None:
             self._on_message(message, receipt)
 
-    def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
-        self._outbox.answered(mid, reason_code)
+    def _confirmed(self, mid: int, code: Any) -> None:
+        self._outbox.answered(mid, code)
         self.changed.set()
 
-    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any) -> None:
-        if flags.is_disconnect_packet_from_server and is_refusal(reason_code):
-            self._farewell = reason_code
-        # aiomqtt would wait for its timeout where a broker closes instead of accepting.
-        if not self._client._connected.done():
-            self._client._connected.set_exception(aiomqtt.MqttError(f"closed before it was accepted: {reason_code}"))
-        self._client._on_disconnect(client, userdata, flags, reason_code, properties)
-
-    def _on_disconnected(self, disconnected: asyncio.Future[None]) -> None:
-        if not disconnected.cancelled():
-            disconnected.exception()  # Retrieved here, or asyncio complains that nobody did.
+    def _unplugged(self) -> None:
         self.counts.connected = False
         self.changed.set()
-
-    def _read(self) -> None:
-        """Read from the socket, as aiomqtt's own reader does."""
-        try:
-            self._paho.loop_read()
-            while (socket := self._paho.socket()) is not None and getattr(socket, "pending", int)() > 0:
-                self._paho.loop_read()
-        except OSError as error:
-            if not self._client._disconnected.done():
-                self._client._disconnected.set_exception(error)
-
-    def _watch_writing(self, client: aiomqtt.Client, socket: Any) -> None:
-        """Write when the socket can, unless it is closed by now.
-
-        aiomqtt keeps only the socket's number. Once closed, that may be the number of another connection's socket.
-        """
-        paho: Any = client._client
-        if paho.socket() is socket and paho.want_write():
-            asyncio.get_running_loop().add_writer(socket.fileno(), self._write, client)
-
-    def _write(self, client: aiomqtt.Client) -> None:
-        """Write to the socket, as aiomqtt's own writer does."""
-        try:
-            client._client.loop_write()
-        except OSError as error:
-            if not client._disconnected.done():
-                client._disconnected.set_exception(error)
 
 
 def _same(one: MQTTMessage, other: MQTTMessage) -> bool:

@@ -13,9 +13,6 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-import aiomqtt
-from aiomqtt.exceptions import MqttConnectError
-
 from streamrde.connectors.mqtt.topics import MqttAddress
 from streamrde.errors import BrokerError
 
@@ -42,6 +39,18 @@ _REMEDIES = {
     157: "set url to the broker's new address",
     162: "the broker allows no wildcards: name each topic",
 }  # fmt: skip
+
+
+class LinkError(Exception):
+    """The connection cannot be made, or was lost."""
+
+
+class RefusedError(LinkError):
+    """The broker refused the connection, with a reason code."""
+
+    def __init__(self, code: Any) -> None:
+        super().__init__(f"{code}")
+        self.code = code
 
 
 def is_refusal(code: Any) -> bool:
@@ -84,14 +93,16 @@ def check_granted(address: MqttAddress, topic_filter: str, qos: int, granted: An
 
 @contextlib.contextmanager
 def mapped_errors(address: MqttAddress, failure: str) -> Iterator[None]:
-    """Raise what the client library and the network raise as BrokerError, with a remedy."""
+    """Raise what the wire and the network raise as BrokerError, with a remedy."""
     try:
         yield
-    except MqttConnectError as error:
-        text = f"MQTT broker {address} refuses the connection ({named(error.rc)})"
-        raise BrokerError(text, final=is_final(error.rc)) from None
-    except (aiomqtt.MqttError, OSError) as error:
+    except RefusedError as error:
+        text = f"MQTT broker {address} refuses the connection ({named(error.code)})"
+        raise BrokerError(text, final=is_final(error.code)) from None
+    except (LinkError, OSError) as error:
         remedy = "start the broker or check host, port and mqtt:// or mqtts://"
+        if address.path is not None:
+            remedy = "start the broker or check host, port, path and mqtt+ws:// or mqtt+wss://"
         if address.tls:
             remedy += ", and that a certificate for this host, signed by an authority in `ca`, is there"
         text = f"{failure} to MQTT broker {address} ({error}); {remedy}"

@@ -7,7 +7,9 @@ from urllib.parse import unquote, urlsplit
 
 from streamrde.errors import ParameterError
 
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "mqtt+ws": 80, "mqtt+wss": 443, "ws": 80, "wss": 443}
+# The path that brokers and paho have for MQTT over WebSocket by default.
+_WEBSOCKET_PATH = "/mqtt"
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class MqttAddress:
         host: name or IP address.
         port: TCP port.
         tls: encrypt, and check the certificate and its host name against the system's authorities.
+        path: of MQTT over WebSocket, beginning with ``/``; None: over TCP.
     """
 
     host: str
@@ -25,10 +28,11 @@ class MqttAddress:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
+    path: str | None = None
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return f"{host}:{self.port}{self.path or ''}"
 
     @classmethod
     def parsed(cls, address: MqttAddress | str) -> MqttAddress:
@@ -38,6 +42,9 @@ class MqttAddress:
     @classmethod
     def parse(cls, url: str) -> MqttAddress:
         """Parse ``mqtt://user:password@host:port``, or ``mqtts://`` for TLS. The port is 1883, or 8883 with TLS.
+
+        ``mqtt+ws://host:port/path`` and ``mqtt+wss://`` are MQTT over WebSocket, as are ``ws://`` and ``wss://``. The
+        port is 80, or 443 with TLS, and the path is ``/mqtt``.
 
         Raises:
             ParameterError: the URL has another form. The message never repeats what could be a password.
@@ -50,17 +57,21 @@ class MqttAddress:
         except ValueError:
             raise ParameterError(f"its port or host cannot be read: {form}; {hint}") from None
         if parts.scheme not in _PORTS:
-            raise ParameterError(f"it does not begin with mqtt:// or mqtts://: {form}")
-        if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+            raise ParameterError(f"it does not begin with mqtt://, mqtts://, mqtt+ws:// or mqtt+wss://: {form}")
+        websocket = parts.scheme.endswith(("ws", "wss"))
+        beyond = (parts.path.strip("/") or parts.query) and not websocket
+        if not parts.hostname or beyond or parts.fragment:
             raise ParameterError(f"no host in it, or something after the host: {form}; {hint}")
         if parts.password and not parts.username:
             raise ParameterError(f"it has a password without a user: {form}")
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
         return cls(
             parts.hostname,
             port or _PORTS[parts.scheme],
             unquote(parts.username) if parts.username else None,
             unquote(parts.password) if parts.password else None,
-            parts.scheme == "mqtts",
+            parts.scheme in ("mqtts", "mqtt+wss", "wss"),
+            (path if path.strip("/") else _WEBSOCKET_PATH) if websocket else None,
         )
 
 
