@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
 from streamrde.arrays import Floats, Indices
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.files.restarts import Restart, explain, find_restarts, part_name
+from streamrde.connectors.files.restarts import Restart, explain, find_restarts, part_name, parts_of
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError
 from streamrde.fitting.inputs import DataConfig
@@ -103,20 +104,24 @@ def read_recordings(
         rows = np.argsort(stream, kind="stable")
         t, x, target = t[rows], x[rows], replace(target, values=target.values[rows])
         keys = {name: (codes[rows], values) for name, (codes, values) in keys.items()}
+    order = order or Order()
+    if reader.is_partial:
+        order = msgspec.structs.replace(order, merge=True)
     recordings = []
     unused: Counter[str] = Counter()
     stops = np.cumsum(np.bincount(stream)).tolist()
     for name, start, stop in zip(names, [0, *stops], stops, strict=False):
         of = {column: _single(codes[start:stop], found, name, column, where) for column, (codes, found) in keys.items()}
-        for part, rows in _parts(name, t[start:stop], data, where):
+        own_x = x[start:stop] if reader.is_partial else None
+        for part, rows in _parts(name, t[start:stop], own_x, data, where):
             if part != name and part in names:
                 raise DataError(f"{where}: '{part}' is another stream's name already; rename that one", path=where)
             rows = rows + start
-            ordered = put_in_order(t[rows], x[rows], order or Order())
+            ordered = put_in_order(t[rows], x[rows], order)
             if data.faults == "drop":
                 unused.update(_REASONS[v.fault] for _, v in ordered.unused if v.fault in _REASONS)
             else:
-                _check_used(ordered, t[rows], x[rows], part, order or Order(), where, data.time_column)
+                _check_used(ordered, t[rows], x[rows], part, order, where, data.time_column)
             own = replace(target, values=target.values[rows][ordered.row], t=ordered.t)
             recordings.append(Recording(part, ordered.t, ordered.x, own, of.get(group, name), part, of.get(given, "")))
         if recordings[-1].stream != name:
@@ -155,14 +160,29 @@ def _read(reader: SampleReader, data: DataConfig, say: Say, streams: Collection[
     return batches
 
 
-def _parts(name: str, t: Floats, data: DataConfig, where: str) -> list[tuple[str, Indices]]:
-    """Return a recording's rows in order, or those of its parts if it begins again and is to be split."""
+def _parts(name: str, t: Floats, partial: Floats | None, data: DataConfig, where: str) -> list[tuple[str, Indices]]:
+    """Return a recording's rows in order, or those of its parts if it begins again and is to be split.
+
+    Args:
+        partial: the channels where rows may have only some of them: each then has an order of its own.
+    """
     rows = np.arange(len(t))
     if not (t[1:] < t[:-1]).any():
         return [(name, rows)]
     if data.restarts == "sort":
         return [(name, np.argsort(t, kind="stable"))]
     places = find_restarts(t)
+    if partial is not None:
+        for _, own in parts_of(partial, rows):
+            if inner := find_restarts(t[own]):
+                at = own[inner[0]]
+                raise DataError(
+                    f"{where}: stream '{name}' begins again at {t[at]:.12g} s: divide the file, or set "
+                    "data.restarts = 'sort'",
+                    path=where,
+                    column=data.time_column,
+                )
+        return [(name, np.argsort(t, kind="stable"))]
     if not places:
         return [(name, rows)]
     if data.restarts == "error":

@@ -16,7 +16,7 @@ from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.record_batches import rows_of
 from streamrde.connectors.files.recordings import Recording, find_recordings
-from streamrde.connectors.files.restarts import Restarts, part_name, places_by_stream
+from streamrde.connectors.files.restarts import Restarts, part_name
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError
 from streamrde.fitting.inputs import DataConfig
@@ -127,7 +127,7 @@ def survey(data: DataConfig, *, group: str = "", seed: int = 0, batch_rows: int 
     target, classify = data.targets[0], data.task == "classification"
     extra = tuple(dict.fromkeys((target, group) if group else (target,)))
     reader = SampleReader(
-        data.columns(channels=1),
+        data.columns(channels=None if data.name else 1),
         extra=extra,
         filters=data.filters,
         batch_rows=batch_rows,
@@ -251,12 +251,12 @@ class _Streams:
         names = list(self.names)
         wanted = [names[i] for i in np.flatnonzero(self.disordered).tolist()]
         reader = SampleReader(data.columns(), filters=data.filters, faults=data.faults)
-        restarts = Restarts()
+        restarts = Restarts(partial=reader.is_partial)
         for recording in find_files(data):
             for _, samples in reader.read(recording, streams=wanted):
                 restarts.push(samples, str(recording.path))
         # Files without a column of streams are each read whatever is wanted.
-        cuts = {name: own for name, own in places_by_stream(restarts.found()).items() if name in set(wanted)}
+        cuts = {name: own for name, own in restarts.places().items() if name in set(wanted)}
         parts, rows = [], []
         for name, places in cuts.items():
             number = self.names[name]

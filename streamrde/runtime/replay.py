@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from streamrde.arrays import Floats
 from streamrde.connectors.columns import Columns
-from streamrde.connectors.files.reading import read
-from streamrde.connectors.files.restarts import OnRestart, Restarts, explain, places_by_stream, split_streams
+from streamrde.connectors.files.reading import SampleReader, read
+from streamrde.connectors.files.restarts import OnRestart, Restarts, explain, split_streams
+from streamrde.connectors.files.together import together
 from streamrde.connectors.mqtt import SamplePublisher
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError, ParameterError
@@ -49,19 +50,22 @@ def load_recording(
     if restarts not in ("error", "split", "sort"):
         raise ParameterError(f"restarts={restarts!r}: use 'error', 'split' or 'sort'")
     where = files if isinstance(files, str) else ", ".join(map(str, files))
-    read_in_order = [*read(files, columns)]
+    read_in_order, partial = [*read(files, columns)], SampleReader(columns).is_partial
     if restarts != "sort":
-        watch = Restarts()
+        watch = Restarts(partial=partial)
         for samples in read_in_order:
             watch.push(samples)
-        found = watch.found()
-        if found and restarts == "error":
+        if restarts == "split":
+            read_in_order = [*split_streams(read_in_order, watch.places())]
+        elif found := watch.found():
             raise DataError(f"{where}: {explain(found, 'restarts =')}", path=where, column=columns.time)
-        read_in_order = [*split_streams(read_in_order, places_by_stream(found))]
     parts = [(np.array(s.streams.to_pylist(), dtype=object), s.t, s.x) for s in read_in_order]
     streams, t, x = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(t, kind="stable")
     streams, t, x = streams[order], t[order], x[order]
+    if partial:
+        whole = together(Samples(pa.array(streams, pa.string()), t, x))
+        streams, t, x = np.array(whole.streams.to_pylist(), dtype=object), whole.t, whole.x
     if expected is not None:
         _, codes = np.unique(streams.astype(str), return_inverse=True)
         by_stream = np.argsort(codes, kind="stable")

@@ -11,8 +11,9 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.files.restarts import Restarts, explain, places_by_stream, split_streams
+from streamrde.connectors.files.restarts import Restarts, explain, split_streams
 from streamrde.connectors.files.sorting import sort_by_time
+from streamrde.connectors.files.together import in_order_together
 from streamrde.connectors.samples import Samples
 from streamrde.errors import ConfigError, DataError, OrderError, SampleError, TimeUnitError
 from streamrde.inference.bundle import Bundle
@@ -54,14 +55,16 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
             )
             load = before.read
         scorer = Scorer(bundle, job, threads=job.jobs, load=load)
+        partial = job.reader(bundle.header).is_partial
         samples = _files(job, bundle) if source is None else _arrow(source, job, bundle)
         if job.restarts == "split":
             samples = _split(source, job, bundle)
         elif job.restarts == "error" and job.sort == "always":
-            samples = _watched(samples)
+            samples = _watched(samples, partial=partial)
         if job.sort == "always":
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamrde-")))
             samples = sort_by_time(samples, folder=folder, memory=job.sort_memory, batch_rows=job.batch_rows)
+            samples = in_order_together(samples) if partial else samples
         for batch in read_ahead(samples):
             try:
                 predictions = scorer.push(batch)
@@ -92,16 +95,17 @@ def _split(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[Sam
     """Read the samples of files in two passes. A stream that starts over becomes another stream."""
     if source is not None:
         raise ConfigError("restarts = 'split' reads its source twice: give files, or split the Arrow stream before")
-    restarts, reader = Restarts(), job.reader(bundle.header)
+    reader = job.reader(bundle.header)
+    restarts = Restarts(partial=reader.is_partial)
     for recording in find_recordings(job.patterns):
         for _, samples in reader.read(recording):
             restarts.push(samples, str(recording.path))
-    return split_streams(_files(job, bundle), places_by_stream(restarts.found()))
+    return split_streams(_files(job, bundle), restarts.places())
 
 
-def _watched(samples: Iterator[Samples]) -> Iterator[Samples]:
+def _watched(samples: Iterator[Samples], *, partial: bool) -> Iterator[Samples]:
     """Yield the samples that are to be sorted. Raise an error at their end if that would mix several recordings."""
-    restarts = Restarts()
+    restarts = Restarts(partial=partial)
     for batch in samples:
         restarts.push(batch)
         yield batch

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from streamrde.connectors.files.reading import SampleReader
-from streamrde.connectors.files.restarts import Restarts, explain, part_name, places_by_stream, split_streams
+from streamrde.connectors.files.restarts import Restarts, explain, part_name, split_streams
 from streamrde.connectors.files.sorting import sort_by_time
+from streamrde.connectors.files.together import in_order_together
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError, OrderError, SampleError, TimeUnitError
 from streamrde.inference.bundle import Bundle
@@ -253,22 +254,20 @@ class _PartWorker:
         job = self.plan.job
         if job.restarts == "sort":
             return
-        restarts = Restarts()
+        restarts = Restarts(partial=self.reader.is_partial)
         for file, samples in _with_files(self.part, self.plan.files, job.reader(self.bundle.header)):
             restarts.push(samples, file)
-        if found := restarts.found():
-            if job.restarts == "error":
-                raise DataError(
-                    f"{found[0].file}: {explain(found, 'restarts =')}", path=found[0].file, setting="restarts"
-                )
-            self.cuts = places_by_stream(found)
+        if job.restarts == "error" and (found := restarts.found()):
+            raise DataError(f"{found[0].file}: {explain(found, 'restarts =')}", path=found[0].file, setting="restarts")
+        if job.restarts == "split":
+            self.cuts = restarts.places()
             for name, cuts in self.cuts.items():
                 taken = {part_name(name, part) for part in range(1, len(cuts) + 1)} & set(self.part.streams)
                 if taken:
                     raise DataError(
-                        f"{found[0].file}: stream '{name}' begins again, and '{taken.pop()}' is another stream's name "
+                        f"{file}: stream '{name}' begins again, and '{taken.pop()}' is another stream's name "
                         "already; rename that one, or set restarts = 'sort'",
-                        path=found[0].file,
+                        path=file,
                     )
 
     def _sorted(self, steps: Iterator[_Step]) -> Iterator[_Step]:
@@ -277,8 +276,9 @@ class _PartWorker:
         samples: Iterator[Samples] = (step.samples for step in steps if step.samples is not None)
         if self.cuts:
             samples = split_streams(samples, self.cuts)
-        for batch in sort_by_time(
+        ordered = sort_by_time(
             samples, folder=self.folder.path, memory=self.plan.job.sort_memory, batch_rows=self.plan.job.batch_rows
-        ):
+        )
+        for batch in in_order_together(ordered) if self.reader.is_partial else ordered:
             yield _Step(last, 0, batch, dict(self.reader.dropped))
         yield _Step(last, 0, None, dict(self.reader.dropped))

@@ -127,6 +127,11 @@ class SampleReader:
         self.wanted = list(dict.fromkeys((*self._names, *self._times, *self._values_in, *self.extra, *filtered)))
         self._kinds = self._uses()
 
+    @property
+    def is_partial(self) -> bool:
+        """True if rows may have only some of a sample's channels. Those in order of time are then put together."""
+        return self._long is not None
+
     def _uses(self) -> dict[str, Kind]:
         """Return how each column is used."""
         kinds: dict[str, Kind] = dict.fromkeys(self._names, "name")

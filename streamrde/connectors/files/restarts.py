@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamrde.arrays import Floats, Indices
 from streamrde.connectors.samples import Samples
+from streamrde.errors import DataError
 
 OnRestart: TypeAlias = Literal["error", "split", "sort"]
 Times: TypeAlias = Floats
@@ -49,22 +50,51 @@ class Restart(NamedTuple):
 
 
 class Restarts:
-    """Look for restarts in samples, in the order in which they were recorded. Memory per stream is constant."""
+    """Look for restarts in samples, in the order in which they were recorded. Memory per stream is constant.
 
-    def __init__(self) -> None:
-        self._clocks: dict[str, _Clock] = {}
+    Args:
+        partial: rows may have only some of their sample's channels. Then each channel has an order of its own: a file
+            may hold one after the other.
+    """
+
+    def __init__(self, *, partial: bool = False) -> None:
+        self._clocks: dict[tuple[str, int], _Clock] = {}
+        self._partial = partial
 
     def push(self, samples: Samples, file: str = "") -> None:
         """Look at rows of a file. Those of one file come together."""
         for name, rows in _rows_by_stream(samples):
-            clock = self._clocks.get(name)
-            if clock is None:
-                clock = self._clocks[name] = _Clock()
-            clock.push(samples.t[rows], file)
+            for part, own in parts_of(samples.x, rows) if self._partial else [(0, rows)]:
+                clock = self._clocks.get((name, part))
+                if clock is None:
+                    clock = self._clocks[name, part] = _Clock()
+                clock.push(samples.t[own], file)
 
     def found(self) -> list[Restart]:
         """Return the restarts that explain the disorder of their stream. Call it once, after all rows."""
-        return [Restart(name, *restart) for name, clock in self._clocks.items() for restart in clock.end()]
+        return [Restart(name, *restart) for (name, _), clock in self._clocks.items() for restart in clock.end()]
+
+    def places(self) -> dict[str, list[int]]:
+        """Return the places of the restarts, by stream. Call it once, in place of `found`.
+
+        Raises:
+            DataError: rows have only some of the channels: those of one part may stand anywhere.
+        """
+        found = self.found()
+        if found and self._partial:
+            raise DataError(
+                f"{found[0].file}: stream {found[0].stream!r} begins again at {found[0].after:.12g} s, and restarts = "
+                "'split' needs all channels in each row: divide the file, or set restarts = 'sort'",
+                path=found[0].file,
+                setting="restarts",
+            )
+        return places_by_stream(found)
+
+
+def parts_of(x: Floats, rows: Indices) -> list[tuple[int, Indices]]:
+    """Return the rows by the first channel that each has."""
+    first = np.argmax(~np.isnan(x[rows]), axis=1)
+    return [(int(part), rows[first == part]) for part in np.unique(first)]
 
 
 def find_restarts(t: Times) -> list[int]:
