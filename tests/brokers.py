@@ -1,4 +1,4 @@
-"""Real MQTT brokers for tests: mosquitto in a process, amqtt in this one."""
+"""Real servers of queues for tests, each in a process on a free port; amqtt is in this one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from streamrde.connectors.broker import EmbeddedBroker
 
+
 # Debian installs it where a user's PATH does not look.
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+def _found(*names: str) -> str | None:
+    places = [os.environ.get("PATH", ""), "/usr/sbin:/usr/local/sbin"]
+    return next((found for name in names for place in places if (found := shutil.which(name, path=place))), None)
+
+
+MOSQUITTO = _found("mosquitto")
+NATS_SERVER = _found("nats-server")
+REDIS_SERVER = _found("redis-server", "valkey-server")
 
 
 # Below the ports that a system gives to clients, which would take one while its broker is away. Each process begins
@@ -81,4 +90,43 @@ def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.01)
         else:
             return
-    raise RuntimeError(f"mosquitto does not answer on port {port}; exit status {process.poll()}")
+    raise RuntimeError(f"{process.args} does not answer on port {port}; exit status {process.poll()}")
+
+
+@contextmanager
+def _server(
+    command: Sequence[str | Path], folder: Path, port: int, **options: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that listens on a port, with a log beside its files."""
+    with (folder / f"server-{port}.log").open("wb") as log:
+        process = subprocess.Popen([*map(str, command)], stdout=log, stderr=log, cwd=folder, **options)
+    try:
+        _await_port(port, process)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def nats_server(folder: Path, *, port: int | None = None, jetstream: bool = True, config: str = "") -> Iterator[str]:
+    """nats-server with JetStream in the folder; the value is its nats:// address. `config` has further lines."""
+    if NATS_SERVER is None:
+        raise FileNotFoundError("nats-server is not installed: apt-get install nats-server")
+    port = port or free_port()
+    file = folder / f"nats-{port}.conf"
+    stream = f'jetstream {{ store_dir: "{folder}/jetstream" }}' if jetstream else ""
+    file.write_text(f"host: 127.0.0.1\nport: {port}\n{stream}\n{config}\n")
+    with _server([NATS_SERVER, "-c", file], folder, port):
+        yield f"nats://127.0.0.1:{port}"
+
+
+@contextmanager
+def redis_server(folder: Path, *, port: int | None = None, options: Sequence[str] = ()) -> Iterator[str]:
+    """redis-server that keeps all it confirmed in the folder; the value is its redis:// address."""
+    if REDIS_SERVER is None:
+        raise FileNotFoundError("redis-server is not installed: apt-get install redis-server")
+    port = port or free_port()
+    command = [REDIS_SERVER, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", *options]
+    with _server([*command, "--appendonly", "yes", "--appendfsync", "always"], folder, port):
+        yield f"redis://127.0.0.1:{port}/0"

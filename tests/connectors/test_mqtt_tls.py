@@ -10,9 +10,9 @@ import pytest
 from brokers import MOSQUITTO, free_port, mosquitto
 
 from streamrde.connectors import Columns
+from streamrde.connectors.access import read_secret
 from streamrde.connectors.mqtt import MqttAddress, MqttLink, MqttSource, Tls
 from streamrde.connectors.mqtt.connection import MqttConnection
-from streamrde.connectors.mqtt.link import read_secret
 from streamrde.errors import BrokerError, ParameterError
 
 trustme = pytest.importorskip("trustme")

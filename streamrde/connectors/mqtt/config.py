@@ -7,14 +7,16 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
+from streamrde.connectors.access import Tls, read_secret
 from streamrde.connectors.columns import ColumnKeys
 from streamrde.connectors.mqtt import checks
 from streamrde.connectors.mqtt.connection import MqttConnection
-from streamrde.connectors.mqtt.link import MqttLink, Tls, Will, read_secret
+from streamrde.connectors.mqtt.link import MqttLink, Will
 from streamrde.connectors.mqtt.sink import MqttDeadLetters, MqttSink
 from streamrde.connectors.mqtt.source import MqttSource
 from streamrde.connectors.mqtt.topics import MqttAddress
 from streamrde.connectors.payloads import PayloadSourceConfig
+from streamrde.connectors.queue_sections import TlsConfig
 from streamrde.connectors.registry import PREDICTION_CODECS, PredictionCodecName
 from streamrde.connectors.sections import (
     DeadLettersConfig,
@@ -28,21 +30,6 @@ from streamrde.errors import BrokerError, ConfigError
 from streamrde.settings import Positive, Seconds
 
 QoS = Literal[0, 1]
-
-
-class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """TLS files. Certificate and host name are always checked."""
-
-    ca: str | None = None
-    """Certificate authorities to trust, PEM. None: the system's."""
-    certificate: str | None = None
-    """This client's certificate, PEM."""
-    key: str | None = None
-    """Its private key, PEM."""
-    key_password_env: str | None = None
-    """Environment variable with the key's password."""
-    key_password_file: str | None = None
-    """File whose first line is the key's password."""
 
 
 class WillConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

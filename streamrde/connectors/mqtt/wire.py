@@ -17,7 +17,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from streamrde.connectors.mqtt.link import ClosingContext, MqttLink
+from streamrde.connectors.access import ClosingContext
+from streamrde.connectors.mqtt.link import MqttLink
 from streamrde.connectors.mqtt.reasons import LinkError, RefusedError, is_refusal
 from streamrde.connectors.mqtt.topics import MqttAddress
 
