@@ -52,8 +52,9 @@ class SharedKeys(TimeKeys, frozen=True, kw_only=True):
     """Column, or path, that names the channel of a row. Each row then has the value of one channel (long form)."""
     value: str = "value"
     """Column, or path, of the value where a row has one channel: with `name`, or with {channel} in the topic."""
-    others: Literal["count", "refuse"] = "count"
-    """Rows whose `name` is that of no channel: "count" them as unused, or "refuse" them as malformed."""
+    others: Literal["count", "refuse", "ignore"] = "count"
+    """Rows whose `name` is that of no channel. They are counted, and a message or file that has nothing else is an
+    error. "refuse": each of them is one. "ignore": none is, and messages without any channel are counted too."""
     missing: Missing = ()
     """Further spellings of "no value", texts or numbers such as -9999: a list for all channels, or a table by column,
     with "*" for all. Known without it are null, empty text, NaN, NA, N/A, none, unknown, unavailable, - and ---."""
@@ -117,6 +118,7 @@ class ColumnKeys(SharedKeys, frozen=True, kw_only=True):
             channels=self.channels or tuple(own),
             stream=name,
             levels=levels,
+            sender=() if self.stream in (None, "@topic", "", ()) else tuple(part for part in (name, *levels) if part),
             date=date,
             time=time,
             sequence=sequence,
@@ -140,12 +142,14 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
     """Column of the stream's name; None: each file is one stream, named after the file."""
     levels: tuple[str, ...] = ()
     """Columns whose values follow that of `stream` in the stream's name, with "/" between."""
+    sender: tuple[str, ...] = ()
+    """Fields of a payload, or "@topic" and others, that make up the stream's name. If (), the topic has it."""
     sequence: str = ""
     """Field of a payload that counts what a sender has sent, decoded after the channels. If "", there is none."""
     records: str = ""
     name: str = ""
     value: str = "value"
-    others: Literal["count", "refuse"] = "count"
+    others: Literal["count", "refuse", "ignore"] = "count"
     missing: Missing = ()
     words: dict[str, float] = {}
     limits: Limits = {}
@@ -183,7 +187,7 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
             reader: what it reads, such as "packed payloads".
             supported: keys that it knows beside channels, stream and time.
         """
-        for key in ("date", "levels", "records", "name", "missing", "words", "limits"):
+        for key in ("date", "levels", "sender", "records", "name", "missing", "words", "limits"):
             if key not in supported and getattr(self, key) not in ("", (), {}):
                 raise ConfigError(f"columns: {_SPOKEN.get(key, key)} is not for {reader}; leave it out")
 
@@ -202,7 +206,11 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
 
 
 _SHARED = frozenset(SharedKeys.__struct_fields__)
-_SPOKEN = {"date": "time with two columns (date and time of day)", "levels": "stream with several columns"}
+_SPOKEN = {
+    "date": "time with two columns (date and time of day)",
+    "levels": "stream with several columns",
+    "sender": "stream",
+}
 
 
 def streams_of(stream: str | tuple[str, ...] | None, usual: str | None = None) -> tuple[str | None, tuple[str, ...]]:
@@ -214,8 +222,8 @@ def streams_of(stream: str | tuple[str, ...] | None, usual: str | None = None) -
 
 
 def dates_of(time: str | tuple[str, str]) -> tuple[str, str]:
-    """Return the columns of the date, "" if there is none, and of the time."""
-    return ("", time) if isinstance(time, str) else time
+    """Return the columns of the date, "" if there is none, and of the time, "" for that of arrival."""
+    return ("", "" if time == "@arrival" else time) if isinstance(time, str) else time
 
 
 def check_limits(limits: Mapping[str, Sequence[float]]) -> None:

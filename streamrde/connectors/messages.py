@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,6 +43,16 @@ class Subscription:
     topic: TopicTemplate
     codec: Codec
     numbered: bool = False
+    names: Sequence[str] = ()
+    """Names of the model's channels where topics have a channel, in its order. If (), they are the model's own."""
+    ignores: bool = False
+    """Topics of other channels are counted, and are no fault."""
+
+    def channel_of(self, place: Place, own: Mapping[str, int]) -> int | None:
+        """Return the number of a topic's channel, or None if there is none of that name."""
+        if place.channel is None or not self.names:
+            return own.get(place.channel or "")
+        return self.names.index(place.channel) if place.channel in self.names else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +66,10 @@ class MessageBatch(Batch):
 class _Topic:
     """A topic from which a message came."""
 
-    __slots__ = ("codec", "device", "name", "numbered", "place", "sampled")
+    __slots__ = ("channel", "codec", "device", "name", "numbered", "place", "sampled")
 
-    def __init__(self, name: str, place: Place, subscription: Subscription) -> None:
+    def __init__(self, name: str, place: Place, subscription: Subscription, channel: int | None) -> None:
+        self.channel = channel
         self.name = name
         self.place = place
         self.device = subscription.topic.device_of(name)
@@ -142,6 +153,9 @@ class MessageReader:
                     continue
             try:
                 one = self._read(message, now)
+            except _UnusedError:
+                counts.unused += 1
+                continue
             except PayloadError as error:
                 letters.append(self._dead(message, error))
                 continue
@@ -219,7 +233,7 @@ class MessageReader:
             x = x[:, :-1]
         if place.channel is not None:
             values, x = x[:, 0], np.full((len(t), len(self._channels)), np.nan)
-            x[:, self._channels[place.channel]] = values
+            x[:, topic.channel] = values
         if len(t) == 1 and math.isnan(t[0]):  # the payload has no time
             t[0] = _moment(message.arrival)
         elif len(t) != 1 and np.isnan(t).any():
@@ -235,18 +249,24 @@ class MessageReader:
             name = key.decode()
         except UnicodeDecodeError:
             raise PayloadError("its topic is not UTF-8") from None
-        unknown = ""
+        unknown, ignored = "", False
         for subscription in self._subscriptions:
             place = subscription.topic.place_of(name)
-            if place is not None and place.channel is not None and place.channel not in self._channels:
-                unknown = place.channel
-            elif place is not None:
+            if place is None:
+                continue
+            channel = subscription.channel_of(place, self._channels)
+            if place.channel is not None and channel is None:
+                unknown, ignored = place.channel, ignored or subscription.ignores
+            else:
                 if len(self._topics) >= _REMEMBERED:
                     self._topics.clear()
-                topic = self._topics[key] = _Topic(name, place, subscription)
+                topic = self._topics[key] = _Topic(name, place, subscription, channel)
                 return topic
+        if ignored:
+            raise _UnusedError(f"its topic has another channel, {unknown!r}")
         if unknown:
-            raise PayloadError(f"its topic has the channel {unknown!r}, which is none of {listed(self._channels)}")
+            names = self._subscriptions[0].names or self._channels
+            raise PayloadError(f"its topic has the channel {unknown!r}, which is none of {listed(names)}")
         raise PayloadError(f"its topic does not fit {', '.join(repr(s.topic.template) for s in self._subscriptions)}")
 
     def _sampled(self, topic: _Topic) -> None:
@@ -321,6 +341,10 @@ class MessageReader:
         if (now := time.monotonic()) >= self._next_log:
             self._next_log = now + _LOG_INTERVAL
             logger.warning("%s: " + message, self._queue, *arguments)
+
+
+class _UnusedError(PayloadError):
+    """A message of something else, which is to be ignored."""
 
 
 class _SetAsideError(PayloadError):

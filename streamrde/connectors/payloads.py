@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Self
 
 import msgspec
 
+from streamrde.connectors.codecs.rows import RowCodec
 from streamrde.connectors.columns import ColumnKeys, given_keys
 from streamrde.connectors.messages import Subscription
 from streamrde.connectors.quarantine import Quarantine
@@ -34,6 +35,7 @@ class PayloadKeys(ColumnKeys, frozen=True, kw_only=True):
     def subscription(self, topic: TopicTemplate, own: Sequence[str], *, max_bytes: int) -> Subscription:
         """Return the topics with their codec, for a model's channels."""
         columns = self.columns_for(own, sequence=self.sequence)
+        names = columns.channels
         if topic.has_channel:
             columns = columns.only((self.value,))
         if self.units or self.scale or self.offset:
@@ -41,7 +43,9 @@ class PayloadKeys(ColumnKeys, frozen=True, kw_only=True):
         if (codec := CODECS.find(self.codec)) is None:
             raise ConfigError(f"codec = {self.codec!r}: there is none of that name")
         found = codec.configured(columns, layout=self.layout, max_bytes=max_bytes)
-        return Subscription(topic, found, bool(self.sequence))
+        if isinstance(found, RowCodec):
+            found.shape.stream_of_topic = topic.stream_of
+        return Subscription(topic, found, bool(self.sequence), names, ignores=self.others == "ignore")
 
 
 class PayloadConfig(PayloadKeys, frozen=True, kw_only=True):
@@ -52,8 +56,9 @@ class PayloadConfig(PayloadKeys, frozen=True, kw_only=True):
 
     def template(self, grammar: Grammar) -> TopicTemplate:
         """Return the template of the topics."""
-        codec = CODECS.find(self.codec)
-        return TopicTemplate(self.topic, grammar, named=codec is None or not codec.takes_topic)
+        codec, parts = CODECS.find(self.codec), self.stream if isinstance(self.stream, tuple) else (self.stream,)
+        said = any(part not in (None, "", "@topic") for part in parts) and "@topic" not in parts
+        return TopicTemplate(self.topic, grammar, named=not said and (codec is None or not codec.takes_topic))
 
     @classmethod
     def of(cls, keys: PayloadKeys, topic: str) -> Self:

@@ -107,6 +107,11 @@ class TopicTemplate:
         """True if each message has one channel's value."""
         return _CHANNEL in self.template
 
+    def stream_of(self, topic: str) -> str:
+        """Return the stream's name that a topic has, "" if it has none."""
+        place = self.place_of(topic)
+        return "" if place is None else place.stream
+
     def place_of(self, topic: str) -> Place | None:
         """Return what a topic says, or None if it does not fit or a level with a name is empty."""
         separator, one, rest = self.grammar

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamrde.arrays import Floats
+from streamrde.connectors.columns import Columns
 
 NO_VALUE: frozenset[str] = frozenset({
     "", "nan", "-nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "null", "none", "nil", "unavailable", "unknown",
@@ -13,3 +21,98 @@ NO_VALUE: frozenset[str] = frozenset({
 
 WORDS: Mapping[str, float] = MappingProxyType({"on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0})
 """Numbers of words, which are trimmed and in lower case."""
+
+# Python and Arrow read some more as numbers, such as 1_000 and 0x1p3, which no sensor sends.
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
+# A word of which no more is shown in a message.
+_LONGEST = 40
+
+
+class Spellings(NamedTuple):
+    """Texts of a column that are not plain numbers, trimmed and in lower case, and what they stand for."""
+
+    texts: frozenset[str] = NO_VALUE
+    """Texts that say that there is no value."""
+    numbers: tuple[float, ...] = ()
+    """Numbers that say so."""
+    words: Mapping[str, float] = WORDS
+    """Numbers of words."""
+
+
+USUAL = Spellings()
+PLAIN_NUMBERS = Spellings(frozenset(), (), {})
+"""Spellings of a column where every text has to be a number."""
+
+
+def spellings(missing: Sequence[str | float], words: Mapping[str, float]) -> Spellings:
+    """Return the spellings of a column that has these beside the usual ones. What is given wins over what is usual."""
+    given = {word.strip().lower(): float(number) for word, number in words.items()}
+    texts, numbers = set(NO_VALUE - given.keys()), []
+    for one in missing:
+        text = str(one).strip().lower()
+        if isinstance(one, str) and not _NUMBER.fullmatch(text):
+            texts.add(text)
+        else:
+            numbers.append(float(text))
+    known = {word: number for word, number in {**WORDS, **given}.items() if word not in texts}
+    return Spellings(frozenset(texts), tuple(numbers), known)
+
+
+class NotANumberError(ValueError):
+    """A value is neither a number nor a spelling of "no value"."""
+
+
+class Values:
+    """Read the values of channels one by one, as payloads have them.
+
+    Args:
+        columns: further words, and further spellings of "no value" by channel.
+    """
+
+    def __init__(self, columns: Columns) -> None:
+        self._spellings = {name: spellings(columns.missing_of(name), columns.words) for name in columns.channels}
+        codes = [(i, np.array(self._spellings[name].numbers)) for i, name in enumerate(columns.channels)]
+        self._codes = [(i, found) for i, found in codes if len(found)]
+
+    def number(self, channel: str, value: Any) -> float:
+        """Return a value as a number, with NaN for "no value".
+
+        Raises:
+            NotANumberError: it is another value.
+            OverflowError: an integer is too large for float64.
+        """
+        if value is None:
+            return math.nan
+        if isinstance(value, int | float):  # a bool too, as 0 and 1
+            return float(value)
+        if not isinstance(value, str):
+            raise NotANumberError("send a number, or null where it was not observed")
+        text = value.strip().lower()
+        own = self._spellings.get(channel, USUAL)
+        if text in own.texts:
+            return math.nan
+        if (number := own.words.get(text)) is not None:
+            return number
+        if _NUMBER.fullmatch(text):
+            return float(text)
+        if _COMMA.fullmatch(text):
+            raise NotANumberError(f"send a number with a decimal point, as {text.replace(',', '.')}")
+        word = text[:_LONGEST]
+        raise NotANumberError(
+            f"send a number; or give the word one, as words = {{ {word!r} = 1 }}, or list it in missing if nothing was "
+            "observed"
+        )
+
+    def without_codes(self, x: Floats) -> Floats:
+        """Return values with NaN for numbers that stand for "no value".
+
+        Args:
+            x: (n, channels), or with more columns behind.
+        """
+        if not self._codes:
+            return x
+        x = x.copy()
+        for i, codes in self._codes:
+            x[np.isin(x[:, i], codes), i] = math.nan
+        return x

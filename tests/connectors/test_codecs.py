@@ -117,25 +117,23 @@ def test_batches_by_rows_and_by_columns_agree() -> None:
         (b"\xff\xfe", "malformed"),
         (b"{", "truncated"),
         (b"[]", "no sample"),
-        (b'{"t": []}', "no sample"),
+        (b'{"t": [], "ax": []}', "no sample"),
         (b"12", "it is a bare number, 12, not an object"),
         (b"null", "it is null, not an object"),
         (b'{"ax": 1}', "has no field 't' with the time"),
         (b'{"t": null, "ax": 1}', "field 't': null is not a time"),
         (b'{"t": "noon", "ax": 1}', "field 't': 'noon' is not an ISO 8601"),
         (b'{"t": 1, "ax": "text"}', "'ax' is text, 'text': send a number"),
-        (b'{"t": 1, "ax": true}', "'ax' is true"),
         (b'{"t": true, "ax": 1}', "field 't': true is not a time"),
         (b'{"t": 1, "ax": {"a": 1}}', "'ax' is an object with a"),
         (b'{"t": 1, "ax": [1]}', "'ax' is a list"),
-        (b'[{"t": [1], "ax": [1]}, {"t": [2], "ax": [1]}]', "'t' is a list"),
         (b'{"t": [1, 2], "ax": [1]}', "'ax' has 1 values and 't' has 2"),
         (b'{"t": [1, 2], "ax": 1}', "'ax' has one number"),
         (b'{"t": [1, null], "ax": [1, 2]}', "field 't': null is not a time"),
         (b'{"t": 1e999, "ax": 1}', "out of range"),
         (b'{"t": NaN, "ax": 1}', "'t' is not finite"),
         (b'{"t": Infinity}', "malformed"),
-        (b'{"t": 1' + b"0" * 400 + b"}", "out of range|too large"),
+        (b'{"t": 1' + b"0" * 400 + b', "ax": 1}', "out of range|too large"),
         (b'{"t": 1, "ax": 1' + b"0" * 400 + b"}", "out of range|too large"),
         (b"[" * 100_000, "not a sample"),
         (b'{"t": 1, "z": ' + b"[" * 100_000, "not a sample"),
@@ -200,7 +198,7 @@ def test_a_payload_without_a_time_is_one_sample() -> None:
     np.testing.assert_array_equal(x, [[1.5, np.nan]])
     assert codec.decode(codec.encode_samples([7.0], [[1.0, 2.0]]))[1].tolist() == [[1.0, 2.0]]
     for payload in (b'[{"a": 1}, {"a": 2}]', b'{"a": [1, 2]}', b"[]"):
-        with pytest.raises(PayloadError, match=r"without a time|is a list"):
+        with pytest.raises(PayloadError, match=r"without a time|is a list|no sample"):
             codec.decode(payload)
     for kind in (lambda c: PackedCodec(c, layout="<2d"), ArrowCodec):
         with pytest.raises(ParameterError, match=r"name it in columns\.time"):
@@ -230,9 +228,9 @@ def refused(payload: bytes, *, channels: tuple[str, ...] = IMU, time: str = "t")
         (b'{"t": 0.0, "AX": 0.1}', "it has: AX; 'AX' is spelled differently"),
         (b'{"t": 0.0, "ax ": 0.1}', "it has: ax ;"),
         (b'{"t": 0.0}', "it has: no other field"),
-        (b'{"t": 0.0, "imu": {"ax": 0.1, "ay": 0.2}}', "it has: imu.ax, imu.ay; 'ax' must stand at the top level"),
-        (b'{"t": 0, "values": [{"id": "d.ax", "v": 0.1, "t": 0}]}', "values[].id, values[].v, values[].t; send an"),
-        (b'{"t": 0, "acc": [0.1, 0.2, 0.3]}', "it has: acc[3]; send an object with a field of its own"),
+        (b'{"t": 0.0, "imu": {"ax": 0.1, "ay": 0.2}}', "imu.ay; give its path, as channels = ['imu.ax', ...]"),
+        (b'{"t": 0, "values": [{"id": "d.ax", "v": 0.1, "t": 0}]}', "values[].id, values[].v, values[].t; name places"),
+        (b'{"t": 0, "acc": [0.1, 0.2, 0.3]}', "it has: acc[3]; name places in it, as acc[0]"),
         (b'{"t": [0, 1], "accX": [0.1, 0.2]}', "it has: accX[2]"),
         (b'[{"t": 0, "ax": 1}, {"t": 1, "accX": 1}]', "element 1 of its list: has none of ax"),
         (b'[{"t": 0, "accX": 1}]', "its list's element: has none of ax"),
@@ -265,10 +263,8 @@ def test_a_message_with_some_channels_is_a_sample_also_where_they_are_null() -> 
         (b"ON", "it is text, 'ON'"),
         (b"21.5 C", "it is text, '21.5 C'"),
         (b"[0.1, 0.2, 0.3]", "element 0 of its list is a bare number, 0.1, not an object"),
-        (b'{"t": 1, "value": "0.12"}', "field 'value' is text, '0.12': send a number"),
-        (b'{"t": 1, "value": "unavailable"}', "field 'value' is text, 'unavailable'"),
+        (b'{"t": 1, "value": "abc"}', "field 'value' is text, 'abc': send a number"),
         (b'{"t": 1, "value": {"v": 0.1}}', "field 'value' is an object with v: send a number"),
-        (b'{"t": 1, "value": false}', "field 'value' is false"),
         (b'{"t": 1, "value": [0.1, 0.2]}', "field 'value' is a list and others are not"),
         (b'{"t": 1, "value": nan}', "JSON has no nan: send null"),
         (b'{"t": 1, "value": -inf}', "JSON has no -inf: send null"),
@@ -321,7 +317,7 @@ def test_a_sequence_number_is_decoded_after_the_channels_and_is_none_of_them(tim
     np.testing.assert_array_equal(codec.decode(b'{"t": 1, "a": 2}')[1], [[2.0, math.nan]])
     for payload, match in (
         (b'{"t": 1, "seq": 7}', "has no field 'a'"),
-        (b'{"t": 1, "a": 1, "seq": "7"}', "'seq' is text"),
+        (b'{"t": 1, "a": 1, "seq": "x"}', "'seq' is text"),
     ):
         with pytest.raises(PayloadError, match=match):
             codec.decode(payload)

@@ -32,9 +32,11 @@ class JsonCodec(RowCodec):
         try:
             return msgspec.json.decode(text)
         except msgspec.DecodeError:
-            if b"NaN" not in text:
-                raise
-            return json.loads(text.decode())
+            if b"NaN" in text:
+                return json.loads(text.decode())
+            if self.shape.bare:
+                return text.decode().strip()  # a bare value may be a word: on, unavailable
+            raise
 
     def _hint(self, payload: bytes) -> str:
         text = readable(payload)

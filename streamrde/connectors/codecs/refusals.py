@@ -15,26 +15,6 @@ _LONGEST = 40
 _DEEPEST = 4
 
 
-def refusal(payload: Any, columns: Columns) -> str | None:
-    """Return why a parsed payload is not samples with these columns, or None if its names and types are not the reason.
-
-    Args:
-        payload: what JSON, MessagePack or CBOR gave: objects are dicts, everything else is Python's own.
-        columns: the time's and the channels' fields.
-    """
-    if isinstance(payload, Mapping):
-        return _of_object(payload, columns)
-    if not isinstance(payload, list):
-        return f"it is {described(payload)}, not an object: send {example(columns)}"
-    for i, row in enumerate(payload):
-        place = f"element {i} of its list" if len(payload) > 1 else "its list's element"
-        if not isinstance(row, Mapping):
-            return f"{place} is {described(row)}, not an object: send {example(columns)}"
-        if reason := _of_object(row, columns):
-            return f"{place}: {reason}"
-    return None
-
-
 def no_channel(names: Iterable[str], columns: Columns) -> str:
     """Say that no channel's field is present, and which fields are.
 
@@ -46,12 +26,14 @@ def no_channel(names: Iterable[str], columns: Columns) -> str:
     found = list(names)
     below = next((name for name in found if "." in name and name.rpartition(".")[2].strip("[]") in wanted), None)
     alike = next((name for name in found if name.lower() in {channel.lower() for channel in wanted}), None)
-    if below is not None:
-        remedy = f"{below.rpartition('.')[2]!r} must stand at the top level of the message, not below another field"
+    if below is not None and "[]." in below:
+        remedy = f"set records = {below.rpartition('[].')[0]!r}, whose objects are the rows"
+    elif below is not None:
+        remedy = f"give its path, as channels = [{below!r}, ...]"
     elif alike is not None:
         remedy = f"{alike!r} is spelled differently: capitals count"
     elif any("[" in name for name in found):
-        remedy = "send an object with a field of its own for each channel"
+        remedy = "name places in it, as acc[0], or set records (and name and value) where its objects are rows"
     else:
         remedy = "name its fields in channels, in the model's order (or in value, where the topic has the channel)"
     return f"{missing}; it has: {listed(found) or 'no other field'}; {remedy}"
@@ -105,28 +87,6 @@ def example(columns: Columns) -> str:
     fields = [*time, *columns.channels[:2]]
     body = ", ".join(f'"{_printable(name)}": {12.34 if name == columns.time else 0.1}' for name in fields)
     return "{" + body + (", ...}" if len(columns.channels) > 2 else "}")
-
-
-def _of_object(row: Mapping[Any, Any], columns: Columns) -> str | None:
-    timeless = bool(columns.time) and columns.time not in row
-    if not any(name in row for name in columns.channels):
-        reason = no_channel(fields_of(row, (columns.time,)), columns)
-        return f"has no time {columns.time!r} and {reason}" if timeless else reason
-    if timeless:
-        found = listed(fields_of(row, columns.channels))
-        return f"has no field {columns.time!r} with the time; it has: {found or 'no other field'}; name it in time"
-    for name in columns.values:
-        if (value := row.get(name)) is not None and not _is_number(value) and not _is_numbers(value):
-            return f"field {name!r} is {described(value)}: send a number, or null where it was not observed"
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_number(x) or x is None for x in value)
 
 
 def _kind(value: Any) -> str:

@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike
 
 from streamrde.arrays import Floats
 from streamrde.connectors.codecs.checks import check_samples, check_size
-from streamrde.connectors.codecs.refusals import described, refusal
+from streamrde.connectors.codecs.paths import placed
+from streamrde.connectors.codecs.refusals import described
+from streamrde.connectors.codecs.shapes import Shape, special
 from streamrde.connectors.columns import Columns
-from streamrde.connectors.ends import MAX_BYTES, Codec
+from streamrde.connectors.ends import MAX_BYTES, Codec, Message, Rows
 from streamrde.errors import PayloadError, SampleError
 from streamrde.times import NotATimeError
 
@@ -37,20 +39,28 @@ class RowCodec(Codec):
     _encode: Callable[[Any], bytes]
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
-        columns.refuse_others("payloads of maps")
         super().__init__(columns, max_bytes=max_bytes)
+        self.shape = Shape(columns)
+        # Plain names and numbers are read by a struct. Anything else, such as numbers in text, by the shape.
+        self._flat = self.shape.flat
+        self._struct_fits = self._flat
         form = columns.time_form()
         self._seconds, self._encode_time = form.seconds, form.encode
+        self._names, self._channels = columns.values, len(columns.channels)
+        if self._flat:
+            self._rows = self._struct(columns)
+            self._parse = self._parser(self._rows)
+
+    def _struct(self, columns: Columns) -> Any:
+        """Return the type of payloads of plain numbers."""
         # A Struct decodes twice as fast as a dict and skips unknown fields unread; it cannot be built from field names
         # that are no identifiers, hence the renaming.
-        self._names, self._channels = columns.values, len(columns.channels)
         names = {"t": columns.time} | {f"x{i}": name for i, name in enumerate(self._names)}
         values: Any = float | list[float | None] | None
         time: Any = ("t", Any) if columns.time else ("t", None, None)
         fields = [time] + [(field, values, None) for field in list(names)[1:]]
         row = msgspec.defstruct("Row", fields, rename=names, gc=False)
-        self._rows: Any = row | list[row]  # type: ignore[valid-type]
-        self._parse = self._parser(self._rows)
+        return row | list[row]  # type: ignore[valid-type]
 
     def _parser(self, rows: Any) -> Callable[[bytes], Any]:
         """Return a function that reads a payload as `rows`, raising one of _UNREADABLE."""
@@ -68,33 +78,35 @@ class RowCodec(Codec):
                 time that is missing or not finite.
         """
         check_size(payload, self.max_bytes)
-        try:
-            decoded = self._parse(payload)
-        except _UNREADABLE as error:
-            decoded = self._second_look(payload, error)
-        rows = decoded if isinstance(decoded, list) else [decoded]
-        try:
-            if len(rows) == 1 and isinstance(rows[0].t, list):
-                t, x, empty = self._from_columns(*msgspec.structs.astuple(rows[0]))
-            else:
-                t, x, empty = self._from_rows([msgspec.structs.astuple(row) for row in rows])
-        except OverflowError:
-            raise PayloadError("a number is too large for float64") from None
-        if not self.columns.time and len(t) != 1:
-            raise PayloadError(f"{len(t)} samples without a time: send them one by one, or each with its time")
-        check_samples(t, x, self.columns)
-        # A channel that is null and one that is absent are the same number; only the payload tells them apart.
-        if empty:
-            self._require_channels(payload)
+        if self._struct_fits and (found := self._from_struct(payload)) is not None:
+            return found
+        t, x, *_ = self._shaped(Message(b"", payload, 0.0))
+        if not len(t):
+            raise PayloadError("no sample in it: send at least one")
         return t, x
 
-    def _require_channels(self, payload: bytes) -> None:
+    def read(self, message: Message) -> Rows:
+        """See `Codec.read`."""
+        if self._flat:
+            return Rows(*self.decode(message.payload))
+        check_size(message.payload, self.max_bytes)
+        return self._shaped(message)
+
+    def _shaped(self, message: Message) -> Rows:
+        """Return the rows of a payload of any shape."""
+        payload = message.payload
         try:
             found = self._read(payload)
-        except _UNREADABLE as error:  # in a field that the strict parser left unread
-            raise PayloadError(f"not a sample: {_named(error)}") from None
-        if reason := refusal(found, self.columns):
-            raise PayloadError(reason)
+        except _UNREADABLE as error:
+            raise PayloadError(f"not a sample: {_named(error)}{self._hint(payload)}") from None
+        rows = self.shape.rows(found, message)
+        if self._flat:
+            try:
+                msgspec.convert(found, self._rows)
+                self._struct_fits = True
+            except (msgspec.ValidationError, RecursionError, OverflowError):
+                self._struct_fits = False
+        return rows
 
     def _hint(self, payload: bytes) -> str:
         """Say what an unreadable payload looks like, where that says what is wrong."""
@@ -102,40 +114,42 @@ class RowCodec(Codec):
             return '; it looks like JSON: is codec = "json" meant?'
         return f"; it is {described(text)}" if text else ""
 
-    def _second_look(self, payload: bytes, error: Exception) -> Any:
-        """Return the rows of a payload that the strict parser refused, as a lenient one reads them.
-
-        Raises:
-            PayloadError: the lenient one does not read them either. The message gives the reason.
-        """
+    def _from_struct(self, payload: bytes) -> tuple[Floats, Floats] | None:
+        """Return the samples of a payload of plain numbers, or None if it may be another, or none."""
         try:
-            found = self._read(payload)
-        except _UNREADABLE:
-            raise PayloadError(f"not a sample: {_named(error)}{self._hint(payload)}") from None
-        try:
-            return msgspec.convert(found, self._rows)
-        except (msgspec.ValidationError, RecursionError, OverflowError) as failure:
-            reason = refusal(found, self.columns) or f"not a sample: {_named(failure)}"
-        raise PayloadError(reason)
+            decoded = self._parse(payload)
+            rows = decoded if isinstance(decoded, list) else [decoded]
+            if len(rows) == 1 and isinstance(rows[0].t, list):
+                found = self._from_columns(*msgspec.structs.astuple(rows[0]))
+            else:
+                found = self._from_rows([msgspec.structs.astuple(row) for row in rows])
+        except (*_UNREADABLE, NotATimeError):
+            return None
+        if found is None or (not self.columns.time and len(found[0]) != 1):
+            return None
+        t, x = found
+        check_samples(t, x, self.columns)
+        return t, self.shape.values.without_codes(x)
 
-    def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[Floats, Floats, bool]:
-        """Return times, values, and True if some row has no value at all."""
-        channels, empty = self._channels, False
+    def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[Floats, Floats] | None:
+        channels, timed = self._channels, bool(self.columns.time)
         x = np.empty((len(rows), len(self._names)))
         t = np.empty(len(rows))
         for i, row in enumerate(rows):
             if list in map(type, row):
-                name = (self.columns.time, *self._names)[list(map(type, row)).index(list)]
-                raise PayloadError(f"field {name!r} is a list and others are not; send lists in all fields, or in none")
-            t[i] = self._time(row[0]) if self.columns.time else math.nan
+                return None
+            t[i] = self._seconds(row[0]) if timed else math.nan
             values = row[1:]
             x[i] = values  # None becomes NaN
+            # A channel that is null and one that is absent are the same here, and a row needs one that is not absent.
             # The first comparison is nearly always false, and spares the slice.
             if values.count(None) >= channels and values[:channels].count(None) == channels:
-                empty = True
-        return t, x, empty
+                return None
+        return t, x
 
-    def _from_columns(self, time: list[Any], *values: Any) -> tuple[Floats, Floats, bool]:
+    def _from_columns(self, time: list[Any], *values: Any) -> tuple[Floats, Floats] | None:
+        if values[: self._channels].count(None) == self._channels:
+            return None
         x = np.full((len(time), len(values)), np.nan)
         for i, (name, column) in enumerate(zip(self._names, values, strict=True)):
             if name == self.columns.sequence and isinstance(column, float):
@@ -143,18 +157,8 @@ class RowCodec(Codec):
             elif isinstance(column, list) and len(column) == len(time):
                 x[:, i] = column
             elif column is not None:
-                what = f"{len(column)} values" if isinstance(column, list) else "one number"
-                raise PayloadError(
-                    f"field {name!r} has {what} and {self.columns.time!r} has {len(time)}; send one per time"
-                )
-        t = np.array([self._time(one) for one in time], dtype=np.float64)
-        return t, x, values[: self._channels].count(None) == self._channels
-
-    def _time(self, value: Any) -> float:
-        try:
-            return self._seconds(value)
-        except NotATimeError as error:
-            raise PayloadError(f"field {self.columns.time!r}: {error}") from None
+                return None
+        return np.array([self._seconds(one) for one in time], dtype=np.float64), x
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """Encode samples as a payload that `decode` reads back: bit for bit in seconds, else to t's last place.
@@ -170,6 +174,8 @@ class RowCodec(Codec):
             raise SampleError(
                 "a payload carries finite numbers only; drop the sample, or send NaN for a channel not observed"
             )
+        if not self._flat:
+            return self._encode(self._nested(times, values))
         fields: dict[str, Any] = {}
         if self.columns.time:
             fields[self.columns.time] = [self._encode_time(time) for time in times.tolist()]
@@ -179,6 +185,18 @@ class RowCodec(Codec):
         if len(times) == 1:
             fields = {name: column[0] for name, column in fields.items()}
         return self._encode(fields)
+
+    def _nested(self, times: Floats, values: Floats) -> Any:
+        """Return samples as objects within objects, with each field at its path."""
+        columns = self.columns
+        source = columns.time if columns.time and not special(columns.time) else ""
+        if columns.name or columns.records or columns.date or columns.sender or (not source and len(times) > 1):
+            raise SampleError("samples cannot be written as payloads of this shape; send them in another one")
+        rows = []
+        for time, row in zip(times.tolist(), values.tolist(), strict=True):
+            fields = [*zip(self._names, (None if math.isnan(value) else value for value in row), strict=True)]
+            rows.append(placed([(source, self._encode_time(time)), *fields] if source else fields))
+        return rows[0] if len(rows) == 1 else rows
 
 
 # msgspec's errors, those of Python's json module (and of integers longer than Python reads), and text that is no UTF-8.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +12,7 @@ import pyarrow.csv
 
 from streamrde.arrays import Bools, Floats
 from streamrde.connectors.dialect import PLAIN, Dialect
-from streamrde.connectors.values import NO_VALUE, WORDS
+from streamrde.connectors.values import Spellings
 
 _NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$"
 _POINT_NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")
@@ -36,39 +34,9 @@ def without_blanks(text: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_in(trimmed, _nulls()), pa.scalar(None, pa.string()), trimmed)
 
 
-class Spellings(NamedTuple):
-    """Texts of a column that are not plain numbers, trimmed and in lower case, and what they stand for."""
-
-    texts: frozenset[str] = NO_VALUE
-    """Texts that say that there is no value."""
-    numbers: tuple[float, ...] = ()
-    """Numbers that say so."""
-    words: Mapping[str, float] = WORDS
-    """Numbers of words."""
-
-    @property
-    def are_like_numbers(self) -> bool:
-        """True if a word is what a reader of CSV takes for a number or for no value."""
-        return any(re.match(_NUMBER, word) or word in _null_words() for word in self.words)
-
-
-USUAL = Spellings()
-PLAIN_NUMBERS = Spellings(frozenset(), (), {})
-"""Spellings of a column where every text has to be a number."""
-
-
-def spellings(missing: Sequence[str | float], words: Mapping[str, float]) -> Spellings:
-    """Return the spellings of a column that has these beside the usual ones. What is given wins over what is usual."""
-    given = {word.strip().lower(): float(number) for word, number in words.items()}
-    texts, numbers = set(NO_VALUE - given.keys()), []
-    for one in missing:
-        text = str(one).strip().lower()
-        if isinstance(one, str) and not re.match(_NUMBER, text):
-            texts.add(text)
-        else:
-            numbers.append(float(text))
-    known = {word: number for word, number in {**WORDS, **given}.items() if word not in texts}
-    return Spellings(frozenset(texts), tuple(numbers), known)
+def are_like_numbers(own: Spellings) -> bool:
+    """Return True if a word is what a reader of CSV takes for a number or for no value."""
+    return any(re.match(_NUMBER, word) or word in _null_words() for word in own.words)
 
 
 def numbers_of(text: pa.Array, own: Spellings, dialect: Dialect = PLAIN) -> tuple[Floats, Bools]:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrde.arrays import Bools, Floats, Ints
-from streamrde.connectors.files.cells import Spellings
 from streamrde.connectors.files.sample_file import SampleFile
+from streamrde.connectors.values import Spellings
 from streamrde.errors import DataError
 
 _SHOWN = 10  # names that an error shows

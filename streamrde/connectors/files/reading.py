@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from streamrde.arrays import Bools, Floats, Ints
 from streamrde.connectors.columns import Columns
-from streamrde.connectors.files.cells import spellings
+from streamrde.connectors.files.cells import are_like_numbers
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.filters import Filter, check_filters, expression, select
 from streamrde.connectors.files.formats import Kind, reading_format
@@ -24,6 +24,7 @@ from streamrde.connectors.files.sample_file import RowError, SampleFile
 from streamrde.connectors.files.together import numbered_together
 from streamrde.connectors.files.units import Conversion
 from streamrde.connectors.samples import Samples
+from streamrde.connectors.values import spellings
 from streamrde.errors import ParameterError
 
 Faults: TypeAlias = Literal["error", "drop"]
@@ -100,7 +101,7 @@ class SampleReader:
         numbers: Sequence[str] = (),
     ) -> None:
         check_filters(filters)
-        columns.refuse_others("recorded files", ("date", "levels", "name", "missing", "words"))
+        columns.refuse_others("recorded files", ("date", "levels", "sender", "name", "missing", "words"))
         self.columns = columns
         self._form = columns.time_form()
         self.extra = tuple(extra)
@@ -140,7 +141,7 @@ class SampleReader:
         if self.columns.name:
             kinds.setdefault(self.columns.name, "name")
         # A word that a reader of CSV would take for a number has to be read as text.
-        wordy = any(own.are_like_numbers for own in self._spellings.values())
+        wordy = any(map(are_like_numbers, self._spellings.values()))
         for column in self._values_in:
             kinds.setdefault(column, "text" if wordy else "number")
         for name in self._numbers:

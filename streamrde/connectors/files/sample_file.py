@@ -13,9 +13,6 @@ import pyarrow.compute as pc
 from streamrde.arrays import Bools, Floats, Ints, Reals
 from streamrde.connectors.dialect import PLAIN, Dialect
 from streamrde.connectors.files.cells import (
-    PLAIN_NUMBERS,
-    USUAL,
-    Spellings,
     as_plain_numbers,
     explain_text,
     mask_of_no_numbers,
@@ -26,6 +23,7 @@ from streamrde.connectors.files.cells import (
 from streamrde.connectors.files.formats import reading_format
 from streamrde.connectors.files.recogniser import dialect_of
 from streamrde.connectors.samples import Samples
+from streamrde.connectors.values import PLAIN_NUMBERS, USUAL, Spellings
 from streamrde.errors import DataError
 from streamrde.times import NotATimeError, TimeForm
 

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamrde.connectors.columns import Columns, Missing
-from streamrde.connectors.files.cells import numbers_of, spellings
+from streamrde.connectors.files.cells import numbers_of
 from streamrde.connectors.files.reading import SampleReader, read
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.values import NO_VALUE, WORDS
+from streamrde.connectors.values import NO_VALUE, WORDS, spellings
 from streamrde.errors import DataError
 
 NAN = math.nan
