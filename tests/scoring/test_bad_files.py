@@ -55,7 +55,7 @@ BAD = {
     truncated: ("cannot be read", None),
     damaged_page: ("cannot be read", None),
     missing_column: ("has no column 'b'", "b"),
-    text_column: ("column 'b': a channel cannot be string", "b"),
+    text_column: ("column 'b', row 0 .*'high' is not a number", "b"),
     null_time: ("column 't', row 100 .*the time is null", "t"),
     no_rows: ("has no rows", None),
 }

@@ -61,10 +61,10 @@ def test_a_bad_row_stops_the_job_or_is_counted_and_left_out(tmp_path, model, suf
 def test_text_in_a_number_column_is_counted_and_left_out(tmp_path, model):
     table = make_table()
     rows = write(table, tmp_path / "good.csv").read_text().splitlines()
-    rows[131] = rows[131].replace(rows[131].split(",")[2], '"unavailable"', 1)
+    rows[131] = rows[131].replace(rows[131].split(",")[2], '"broken"', 1)
     path = tmp_path / "a.csv"
     path.write_text("\n".join(rows) + "\n")
-    with pytest.raises(DataError, match=r"column 'a', row 130 .*, line 132: 'unavailable' is not a number"):
+    with pytest.raises(DataError, match=r"column 'a', row 130 .*, line 132: 'broken' is not a number"):
         sr.score(path, model, out=tmp_path / "out.parquet")
     summary = sr.score(path, model, out=tmp_path / "out.parquet", faults="drop")
     assert summary.dropped == {"column 'a': a text that is not a number": 1}

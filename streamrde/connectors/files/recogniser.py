@@ -18,8 +18,12 @@ _LINES, _ROWS = 400, 200
 SPOKEN = {",": "commas", ";": "';'", "\t": "tabs", "|": "'|'", " ": "spaces"}
 _COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?P<sign>[., '\u00a0\u202f\u2019])\d{3}((?P=sign)\d{3})*(?P<rest>[.,]\d*)?")
-_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}.*|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}.*|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?.*")
-_UNIT = re.compile(r"[\[(]?[^\d\s][^\s]{0,11}[\])]?|[\[(][^\])]*[\])]|1|-|%|")
+_CLOCK = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?( ?Z| ?[+-]\d{2}:?\d{2})?"
+_DATE = re.compile(
+    rf"(\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[./-]\d{{1,2}}[./-]\d{{2,4}})([T ]{_CLOCK})?|{_CLOCK}"
+)
+_UNIT = re.compile(r"[\[(]?[^\d\s][^\s]{0,11}( [^\s]{1,6})?[\])]?|[\[(][^\])]*[\])]|1|-|%|")
+_STAMP = re.compile(r"\d{8,}(\.\d*)?|\d+\.\d+")
 _SEP = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 
 
@@ -117,6 +121,11 @@ def recognise_lines(
         else:
             header, names = False, [str(i) for i in range(best.columns)]
             evidence.append("header: false, the first line has numbers where the others have numbers")
+    elif any(_STAMP.fullmatch(cell) for cell, n in zip(plain[0], numeric, strict=True) if n) and len(rows) > 1:
+        # As Empatica writes: a moment and a name above rows that have neither.
+        header, names, start = False, [str(i) for i in range(best.columns)], start + 1
+        evidence.append(f"header: false, the line above the rows has a number where names stand ({plain[0][0]})")
+        doubts.append(f"skip: the line {', '.join(rows[0])!r} may say when the rows begin")
     elif len(rows) > 2 and _are_units(plain[1], numeric):
         more = next((i for i, row in enumerate(plain[2:5]) if _has_numbers(row, numeric)), 0)
         units_row = 1 + more if more else True
@@ -124,11 +133,11 @@ def recognise_lines(
     units = dict(zip(names, rows[1], strict=True)) if units_row else {}
     skip = 0
     if start:
-        skip = best.first
+        skip = kept[start]
         if comment:  # remarks below the preamble are not part of it
             skip = kept[start - 1] + 1
-        first_line = lines[kept[0]].strip()[:40]
-        evidence.append(f"skip: the header stands in line {best.first + 1}, below a preamble ({first_line!r}, ...)")
+        what, first_line = "the header stands" if header else "rows begin", lines[kept[0]].strip()[:40]
+        evidence.append(f"skip: {what} in line {kept[start] + 1}, below a preamble ({first_line!r}, ...)")
     if comment:
         where = "among" if any(line > best.first for line, _ in remarks) else "above"
         evidence.append(f"comment: lines {where} the rows begin with {comment!r}")
@@ -184,7 +193,10 @@ def _block(lines: Sequence[str], kept: Sequence[int], delimiter: str) -> _Block:
     last = kept[-_ROWS:]
     # A row may end with a delimiter more than the header.
     columns = Counter(len(parted[i]) for i in last).most_common(1)[0][0]
-    first = kept[-1]
+    ends = [len(parted[i]) for i in last[-2:]]
+    if len(set(ends)) == 1 < ends[0]:  # a long preamble may have more lines than the rows
+        columns = ends[0]
+    first = next(i for i in reversed(kept) if len(parted[i]) == columns)
     odd = 0
     for i in reversed(kept):
         if len(parted[i]) == columns:

@@ -131,6 +131,45 @@ def test_columns_without_a_header_have_numbers(tmp_path: Path) -> None:
         list(read(path, columns(Dialect())))
 
 
+@pytest.mark.parametrize(
+    ("text", "dialect", "names"),
+    [
+        ("--- made by X ---\nSerial: 1\nat 30 Hz\n\nt,ax,ay\n0.5,1.5,-2\n", Dialect(skip=4), ["t", "ax", "ay"]),
+        ("1709287200.000000, IBI\n12.5,0.84\n13.25,0.83\n", Dialect(skip=1, header=False), ["0", "1"]),
+        ("t,0,1\n0,1.5,2\n1,2.5,3\n", Dialect(), ["t", "0", "1"]),
+        (
+            "TOA5,CR1000\nTIMESTAMP,RECORD,T\nTS,RN,Deg C\n,,Avg\n2024-03-01 10:00:00,0,21.5\n2024-03-01 10:01:00,1,2",
+            Dialect(skip=1, units_row=2),
+            ["TIMESTAMP", "RECORD", "T"],
+        ),
+        ("X\tV\tComment\n0.0\t1.5\n0.1\t1.25\n0.2\t1.5\n", Dialect(delimiter="\t"), ["X", "V"]),
+        ("%remark\nt, ax\n 0, 1.5\n 1, 2.5\n", Dialect(comment="%"), ["t", "ax"]),
+        ("t\n0\n1\n", Dialect(), ["t"]),
+        ("t,ax\n0,1\n", Dialect(), ["t", "ax"]),
+    ],
+)
+def test_small_and_odd_files_are_recognised(tmp_path: Path, text: str, dialect: Dialect, names: list[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    found = dialect_of(path)
+    assert (found.dialect, found.names) == (dialect, names)
+    own = Columns(channels=(names[-1],), stream=None, time=names[0] if len(names) > 1 else "", csv=dialect)
+    last = float(text.split()[-1].split(",")[-1])
+    assert [one[-1] for one in rows_of(path, own)][-1] == last
+
+
+@given(st.text(st.sampled_from("ab1.,;\t |#%'\"-:\n"), max_size=60))
+@settings(deadline=None)
+def test_any_text_is_recognised_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("any") / "a.csv"
+    path.write_text(text)
+    try:
+        found = dialect_of(path)
+    except DataError:
+        return
+    assert found.names or not text.strip()
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("case", ["semicolons and commas", "remarks above and among", "a header that is a remark"])
 def test_encodings_are_read_and_recognised(tmp_path: Path, encoding: str, case: str) -> None:

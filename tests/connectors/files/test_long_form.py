@@ -55,16 +55,11 @@ def test_rows_of_one_time_become_one_sample(tmp_path: Path, suffix: str, batch_r
     np.testing.assert_equal(found, [("a", 0, [1, 2]), ("a", 1, [3, NAN]), ("a", 2, [NAN, 4])])
 
 
-def test_rows_that_name_no_channel_are_counted_or_refused(tmp_path: Path) -> None:
+def test_rows_that_name_no_channel_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", TEXT)
     reader = SampleReader(LONG)
     list(reader.read(find_recordings(path)[0]))
     assert dict(reader.dropped) == {"column 'entity': the name of no channel": 1}
-    refusing = Columns(
-        **{**{k: getattr(LONG, k) for k in ("channels", "name", "value", "time", "stream")}, "others": "refuse"}
-    )
-    with pytest.raises(DataError, match=r"column 'entity', row 2 .*line 4: the name 's.door' is that of no channel"):
-        list(read(path, refusing))
 
 
 def test_a_file_that_names_none_of_the_channels_is_an_error(tmp_path: Path) -> None:
