@@ -226,6 +226,8 @@ class Codec(ABC):
 
     format: ClassVar[str] = ""
     """Name of the format in a configuration, and of the codec's module."""
+    media_types: ClassVar[tuple[str, ...]] = ()
+    """Content types of HTTP bodies that are in the format."""
     takes_topic: ClassVar[bool] = False
     """`read` looks at more of a message than its payload, so that the topic need not name the stream."""
 

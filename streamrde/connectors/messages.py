@@ -354,3 +354,25 @@ class _SetAsideError(PayloadError):
 def _moment(arrival: float) -> float:
     """Return a time of `time.perf_counter()` in seconds since 1970."""
     return time.time() - (time.perf_counter() - arrival)
+
+
+def joined(batches: Sequence[MessageBatch]) -> MessageBatch:
+    """Return batches as one, in their order."""
+    if len(batches) == 1:
+        return batches[0]
+    samples = [batch.samples for batch in batches]
+    begins = np.cumsum([0, *(len(part.t) for part in samples)]).tolist()
+    return MessageBatch(
+        Samples(
+            pa.concat_arrays([part.streams for part in samples]),
+            np.concatenate([part.t for part in samples]),
+            np.concatenate([part.x for part in samples]),
+        ),
+        np.concatenate([[] if batch.arrivals is None else batch.arrivals for batch in batches]),
+        sum(batch.messages for batch in batches),
+        tuple(letter for batch in batches for letter in batch.letters),
+        tuple(
+            (begin + row, stream) for begin, batch in zip(begins, batches, strict=False) for row, stream in batch.ends
+        ),
+        tuple(receipt for batch in batches for receipt in batch.receipts),
+    )

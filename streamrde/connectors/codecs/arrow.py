@@ -32,6 +32,7 @@ class ArrowCodec(Codec):
     """
 
     format = "arrow"
+    media_types = ("application/vnd.apache.arrow.stream",)
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         if not columns.time:

@@ -24,6 +24,7 @@ class CborCodec(RowCodec):
     """
 
     format = "cbor"
+    media_types = ("application/cbor",)
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         self._encode = cbor().dumps

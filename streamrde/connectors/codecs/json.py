@@ -22,6 +22,7 @@ class JsonCodec(RowCodec):
     """
 
     format = "json"
+    media_types = ("application/json", "text/json")
     _encode = staticmethod(msgspec.json.encode)
 
     def _parser(self, rows: Any) -> Callable[[bytes], Any]:

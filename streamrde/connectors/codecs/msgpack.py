@@ -15,6 +15,7 @@ class MessagePackCodec(RowCodec):
     """Decode and encode MessagePack with the fields of JSON: half the bytes, and twice as fast."""
 
     format = "msgpack"
+    media_types = ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack")
     _encode = staticmethod(msgspec.msgpack.encode)
 
     def _parser(self, rows: Any) -> Callable[[bytes], Any]:
