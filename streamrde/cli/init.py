@@ -62,8 +62,8 @@ def init(
     source: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Data to look at: a file, a folder or a glob. Or, for a file with every key, the command that reads "
-            "it: fit, train, run or score.",
+            help="Data to look at: a file, a folder, a glob, or live topics such as mqtt://127.0.0.1:1883/sensors/#. "
+            "Or, for a file with every key, the command that reads it: fit, train, run or score.",
             show_default="train",
         ),
     ] = None,
@@ -82,6 +82,13 @@ def init(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write to this file instead of standard output.")
     ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time to listen to a live source.")] = 10.0,
+    source_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source", metavar="KEY=VALUE", help="Further keys of [source], such as user=me. May be repeated."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Look at data and write a configuration for it, or write one with every key and its default.
@@ -96,9 +103,12 @@ def init(
         return
     if len(named) == 1 and not _may_be_data(named[0]):
         text_of(named[0])  # says which commands there are
+    from streamrde.cli.listening import pairs
     from streamrde.cli.looking import Wanted, look
 
-    wanted = Wanted(use, split(target) if target else (), stream, time, model, out)
+    wanted = Wanted(
+        use, split(target) if target else (), stream, time, model, out, seconds, pairs(source_key or ()), json
+    )
     found, chosen, text = look(named, wanted)
     if json:
         print_json(found.as_dict() | {"for": chosen, "toml": text})

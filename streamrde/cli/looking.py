@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from streamrde.cli.listening import Place, listen, place_of, progress
 from streamrde.errors import ConfigError
 from streamrde.looking.documents import MODEL, USES, Use, document
 from streamrde.looking.files import look_at_files
-from streamrde.looking.guesses import Findings
+from streamrde.looking.guesses import Findings, Guess
 from streamrde.looking.matching import match_channels
+from streamrde.looking.messages import look_at_messages
 from streamrde.looking.roles import Given
 
 
@@ -23,6 +26,11 @@ class Wanted(NamedTuple):
     time: str | None
     model: Path | None
     out: Path | None
+    seconds: float
+    """Time to listen to a live source."""
+    source_keys: Mapping[str, Any]
+    """Further keys of the section [source]."""
+    quiet: bool
 
 
 def look(sources: Sequence[str], wanted: Wanted) -> tuple[Findings, Use, str]:
@@ -32,19 +40,40 @@ def look(sources: Sequence[str], wanted: Wanted) -> tuple[Findings, Use, str]:
         ConfigError: the command cannot use such data.
         DataError: the data cannot be read, or nothing in it is a channel.
     """
-    use = wanted.use or _use_of(wanted)
-    if use == "run":
+    place = place_of(sources[0]) if len(sources) == 1 else None
+    use = wanted.use or ("run" if place is not None else _use_of(wanted))
+    given = Given(wanted.target, wanted.stream, wanted.time)
+    if place is not None:
+        if use != "run":
+            raise ConfigError(
+                f"--for {use}: {place.url} is live, and streamrde {use} reads recorded data; use --for run, or record "
+                "what comes and give the file"
+            )
+        found = _listen(place, wanted)
+    elif use == "run":
         raise ConfigError(
             f"--for run: {sources[0]} is recorded data, which streamrde score reads; use --for score, or give the URL "
-            "of a live source"
+            "of a live source, such as mqtt://127.0.0.1:1883/sensors/#"
         )
-    files = sources[0] if len(sources) == 1 else list(sources)
-    found = look_at_files(files, Given(wanted.target, wanted.stream, wanted.time))
+    else:
+        found = look_at_files(sources[0] if len(sources) == 1 else list(sources), given)
     model = str(wanted.model or MODEL)
     channels = match_channels(wanted.model, found) if wanted.model is not None and use in ("score", "run") else None
     out = wanted.out or Path(f"{use}.toml")
     command = f"streamrde {use} --config {out}" if use == "score" else f"streamrde {use} {out}"
     return found, use, document(found, use, command=command, model=model, channels=channels)
+
+
+def _listen(place: Place, wanted: Wanted) -> Findings:
+    say = progress(quiet=wanted.quiet)
+    captured, config, seconds = listen(place, seconds=wanted.seconds, keys=wanted.source_keys, say=say)
+    if not wanted.quiet and sys.stderr.isatty():
+        print(file=sys.stderr)
+    given = {name: Guess(value, "as it was given") for name, value in wanted.source_keys.items()}
+    source = f"{place.url}/{place.topic}"
+    return look_at_messages(
+        captured, source, kind=place.kind, url=place.url, grammar=config.grammar, seconds=seconds, keys=given
+    )
 
 
 def _use_of(wanted: Wanted) -> Use:

@@ -13,12 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrde.arrays import Floats
+from streamrde.connectors.values import NO_VALUE, WORDS
 
-# Lower case. What readers understand without being told.
-NO_VALUE = frozenset(
-    ("", "nan", "na", "n/a", "#n/a", "none", "null", "nil", "unavailable", "unknown", "undefined", "-", "--", "---")
-)
-WORDS = {"on": 1.0, "true": 1.0, "yes": 1.0, "off": 0.0, "false": 0.0, "no": 0.0}
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 # Shares of a column's values that decide what it is.
 _NUMBERS = 0.9

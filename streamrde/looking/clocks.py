@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from streamrde.arrays import Floats, Ints
 from streamrde.errors import ParameterError
 from streamrde.looking.cells import Cells
 from streamrde.looking.guesses import Guess, Other, percent
+from streamrde.looking.long_form import last
 from streamrde.looking.table import Table
 from streamrde.times import UNITS, NotATimeError, TimeForm, to_seconds
 from streamrde.times.plausible import compact_date
@@ -55,6 +56,25 @@ _NAMES_WEAK = (
     "observed",
     "at",
 )
+# Times of something else than the sample.
+_OTHER_TIMES = frozenset(
+    (
+        "minute",
+        "hour",
+        "day",
+        "boot",
+        "expires",
+        "expiry",
+        "until",
+        "start",
+        "begin",
+        "end",
+        "install",
+        "valid",
+        "next",
+        "scheduled",
+    )
+)
 _UNIT_WORDS = {
     "s": ("s", "sec", "secs", "second", "seconds"),
     "ms": ("ms", "msec", "millis", "millisecond", "milliseconds"),
@@ -81,6 +101,7 @@ FORMATS = tuple(f"{day}{clock}" for day in _DAYS for clock in _CLOCKS)
 _ISO = re.compile(r"\d{4}-?\d\d-?\d\d([T ]\d\d:?\d\d.*)?")
 _OFFSET = re.compile(r"(Z|[+-]\d\d:?\d\d)\s*$", re.IGNORECASE)
 _CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[AaPp][Mm])?")
+_NEAR = 5.0  # the time of a row itself says more than any name
 _TRIED = 60  # values that a format has to fit
 _RISES = 0.98
 _MOSTLY = 0.8
@@ -108,13 +129,16 @@ class Reading(NamedTuple):
     unsure: str = ""
 
 
-def find_time(table: Table, codes: Ints, *, given: str | None = None, taken: Sequence[str] = ()) -> Reading | None:
+def find_time(
+    table: Table, codes: Ints, *, given: str | None = None, taken: Sequence[str] = (), near: Collection[str] = ()
+) -> Reading | None:
     """Return the best reading of the times, or None if no column holds them.
 
     Args:
         codes: each row's stream.
         given: the column, if it is known.
         taken: columns that have another role.
+        near: columns that win over others that are as good: those of a row itself, not of the message around it.
     """
     names = [given] if given else [name for name in table.names if name not in taken]
     found = [reading for name in names if (reading := _reading(table.cells(name), codes, sure=bool(given)))]
@@ -122,7 +146,7 @@ def find_time(table: Table, codes: Ints, *, given: str | None = None, taken: Seq
         found += _in_two(table, codes, names)
     if not found:
         return None
-    found.sort(key=lambda one: -one.score)
+    found.sort(key=lambda one: -one.score - _NEAR * (one.time in near))
     best = found[0]
     others = [one for one in found[1:] if one.score > 2.5 and isinstance(one.time, str) and one.time not in best.time]
     keys = {"time": Guess(best.time, best.why, best.unsure), **best.keys}
@@ -194,7 +218,9 @@ def _reading(cells: Cells, codes: Ints, *, sure: bool) -> Reading | None:
     named = _named(cells.name)
     if not sure and (rises < _MOSTLY or (content < 1 and not named)) and not (content >= 3 and rises > 0.5):
         return None
-    if not sure and len(np.unique(seconds[np.isfinite(seconds)])) < min(3, len(seconds)):
+    if not sure and content < 3 and len(np.unique(seconds[np.isfinite(seconds)])) < min(3, len(seconds)):
+        return None
+    if not sure and _words(cells.name) & _OTHER_TIMES:
         return None
     text = f"column '{cells.name}' {what}; it rises in {percent(rises)} of the rows"
     doubt = "" if named or content >= 3 else f"the column '{cells.name}' is taken for the time only because it rises"
@@ -204,12 +230,15 @@ def _reading(cells: Cells, codes: Ints, *, sure: bool) -> Reading | None:
 
 
 def _named(name: str) -> float:
-    words = _words(name)
-    if name.lower().strip() in _NAMES:
-        return 3.0 + 0.01 * (len(_NAMES) - _NAMES.index(name.lower().strip()))
-    if words & set(_NAMES):
-        return 2.0
-    return 1.0 if words & set(_NAMES_WEAK) else 0.0
+    """Return how much a name says that a column holds the time. Of paths, short ones say more."""
+    words, plain, far = _words(name), last(name), 0.1 * name.count(".")
+    if words & _OTHER_TIMES:
+        return 0.0
+    if plain in _NAMES:
+        return 3.0 + 0.01 * (len(_NAMES) - _NAMES.index(plain)) - far
+    if {word for word in words if len(word) > 1} & set(_NAMES):
+        return 2.0 - far
+    return 1.0 - far if words & set(_NAMES_WEAK) else 0.0
 
 
 def _words(name: str) -> set[str]:
@@ -308,6 +337,9 @@ def _of_texts(texts: list[str | None], codes: Ints) -> tuple[Floats, dict[str, G
         # Of a day and a month that may be either, the right one goes forward, in even steps.
         read = {form: _read(TimeForm("s", form), texts) for form in fits}
         order = {form: (-_rises(read[form], codes), _unevenness(read[form], codes)) for form in fits}
+        # Where dates are written without zeros, or with AM and PM, the month mostly stands first.
+        american = any(re.match(r"\d/|\d\d/\d/", text) or text[-2:].upper() in ("AM", "PM") for text in tried)
+        fits.sort(key=lambda form: form.startswith("%m") != american)
         fits.sort(key=lambda form: order[form])
         best, seconds = fits[0], read[fits[0]]
         unsure = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from streamrde.looking.table import Table
 # Enough rows to see rates, gaps and spellings, and few enough to be read in a second.
 _ROWS = 40_000
 _FILES = 12
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def look_at_files(files: str | Sequence[str], given: Given) -> Findings:
@@ -38,7 +40,7 @@ def look_at_files(files: str | Sequence[str], given: Given) -> Findings:
     if csv is not None:
         recordings = find_recordings(files, csv=csv.dialect)
         given = replace(given, units={**csv.units, **given.units})
-    table, seen = _table(recordings)
+    table, seen = _table(recordings, csv.dialect if csv is not None else PLAIN)
     found = find(table, files if isinstance(files, str) else ", ".join(files), seen, given)
     changed = {} if csv is None else _changed(csv.dialect)
     if csv is None or not changed:
@@ -63,7 +65,7 @@ def _changed(dialect: Dialect) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != getattr(PLAIN, name)}
 
 
-def _table(recordings: Sequence[Recording]) -> tuple[Table, str]:
+def _table(recordings: Sequence[Recording], dialect: Dialect) -> tuple[Table, str]:
     # Files from all over: those of one folder are often sorted by label or by device.
     places = np.unique(np.linspace(0, len(recordings) - 1, min(_FILES, len(recordings))).astype(int))
     chosen = [recordings[place] for place in places]
@@ -76,7 +78,7 @@ def _table(recordings: Sequence[Recording]) -> tuple[Table, str]:
         for _, batch in read_batches(recording, names, batch_rows=most, skipped=Counter()):
             taken = batch.slice(0, left)
             for name, column in zip(names, taken.columns, strict=True):
-                columns[name] += _values(column)
+                columns[name] += _values(column, dialect)
             parts += [number] * taken.num_rows
             left -= taken.num_rows
             if not left:
@@ -97,11 +99,27 @@ def _names(chosen: Sequence[Recording]) -> list[str]:
     return names
 
 
-def _values(column: pa.Array) -> list[Any]:
+def _values(column: pa.Array, dialect: Dialect) -> list[Any]:
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     values: list[Any] = column.to_pylist()
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
+    if pa.types.is_binary(column.type):
+        values = [None if value is None else value.decode("utf-8", "replace") for value in values]
+    if dialect.decimal == "." and not dialect.thousands:
+        return values
+    return [_plain(value, dialect) if isinstance(value, str) else value for value in values]
+
+
+def _plain(text: str, dialect: Dialect) -> str:
+    """Write a number with a decimal point and without signs between thousands. Leave other texts."""
+    digits = text.strip()
+    if dialect.thousands:
+        sign = re.escape(dialect.thousands)
+        digits = re.sub(rf"(?<=\d){sign}(?=\d{{3}}(\D|$))", "", digits)
+    digits = digits.replace(dialect.decimal, ".")
+    return digits if _NUMBER.fullmatch(digits) else text
 
 
 def _seen(recordings: Sequence[Recording], files: int, rows: int, columns: int) -> str:

@@ -48,7 +48,7 @@ class Channel(NamedTuple):
     def text(self) -> str:
         """Describe the channel for a comment."""
         unit = f" {self.unit}" if self.unit else ""
-        parts = [f"{self.low:.4g} to {self.high:.4g}{unit}"]
+        parts = [f"{self.low:.4g} to {self.high:.4g}{unit}"] if self.low == self.low else []
         if self.missing:
             parts.append(f"{percent(self.missing)} of the rows without a value")
         return ", ".join([*parts, *([self.note] if self.note else [])])

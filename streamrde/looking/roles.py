@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,7 +94,7 @@ class Given:
 
 
 def find(table: Table, source: str, seen: str, given: Given) -> Findings:
-    """Find all roles.
+    """Find all roles in the rows of files.
 
     Raises:
         DataError: a column that was named is not there, or nothing is left for channels.
@@ -107,24 +107,14 @@ def find(table: Table, source: str, seen: str, given: Given) -> Findings:
             )  # fmt: skip
     long = None if given.target else find_long(table)
     stream = _stream(table, given, long)
-    taken = [name for name in (*given.target, *_columns(stream.value)) if name]
+    taken = [name for name in (*given.target, *columns_of(stream.value)) if name]
     if long is not None:
         taken += [long.name, long.value]
     time = find_time(table, table.streams(stream.value), given=given.time, taken=taken)
     if stream.value == "" and given.stream is None and time is not None and long is None:
         stream = _stream_by_time(table, time, stream, taken)
     keys = {"stream": stream}
-    keys |= (
-        time.keys
-        if time
-        else {
-            "time": Guess(
-                "",
-                "no column holds times: rows are a second apart",
-                "" if len(table) < 2 else "no column was recognised as the time",
-            )
-        }
-    )
+    keys |= time.keys if time else {"time": _no_time(len(table))}
     if long is not None:
         keys |= {"name": long.guess, "value": Guess(long.value, f"column '{long.value}' has the numbers")}
         table, seconds, codes = widened(table, long, stream.value, time.seconds if time else None)
@@ -133,22 +123,13 @@ def find(table: Table, source: str, seen: str, given: Given) -> Findings:
         seconds = time.seconds if time else _row_numbers(codes)
     target = _target(table, given, stream, time, codes)
     targets = (target.value,) if target and isinstance(target.value, str) else tuple(target.value) if target else ()
-    channels, unused, missing = _channels(table, given, keys, targets, codes, long)
-    if not channels:
-        raise DataError(
-            f"{table.where}: no column of numbers is left for channels; it has {listed(table.names)}", path=table.where
-        )
+    channels, unused, missing = find_channels(table, given, keys, targets, codes, long)
     if missing:
         keys["missing"] = missing
     seconds_by = split_by(codes, seconds)
     task = find_task(table, targets) if targets else "classification"
-    roles = find_roles(
-        table,
-        targets,
-        stream=stream.value if isinstance(stream.value, str) else "",
-        time="",
-        channels=[channels[0].name],
-    )
+    own = stream.value if isinstance(stream.value, str) and stream.value in table.columns else ""
+    roles = find_roles(table, targets, stream=own, time="", channels=[channels[0].name])
     return Findings(
         source=source,
         seen=seen,
@@ -166,7 +147,13 @@ def find(table: Table, source: str, seen: str, given: Given) -> Findings:
     )
 
 
-def _columns(stream: str | Sequence[str] | None) -> list[str]:
+def _no_time(rows: int) -> Guess:
+    unsure = "no column was recognised as the time" if rows > 1 else ""
+    return Guess("", "no column holds times: rows are a second apart", unsure)
+
+
+def columns_of(stream: str | Sequence[str] | None) -> list[str]:
+    """Return the columns that a key names: none, one or several."""
     return [stream] if isinstance(stream, str) and stream else list(stream or ())
 
 
@@ -229,7 +216,7 @@ def _row_numbers(codes: Ints) -> Floats:
 def _target(table: Table, given: Given, stream: Guess, time: Reading | None, codes: Ints) -> Guess | None:
     if given.target:
         return Guess(given.target[0] if len(given.target) == 1 else given.target, "as it was given")
-    used = {*_columns(stream.value), *(_columns(time.time) if time else ())}
+    used = {*columns_of(stream.value), *(columns_of(time.time) if time else ())}
     by_name = {name.lower().strip(): name for name in reversed(table.names) if name not in used}
     for usual in TARGETS:
         if usual in by_name:
@@ -272,11 +259,24 @@ def _target_at(table: Table, targets: Sequence[str], codes: Ints, task: str) -> 
     return "auto" if constant == (usual == "stream") else "stream" if constant else "window"
 
 
-def _channels(
-    table: Table, given: Given, keys: dict[str, Guess], targets: Sequence[str], codes: Ints, long: Long | None
+def find_channels(
+    table: Table,
+    given: Given,
+    keys: Mapping[str, Guess],
+    targets: Sequence[str],
+    codes: Ints,
+    long: Long | None,
+    *,
+    live: bool = False,
 ) -> tuple[list[Channel], list[tuple[str, str]], Guess | None]:
-    """Return the channels, other columns with the reason why they are none, and spellings of no value."""
-    roles = {*targets, *_columns(keys["stream"].value), *_columns(keys["time"].value)}
+    """Return the channels, other columns with the reason why they are none, and spellings of no value.
+
+    Args:
+        live: few rows were seen, so that what does not change may be a channel all the same.
+    Raises:
+        DataError: there is no channel.
+    """
+    roles = {*targets, *columns_of(keys["stream"].value), *columns_of(keys["time"].value)}
     channels: list[Channel] = []
     unused: list[tuple[str, str]] = []
     spelled: dict[str, list[str | float]] = {}
@@ -288,6 +288,8 @@ def _channels(
         cells = table.cells(name)
         if long is None and name.lower() in (*GROUPS, *SPLITS):
             unused.append((name, "it names a group or a part"))
+        elif not cells.there and live and long is not None:
+            channels.append(_channel(name, table, given, "no value was seen"))
         elif not cells.there:
             unused.append((name, "it is empty"))
         elif not cells.is_number:
@@ -302,10 +304,11 @@ def _channels(
             unused.append((name, "it numbers the rows"))
         elif long is None and looks_like_time(table, name, codes):
             unused.append((name, "it holds times too"))
-        elif cells.constant and len(table) > 2 and _only_whole_ids(name, cells.whole):
+        elif cells.constant and (live or len(table) > 2) and _only_whole_ids(name, cells.whole):
             unused.append((name, f"it is {cells.numbers[np.isfinite(cells.numbers)][0]:g} in all rows"))
         elif (
             long is None
+            and not live
             and cells.whole
             and not cells.words
             and len(set(codes.tolist())) > 1
@@ -320,8 +323,15 @@ def _channels(
                 spelled.setdefault(name, []).extend(sentinels)
                 doubts.append(f"{listed([f'{number:g}' for number in sentinels])} in '{name}' is taken for no value")
             channels.append(_channel(name, table, given))
-    guess = Guess(dict(spelled.items()), "; ".join(doubts), "; ".join(doubts)) if spelled else None
-    return channels, unused, guess
+    if not channels:
+        raise DataError(
+            f"{table.where}: no column of numbers is left for channels; it has {listed(table.names)}", path=table.where
+        )
+    if not spelled:
+        return channels, unused, None
+    every = list(dict.fromkeys(word for own in spelled.values() for word in own))
+    why = "; ".join(doubts)
+    return channels, unused, Guess(every if long is not None else spelled, why, why)
 
 
 def _only_whole_ids(name: str, whole: bool) -> bool:

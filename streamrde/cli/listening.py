@@ -1,0 +1,208 @@
+"""Receive the messages of a live source for a while, unread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from streamrde.config import RunConfig
+from streamrde.connectors.ends import Batch
+from streamrde.connectors.payloads import PayloadSourceConfig
+from streamrde.connectors.registry import SOURCES
+from streamrde.connectors.sections import ModelOutline
+from streamrde.connectors.topics import Grammar
+from streamrde.errors import ConfigError
+from streamrde.looking.messages import Captured
+from streamrde.nearest import listed
+from streamrde.settings import convert
+
+# A channel that no payload has: each message is handed on as one that cannot be read, which is what is wanted.
+_NO_CHANNEL = "what streamrde init looks for"
+# Keys with which listening changes nothing at the broker, by kind.
+_QUIETLY: dict[str, dict[str, Any]] = {"mqtt": {"qos": 0}, "nats": {"jetstream": False}}
+# Enough messages to see shapes, rates and spellings.
+_ENOUGH = 50_000
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/]*)/?(?P<topic>.*)", re.DOTALL)
+
+Say = Callable[[str], None]
+
+
+class Place(NamedTuple):
+    """Describe a live source by its URL."""
+
+    kind: str
+    url: str
+    """URL of the broker or server, without topics."""
+    topic: str
+    """Topics to listen to, in the signs of the queue."""
+
+
+def place_of(url: str) -> Place | None:
+    """Return where a URL leads, or None if it is no URL of a live source.
+
+    Raises:
+        ConfigError: init cannot listen to such a source.
+    """
+    found = _SCHEME.fullmatch(url)
+    if found is None:
+        return None
+    scheme = found["scheme"].lower()
+    kind = next((kind for kind in _QUIETLY if scheme in (kind, f"{kind}s") or scheme.startswith(f"{kind}+")), None)
+    if kind is None or kind not in SOURCES.names():
+        live = [name for name in SOURCES.names() if scheme.removesuffix("s") == name]
+        if not live:
+            return None
+        raise ConfigError(
+            f"{url}: init does not listen to {scheme}://, where listening takes messages from others; write one of its "
+            f"payloads to a file per message, or use streamrde init run; it listens to {listed(_QUIETLY)}"
+        )
+    return Place(kind, f"{found['scheme']}://{found['host']}", found["topic"])
+
+
+def listen(
+    place: Place, *, seconds: float, keys: Mapping[str, Any], say: Say
+) -> tuple[list[Captured], PayloadSourceConfig, float]:
+    """Receive messages until the time is over, Ctrl-C, or there are enough.
+
+    Args:
+        keys: further keys of the section [source], such as user.
+        say: shows a line on how it goes.
+    Returns:
+        The messages, the section that received them, and for how long it did.
+    Raises:
+        ConfigError, BrokerError: the source cannot be reached, or a key is wrong.
+    """
+    section: type[Any] | None = SOURCES.find(place.kind)
+    if section is None or not issubclass(section, PayloadSourceConfig):
+        raise ConfigError(f"{place.url}: there is no source of the kind {place.kind!r}")
+    grammar: Grammar = section.grammar
+    template = template_of(place.topic, grammar)
+    tables = {**_QUIETLY[place.kind], "url": place.url, "topic": template, "quarantine_faults": 0, **keys}
+    # As a whole run is read, so that errors name the keys as they stand in its file.
+    run = {"model": "-", "source": {"kind": place.kind, **tables}, "sink": {"kind": "arrow", "path": "-"}}
+    config = convert(run, RunConfig).source.without_waiting()
+    assert isinstance(config, PayloadSourceConfig)  # noqa: S101 (the section's class says so)
+    begin = time.monotonic()
+    with _silence():
+        captured = asyncio.run(_receive(config, seconds, say))
+    wanted = re.compile(_pattern(place.topic, grammar))
+    return [one for one in captured if wanted.fullmatch(one.topic)], config, time.monotonic() - begin
+
+
+def template_of(topic: str, grammar: Grammar) -> str:
+    """Return a template with {stream} that takes at least the topics of a filter.
+
+    >>> from streamrde.connectors.topics import MQTT
+    >>> [template_of(topic, MQTT) for topic in ("", "a/#", "a/+/b", "a/b")]
+    ['{stream}/#', 'a/{stream}/#', 'a/{stream}/b', 'a/{stream}']
+    """
+    separator, one, rest = grammar
+    levels = topic.split(separator) if topic else [rest or one]
+    if one in levels:
+        levels[levels.index(one)] = "{stream}"
+    elif levels[-1] == rest and rest:
+        levels.insert(len(levels) - 1, "{stream}")
+    elif "{stream}" not in levels:
+        levels[-1] = "{stream}"
+    return separator.join(levels)
+
+
+def _pattern(topic: str, grammar: Grammar) -> str:
+    separator, one, rest = grammar
+    if not topic:
+        return "(?s:.*)"
+    level = f"[^{re.escape(separator)}]*"
+    parts = [
+        "(?s:.*)" if rest and part == rest else level if part == one or part[:1] == "{" else re.escape(part)
+        for part in topic.split(separator)
+    ]
+    return re.escape(separator).join(parts)
+
+
+async def _receive(config: PayloadSourceConfig, seconds: float, say: Say) -> list[Captured]:
+    captured: list[Captured] = []
+    source = config.build(ModelOutline((_NO_CHANNEL,), pa.schema([]), {}))
+    loop = asyncio.get_running_loop()
+    enough = asyncio.Event()
+    # Ctrl-C ends the listening, and what came by then is looked at.
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        loop.add_signal_handler(signal.SIGINT, enough.set)
+    try:
+        async with source:
+            taking = asyncio.create_task(_take(source, captured, enough))
+            end = loop.time() + seconds
+            while not enough.is_set() and not taking.done() and (left := end - loop.time()) > 0:
+                topics = len({one.topic for one in captured})
+                say(f"listening: {len(captured):,} messages on {topics:,} topics, {left:.0f} s left (Ctrl-C: enough)")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(enough.wait(), min(0.5, left))
+            source.stop()
+            done, _ = await asyncio.wait([taking], timeout=5.0)
+            if done:
+                await taking  # raises what went wrong
+            else:
+                taking.cancel()
+    finally:
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.remove_signal_handler(signal.SIGINT)
+    return captured
+
+
+async def _take(source: Any, captured: list[Captured], enough: asyncio.Event) -> None:
+    batch: Batch
+    async for batch in source:
+        captured += [Captured(letter.topic, letter.payload, letter.received) for letter in batch.letters]
+        if len(captured) >= _ENOUGH:
+            enough.set()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep connectors from logging that they cannot read the messages, which is how they are received unread."""
+    logger = logging.getLogger("streamrde.connectors")
+    before = logger.level
+    logger.setLevel(logging.ERROR + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def progress(*, quiet: bool) -> Say:
+    """Return a function that shows a line on standard error, over the last one on a terminal."""
+    if quiet:
+        return lambda text: None
+    if sys.stderr.isatty():
+        return lambda text: print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+    said: list[str] = []
+
+    def once(text: str) -> None:
+        if not said:
+            said.append(text)
+            print("listening ... (Ctrl-C: enough)", file=sys.stderr, flush=True)
+
+    return once
+
+
+def pairs(keys: Sequence[str]) -> dict[str, Any]:
+    """Read KEY=VALUE, whose values are numbers, true, false or text.
+
+    Raises:
+        ConfigError: there is no equals sign.
+    """
+    found: dict[str, Any] = {}
+    for text in keys:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--source {text!r}: write KEY=VALUE, such as user=me")
+        found[name.strip()] = {"true": True, "false": False}.get(value, int(value) if value.isdigit() else value)
+    return found

@@ -1,0 +1,303 @@
+"""Look at messages of a live source: codec, topics, shape of the payloads, times and channels."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamrde.arrays import Ints
+from streamrde.connectors.topics import MQTT, Grammar
+from streamrde.errors import DataError
+from streamrde.looking.addresses import PLAIN, Address, address_of
+from streamrde.looking.clocks import find_time
+from streamrde.looking.guesses import Findings, Guess, Other
+from streamrde.looking.long_form import Long, find_long, find_value, last, widened
+from streamrde.looking.payloads import Decoded, decode
+from streamrde.looking.rates import measure
+from streamrde.looking.roles import Given, columns_of, find_channels
+from streamrde.looking.shapes import Shape, shape_of
+from streamrde.looking.table import Table, split_by
+from streamrde.nearest import listed
+
+_CHANNEL = "@channel"
+# Codecs whose messages have a time of their own, with the keys that it does not need.
+_TIMED = {"lines": ("time",), "sparkplug": ("time", "time_unit")}
+# Names of the fields of a payload that name a device, in lower case without signs. Those of the second kind are taken
+# only if they tell messages apart that the topics do not.
+_DEVICES = frozenset(
+    """deviceid devid coreid did publisherid host hostname sensorid nodeid deveui serial serialnumber mac macaddress
+    imei stationid thingid assetid machineid topic""".split()  # noqa: SIM905
+)
+_PERHAPS = (
+    "device",
+    "id",
+    "name",
+    "sensor",
+    "node",
+    "machine",
+    "asset",
+    "station",
+    "unit",
+    "model",
+    "location",
+)
+_MOST_STREAMS_SHARE = 0.8
+
+
+class Captured(NamedTuple):
+    """Hold a message as it came."""
+
+    topic: str
+    payload: bytes
+    arrival: float
+    """Seconds, of any clock."""
+
+
+class _Kind(NamedTuple):
+    """Messages whose topics are alike."""
+
+    messages: list[Captured]
+    decoded: Decoded
+    shape: Shape
+
+
+def look_at_messages(
+    captured: Sequence[Captured],
+    source: str,
+    *,
+    kind: str = "mqtt",
+    url: str = "",
+    grammar: Grammar = MQTT,
+    seconds: float = 0.0,
+    keys: Mapping[str, Guess] = {},
+) -> Findings:
+    """Look at messages and find how they are read.
+
+    Args:
+        captured: messages in order of arrival.
+        source: URL that was given, without what should not be shown.
+        kind: the `kind` of the section [source].
+        url: URL of the broker or server alone.
+        seconds: for how long messages were received.
+        keys: further keys of the section [source].
+    Raises:
+        DataError: there is no message, no codec reads them, or none has a number.
+    """
+    if not captured:
+        raise DataError(f"{source}: no message came; check the topics, or wait longer with --seconds", path=source)
+    chosen, others = _main_kind(captured, grammar)
+    shape = chosen.shape
+    one_value = shape.bare or (shape.keys.get("records") is None and _one_value(shape))
+    topics = [message.topic for message in chosen.messages]
+    address = address_of(topics, grammar, one_value=one_value)
+    table, long = _table(chosen, address, source)
+    stream = shape.keys.get("stream") or _stream(table, address, long, shape.messages)
+    taken = columns_of(stream.value) if stream else []
+    taken += [long.name, long.value] if long is not None else []
+    codes = _codes(table, stream)
+    time = find_time(table, codes, taken=taken, near=shape.inner)
+    arrivals = np.array([chosen.messages[i].arrival for i in shape.messages])
+    found = dict(shape.keys)
+    if stream is not None:
+        found["stream"] = stream
+        if not address.told:
+            address = address._replace(template=_last_level(address.template, topics[0], grammar.separator))
+    arrival = Guess("", "no field holds times: samples have the time of their arrival")
+    found |= {"time": arrival} if time is None else time.keys
+    if chosen.decoded.codec.value in _TIMED:
+        found = {key: guess for key, guess in found.items() if key not in _TIMED[chosen.decoded.codec.value]}
+    if long is not None:
+        found |= _long_keys(long)
+        clock = time.seconds if time is not None else arrivals + np.arange(len(arrivals)) * 1e-9
+        table, clock, codes = widened(table, long, stream.value if stream else None, clock)
+    else:
+        clock = time.seconds if time is not None else arrivals
+    shown = {"stream": Guess("", ""), "time": Guess("", ""), **found}
+    channels, unused, missing = find_channels(table, Given(), shown, (), codes, long, live=True)
+    if missing is not None:
+        found["missing"] = missing
+    if chosen.decoded.csv:
+        first = chosen.messages[0].payload[:40].decode("utf-8", "replace")
+        found["csv"] = Guess(chosen.decoded.csv, f"the payloads look like {first!r}")
+    return Findings(
+        source=source,
+        seen=_seen(captured, seconds),
+        columns=found,
+        channels=tuple(channels),
+        rate=measure(split_by(codes, clock)),
+        unused=(*unused, *others),
+        connection=_connection(kind, url or source, grammar, keys, address, chosen.decoded),
+    )
+
+
+def _main_kind(captured: Sequence[Captured], grammar: Grammar) -> tuple[_Kind, list[tuple[str, str]]]:
+    """Return the kind of messages with the most numbers, and what the others are."""
+    groups: dict[tuple[object, ...], list[Captured]] = {}
+    for message in captured:
+        levels = message.topic.split(grammar.separator)
+        words = tuple(level if level.lower() in PLAIN else "" for level in levels)
+        sparkplug = levels[0] == "spBv1.0"
+        groups.setdefault(("spBv1.0",) if sparkplug else (*words, message.payload[:1] in (b"{", b"[")), []).append(
+            message
+        )
+    found: list[tuple[int, _Kind]] = []
+    failed: DataError | None = None
+    others: list[tuple[str, str]] = []
+    for messages in groups.values():
+        try:
+            decoded = decode([message.payload for message in messages], [message.topic for message in messages])
+        except DataError as error:
+            failed = error
+            others.append((f"topic {messages[0].topic}", "its payloads are of no known format"))
+            continue
+        shape = shape_of(decoded.objects)
+        table = Table("", _by_path(shape.rows), [0] * len(shape.rows))
+        found.append((sum(table.cells(name).found for name in table.names), _Kind(messages, decoded, shape)))
+    found.sort(key=lambda entry: -entry[0])
+    if not found or not found[0][0]:
+        raise failed or DataError("none of the messages has a number; look at other topics", path=captured[0].topic)
+    for _, kind in found[1:]:
+        others.append((f"topic {kind.messages[0].topic}", f"it is of another kind ({len(kind.messages):,} messages)"))
+    return found[0][1], others
+
+
+def _by_path(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    paths = dict.fromkeys(path for row in rows for path in row)
+    return {path: [row.get(path) for row in rows] for path in paths}
+
+
+def _one_value(shape: Shape) -> bool:
+    """Return True if each row has one value and no name, so that the topic may name the channel."""
+    table = Table("", _by_path(shape.rows), [0] * len(shape.rows))
+    return find_long(table) is None and find_value(table, ()) is not None
+
+
+def _table(chosen: _Kind, address: Address, where: str) -> tuple[Table, Long | None]:
+    """Return the rows by column, and how they are in long form, by the topic or by a field."""
+    shape = chosen.shape
+    columns = _by_path(shape.rows)
+    codes: dict[str, int] = {}
+    parts = [codes.setdefault(address.streams[i], len(codes)) for i in shape.messages]
+    if address.channels is not None:
+        columns[_CHANNEL] = [address.channels[i] for i in shape.messages]
+    table = Table(where, columns, parts, "each topic is one")
+    if address.channels is None:
+        return table, None if shape.bare else find_long(table)
+    value = "" if shape.bare else find_value(table, (_CHANNEL,)) or ""
+    names = [name for name in dict.fromkeys(address.channels) if _has_numbers(table, name, value)]
+    why = "the payload is the bare value" if value == "" else f"'{value}' has the value"
+    return table, Long(_CHANNEL, value, tuple(names), Guess(_CHANNEL, why))
+
+
+def _has_numbers(table: Table, channel: str, value: str) -> bool:
+    rows = [i for i, own in enumerate(table.columns[_CHANNEL]) if own == channel]
+    cells = table.cells(value)
+    texts = [str(cells.values[i]) for i in rows]
+    return bool(np.isfinite(cells.numbers[rows]).any()) or not any(text in cells.texts for text in texts)
+
+
+def _long_keys(long: Long) -> dict[str, Guess]:
+    if long.name == _CHANNEL:
+        return {"value": Guess(long.value, long.guess.why)}
+    return {"name": long.guess, "value": Guess(long.value, f"'{long.value}' has the value")}
+
+
+def _last_level(template: Guess, topic: str, separator: str) -> Guess:
+    """Return topics whose last level may be anything, as the payload names the stream."""
+    levels = topic.split(separator)
+    if "{stream}" not in template.value:
+        return template
+    return Guess(separator.join([*levels[:-1], "{stream}"]), f"topics such as {topic}; the payload names the stream")
+
+
+def _codes(table: Table, stream: Guess | None) -> Ints:
+    return table.streams(
+        None if stream is None else [name for name in columns_of(stream.value) if name in table.columns]
+    )
+
+
+def _stream(table: Table, address: Address, long: Long | None, messages: Sequence[int]) -> Guess | None:
+    """Return the field that names the stream, or None if the topic does."""
+    beside = set() if long is None else {long.name}
+    texts = [name for name in table.names if name not in beside and not name.startswith("@") and _may_name(table, name)]
+    within = [name for name in texts if _differs_within(table, name, messages)]
+    sure = [name for name in texts if re.sub(r"[^a-z]", "", last(name)) in _DEVICES]
+    perhaps = sorted((name for name in texts if last(name) in _PERHAPS), key=lambda name: _PERHAPS.index(last(name)))
+    telling = [name for name in (*sure, *perhaps) if name in within or _tells_apart(table, name)]
+    if telling:
+        name = telling[0]
+        models = [own for own in telling if last(own) == "model"]
+        if last(name) == "id" and models:
+            pair = [models[0], name]
+            return Guess(pair, f"fields '{pair[0]}' and '{name}' tell the devices apart", "", (_topic_instead(),))
+        return Guess(name, f"field '{name}' differs where the topic does not", "", (_topic_instead(),))
+    by_topic = [address.streams[i] for i in messages]
+    if any([str(value) for value in table.columns[name]] == by_topic for name in sure):
+        return None  # the topic says the same
+    if sure and not address.told:
+        return Guess(sure[0], f"field '{sure[0]}' names the device", "", (_topic_instead(),))
+    return None
+
+
+def _topic_instead() -> Other:
+    return Other("stream", "@topic", "each topic is a stream")
+
+
+def _may_name(table: Table, name: str) -> bool:
+    values = [value for value in table.columns[name] if value is not None]
+    if len(values) < 0.5 * len(table) or any(isinstance(value, float | bool) for value in values):
+        return False
+    numbers = any(isinstance(value, int) for value in values)
+    if numbers and last(name) in _PERHAPS and len(set(values)) == len(values) and not _beside_model(table):
+        return False  # it numbers the messages
+    rows = len(table)
+    return rows < 6 or len(set(map(str, values))) <= _MOST_STREAMS_SHARE * rows
+
+
+def _beside_model(table: Table) -> bool:
+    return any(last(name) == "model" for name in table.names)
+
+
+def _differs_within(table: Table, name: str, messages: Sequence[int]) -> bool:
+    """Return True if a field has several values in one message."""
+    values = Counter((i, str(value)) for i, value in zip(messages, table.columns[name], strict=True))
+    return len({i for i, _ in values}) < len(values)
+
+
+def _tells_apart(table: Table, name: str) -> bool:
+    """Return True if a field has several values where the topic names one stream."""
+    pairs = {(int(part), str(value)) for part, value in zip(table.parts, table.columns[name], strict=True)}
+    return len({part for part, _ in pairs}) < len(pairs)
+
+
+def _connection(
+    kind: str, url: str, grammar: Grammar, keys: Mapping[str, Guess], address: Address, decoded: Decoded
+) -> dict[str, Guess]:
+    topic = address.template
+    levels = re.findall(r"\{(?!channel\})\w+\}", topic.value) or ["{stream}"]
+    if decoded.codec.value == "sparkplug":
+        topic = Guess("spBv1.0/#", "all messages of Sparkplug B; their topics name group, node and device")
+        levels = ["{stream}"]
+    same = {f"sink.{name}": guess._replace(why="as of the source") for name, guess in keys.items()}
+    return {
+        "kind": Guess(kind, "by the URL"),
+        "url": Guess(url, "as it was given"),
+        **keys,
+        "topic": topic,
+        "codec": decoded.codec,
+        "sink.kind": Guess(kind, "predictions go to the same broker"),
+        "sink.url": Guess(url, "as of the source"),
+        **same,
+        "sink.topic": Guess(grammar.separator.join(["predictions", *levels]), "topics of the predictions"),
+    }
+
+
+def _seen(captured: Sequence[Captured], seconds: float) -> str:
+    topics = list(dict.fromkeys(message.topic for message in captured))
+    during = f" in {seconds:.0f} s" if seconds else ""
+    on = f"{len(topics):,} topic{'s' if len(topics) > 1 else ''} ({listed(topics, most=3)})"
+    return f"{len(captured):,} messages{during} on {on}"

@@ -1,0 +1,243 @@
+"""Messages of live sources are looked at: codec, topics, shapes, times, and a file that run reads at once."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+
+import brokers
+import msgspec
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+from typer.testing import CliRunner
+
+from streamrde.cli import app
+from streamrde.cli.listening import pairs, place_of
+from streamrde.config import RunConfig
+from streamrde.connectors.topics import NATS
+from streamrde.demo.watch_data import MODEL
+from streamrde.disk import read_toml
+from streamrde.errors import ConfigError, DataError
+from streamrde.looking.documents import document
+from streamrde.looking.messages import Captured, look_at_messages
+from streamrde.settings import convert
+
+T0 = 1_709_287_200
+URL = "mqtt://127.0.0.1:1883"
+
+
+def look(*messages, **options):
+    payloads = [(topic, one if isinstance(one, bytes) else json.dumps(one).encode()) for topic, one in messages]
+    captured = [Captured(topic, payload, T0 + i) for i, (topic, payload) in enumerate(payloads)]
+    return look_at_messages(captured, f"{URL}/#", url=URL, **options)
+
+
+def values(found):
+    return {key: guess.value for key, guess in found.columns.items()}
+
+
+def connection(found):
+    return {key: guess.value for key, guess in found.connection.items() if not key.startswith("sink.")}
+
+
+def names(found):
+    return [channel.name for channel in found.channels]
+
+
+def imu(device, i, **more):
+    return f"sensors/{device}/imu", {"t": T0 + 0.02 * i, "ax": 0.1 * i, "ay": -0.2, **more}
+
+
+def test_flat_objects_on_a_topic_per_device():
+    found = look(*(imu(device, i) for i in range(5) for device in ("w1", "w2")))
+    assert connection(found) == {"kind": "mqtt", "url": URL, "topic": "sensors/{stream}/imu", "codec": "json"}
+    assert values(found) == {"time": "t"}
+    assert names(found) == ["ax", "ay"]
+    assert found.rate.streams == 2
+    assert found.connection["sink.topic"].value == "predictions/{stream}"
+    assert not found.doubts
+
+
+@pytest.mark.parametrize(
+    ("payload", "keys", "channels"),
+    [
+        (
+            {"ts": T0 * 1000, "values": {"ax": 0.1, "ay": 2}},
+            {"time": "ts", "time_unit": "ms"},
+            ["values.ax", "values.ay"],
+        ),
+        ([0.1, 0.2, 0.3], {"time": ""}, ["[0]", "[1]", "[2]"]),
+        ({"time": "2024-03-01T10:00:00Z", "acc": [1, 2.5]}, {"time": "time"}, ["acc[0]", "acc[1]"]),
+        ([{"t": T0, "ax": 1.5}, {"t": T0 + 1, "ax": 2.5}], {"time": "t"}, ["ax"]),
+        ({"t": [T0, T0 + 1], "ax": [0.5, 0.25]}, {"time": "t"}, ["ax"]),
+        (
+            {"data": {"readings": [{"time": T0, "p": 1.5}]}, "fw": "v2.1"},
+            {"records": "data.readings", "time": "time"},
+            ["p"],
+        ),
+        (
+            {"timestamp": T0, "values": [{"id": "dev.ax", "v": 0.1, "q": True}, {"id": "dev.ay", "v": 7}]},
+            {"records": "values", "time": "timestamp", "name": "id", "value": "v"},
+            ["dev.ax", "dev.ay"],
+        ),
+        ({"t": str(T0), "temp": "21.5", "pump": "ON", "level": "unavailable"}, {"time": "t"}, ["temp", "pump"]),
+        (
+            {"d1": [{"ts": T0, "x": 1.5}], "d2": [{"ts": T0, "x": 2}]},
+            {"records": "*", "stream": "@key", "time": "ts"},
+            ["x"],
+        ),
+    ],
+)  # fmt: skip
+def test_shapes_of_payloads(payload, keys, channels):
+    found = look(("sensors/w1/imu", payload))
+    assert values(found) == keys
+    assert names(found) == channels
+
+
+def test_codecs_are_told_apart():
+    row = {"t": T0 + 0.5, "ax": 0.25}
+    packs = {
+        "json": json.dumps(row).encode(),
+        "msgpack": msgspec.msgpack.encode(row),
+        "lines": b"imu,host=a ax=0.25 1709287200500000000",
+    }
+    for codec, payload in packs.items():
+        found = look(("sensors/w1/imu", payload), ("sensors/w2/imu", payload))
+        assert found.connection["codec"].value == codec
+        assert names(found) == ["ax"]
+    assert values(look(("a/b1/c", packs["lines"])))["time_unit"] == "ns"
+    with pytest.raises(DataError, match=r"no codec reads these payloads.*packed"):
+        look(("a/b", b"\x01\x02\x00\xff\xfe"))
+
+
+def test_a_value_per_topic_names_the_channel():
+    bare = look(*((f"plant/{device}/{channel}", 1.5) for device in ("p1", "p2") for channel in ("temp", "hum")))
+    assert connection(bare)["topic"] == "plant/{stream}/{channel}"
+    assert values(bare) == {"time": "", "value": ""}
+    assert names(bare) == ["temp", "hum"]
+    wrapped = look(("plant/p1/temp", {"val": 3.5, "ts": T0 * 1000}), ("plant/p1/hum", {"val": 40, "ts": T0 * 1000}))
+    assert values(wrapped) == {"time": "ts", "time_unit": "ms", "value": "val"}
+    assert names(wrapped) == ["temp", "hum"]
+
+
+def test_the_payload_names_the_stream_where_the_topic_does_not():
+    found = look(*(("fleet/up", {"deviceId": f"d{i % 2}", "t": T0 + i, "x": 0.5 * i}) for i in range(8)))
+    assert values(found) == {"stream": "deviceId", "time": "t"}
+    assert found.rate.streams == 2
+    numbered = look(*(("fleet/dev-1", {"id": 100 + i, "t": T0 + i, "x": 0.5 * i}) for i in range(8)))
+    assert "stream" not in values(numbered)
+    assert names(numbered) == ["x"]
+
+
+def test_other_kinds_of_messages_are_left_out_and_named():
+    found = look(
+        *(imu("w1", i) for i in range(6)), ("sensors/w1/state", {"uptime": 3, "on": True}), ("log/w1", b"started")
+    )
+    assert names(found) == ["ax", "ay"]
+    assert [name for name, _ in found.unused] == ["topic sensors/w1/state", "topic log/w1"]
+
+
+def test_one_topic_alone_is_unsure():
+    found = look(("building/kitchen/climate", {"temp": 21.5}))
+    assert found.connection["topic"].value == "building/kitchen/{stream}"
+    assert "another level" in found.connection["topic"].unsure
+    assert found.connection["topic"].others[0].value == "building/{stream}/climate"
+
+
+def test_other_queues_have_other_signs():
+    found = look(*(imu_of(i) for i in range(4)), kind="nats", grammar=NATS)
+    assert found.connection["topic"].value == "sensors.{stream}.imu"
+    assert found.connection["sink.topic"].value == "predictions.{stream}"
+
+
+def imu_of(i):
+    topic, payload = imu(f"w{i % 2}", i)
+    return topic.replace("/", "."), payload
+
+
+def test_what_is_written_is_read_by_run():
+    found = look(*(imu(device, i) for i in range(5) for device in ("w1", "w2")))
+    text = document(found, "run", command="", channels={"ax": "ax", "ay": "ay"})
+    config = convert(tomllib.loads(text), RunConfig)
+    assert config.source.topic == "sensors/{stream}/imu"
+    config.check()
+
+
+def test_silence_is_an_error_and_so_are_urls_that_cannot_be_listened_to():
+    with pytest.raises(DataError, match="no message came"):
+        look()
+    assert place_of("data.csv") is None
+    assert place_of("mqtts://broker/a/#") == ("mqtt", "mqtts://broker", "a/#")
+    assert pairs(["user=me", "keepalive=30", "session=false"]) == {"user": "me", "keepalive": 30, "session": False}
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        pairs(["user"])
+
+
+@pytest.fixture
+def broker(tmp_path):
+    if brokers.MOSQUITTO is None:
+        pytest.skip("mosquitto is not installed: apt-get install mosquitto")
+    with brokers.mosquitto(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def sensors(broker):
+    """Two devices that send all the time."""
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    client.connect("127.0.0.1", int(broker.rsplit(":", 1)[1]))
+    client.loop_start()
+    stop = threading.Event()
+
+    def send():
+        i = 0
+        while not stop.is_set():
+            for device in ("w1", "w2"):
+                row = {
+                    "t": T0 + 0.02 * i,
+                    **{name: np.sin(0.1 * i) for name in ("accX", "accY", "accZ", "wx", "wy", "wz")},
+                }
+                client.publish(f"lab/{device}/imu", json.dumps(row))
+            i += 1
+            stop.wait(0.02)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield broker
+    stop.set()
+    thread.join()
+    client.loop_stop()
+    client.disconnect()
+
+
+def test_init_listens_and_writes_what_run_reads(sensors, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    url = f"{sensors}/lab/#"
+    done = CliRunner().invoke(app, ["init", url, "--model", str(MODEL), "--seconds", "1", "--out", "run.toml"])
+    assert done.exit_code == 1  # accX is not ax: what is lacking is named
+    assert "no column was found for its channels" in str(done.exception)
+    done = CliRunner().invoke(app, ["init", url, "--seconds", "1", "--out", "run.toml"])
+    assert done.exit_code == 0, done.exception
+    text = (tmp_path / "run.toml").read_text()
+    assert "messages in 1 s on 2 topics" in text
+    text = text.replace("model.safetensors", str(MODEL)).replace("# channels = [", "channels = [")
+    (tmp_path / "run.toml").write_text(text)
+    config = read_toml(tmp_path / "run.toml", RunConfig)
+    assert config.source.topic == "lab/{stream}/imu"
+    checked = CliRunner().invoke(app, ["run", "--check", "run.toml"])
+    assert checked.exit_code == 0, checked.exception
+
+
+def test_ctrl_c_uses_what_came(sensors, tmp_path):
+    command = [sys.executable, "-m", "streamrde", "init", f"{sensors}/lab/#", "--seconds", "60"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stderr.readline().startswith("listening")
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=20)
+    assert process.returncode == 0, error
+    assert tomllib.loads(out)["source"]["topic"] == "lab/{stream}/imu"
