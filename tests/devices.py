@@ -22,9 +22,9 @@ from streamrde.config import RunConfig
 from streamrde.connectors.ends import Message
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.files.units import conversion
 from streamrde.connectors.messages import MessageReader
 from streamrde.connectors.samples import SourceCounts
+from streamrde.connectors.units import conversion
 from streamrde.scoring.job import ColumnsConfig
 from streamrde.settings import convert
 
@@ -138,6 +138,7 @@ class _Outline(NamedTuple):
     channels: tuple
     predictions: object = None
     provenance: dict | None = None
+    units: tuple = ()
 
 
 def _rows(batches):

@@ -208,4 +208,5 @@ def outline_of(bundle: Bundle) -> ModelOutline:
         tuple(channel.name for channel in bundle.header.channels),
         prediction_schema(bundle.header),
         {"streamrde.version": __version__, "streamrde.model": bundle.fingerprint},
+        tuple(channel.unit for channel in bundle.header.channels),
     )

@@ -202,7 +202,8 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
         missing, own = self.missing, (ALL, *channels)
         if isinstance(missing, Mapping):
             missing = {key: spellings for key, spellings in missing.items() if key in own}
-        return msgspec.structs.replace(self, channels=tuple(channels), missing=missing)
+        limits = {key: pair for key, pair in self.limits.items() if key in own}
+        return msgspec.structs.replace(self, channels=tuple(channels), missing=missing, limits=limits)
 
 
 _SHARED = frozenset(SharedKeys.__struct_fields__)

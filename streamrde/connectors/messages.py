@@ -20,6 +20,7 @@ from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.samples import Samples, SourceCounts
 from streamrde.connectors.sequences import Sequences
 from streamrde.connectors.topics import Place, TopicTemplate, check_names
+from streamrde.connectors.units import Conversion
 from streamrde.errors import PayloadError
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class Subscription:
     """Names of the model's channels where topics have a channel, in its order. If (), they are the model's own."""
     ignores: bool = False
     """Topics of other channels are counted, and are no fault."""
+    conversion: Conversion | None = None
+    """Brings the values to the model's units. None: they are in these."""
 
     def channel_of(self, place: Place, own: Mapping[str, int]) -> int | None:
         """Return the number of a topic's channel, or None if there is none of that name."""
@@ -66,10 +69,11 @@ class MessageBatch(Batch):
 class _Topic:
     """A topic from which a message came."""
 
-    __slots__ = ("channel", "codec", "device", "name", "numbered", "place", "sampled")
+    __slots__ = ("channel", "codec", "conversion", "device", "name", "numbered", "place", "sampled")
 
     def __init__(self, name: str, place: Place, subscription: Subscription, channel: int | None) -> None:
         self.channel = channel
+        self.conversion = subscription.conversion
         self.name = name
         self.place = place
         self.device = subscription.topic.device_of(name)
@@ -124,6 +128,7 @@ class MessageReader:
         self._queue, self._lossy = queue, lossy
         self._channels = {name: i for i, name in enumerate(channels)}
         self._subscriptions = tuple(subscriptions)
+        self._conversions = [own.conversion for own in self._subscriptions if own.conversion is not None]
         check_names(s.topic for s in self._subscriptions)
         self._topics: dict[bytes, _Topic] = {}
         # The topic from which a stream's samples came first, without the channel, and streams that have several.
@@ -194,6 +199,9 @@ class MessageReader:
         empty = np.empty((0, len(self._channels)))
         t = np.concatenate([empty[:, 0], *(one.rows.t for one in found)])
         x = np.concatenate([empty, *(one.rows.x for one in found)])
+        for conversion in self._conversions:
+            own = np.array([one.topic.conversion is conversion for one in found], np.bool_)[of_row]
+            x = np.where(own[:, None], x * conversion.factor + conversion.offset, x)
         arrived = np.asarray(arrivals)[of_row]
         return MessageBatch(Samples(streams, t, x), arrived, messages, tuple(letters), ends, tuple(receipts))
 

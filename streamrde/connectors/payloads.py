@@ -14,6 +14,7 @@ from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.registry import CODECS, CodecName
 from streamrde.connectors.sections import SourceConfig
 from streamrde.connectors.topics import MQTT, Grammar, TopicTemplate
+from streamrde.connectors.units import conversion
 from streamrde.errors import ConfigError
 from streamrde.settings import Positive, Seconds
 from streamrde.times import zero_seconds
@@ -32,20 +33,31 @@ class PayloadKeys(ColumnKeys, frozen=True, kw_only=True):
     sequence: str = ""
     """Payload field that counts up with every message or sample. If "", there is none, and losses go unnoticed."""
 
-    def subscription(self, topic: TopicTemplate, own: Sequence[str], *, max_bytes: int) -> Subscription:
-        """Return the topics with their codec, for a model's channels."""
+    def subscription(
+        self, topic: TopicTemplate, own: Sequence[str], units: Sequence[str] = (), *, max_bytes: int
+    ) -> Subscription:
+        """Return the topics with their codec, for a model's channels and their units.
+
+        Raises:
+            ConfigError: there is no such codec or unit, or there are limits, which belong to the whole run.
+        """
         columns = self.columns_for(own, sequence=self.sequence)
         names = columns.channels
         if topic.has_channel:
             columns = columns.only((self.value,))
-        if self.units or self.scale or self.offset:
-            raise ConfigError("units, scale and offset are not for messages; leave them out")
+        if self.limits:
+            raise ConfigError("limits are of the model's channels, wherever they come from: give them in [columns]")
+        converted = conversion(
+            names, units or [""] * len(names), recorded=self.units, scale=self.scale, offset=self.offset
+        )
         if (codec := CODECS.find(self.codec)) is None:
             raise ConfigError(f"codec = {self.codec!r}: there is none of that name")
         found = codec.configured(columns, layout=self.layout, max_bytes=max_bytes)
         if isinstance(found, RowCodec):
             found.shape.stream_of_topic = topic.stream_of
-        return Subscription(topic, found, bool(self.sequence), names, ignores=self.others == "ignore")
+        return Subscription(
+            topic, found, bool(self.sequence), names, ignores=self.others == "ignore", conversion=converted
+        )
 
 
 class PayloadConfig(PayloadKeys, frozen=True, kw_only=True):
@@ -97,10 +109,10 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
         """Return the templates of all topics."""
         return [payload.template(self.grammar) for payload in self.payloads()]
 
-    def subscriptions(self, own: Sequence[str]) -> list[Subscription]:
-        """Return all topics with their codecs, for a model's channels."""
+    def subscriptions(self, own: Sequence[str], units: Sequence[str] = ()) -> list[Subscription]:
+        """Return all topics with their codecs, for a model's channels and their units."""
         pairs = zip(self.templates(), self.payloads(), strict=True)
-        return [payload.subscription(topic, own, max_bytes=self.max_bytes) for topic, payload in pairs]
+        return [payload.subscription(topic, own, units, max_bytes=self.max_bytes) for topic, payload in pairs]
 
     @property
     def topics_shown(self) -> str:

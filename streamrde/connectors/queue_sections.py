@@ -168,7 +168,7 @@ class QueueSourceConfig(PayloadSourceConfig, QueueAccess, frozen=True, kw_only=T
     def reader(self, model: ModelOutline) -> MessageReader:
         """Return how messages are read."""
         return MessageReader(
-            self.subscriptions(model.channels),
+            self.subscriptions(model.channels, model.units),
             model.channels,
             queue=self.queue,
             time_zero=self.zero,

@@ -31,6 +31,8 @@ class ModelOutline(NamedTuple):
     """Schema of the prediction record batches."""
     provenance: Mapping[str, str]
     """Model and version, for the metadata of files."""
+    units: tuple[str, ...] = ()
+    """Units of the data channels. If (), they are not known."""
 
 
 class EndConfig:

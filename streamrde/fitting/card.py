@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -36,3 +36,12 @@ def with_card(bundle: Bundle, examples: Examples, found: Mapping[str, float]) ->
     statistics = stream_statistics([r.t for r in own], [r.x for r in own], header.partition)
     changed = msgspec.structs.replace(header, metrics=metrics, training=training, statistics=statistics)
     return Bundle(changed, bundle.tensors)
+
+
+def with_units(bundle: Bundle, units: Sequence[str]) -> Bundle:
+    """Return the model with the units of its channels in its header."""
+    if not any(units):
+        return bundle
+    pairs = zip(bundle.header.channels, units, strict=True)
+    channels = tuple(msgspec.structs.replace(channel, unit=unit) for channel, unit in pairs)
+    return Bundle(msgspec.structs.replace(bundle.header, channels=channels), bundle.tensors)

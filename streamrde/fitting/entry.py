@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from streamrde.connectors.columns import ColumnKeys
 from streamrde.errors import ParameterError
+from streamrde.fitting.card import with_units
 from streamrde.fitting.config import FitConfig
 from streamrde.fitting.large import find_large
 from streamrde.fitting.leaks import find_leaks
@@ -117,7 +118,8 @@ def fit(
         say(f"the model has learned from a sample of {len(parts.train):,} streams alone: '{roles.split}' divides them")
     elif large is not None:
         fitted = large.refit(fitted, class_weights=class_weights, progress=progress, say=say)
-    fitted = fitted._replace(warnings=(*fitted.warnings, *warnings))
+    units = [found.config.unit_of(channel) for channel in found.config.channels]
+    fitted = fitted._replace(warnings=(*fitted.warnings, *warnings), bundle=with_units(fitted.bundle, units))
     if out is not None:
         fitted.bundle.save(out)
     settings = FitConfig(

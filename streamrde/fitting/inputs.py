@@ -9,6 +9,7 @@ import msgspec
 from streamrde.connectors.columns import Columns, SharedKeys, dates_of, streams_of
 from streamrde.connectors.files.filters import Filter, check_filters
 from streamrde.connectors.files.restarts import OnRestart
+from streamrde.connectors.units import Conversion, conversion
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.header import Task
 
@@ -120,14 +121,27 @@ class DataConfig(SharedKeys, frozen=True, kw_only=True):
         )
         return found if channels is None else found.only(found.channels[:channels])
 
+    def unit_of(self, channel: ChannelConfig) -> str:
+        """Return a channel's unit. One without a unit has that of its column."""
+        return channel.unit or self.units.get(channel.name, "")
+
+    def conversion(self) -> Conversion | None:
+        """Return what converts the channels' columns to the channels' units, or None if they have them."""
+        return conversion(
+            [channel.name for channel in self.channels],
+            [self.unit_of(channel) for channel in self.channels],
+            recorded=self.units,
+            scale=self.scale,
+            offset=self.offset,
+        )
+
     def check(self) -> None:
         """Raise ConfigError where fields contradict each other."""
         try:
             self.time_form()
         except ParameterError as error:
             raise ConfigError(f"data.{error}") from None
-        if self.units or self.scale or self.offset:
-            raise ConfigError("data: units, scale and offset are not for training; leave them out")
+        self.conversion()
         names = [channel.name for channel in self.channels]
         if not names:
             raise ConfigError('data.channels is empty: list at least one, as { name = "ax", unit = "g" }')

@@ -78,7 +78,14 @@ def read_recordings(
     targets = data.targets if targets is None else targets
     extra = tuple(dict.fromkeys((*targets, *(name for name in (group, given) if name))))
     numbers = targets if data.task == "regression" else ()
-    reader = SampleReader(data.columns(), extra=extra, filters=data.filters, faults=data.faults, numbers=numbers)
+    reader = SampleReader(
+        data.columns(),
+        extra=extra,
+        filters=data.filters,
+        conversion=data.conversion(),
+        faults=data.faults,
+        numbers=numbers,
+    )
     batches = _read(reader, data, say, streams) if held is None else list(held.samples(reader))
     where = str(data.files)
     if not sum(len(batch.t) for batch in batches):
@@ -128,6 +135,8 @@ def read_recordings(
             say(f"stream '{name}' begins again: it is split, up to '{recordings[-1].stream}'")
     if unused:
         say("left out: " + ", ".join(f"{count:,} {reason} rows" for reason, count in unused.items()))
+    for channel, count in reader.implausible.items():
+        say(f"{count:,} values of '{channel}' are outside of its limits, and count as not observed")
     if data.time_check == "error":
         times = [recording.t for recording in recordings]
         if reason := suspect_recordings(times, expected or Expectation(), data.time_unit):

@@ -140,7 +140,13 @@ def features_of(
     parts = -(-known.most_open() // most)
     total, done = parts * int(known.rows.sum()), 0
     for part in range(parts):
-        reader = SampleReader(config.columns(), filters=config.filters, batch_rows=batch_rows, faults=config.faults)
+        reader = SampleReader(
+            config.columns(),
+            filters=config.filters,
+            conversion=config.conversion(),
+            batch_rows=batch_rows,
+            faults=config.faults,
+        )
         streams = _OpenStreams(known, Bundle(header, bundle.tensors), np.arange(len(known.rows)) % parts == part)
         for samples in split_streams(streams.following(read_places(config, reader)), known.cuts):
             done += len(samples.t)

@@ -11,7 +11,7 @@ from streamrde.connectors.columns import ColumnKeys, Columns
 from streamrde.connectors.files.filters import Filter, check_filters
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.restarts import OnRestart
-from streamrde.connectors.files.units import Conversion, conversion
+from streamrde.connectors.units import Conversion, conversion
 from streamrde.errors import ConfigError
 from streamrde.floats import as_plain
 from streamrde.inference.header import Header
@@ -111,6 +111,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         for name in ("truth", "features"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ConfigError(f"{name} {list(getattr(self, name))} has a name twice: name each once")
+
+    @classmethod
+    def prepared(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        """Return the tables with the limits of [columns] where those of plausible values stand.
+
+        Raises:
+            ConfigError: there are others.
+        """
+        columns, plausible = tables.get("columns", {}), tables.get("plausible", {})
+        if not (limits := columns.get("limits")):
+            return tables
+        if plausible.get("limits", limits) not in ({}, limits):
+            raise ConfigError("limits are in [columns] and in [plausible]: give them once")
+        return {**tables, "columns": {**columns, "limits": {}}, "plausible": {**plausible, "limits": limits}}
 
     def checked(self) -> Job:
         """Return the same job, or raise ConfigError if a value has another type or is out of its range."""

@@ -262,6 +262,41 @@ def test_what_is_written_at_paths_is_read_again(channels: tuple[str, ...]) -> No
         JsonCodec(ColumnKeys(records="r").columns_for(("a",))).encode_samples(t[:1], x[:1, :1])
 
 
+def test_units_and_linear_maps_bring_values_to_the_models_units() -> None:
+    plain = PayloadConfig(
+        topic="s/{stream}", units={"x": "mg"}, scale={"b": 2.0}, offset={"b": 1.0}, channels=("x", "b")
+    )
+    level = PayloadConfig(topic="c/{stream}/{channel}", units={"x": "degF"}, channels=("x", "b"))
+    own, units = ("a", "b"), ("g", "")
+    with pytest.raises(ConfigError, match="'degF', a unit of temperature, and the model's 'g'"):
+        level.subscription(level.template(MQTT), own, units, max_bytes=99)
+    level = msgspec.structs.replace(level, units={"x": "g"}, scale={"b": 10.0})
+    subscriptions = [one.subscription(one.template(MQTT), own, units, max_bytes=99) for one in (plain, level)]
+    reader = MessageReader(subscriptions, own, queue="q")
+    sent = {
+        b"s/w1": b'{"t": 1, "x": 500, "b": 3}',
+        b"c/w1/x": b'{"t": 2, "value": 7}',
+        b"c/w1/b": b'{"t": 2, "value": 7}',
+    }
+    batch = reader.read([Message(topic, payload, 0.0) for topic, payload in sent.items()])
+    np.testing.assert_allclose(batch.samples.x, [[0.5, 7], [7, NAN], [NAN, 70]], rtol=1e-15)
+
+
+def test_missing_numbers_are_those_that_are_sent_not_those_in_the_models_unit() -> None:
+    config = PayloadConfig(topic="s/{stream}", units={"a": "mg"}, missing=(-9999,), channels=("a",))
+    subscription = config.subscription(config.template(MQTT), ("a",), ("g",), max_bytes=99)
+    sent = [Message(b"s/w", b'{"t": %d, "a": %d}' % pair, 0.0) for pair in ((1, -9999), (2, -9999000))]
+    np.testing.assert_array_equal(
+        MessageReader([subscription], ("a",), queue="q").read(sent).samples.x, [[NAN], [-9999]]
+    )
+
+
+def test_limits_stand_in_columns_of_a_run_and_nowhere_else() -> None:
+    config = PayloadConfig(topic="s/{stream}", limits={"a": (0, 1)})
+    with pytest.raises(ConfigError, match="limits are of the model's channels"):
+        config.subscription(config.template(MQTT), ("a",), max_bytes=99)
+
+
 NAMES = ["t", "a", "b", "a.b", "r", "id", "v", "x"]
 numbers = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False))
 trees = st.recursive(

@@ -22,10 +22,10 @@ from streamrde.connectors.files.record_batches import check_columns, read_batche
 from streamrde.connectors.files.recordings import PathLike, Recording, find_recordings
 from streamrde.connectors.files.sample_file import RowError, SampleFile
 from streamrde.connectors.files.together import numbered_together
-from streamrde.connectors.files.units import Conversion
 from streamrde.connectors.samples import Samples
+from streamrde.connectors.units import Conversion
 from streamrde.connectors.values import spellings
-from streamrde.errors import ParameterError
+from streamrde.errors import ConfigError, ParameterError
 
 Faults: TypeAlias = Literal["error", "drop"]
 
@@ -101,7 +101,7 @@ class SampleReader:
         numbers: Sequence[str] = (),
     ) -> None:
         check_filters(filters)
-        columns.refuse_others("recorded files", ("date", "levels", "sender", "name", "missing", "words"))
+        columns.refuse_others("recorded files", ("date", "levels", "sender", "name", "missing", "words", "limits"))
         self.columns = columns
         self._form = columns.time_form()
         self.extra = tuple(extra)
@@ -114,6 +114,12 @@ class SampleReader:
         self._numbers = tuple(numbers)
         self.dropped: Counter[str] = Counter()
         """Rows that were left out, by the reason."""
+        self.implausible: Counter[str] = Counter()
+        """Values outside of their channel's limits, which count as not observed, by channel."""
+        places = {name: i for i, name in enumerate(columns.channels)}
+        if unknown := [name for name in columns.limits if name not in places]:
+            raise ConfigError(f"limits names {unknown[0]!r}, which is none of the channels {list(places)}")
+        self._limits = [(places[name], *pair) for name, pair in columns.limits.items()]
         self.nameless: Counter[str] = Counter()
         """Rows left out whose stream is not known. Who reads a file twice counts them once."""
         self._names: tuple[str, ...] = () if columns.stream is None else (columns.stream, *columns.levels)
@@ -367,6 +373,11 @@ class SampleReader:
         if self._conversion is not None:
             x *= self._conversion.factor
             x += self._conversion.offset
+        for i, low, high in self._limits:
+            outside = (x[:, i] < low) | (x[:, i] > high)
+            if outside.any():
+                self.implausible[columns.channels[i]] += int(outside.sum())
+                x[outside, i] = np.nan
         if not self.extra:
             return t, x, None
         self._extra_schema = self._extra_schema or batch.select(self.extra).schema.remove_metadata()

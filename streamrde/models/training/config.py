@@ -302,7 +302,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         clip = 0.0 if partition.token.plain else self.token.clip / math.sqrt(partition.token_size)
         model: dict[str, Any] = msgspec.structs.asdict(self.model) | {"decay": self.model.decay > 0}
         return Header(
-            channels=tuple(Channel(name=own.name, unit=own.unit, fill=float(fill)) for own, fill in channels),
+            channels=tuple(Channel(name=own.name, unit=data.unit_of(own), fill=float(fill)) for own, fill in channels),
             outputs=len(labels),
             windows=self.windows,
             token=partition.token,

@@ -11,8 +11,8 @@ from streamrde.connectors.files.filters import parse_filter
 from streamrde.connectors.files.reading import read
 from streamrde.connectors.files.record_batches import read_batches
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.files.units import conversion
 from streamrde.connectors.samples import Columns
+from streamrde.connectors.units import conversion
 from streamrde.errors import ConfigError, DataError
 
 
