@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -234,6 +234,7 @@ class Codec(ABC):
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         self.columns = columns
         self.max_bytes = max_bytes
+        self.stream_of_topic: Callable[[str], str] | None = None
 
     @classmethod
     def configured(cls, columns: Columns, *, layout: str | None, max_bytes: int) -> Codec:
@@ -267,6 +268,10 @@ class Codec(ABC):
             PayloadError: see `decode`.
         """
         return Rows(*self.decode(message.payload))
+
+    def name_streams(self, stream_of: Callable[[str], str]) -> None:
+        """Take the function that gives the stream's name in a topic, for names that are partly there."""
+        self.stream_of_topic = stream_of
 
     @abstractmethod
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:

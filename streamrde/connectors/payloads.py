@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar, Self
 
 import msgspec
 
-from streamrde.connectors.codecs.rows import RowCodec
 from streamrde.connectors.columns import ColumnKeys, given_keys
 from streamrde.connectors.messages import Subscription
 from streamrde.connectors.quarantine import Quarantine
@@ -53,8 +52,7 @@ class PayloadKeys(ColumnKeys, frozen=True, kw_only=True):
         if (codec := CODECS.find(self.codec)) is None:
             raise ConfigError(f"codec = {self.codec!r}: there is none of that name")
         found = codec.configured(columns, layout=self.layout, max_bytes=max_bytes)
-        if isinstance(found, RowCodec):
-            found.shape.stream_of_topic = topic.stream_of
+        found.name_streams(topic.stream_of)
         return Subscription(
             topic, found, bool(self.sequence), names, ignores=self.others == "ignore", conversion=converted
         )

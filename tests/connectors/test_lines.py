@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from streamrde.connectors.codecs.lines import LinesCodec
 from streamrde.connectors.codecs.points import parse_points, series_of, value_of
-from streamrde.connectors.samples import Columns
+from streamrde.connectors.columns import Columns
+from streamrde.connectors.ends import Message
 from streamrde.errors import ParameterError, PayloadError, SampleError
 
 COLUMNS = Columns(channels=("temperature", "humidity"), time_unit="ns")
@@ -250,3 +251,45 @@ def test_what_the_protocol_cannot_carry_is_refused():
         LinesCodec(Columns(channels=("a",), time_format="%Y"))
     with pytest.raises(SampleError, match="finite"):
         CODEC.encode_samples([1.0], [[1.0, math.inf]])
+
+
+def read(codec, payload, topic="t"):
+    return codec.read(Message(topic.encode(), payload, 0.0))
+
+
+def test_tags_fields_and_the_measurement_name_the_stream():
+    columns = Columns(channels=("temperature",), time_unit="s", sender=("tags.site", "measurement", "device"))
+    rows = read(LinesCodec(columns), b"w,site=a\\ b temperature=1,device=7i 5\nw,site=c temperature=2,device=8i 5\n")
+    assert list(rows.streams) == ["a b/w/7", "c/w/8"]
+    assert (rows.t.tolist(), rows.x.tolist()) == ([5.0, 5.0], [[1.0], [2.0]])
+    with pytest.raises(PayloadError, match=r"line 1 has no 'tags.site' with the stream's name; it has: meas"):
+        read(LinesCodec(columns), b"w,place=a temperature=1,device=7i 5")
+
+
+def test_a_field_of_two_measurements_is_told_apart_by_them():
+    codec = LinesCodec(Columns(channels=("cpu.used", "mem.used"), time_unit="s", sender=("host",)))
+    rows = read(codec, b"cpu,host=a used=1 5\nmem,host=a used=2 5\nmem,host=b used=3 5\ndisk,host=b used=3 5")
+    assert list(rows.streams) == ["a", "b"]
+    np.testing.assert_array_equal(rows.x, [[1.0, 2.0], [math.nan, 3.0]])
+    assert rows.unused == 1
+
+
+def test_a_tag_can_name_the_channel_of_a_point():
+    columns = Columns(channels=("inside", "outside"), time_unit="s", name="entity_id", missing=(-127,))
+    codec = LinesCodec(columns)
+    _, x = codec.decode(
+        b'C,entity_id=inside value=21i 5\nC,entity_id=other value=1 5\nC,entity_id=outside value="on" 5'
+    )
+    np.testing.assert_array_equal(x, [[21.0, 1.0]])
+    np.testing.assert_array_equal(codec.decode(b"C,entity_id=inside value=-127 5")[1], [[math.nan, math.nan]])
+    with pytest.raises(PayloadError, match="line 1 has no field 'value'; it has: state; name it in value"):
+        codec.decode(b"C,entity_id=inside state=1 5")
+    with pytest.raises(PayloadError, match="line 1 has no 'entity_id' with the channel"):
+        codec.decode(b"C value=1 5")
+
+
+def test_values_are_read_by_the_rules_of_all_payloads():
+    codec = LinesCodec(Columns(channels=("a", "b"), time_unit="s", words={"open": 1.0}, missing={"b": ("bad",)}))
+    np.testing.assert_array_equal(codec.decode(b'm a="open",b="bad" 1\nm a="2.5",b="unavailable" 2')[1][:, 0], [1, 2.5])
+    with pytest.raises(PayloadError, match="field 'a' is text, 'bad'"):
+        codec.decode(b'm a="bad" 1')

@@ -22,7 +22,7 @@ from streamrde.connectors.mqtt.config import MqttSourceConfig
 from streamrde.connectors.samples import Columns
 from streamrde.connectors.sections import ModelOutline
 from streamrde.connectors.topics import TopicTemplate
-from streamrde.errors import ParameterError, PayloadError, SampleError
+from streamrde.errors import ConfigError, ParameterError, PayloadError, SampleError
 
 pytest.importorskip("google.protobuf", reason="Sparkplug B needs protobuf")
 
@@ -114,7 +114,8 @@ def test_metrics_of_one_timestamp_are_one_sample_and_samples_are_in_order_of_tim
         (INT16, {"int": 0x8000}, -32768),
         (INT32, {"int": 0xFFFFFFFE}, -2), (INT64, {"long": 2**64 - 3}, -3), (UINT8, {"int": 255}, 255),
         (UINT32, {"long": 2**32 - 1}, 2**32 - 1), (UINT64, {"long": 2**63}, 2**63), (FLOAT, {"float": 0.5}, 0.5),
-        (BOOLEAN, {"bool": 1}, 1), (DOUBLE, {"null": True}, math.nan), (DOUBLE, {}, math.nan),
+        (BOOLEAN, {"bool": 1}, 1), (STRING, {"text": "12.5"}, 12.5), (STRING, {"text": "off"}, 0),
+        (DOUBLE, {"null": True}, math.nan), (DOUBLE, {}, math.nan),
     ],
 )  # fmt: skip
 def test_numbers_are_read_by_their_type(kind, value, expected):
@@ -337,3 +338,13 @@ def test_a_broker_delivers_births_data_and_deaths_of_any_node(mosquitto_url):
     rows, ended = asyncio.run(asyncio.wait_for(main(), 20))
     assert rows == [("plant/n/d", 1.7e9, 20.5), ("plant/n/d", 1.7e9 + 1, 21.0)]
     assert set(ended) == {"plant/n", "plant/n/d"}
+
+
+def test_words_and_spellings_of_no_value_are_those_of_the_columns():
+    columns = Columns(channels=("Valve", "Level"), words={"opened": 1.0}, missing={"Level": (-9999, "bad")})
+    codec = SparkplugCodec(columns)
+    for value, level, expected in (("opened", {"int": 2**32 - 9999}, math.nan), ("off", {"text": "bad"}, math.nan)):
+        _, x = codec.decode(payload(metric("Valve", text=value), metric("Level", type=INT32, **level)))
+        np.testing.assert_array_equal(x, [[float(value == "opened"), expected]])
+    with pytest.raises(ConfigError, match="name is not for Sparkplug B"):
+        SparkplugCodec(Columns(channels=("a",), name="n"))

@@ -15,6 +15,7 @@ from streamrde.connectors.codecs.msgpack import MessagePackCodec
 from streamrde.connectors.codecs.packed import PackedCodec
 from streamrde.connectors.codecs.predictions import decode_prediction, encode_prediction
 from streamrde.connectors.codecs.sparkplug import SparkplugCodec
+from streamrde.connectors.codecs.text import TextCodec
 
 __all__ = [
     "ArrowCodec",
@@ -24,6 +25,7 @@ __all__ = [
     "MessagePackCodec",
     "PackedCodec",
     "SparkplugCodec",
+    "TextCodec",
     "decode_prediction",
     "encode_prediction",
 ]

@@ -92,6 +92,10 @@ class RowCodec(Codec):
         check_size(message.payload, self.max_bytes)
         return self._shaped(message)
 
+    def name_streams(self, stream_of: Callable[[str], str]) -> None:
+        """See `Codec.name_streams`."""
+        self.shape.stream_of_topic = stream_of
+
     def _shaped(self, message: Message) -> Rows:
         """Return the rows of a payload of any shape."""
         payload = message.payload

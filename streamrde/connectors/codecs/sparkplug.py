@@ -17,6 +17,7 @@ from streamrde.connectors.codecs.refusals import described, no_channel, shortene
 from streamrde.connectors.codecs.tahu import SIGNED, DataType, parse, payload_class
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec, Message, Rows
+from streamrde.connectors.values import NotANumberError, Values
 from streamrde.errors import ParameterError, PayloadError, SampleError
 from streamrde.times.plausible import LARGEST
 
@@ -72,6 +73,7 @@ class SparkplugCodec(Codec):
     takes_topic: ClassVar[bool] = True
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
+        columns.refuse_others("Sparkplug B", ("missing", "words"))
         super().__init__(columns, max_bytes=max_bytes)
         payload_class()
         if columns.time not in ("", "t", "timestamp") or columns.time_format or columns.time_unit not in ("s", "ms"):
@@ -81,6 +83,7 @@ class SparkplugCodec(Codec):
             )
         if columns.sequence:
             raise ParameterError("Sparkplug B numbers its messages itself: leave sequence out")
+        self._values = Values(columns)
         self._places = {name: i for i, name in enumerate(columns.channels)}
         self._nodes: dict[str, _Node] = {}
         self._strangers = 0
@@ -192,6 +195,7 @@ class SparkplugCodec(Codec):
             row[self._places[name]] = value
         times = sorted(rows, key=lambda time: (math.isnan(time), time))
         x = np.array([rows[time] for time in times]).reshape(len(times), len(self._places))
+        x = self._values.without_codes(x)
         return Rows(np.array(times, dtype=np.float64), x, [stream] * len(times), unused=unused)
 
     def _named(self, message: Any, births: _Births | None) -> Iterator[tuple[str, int, Any]]:
@@ -217,13 +221,15 @@ class SparkplugCodec(Codec):
             if (width := SIGNED.get(datatype)) is not None:  # type: ignore[call-overload]
                 value &= (1 << width) - 1
                 value -= (value >> (width - 1)) << width
-        elif field == "string_value":
-            raise PayloadError(f"metric {name!r} is {described(value)}: send a number")
         elif isinstance(value, bytes):
             return None
-        if math.isinf(value):
+        try:
+            number = self._values.number(name, value)
+        except NotANumberError as error:
+            raise PayloadError(f"metric {name!r} is {described(value)}: {error}") from None
+        if math.isinf(number):
             raise PayloadError(f"metric {name!r} is infinite; send it as null where it was not observed")
-        return float(value)
+        return number
 
     def _time(self, metric: Any, message: Any) -> float:
         holder = metric if metric.HasField("timestamp") else message
