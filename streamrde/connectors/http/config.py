@@ -123,7 +123,7 @@ class HttpSourceConfig(HttpEnd, PayloadSourceConfig, frozen=True, kw_only=True, 
             return (PayloadConfig.of(self, self.default_topic),)
         return super().payloads()
 
-    def readers(self, own: Sequence[str]) -> tuple[dict[str, MessageReader], dict[str, str]]:
+    def readers(self, own: Sequence[str], units: Sequence[str] = ()) -> tuple[dict[str, MessageReader], dict[str, str]]:
         """Return a reader for each codec that a Content-Type can choose, and the codec of each type.
 
         The reader with the name "" is that of the configured codec.
@@ -142,7 +142,7 @@ class HttpSourceConfig(HttpEnd, PayloadSourceConfig, frozen=True, kw_only=True, 
                 lossy="look at the sender",
             )
 
-        readers, types = {"": reader(self.subscriptions(own))}, dict[str, str]()
+        readers, types = {"": reader(self.subscriptions(own, units))}, dict[str, str]()
         configured = {payload.codec for payload in self.payloads()}
         for codec in CODECS.classes():
             if not codec.media_types:
@@ -155,7 +155,7 @@ class HttpSourceConfig(HttpEnd, PayloadSourceConfig, frozen=True, kw_only=True, 
             with contextlib.suppress(ConfigError, ParameterError, MissingExtraError):
                 found = [
                     msgspec.structs.replace(payload, codec=name, layout=None).subscription(
-                        template, own, max_bytes=self.listen.max_bytes
+                        template, own, units, max_bytes=self.listen.max_bytes
                     )
                     for template, payload in zip(self.templates(), self.payloads(), strict=True)
                 ]
@@ -172,7 +172,7 @@ class HttpSourceConfig(HttpEnd, PayloadSourceConfig, frozen=True, kw_only=True, 
 
     def build(self, model: ModelOutline) -> HttpSource:
         """See `SourceConfig.build`."""
-        readers, types = self.readers(model.channels)
+        readers, types = self.readers(model.channels, model.units)
         return HttpSource(self.listen.listening("source"), readers, "", types, queue_messages=self.queue_messages)
 
 
