@@ -273,6 +273,18 @@ class Codec(ABC):
         """Take the function that gives the stream's name in a topic, for names that are partly there."""
         self.stream_of_topic = stream_of
 
+    def ask_for_births(self) -> None:
+        """Let the codec ask senders for messages that it needs and has not seen. See `requests`.
+
+        Raises:
+            ConfigError: the format has no such messages.
+        """
+        raise ConfigError(f'rebirth is for codec = "sparkplug", and codec is {self.format!r}')
+
+    def requests(self) -> list[tuple[str, bytes]]:
+        """Return topics and payloads of what is to be published to senders, each once."""
+        return []
+
     @abstractmethod
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """Return samples as a payload that `decode` reads back.

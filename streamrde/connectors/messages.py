@@ -64,6 +64,8 @@ class MessageBatch(Batch):
 
     receipts: tuple[Any, ...] = ()
     """Receipts of the messages to acknowledge, in order of arrival."""
+    requests: tuple[tuple[str, bytes], ...] = ()
+    """Topics and payloads of what the codecs ask senders for."""
 
 
 class _Topic:
@@ -203,7 +205,10 @@ class MessageReader:
             own = np.array([one.topic.conversion is conversion for one in found], np.bool_)[of_row]
             x = np.where(own[:, None], x * conversion.factor + conversion.offset, x)
         arrived = np.asarray(arrivals)[of_row]
-        return MessageBatch(Samples(streams, t, x), arrived, messages, tuple(letters), ends, tuple(receipts))
+        requests = [request for one in self._subscriptions for request in one.codec.requests()]
+        return MessageBatch(
+            Samples(streams, t, x), arrived, messages, tuple(letters), ends, tuple(receipts), tuple(requests)
+        )
 
     def _read(self, message: Message, now: float) -> _Found:
         """Return the samples of a message, in the model's channels and in seconds since 1970."""

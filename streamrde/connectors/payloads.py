@@ -32,6 +32,9 @@ class PayloadKeys(ColumnKeys, frozen=True, kw_only=True):
     sequence: str = ""
     """Payload field that counts up with every message or sample. If "", there is none, and losses go unnoticed."""
 
+    rebirth: bool = False
+    """For codec = "sparkplug": ask nodes for their birth where it was not seen, or messages are missing (NCMD)."""
+
     def subscription(
         self, topic: TopicTemplate, own: Sequence[str], units: Sequence[str] = (), *, max_bytes: int
     ) -> Subscription:
@@ -53,6 +56,8 @@ class PayloadKeys(ColumnKeys, frozen=True, kw_only=True):
             raise ConfigError(f"codec = {self.codec!r}: there is none of that name")
         found = codec.configured(columns, layout=self.layout, max_bytes=max_bytes)
         found.name_streams(topic.stream_of)
+        if self.rebirth:
+            found.ask_for_births()
         return Subscription(
             topic, found, bool(self.sequence), names, ignores=self.others == "ignore", conversion=converted
         )
@@ -80,6 +85,8 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
     """Answer for a source of messages. A queue's section adds its `kind` and how it is reached."""
 
     grammar: ClassVar[Grammar] = MQTT
+    answers: ClassVar[bool] = False
+    """The source can publish to the senders."""
 
     topic: str | None = None
     """Template of the topics; or `topics`, several with a codec each."""
@@ -109,7 +116,9 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
 
     def subscriptions(self, own: Sequence[str], units: Sequence[str] = ()) -> list[Subscription]:
         """Return all topics with their codecs, for a model's channels and their units."""
-        pairs = zip(self.templates(), self.payloads(), strict=True)
+        pairs = [*zip(self.templates(), self.payloads(), strict=True)]
+        if not self.answers and any(payload.rebirth for _, payload in pairs):
+            raise ConfigError("source.rebirth is for MQTT, which carries messages to the senders; leave it out")
         return [payload.subscription(topic, own, units, max_bytes=self.max_bytes) for topic, payload in pairs]
 
     @property

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt import client as paho
 from paho.mqtt import publish
 
 from streamrde.connectors.codecs.sparkplug import SparkplugCodec
@@ -306,6 +307,73 @@ def test_the_configuration_needs_no_stream_in_the_topic():
     assert one.topic.filter == "spBv1.0/plant/#"
     with pytest.raises(ParameterError, match="stream"):
         MqttSourceConfig(url="mqtt://127.0.0.1", topic="spBv1.0/plant/#", channels=("a",)).subscriptions(["a"])
+
+
+def test_births_are_asked_for_where_they_are_needed_once_a_minute_and_only_if_told():
+    codec = SparkplugCodec(COLUMNS)
+    topic, body = b"spBv1.0/g/DDATA/n/d", payload(metric(alias=7, double=1.0))
+    for moment in (0.0, 1.0):
+        with pytest.raises(PayloadError, match="rebirth = true does"):
+            codec.read(Message(topic, body, moment))
+    assert codec.requests() == []
+    codec.ask_for_births()
+    asked = []
+    for moment in (2.0, 3.0, 61.0, 63.0):
+        with pytest.raises(PayloadError):
+            codec.read(Message(topic, body, moment))
+        asked += [(moment, to) for to, _ in codec.requests()]
+    assert asked == [(2.0, "spBv1.0/g/NCMD/n"), (63.0, "spBv1.0/g/NCMD/n")]
+    born(codec)
+    assert codec.requests() == []
+    codec.read(Message(topic, payload(metric(alias=7, double=1.0), seq=9), 200.0))
+    ((to, command),) = codec.requests()
+    assert to == "spBv1.0/g/NCMD/n"
+    assert metric("Node Control/Rebirth", type=BOOLEAN, bool=1)[2:] in command
+
+
+def test_births_are_asked_for_only_over_mqtt_and_by_this_codec():
+    keys = {"url": "mqtt://127.0.0.1", "topic": "spBv1.0/#", "channels": ("Temperature",), "rebirth": True}
+    with pytest.raises(ConfigError, match='rebirth is for codec = "sparkplug"'):
+        MqttSourceConfig(**keys | {"topic": "a/{stream}"}).subscriptions(["a"])
+    MqttSourceConfig(codec="sparkplug", **keys).subscriptions(["a"])
+
+
+def test_a_node_that_is_asked_over_a_broker_is_born_again_and_its_data_are_used(mosquitto_url):
+    """A run begins after the node's birth: the first data cannot be read, what follows the rebirth can."""
+    section = MqttSourceConfig(
+        url=mosquitto_url, topic="spBv1.0/plant/#", codec="sparkplug", channels=COLUMNS.channels, rebirth=True
+    )
+    host, port = mosquitto_url.removeprefix("mqtt://").split(":")
+    hot, data = metric("Temperature", alias=7, type=DOUBLE, double=20.5), payload(metric(alias=7, double=21.0), seq=9)
+    born_again = [
+        ("spBv1.0/plant/NBIRTH/n", payload(metric("bdSeq", type=INT64, long=0), seq=0), 1, False),
+        ("spBv1.0/plant/DBIRTH/n/d", payload(hot, seq=1), 1, False),
+    ]
+    node = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    node.on_message = lambda client, _, command: [client.publish(topic, body, 1) for topic, body, *_ in born_again]
+    node.connect(host, int(port))
+    node.subscribe("spBv1.0/plant/NCMD/n")
+    node.loop_start()
+
+    async def main():
+        rows, letters = [], []
+        async with section.build(ModelOutline(("temperature", "a"), pa.schema([]), {})) as source:
+            node.publish("spBv1.0/plant/DDATA/n/d", data, 1)
+            async for batch in source:
+                rows += batch.samples.x[:, 0].tolist()
+                letters += batch.letters
+                await source.acknowledge(batch)
+                if rows:
+                    source.stop()
+        return rows, letters
+
+    try:
+        rows, letters = asyncio.run(asyncio.wait_for(main(), 20))
+    finally:
+        node.disconnect()
+        node.loop_stop()
+    assert rows == [20.5]
+    assert ["has no name" in letter.reason for letter in letters] == [True]
 
 
 def test_a_broker_delivers_births_data_and_deaths_of_any_node(mosquitto_url):

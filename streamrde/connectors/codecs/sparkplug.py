@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 _NAMESPACE = "spBv1.0"
 _BD_SEQ = "bdSeq"
+_REBIRTH_METRIC = "Node Control/Rebirth"
+# Seconds after which a node is asked for its birth again.
+_PATIENCE = 60.0
 # Edge nodes that are remembered. Who publishes is free to invent more.
 _NODES = 10_000
 # Devices without any of the channels that are named in the log.
@@ -64,9 +68,9 @@ class SparkplugCodec(Codec):
     those of several timestamps are several. A death ends the streams of a node, or of a device, and so does a birth
     with a new session. Commands and states of hosts are left unused.
 
-    Data that need a birth which was not seen are malformed, until the node is born again. Streamrde does not send
-    commands: ask for the birth at the node, or start before it. Messages that are missing by their sequence numbers
-    are counted.
+    Data that need a birth which was not seen are malformed, until the node is born again. After `ask_for_births` the
+    codec asks for it, at most once a minute per node, and also where messages are missing by their sequence numbers.
+    These are counted.
     """
 
     format = "sparkplug"
@@ -87,6 +91,9 @@ class SparkplugCodec(Codec):
         self._places = {name: i for i, name in enumerate(columns.channels)}
         self._nodes: dict[str, _Node] = {}
         self._strangers = 0
+        self._asks = False
+        self._asked: dict[str, float] = {}
+        self._requests: list[tuple[str, bytes]] = []
 
     def decode(self, payload: bytes) -> tuple[Floats, Floats]:
         """Decode a payload without its topic, as `read` decodes the birth of a node. See `Codec.decode`."""
@@ -116,16 +123,40 @@ class SparkplugCodec(Codec):
         if kind[:1] != ("D" if device else "N"):
             raise PayloadError(f"its topic has the type {shortened(kind)!r}, which does not go with its levels")
         stream = f"{node}/{device}" if device else node
-        match kind[1:]:
-            case "CMD":
-                return self._nothing(unused=1)
-            case "BIRTH":
-                return self._born(node, stream, self._parse(message.payload))
-            case "DEATH":
-                return self._dead(node, stream, self._parse(message.payload))
-            case "DATA":
-                return self._data(node, stream, self._parse(message.payload))
-        raise PayloadError(f"its topic has the type {shortened(kind)!r}, which Sparkplug B does not have")
+        read = {"BIRTH": self._born, "DEATH": self._dead, "DATA": self._data}.get(kind[1:])
+        if kind[1:] == "CMD":
+            return self._nothing(unused=1)
+        if read is None:
+            raise PayloadError(f"its topic has the type {shortened(kind)!r}, which Sparkplug B does not have")
+        try:
+            rows = read(node, stream, self._parse(message.payload))
+        except _UnbornError:
+            self._ask(node, message.arrival)
+            raise
+        if rows.missed:
+            self._ask(node, message.arrival)
+        return rows
+
+    def ask_for_births(self) -> None:
+        """See `Codec.ask_for_births`."""
+        self._asks = True
+
+    def requests(self) -> list[tuple[str, bytes]]:
+        """Return commands to nodes to be born again."""
+        found, self._requests = self._requests, []
+        return found
+
+    def _ask(self, node: str, now: float) -> None:
+        """Ask a node for its birth, unless it was asked within the last minute."""
+        if not self._asks or now - self._asked.get(node, -math.inf) < _PATIENCE:
+            return
+        if len(self._asked) >= _NODES:
+            self._asked.clear()
+        self._asked[node] = now
+        command = payload_class()(timestamp=round(time.time() * 1000))
+        command.metrics.add(name=_REBIRTH_METRIC, datatype=DataType.BOOLEAN, boolean_value=True)
+        group, _, name = node.rpartition("/")
+        self._requests.append((f"{_NAMESPACE}/{group}/NCMD/{name}", command.SerializeToString()))
 
     def _parse(self, payload: bytes) -> Any:
         check_size(payload, self.max_bytes)
@@ -147,7 +178,7 @@ class SparkplugCodec(Codec):
             streams: dict[str, _Births | None] = dict.fromkeys(before.streams) if again else {}
             self._nodes[name] = _Node(streams, session, _seq(message))
         elif (node := self._nodes.get(name)) is None:
-            raise PayloadError(f"the birth of its node {name!r} was not seen; {_REBIRTH}")
+            raise _UnbornError(f"the birth of its node {name!r} was not seen")
         else:
             missed = self._follow(name, node, message)
             if not births.channels:
@@ -203,7 +234,7 @@ class SparkplugCodec(Codec):
         for metric in message.metrics:
             name = _name(metric)
             if not name and births is None:
-                raise PayloadError(f"metric {metric.alias} has no name, and the birth was not seen; {_REBIRTH}")
+                raise _UnbornError(f"metric {metric.alias} has no name, and the birth was not seen")
             if not name and births is not None:
                 name = births.names.get(metric.alias, "")
             if name in self._places:
@@ -217,7 +248,7 @@ class SparkplugCodec(Codec):
         value = getattr(metric, field)
         if field in ("int_value", "long_value"):
             if not datatype:
-                raise PayloadError(f"metric {name!r} has no datatype, and the birth was not seen; {_REBIRTH}")
+                raise _UnbornError(f"metric {name!r} has no datatype, and the birth was not seen")
             if (width := SIGNED.get(datatype)) is not None:  # type: ignore[call-overload]
                 value &= (1 << width) - 1
                 value -= (value >> (width - 1)) << width
@@ -271,11 +302,11 @@ class SparkplugCodec(Codec):
         if (self.columns.time and not np.isfinite(times).all()) or np.isinf(values).any():
             raise SampleError("Sparkplug B carries finite numbers only; drop the sample")
         message = payload_class()()
-        for time, row in zip(times.tolist(), values.tolist(), strict=True):
+        for moment, row in zip(times.tolist(), values.tolist(), strict=True):
             for name, value in zip(self._places, row, strict=True):
                 metric = message.metrics.add(name=name, datatype=DataType.DOUBLE)
                 if self.columns.time:
-                    metric.timestamp = _milliseconds(time)
+                    metric.timestamp = _milliseconds(moment)
                 if math.isnan(value):
                     metric.is_null = True
                 else:
@@ -284,7 +315,13 @@ class SparkplugCodec(Codec):
         return encoded
 
 
-_REBIRTH = "ask the node for a rebirth (NCMD, Node Control/Rebirth), or start before it"
+class _UnbornError(PayloadError):
+    """A message needs a birth that was not seen."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"{reason}; ask the node for a rebirth (NCMD Node Control/Rebirth; rebirth = true does), or start first"
+        )
 
 
 def _name(metric: Any) -> str:

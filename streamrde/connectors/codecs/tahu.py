@@ -47,6 +47,7 @@ class DataType(enum.IntEnum):
     INT64 = 4
     UINT64 = 8
     DOUBLE = 10
+    BOOLEAN = 11
 
 
 SIGNED = {DataType.INT8: 8, DataType.INT16: 16, DataType.INT32: 32, DataType.INT64: 64}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 
@@ -165,6 +165,8 @@ class MqttClientConfig(Section, MqttClient, frozen=True, kw_only=True):
 
 class MqttSourceConfig(PayloadSourceConfig, MqttClient, frozen=True, kw_only=True, tag_field="kind", tag="mqtt"):
     """Receive samples from MQTT topics."""
+
+    answers: ClassVar[bool] = True
 
     url: str
     """``mqtt://host:port``, or mqtts:// for TLS."""

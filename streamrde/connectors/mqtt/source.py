@@ -163,7 +163,12 @@ class MqttSource(Source[MessageBatch]):
                 self._remaining -= size
             if size == 0:
                 return
-            yield self._next_batch(size)
+            batch = self._next_batch(size)
+            for topic, payload in batch.requests:
+                # A request that is lost is made again.
+                if self._connection.counts.connected:
+                    await self._connection.publish(topic, payload, qos=0)
+            yield batch
 
     async def acknowledge(self, batch: MessageBatch) -> None:
         """Acknowledge a batch to the broker. Acknowledge batches in their order, each once."""
