@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ STREAMS = ("stream_id", "stream", "series_id", "series", "recording_id", "record
 TIMES = ("t", "time", "timestamp", "datetime", "date", "seconds")
 GROUPS = ("subject", "subject_id", "patient", "patient_id", "person", "person_id", "participant", "group")
 SPLITS = ("split", "set", "subset", "partition", "is_test", "fold")
+_ROW_NUMBERS = re.compile(r"__index_level_\d+__|Unnamed: \d+")  # pandas' index, in a table and in a CSV file
 MOST_CLASSES = 100
 """Whole numbers that are classes. More are taken for a quantity."""
 _FEW = 10  # whole numbers that are classes, whatever they are
@@ -89,7 +91,8 @@ def find_roles(
     if not channels:
         types = source.types
         roles = {stream, time, group, split, *drop} | (set() if ahead else set(targets))
-        others = [name for name in names if name not in roles and name.lower() not in (*GROUPS, *SPLITS)]
+        never = {*roles, *(name for name in names if _ROW_NUMBERS.fullmatch(name))}
+        others = [name for name in names if name not in never and name.lower() not in (*GROUPS, *SPLITS)]
         channels = [name for name in others if _is_number(types.field(name).type)]
         notes.append(f"channels: {listed(channels, most=12)}")
         if left := [name for name in names if name not in (*roles, *targets, *channels)]:

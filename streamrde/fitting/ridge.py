@@ -143,7 +143,11 @@ def _left_out(vectors: Floats, kept: Floats, residual: Floats, rows: list[Indice
     for own in rows:
         u = vectors[own]
         hat = (1.0 if root is None else np.outer(root[own], root[own])) / total + (u * kept) @ u.T
-        errors[own] = np.linalg.lstsq(np.eye(len(own)) - hat, residual[own], rcond=None)[0]
+        rest = np.eye(len(own)) - hat
+        try:
+            errors[own] = np.linalg.solve(rest, residual[own])
+        except np.linalg.LinAlgError:  # a fold that nothing else says anything of
+            errors[own] = np.linalg.lstsq(rest, residual[own], rcond=None)[0]
     return errors
 
 

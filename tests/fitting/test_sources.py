@@ -40,6 +40,16 @@ def test_every_kind_of_data_gives_the_same_model(tmp_path) -> None:
     assert len(fingerprints) == 1
 
 
+@pytest.mark.parametrize("name", ["__index_level_0__", "Unnamed: 0"])
+def test_the_index_of_a_data_frame_is_no_channel_unless_it_is_named(name) -> None:
+    rows = swinging()
+    numbered = rows.append_column(name, pa.array(range(rows.num_rows)))
+    report = sr.fit(numbered, "label")
+    assert report.bundle.fingerprint == sr.fit(rows, "label").bundle.fingerprint
+    assert any(note.startswith("not used: ") for note in report.notes)
+    assert sr.fit(numbered, "label", channels=["a", name]).fitted.examples.channels == ("a", name)
+
+
 def test_data_of_another_kind_is_refused_with_what_can_be_given() -> None:
     with pytest.raises(ParameterError, match="data is int: give a path or several, a pyarrow table"):
         sr.fit(3, "label")

@@ -151,10 +151,10 @@ def test_a_rare_class_is_found_more_often_when_it_counts_as_much(tmp_path) -> No
 
 
 def test_all_streams_of_large_data_are_weighed(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(large, "STREAM_BYTES", 4_000_000)  # 52 streams fit into 200 MiB
+    monkeypatch.setattr(large, "STREAM_BYTES", 400_000)  # 52 streams fit into 20 MiB
     pq.write_table(rare(1.0), tmp_path / "rows.parquet")
     said = []
-    settings = {"choice": "above, ridge", "memory": 200 << 20, "say": said.append}
+    settings = {"choice": "above, ridge", "memory": 20 << 20, "say": said.append}
     reports = [sr.fit(tmp_path / "rows.parquet", "label", class_weights=w, **settings) for w in ("equal", "balanced")]
     assert sum("100 streams" in text for text in said if text.startswith("the readout")) == 2, said
     assert found_of(reports[1], "fast") > found_of(reports[0], "fast")
