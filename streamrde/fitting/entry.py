@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from streamrde.connectors.columns import ColumnKeys
+from streamrde.connectors.dialect import PLAIN
 from streamrde.errors import ParameterError
 from streamrde.fitting.card import with_units
 from streamrde.fitting.config import FitConfig
@@ -92,9 +93,11 @@ def fit(
     targets = (target,) if isinstance(target, str) else tuple(target)
     if not targets:
         raise ParameterError("target is empty: name the column to predict")
-    source = as_source(data)
     ahead = as_horizon(horizon)
     keys = as_keys(columns, {"stream": stream, "time": time, "time_unit": time_unit, "channels": tuple(channels)})
+    source = as_source(data, None if keys.others.csv == PLAIN else keys.others.csv, keys.channels)
+    if isinstance(source, Files) and source.dialect is not None:
+        keys = keys.in_dialect(source.dialect, source.where, say=say)
     found = find_columns(source, targets, task=task, keys=keys, drop=drop, group=group, split=split, horizon=ahead)
     check_weights(class_weights, classify=found.classify)
     roles = found.roles
@@ -129,7 +132,7 @@ def fit(
         stream=found.config.stream,
         time=found.config.time,
         time_unit=found.config.time_unit,
-        columns=None if columns is None else keys.others,
+        columns=None if columns is None and keys.others == ColumnKeys() else keys.others,
         channels=roles.channels,
         drop=tuple(drop),
         group=roles.group,

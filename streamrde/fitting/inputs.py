@@ -8,7 +8,10 @@ import msgspec
 
 from streamrde.connectors.columns import Columns, SharedKeys, dates_of, streams_of
 from streamrde.connectors.files.filters import Filter, check_filters
+from streamrde.connectors.files.recordings import Recording as Recorded
+from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.restarts import OnRestart
+from streamrde.connectors.files.spread import members_of
 from streamrde.connectors.units import Conversion, conversion
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.header import Task
@@ -106,6 +109,15 @@ class DataConfig(SharedKeys, frozen=True, kw_only=True):
     def time_column(self) -> str:
         """Return the column of the time, or of the time of day."""
         return dates_of(self.time)[1]
+
+    def find(self) -> list[Recorded]:
+        """Return the recorded files, or the folders of them where channels are spread over several.
+
+        Raises:
+            DataError: there is none, or of unknown format.
+        """
+        members = members_of([channel.name for channel in self.channels])
+        return find_recordings(self.files, csv=self.csv, members=members)
 
     def columns(self, *, channels: int | None = None) -> Columns:
         """Return the columns of samples, with only so many of the channels."""

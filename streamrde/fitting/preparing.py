@@ -8,10 +8,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
 from streamrde.arrays import Floats
 from streamrde.connectors.columns import ColumnKeys, SharedKeys, dates_of, given_keys, streams_of
+from streamrde.connectors.files.recogniser import Recognised
 from streamrde.errors import ConfigError, DataError, ParameterError
 from streamrde.fitting.discovery import Roles, find_roles, find_task, find_time_unit
 from streamrde.fitting.inputs import ChannelConfig, DataConfig
@@ -83,6 +85,15 @@ class Keys(NamedTuple):
     channels: tuple[str, ...]
     others: ColumnKeys
     """All other keys."""
+
+    def in_dialect(self, found: Recognised, where: str, *, say: Say) -> Keys:
+        """Return the keys for files in the dialect that the first of them is in, if there is no doubt, and say so."""
+        shown = f"{where}: looks like {found.dialect.toml()} ({'; '.join(found.evidence)})"
+        if found.doubts:
+            say(f"{shown}, but that is not sure ({'; '.join(found.doubts)}): set csv in [columns]")
+            return self
+        say(shown)
+        return self._replace(others=msgspec.structs.replace(self.others, csv=found.dialect))
 
 
 def as_keys(columns: ColumnKeys | Mapping[str, Any] | None, own: dict[str, Any]) -> Keys:

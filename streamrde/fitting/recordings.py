@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from streamrde.arrays import Floats, Indices
 from streamrde.connectors.files.reading import SampleReader
-from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.restarts import Restart, explain, find_restarts, part_name, parts_of
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError
@@ -146,10 +145,9 @@ def read_recordings(
 
 def _read(reader: SampleReader, data: DataConfig, say: Say, streams: Collection[str] | None) -> list[Samples]:
     """Return the samples of all files, without files that cannot be used and may be left out."""
-    files = data.files if isinstance(data.files, str) else list(data.files)
     batches: list[Samples] = []
     skipped: list[str] = []
-    for recording in find_recordings(files):
+    for recording in data.find():
         if streams is not None and not data.stream and recording.stream not in streams:
             continue
         before = Counter(reader.dropped), Counter(reader.nameless)

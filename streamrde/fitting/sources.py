@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from streamrde.connectors.dialect import PLAIN, Dialect
+from streamrde.connectors.files.formats import reading_format
 from streamrde.connectors.files.reading import SampleReader
+from streamrde.connectors.files.recogniser import Recognised, dialect_of
 from streamrde.connectors.files.record_batches import read_batches, schema_of
 from streamrde.connectors.files.recordings import find_recordings
+from streamrde.connectors.files.spread import member_of, members_of
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError, ParameterError
 
@@ -50,26 +55,44 @@ class Files:
 
     whole = "each file is one"
 
-    def __init__(self, files: str | tuple[str, ...]) -> None:
+    def __init__(self, files: str | tuple[str, ...], csv: Dialect | None = None, channels: Sequence[str] = ()) -> None:
         self.files = files
-        self._recordings = find_recordings(files if isinstance(files, str) else list(files))
+        members = members_of(channels)
+        found = find_recordings(files if isinstance(files, str) else list(files), csv=csv or PLAIN, members=members)
+        self.dialect = recognised(found[0].path) if csv is None and not members else None
+        """Dialect of the first file, if none was given and it is not the usual one."""
+        if self.dialect is not None and not self.dialect.doubts:
+            found = [recording._replace(csv=self.dialect.dialect) for recording in found]
+        self._recordings = found
         self._first = self._recordings[0]
         self.where = str(self._first.path)
 
     @cached_property
     def names(self) -> list[str]:
         """See Source."""
-        return [*schema_of(self._first).names, *self._first.partitions]
+        return [*self.types.names]
 
     @cached_property
     def types(self) -> pa.Schema:
         """See Source."""
-        return next(read_batches(self._first, self.names))[1].schema
+        schemas = []
+        for one in self._first.files:
+            names = [*schema_of(one).names, *one.partitions]
+            schemas.append(next(read_batches(one, names))[1].schema)
+        if not self._first.members:
+            return schemas[0]
+        common = [field for field in schemas[0] if all(field.name in schema.names for schema in schemas)]
+        own = zip(self._first.members, schemas, strict=True)
+        return pa.schema(
+            [*common, *(field.with_name(f"{file}:{field.name}") for file, schema in own for field in schema)]
+        )
 
     def column(self, name: str) -> pa.ChunkedArray:
         """See Source."""
         parts = []
-        for recording in self._recordings:
+        file, name = member_of(name) if self._first.members else ("", name)
+        for whole in self._recordings:
+            recording = next(one for one in whole.files if file in ("", one.path.name))
             for _, batch in read_batches(recording, [name]):
                 parts.append(batch.column(0))
                 if len(parts) >= _MOST_BATCHES:
@@ -112,15 +135,27 @@ class Rows:
         return reader.read_arrow(self.table.to_reader())
 
 
-def as_source(data: Data) -> Files | Rows:
+def recognised(path: Path) -> Recognised | None:
+    """Return the dialect of a file of text if it is not the usual one, or None."""
+    format = reading_format(path)
+    if format is None or not format.is_text:
+        return None
+    found = dialect_of(path)
+    return None if found.dialect == PLAIN else found
+
+
+def as_source(data: Data, csv: Dialect | None = None, channels: Sequence[str] = ()) -> Files | Rows:
     """Return data as a source.
 
+    Args:
+        csv: how files of text are written; None: as the first of them looks, if there is no doubt.
+        channels: columns of the channels if they are known. They may name files of a folder.
     Raises:
         DataError: there is no such file, or there are no rows.
         ParameterError: data is none of `Data`, or its columns have different lengths.
     """
     if isinstance(data, str | os.PathLike):
-        return Files(os.fspath(data))
+        return Files(os.fspath(data), csv, channels)
     if isinstance(data, Mapping):
         try:
             return Rows(pa.table(dict(data)))
@@ -137,7 +172,7 @@ def as_source(data: Data) -> Files | Rows:
     if hasattr(data, "__arrow_c_stream__"):
         return Rows(pa.RecordBatchReader.from_stream(data).read_all())
     if isinstance(data, Sequence) and data and all(isinstance(one, str | os.PathLike) for one in data):
-        return Files(tuple(os.fspath(one) for one in data))
+        return Files(tuple(os.fspath(one) for one in data), csv, channels)
     raise ParameterError(
         f"data is {type(data).__name__}: give a path or several, a pyarrow table or dataset, a data frame of pandas, "
         "polars or duckdb, or a dict of columns"

@@ -15,7 +15,7 @@ from streamrde.arrays import Bools, Floats, Indices, Ints
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.record_batches import rows_of
-from streamrde.connectors.files.recordings import Recording, find_recordings
+from streamrde.connectors.files.recordings import Recording
 from streamrde.connectors.files.restarts import Restarts, part_name
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError
@@ -88,14 +88,14 @@ def size_of(data: DataConfig) -> Size:
             exact = False
             with mapped_errors(recording.path):
                 # A row of text has two bytes a column at least.
-                found = recording.path.stat().st_size // (2 * (len(data.channels) + 2))
+                found = recording.size()[0] // (2 * (len(data.channels) + 2))
         rows += found
     return Size(rows, exact)
 
 
 def find_files(data: DataConfig) -> list[Recording]:
     """Return the files of a data set, in order."""
-    return find_recordings(data.files if isinstance(data.files, str) else list(data.files))
+    return data.find()
 
 
 def read_places(

@@ -10,7 +10,6 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.restarts import Restarts, explain, split_streams
 from streamrde.connectors.files.sorting import sort_by_time
 from streamrde.connectors.files.together import in_order_together
@@ -87,7 +86,7 @@ def _batches(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[p
 
 def _files(job: Job, bundle: Bundle) -> Iterator[Samples]:
     reader = job.reader(bundle.header)
-    for recording in find_recordings(job.patterns):
+    for recording in reader.find(job.patterns):
         yield from (samples for _, samples in reader.read(recording))
 
 
@@ -97,7 +96,7 @@ def _split(source: ArrowStream | None, job: Job, bundle: Bundle) -> Iterator[Sam
         raise ConfigError("restarts = 'split' reads its source twice: give files, or split the Arrow stream before")
     reader = job.reader(bundle.header)
     restarts = Restarts(partial=reader.is_partial)
-    for recording in find_recordings(job.patterns):
+    for recording in reader.find(job.patterns):
         for _, samples in reader.read(recording):
             restarts.push(samples, str(recording.path))
     return split_streams(_files(job, bundle), restarts.places())

@@ -58,16 +58,19 @@ class File(msgspec.Struct, frozen=True):
     size: int
     modified: int
     """Nanoseconds since 1970."""
+    members: tuple[str, ...] = ()
+    """Files that hold the channels together with this one. See `Recording`."""
 
     def recording(self) -> Recording:
         """Return the file for a reader."""
-        return Recording(Path(self.path), self.stream, hive_partitions(Path(self.path)))
+        path = Path(self.path)
+        return Recording(path, self.stream, hive_partitions(path), members=self.members)
 
     def check(self) -> None:
         """Raise DataError where the file is gone or is another one by now."""
         with mapped_errors(Path(self.path)):
-            now = Path(self.path).stat()
-        if (now.st_size, now.st_mtime_ns) != (self.size, self.modified):
+            now = self.recording().size()
+        if now != (self.size, self.modified):
             raise DataError(
                 f"{self.path}: has changed since the job began; start the job over, without resuming", path=self.path
             )

@@ -10,7 +10,6 @@ from contextlib import closing
 from typing import TypeAlias
 
 from streamrde.connectors.files.errors import mapped_errors
-from streamrde.connectors.files.recordings import find_recordings
 from streamrde.errors import ConfigError, DataError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.states import StateCounts
@@ -88,14 +87,15 @@ class _Run:
         return summary
 
     def _plan(self, resume: bool) -> Plan:
-        recordings = find_recordings(self.job.patterns)
+        recordings = self.reader.find(self.job.patterns)
         files: list[File] = []
         skipped: dict[str, str] = {}
         for recording in recordings:
             try:
                 with mapped_errors(recording.path):
-                    stat = recording.path.stat()
-                files.append(File(str(recording.path.absolute()), recording.stream, stat.st_size, stat.st_mtime_ns))
+                    size, modified = recording.size()
+                path = str(recording.path.absolute())
+                files.append(File(path, recording.stream, size, modified, recording.members))
             except DataError as error:
                 self._skip(error, skipped)
         novelty = [self.bundle.novelty_fingerprint] if self.job.novelty else []

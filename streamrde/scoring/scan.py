@@ -82,6 +82,6 @@ def _one_stream(recording: Recording, name: str) -> Scan:
     exact = rows = rows_of(recording)
     if rows is None:
         with mapped_errors(recording.path):
-            rows = max(1, recording.path.stat().st_size // _ROW_BYTES)
+            rows = max(1, recording.size()[0] // _ROW_BYTES)
     row = np.zeros(1, np.int64)
     return Scan([name], row, row + rows - 1, row + rows, row, exact is not None)

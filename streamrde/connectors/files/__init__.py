@@ -8,6 +8,7 @@ formats/         one module per format: parquet, arrow_ipc, csv
 text_files       open text files in any dialect; recogniser finds the dialect out
 csv_dialect      explain a text file that lacks columns; cells judges texts
 filters, units   choose rows, convert channels to the model's units
+long_form, spread, together   rows with one channel each, channels in several files, rows of one time as one
 restarts         recognise a stream that begins again
 sorting          put samples in order of time on disk
 writing          write predictions: `PredictionWriter`

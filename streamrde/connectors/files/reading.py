@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -21,6 +21,7 @@ from streamrde.connectors.files.long_form import LongForm
 from streamrde.connectors.files.record_batches import check_columns, read_batches, schema_of
 from streamrde.connectors.files.recordings import PathLike, Recording, find_recordings
 from streamrde.connectors.files.sample_file import RowError, SampleFile
+from streamrde.connectors.files.spread import columns_of, member_of, members_of, merged, widened
 from streamrde.connectors.files.together import numbered_together
 from streamrde.connectors.samples import Samples
 from streamrde.connectors.units import Conversion
@@ -66,7 +67,7 @@ def read(
     if batch_rows < 1:
         raise ParameterError(f"batch_rows={batch_rows}: a batch needs at least one row")
     reader = SampleReader(columns, extra=extra, extra_schema=extra_schema, filters=filters, batch_rows=batch_rows)
-    return _read(find_recordings(files), reader)
+    return _read(reader.find(files), reader)
 
 
 def _read(recordings: Sequence[Recording], reader: SampleReader) -> Iterator[Samples]:
@@ -103,6 +104,8 @@ class SampleReader:
         check_filters(filters)
         columns.refuse_others("recorded files", ("date", "levels", "sender", "name", "missing", "words", "limits"))
         self.columns = columns
+        self.members = members_of(columns.channels)
+        """Files that the channels are spread over. (): all are in one file."""
         self._form = columns.time_form()
         self.extra = tuple(extra)
         self._extra_schema = extra_schema
@@ -133,11 +136,40 @@ class SampleReader:
         filtered = (column for column, _, _ in filters)
         self.wanted = list(dict.fromkeys((*self._names, *self._times, *self._values_in, *self.extra, *filtered)))
         self._kinds = self._uses()
+        self._parts = [self._part(member) for member in self.members]
+
+    def _part(self, member: str) -> tuple[str, list[int], SampleReader]:
+        """Return the reader of one of the files that the channels are spread over, and the channels' places."""
+        places, columns = columns_of(self.columns, member)
+
+        def own(names: Iterable[str]) -> list[str]:
+            return [column for file, column in map(member_of, names) if file in ("", member)]
+
+        conversion = self._conversion
+        if conversion is not None:
+            conversion = Conversion(conversion.factor[places], conversion.offset[places])
+        schema = [field.with_name(own([field.name])[0]) for field in self._extra_schema or () if own([field.name])]
+        reader = SampleReader(
+            columns,
+            extra=own(self.extra),
+            extra_schema=None if self._extra_schema is None else pa.schema(schema),
+            filters=[(own([column])[0], op, value) for column, op, value in self._filters if own([column])],
+            conversion=conversion,
+            batch_rows=self._batch_rows,
+            faults="drop" if self._drops else "error",
+            finite=self._finite,
+            numbers=own(self._numbers),
+        )
+        return member, places, reader
+
+    def find(self, files: PathLike | Iterable[PathLike]) -> list[Recording]:
+        """Return the recordings that `files` names. See `find_recordings`."""
+        return find_recordings(files, csv=self.columns.csv, members=self.members)
 
     @property
     def is_partial(self) -> bool:
         """True if rows may have only some of a sample's channels. Those in order of time are then put together."""
-        return self._long is not None
+        return self._long is not None or bool(self.members)
 
     def _uses(self) -> dict[str, Kind]:
         """Return how each column is used."""
@@ -174,6 +206,9 @@ class SampleReader:
             DataError: see the function `read`.
         """
         recording = recording._replace(csv=self.columns.csv)
+        if self.members:
+            yield from numbered_together(merged([*self._spread(recording)], start))
+            return
         batches = read_batches(
             recording,
             self.wanted,
@@ -195,6 +230,17 @@ class SampleReader:
             yield from numbered_together(found)
             if start == 0 and stop is None:
                 self._long.check_found(file.path)
+
+    def _spread(self, recording: Recording) -> Iterator[Iterator[Samples]]:
+        """Yield the samples of each file of a recording, with all channels."""
+
+        def of(one: Recording, member: str, places: list[int], reader: SampleReader) -> Iterator[Samples]:
+            for _, samples in reader.read(one):
+                yield widened(samples, places, len(self.columns.channels), self.extra, member)
+
+        for one, (member, places, reader) in zip(recording.files, self._parts, strict=True):
+            reader.dropped, reader.nameless = self.dropped, self.nameless
+            yield of(one, member, places, reader)
 
     def _converted(
         self,
@@ -262,6 +308,9 @@ class SampleReader:
             DataError: a column is missing or of a type that cannot be used.
         """
         recording = recording._replace(csv=self.columns.csv)
+        if self.members:
+            first, *_ = [reader.check(one) for one, (_, _, reader) in zip(recording.files, self._parts, strict=True)]
+            return first
         schema, path = schema_of(recording), str(recording.path)
         wanted = [name for name in self.wanted if name in schema.names or name not in recording.partitions]
         check_columns(path, schema.names, wanted, self._kinds, recording.csv)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from streamrde.connectors.dialect import Dialect
 from streamrde.connectors.files.text_files import NUMBER, decoded, read_head, wide_encoding
+from streamrde.connectors.values import NO_VALUE, WORDS
 from streamrde.errors import DataError
 
 # Lines that are looked at, and those of them that decide what a row is: the last ones.
@@ -112,7 +113,12 @@ def recognise_lines(
     header, names = True, rows[0]
     units_row: bool | int = False
     first_is_data = any(numeric) and all(_is_value(cell) or not n for cell, n in zip(plain[0], numeric, strict=True))
-    if first_is_data and any(_is_value(cell) and cell for cell, n in zip(plain[0], numeric, strict=True) if n):
+    counted = [*map(str, range(best.columns))], [*map(str, range(1, best.columns + 1))]
+    if (
+        first_is_data
+        and rows[0] not in counted
+        and any(_is_value(cell) and cell for cell, n in zip(plain[0], numeric, strict=True) if n)
+    ):
         above = [remark for line, remark in remarks if line < best.first]
         own = cells_of(above[-1], delimiter) if above else []
         if len(own) == best.columns and not all(_is_value(cell) for cell in own):
@@ -172,6 +178,10 @@ def _comment(lines: Sequence[str]) -> tuple[str, list[tuple[int, str]]]:
     if not signs:
         return "", []
     sign = signs.most_common(1)[0][0]
+    first = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith(sign)), len(lines))
+    rows = [line for line in lines[first:] if line.strip()]
+    if 2 * sum(line.startswith(sign) for line in rows) > len(rows):
+        return "", []  # values, such as colours, begin with it
     remarks = [(i, line.lstrip(sign)) for i, line in enumerate(lines) if line.startswith(sign)]
     return sign, remarks
 
@@ -240,9 +250,10 @@ def _has_numbers(cells: Sequence[str], numeric: Sequence[bool]) -> bool:
 def _are_units(cells: Sequence[str], numeric: Sequence[bool]) -> bool:
     """Return True if a row has no number where the others have them, and looks like units."""
     own = [cell for cell, is_numeric in zip(cells, numeric, strict=True) if is_numeric]
-    if not any(own) or any(NUMBER.fullmatch(cell) and cell != "1" for cell in own):
+    if any(cell and _is_value(cell) and cell != "1" for cell in own):
         return False
-    return all(_UNIT.fullmatch(cell) for cell in own) and any(cell not in ("1", "-", "nan", "") for cell in own)
+    spoken = [cell for cell in own if cell != "1" and cell.lower() not in NO_VALUE and cell.lower() not in WORDS]
+    return bool(spoken) and all(_UNIT.fullmatch(cell) for cell in own)
 
 
 def _numbers(rows: Sequence[Sequence[str]], delimiter: str, evidence: list[str], doubts: list[str]) -> tuple[str, str]:
@@ -257,6 +268,11 @@ def _numbers(rows: Sequence[Sequence[str]], delimiter: str, evidence: list[str],
     commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
     points = [cell for cell in cells if NUMBER.fullmatch(cell) and "." in cell]
     thousands = sure.most_common(1)[0][0] if sure else ""
+    # Numbers such as 21.5 beside 192.168.100.200: the points of the latter part no thousands.
+    if thousands in ("", ".", ",") and any(
+        thousands in cell and not _GROUPED.fullmatch(cell) for cell in (points if thousands == "." else commas)
+    ):
+        thousands = ""
     rests = Counter(match["rest"][0] for match in groups if match["rest"])
     if thousands == ".":
         decimal = ","

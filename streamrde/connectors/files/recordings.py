@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
@@ -32,9 +32,37 @@ class Recording(NamedTuple):
     """Hive partitions, ``column=value`` in the names of the folders above the file: they are columns of its rows."""
     csv: Dialect = PLAIN
     """How the file is written if it is text."""
+    members: tuple[str, ...] = ()
+    """Names of the files of a folder that hold the channels together, `path` the first of them. (): `path` alone."""
+
+    @property
+    def files(self) -> list[Recording]:
+        """Return the files, each as a recording of its own.
+
+        Raises:
+            DataError: a folder lacks one of the files.
+        """
+        if not self.members:
+            return [self]
+        folder = self.path.parent
+        for name in self.members:
+            if not (folder / name).exists():
+                raise DataError(
+                    f"{folder}: has no file {name}, which holds channels of the recording; add it, or leave the folder "
+                    "out",
+                    path=str(self.path),
+                )
+        return [self._replace(path=self.path.parent / name, members=()) for name in self.members]
+
+    def size(self) -> tuple[int, int]:
+        """Return the bytes of all files, and the latest time at which one was changed, nanoseconds since 1970."""
+        stats = [one.path.stat() for one in self.files]
+        return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
 
 
-def find_recordings(files: PathLike | Iterable[PathLike], *, csv: Dialect = PLAIN) -> list[Recording]:
+def find_recordings(
+    files: PathLike | Iterable[PathLike], *, csv: Dialect = PLAIN, members: Sequence[str] = ()
+) -> list[Recording]:
     """Return the files that `files` names: each entry a file, a folder (with everything below it), or a glob.
 
     Entries keep their order; the files of a folder or glob are sorted; a file named twice counts once. Hidden and
@@ -43,6 +71,7 @@ def find_recordings(files: PathLike | Iterable[PathLike], *, csv: Dialect = PLAI
 
     Args:
         csv: how files of text are written.
+        members: names of files that hold the channels of one recording: each folder that has one of them is one.
     Raises:
         DataError: an entry names no file, or a file of unknown format.
     """
@@ -54,6 +83,8 @@ def find_recordings(files: PathLike | Iterable[PathLike], *, csv: Dialect = PLAI
         with mapped_errors(os.fspath(entry)):
             paths += _expand(os.fspath(entry))
     paths = list(dict.fromkeys(paths))
+    if members:
+        return _folders(paths, csv, tuple(members))
     stems = Counter(_stem(path) for path in paths)
     root = os.path.commonpath([path.absolute().parent for path in paths])
     return [
@@ -65,6 +96,26 @@ def find_recordings(files: PathLike | Iterable[PathLike], *, csv: Dialect = PLAI
         )
         for path in paths
     ]
+
+
+def _folders(paths: Sequence[Path], csv: Dialect, members: tuple[str, ...]) -> list[Recording]:
+    """Return a recording for each folder that has one of the files."""
+    found = list(dict.fromkeys(path.parent for path in paths if path.name in members))
+    if not found:
+        shown = ", ".join(dict.fromkeys(path.name for path in paths[:10]))
+        raise DataError(
+            f"{paths[0].parent}: no folder has the channels' files {', '.join(members)}; there are {shown}",
+            path=str(paths[0].parent),
+        )
+    names = Counter(folder.absolute().name for folder in found)
+    root = os.path.commonpath([folder.absolute().parent for folder in found])
+    recordings = []
+    for folder in found:
+        name = folder.absolute().name
+        stream = name if names[name] == 1 else Path(os.path.relpath(folder.absolute(), root)).as_posix()
+        first = folder / members[0]
+        recordings.append(Recording(first, stream, hive_partitions(first), csv, members))
+    return recordings
 
 
 def hive_partitions(path: Path) -> dict[str, str | None]:

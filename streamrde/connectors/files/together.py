@@ -64,15 +64,15 @@ def numbered_together(batches: Iterable[tuple[Samples, Ints, int]]) -> Iterator[
         if held:
             others = np.flatnonzero(t != held[0].t[0])
             lead = int(others[0]) if len(others) else len(t)
-            held.append(_cut(samples, 0, lead))
+            held.append(cut(samples, 0, lead))
             if lead == len(t):
                 continue
             yield int(rows[lead]), together(_joined(held))
         tail = int(np.flatnonzero(t != t[-1])[-1]) + 1 if (t != t[-1]).any() else 0
         tail = max(tail, lead)
         if tail > lead:
-            yield int(rows[tail]), together(_cut(samples, lead, tail))
-        held = [_cut(samples, tail, len(t))]
+            yield int(rows[tail]), together(cut(samples, lead, tail))
+        held = [cut(samples, tail, len(t))]
     if held:
         yield end, together(_joined(held))
 
@@ -100,7 +100,8 @@ def _firsts(extra: pa.RecordBatch, order: Indices, group: Indices, first: Indice
     return pa.RecordBatch.from_arrays(arrays, schema=extra.schema)
 
 
-def _cut(samples: Samples, start: int, stop: int) -> Samples:
+def cut(samples: Samples, start: int, stop: int) -> Samples:
+    """Return the rows [start, stop) of samples."""
     extra = None if samples.extra is None else samples.extra.slice(start, stop - start)
     return Samples(samples.streams.slice(start, stop - start), samples.t[start:stop], samples.x[start:stop], extra)
 

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from streamrde.arrays import Indices
 from streamrde.connectors.files.formats import writable, writing_format
 from streamrde.connectors.files.record_batches import read_batches, schema_of
-from streamrde.connectors.files.recordings import find_recordings
 from streamrde.disk import prepare_file, prepare_folder
 from streamrde.errors import ConfigError, DataError
 from streamrde.models.training.config import TrainConfig
@@ -133,7 +132,7 @@ def official_split(config: TrainConfig) -> str:
 
 
 def _official_column(config: TrainConfig) -> tuple[str, list[str]] | None:
-    recordings = find_recordings(config.data.files if isinstance(config.data.files, str) else list(config.data.files))
+    recordings = config.data.find()
     names = [*recordings[0].partitions, *schema_of(recordings[0]).names]
     for column in (name for name in names if name.lower() in _SPLITS):
         values: set[str] = set()

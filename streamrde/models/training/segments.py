@@ -45,7 +45,7 @@ def read_listed(data: DataConfig, config: SegmentsConfig, *, keys: Sequence[str]
             starts.
     """
     own = (config.stream, config.start, config.end)
-    recordings = find_recordings(config.file)
+    recordings = find_recordings(config.file, csv=data.csv)
     has = schema_of(recordings[0]).names
     found = [name for name in data.targets if name in has]
     if found and len(found) < len(data.targets):
@@ -63,7 +63,7 @@ def read_listed(data: DataConfig, config: SegmentsConfig, *, keys: Sequence[str]
     parts: list[tuple[list[str], Floats, Floats]] = []
     batches: list[pa.RecordBatch] = []
     for recording in recordings:
-        file = SampleFile(str(recording.path))
+        file = SampleFile(str(recording.path), recording.csv)
         for first, batch in read_batches(recording, wanted, kinds=kinds):
             file.rows = first
             streams = file.streams(batch, config.stream).to_pylist()

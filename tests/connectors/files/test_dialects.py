@@ -145,6 +145,11 @@ def test_columns_without_a_header_have_numbers(tmp_path: Path) -> None:
         ("X\tV\tComment\n0.0\t1.5\n0.1\t1.25\n0.2\t1.5\n", Dialect(delimiter="\t"), ["X", "V"]),
         ("%remark\nt, ax\n 0, 1.5\n 1, 2.5\n", Dialect(comment="%"), ["t", "ax"]),
         ("t\n0\n1\n", Dialect(), ["t"]),
+        ("0,1\n0.5,1\n1.5,2\n", Dialect(), ["0", "1"]),
+        ("ip,t,ax\n192.168.100.200,0.5,1\n192.168.100.201,1.5,2\n", Dialect(), ["ip", "t", "ax"]),
+        ("colour,t,ax\n#ff0000,0,1\n#00ff00,1,2\n#0000ff,2,3\n", Dialect(), ["colour", "t", "ax"]),
+        ("t,ax,ay\n0,na,on\n1,1,2\n2,3,4\n", Dialect(), ["t", "ax", "ay"]),
+        ("at,ax\n2024-03-05T12:00:00Z,off\n2024-03-05T12:00:01Z,1\n2024-03-05T12:00:02Z,2\n", Dialect(), ["at", "ax"]),
         ("t,ax\n0,1\n", Dialect(), ["t", "ax"]),
     ],
 )
@@ -153,7 +158,7 @@ def test_small_and_odd_files_are_recognised(tmp_path: Path, text: str, dialect: 
     path.write_text(text)
     found = dialect_of(path)
     assert (found.dialect, found.names) == (dialect, names)
-    own = Columns(channels=(names[-1],), stream=None, time=names[0] if len(names) > 1 else "", csv=dialect)
+    own = Columns(channels=(names[-1],), stream=None, time="", csv=dialect)
     last = float(text.split()[-1].split(",")[-1])
     assert [one[-1] for one in rows_of(path, own)][-1] == last
 
