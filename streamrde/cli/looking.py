@@ -57,6 +57,11 @@ def look(sources: Sequence[str], wanted: Wanted) -> tuple[Findings, Use, str]:
         )
     else:
         found = look_at_files(sources[0] if len(sources) == 1 else list(sources), given)
+    if use in ("fit", "train") and found.target is None and "name" in found.columns:
+        raise ConfigError(
+            f"{sources[0]}: each row has one value of one channel, and no column looks like a target; give one with "
+            "--target, or write a file for a model that you have with --for score"
+        )
     model = str(wanted.model or MODEL)
     channels = match_channels(wanted.model, found) if wanted.model is not None and use in ("score", "run") else None
     out = wanted.out or Path(f"{use}.toml")

@@ -169,7 +169,8 @@ def _score(page: _Page, found: Findings, model: str, channels: Mapping[str, str]
         page.off(
             "truth", [value] if isinstance(value, str) else list(value), "To measure the predictions against the truth:"
         )
-    _known(page, "restarts", found.restarts)
+    if found.restarts is not None and found.restarts.value == "split":  # what is not in order is sorted anyway
+        _known(page, "restarts", found.restarts)
     _known(page, "faults", found.faults)
     _columns(page, found, "score", channels)
 
@@ -205,10 +206,10 @@ def _target(page: _Page, found: Findings) -> Guess:
         page.guess("target", target._replace(why=f"Target: {target.why}", value=value))
         return target
     ahead = found.rate.window
-    why = (
-        f"Target: no column looks like one, so this is a forecast of '{found.channels[0].name}', {spoken(ahead)} ahead"
-    )
-    target = Guess(found.channels[0].name, why, "give the column that is to be predicted with --target")
+    # Targets are numbers without other spellings.
+    own = next((channel for channel in found.channels if not channel.missing and not channel.note), found.channels[0])
+    why = f"Target: no column looks like one, so this is a forecast of '{own.name}', {spoken(ahead)} ahead"
+    target = Guess(own.name, why, "give the column that is to be predicted with --target")
     page.guess("target", target)
     page.key("horizon", ahead, "Seconds by which the target lies ahead.")
     return target

@@ -102,11 +102,8 @@ def _names(chosen: Sequence[Recording]) -> list[str]:
 def _values(column: pa.Array, dialect: Dialect) -> list[Any]:
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     values: list[Any] = column.to_pylist()
-    if pa.types.is_binary(column.type):
-        values = [None if value is None else value.decode("utf-8", "replace") for value in values]
+    values = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
     if dialect.decimal == "." and not dialect.thousands:
         return values
     return [_plain(value, dialect) if isinstance(value, str) else value for value in values]

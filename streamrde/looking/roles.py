@@ -105,7 +105,9 @@ def find(table: Table, source: str, seen: str, given: Given) -> Findings:
                 f"{table.where}: has no column '{name}'{did_you_mean(name, table.names)}; it has {listed(table.names)}",
                 path=table.where, column=name,
             )  # fmt: skip
-    long = None if given.target else find_long(table)
+    long = find_long(table)
+    if long is not None and {long.name, long.value} & set(given.target):
+        long = None
     stream = _stream(table, given, long)
     taken = [name for name in (*given.target, *columns_of(stream.value)) if name]
     if long is not None:
@@ -376,12 +378,22 @@ def _restarts(seconds: Sequence[Floats], time: Reading | None) -> Guess | None:
         return None
     count = sum(len(find_restarts(t[np.isfinite(t)])) for t in seconds)
     if not count:
-        return None
+        return _disorder(seconds)
     return Guess(
         "split",
         f"the time jumps back {count:,} times and goes on: each part becomes a stream of its own",
         others=(Other("restarts", "sort", "the rows are one recording in another order"),),
     )
+
+
+def _disorder(seconds: Sequence[Floats]) -> Guess | None:
+    """Return the treatment of rows that are not in order of time, or None if they are."""
+    steps = [np.diff(t[np.isfinite(t)]) for t in seconds]
+    back = sum(int((step < 0).sum()) for step in steps)
+    if not back:
+        return None
+    rows = f"{back:,} rows are" if back > 1 else "a row is"
+    return Guess("sort", f"{rows} earlier than the one above: all are put in order of time")
 
 
 def _faults(seconds: Sequence[Floats], time: Reading | None) -> Guess | None:

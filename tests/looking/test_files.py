@@ -14,6 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from streamrde.cli import app
+from streamrde.connectors.files.reading import SampleReader
+from streamrde.connectors.files.recordings import find_recordings
 from streamrde.demo.watch_data import MODEL
 from streamrde.errors import ConfigError, DataError
 from streamrde.fitting.recordings import read_recordings
@@ -23,6 +25,8 @@ from streamrde.looking.guesses import percent
 from streamrde.looking.rates import measure, nice, spoken
 from streamrde.looking.roles import Given
 from streamrde.models.training.config import as_train_config
+from streamrde.scoring.job import Job
+from streamrde.settings import convert
 
 T0 = 1_709_640_000
 WAVES = [[round(math.sin(0.3 * i + c), 4) for c in range(2)] for i in range(200)]
@@ -173,6 +177,16 @@ def test_a_recording_that_begins_again_is_split(tmp_path):
     assert found.restarts.value == "split"
 
 
+def test_rows_in_another_order_than_their_times_are_sorted(tmp_path):
+    order = [i ^ 1 if i % 20 < 2 else i for i in range(len(WAVES))]
+    rows = [[0.02 * place, x] for place, (x, _) in zip(order, WAVES, strict=True)]
+    found = look(write(tmp_path / "a.csv", ["t", "x"], rows))
+    assert found.restarts is not None
+    assert (found.restarts.value, found.restarts.why[:8]) == ("sort", "10 rows ")
+    assert 'restarts = "sort"' in document(found, "train", command="")
+    assert "restarts" not in document(found, "score", command="")
+
+
 def test_long_form_is_found(tmp_path):
     rows = [
         [f"sensor.{name}", value if i != 5 else "unavailable", moment(i, 10).isoformat()]
@@ -183,6 +197,8 @@ def test_long_form_is_found(tmp_path):
     assert values(found) == {"stream": "", "time": "last_changed", "name": "entity_id", "value": "state"}
     assert [channel.name for channel in found.channels] == ["sensor.kitchen", "sensor.bath"]
     assert found.rate.interval == 10
+    with pytest.raises(ConfigError, match="each row has one value of one channel"):
+        run("init", tmp_path / "history.csv", "--for", "fit")
 
 
 def labelled(tmp_path, **more):
@@ -281,6 +297,32 @@ def test_the_files_that_come_with_the_package_are_understood():
     assert values(found) == {"stream": "stream_id", "time": "t"}
     assert [channel.name for channel in found.channels] == ["ax", "ay", "az", "wx", "wy", "wz"]
     assert found.rate.interval == pytest.approx(0.02)
+
+
+DIALECTS = {
+    "commas for points": ("a.csv", "utf-8", lambda rows: "\n".join(";".join(row).replace(".", ",") for row in rows)),
+    "a preamble": ("a.csv", "utf-8", lambda rows: "Logger,X1\nRate,50\n\n" + "\n".join(map(",".join, rows))),
+    "tabs": ("a.tsv", "utf-8", lambda rows: "\n".join(map("\t".join, rows))),
+    "spaces": ("a.txt", "utf-8", lambda rows: "\n".join(map("   ".join, rows))),
+    "comments and UTF-16": ("a.csv", "utf-16", lambda rows: "# by me\n" + "\n".join(map(",".join, rows))),
+    "units": ("a.csv", "utf-8", lambda rows: "\n".join(map(",".join, [rows[0], ["s", "g", "g"], *rows[1:]]))),
+}
+
+
+@pytest.mark.parametrize("case", DIALECTS)
+def test_dialects_of_text_are_written_down_and_read(case, tmp_path):
+    name, encoding, text = DIALECTS[case]
+    rows = [["t", "ax", "ay"], *([f"{0.02 * i:.2f}", f"{x:.4f}", f"{y:.4f}"] for i, (x, y) in enumerate(WAVES))]
+    (tmp_path / name).write_text(text(rows) + "\n", encoding=encoding)
+    found = look(str(tmp_path / name))
+    assert values(found)["time"] == "t"
+    assert [channel.name for channel in found.channels] == ["ax", "ay"]
+    assert [channel.unit for channel in found.channels] == (["g", "g"] if case == "units" else ["", ""])
+    job = convert(tomllib.loads(document(found, "score", command="", channels={"ax": "ax", "ay": "ay"})), Job)
+    columns = job.columns.columns_for(["ax", "ay"])
+    (recording,) = find_recordings(job.files, csv=columns.csv)
+    x = np.concatenate([samples.x for _, samples in SampleReader(columns).read(recording)])
+    assert np.array_equal(x, WAVES)
 
 
 def test_many_files_are_looked_at_from_all_over(tmp_path):
