@@ -158,11 +158,19 @@ def page():
         "Each of these devices and programs is attached by configuration alone. Tests read the messages and files of",
         "`tests/connectors/devices`, which follow the linked documentation, with exactly these lines.",
         "",
-        "| Device | It sends | |",
-        "|---|---|---|",
+        "| Device | It sends | `init` | |",
+        "|---|---|---|---|",
     ]
-    lines += [f"| [{d.name}](#{d.folder.name}) | {d.sends} | [documentation]({d.documentation}) |" for d in found]
+    guessed = json.loads((FOLDER / "guessed.json").read_text("utf-8"))
+    right = {d.folder.name: "yes" if d.folder.name in guessed else "in part" for d in found}
     lines += [
+        f"| [{d.name}](#{d.folder.name}) | {d.sends} | {right[d.folder.name]} | [documentation]({d.documentation}) |"
+        for d in found
+    ]
+    lines += [
+        "",
+        '`init` is "yes" where `streamrde init` guesses the same streams, times and values from these messages or',
+        "files alone, without zones of local times and factors, which nobody can see in them.",
         "",
         "Channels are in the order of the model's. [Attach to sensor streams](attach.md) describes `[columns]` for",
         "messages, and [Score recorded files](files.md) for files.",

@@ -21,6 +21,7 @@ from streamrde.connectors.files.recordings import Recording, find_recordings
 from streamrde.errors import DataError
 from streamrde.looking.guesses import Findings, Guess
 from streamrde.looking.roles import Given, find
+from streamrde.looking.spread import look_at_spread, spread_over
 from streamrde.looking.table import Table
 
 # Enough rows to see rates, gaps and spellings, and few enough to be read in a second.
@@ -36,12 +37,22 @@ def look_at_files(files: str | Sequence[str], given: Given) -> Findings:
         DataError: there is no such file, it cannot be read, or it has no column of numbers.
     """
     recordings = find_recordings(files)
+    source = files if isinstance(files, str) else ", ".join(files)
+    parts = [] if given.target else spread_over(recordings)
+    if parts:
+        joined = look_at_spread(parts, source, lambda one: _look(str(one.path), [one], str(one.path), given))
+        if joined is not None:
+            return joined
+    return _look(files, recordings, source, given)
+
+
+def _look(files: str | Sequence[str], recordings: Sequence[Recording], source: str, given: Given) -> Findings:
     csv = _dialect(recordings)
     if csv is not None:
         recordings = find_recordings(files, csv=csv.dialect)
         given = replace(given, units={**csv.units, **given.units})
     table, seen = _table(recordings, csv.dialect if csv is not None else PLAIN)
-    found = find(table, files if isinstance(files, str) else ", ".join(files), seen, given)
+    found = find(table, source, seen, given)
     changed = {} if csv is None else _changed(csv.dialect)
     if csv is None or not changed:
         return found

@@ -117,9 +117,8 @@ def look_at_messages(
     else:
         clock = time.seconds if time is not None else arrivals
     shown = {"stream": Guess("", ""), "time": Guess("", ""), **found}
-    channels, unused, missing = find_channels(table, Given(), shown, (), codes, long, live=True)
-    if missing is not None:
-        found["missing"] = missing
+    channels, unused, more = find_channels(table, Given(), shown, (), codes, long, live=True)
+    found |= more
     if chosen.decoded.csv:
         first = chosen.messages[0].payload[:40].decode("utf-8", "replace")
         found["csv"] = Guess(chosen.decoded.csv, f"the payloads look like {first!r}")

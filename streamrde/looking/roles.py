@@ -13,6 +13,7 @@ from streamrde.arrays import Floats, Ints
 from streamrde.connectors.files.restarts import find_restarts
 from streamrde.errors import DataError
 from streamrde.fitting.discovery import GROUPS, SPLITS, STREAMS, find_roles, find_task
+from streamrde.looking.cells import Cells
 from streamrde.looking.clocks import Reading, counts_rows, find_time, looks_like_time
 from streamrde.looking.guesses import Channel, Findings, Guess, Other, percent
 from streamrde.looking.long_form import Long, find_long, widened
@@ -125,9 +126,8 @@ def find(table: Table, source: str, seen: str, given: Given) -> Findings:
         seconds = time.seconds if time else _row_numbers(codes)
     target = _target(table, given, stream, time, codes)
     targets = (target.value,) if target and isinstance(target.value, str) else tuple(target.value) if target else ()
-    channels, unused, missing = find_channels(table, given, keys, targets, codes, long)
-    if missing:
-        keys["missing"] = missing
+    channels, unused, more = find_channels(table, given, keys, targets, codes, long)
+    keys |= more
     seconds_by = split_by(codes, seconds)
     task = find_task(table, targets) if targets else "classification"
     own = stream.value if isinstance(stream.value, str) and stream.value in table.columns else ""
@@ -221,7 +221,7 @@ def _target(table: Table, given: Given, stream: Guess, time: Reading | None, cod
     used = {*columns_of(stream.value), *(columns_of(time.time) if time else ())}
     by_name = {name.lower().strip(): name for name in reversed(table.names) if name not in used}
     for usual in TARGETS:
-        if usual in by_name:
+        if usual in by_name and not (usual == "y" and "x" in by_name):  # of a vector
             name = by_name[usual]
             if table.cells(name).distinct >= 2:
                 return Guess(
@@ -270,8 +270,8 @@ def find_channels(
     long: Long | None,
     *,
     live: bool = False,
-) -> tuple[list[Channel], list[tuple[str, str]], Guess | None]:
-    """Return the channels, other columns with the reason why they are none, and spellings of no value.
+) -> tuple[list[Channel], list[tuple[str, str]], dict[str, Guess]]:
+    """Return the channels, other columns with the reason why they are none, and the keys words and missing.
 
     Args:
         live: few rows were seen, so that what does not change may be a channel all the same.
@@ -282,6 +282,7 @@ def find_channels(
     channels: list[Channel] = []
     unused: list[tuple[str, str]] = []
     spelled: dict[str, list[str | float]] = {}
+    words: dict[str, float] = {}
     doubts: list[str] = []
     names = long.names if long is not None else table.names
     for name in names:
@@ -296,6 +297,12 @@ def find_channels(
             unused.append((name, "it is empty"))
         elif not cells.is_number:
             odd = [text for text, _ in cells.texts.most_common(6)]
+            if (numbers := _words_of(cells)) is not None:
+                words |= numbers
+                channels.append(
+                    _channel(name, table, given, " and ".join(f"{own} is {one:g}" for own, one in numbers.items()))
+                )
+                continue
             if cells.found >= cells.there / 2 and len(cells.texts) <= 3 and cells.found:
                 spelled[name] = list(odd)
                 doubts.append(f"{listed(odd)} in '{name}' is taken for no value")
@@ -329,11 +336,24 @@ def find_channels(
         raise DataError(
             f"{table.where}: no column of numbers is left for channels; it has {listed(table.names)}", path=table.where
         )
-    if not spelled:
-        return channels, unused, None
-    every = list(dict.fromkeys(word for own in spelled.values() for word in own))
-    why = "; ".join(doubts)
-    return channels, unused, Guess(every if long is not None else spelled, why, why)
+    more: dict[str, Guess] = {}
+    if words:
+        named = ", ".join(f"'{own}'" for own in words)
+        more["words"] = Guess(words, f"{named} become numbers", f"which of {named} is 1 is a choice")
+    if spelled:
+        every = list(dict.fromkeys(word for own in spelled.values() for word in own))
+        why = "; ".join(doubts)
+        more["missing"] = Guess(every if long is not None else spelled, why, why)
+    return channels, unused, more
+
+
+def _words_of(cells: Cells) -> dict[str, float] | None:
+    """Return the numbers of words such as open and closed, or None if there is anything else."""
+    found = {text.lower() for text in cells.texts}
+    pairs = [pair for pair in _WORD_PAIRS if found <= pair]
+    if not found or not pairs or cells.words < cells.found or (len(found) == 1 and not cells.words):
+        return None
+    return {word: float(word in _ONES) for word in sorted(pairs[0], key=lambda word: word not in _ONES)}
 
 
 def _only_whole_ids(name: str, whole: bool) -> bool:
@@ -341,11 +361,6 @@ def _only_whole_ids(name: str, whole: bool) -> bool:
 
 
 def _why_no_number(texts: Sequence[str], commas: int) -> str:
-    words = {text.lower() for text in texts}
-    if words in _WORD_PAIRS:
-        numbers = {text: float(text.lower() in _ONES) for text in sorted(texts, reverse=True)}
-        shown = ", ".join(f"{text} = {number:g}" for text, number in numbers.items())
-        return f"it has the words {listed(sorted(texts))}: to make it a channel, set words = {{ {shown} }}"
     if commas:
         return f"its numbers have a decimal comma ({listed(texts, most=2)})"
     return f"it has text ({listed([text[:20] for text in texts], most=3)})"

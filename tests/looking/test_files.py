@@ -144,12 +144,25 @@ def test_numbers_are_found_among_other_spellings(tmp_path):
     assert dict(found.unused) == {"level": "it has text (low)"}
 
 
-def test_words_are_shown_with_what_makes_them_numbers(tmp_path):
-    rows = [[i, x, "open" if x > 0 else "closed"] for i, (x, _) in enumerate(WAVES)]
-    found = look(write(tmp_path / "a.csv", ["t", "x", "door"], rows))
-    assert "set words = { closed = 0, open = 1 }" in dict(found.unused)["door"].replace(
-        "open = 1, closed = 0", "closed = 0, open = 1"
-    )
+def test_words_become_numbers(tmp_path):
+    rows = [[i, x, "open" if x > 0 else "closed", "b" if x > 0 else "c"] for i, (x, _) in enumerate(WAVES)]
+    found = look(write(tmp_path / "a.csv", ["t", "x", "door", "mode"], rows))
+    assert [channel.name for channel in found.channels] == ["x", "door"]
+    assert found.columns["words"].value == {"open": 1, "closed": 0}
+    assert "a choice" in found.columns["words"].unsure
+
+
+def test_files_of_one_recording_are_joined(tmp_path):
+    for walk in ("walk-1", "walk-2"):
+        (tmp_path / walk).mkdir()
+        for name in ("Accelerometer", "Gyroscope"):
+            write(tmp_path / walk / f"{name}.csv", ["time", "x", "y"], [[T0 + i, *own] for i, own in enumerate(WAVES)])
+        write(tmp_path / walk / "Metadata.csv", ["version", "device"], [[3, "phone"]])
+    found = look(str(tmp_path))
+    names = ["Accelerometer.csv:x", "Accelerometer.csv:y", "Gyroscope.csv:x", "Gyroscope.csv:y"]
+    assert [channel.name for channel in found.channels] == names
+    assert values(found) == {"time": "time"}
+    assert "Metadata.csv" in dict(found.unused)
 
 
 def test_streams_are_found_by_name_or_by_where_the_time_jumps_back(tmp_path):
