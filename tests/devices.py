@@ -56,8 +56,8 @@ class Device(NamedTuple):
         """The configuration that attaches it, as a user writes it."""
         if self.source is None:
             return {"model": "model.safetensors", "files": self.files, "columns": self.columns}
-        source = {"kind": "mqtt", "url": URL, **self.source}
-        return {"source": source, "columns": self.columns}
+        usual = {} if "kind" in self.source else {"kind": "mqtt", "url": URL}
+        return {"source": {**usual, **self.source}, "columns": self.columns}
 
     @property
     def expected(self):
@@ -92,7 +92,7 @@ def read_messages(messages, tables, channels):
     complete = {"model": "model.safetensors", "sink": sink_of(tables), **tables}
     config = convert(complete, RunConfig)
     source = config.source.build(_Outline(tuple(channels)))
-    reader = source._reader
+    reader = source._reader if tables["source"]["kind"] == "mqtt" else source._readers[""]
     assert isinstance(reader, MessageReader)
     batch = reader.read(list(messages))
     return Found(_rows([batch.samples]), reader.counts)

@@ -24,7 +24,7 @@ def guess(device):
     else:
         begin = time.time()
         messages = [Captured(one.topic, one.payload, begin + i) for i, one in enumerate(device.messages())]
-        found = look_at_messages(messages, device.tables["source"]["url"])
+        found = look_at_messages(messages, devices.URL)
     columns = {
         key: one.value for key, one in found.columns.items() if one.value != "" or key in ("time", "stream", "value")
     }
