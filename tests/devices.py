@@ -104,7 +104,11 @@ def read_files(path, columns, channels):
     found = keys.columns_for(channels)
     units = conversion(found.channels, [""] * len(channels), recorded=keys.units, scale=keys.scale, offset=keys.offset)
     reader = SampleReader(found, conversion=units)
-    batches = [samples for one in find_recordings(path, csv=found.csv) for _, samples in reader.read(one)]
+    batches = [
+        samples
+        for one in find_recordings(path, csv=found.csv, members=reader.members)
+        for _, samples in reader.read(one)
+    ]
     return Found(_rows(batches), SourceCounts())
 
 
