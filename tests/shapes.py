@@ -190,6 +190,12 @@ def _bare(rng: random.Random, rows: list[Any], unit: str) -> Built:
     return Must.REFUSE, rng.choice([0.123, 7, True, None, "on", "21.5", [], {}, [[]], [None], [1, 2], {"t": 1.0}]), []
 
 
+_SPOKEN = {
+    "unavailable": math.nan, "": math.nan, " --- ": math.nan, "N/A": math.nan, "on": 1.0, "OFF": 0.0, "true": 1.0,
+    True: 1.0, False: 0.0,
+}  # fmt: skip
+
+
 def _typed(rng: random.Random, rows: list[Any], unit: str) -> Built:
     """A value that is no number, or one that is written as text."""
     t, values = rows[0]
@@ -197,8 +203,11 @@ def _typed(rng: random.Random, rows: list[Any], unit: str) -> Built:
     kind = rng.randrange(4)
     if kind == 0:
         value = 0.25 if math.isnan(values[0]) else values[0]
-        return Must.EITHER, {**fields, "a": repr(value)}, [(t, (value, 1.0, math.nan))]
-    other = rng.choice(["unavailable", "", "0,12", "12 C", True, False, {"value": 0.1}, {"v": 1}, [[1.0]], ["x"]])
+        return Must.READ, {**fields, "a": repr(value)}, [(t, (value, 1.0, math.nan))]
+    if kind == 1:
+        word = rng.choice([*_SPOKEN])
+        return Must.READ, {**fields, "a": word}, [(t, (_SPOKEN[word], 1.0, math.nan))]
+    other = rng.choice(["open", "0,12", "12 C", "1_0", "0x1p3", {"value": 0.1}, {"v": 1}, [[1.0]], ["x"]])
     return Must.REFUSE, {**fields, "a": other}, []
 
 

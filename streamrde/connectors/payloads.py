@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 
 import msgspec
 
-from streamrde.connectors.columns import ColumnKeys, given_keys
+from streamrde.connectors.columns import ALL, ColumnKeys, given_keys
 from streamrde.connectors.messages import Subscription
 from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.registry import CODECS, CodecName
@@ -46,6 +46,8 @@ class PayloadKeys(ColumnKeys, frozen=True, kw_only=True):
         columns = self.columns_for(own, sequence=self.sequence)
         names = columns.channels
         if topic.has_channel:
+            if isinstance(self.missing, dict) and self.missing.keys() - {ALL}:
+                raise ConfigError("missing is a table by channel, and the topic has the channel: list it for all")
             columns = columns.only((self.value,))
         if self.limits:
             raise ConfigError("limits are of the model's channels, wherever they come from: give them in [columns]")

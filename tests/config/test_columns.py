@@ -11,6 +11,8 @@ from streamrde.connectors.columns import ColumnKeys, Columns, path_of
 from streamrde.connectors.payloads import PayloadConfig
 from streamrde.disk import read_toml
 from streamrde.errors import ConfigError, ParameterError
+from streamrde.scoring.job import Job
+from streamrde.settings import convert
 
 RUN = """
 model = "m"
@@ -102,3 +104,12 @@ def test_columns_are_made_for_a_models_channels() -> None:
 )  # fmt: skip
 def test_paths_have_names_and_places(path: str, steps: tuple[str | int, ...]) -> None:
     assert path_of(path) == steps
+
+
+def test_limits_of_columns_are_those_of_plausible_values_in_a_scoring_job() -> None:
+    tables = {"columns": {"limits": {"a": [0.0, 1.0]}}}
+    job = convert(tables, Job)
+    assert (job.plausible.limits, job.columns.limits) == ({"a": (0.0, 1.0)}, {})
+    assert job.checked() == job
+    with pytest.raises(ConfigError, match=r"limits are in \[columns\] and in \[plausible\]: give them once"):
+        convert(tables | {"plausible": {"limits": {"a": [0.0, 2.0]}}}, Job)

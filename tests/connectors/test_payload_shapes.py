@@ -297,6 +297,12 @@ def test_limits_stand_in_columns_of_a_run_and_nowhere_else() -> None:
         config.subscription(config.template(MQTT), ("a",), max_bytes=99)
 
 
+def test_spellings_by_channel_are_refused_where_the_topic_has_the_channel() -> None:
+    config = PayloadConfig(topic="s/{stream}/{channel}", missing={"a": (-1,)})
+    with pytest.raises(ConfigError, match="missing is a table by channel, and the topic has the channel"):
+        config.subscription(config.template(MQTT), ("a",), max_bytes=99)
+
+
 NAMES = ["t", "a", "b", "a.b", "r", "id", "v", "x"]
 numbers = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False))
 trees = st.recursive(
