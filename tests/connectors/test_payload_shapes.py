@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import cbor2
@@ -355,3 +356,49 @@ def test_paths_are_found_as_a_naive_walker_finds_them(tree: dict[str, Any]) -> N
     np.testing.assert_array_equal(
         codec.decode(msgspec.json.encode(tree))[1], [[NAN if value is KeyError else value for value in wanted]]
     )
+
+
+leaves = st.one_of(st.floats(-9, 9), st.integers(-9, 9), st.none(), st.lists(st.floats(-9, 9), max_size=3))
+objects = st.dictionaries(
+    st.sampled_from(["t", "a", "b", "a.b", "v", "x"]),
+    st.one_of(leaves, st.dictionaries(st.sampled_from(["a", "b", "t", "x.a", "x"]), leaves, max_size=4)),
+    max_size=6,
+)
+likely = st.one_of(
+    objects,
+    st.lists(objects, max_size=3),
+    st.builds(lambda outer, rows: {**outer, "r": rows}, objects, st.lists(objects, max_size=3)),
+)
+FAST: list[dict[str, Any]] = [
+    {}, {"channels": ("a.b", "x[0]")}, {"channels": ("x.a", "x.b")}, {"records": "r"}, {"channels": ("x[1]", "v.x.a")},
+    {"records": "r", "channels": ("x[0]", "v.b")}, {"time": "x.t"}, {"time": "", "channels": ("a", "x.b")},
+    {"channels": ("x[0]", "x[1]")},
+]  # fmt: skip
+LAYOUTS = [JsonCodec(ColumnKeys(**keys).columns_for(("a", "b"))) for keys in FAST]
+
+
+@given(payload=likely, codec=st.sampled_from(LAYOUTS))
+def test_a_struct_reads_what_the_shape_reads(payload: Any, codec: JsonCodec) -> None:
+    assert codec._layout is not None
+    codec._struct_fits = True
+    try:
+        expected = codec.shape.rows(msgspec.json.decode(msgspec.json.encode(payload)))
+    except PayloadError as error:
+        with pytest.raises(PayloadError, match=re.escape(str(error))):
+            codec.decode(msgspec.json.encode(payload))
+        return
+    t, x = codec.decode(msgspec.json.encode(payload))
+    np.testing.assert_array_equal(t, expected.t)
+    np.testing.assert_array_equal(x, expected.x)
+
+
+@pytest.mark.parametrize("keys", FAST)
+def test_numbers_at_paths_are_read_by_a_struct(keys: dict[str, Any]) -> None:
+    codec = JsonCodec(ColumnKeys(**keys).columns_for(("a", "b")))
+    columns = msgspec.structs.replace(codec.columns, records="")
+    rows = JsonCodec(columns).encode_samples([1.0], [[1.0, 2.0]])
+    payload = rows if not codec.columns.records else b'{"r": [' + rows + b"]}"
+    assert codec._layout is not None
+    found = codec._layout.read(codec._parse(payload))
+    assert found is not None
+    assert found[1].tolist() == [[1.0, 2.0]]

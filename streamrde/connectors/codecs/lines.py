@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from streamrde.arrays import Floats
 from streamrde.connectors.codecs.checks import check_size
+from streamrde.connectors.codecs.paths import PROPERTY, TOPIC, is_special
 from streamrde.connectors.codecs.points import (
     FieldValue,
     Point,
@@ -20,7 +21,6 @@ from streamrde.connectors.codecs.points import (
     written_name,
 )
 from streamrde.connectors.codecs.refusals import described, listed, no_channel
-from streamrde.connectors.codecs.shapes import PROPERTY, TOPIC, special
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec, Message, Rows
 from streamrde.connectors.values import NotANumberError, Values
@@ -67,7 +67,7 @@ class LinesCodec(Codec):
         self._of_field = "" if columns.time in _TIMESTAMP else columns.time
         if columns.time_format and not self._of_field:
             raise ParameterError("timestamps of line protocol are numbers: set time_unit, and leave time_format out")
-        if special(columns.time):
+        if is_special(columns.time):
             raise ParameterError(f'time = {columns.time!r} is not for line protocol: set time = "t", or "" for arrival')
         self._series: dict[str, _Series] = {}
 

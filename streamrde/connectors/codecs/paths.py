@@ -10,8 +10,15 @@ from msgspec import UNSET
 from streamrde.connectors.columns import path_of
 from streamrde.errors import SampleError
 
+TOPIC, BROKER, KEY, PROPERTY = "@topic", "@broker", "@key", "@property."
+"""Places of a stream's name or a time outside of the payload, and the name of the field that a record is under."""
 Getter = Callable[[tuple[Any, ...]], Any]
 """Finds a field in objects, the innermost first; UNSET if none has it."""
+
+
+def is_special(source: str) -> bool:
+    """Return True if a name stands for something outside of the payload's fields."""
+    return source in (TOPIC, BROKER, KEY) or source.startswith(PROPERTY)
 
 
 def getter(path: str) -> Getter:

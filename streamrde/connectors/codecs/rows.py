@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike
 
 from streamrde.arrays import Floats
 from streamrde.connectors.codecs.checks import check_samples, check_size
-from streamrde.connectors.codecs.paths import placed
+from streamrde.connectors.codecs.paths import is_special, placed
 from streamrde.connectors.codecs.refusals import described
-from streamrde.connectors.codecs.shapes import Shape, special
+from streamrde.connectors.codecs.shapes import Shape
+from streamrde.connectors.codecs.structs import Layout, layout_of
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec, Message, Rows
 from streamrde.errors import PayloadError, SampleError
-from streamrde.times import NotATimeError
 
 
 class RowCodec(Codec):
@@ -41,26 +41,13 @@ class RowCodec(Codec):
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(columns, max_bytes=max_bytes)
         self.shape = Shape(columns)
-        # Plain names and numbers are read by a struct. Anything else, such as numbers in text, by the shape.
-        self._flat = self.shape.flat
-        self._struct_fits = self._flat
-        form = columns.time_form()
-        self._seconds, self._encode_time = form.seconds, form.encode
-        self._names, self._channels = columns.values, len(columns.channels)
-        if self._flat:
-            self._rows = self._struct(columns)
-            self._parse = self._parser(self._rows)
-
-    def _struct(self, columns: Columns) -> Any:
-        """Return the type of payloads of plain numbers."""
-        # A Struct decodes twice as fast as a dict and skips unknown fields unread; it cannot be built from field names
-        # that are no identifiers, hence the renaming.
-        names = {"t": columns.time} | {f"x{i}": name for i, name in enumerate(self._names)}
-        values: Any = float | list[float | None] | None
-        time: Any = ("t", Any) if columns.time else ("t", None, None)
-        fields = [time] + [(field, values, None) for field in list(names)[1:]]
-        row = msgspec.defstruct("Row", fields, rename=names, gc=False)
-        return row | list[row]  # type: ignore[valid-type]
+        self._encode_time = columns.time_form().encode
+        # Plain numbers are read by a struct, which skips unknown fields unread. Anything else, such as numbers in text,
+        # is read by the shape.
+        self._layout = layout_of(self.shape)
+        self._struct_fits = self._layout is not None
+        if self._layout is not None:
+            self._parse = self._parser(self._layout.type)
 
     def _parser(self, rows: Any) -> Callable[[bytes], Any]:
         """Return a function that reads a payload as `rows`, raising one of _UNREADABLE."""
@@ -78,8 +65,10 @@ class RowCodec(Codec):
                 time that is missing or not finite.
         """
         check_size(payload, self.max_bytes)
-        if self._struct_fits and (found := self._from_struct(payload)) is not None:
-            return found
+        if self._struct_fits and self._layout is not None:
+            found = self._from_struct(self._layout, payload)
+            if found is not None:
+                return found
         t, x, *_ = self._shaped(Message(b"", payload, 0.0))
         if not len(t):
             raise PayloadError("no sample in it: send at least one")
@@ -87,7 +76,7 @@ class RowCodec(Codec):
 
     def read(self, message: Message) -> Rows:
         """See `Codec.read`."""
-        if self._flat:
+        if self._layout is not None:
             return Rows(*self.decode(message.payload))
         check_size(message.payload, self.max_bytes)
         return self._shaped(message)
@@ -104,9 +93,9 @@ class RowCodec(Codec):
         except _UNREADABLE as error:
             raise PayloadError(f"not a sample: {_named(error)}{self._hint(payload)}") from None
         rows = self.shape.rows(found, message)
-        if self._flat:
+        if self._layout is not None:
             try:
-                msgspec.convert(found, self._rows)
+                msgspec.convert(found, self._layout.type)
                 self._struct_fits = True
             except (msgspec.ValidationError, RecursionError, OverflowError):
                 self._struct_fits = False
@@ -118,51 +107,17 @@ class RowCodec(Codec):
             return '; it looks like JSON: is codec = "json" meant?'
         return f"; it is {described(text)}" if text else ""
 
-    def _from_struct(self, payload: bytes) -> tuple[Floats, Floats] | None:
+    def _from_struct(self, layout: Layout, payload: bytes) -> tuple[Floats, Floats] | None:
         """Return the samples of a payload of plain numbers, or None if it may be another, or none."""
         try:
-            decoded = self._parse(payload)
-            rows = decoded if isinstance(decoded, list) else [decoded]
-            if len(rows) == 1 and isinstance(rows[0].t, list):
-                found = self._from_columns(*msgspec.structs.astuple(rows[0]))
-            else:
-                found = self._from_rows([msgspec.structs.astuple(row) for row in rows])
-        except (*_UNREADABLE, NotATimeError):
+            found = layout.read(self._parse(payload))
+        except _UNREADABLE:
             return None
-        if found is None or (not self.columns.time and len(found[0]) != 1):
+        if found is None:
             return None
         t, x = found
         check_samples(t, x, self.columns)
         return t, self.shape.values.without_codes(x)
-
-    def _from_rows(self, rows: list[tuple[Any, ...]]) -> tuple[Floats, Floats] | None:
-        channels, timed = self._channels, bool(self.columns.time)
-        x = np.empty((len(rows), len(self._names)))
-        t = np.empty(len(rows))
-        for i, row in enumerate(rows):
-            if list in map(type, row):
-                return None
-            t[i] = self._seconds(row[0]) if timed else math.nan
-            values = row[1:]
-            x[i] = values  # None becomes NaN
-            # A channel that is null and one that is absent are the same here, and a row needs one that is not absent.
-            # The first comparison is nearly always false, and spares the slice.
-            if values.count(None) >= channels and values[:channels].count(None) == channels:
-                return None
-        return t, x
-
-    def _from_columns(self, time: list[Any], *values: Any) -> tuple[Floats, Floats] | None:
-        if values[: self._channels].count(None) == self._channels:
-            return None
-        x = np.full((len(time), len(values)), np.nan)
-        for i, (name, column) in enumerate(zip(self._names, values, strict=True)):
-            if name == self.columns.sequence and isinstance(column, float):
-                x[:, i] = column  # the message's own number
-            elif isinstance(column, list) and len(column) == len(time):
-                x[:, i] = column
-            elif column is not None:
-                return None
-        return np.array([self._seconds(one) for one in time], dtype=np.float64), x
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """Encode samples as a payload that `decode` reads back: bit for bit in seconds, else to t's last place.
@@ -178,14 +133,14 @@ class RowCodec(Codec):
             raise SampleError(
                 "a payload carries finite numbers only; drop the sample, or send NaN for a channel not observed"
             )
-        if not self._flat:
+        if self.shape.is_deep:
             return self._encode(self._nested(times, values))
         fields: dict[str, Any] = {}
         if self.columns.time:
             fields[self.columns.time] = [self._encode_time(time) for time in times.tolist()]
         # null rather than NaN: JSON has no NaN, and what is not observed has one spelling in all formats.
         columns = [[None if math.isnan(v) else v for v in column] for column in values.T.tolist()]
-        fields.update(zip(self._names, columns, strict=True))
+        fields.update(zip(self.columns.values, columns, strict=True))
         if len(times) == 1:
             fields = {name: column[0] for name, column in fields.items()}
         return self._encode(fields)
@@ -193,12 +148,12 @@ class RowCodec(Codec):
     def _nested(self, times: Floats, values: Floats) -> Any:
         """Return samples as objects within objects, with each field at its path."""
         columns = self.columns
-        source = columns.time if columns.time and not special(columns.time) else ""
+        source = columns.time if columns.time and not is_special(columns.time) else ""
         if columns.name or columns.records or columns.date or columns.sender or (not source and len(times) > 1):
             raise SampleError("samples cannot be written as payloads of this shape; send them in another one")
         rows = []
         for time, row in zip(times.tolist(), values.tolist(), strict=True):
-            fields = [*zip(self._names, (None if math.isnan(value) else value for value in row), strict=True)]
+            fields = [*zip(self.columns.values, (None if math.isnan(value) else value for value in row), strict=True)]
             rows.append(placed([(source, self._encode_time(time)), *fields] if source else fields))
         return rows[0] if len(rows) == 1 else rows
 

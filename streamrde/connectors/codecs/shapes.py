@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from streamrde.arrays import Floats
 from streamrde.connectors.codecs.checks import check_samples
-from streamrde.connectors.codecs.paths import Getter, getter, step_into
+from streamrde.connectors.codecs.paths import BROKER, KEY, PROPERTY, TOPIC, Getter, getter, is_special, step_into
 from streamrde.connectors.codecs.refusals import described, example, fields_of, listed, no_channel
 from streamrde.connectors.columns import Columns, path_of
 from streamrde.connectors.ends import Message, Rows
@@ -19,8 +19,6 @@ from streamrde.connectors.values import NotANumberError, Values
 from streamrde.errors import ParameterError, PayloadError
 from streamrde.times import UNITS, NotATimeError
 
-TOPIC, BROKER, KEY, PROPERTY = "@topic", "@broker", "@key", "@property."
-"""Places of a stream's name or a time outside of the payload, and the name of the field that a record is under."""
 EVERY = "*"
 """Last step of `records`: every field of an object is a record, or a list of them."""
 _NUMBERS, _TIMES = frozenset((float, int, type(None))), frozenset((float, int))
@@ -63,7 +61,7 @@ class Shape:
         self._sequence = getter(columns.sequence) if columns.sequence else None
         self._time = getter(columns.time) if columns.time else None
         self._date = getter(columns.date) if columns.date else None
-        self._streams = [(part, None if special(part) else getter(part)) for part in columns.sender]
+        self._streams = [(part, None if is_special(part) else getter(part)) for part in columns.sender]
         self.stream_of_topic: Callable[[str], str] | None = None
         """Gives the stream's name that a topic has, where it is a part of the name."""
         self._records = self._records_path()
@@ -78,7 +76,7 @@ class Shape:
                 name, colon, path = channel.partition(":")
                 if colon and path_of(path):
                     self._inside.setdefault(name, []).append((i, getter(path)))
-        timed = bool(columns.time) and not special(columns.time)
+        timed = bool(columns.time) and not is_special(columns.time)
         if self.bare and (timed or len(columns.channels) > 1) and not columns.records:
             raise ParameterError(
                 'a channel "" is the whole payload, a bare value: it is the only channel, and has no time; set '
@@ -86,12 +84,12 @@ class Shape:
             )
 
     @property
-    def flat(self) -> bool:
-        """True if all fields have plain names at the top, so that a struct of msgspec reads them."""
+    def is_deep(self) -> bool:
+        """True if a field is not at the top of the payload."""
         columns = self.columns
+        rich = columns.records or columns.name or columns.date or columns.sender or is_special(columns.time)
         names = (*columns.values, *([columns.time] if columns.time else []))
-        rich = columns.records or columns.name or columns.date or self._streams or columns.others == "ignore"
-        return not rich and not special(columns.time) and all(path_of(name) == (name,) for name in names)
+        return bool(rich) or any(path_of(name) != (name,) for name in names)
 
     def rows(self, payload: Any, message: Message = _NO_MESSAGE) -> Rows:
         """Return the samples of a parsed payload.
@@ -158,8 +156,8 @@ class Shape:
                 others[str(name)] = None
                 continue
             stream = self._stream(record, message) if self._streams else ""
-            t = self._seconds([self._time_of(record, message)], [record])[0]
-            key = stream, None if math.isnan(t) else float(t)
+            t = self._second(self._time_of(record, message), record)
+            key = stream, None if math.isnan(t) else t
             row = open_rows.get(key)
             if row is None or any(not math.isnan(row[i]) for i, _ in channels):
                 row = open_rows[key] = [math.nan] * width
@@ -180,7 +178,7 @@ class Shape:
 
     def _checked(self, t: Floats, x: Floats, streams: list[str], unused: int) -> Rows:
         columns = self.columns
-        if not self.columns.time or special(columns.time):
+        if not self.columns.time or is_special(columns.time):
             most = max(map(streams.count, dict.fromkeys(streams))) if streams else len(t)
             if most > 1:
                 raise PayloadError(f"{most} samples without a time: send them one by one, or each with its time")
@@ -290,11 +288,13 @@ class Shape:
             raise PayloadError(record.place + self._absent("time", self.columns.date, "the date", record))
         return f"{date} {time}"
 
-    def _seconds(self, times: list[Any], records: Sequence[Record]) -> Floats:
-        if not self.columns.time:
-            return np.full(len(times), math.nan)
-        if self.columns.time == BROKER:
-            return np.array(times, dtype=np.float64)
+    def seconds(self, times: list[Any]) -> Floats:
+        """Return times as they are written in a payload in seconds.
+
+        Raises:
+            NotATimeError: one is none; `place` is its number.
+            OverflowError: a number is too large for float64.
+        """
         plain = self._plain_times and times and _TIMES.issuperset(map(type, times))
         if plain and min(times) > -_EXACT and max(times) < _EXACT:
             return np.array(times, dtype=np.float64) / self._rate
@@ -303,8 +303,28 @@ class Shape:
             try:
                 t[i] = self._form.seconds(time)
             except NotATimeError as error:
-                raise PayloadError(f"{records[i].place}field {self.columns.time!r}: {error}") from None
+                raise NotATimeError(str(error), place=i) from None
         return t
+
+    def _seconds(self, times: list[Any], records: Sequence[Record]) -> Floats:
+        if not self.columns.time:
+            return np.full(len(times), math.nan)
+        try:
+            return np.array(times, dtype=np.float64) if self.columns.time == BROKER else self.seconds(times)
+        except NotATimeError as error:
+            self._second(times[error.place], records[error.place])  # raises, with the record
+            raise
+
+    def _second(self, time: Any, record: Record) -> float:
+        """Return one time in seconds."""
+        if not self.columns.time:
+            return math.nan
+        if self.columns.time == BROKER:
+            return float(time)
+        try:
+            return float(self._form.seconds(time))
+        except NotATimeError as error:
+            raise PayloadError(f"{record.place}field {self.columns.time!r}: {error}") from None
 
     def _numbers(self, values: list[Any], records: Sequence[Record]) -> Floats:
         names = self.columns.values
@@ -357,13 +377,8 @@ class Shape:
         if not isinstance(inner, dict):
             return f"is {described(inner)}, without {listed(columns.channels)}: send {example(columns)}"
         reason = no_channel(fields_of(inner, (columns.time,)), columns)
-        timeless = self._time is not None and not special(columns.time) and self._time(record.scopes) is UNSET
+        timeless = self._time is not None and not is_special(columns.time) and self._time(record.scopes) is UNSET
         return f"has no time {columns.time!r} and {reason}" if timeless else reason
-
-
-def special(source: str) -> bool:
-    """Return True if a name stands for something outside of the payload's fields."""
-    return source in (TOPIC, BROKER, KEY) or source.startswith(PROPERTY)
 
 
 def _property(source: str, message: Message) -> Any:

@@ -43,7 +43,7 @@ class TextCodec(RowCodec):
         self._dialect = columns.csv
         super().__init__(columns, max_bytes=max_bytes)
         # All values are text, which no struct of numbers fits.
-        self._flat = self._struct_fits = False
+        self._layout, self._struct_fits = None, False
 
     def _parser(self, rows: Any) -> Callable[[bytes], Any]:
         return lambda payload: msgspec.convert(self._read(payload), rows)
@@ -76,7 +76,7 @@ class TextCodec(RowCodec):
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """Return samples as lines of pairs. See `Codec.encode_samples`."""
         times, values = np.asarray(t, dtype=np.float64), np.asarray(x, dtype=np.float64)
-        names = [self.columns.time, *self._names] if self.columns.time else list(self._names)
+        names = [self.columns.time, *self.columns.values] if self.columns.time else list(self.columns.values)
         if bad := [name for name in names if not re.fullmatch(_NAME, name)]:
             raise SampleError(f"{bad[0]!r} cannot be the name in a pair of text; use codec = 'json'")
         if (self.columns.time and not np.isfinite(times).all()) or np.isinf(values).any():
