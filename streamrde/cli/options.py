@@ -13,6 +13,11 @@ from msgspec import inspect as types
 from streamrde.cli.documented import documented
 from streamrde.errors import ConfigError
 
+DIALECT: Mapping[str, tuple[str, ...]] = {
+    "delimiter": (), "decimal": (), "thousands": (), "skip": ("--skip-lines",), "comment": (), "encoding": (),
+}  # fmt: skip
+"""Keys of `[columns.csv]` with an option."""
+
 F = TypeVar("F", bound=Callable[..., None])
 Flags: TypeAlias = Mapping[str, tuple[str, ...]]
 """Keys of a configuration with an option, and its flags. () = the key's name is the flag."""

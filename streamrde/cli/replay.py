@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from streamrde.cli.options import Flags, Json, given_options, with_options
+from streamrde.cli.options import DIALECT, Flags, Json, given_options, with_options
 from streamrde.cli.printing import print_json
+from streamrde.connectors.dialect import Dialect
 from streamrde.errors import ConfigError
 from streamrde.scoring.job import ColumnsConfig
 
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from streamrde.runtime.replay import Recording
 
 
-_COLUMNS: Flags = dict.fromkeys(("stream", "time", "time_unit", "time_format", "time_zone", "channels"), ())
+_COLUMNS: Flags = dict.fromkeys(("stream", "time", "time_unit", "time_format", "time_zone", "channels"), ()) | {
+    "name": ("--name-column",),
+    "value": ("--value-column",),
+}
 
 
-@with_options((ColumnsConfig, _COLUMNS))
+@with_options((ColumnsConfig, _COLUMNS), (Dialect, DIALECT))
 def replay(
     files: Annotated[list[str], typer.Argument(help="Parquet, Feather / Arrow IPC or CSV: files, folders or globs.")],
     to: Annotated[str, typer.Option("--to", help="Broker, mqtt://user:password@host:port.")],
@@ -66,7 +70,8 @@ def replay(
     from streamrde.runtime.replay import load_recording
     from streamrde.times.plausible import Expectation, TimeCheck
 
-    config = ColumnsConfig(**given_options(ColumnsConfig, _COLUMNS, options))
+    csv = Dialect(**given_options(Dialect, DIALECT, options))
+    config = ColumnsConfig(csv=csv, **given_options(ColumnsConfig, _COLUMNS, options))
     expected: Expectation | None = Expectation()
     if model is not None:
         header = load(model).header

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamrde.cli.options import Json, given_options, with_options
+from streamrde.cli.options import DIALECT, Json, given_options, with_options
 from streamrde.cli.printing import print_json
 from streamrde.cli.summary import print_summary
+from streamrde.connectors.dialect import Dialect
 from streamrde.errors import ConfigError, DataError
 from streamrde.scoring.job import ColumnsConfig, Job
 
@@ -30,11 +31,11 @@ _JOB = {
 }  # fmt: skip
 _COLUMNS = {
     "stream": (), "time": (), "time_unit": (), "time_format": (), "time_zone": (), "time_ambiguous": (),
-    "channels": (), "units": ("--unit",),
+    "channels": (), "units": ("--unit",), "name": ("--name-column",), "value": ("--value-column",),
 }  # fmt: skip
 
 
-@with_options((Job, _JOB), (ColumnsConfig, _COLUMNS))
+@with_options((Job, _JOB), (ColumnsConfig, _COLUMNS), (Dialect, DIALECT))
 def score(
     files: Annotated[
         list[str] | None,
@@ -62,7 +63,8 @@ def score(
     settings = given_options(Job, _JOB, options)
     settings |= {"files": tuple(files)} if files else {}
     settings |= {"faults": "drop"} if skip_faults else {}
-    job = _job(config, settings, given_options(ColumnsConfig, _COLUMNS, options))
+    columns, csv = given_options(ColumnsConfig, _COLUMNS, options), given_options(Dialect, DIALECT, options)
+    job = _job(config, settings, columns, csv)
     bundle = load(job.model)
     job = _with_stores_of_runs(job, bundle)
     if "-" in (job.out, *job.patterns):
@@ -81,14 +83,16 @@ def score(
         raise typer.Exit(SKIPPED)
 
 
-def _job(config: Path | None, settings: dict[str, Any], columns: dict[str, Any]) -> Job:
+def _job(config: Path | None, settings: dict[str, Any], columns: dict[str, Any], csv: dict[str, Any]) -> Job:
     """Return the configuration file's job, or an empty one, with the options that were given."""
     from msgspec.structs import replace
 
     from streamrde.disk import read_toml
 
     job = Job() if config is None else read_toml(config, Job)
-    job = replace(job, columns=replace(job.columns, **columns), **settings).checked()
+    job = replace(
+        job, columns=replace(job.columns, csv=replace(job.columns.csv, **csv), **columns), **settings
+    ).checked()
     for name, option in (("files", "FILES"), ("model", "--model MODEL"), ("out", "--out OUT")):
         if not getattr(job, name):
             raise ConfigError(f"{name} is missing: give {option}, or a --config that has it")

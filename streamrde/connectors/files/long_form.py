@@ -21,25 +21,35 @@ class LongForm:
 
     Args:
         channels: the names that stand in the column, with the spellings of each, in the model's order.
-        refuse: a file that names none of the channels is an error. Rows that name none are left out.
+        others: rows that name no channel are left out; "refuse": each is an error. A file that has nothing else is one,
+            but for "ignore".
     """
 
-    def __init__(self, name: str, value: str, channels: Mapping[str, Spellings], *, refuse: bool) -> None:
+    def __init__(self, name: str, value: str, channels: Mapping[str, Spellings], *, others: str) -> None:
         self.name, self.value = name, value
         self.channels = dict(channels)
-        self.refuse = refuse
+        self.others = others
         self._found = False
         self._others: dict[str, None] = {}
         self.reason = f"column {name!r}: the name of no channel"
 
-    def places(self, batch: pa.RecordBatch) -> Ints:
-        """Return the number of each row's channel, -1 where it is none."""
+    def places(self, batch: pa.RecordBatch, file: SampleFile) -> Ints:
+        """Return the number of each row's channel, -1 where it is none.
+
+        Raises:
+            DataError: a name is that of no channel and is to be refused.
+        """
         names = batch.column(self.name)
         if not pa.types.is_dictionary(names.type):
             names = names.dictionary_encode()
         own = pc.index_in(names.dictionary.cast(pa.string()), pa.array(list(self.channels), pa.string()))
         known = np.append(pc.fill_null(own, -1).to_numpy(zero_copy_only=False), -1)
         places: Ints = known[pc.fill_null(names.indices, len(known) - 1).to_numpy(zero_copy_only=False)]
+        if self.others == "refuse" and (bad := places < 0).any():
+            shown = names[int(np.argmax(bad))].as_py()
+            raise file.error(
+                self.name, f'the name {shown!r} is that of no channel; drop the row, or set others = "count"', bad
+            )
         return places
 
     def values(self, batch: pa.RecordBatch, file: SampleFile, places: Ints) -> Floats:
@@ -71,7 +81,7 @@ class LongForm:
 
     def check_found(self, path: str) -> None:
         """Raise DataError if the file has rows and none of them names a channel."""
-        if self.refuse and self._others and not self._found:
+        if self.others != "ignore" and self._others and not self._found:
             raise DataError(
                 f"{path}: column {self.name!r} names none of the channels {', '.join(self.channels)}; it has "
                 f"{', '.join(self._others)}: set columns.channels to the names that stand there",

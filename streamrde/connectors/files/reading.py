@@ -128,9 +128,7 @@ class SampleReader:
         self._names: tuple[str, ...] = () if columns.stream is None else (columns.stream, *columns.levels)
         own = {channel: spellings(columns.missing_of(channel), columns.words) for channel in columns.channels}
         self._spellings = own
-        self._long = (
-            LongForm(columns.name, columns.value, own, refuse=columns.others != "ignore") if columns.name else None
-        )
+        self._long = LongForm(columns.name, columns.value, own, others=columns.others) if columns.name else None
         self._values_in = (columns.name, columns.value) if columns.name else columns.channels
         self._times = tuple(name for name in (columns.date, columns.time) if name)
         filtered = (column for column, _, _ in filters)
@@ -391,7 +389,12 @@ class SampleReader:
     def _of_channels(self, batch: pa.RecordBatch, file: SampleFile) -> pa.RecordBatch:
         """Return the rows of the long form that name a channel, and count the others."""
         assert self._long is not None  # noqa: S101 (the caller looks)
-        own = self._long.places(batch) >= 0
+        while True:
+            try:
+                own = self._long.places(batch, file) >= 0
+                break
+            except RowError as error:
+                batch, _ = self._without(error, batch, None, file, self.dropped)
         self._long.look(batch, own)
         if own.all():
             return batch
@@ -407,7 +410,7 @@ class SampleReader:
             t = file.row_numbers(batch.num_rows).astype(np.float64)
         if self._long is not None:
             with mapped_errors(file.path, columns.value):
-                x = self._long.values(batch, file, self._long.places(batch))
+                x = self._long.values(batch, file, self._long.places(batch, file))
         else:
             x = np.empty((batch.num_rows, len(columns.channels)))
         for i, (channel, own) in enumerate(self._spellings.items()):

@@ -62,6 +62,16 @@ def test_rows_that_name_no_channel_are_counted(tmp_path: Path) -> None:
     assert dict(reader.dropped) == {"column 'entity': the name of no channel": 1}
 
 
+def test_rows_that_name_no_channel_may_be_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", TEXT)
+    own = Columns(channels=LONG.channels, name="entity", value="state", time="at", stream=None, others="refuse")
+    with pytest.raises(DataError, match=r"column 'entity', row 2 .*line 4: the name 's.door' is that of no channel"):
+        list(read(path, own))
+    reader = SampleReader(own, faults="drop")
+    assert len(rows([one for _, one in reader.read(find_recordings(path)[0])])) == 3
+    assert sum(reader.dropped.values()) == 1
+
+
 def test_a_file_that_names_none_of_the_channels_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", TEXT.replace("s.a", "t.a"))
     with pytest.raises(

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streamrde.connectors.files.units import Conversion
 
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.files.reading import SampleReader, read
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.samples import Samples
+from streamrde.connectors.units import Conversion
 from streamrde.errors import DataError, ParameterError
 from streamrde.fitting.entry import fit
 
