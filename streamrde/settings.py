@@ -44,8 +44,8 @@ class Registry(Protocol):
 def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
     """Turn tables into a struct.
 
-    Tables whose struct a registry finds stand at the top. A struct's classmethod `prepared` may put keys of one table
-    into others first.
+    Tables whose struct a registry finds stand at the top, or in such tables. A struct's classmethod `prepared` may put
+    keys of one table into others first.
 
     Raises:
         ConfigError: a key is unknown, missing or of a wrong type, or a value cannot work; names the key by its dotted
@@ -56,13 +56,26 @@ def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
         raise ConfigError(problem)
     if (prepared := getattr(kind, "prepared", None)) is not None:
         tables = prepared(tables)
-    found = {
-        name: _converted(tables[name], registry.find(tables[name]["kind"]), name)
-        for name, registry in _registries(kind).items()
-        if name in tables
-    }
-    struct: S = _converted({**tables, **found}, kind, "")
+    struct: S = _built(tables, kind, "")
     return struct
+
+
+def _built(tables: Mapping[str, Any], kind: Any, path: str) -> Any:
+    """Turn tables into a struct, those first whose structs registries find."""
+
+    def chosen(registry: Registry, table: Mapping[str, Any], place: str) -> Any:
+        return _built(table, registry.find(table["kind"]), place)
+
+    found: dict[str, Any] = {}
+    for name, (registry, several) in _registries(kind).items():
+        if (value := tables.get(name)) is None:
+            continue
+        place = _join(path, name)
+        if several:
+            found[name] = {key: chosen(registry, one, _join(place, key)) for key, one in value.items()}
+        else:
+            found[name] = chosen(registry, value, place)
+    return _converted({**tables, **found}, kind, path)
 
 
 def _converted(tables: Mapping[str, Any], kind: Any, path: str) -> Any:
@@ -78,10 +91,16 @@ def _converted(tables: Mapping[str, Any], kind: Any, path: str) -> Any:
         raise ConfigError(f"{place}: {text}" if place else text) from None
 
 
-def _registries(kind: type[msgspec.Struct]) -> dict[str, Registry]:
-    fields = inspect.type_info(kind).fields  # type: ignore[attr-defined]
-    found = {field.encode_name: [*map(_registry, _members(field.type))] for field in fields}
-    return {name: next(filter(None, own)) for name, own in found.items() if any(own)}
+def _registries(kind: type) -> dict[str, tuple[Registry, bool]]:
+    """Return the registry of each key that has one, and if its table has a table for each name."""
+    found: dict[str, tuple[Registry, bool]] = {}
+    for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        several = isinstance(field.type, inspect.DictType)
+        for member in _members(field.type.value_type if several else field.type):
+            # A word stays one, whatever it chooses.
+            if (registry := _registry(member)) is not None and not isinstance(member.type, inspect.StrType):  # type: ignore[attr-defined]
+                found[field.encode_name] = registry, several
+    return found
 
 
 def _members(kind: inspect.Type) -> tuple[inspect.Type, ...]:
@@ -321,7 +340,11 @@ def _shown(value: Any) -> str:
 def _article(kind: inspect.Type) -> str:
     """Return what is allowed, in words."""
     if isinstance(kind, inspect.UnionType | inspect.Metadata):
-        parts = [_article(member) for member in choices(kind) if not isinstance(member, inspect.NoneType)]
+        members = [member for member in choices(kind) if not isinstance(member, inspect.NoneType)]
+        tagged = [own for own in members if isinstance(own, inspect.StructType) and own.tag_field]
+        if len(tagged) > 1:
+            return f"a table with {tagged[0].tag_field} = {either([own.tag for own in tagged])}"
+        parts = [_article(member) for member in members]
         return " or ".join(dict.fromkeys(parts))
     if isinstance(kind, inspect.LiteralType):
         return either(kind.values)

@@ -80,13 +80,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             convert(columns, ColumnKeys)
         except ConfigError as error:
             raise ConfigError(f"columns: {error}") from None
-        if "records" not in getattr(SOURCES.find(source["kind"]), "__struct_fields__", ()):
-            raise ConfigError(f"[columns] is for a source of payloads, and {source['kind']!r} is none; leave it out")
         own = {key: value for key, value in columns.items() if key != "limits"}
-        if topics := source.get("topics"):
-            source = {**source, "topics": [{**own, **topic} for topic in topics]}
-        else:
-            source = {**own, **source}
+        source = _with_columns(source, own)
         streams = tables.get("streams", {})
         if (limits := columns.get("limits")) and limits != streams.get("limits", limits):
             raise ConfigError("limits are in [columns] and in [streams]: give them once")
@@ -130,8 +125,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def without_waiting(self) -> RunConfig:
         """Return the same run, which fails at once where a broker is not there."""
-        ends = {name: end.without_waiting() for name, end in self.sections.named().items()}
-        return msgspec.structs.replace(self, **ends)
+        letters = None if self.dead_letters is None else self.dead_letters.without_waiting()
+        source, sink = self.source.without_waiting(), self.sink.without_waiting()
+        return msgspec.structs.replace(self, source=source, sink=sink, dead_letters=letters)
 
     def check_of_times(self) -> TimeCheck:
         """Return the check for times that cannot be right. Times of arrival always can."""
@@ -198,6 +194,17 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             provisional=None if self.provisional is None else seconds_of("provisional", self.provisional),
             **hooks,
         )
+
+
+def _with_columns(source: dict[str, Any], columns: dict[str, Any]) -> dict[str, Any]:
+    """Return the table of a source, or of several, with columns where it has none of its own."""
+    if several := source.get("of"):
+        return {**source, "of": {name: _with_columns(one, columns) for name, one in several.items()}}
+    if "records" not in getattr(SOURCES.find(source["kind"]), "__struct_fields__", ()):
+        raise ConfigError(f"[columns] is for a source of payloads, and {source['kind']!r} is none; leave it out")
+    if topics := source.get("topics"):
+        return {**source, "topics": [{**columns, **topic} for topic in topics]}
+    return {**columns, **source}
 
 
 def outline_of(bundle: Bundle) -> ModelOutline:

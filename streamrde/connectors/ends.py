@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
@@ -92,6 +92,8 @@ class Batch:
     """Messages that could not be used."""
     ends: Sequence[tuple[int, str]] = ()
     """Streams that end, as their messages say, each with the row before which it ends, in the order of these."""
+    source: str = field(default="", kw_only=True)
+    """Name of the source, in a run with several."""
 
 
 B = TypeVar("B", bound=Batch)
@@ -138,6 +140,16 @@ class Source(End, ABC, Generic[B]):
 
     quarantine: Quarantine | None = None
     """Streams whose messages are left unread; None for a source that reads all it gets."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the sources that are in it, "" for itself."""
+        return ("",)
+
+    @property
+    def connections(self) -> dict[str, ConnectionCounts]:
+        """Return the connections by name."""
+        return {} if self.connection is None else {"source": self.connection}
 
     @cached_property
     def counts(self) -> SourceCounts:

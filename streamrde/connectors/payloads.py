@@ -146,7 +146,7 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
         """See `SourceConfig.identity`."""
         found: dict[str, str] = {}
         for i, payload in enumerate(self.payloads()):
-            place = "source" if self.topic is not None else f"source.topics[{i}]"
+            place = f"source.topics[{i}]" if self.topics else "source"
             found |= {f"{place}.topic": payload.topic, f"{place}.time_unit": payload.time_unit}
             rare = {f"{place}.time_format": payload.time_format, f"{place}.time_zone": payload.time_zone}
             found |= {key: value for key, value in rare.items() if value}

@@ -77,6 +77,10 @@ class SourceConfig(EndConfig):
         """Return True if the source goes on for ever, in the time of the clock. False for recorded samples."""
         return True
 
+    def named(self, name: str) -> dict[str, EndConfig]:
+        """Return the section by its name, and the sections of sources in it."""
+        return {name: self}
+
     @property
     def inflight(self) -> int:
         """Return how many messages may be unacknowledged. A checkpoint is made at half of them."""
@@ -132,5 +136,5 @@ class RunSections(NamedTuple):
 
     def named(self) -> dict[str, EndConfig]:
         """Return the sections by name, in the order source, sink, dead_letters."""
-        found: dict[str, EndConfig] = {"source": self.source, "sink": self.sink}
+        found: dict[str, EndConfig] = {**self.source.named("source"), "sink": self.sink}
         return found if self.dead_letters is None else found | {"dead_letters": self.dead_letters}

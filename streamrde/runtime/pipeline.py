@@ -114,9 +114,12 @@ class Pipeline:
         self._ending = asyncio.Event()
         self._pace = Pace(slice_windows)
         self._owes = asyncio.Event()
-        # Of the tick: connections made so far, and the latest sample that came.
+        # Of the tick: connections made so far, and the latest sample that came from each source.
         self._connects = -1
-        self._latest: float | None = None
+        self._latest: dict[str, float] = {}
+        # Until a source has said how far it is, the watermark waits for it.
+        for name in source.names:
+            self._keeper.observe(np.empty(0), name)
         self.started = False
 
     async def run(self) -> Metrics:
@@ -171,8 +174,8 @@ class Pipeline:
     @property
     def connections(self) -> dict[str, ConnectionCounts]:
         """The connections of the ends that have one."""
-        found = {"source": self.source.connection, "sink": self.sink.connection}
-        return {end: connection for end, connection in found.items() if connection is not None}
+        sink = self.sink.connection
+        return self.source.connections | ({} if sink is None else {"sink": sink})
 
     def stop(self, *, patience: float | None = None) -> None:
         """End after the samples that have arrived by now. On a full disk, give up after `patience` seconds."""
@@ -227,8 +230,9 @@ class Pipeline:
                 if metrics.suspects:
                     times = np.delete(times, self.fleet.unused["row"].to_numpy())
                 if len(times):
-                    self._latest = max(float(times.max()), -np.inf if self._latest is None else self._latest)
-                    self._keeper.observe(times)
+                    latest = self._latest.get(batch.source, -np.inf)
+                    self._latest[batch.source] = max(float(times.max()), latest)
+                    self._keeper.observe(times, batch.source)
         if self._provisional is not None:
             self._provisional.mark(streams_of(samples.streams))
         await self._write(predictions)
@@ -337,12 +341,12 @@ class Pipeline:
 
     def _is_caught_up(self, now: float) -> bool:
         """Return True if nothing old is on its way. Call it once per tick."""
-        connection = self.source.connection
-        connects = 0 if connection is None else connection.connects
+        connections = self.source.connections.values()
+        connects = sum(connection.connects for connection in connections)
         new, self._connects = connects != self._connects, connects
-        latest, self._latest = self._latest, None
-        away = connection is not None and not connection.connected
-        return not new and not away and (latest is None or latest >= now - _OLD)
+        latest, self._latest = self._latest, {}
+        away = any(not connection.connected for connection in connections)
+        return not new and not away and all(t >= now - _OLD for t in latest.values())
 
     def _look(self, predictions: pa.RecordBatch) -> None:
         """Count predictions that are no numbers.

@@ -31,7 +31,7 @@ class Batch:
     def __init__(self, first, last, letters=()):
         self.samples = Samples(pa.array(NAMES[first:last], pa.string()), T[first:last], X[first:last])
         self.arrivals, self.messages, self.letters, self.ends = None, last - first, letters, ()
-        self.rows = (first, last)
+        self.rows, self.source = (first, last), ""
 
 
 class Source(ends.Source):

@@ -78,6 +78,11 @@ class HttpEnd(EndConfig):
         ends = {other: end for other, end in run.named().items() if isinstance(end, HttpEnd)}
         places = {other: (end.listen.host, end.listen.port) for other, end in ends.items() if end.listen.port}
         alike = [other for other, place in places.items() if place == places.get(name)]
+        if len(sources := [other for other in alike if isinstance(ends[other], HttpSourceConfig)]) > 1:
+            raise ConfigError(
+                f"{' and '.join(sources)} have one host and port: choose another port, or use one source with several "
+                "topics"
+            )
         if any(ends[other].listen != self.listen for other in alike):
             raise ConfigError(
                 f"{' and '.join(f'{other}.listen' for other in alike)} have one host and port, and differ in other "
