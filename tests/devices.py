@@ -177,7 +177,8 @@ def page():
         "files alone, without zones of local times and factors, which nobody can see in them.",
         "",
         "Channels are in the order of the model's. [Attach to sensor streams](attach.md) describes `[columns]` for",
-        "messages, and [Score recorded files](files.md) for files.",
+        "messages, and [Score recorded files](files.md) for files. Where the topic has `{channel}`, or several",
+        "messages make up one sample, set `order = { lateness = 0.5, merge = true }`: rows of one time become one.",
     ]
     for title, live in (("Messages", True), ("Files", False)):
         lines += ["", f"## {title}"]

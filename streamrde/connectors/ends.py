@@ -62,7 +62,7 @@ class Rows(NamedTuple):
     streams: Sequence[str] | None = None
     """Stream of each row. None: all are of the stream that the topic names."""
     ended: Sequence[str] = ()
-    """Streams that end before these rows."""
+    """Streams that end before these rows. A name that ends with "/" stands for all streams below it."""
     unused: int = 0
     """Values of another kind than those that were asked for. They are counted, and are no fault."""
     missed: int = 0
@@ -91,7 +91,8 @@ class Batch:
     letters: Sequence[DeadLetter] = ()
     """Messages that could not be used."""
     ends: Sequence[tuple[int, str]] = ()
-    """Streams that end, as their messages say, each with the row before which it ends, in the order of these."""
+    """Streams that end, as their messages say, each with the row before which it ends, in the order of these. A name
+    that ends with "/" stands for all streams below it."""
     source: str = field(default="", kw_only=True)
     """Name of the source, in a run with several."""
 

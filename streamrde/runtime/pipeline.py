@@ -260,8 +260,12 @@ class Pipeline:
     async def _end_streams(self, streams: Collection[str]) -> None:
         """Close the windows of streams whose messages say that they end, and forget them."""
         if self._lazily:
-            self._checkpoints.fetch(streams)
-        work = self.fleet.slices(windows=self._pace.windows).flush([one for one in streams if one in self.fleet])
+            self._checkpoints.fetch([stream for stream in streams if not stream.endswith("/")])
+        above = tuple(stream for stream in streams if stream.endswith("/"))
+        ended = [stream for stream in streams if stream in self.fleet]
+        if above:
+            ended += [stream for stream in self.fleet.streams if stream.startswith(above) and stream not in streams]
+        work = self.fleet.slices(windows=self._pace.windows).flush(ended)
         while await self._slice(work):
             pass
 

@@ -139,7 +139,12 @@ def test_deaths_end_the_streams_of_a_device_or_a_node():
         read(codec, "g/DDATA/n/d", metric(alias=7, double=1.0), seq=3)
     born(codec, session=3)
     assert set(read(codec, "g/NDEATH/n", metric("bdSeq", type=INT64, long=3)).ended) == {"g/n", "g/n/d"}
-    assert read(codec, "g/NDEATH/n", metric("bdSeq", type=INT64, long=3)).ended == ()
+
+
+def test_deaths_of_nodes_that_were_not_seen_end_what_a_run_before_may_have_left():
+    codec = SparkplugCodec(COLUMNS)
+    assert read(codec, "g/NDEATH/n", metric("bdSeq", type=INT64, long=3)).ended == ("g/n", "g/n/")
+    assert read(codec, "g/DDEATH/n/d", seq=2).ended == ("g/n/d",)
 
 
 def test_a_new_session_ends_streams_whose_death_was_not_seen_and_a_rebirth_does_not():

@@ -384,7 +384,7 @@ def test_a_stream_that_ends_within_a_batch_closes_its_windows_and_begins_anew_af
         async def __aiter__(self):
             first, last = Batch(0, 200), Batch(200, 400)
             batch = Batch(0, 400)
-            batch.ends = ((0, "s3"), (200, "s1"), (200, "never seen"), (400, "s2"))
+            batch.ends = ((0, "s3"), (200, "s1"), (200, "never seen"), (200, "s/"), (400, "s2"))
             self.parts = first, last
             yield batch
 
@@ -402,3 +402,22 @@ def test_a_stream_that_ends_within_a_batch_closes_its_windows_and_begins_anew_af
     assert sorted(kept) == sorted(expected)
     assert kept.count(next(row for row in kept if row[0] == ("s1", 0))) == 1
     assert [key for key, _ in kept].count(("s1", 0)) == 2, "its windows are counted anew"
+
+
+def test_the_end_of_a_group_ends_all_streams_below_it():
+    kept, log = [], []
+
+    class Ending(Source):
+        async def __aiter__(self):
+            batch = Batch(0, 200)
+            names = [f"plant/gateway/{name}" if name in ("s1", "s2") else name for name in NAMES[:200]]
+            batch.samples = batch.samples._replace(streams=pa.array(names, pa.string()))
+            batch.ends = ((200, "plant/gateway"), (200, "plant/gateway/"))
+            yield batch
+
+    async def main():
+        fleet = sr.Fleet(BUNDLE, faults="drop")
+        await Pipeline(Ending(log, size=400), fleet, Sink(log, kept), flush=False).run()
+        return fleet
+
+    assert sorted(run(main()).streams) == ["s0", "s3", "s4"]

@@ -188,7 +188,8 @@ class SparkplugCodec(Codec):
 
     def _dead(self, name: str, stream: str, message: Any) -> Rows:
         if (node := self._nodes.get(name)) is None:
-            return self._nothing(unused=1)
+            # Its streams may go on from a run before this one.
+            return self._nothing(ended=(name, f"{name}/") if stream == name else (stream,))
         if stream == name:
             session = _session(message)
             if None not in (session, node.session) and session != node.session:
