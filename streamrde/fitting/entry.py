@@ -106,7 +106,7 @@ def fit(
     bound = as_memory(memory)
     large = None
     if isinstance(source, Files):
-        large = find_large(found.config, group=roles.group, memory=bound, seed=seed, say=say)
+        large = find_large(found.config, group=roles.group, split=roles.split, memory=bound, seed=seed, say=say)
     progress(Stage("read files", 0, 1))
     prepared = prepare(source, found, streams=None if large is None else large.sample, say=say)
     progress(Stage("read files", 1, 1))
@@ -117,10 +117,8 @@ def fit(
         choice=choice, targets=targets, along=prepared.along, horizon=ahead, grouped=found.grouped,
         folds=parts.folds, test=parts.test, class_weights=class_weights,
     )  # fmt: skip
-    if large is not None and (parts.test or parts.folds is not None):
-        say(f"the model has learned from a sample of {len(parts.train):,} streams alone: '{roles.split}' divides them")
-    elif large is not None:
-        fitted = large.refit(fitted, class_weights=class_weights, progress=progress, say=say)
+    if large is not None:
+        fitted = large.refit(fitted, test=parts.test, class_weights=class_weights, progress=progress, say=say)
     units = [found.config.unit_of(channel) for channel in found.config.channels]
     fitted = fitted._replace(warnings=(*fitted.warnings, *warnings), bundle=with_units(fitted.bundle, units))
     if out is not None:

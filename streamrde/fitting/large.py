@@ -7,8 +7,8 @@ state of open streams only. When a stream has ended, its features go into sums o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import msgspec
@@ -17,7 +17,6 @@ import numpy as np
 from streamrde.arrays import Bools, Floats, Indices, Reals
 from streamrde.errors import DataError
 from streamrde.features.spec import RIVALS, FeatureSpec
-from streamrde.fitting.folds import FOLDS
 from streamrde.fitting.inputs import DataConfig
 from streamrde.fitting.measuring import measures
 from streamrde.fitting.memory import STREAM_BYTES, rows_bytes
@@ -25,8 +24,11 @@ from streamrde.fitting.pooled import readout_tensors
 from streamrde.fitting.progress import Progress, ignore
 from streamrde.fitting.readout import losses_of
 from streamrde.fitting.recipe import Fitted
-from streamrde.fitting.summing import Sums, solve, sum_features
+from streamrde.fitting.recordings import Recording
+from streamrde.fitting.splitting import marks_of
+from streamrde.fitting.summing import Sums, alike, fold_of, solve, sum_features
 from streamrde.fitting.survey import Survey, size_of, survey
+from streamrde.fitting.trial import measures_of_test
 from streamrde.fitting.weights import ClassWeights, factors, weighted
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fields.reservoir import Reservoir
@@ -54,6 +56,10 @@ class LargeData:
     """Marks the streams of the sample."""
     memory: int
     """Bytes that may be used."""
+    test: Bools
+    """Marks the streams that are only measured."""
+    folds: Indices
+    """Number of the fold of each stream."""
 
     @property
     def sample(self) -> frozenset[str]:
@@ -64,6 +70,7 @@ class LargeData:
         self,
         fitted: Fitted,
         *,
+        test: Sequence[Recording] = (),
         class_weights: ClassWeights = "equal",
         progress: Progress = ignore,
         say: Say = lambda text: None,
@@ -73,15 +80,28 @@ class LargeData:
         Measures are those of the sample's streams, each by the readout without its fold. If it is no better there than
         the sample's own readout, or Ctrl-C comes first, the model stays as it was.
 
+        Args:
+            fitted: the model of the sample.
+            test: streams of the sample that are only measured.
+            class_weights: see `weights.factors`.
+            progress: receives a stage of rows.
+            say: receives what became of it.
         Raises:
             DataError: a stream has two targets.
         """
-        header, known = fitted.bundle.header, self.survey
-        if header.target_at != "stream" or not header.field.in_rows or len(self.config.targets) > 1:
-            say(f"the model has learned from the sample of {int(self.chosen.sum()):,} streams alone")
+        header = fitted.bundle.header
+        known = without(self.survey, self.test)
+        if header.target_at != "stream" or not header.field.in_rows:
+            why = (
+                "targets change along the streams" if header.target_at != "stream" else "its readout is no sum of rows"
+            )
+            say(
+                f"the model has learned from the sample of {len(fitted.examples.recordings):,} streams alone: {why}; "
+                "give more memory to learn from more of them"
+            )
             return fitted
         if known.varied:
-            raise DataError(known.varied, path=str(self.config.files), column=self.config.targets[0])
+            raise DataError(known.varied, path=str(self.config.files), column=", ".join(self.config.targets))
         if known.classes and header.labels != known.classes:
             raise DataError(
                 f"the sample has the classes {list(header.labels)}, and all data {list(known.classes)}: give more "
@@ -90,24 +110,28 @@ class LargeData:
                 column=self.config.targets[0],
             )
         # Of the sums for all folds and three copies of one, in half of the memory.
-        most = int(np.sqrt(self.memory / 2 / 8 / (FOLDS + 3)))
+        sets = 1 if known.classes else len(alike(known))
+        most = int(np.sqrt(self.memory / 2 / 8 / (sets * (int(self.folds.max()) + 1) + 3)))
         bundle = slimmed(fitted.bundle, min(MOST_FEATURES, most))
         if (size := bundle.header.field.readout_inputs(bundle.header)) > most:
             say(f"the sums of {size:,} features do not fit in memory: the readout of the sample stays")
             return fitted
-        counts = np.bincount(known.target[known.usable].astype(np.intp), minlength=len(known.classes))
+        counts = np.bincount(known.codes[known.usable], minlength=len(known.classes))
         weights = factors(class_weights, known.classes, counts) if known.classes else None
         try:
             sums = sum_features(
-                self.config, known, bundle, self.chosen, memory=self.memory, weights=weights, progress=progress
-            )
+                self.config, known, bundle, self.chosen, memory=self.memory, folds=self.folds, weights=weights,
+                progress=progress,
+            )  # fmt: skip
         except KeyboardInterrupt:
             say("interrupted: the readout of the sample stays")
             return fitted._replace(stopped="interrupt")
         linear, answers = solve(sums, len(known.classes))
-        return self._better(
-            fitted, Bundle(bundle.header, {**bundle.tensors, **readout_tensors(linear)}), sums, answers, say
-        )
+        bundle = Bundle(bundle.header, {**bundle.tensors, **readout_tensors(linear)})
+        better = self._better(fitted, bundle, sums, answers, say)
+        if test and better is not fitted:
+            better = better._replace(measures=better.measures | measures_of_test(fitted.examples, bundle, test))
+        return better
 
     def _better(self, fitted: Fitted, bundle: Bundle, sums: Sums, answers: Floats, say: Say) -> Fitted:
         """Return what was fitted with a readout of all streams, if its answers to the sample are better."""
@@ -138,6 +162,7 @@ def find_large(
     config: DataConfig,
     *,
     group: str = "",
+    split: str = "",
     memory: int,
     seed: int = 0,
     most_streams: int = MOST_STREAMS,
@@ -148,6 +173,7 @@ def find_large(
     Args:
         config: files and columns.
         group: column of what is kept together.
+        split: column that marks a test part, or folds. "": there is none.
         memory: bytes that may be used.
         seed: draws the sample.
         most_streams: above this number, data are large whatever their bytes.
@@ -160,12 +186,14 @@ def find_large(
     raw = rows_bytes(size.rows, columns)
     if raw + size.rows // 2 * STREAM_BYTES <= memory and size.rows // 2 <= most_streams:
         return None
-    known = survey(config, group=group, seed=seed)
+    known = survey(config, group=group, split=split, seed=seed)
     own = known.usable
     count, rows = int(own.sum()), int(known.rows[own].sum())
     if rows_bytes(rows, columns) + count * STREAM_BYTES <= memory and count <= most_streams:
         return None
-    chosen = draw_sample(known, columns, memory)
+    test, folds = find_parts(known)
+    classes = [(known.codes == code) & ~test for code in range(len(known.classes))]
+    chosen = draw_sample(known, columns, memory, [*classes, test, *(folds == k for k in np.unique(folds))])
     if len(np.unique(known.group[chosen])) < 2:
         raise DataError(
             f"{config.files}: {rows:,} rows of {len(np.unique(known.group)):,} groups, and fewer than two groups fit "
@@ -176,11 +204,41 @@ def find_large(
         f"{count:,} streams of {rows:,} rows are more than fit into {memory / 1e9:.3g} GB: a sample of "
         f"{int(chosen.sum()):,} streams chooses the model and is compared with plain models"
     )
-    return LargeData(config, known, chosen, memory)
+    return LargeData(config, known, chosen, memory, test, folds)
 
 
-def draw_sample(known: Survey, columns: int, memory: int) -> Bools:
-    """Mark the streams of a sample of whole groups: the smallest hashes, and some of each class before others."""
+def without(known: Survey, test: Bools) -> Survey:
+    """Return the same without the targets of streams that are only measured, and the classes that no other has."""
+    known = replace(known, target=np.where(test[:, None], np.nan, known.target))
+    if not known.classes:
+        return known
+    used, target = np.unique(known.codes[known.usable]), np.full(known.target.shape, np.nan)
+    target[known.usable, 0] = np.searchsorted(used, known.codes[known.usable])
+    return replace(known, target=target, classes=tuple(known.classes[i] for i in used))
+
+
+def find_parts(known: Survey) -> tuple[Bools, Indices]:
+    """Mark the streams that are only measured, and return the number of each one's fold, (streams,)."""
+    if known.split is not None:
+        marks = marks_of(known.splits[i] for i in np.unique(known.split[known.usable]))
+        if marks.test:
+            return np.isin(known.split, [known.splits.index(value) for value in marks.test]), fold_of(known.group)
+        if marks.folds:
+            number = {value: i for i, value in enumerate(marks.folds)}
+            of_split = np.array([number.get(value, 0) for value in known.splits], np.intp)
+            return np.zeros(len(known.rows), bool), of_split[known.split]
+    return np.zeros(len(known.rows), bool), fold_of(known.group)
+
+
+def draw_sample(known: Survey, columns: int, memory: int, parts: Sequence[Bools]) -> Bools:
+    """Mark the streams of a sample of whole groups: the smallest hashes, and some of each part before others.
+
+    Args:
+        known: the data.
+        columns: number of columns that are read.
+        memory: bytes that the sample may use.
+        parts: mark streams of which some are needed, as those of a class.
+    """
     own = known.usable
     number = np.full(len(own), -1, np.intp)
     groups, number[own] = np.unique(known.group[own], return_inverse=True)
@@ -189,8 +247,8 @@ def draw_sample(known: Survey, columns: int, memory: int) -> Bools:
         number[own], weights=known.rows[own] * rows_bytes(1, columns) + STREAM_BYTES, minlength=len(groups)
     )
     first: Indices = np.empty(0, np.intp)
-    for code in range(len(known.classes)):
-        first = np.append(first, np.unique(number[own & (known.target == code)])[:_CLASS_GROUPS])
+    for wanted in parts:
+        first = np.append(first, np.unique(number[own & wanted])[:_CLASS_GROUPS])
     # Groups are in order of their hashes.
     order = list(dict.fromkeys([*np.unique(first).tolist(), *range(len(groups))]))
     taken, streams, used = np.zeros(len(groups), bool), 0, 0.0

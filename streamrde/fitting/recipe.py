@@ -19,12 +19,10 @@ from streamrde.fitting.measuring import measures
 from streamrde.fitting.progress import Budget, Progress, Stage, Tried, ignore
 from streamrde.fitting.readout import simplest_of
 from streamrde.fitting.recordings import Recording
-from streamrde.fitting.trial import measure_test
+from streamrde.fitting.trial import PLAIN_NAMES, measures_of_test
 from streamrde.fitting.weights import ClassWeights, describe, factors, weighted
 from streamrde.inference.bundle import Bundle
 from streamrde.nearest import did_you_mean, listed
-
-_NAMES = {"accuracy": {"plainest": "majority"}, "rmse": {"plainest": "mean"}}
 
 
 class Fitted(NamedTuple):
@@ -108,16 +106,12 @@ def fit_recordings(
     progress(Stage("measure plain models", 1, 1))
     main = "accuracy" if classify else "rmse"
     found = measures(truth, chosen.held_out, classes, targets=targets)
-    found |= {f"{_NAMES[main].get(name, name)}_{main}": rows[main] for name, rows in baselines.items()}
+    found |= {f"{PLAIN_NAMES[main].get(name, name)}_{main}": rows[main] for name, rows in baselines.items()}
     table = {candidate.name: measures(truth, candidate.held_out, classes, targets=targets) for candidate in candidates}
     bundle = chosen.bundle()
     if test:
         progress(Stage("measure the test part", 0, 1))
-        for name, rows in measure_test(examples, bundle, test).items():
-            if name:
-                found |= {f"test_{_NAMES[main].get(name, name)}_{main}": rows[main]} if main in rows else {}
-            else:
-                found |= {f"test_{measure}": value for measure, value in rows.items()}
+        found |= measures_of_test(examples, bundle, test)
         progress(Stage("measure the test part", 1, 1))
     bundle = with_card(bundle, examples, found)
     return Fitted(bundle, found, {**table, **baselines}, chosen.name, warnings, examples, chosen, stopped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,34 @@ class Parts(NamedTuple):
     """Number of the fold of each stream of `train`, if the data say it."""
 
 
+class Marks(NamedTuple):
+    """Meaning of the values of a column of parts."""
+
+    train: tuple[str, ...] = ()
+    """Values of streams to fit: those of training first, then those of validation."""
+    test: tuple[str, ...] = ()
+    """Values of streams that only measure. (): there is no test."""
+    folds: tuple[str, ...] = ()
+    """Values that are folds, in their order. (): they are none."""
+
+
+def marks_of(values: Iterable[str]) -> Marks:
+    """Return what the values of a column say. They may say nothing."""
+    names = sorted(set(values))
+    known = {value: _part(value) for value in names}
+    if all(known.values()) and len(names) > 1:
+        if "test" not in known.values():
+            known = {value: "test" if part == "validation" else part for value, part in known.items()}
+        train, validation, test = (
+            tuple(value for value in names if known[value] == part) for part in ("train", "validation", "test")
+        )
+        if test:
+            return Marks((*train, *validation), test)
+    if 1 < len(names) <= _MOST_FOLDS and None not in [_fold(value) for value in names]:
+        return Marks(tuple(names), (), tuple(names))
+    return Marks()
+
+
 def divide(recordings: Sequence[Recording], column: str) -> tuple[Parts, list[str]]:
     """Return the parts that a column marks, and sentences on them.
 
@@ -42,12 +70,12 @@ def divide(recordings: Sequence[Recording], column: str) -> tuple[Parts, list[st
     if not column:
         return Parts(list(recordings), [], None), []
     values = sorted({recording.given for recording in recordings})
-    known = {value: _part(value) for value in values}
-    if all(known.values()) and len(values) > 1:
-        if "test" not in known.values():
-            known = {value: "test" if part == "validation" else part for value, part in known.items()}
-        own = {part: [r for r in recordings if known[r.given] == part] for part in ("train", "validation", "test")}
-        train, test = own["train"] + own["validation"], own["test"]
+    marks = marks_of(values)
+    if marks.test:
+        # In training's order first: folds are made in the order of the streams.
+        first = [r for r in recordings if _part(r.given) == "train"]
+        train = first + [r for r in recordings if r.given in marks.train and _part(r.given) != "train"]
+        test = [r for r in recordings if r.given in marks.test]
         if not train:
             raise DataError(
                 f"column '{column}' has {listed(values)}, and no stream is left to fit: name the part to fit 'train', "
@@ -55,12 +83,11 @@ def divide(recordings: Sequence[Recording], column: str) -> tuple[Parts, list[st
                 path="",
                 column=column,
             )
-        if test:
-            names = listed([value for value in values if known[value] == "test"])
-            note = f"test: {len(test):,} streams, where '{column}' is {names}; they are only measured, at the end"
-            return Parts(train, test, None), [note]
-    numbers = [_fold(value) for value in values]
-    if 1 < len(values) <= _MOST_FOLDS and None not in numbers:
+        note = (
+            f"test: {len(test):,} streams, where '{column}' is {listed(marks.test)}; they are only measured, at the end"
+        )
+        return Parts(train, test, None), [note]
+    if marks.folds:
         fold = np.array([values.index(recording.given) for recording in recordings], np.intp)
         return Parts(list(recordings), [], fold), [
             f"folds: column '{column}' has {len(values)}; they are left out in turn"

@@ -36,10 +36,29 @@ _BLOCK_ROWS = 2048
 _STAGE = "learn from all streams"
 
 
+class Part(NamedTuple):
+    """Sums of targets that are known in the same streams, in units of their spread, or of classes."""
+
+    own: Indices
+    """Their places among the targets."""
+    equations: NormalEquations
+    middle: Floats
+    spread: Floats
+
+    def add(self, features: Floats, truth: Floats, classes: int, folds: Indices, weights: Floats | None) -> None:
+        """Add streams: their features (n, P), targets (n, targets), folds (n,) and weights (n,)."""
+        if classes:
+            self.equations.add(features, np.eye(classes)[truth[:, 0].astype(np.intp)], folds, weights=weights)
+            return
+        known = np.isfinite(truth[:, self.own[0]])
+        wanted = (truth[known][:, self.own] - self.middle) / self.spread
+        self.equations.add(features[known], wanted, folds[known])
+
+
 class Sums(NamedTuple):
     """All streams' features in sums, and those of the sample as they are."""
 
-    equations: NormalEquations
+    parts: tuple[Part, ...]
     streams: int
     """Number of streams in the sums."""
     kept: Floats
@@ -47,8 +66,15 @@ class Sums(NamedTuple):
     kept_streams: Indices
     """Their numbers, (n,)."""
     kept_truth: Floats
+    """(n, targets)"""
     kept_folds: Indices
     kept_weights: Floats | None
+
+
+def alike(known: Survey) -> list[Indices]:
+    """Return the places of targets that are known in the same streams, together."""
+    masks = np.isfinite(known.target[known.usable])
+    return [np.flatnonzero((masks == mask[:, None]).all(axis=0)) for mask in np.unique(masks, axis=1).T if mask.any()]
 
 
 def sum_features(
@@ -58,6 +84,7 @@ def sum_features(
     chosen: Bools,
     *,
     memory: int,
+    folds: Indices | None = None,
     weights: Floats | None = None,
     progress: Progress = ignore,
 ) -> Sums:
@@ -68,49 +95,77 @@ def sum_features(
         bundle: a model with one linear readout of features per stream. The readout is not used.
         chosen: marks the streams whose features are kept.
         memory: bytes that may be used.
+        folds: of the streams, (streams,). None: those of their groups, see `fold_of`.
         weights: of the classes, (classes,). None: all the same.
         progress: receives a stage of rows.
     """
-    outputs, classes = bundle.header.outputs, len(known.classes)
-    equations: NormalEquations | None = None
+    classes = len(known.classes)
+    folds = fold_of(known.group) if folds is None else folds
+    parts: tuple[Part, ...] = ()
     kept: list[tuple[Floats, Indices]] = []
     count = 0
+
+    def weights_of(truth: Floats) -> Floats | None:
+        return None if weights is None else weights[truth[:, 0].astype(np.intp)]
+
     for features, stream in _blocks(features_of(config, known, bundle, memory=memory, progress=progress)):
-        if equations is None:
-            equations = NormalEquations(features.shape[1], outputs, FOLDS)
+        parts = parts or _empty_parts(known, features.shape[1], int(folds.max()) + 1)
         truth = known.target[stream]
-        wanted = np.eye(classes)[truth.astype(np.intp)] if classes else truth[:, None]
-        each = None if weights is None else weights[truth.astype(np.intp)]
-        equations.add(features, wanted, fold_of(known.group[stream]), weights=each)
+        for part in parts:
+            part.add(features, truth, classes, folds[stream], weights_of(truth))
         count += len(stream)
         if (own := chosen[stream]).any():
             kept.append((features[own], stream[own]))
-    if equations is None or not kept:
+    if not kept:
         raise DataError("no stream closes a window: give longer streams", path=str(config.files))
     streams = np.concatenate([own for _, own in kept])
-    features = np.concatenate([rows for rows, _ in kept])
-    truth = known.target[streams]
-    each = None if weights is None else weights[truth.astype(np.intp)]
-    return Sums(equations, count, features, streams, truth, fold_of(known.group[streams]), each)
+    features, truth = np.concatenate([rows for rows, _ in kept]), known.target[streams]
+    return Sums(parts, count, features, streams, truth, folds[streams], weights_of(truth))
+
+
+def _empty_parts(known: Survey, features: int, folds: int) -> tuple[Part, ...]:
+    if classes := len(known.classes):
+        nothing = np.zeros(classes)
+        return (Part(np.zeros(1, np.intp), NormalEquations(features, classes, folds), nothing, nothing),)
+    target = known.target[known.usable]
+    middle, spread = np.nanmean(target, axis=0), np.nanstd(target, axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    return tuple(
+        Part(own, NormalEquations(features, len(own), folds), middle[own], spread[own]) for own in alike(known)
+    )
 
 
 def solve(sums: Sums, classes: int) -> tuple[Linear, Floats]:
     """Return the ridge regression on all streams, and its answers to the kept ones by the regressions without their
-    folds: probabilities (n, classes), or numbers (n, 1).
+    folds: probabilities (n, classes), or numbers (n, targets), NaN where the target is not known.
     """
-    spread = sums.equations.spread()
-    scale = np.where(spread > 1e-9, 1 / np.maximum(spread, 1e-9), 0.0)
-    sums.equations.rescale(scale)
-    linear, _, without = sums.equations.solve()
-    linear, *rest = (Linear(scale[:, None] * own.weight, own.bias) for own in (linear, *without))
-    answers = np.empty((len(sums.kept), linear.weight.shape[1]))
-    for fold, own in enumerate(rest):
-        rows = sums.kept_folds == fold
-        answers[rows] = own(sums.kept[rows])
+    outputs = classes or sums.kept_truth.shape[1]
+    weight, bias = np.zeros((sums.kept.shape[1], outputs)), np.zeros(outputs)
+    answers = np.full((len(sums.kept), outputs), np.nan)
+    for part in sums.parts:
+        own = np.arange(classes) if classes else part.own
+        linear, without = _solved(part, classes)
+        weight[:, own], bias[own] = linear
+        for fold, other in enumerate(without):
+            rows = np.flatnonzero((sums.kept_folds == fold) & np.isfinite(sums.kept_truth[:, part.own[0]]))
+            answers[np.ix_(rows, own)] = other(sums.kept[rows])
     if not classes:
-        return linear, answers
-    sharp = fit_sharpness(answers, sums.kept_truth.astype(np.intp), weights=sums.kept_weights)
-    return Linear(sharp * linear.weight, sharp * linear.bias), softmax(sharp * answers)
+        return Linear(weight, bias), answers
+    sharp = fit_sharpness(answers, sums.kept_truth[:, 0].astype(np.intp), weights=sums.kept_weights)
+    return Linear(sharp * weight, sharp * bias), softmax(sharp * answers)
+
+
+def _solved(part: Part, classes: int) -> tuple[Linear, list[Linear]]:
+    """Return the regression on all streams, and those without each fold, of features and in units as they are."""
+    deviation = part.equations.spread()
+    scale = np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0.0)
+    part.equations.rescale(scale)
+    linear, _, without = part.equations.solve()
+    spread, middle = (np.ones(classes), np.zeros(classes)) if classes else (part.spread, part.middle)
+    first, *rest = (
+        Linear(scale[:, None] * own.weight * spread, own.bias * spread + middle) for own in (linear, *without)
+    )
+    return first, rest
 
 
 def fold_of(group: Ints) -> Indices:

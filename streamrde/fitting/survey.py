@@ -39,7 +39,7 @@ class Survey:
     last: Ints
     """Place before which all of its rows are."""
     target: Floats
-    """Number, or number of the class. NaN where there is none."""
+    """Numbers, or the number of the class, (streams, targets). NaN where there is none."""
     classes: tuple[str, ...]
     group: Ints
     """Hash of its group. Streams of one group have the same, those of two groups different ones."""
@@ -47,11 +47,20 @@ class Survey:
     """Rows with which streams begin again."""
     varied: str = ""
     """Describes a stream whose target changes. "": there is none."""
+    split: Indices | None = None
+    """Number of what the column of parts says of it, among `splits`. None: there is no such column, or it changes
+    within a stream."""
+    splits: tuple[str, ...] = ()
 
     @property
     def usable(self) -> Bools:
         """Mark the streams that have two rows or more, and a target."""
-        return np.asarray((self.rows > 1) & np.isfinite(self.target))
+        return np.asarray((self.rows > 1) & np.isfinite(self.target).any(axis=1))
+
+    @property
+    def codes(self) -> Indices:
+        """Return the number of each stream's class. Streams without one have 0."""
+        return np.nan_to_num(self.target[:, 0]).astype(np.intp)
 
     def most_open(self) -> int:
         """Return the largest number of streams that are open at once when rows are read in order."""
@@ -114,58 +123,56 @@ def read_places(
         on_file(number)
 
 
-def survey(data: DataConfig, *, group: str = "", seed: int = 0, batch_rows: int = _SCAN_ROWS) -> Survey:
+def survey(
+    data: DataConfig, *, group: str = "", split: str = "", seed: int = 0, batch_rows: int = _SCAN_ROWS
+) -> Survey:
     """Look at all rows of a data set once, without their channels. Memory: about 400 bytes a stream.
 
     Args:
         group: column of the group; "" makes each stream its own.
+        split: column of the parts; "" = none.
         seed: changes the hashes of the groups.
         batch_rows: rows that are read at once.
     Raises:
         DataError: a file cannot be read, or a stream has two groups.
     """
-    target, classify = data.targets[0], data.task == "classification"
-    extra = tuple(dict.fromkeys((target, group) if group else (target,)))
+    classify = data.task == "classification"
+    columns = [_Column(name, "target", classify) for name in data.targets]
+    columns += [_Column(name, kind, True) for name, kind in ((group, "group"), (split, "split")) if name]
     reader = SampleReader(
         data.columns(channels=None if data.name else 1),
-        extra=extra,
+        extra=tuple(dict.fromkeys(column.name for column in columns)),
         filters=data.filters,
         batch_rows=batch_rows,
         faults=data.faults,
-        numbers=() if classify else (target,),
+        numbers=() if classify else data.targets,
     )
-    found = _Streams(str(data.files), target, group)
+    found = _Streams(str(data.files), columns)
     for place, samples in read_places(data, reader):
         names = found.number(samples)
-        columns = samples.extra
-        assert columns is not None  # noqa: S101 (they were asked for)
-        values = found.codes("target", columns.column(target)) if classify else _numbers(columns.column(target))
-        groups = found.codes("group", columns.column(group)) if group else None
-        found.take(place, names, samples.t, values, groups)
+        extra = samples.extra
+        assert extra is not None  # noqa: S101 (they were asked for)
+        found.take(place, names, samples.t, [column.numbers(extra.column(column.name)) for column in columns])
     return found.survey(data, classify=classify, seed=seed)
 
 
-class _Streams:
-    """Collect what rows say of each stream."""
+class _Column:
+    """Collect the one value that each stream has in a column."""
 
-    def __init__(self, where: str, target: str, group: str) -> None:
-        self.where, self.target_name, self.group_name = where, target, group
-        self.names: dict[str, int] = {}
-        self.texts: dict[str, dict[str, int]] = {"target": {}, "group": {}}
-        self.rows, self.first, self.last = (np.empty(0, np.int64) for _ in range(3))
-        self.time, self.target, self.group = (np.empty(0) for _ in range(3))
-        self.disordered = np.empty(0, bool)
-        self.place = 0
+    def __init__(self, name: str, kind: str, is_text: bool) -> None:
+        self.name, self.kind = name, kind
+        self.texts: dict[str, int] | None = {} if is_text else None
+        """Number of each text. None: values are numbers."""
+        self.values: Floats = np.empty(0)
+        """Of each stream, NaN where there is none."""
         self.varied = ""
+        """Describes a stream that has several. "": there is none."""
 
-    def number(self, samples: Samples) -> Indices:
-        """Return the number of each row's stream."""
-        codes, names = samples.by_code()
-        return number_names(self.names, codes, names, add=True)
-
-    def codes(self, kind: str, column: pa.Array) -> Floats:
-        """Return the values of a column as numbers, NaN = null."""
-        known = self.texts[kind]
+    def numbers(self, column: pa.Array) -> Floats:
+        """Return the values of rows as numbers, NaN = null."""
+        known = self.texts
+        if known is None:
+            return np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False))
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         encoded = pc.cast(column, pa.string()).dictionary_encode()
@@ -173,8 +180,61 @@ class _Streams:
         numbers: Floats = np.array([*found, np.nan])
         return np.asarray(numbers[encoded.indices.fill_null(len(found)).to_numpy()])
 
-    def take(self, place: int, stream: Indices, t: Floats, target: Floats, group: Floats | None) -> None:
-        """Take rows: the number of each one's stream, its time, and target and group, NaN = none."""
+    def take(self, stream: Indices, values: Floats, lead: Indices, where: str, names: dict[str, int]) -> None:
+        """Take the values of rows in order of streams. `lead` are the places of each stream's first.
+
+        Raises:
+            DataError: a stream has two groups.
+        """
+        known = np.where(np.isfinite(values), values, np.nan)
+        who = stream[lead]
+        low, high = (np.fmin.reduceat(known, lead), np.fmax.reduceat(known, lead))
+        low, high = np.fmin(low, self.values[who]), np.fmax(high, self.values[who])
+        if not self.varied and (several := np.flatnonzero(high > low)).size:
+            i, name = int(several[0]), list(names)[int(who[several[0]])]
+            texts = list(self.texts or ())
+            shown = ", ".join(repr(texts[int(v)]) if texts else f"{v:g}" for v in (low[i], high[i]))
+            self.varied = (
+                f"{where}: stream '{name}' has {shown} in column '{self.name}'; it must be one value per stream"
+            )
+            if self.kind == "group":
+                raise DataError(self.varied, path=where, column=self.name)
+        self.values[who] = low
+
+    def codes(self, where: str, names: dict[str, int]) -> Indices:
+        """Return the number of each stream's text.
+
+        Raises:
+            DataError: a stream has none.
+        """
+        if (without := np.flatnonzero(~np.isfinite(self.values))).size:
+            name = list(names)[int(without[0])]
+            raise DataError(
+                f"{where}: stream '{name}' has none in column '{self.name}'; it must be one value per stream",
+                path=where,
+                column=self.name,
+            )
+        return self.values.astype(np.intp)
+
+
+class _Streams:
+    """Collect what rows say of each stream."""
+
+    def __init__(self, where: str, columns: Sequence[_Column]) -> None:
+        self.where, self.columns = where, columns
+        self.names: dict[str, int] = {}
+        self.rows, self.first, self.last = (np.empty(0, np.int64) for _ in range(3))
+        self.time = np.empty(0)
+        self.disordered = np.empty(0, bool)
+        self.place = 0
+
+    def number(self, samples: Samples) -> Indices:
+        """Return the number of each row's stream."""
+        codes, names = samples.by_code()
+        return number_names(self.names, codes, names, add=True)
+
+    def take(self, place: int, stream: Indices, t: Floats, values: Sequence[Floats]) -> None:
+        """Take rows: the number of each one's stream, its time, and what each of the columns says, NaN = none."""
         self._make_room()
         if not len(stream):
             return
@@ -191,32 +251,35 @@ class _Streams:
             back[lead] = at[lead] < self.time[who]
         self.disordered[own[back]] = True
         self.time[who] = at[stop - 1]
-        self.target = self._single(self.target, own, target[order], lead, self.target_name, "target")
-        if group is not None:
-            self.group = self._single(self.group, own, group[order], lead, self.group_name, "group")
+        for column, of_rows in zip(self.columns, values, strict=True):
+            column.take(own, of_rows[order], lead, self.where, self.names)
         self.place = place
 
     def survey(self, data: DataConfig, *, classify: bool, seed: int) -> Survey:
         """Return what was seen, with classes in alphabetical order."""
         self._make_room()
-        texts, target = list(self.texts["target"]), self.target
+        of = {kind: [c for c in self.columns if c.kind == kind] for kind in ("target", "group", "split")}
+        target = np.stack([column.values for column in of["target"]], axis=1)
+        classes: tuple[str, ...] = ()
         if classify:
+            texts = list(of["target"][0].texts or ())
             ranks = np.argsort(np.argsort(texts)).astype(float) if texts else np.empty(0)
             target = np.append(ranks, np.nan)[np.where(np.isfinite(target), target, len(texts)).astype(int)]
-        if self.group_name:
-            if (without := np.flatnonzero(~np.isfinite(self.group))).size:
-                name = list(self.names)[int(without[0])]
-                raise DataError(
-                    f"{self.where}: stream '{name}' has none in column '{self.group_name}'; it must be one value per "
-                    "stream",
-                    path=self.where,
-                    column=self.group_name,
-                )
-            group = _hashes(self.texts["group"], seed)[self.group.astype(int)]
+            classes = tuple(sorted(texts))
+        names = self.names
+        if of["group"]:
+            group = _hashes(of["group"][0].texts or {}, seed)[of["group"][0].codes(self.where, names)]
         else:
-            group = _hashes(self.names, seed)
-        classes = tuple(sorted(texts)) if classify else ()
-        found = Survey(self.names, self.rows, self.first, self.last, target, classes, group, {}, self.varied)
+            group = _hashes(names, seed)
+        split: Indices | None = None
+        splits: tuple[str, ...] = ()
+        for column in of["split"]:
+            if not column.varied and np.isfinite(column.values).all():
+                split, splits = column.codes(self.where, names), tuple(column.texts or {})
+        varied = next((column.varied for column in of["target"] if column.varied), "")
+        found = Survey(
+            names, self.rows, self.first, self.last, target, classes, group, {}, varied, split=split, splits=splits
+        )
         return self._split(found, data) if self.disordered.any() and data.restarts == "split" else found
 
     def _make_room(self) -> None:
@@ -226,25 +289,9 @@ class _Streams:
         self.rows, self.last = (np.append(old, np.zeros(new, np.int64)) for old in (self.rows, self.last))
         self.first = np.append(self.first, np.full(new, _NEVER))
         self.time = np.append(self.time, np.full(new, -np.inf))
-        self.target, self.group = (np.append(old, np.full(new, np.nan)) for old in (self.target, self.group))
+        for column in self.columns:
+            column.values = np.append(column.values, np.full(new, np.nan))
         self.disordered = np.append(self.disordered, np.zeros(new, bool))
-
-    def _single(self, before: Floats, stream: Indices, values: Floats, lead: Indices, column: str, kind: str) -> Floats:
-        """Return each stream's value with those of a batch, whose rows are in order of streams."""
-        known = np.where(np.isfinite(values), values, np.nan)
-        who = stream[lead]
-        low, high = (np.fmin.reduceat(known, lead), np.fmax.reduceat(known, lead))
-        low, high = np.fmin(low, before[who]), np.fmax(high, before[who])
-        if (several := np.flatnonzero(high > low)).size:
-            i, name = int(several[0]), list(self.names)[int(who[several[0]])]
-            texts = list(self.texts[kind])
-            shown = ", ".join(repr(texts[int(v)]) if texts else f"{v:g}" for v in (low[i], high[i]))
-            reason = f"{self.where}: stream '{name}' has {shown} in column '{column}'; it must be one value per stream"
-            if kind == "group":
-                raise DataError(reason, path=self.where, column=column)
-            self.varied = self.varied or reason
-        before[who] = low
-        return before
 
     def _split(self, found: Survey, data: DataConfig) -> Survey:
         """Make each part of a stream that begins again a stream. Only those whose times jump back are read again."""
@@ -277,8 +324,9 @@ class _Streams:
             rows=np.append(found.rows, rows).astype(np.int64),
             first=np.append(found.first, found.first[own]).astype(np.int64),
             last=np.append(found.last, found.last[own]).astype(np.int64),
-            target=np.append(found.target, found.target[own]).astype(float),
+            target=np.concatenate([found.target, found.target[own]]),
             group=np.append(found.group, found.group[own]).astype(np.int64),
+            split=None if found.split is None else np.append(found.split, found.split[own]),
             cuts=cuts,
         )
 
@@ -293,10 +341,6 @@ def number_names(numbers: dict[str, int], codes: Indices, names: pa.Array, *, ad
     else:
         table[used] = [numbers.get(text, -1) for text in texts]
     return table[codes]
-
-
-def _numbers(column: pa.Array) -> Floats:
-    return np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False))
 
 
 def _hashes(names: Sequence[str] | dict[str, int], seed: int) -> Ints:

@@ -17,6 +17,24 @@ from streamrde.fitting.recordings import Recording
 from streamrde.fitting.serving import answers_of
 from streamrde.inference.bundle import Bundle
 
+PLAIN_NAMES = {"accuracy": {"plainest": "majority"}, "rmse": {"plainest": "mean"}}
+"""Names of plain models in a report's measures, where they differ, by the main measure."""
+
+
+def measures_of_test(examples: Examples, bundle: Bundle, test: Sequence[Recording]) -> dict[str, float]:
+    """Return the measures of a test part as a report has them: "test_accuracy", "test_majority_accuracy" and so on.
+
+    Arguments are as of `measure_test`.
+    """
+    main = "accuracy" if examples.labels else "rmse"
+    found: dict[str, float] = {}
+    for name, rows in measure_test(examples, bundle, test).items():
+        if not name:
+            found |= {f"test_{measure}": value for measure, value in rows.items()}
+        elif main in rows:
+            found[f"test_{PLAIN_NAMES[main].get(name, name)}_{main}"] = rows[main]
+    return found
+
 
 def measure_test(examples: Examples, bundle: Bundle, test: Sequence[Recording]) -> dict[str, dict[str, float]]:
     """Measure the model's answers and those of plain models, fitted to all examples.
@@ -25,9 +43,9 @@ def measure_test(examples: Examples, bundle: Bundle, test: Sequence[Recording]) 
         examples: what the model was fitted to.
         test: other streams, with targets of the same columns.
     Returns:
-        `measures` by name, the model's with "". Classes that the examples do not have count as wrong. Beside the
-        model's stands "silent", the number of streams without a window, such as those of a single sample: the plainest
-        answer stands for them. Empty if no stream has a target.
+        `measures` by name, the model's with "". Streams of classes that the examples do not have are left out, and the
+        plainest answer stands for streams without a window, such as those of a single sample. Their numbers, "unknown"
+        and "silent", stand beside the model's measures. Empty if no stream has a target.
     """
     labels, outputs = examples.labels, examples.truth.shape[1]
     own = [_relabelled(r, labels) if labels else r for r in test]
@@ -46,7 +64,19 @@ def measure_test(examples: Examples, bundle: Bundle, test: Sequence[Recording]) 
         for name, answers in {"": served, **plain}.items()
     }
     found[""]["silent"] = float(silent)
+    found[""]["unknown"] = float(sum(_is_unknown(recording, labels) for recording in test))
     return found
+
+
+def _is_unknown(recording: Recording, labels: Sequence[str]) -> bool:
+    """Return True for a stream with a class, if it is in none of `labels`."""
+    target = recording.target
+    named = (
+        {target.classes[int(code)] for code in np.unique(target.values[np.isfinite(target.values)])}
+        if labels
+        else set()
+    )
+    return bool(named) and named.isdisjoint(labels)
 
 
 def _relabelled(recording: Recording, labels: Sequence[str]) -> Recording:

@@ -141,6 +141,8 @@ def _test_part(
     plain = f"; plain models: {', '.join(beside)}" if beside else ""
     if silent := round(found.get("test_silent", 0)):
         plain += f"; the plainest answer stands for {silent:,} stream{'s' * (silent > 1)} without a window"
+    if unknown := round(found.get("test_unknown", 0)):
+        plain += f"; {unknown:,} stream{'s' * (unknown > 1)} of classes that it does not know are left out"
     return [f"on the test part, which was read once: {what} {show(found[f'test_{main}'])}{plain}"]
 
 

@@ -14,17 +14,18 @@ from streamrde.fitting.memory import as_memory, usual_memory
 from streamrde.fitting.progress import Stage
 from streamrde.fitting.readout import ridge_readout
 from streamrde.fitting.recordings import read_recordings
+from streamrde.fitting.serving import answers_of
 from streamrde.fitting.summing import features_of, fold_of, solve, sum_features
 from streamrde.fitting.survey import Survey, survey
 from streamrde.windowing.recorded import window_recordings
 
-MEMORY = 200 << 20
+MEMORY = 20 << 20
 
 
 @pytest.fixture(autouse=True)
 def few_streams(monkeypatch):
     """Let the memory hold 26 streams while models are compared."""
-    monkeypatch.setattr(large, "STREAM_BYTES", 8_000_000)
+    monkeypatch.setattr(large, "STREAM_BYTES", 800_000)
 
 
 def table(*, streams=60, length=40, seed=3, noise=0.3, classes=("left", "right", "still")):
@@ -63,6 +64,14 @@ def config(path, target="label", **changes):
     )
 
 
+def several(rows):
+    """Add a target of every stream, and one that every third stream does not have."""
+    number = np.arange(rows.num_rows) // 40
+    size = rows["size"].to_numpy()
+    rows = rows.append_column("other", pa.array(100 - 7 * size + 0.1 * np.sin(number)))
+    return rows.append_column("seldom", pa.array(np.where(number % 3, size**2, np.nan)))
+
+
 def write(rows, folder, *, order="grouped"):
     """Write two files whose rows are grouped by stream, or those of all streams in order of time."""
     if order == "interleaved":
@@ -83,16 +92,16 @@ def in_memory(data, known, bundle):
     features = field.features(states)
     number = np.array([known.names[r.stream] for r in recordings])
     folds = fold_of(known.group[number])
-    return ridge_readout(features, known.target[number, None], len(known.classes), folds), number
+    return ridge_readout(features, known.target[number], len(known.classes), folds), number
 
 
 @pytest.mark.parametrize("order", ["grouped", "interleaved"])
-@pytest.mark.parametrize("target", ["label", "size"])
+@pytest.mark.parametrize("target", ["label", "size", ("size", "other"), ("size", "seldom")])
 def test_the_sums_of_all_streams_give_the_ridge_of_memory(tmp_path, monkeypatch, order, target) -> None:
-    write(table(), tmp_path, order=order)
+    write(several(table()), tmp_path, order=order)
     data = config(tmp_path, target)
     known = survey(data, group="subject", batch_rows=177)
-    bundle = slimmed(fit(tmp_path, target, channels=["a", "b"]).bundle, 60)
+    bundle = slimmed(fit(tmp_path, target, channels=["a", "b"], choice="above, ridge").bundle, 60)
     everything, told = np.ones(len(known.rows), bool), []
     monkeypatch.setattr(summing, "_LEAST_ROWS", 16)
     sums = sum_features(data, known, bundle, everything, memory=1, progress=told.append)
@@ -103,8 +112,8 @@ def test_the_sums_of_all_streams_give_the_ridge_of_memory(tmp_path, monkeypatch,
     assert sums.streams == 60
     np.testing.assert_allclose(linear.weight, wanted.linear.weight, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(linear.bias, wanted.linear.bias, rtol=1e-6, atol=1e-9)
-    order_of = np.argsort(number)
-    np.testing.assert_allclose(np.sort(held_out, axis=0), np.sort(wanted.held_out[order_of], axis=0), atol=1e-7)
+    place = np.argsort(sums.kept_streams)
+    np.testing.assert_allclose(held_out[place], wanted.held_out[np.argsort(number)], atol=1e-7)
 
 
 def test_streams_are_closed_when_they_have_ended(tmp_path, monkeypatch) -> None:
@@ -155,7 +164,7 @@ def test_a_survey_knows_rows_targets_and_groups(tmp_path) -> None:
     known = survey(config(tmp_path), group="subject", batch_rows=100)
     assert known.rows.tolist() == [40] * 8
     assert known.classes == ("left", "right", "still")
-    np.testing.assert_array_equal(known.target, [0, np.nan, 1, 1, 2, 2, 0, 0])
+    np.testing.assert_array_equal(known.target[:, 0], [0, np.nan, 1, 1, 2, 2, 0, 0])
     assert known.usable.sum() == 7
     np.testing.assert_array_equal(known.group[::2], known.group[1::2])
     assert len(np.unique(known.group)) == 4
@@ -179,18 +188,19 @@ def test_a_sample_has_whole_groups_and_all_classes() -> None:
     group = rng.integers(0, 1 << 62, 1000)[np.arange(count) // 5]
     target = (np.arange(count) // 5 % 500 == 499).astype(float)
     nothing = np.zeros(count, np.int64)
-    known = Survey({}, np.full(count, 50), nothing, nothing, target, ("often", "seldom"), group, {})
-    chosen = draw_sample(known, 5, 4000 << 20)
-    assert 0 < chosen.sum() * 8_000_000 <= 4000 << 20
+    known = Survey({}, np.full(count, 50), nothing, nothing, target[:, None], ("often", "seldom"), group, {})
+    parts = [target == 0, target == 1]
+    chosen = draw_sample(known, 5, 400 << 20, parts)
+    assert 0 < chosen.sum() * 800_000 <= 400 << 20
     assert chosen.reshape(-1, 5).any(axis=1).tolist() == chosen.reshape(-1, 5).all(axis=1).tolist()
     assert set(target[chosen]) == {0.0, 1.0}
-    np.testing.assert_array_equal(chosen, draw_sample(known, 5, 4000 << 20))
+    np.testing.assert_array_equal(chosen, draw_sample(known, 5, 400 << 20, parts))
 
 
 def test_small_data_are_not_sampled_and_large_data_are_fitted_to_all_streams(tmp_path) -> None:
     write(table(streams=300, noise=1.0), tmp_path)
     said: list[str] = []
-    assert find_large(config(tmp_path), memory=4000 << 20, say=said.append) is None
+    assert find_large(config(tmp_path), memory=400 << 20, say=said.append) is None
     assert not said
     report = fit(tmp_path, "label", drop=["size"], memory=MEMORY, say=said.append)
     assert any("a sample of 26 streams chooses the model" in text for text in said)
@@ -232,3 +242,67 @@ def test_memory_is_given_in_bytes_or_text() -> None:
     for wrong in ("2 apples", "-1GB", 1000):
         with pytest.raises(ParameterError, match="give a size of at least 1MiB"):
             as_memory(wrong)
+
+
+def test_several_targets_are_learned_from_all_streams(tmp_path) -> None:
+    write(several(table(streams=120, noise=0.05)), tmp_path)
+    said: list[str] = []
+    targets, settings = ["size", "seldom"], {"channels": ["a", "b"], "choice": "above, ridge", "memory": MEMORY}
+    report = fit(tmp_path, targets, say=said.append, **settings)
+    assert any("from all 120 streams" in text for text in said), said
+    assert report.measures["size_r2"] > 0.5
+    assert report.measures["seldom_r2"] > 0.3
+    assert report.bundle.header.outputs == 2
+
+
+@pytest.mark.parametrize("split", ["test", "folds"])
+def test_all_streams_are_learned_from_but_those_of_the_test(tmp_path, split) -> None:
+    rows = table(streams=120, noise=0.6)
+    number = np.arange(rows.num_rows) // 80  # whole groups
+    marks = np.where(number % 4, "train", "test") if split == "test" else (number % 4).astype(str)
+    write(rows.append_column("split", pa.array(marks)), tmp_path)
+    said: list[str] = []
+    settings = {"drop": ["size"], "choice": "above, ridge", "memory": MEMORY}
+    report = fit(tmp_path, "label", say=said.append, **settings)
+    count = 90 if split == "test" else 120
+    assert any(text.startswith(f"the readout has learned from all {count} streams") for text in said), said
+    if split == "folds":
+        assert np.unique(report.fitted.examples.folds).tolist() == [0, 1, 2, 3]
+        return
+    # What is never learned from changes nothing, whatever it says.
+    label = np.where(number % 4, rows["label"].to_pylist(), "still")
+    changed = rows.set_column(5, "label", pa.array(label)).append_column("split", pa.array(marks))
+    write(changed, tmp_path)
+    again = fit(tmp_path, "label", **settings)
+    assert again.bundle.fingerprint == report.bundle.fingerprint
+    assert again.measures["test_accuracy"] < report.measures["test_accuracy"]
+
+
+def test_the_test_part_is_measured_with_the_readout_of_all_streams(tmp_path) -> None:
+    rows = table(streams=120, noise=0.6)
+    number = np.arange(rows.num_rows) // 80
+    write(rows.append_column("split", pa.array(np.where(number % 4, "train", "test"))), tmp_path)
+    report = fit(tmp_path, "label", drop=["size"], choice="above, ridge", memory=MEMORY)
+    config_of = config(tmp_path)
+    known = find_large(config_of, group="subject", split="split", memory=MEMORY)
+    assert known is not None
+    assert known.test.sum() == 30
+    assert (known.chosen & known.test).any()
+    tested = [
+        r for r in read_recordings(config_of) if r.stream in known.sample and known.test[known.survey.names[r.stream]]
+    ]
+    right = [
+        known.survey.classes[int(known.survey.codes[known.survey.names[r.stream]])]
+        == report.bundle.header.labels[int(answers.value[-1].argmax())]
+        for r, answers in zip(tested, answers_of(report.bundle, tested), strict=True)
+    ]
+    assert report.measures["test_accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_targets_along_streams_are_learned_from_the_sample_and_the_remedy_is_said(tmp_path) -> None:
+    rows = table(streams=60)
+    along = rows["a"].to_numpy() + rows["size"].to_numpy()
+    write(rows.set_column(6, "size", pa.array(along)), tmp_path)
+    said: list[str] = []
+    fit(tmp_path, "size", channels=["a", "b"], memory=MEMORY, minutes=0.001, say=said.append)
+    assert any("targets change along the streams; give more memory" in text for text in said), said

@@ -43,6 +43,15 @@ def test_a_test_stream_of_a_single_sample_has_the_plainest_answer() -> None:
     assert wrong.bundle.fingerprint == report.bundle.fingerprint
 
 
+def test_test_streams_of_classes_that_no_other_has_are_left_out_and_counted() -> None:
+    marked = table(["train"] * 16 + ["test"] * 8)
+    label = np.where(np.arange(24) >= 22, "stuck", np.where(np.arange(24) % 2, "fast", "slow"))
+    report = sr.fit(marked.set_column(3, "label", pa.array(np.repeat(label, 20))), "label")
+    assert report.measures["test_unknown"] == 2
+    assert report.sentences[-1].endswith("; 2 streams of classes that it does not know are left out")
+    assert sr.fit(marked, "label").measures["test_unknown"] == 0
+
+
 def test_validation_is_fitted_beside_a_test_and_is_the_test_without_one() -> None:
     three = sr.fit(table(["train"] * 8 + ["val"] * 8 + ["test"] * 8), "label")
     two = sr.fit(table(["train"] * 16 + ["validation"] * 8), "label")
