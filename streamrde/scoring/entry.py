@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
 import msgspec
 import pyarrow as pa
 
+from streamrde.connectors.columns import Missing
+from streamrde.connectors.dialect import Dialect
 from streamrde.connectors.files.filters import Filter
 from streamrde.connectors.files.restarts import OnRestart
 from streamrde.errors import ConfigError
@@ -43,6 +45,14 @@ class Settings(TypedDict, total=False):
     units: Mapping[str, str] | None
     scale: Mapping[str, float] | None
     offset: Mapping[str, float] | None
+    records: str
+    name: str
+    value: str
+    others: Literal["count", "refuse", "ignore"]
+    missing: Missing
+    words: Mapping[str, float]
+    limits: Mapping[str, tuple[float, float]]
+    csv: Dialect
     filters: Sequence[Filter]
     truth: Sequence[str]
     features: Sequence[Feature]
