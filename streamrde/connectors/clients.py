@@ -12,7 +12,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -314,8 +314,27 @@ class QueueClient(ABC):
     def fail(self, text: str, *, final: bool = True) -> None:
         """End for good. The first failure is the one that is raised."""
         self._failure = self._failure or BrokerError(f"{self.name} {text}", final=final)
-        self.counts.connected = False
         self.changed.set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a task of the connection. A BrokerError in it ends the connection, any other error the client."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._on_ended)
+        return task
+
+    async def end(self, task: asyncio.Task[None] | None) -> None:
+        """Cancel a task that `spawn` began, and wait until it has ended."""
+        # A client library may swallow a cancellation that comes together with an answer.
+        while task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=0.05)
+
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, BrokerError) or error.final:
+            self.fail(f"cannot be read from: {error!r}" if not isinstance(error, BrokerError) else f"{error}")
+        self.lost(f"{error}")
 
     async def _connect_once(self) -> None:
         self._gone.clear()
@@ -359,6 +378,8 @@ class QueueClient(ABC):
         while True:
             await self._gone.wait()
             await self._disconnect()
+            if self._failure is not None:
+                return
             if not self.patience.reconnect:
                 self.fail(f"went away ({self._reason}); start it again, then this", final=False)
                 return

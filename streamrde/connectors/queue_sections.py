@@ -76,14 +76,19 @@ class QueueAccess(EndConfig):
             return address
         return dataclasses.replace(address, user=self.user, password=password)
 
-    def context(self) -> ssl.SSLContext | None:
-        """Return the TLS context, None without TLS."""
+    def encryption(self) -> Tls | None:
+        """Return the settings of TLS, None without TLS."""
         if not self.address().tls:
             return None
         if (tls := self.tls) is None:
-            return Tls().context()
+            return Tls()
         password = read_secret("tls.key_password", variable=tls.key_password_env, file=tls.key_password_file)
-        return Tls(tls.ca, tls.certificate, tls.key, password).context()
+        return Tls(tls.ca, tls.certificate, tls.key, password)
+
+    def context(self) -> ssl.SSLContext | None:
+        """Return the TLS context, None without TLS."""
+        found = self.encryption()
+        return None if found is None else found.context()
 
     def patience(self) -> Patience:
         """Return the rules for waiting and trying again."""

@@ -6,28 +6,24 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from brokers import NATS_SERVER, free_port, nats_server
+from queue_checks import MODEL, rest, sample, take, until
 
-from streamrde.connectors.codecs import JsonCodec, decode_prediction
-from streamrde.connectors.columns import Columns
+from streamrde.connectors.codecs import decode_prediction
 from streamrde.connectors.ends import DeadLetter
-from streamrde.connectors.messages import MessageBatch
 from streamrde.connectors.nats import NatsDeadLettersConfig, NatsSinkConfig, NatsSourceConfig
 from streamrde.connectors.queues import QueueSink, QueueSource
-from streamrde.connectors.sections import ModelOutline, RunSections
+from streamrde.connectors.sections import RunSections
 from streamrde.errors import BrokerError, ConfigError
-from streamrde.testing import PREDICTIONS, SinkConformance, SourceConformance, predictions_of
+from streamrde.testing import SinkConformance, SourceConformance, predictions_of
 
 nats = pytest.importorskip("nats", reason="nats-py is not installed")
 if NATS_SERVER is None:
     pytest.skip("nats-server is not installed: apt-get install nats-server", allow_module_level=True)
-
-COLUMNS = Columns(channels=("a", "b"))
-MODEL = ModelOutline(("a", "b"), PREDICTIONS, {})
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +46,6 @@ async def publish(url: str, subject: str, *payloads: bytes, jetstream: bool = Tr
             await client.publish(subject, payload, **options)
     await client.flush()
     await client.close()
-
-
-def sample(t: float) -> bytes:
-    return JsonCodec(COLUMNS).encode_samples([t], [(t, -t)])
-
-
-async def until(source: QueueSource, count: int) -> AsyncIterator[MessageBatch]:
-    """Receive batches until they have so many samples."""
-    async with asyncio.timeout(20):
-        async for batch in source:
-            count -= len(batch.samples.t)
-            yield batch
-            if count <= 0:
-                return
-
-
-async def take(source: QueueSource, count: int, *, acknowledge: bool = True) -> list[float]:
-    found: list[float] = []
-    async for batch in until(source, count):
-        found += batch.samples.t.tolist()
-        if acknowledge:
-            await source.acknowledge(batch)
-    return found
 
 
 class TestNatsSource(SourceConformance):
@@ -137,8 +110,7 @@ def test_what_a_killed_run_left_comes_again_first_and_in_order(server: str) -> N
         async with source_of(server, name) as again:
             assert await take(again, 15) == [float(t) for t in range(15)]
         async with source_of(server, name) as last:
-            asyncio.get_running_loop().call_later(0.2, last.stop)
-            assert [batch async for batch in last] == []
+            assert await rest(last) == []
 
     asyncio.run(main())
 
@@ -168,8 +140,7 @@ def test_a_lost_connection_loses_and_repeats_nothing(tmp_path: Path) -> None:
                 assert source.connection.connects == 2
                 await ends.aclose()
                 async with source_of(url, name) as again:
-                    asyncio.get_running_loop().call_later(0.2, again.stop)
-                    assert [batch async for batch in again] == []
+                    assert await rest(again) == []
 
     asyncio.run(main())
 
