@@ -147,6 +147,16 @@ def test_deaths_of_nodes_that_were_not_seen_end_what_a_run_before_may_have_left(
     assert read(codec, "g/DDEATH/n/d", seq=2).ended == ("g/n/d",)
 
 
+@pytest.mark.parametrize(
+    ("born_as", "dies_as", "ends"), [(3, 3, True), (3, 2, False), (0, 255, False), (3, 4, True), (255, 0, True)]
+)
+def test_a_death_of_an_earlier_session_is_late_and_ends_nothing(born_as, dies_as, ends):
+    codec = SparkplugCodec(COLUMNS)
+    born(codec, session=born_as)
+    dead = read(codec, "g/NDEATH/n", metric("bdSeq", type=INT64, long=dies_as))
+    assert (set(dead.ended), dead.unused) == (({"g/n", "g/n/d"}, 0) if ends else (set(), 1))
+
+
 def test_a_new_session_ends_streams_whose_death_was_not_seen_and_a_rebirth_does_not():
     codec = SparkplugCodec(COLUMNS)
     born(codec, session=3)

@@ -192,7 +192,7 @@ class SparkplugCodec(Codec):
             return self._nothing(ended=(name, f"{name}/") if stream == name else (stream,))
         if stream == name:
             session = _session(message)
-            if None not in (session, node.session) and session != node.session:
+            if session is not None and node.session is not None and _is_before(session, node.session):
                 return self._nothing(unused=1)  # of an earlier session, and came late
             del self._nodes[name]
             return self._nothing(ended=tuple(node.streams))
@@ -341,6 +341,14 @@ def _session(message: Any) -> int | None:
         if _name(metric) == _BD_SEQ and metric.WhichOneof("value") in ("int_value", "long_value"):
             return int(getattr(metric, metric.WhichOneof("value")))
     return None
+
+
+def _is_before(session: int, other: int) -> bool:
+    """Return True if a session is earlier than another, by numbers that begin again at 0 after 255.
+
+    A number that is ahead is no late message: some nodes count on before they say that they leave.
+    """
+    return 0 < (other - session) % (_LARGEST_SEQ + 1) <= _LARGEST_SEQ // 2
 
 
 def _milliseconds(time: float) -> int:
