@@ -207,7 +207,12 @@ class Shape:
     def _below(self, payload: Any, place: str) -> Iterator[Record]:
         if not self._records:
             if not isinstance(payload, dict) and not self._vector and not self.bare:
-                raise PayloadError(f"it is {described(payload)}, not an object: send {example(self.columns)}")
+                bare = (
+                    ""
+                    if isinstance(payload, list)
+                    else '; or set value = "" (or channels = [""]) where it is the value'
+                )
+                raise PayloadError(f"it is {described(payload)}, not an object: send {example(self.columns)}{bare}")
             yield Record((payload,), place=place)
             return
         scopes: tuple[Any, ...] = (payload,)
