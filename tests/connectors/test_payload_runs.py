@@ -1,4 +1,4 @@
-"""A run predicts the same from nested payloads with their own units and words as from flat ones of the model's units."""
+"""Predictions from nested payloads with units and words of their own are those from flat ones in the model's."""
 
 from __future__ import annotations
 

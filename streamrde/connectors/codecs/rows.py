@@ -64,21 +64,18 @@ class RowCodec(Codec):
             PayloadError: too long, no JSON, no sample in it, without any channel, a wrong type, unequal lengths, or a
                 time that is missing or not finite.
         """
-        check_size(payload, self.max_bytes)
-        if self._struct_fits and self._layout is not None:
-            found = self._from_struct(self._layout, payload)
-            if found is not None:
-                return found
-        t, x, *_ = self._shaped(Message(b"", payload, 0.0))
+        t, x, *_ = self.read(Message(b"", payload, 0.0))
         if not len(t):
             raise PayloadError("no sample in it: send at least one")
         return t, x
 
     def read(self, message: Message) -> Rows:
         """See `Codec.read`."""
-        if self._layout is not None:
-            return Rows(*self.decode(message.payload))
         check_size(message.payload, self.max_bytes)
+        if self._struct_fits and self._layout is not None:
+            found = self._from_struct(self._layout, message.payload)
+            if found is not None:
+                return found
         return self._shaped(message)
 
     def name_streams(self, stream_of: Callable[[str], str]) -> None:
@@ -107,17 +104,17 @@ class RowCodec(Codec):
             return '; it looks like JSON: is codec = "json" meant?'
         return f"; it is {described(text)}" if text else ""
 
-    def _from_struct(self, layout: Layout, payload: bytes) -> tuple[Floats, Floats] | None:
-        """Return the samples of a payload of plain numbers, or None if it may be another, or none."""
+    def _from_struct(self, layout: Layout, payload: bytes) -> Rows | None:
+        """Return the rows of a payload of plain numbers, or None if it may be another, or none."""
         try:
             found = layout.read(self._parse(payload))
         except _UNREADABLE:
             return None
         if found is None:
             return None
-        t, x = found
-        check_samples(t, x, self.columns)
-        return t, self.shape.values.without_codes(x)
+        check_samples(found.t, found.x, self.columns)
+        x = self.shape.values.without_codes(found.x)
+        return found if x is found.x else found._replace(x=x)
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """Encode samples as a payload that `decode` reads back: bit for bit in seconds, else to t's last place.

@@ -6,6 +6,7 @@ A layout reads a payload only where it is sure to give what `Shape` gives. For a
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
@@ -15,10 +16,10 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from streamrde.arrays import Floats
 from streamrde.connectors.codecs.paths import is_special
 from streamrde.connectors.codecs.shapes import Shape
-from streamrde.connectors.columns import Columns, path_of
+from streamrde.connectors.columns import path_of
+from streamrde.connectors.ends import Rows
 
 _VALUE: Any = float | list[float | None] | None
 
@@ -68,11 +69,14 @@ class _Tree:
         return msgspec.defstruct("Fields", fields, rename=names, gc=False), attributes
 
 
-class Layout:
+class Layout(ABC):
     """Read parsed structs of payloads.
 
     Args:
         shape: see `layout_of`.
+        record: the fields of a record.
+        slots: those that are read, the time first if there is one.
+        guards: fields that must be absent, for else they would be read instead.
     Attributes:
         type: the type of a payload, for msgspec's decoders.
     """
@@ -80,46 +84,35 @@ class Layout:
     def __init__(self, shape: Shape, record: _Tree, slots: Sequence[Slot], guards: Sequence[Slot]) -> None:
         columns = shape.columns
         self._shape, self._timed = shape, bool(columns.time)
-        self._seconds = columns.time_form().seconds
         self._width, self._channels = len(columns.values), len(columns.channels)
-        self._own = [path_of(name) for name in columns.values]
         row, attributes = record.struct()
-        paths = [slot.path for slot in slots]
         self._get = _getter([attributes[slot.path] for slot in (*slots, *guards)])
         self._count = len(slots)
         self._guards = (UNSET,) * len(guards)
-        first = 1 if self._timed else 0
-        places = [(paths.index(_names(own), first), own[-1]) for own in self._own]
-        self._picks = [(slot, step if isinstance(step, int) else None) for slot, step in places]
-        self._plain = self._timed and self._picks == [(slot, None) for slot in range(1, len(slots))]
-        # Neighbours in one list are taken at once.
-        runs = [(slot, [place for _, place in run]) for slot, run in groupby(self._picks, lambda pick: pick[0])]
-        self._groups = [(slot, _places(places)) for slot, places in runs]
         self._path = path_of(columns.records)
-        self._outer: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = []
         self.type: Any = row | list[row]  # type: ignore[valid-type]
         if self._path:
-            self.type = self._around(columns, row)
+            self.type = self._around(row, list(dict.fromkeys(slot.path[0] for slot in (*slots, *guards))))
 
-    def _around(self, columns: Columns, row: Any) -> Any:
-        """Return the type of the object around the records. It has the time, and no channel."""
+    def _around(self, row: Any, heads: list[str]) -> Any:
+        """Return the type of the object around the records. It may have the time, and no other field of theirs."""
+        time = self._shape.columns.time
         tree, names = _Tree(), [str(step) for step in self._path]
         scopes = [tuple(names[:i]) for i in range(len(names))]
         tree.add(Slot(tuple(names), list[row], None))
-        wanted = [columns.time] if columns.time else []
-        fine = all(tree.add(Slot((*scope, name), Any)) for scope in scopes for name in {*wanted, *_heads(columns)})
-        if not fine:
+        wanted = {*heads, *([time] if time else [])}
+        if not all(tree.add(Slot((*scope, name), Any)) for scope in scopes for name in wanted):
             raise _NoLayoutError
         kind, attributes = tree.struct()
         self._records = attrgetter(attributes[tuple(names)])
         inner_first = scopes[::-1]
-        self._times = _getter([attributes[(*scope, columns.time)] for scope in inner_first]) if wanted else None
-        others = [attributes[(*scope, name)] for scope in inner_first for name in _heads(columns) if name not in wanted]
+        self._times = _getter([attributes[(*scope, time)] for scope in inner_first]) if time else None
+        others = [attributes[(*scope, name)] for scope in inner_first for name in heads if name != time]
         self._strays = _getter(others) if others else None
         return kind
 
-    def read(self, decoded: Any) -> tuple[Floats, Floats] | None:
-        """Return the times and values of a payload that was decoded as `type`, or None if only `Shape` can tell."""
+    def read(self, decoded: Any) -> Rows | None:
+        """Return the rows of a payload that was decoded as `type`, or None if only `Shape` can tell."""
         time: Any = UNSET
         try:
             if self._path:
@@ -139,11 +132,73 @@ class Layout:
                 return None
             found = [one[: self._count] for one in found]
         try:
-            return self._one(found[0], time) if len(found) == 1 else self._several(found, time)
+            return self._rows(found, time)
         except (ValueError, TypeError, OverflowError):  # NotATimeError is a ValueError
             return None
 
-    def _one(self, row: tuple[Any, ...], time: Any) -> tuple[Floats, Floats] | None:
+    @abstractmethod
+    def _rows(self, found: list[tuple[Any, ...]], time: Any) -> Rows | None:
+        """Return the rows that have these slots.
+
+        Args:
+            time: that around the records, UNSET if there is none.
+        """
+
+
+class LongLayout(Layout):
+    """Read payloads whose records have one channel each."""
+
+    def __init__(self, shape: Shape, record: _Tree, slots: Sequence[Slot], guards: Sequence[Slot]) -> None:
+        super().__init__(shape, record, slots, guards)
+        self._by_name = {name: i for i, name in enumerate(shape.columns.channels)}
+        self._refuses = shape.columns.others == "refuse"
+
+    def _rows(self, found: list[tuple[Any, ...]], time: Any) -> Rows | None:
+        by_name, width, unused = self._by_name, self._width, 0
+        seconds = self._shape.seconds([time if one[0] is UNSET else one[0] for one in found]).tolist()
+        rows: list[list[float]] = []
+        times: list[float] = []
+        open_rows: dict[float, list[float]] = {}
+        for t, (_, name, value) in zip(seconds, found, strict=True):
+            if type(name) is not str or not name:
+                return None
+            i = by_name.get(name)
+            if i is None:
+                unused += 1
+                continue
+            if value is UNSET:
+                return None
+            row = open_rows.get(t)
+            if row is None or row[i] == row[i]:  # has a value already, which is not NaN
+                row = open_rows[t] = [math.nan] * width
+                rows.append(row)
+                times.append(t)
+            row[i] = math.nan if value is None else value
+        if not rows or (unused and self._refuses):
+            return None
+        return Rows(np.array(times), np.array(rows), unused=unused)
+
+
+class WideLayout(Layout):
+    """Read payloads whose records have all channels."""
+
+    def __init__(self, shape: Shape, record: _Tree, slots: Sequence[Slot], guards: Sequence[Slot]) -> None:
+        super().__init__(shape, record, slots, guards)
+        columns, paths = shape.columns, [slot.path for slot in slots]
+        self._seconds = columns.time_form().seconds
+        first = 1 if self._timed else 0
+        own = [path_of(name) for name in columns.values]
+        places = [(paths.index(_names(steps), first), steps[-1]) for steps in own]
+        self._picks = [(slot, step if isinstance(step, int) else None) for slot, step in places]
+        self._plain = self._timed and self._picks == [(slot, None) for slot in range(1, len(slots))]
+        # Neighbours in one list are taken at once.
+        runs = [(slot, [place for _, place in run]) for slot, run in groupby(self._picks, lambda pick: pick[0])]
+        self._groups = [(slot, _places(places)) for slot, places in runs]
+
+    def _rows(self, found: list[tuple[Any, ...]], time: Any) -> Rows | None:
+        return self._one(found[0], time) if len(found) == 1 else self._several(found, time)
+
+    def _one(self, row: tuple[Any, ...], time: Any) -> Rows | None:
         """Return the samples of one row, which may have lists in its fields."""
         t = np.empty(1)
         t[0] = math.nan
@@ -160,9 +215,9 @@ class Layout:
             return None
         x = np.empty((1, self._width))
         x[0] = values  # None becomes NaN
-        return t, x
+        return Rows(t, x)
 
-    def _several(self, rows: list[tuple[Any, ...]], time: Any) -> tuple[Floats, Floats] | None:
+    def _several(self, rows: list[tuple[Any, ...]], time: Any) -> Rows | None:
         """Return the samples of no row, or of more than one."""
         if not self._timed or not rows:
             return None
@@ -174,7 +229,7 @@ class Layout:
         x = flat.reshape(len(rows), self._width)
         if np.isnan(x[:, : self._channels]).all(axis=1).any():
             return None
-        return self._shape.seconds(times), x
+        return Rows(self._shape.seconds(times), x)
 
     def _picked(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the values of a row, some of which are places in lists."""
@@ -183,7 +238,7 @@ class Layout:
         except (TypeError, IndexError):  # a list is absent, or short
             return tuple([_at(row[slot], place) for slot, place in self._picks])
 
-    def _columns(self, time: list[Any], values: Sequence[Any]) -> tuple[Floats, Floats] | None:
+    def _columns(self, time: list[Any], values: Sequence[Any]) -> Rows | None:
         """Return the samples of an object of lists."""
         if values[: self._channels].count(None) == self._channels:
             return None
@@ -195,7 +250,7 @@ class Layout:
                 x[:, i] = column
             elif column is not None:
                 return None
-        return self._shape.seconds(time), x
+        return Rows(self._shape.seconds(time), x)
 
 
 def layout_of(shape: Shape) -> Layout | None:
@@ -205,11 +260,18 @@ def layout_of(shape: Shape) -> Layout | None:
     records are a list below such a path, and its streams come from the topic.
     """
     columns = shape.columns
-    if columns.name or columns.date or columns.sender or columns.others == "ignore" or is_special(columns.time):
+    if columns.date or columns.sender or is_special(columns.time) or is_special(columns.name):
         return None
     tree, slots, guards = _Tree(), list[Slot](), list[Slot]()
     wanted: list[tuple[str, Any, Any]] = [(columns.time, Any, UNSET)] if columns.time else []
-    wanted += [(name, _VALUE, None) for name in columns.values]
+    if not columns.name:
+        wanted += [(name, _VALUE, None) for name in columns.values]
+    else:
+        wanted += [(columns.name, Any, UNSET), (columns.value, float | None, UNSET)]
+        if not columns.time or columns.sequence or any(":" in name for name in columns.channels):
+            return None
+    if not columns.name and columns.others == "ignore":
+        return None
     for name, kind, default in wanted:
         steps = path_of(name)
         names = _names(steps)
@@ -229,7 +291,7 @@ def layout_of(shape: Shape) -> Layout | None:
         return None
     guards = [guard for guard in dict.fromkeys(guards) if guard.path not in kinds]
     try:
-        return Layout(shape, tree, slots, guards)
+        return (LongLayout if columns.name else WideLayout)(shape, tree, slots, guards)
     except _NoLayoutError:
         return None
 
@@ -241,12 +303,6 @@ class _NoLayoutError(Exception):
 def _names(steps: tuple[str | int, ...]) -> tuple[Any, ...]:
     """Return a path without a place in a list at its end."""
     return steps[:-1] if steps and isinstance(steps[-1], int) else steps
-
-
-def _heads(columns: Columns) -> list[str]:
-    """Return the fields in which channels may stand around the records."""
-    literal = [name for name in columns.values if path_of(name) != (name,)]
-    return list(dict.fromkeys([*(str(path_of(name)[0]) for name in columns.values), *literal]))
 
 
 def _literals(name: str) -> list[tuple[str, ...]]:
