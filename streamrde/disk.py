@@ -16,8 +16,8 @@ from streamrde.settings import convert
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file atomically: under a temporary name beside `path`, then synced and renamed."""
+def replace_file(path: str | os.PathLike[str], data: bytes, *, mode: int = 0o644) -> None:
+    """Write a file atomically: under a temporary name beside `path`, then synced and renamed. `mode` is its rights."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
@@ -26,7 +26,7 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            temporary.chmod(0o644)
+            temporary.chmod(mode)
             temporary.replace(target)
         except BaseException:
             temporary.unlink()

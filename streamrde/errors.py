@@ -22,6 +22,19 @@ Every error names the field, its value and the remedy. Attributes hold what a pr
 
 from __future__ import annotations
 
+import re
+
+# A URL's query may be a signature. In a key of a store "?" is a pattern's, unless name=value follows.
+_QUERY = re.compile(r"((?:https?://[^\s?'\"]*)\?|(?:\w+://[^\s?'\"]*)\?(?=\w[\w-]*=))[^\s'\"]*")
+_PASSWORD = re.compile(r"(\w+://)[^\s/@'\"]*:[^\s/@'\"]*@")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the queries and passwords of the URLs in it."""
+    if "://" not in text:
+        return text
+    return _PASSWORD.sub(r"\1", _QUERY.sub(lambda match: match[1][:-1], text))
+
 
 class StreamRDEError(Exception):
     """Root of every error this package raises on purpose."""
@@ -72,7 +85,7 @@ class ConfigError(StreamRDEError, ValueError):
 
 
 class DataError(StreamRDEError, ValueError):
-    """A recorded file cannot be used.
+    """A recorded file cannot be used. Neither message nor path has a URL's query or password.
 
     Attributes:
         path: the file, or the pattern that matched none.
@@ -84,8 +97,8 @@ class DataError(StreamRDEError, ValueError):
     def __init__(
         self, message: str, *, path: str, column: str | None = None, row: int | None = None, setting: str = ""
     ) -> None:
-        super().__init__(message)
-        self.path = path
+        super().__init__(without_secrets(message))
+        self.path = without_secrets(path)
         self.column = column
         self.row = row
         self.setting = setting

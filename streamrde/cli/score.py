@@ -188,11 +188,13 @@ def _progress() -> Iterator[Callable[[Status], None]]:
 
 def _remedy(job: Job, error: DataError) -> str:
     """Name the options that help, where the error itself does not."""
+    from streamrde.connectors.files.places import is_url
+
     if error.setting == "time_check":
         return ""
     if error.setting == "restarts":
         return "; --restarts split, or --restarts sort, does so"
     if error.setting == "faults" and job.faults == "error":
         return "; --skip-faults counts and skips such rows"
-    files = job.on_error == "stop" and error.path and Path(error.path).is_file()
+    files = job.on_error == "stop" and error.path and (is_url(error.path) or Path(error.path).is_file())
     return "; --on-error skip leaves such files out" if files else ""

@@ -124,7 +124,7 @@ def fit(
     if out is not None:
         fitted.bundle.save(out)
     settings = FitConfig(
-        data=source.files if isinstance(source, Files) else "",
+        data=source.shown if isinstance(source, Files) else "",
         target=found.config.target,
         task=found.config.task,
         stream=found.config.stream,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow.dataset as ds
 
 from streamrde.connectors.dialect import PLAIN, Dialect
 from streamrde.connectors.files.formats import reading_format
+from streamrde.connectors.files.places import AnyPath, shown
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.recogniser import Recognised, dialect_of
 from streamrde.connectors.files.record_batches import read_batches, schema_of
@@ -66,6 +66,11 @@ class Files:
         self._recordings = found
         self._first = self._recordings[0]
         self.where = str(self._first.path)
+
+    @property
+    def shown(self) -> str | tuple[str, ...]:
+        """Return the files as they were named, without the secrets of URLs."""
+        return shown(self.files) if isinstance(self.files, str) else tuple(map(shown, self.files))
 
     @cached_property
     def names(self) -> list[str]:
@@ -135,7 +140,7 @@ class Rows:
         return reader.read_arrow(self.table.to_reader())
 
 
-def recognised(path: Path) -> Recognised | None:
+def recognised(path: AnyPath) -> Recognised | None:
     """Return the dialect of a file of text if it is not the usual one, or None."""
     format = reading_format(path)
     if format is None or not format.is_text:

@@ -139,7 +139,8 @@ class JobFolder:
     def replace(self, plan: Plan) -> None:
         """Keep the plan, and the commits as they are."""
         with mapped_errors(self.path):
-            replace_file(self.path / "plan.json", msgspec.json.encode(plan))
+            # It may have URLs that are signed.
+            replace_file(self.path / "plan.json", msgspec.json.encode(plan), mode=0o600)
 
     def plan(self) -> Plan | None:
         """Return the plan, or None if there is none that this version can read."""

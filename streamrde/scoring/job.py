@@ -9,6 +9,7 @@ import msgspec
 
 from streamrde.connectors.columns import ColumnKeys, Columns
 from streamrde.connectors.files.filters import Filter, check_filters
+from streamrde.connectors.files.places import shown
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.restarts import OnRestart
 from streamrde.connectors.units import Conversion, conversion
@@ -57,7 +58,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     model: str = ""
     """Model file, written by `streamrde train`."""
     files: str | tuple[str, ...] = ()
-    """Recorded files: a file, a folder (everything below it), a glob, or several of these."""
+    """Recorded files: a file, a folder (everything below it), a glob, a URL (s3://, gs://, abfs://, https://), or
+    several of these."""
     out: str = ""
     """Predictions: a file, whose extension is its format (.parquet, .feather, .arrow, .ipc, .arrows or .csv), or a
     folder of Parquet files. Commands take - for an Arrow stream."""
@@ -141,7 +143,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def deciding(self) -> dict[str, Any]:
         """Return the settings that decide what is in the output, without those that decide how it is made."""
-        settings: dict[str, Any] = msgspec.to_builtins(self) | {"files": list(self.patterns)}
+        settings: dict[str, Any] = msgspec.to_builtins(self) | {"files": list(map(shown, self.patterns))}
         how = {"out", "state_out", "on_error", "engine", "ray_address", "jobs"}
         how |= {"batch_rows", "sort_memory", "commit_seconds"}
         return {name: value for name, value in settings.items() if name not in how} | {"flush": not self.state_out}

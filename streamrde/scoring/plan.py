@@ -7,13 +7,13 @@ the output, which is that of the parts.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.places import Place, as_path
 from streamrde.connectors.files.recordings import Recording, hive_partitions
 from streamrde.errors import DataError
 from streamrde.scoring.job import Job
@@ -50,7 +50,7 @@ class Part(msgspec.Struct, frozen=True):
         return [name for piece in self.pieces for name in piece.ends]
 
 
-class File(msgspec.Struct, frozen=True):
+class File(msgspec.Struct, frozen=True, omit_defaults=True):
     """Recorded file of a plan, with its size and time when the plan was made."""
 
     path: str
@@ -60,16 +60,28 @@ class File(msgspec.Struct, frozen=True):
     """Nanoseconds since 1970."""
     members: tuple[str, ...] = ()
     """Files that hold the channels together with this one. See `Recording`."""
+    url: str = ""
+    """Where the file is if it is at a URL, with a query that `path`, which is for people, has not."""
+
+    @classmethod
+    def of(cls, recording: Recording) -> File:
+        """Return the file of a recording as it is now."""
+        path = recording.path
+        with mapped_errors(path):
+            size, modified = recording.size()
+        url = path.url if isinstance(path, Place) else ""
+        return cls(str(path.absolute()), recording.stream, size, modified, recording.members, url)
 
     def recording(self) -> Recording:
         """Return the file for a reader."""
-        path = Path(self.path)
+        path = as_path(self.url or self.path)
         return Recording(path, self.stream, hive_partitions(path), members=self.members)
 
     def check(self) -> None:
         """Raise DataError where the file is gone or is another one by now."""
-        with mapped_errors(Path(self.path)):
-            now = self.recording().size()
+        recording = self.recording()
+        with mapped_errors(recording.path):
+            now = recording.size()
         if now != (self.size, self.modified):
             raise DataError(
                 f"{self.path}: has changed since the job began; start the job over, without resuming", path=self.path

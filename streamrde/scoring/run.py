@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TypeAlias
 
-from streamrde.connectors.files.errors import mapped_errors
+from msgspec.structs import replace
+
 from streamrde.errors import ConfigError, DataError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.states import StateCounts
@@ -92,14 +93,12 @@ class _Run:
         skipped: dict[str, str] = {}
         for recording in recordings:
             try:
-                with mapped_errors(recording.path):
-                    size, modified = recording.size()
-                path = str(recording.path.absolute())
-                files.append(File(path, recording.stream, size, modified, recording.members))
+                files.append(File.of(recording))
             except DataError as error:
                 self._skip(error, skipped)
         novelty = [self.bundle.novelty_fingerprint] if self.job.novelty else []
-        fingerprint = self.job.fingerprint(self.bundle.fingerprint, files, *novelty)
+        named = [replace(file, url="") for file in files]  # an address that is signed anew names the same file
+        fingerprint = self.job.fingerprint(self.bundle.fingerprint, named, *novelty)
         if resume and (plan := self.folder.plan()) is not None:
             if plan.fingerprint != fingerprint:
                 raise ConfigError(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from streamrde import toml
 from streamrde.connectors.dialect import Dialect
+from streamrde.connectors.files.places import AnyPath
 from streamrde.connectors.files.recogniser import SPOKEN, Recognised, cells_of, dialect_of
 from streamrde.connectors.files.text_files import NUMBER, Header
 from streamrde.errors import DataError
@@ -18,7 +18,7 @@ _VALUE = re.compile(r"value|state|reading|measure|^val$|^v$", re.IGNORECASE)
 _TIME = re.compile(r"time|date|changed|updated|stamp|^ts$|^t$", re.IGNORECASE)
 
 
-def explain_columns(path: Path, header: Header, wanted: Sequence[str], dialect: Dialect) -> str | None:
+def explain_columns(path: AnyPath, header: Header, wanted: Sequence[str], dialect: Dialect) -> str | None:
     """Return why columns that are asked for are not in the header, or None if nothing is recognised."""
     try:
         found = dialect_of(path)
@@ -35,7 +35,7 @@ def explain_columns(path: Path, header: Header, wanted: Sequence[str], dialect: 
 
 
 def _explain_dialect(
-    path: Path, header: Header, found: Recognised, wanted: Sequence[str], dialect: Dialect
+    path: AnyPath, header: Header, found: Recognised, wanted: Sequence[str], dialect: Dialect
 ) -> str | None:
     names = {name.lower() for name in found.names}
     known, given = (

@@ -217,7 +217,7 @@ class SampleReader:
             stop=stop,
             where=self._pruning(recording) if self._filters else None,
         )
-        file = SampleFile(str(recording.path), recording.csv)
+        file = SampleFile(recording.path, recording.csv)
         wanted = None if streams is None else pa.array(list(streams), pa.string())
         if self._long is not None:
             self._long.begin()
@@ -261,7 +261,7 @@ class SampleReader:
         Rows without a name are counted in `dropped`.
         """
         recording = recording._replace(csv=self.columns.csv)
-        file = SampleFile(str(recording.path), recording.csv)
+        file = SampleFile(recording.path, recording.csv)
         batches = read_batches(
             recording,
             self._names,
@@ -309,7 +309,7 @@ class SampleReader:
         if self.members:
             first, *_ = [reader.check(one) for one, (_, _, reader) in zip(recording.files, self._parts, strict=True)]
             return first
-        schema, path = schema_of(recording), str(recording.path)
+        schema, path = schema_of(recording), recording.path
         wanted = [name for name in self.wanted if name in schema.names or name not in recording.partitions]
         check_columns(path, schema.names, wanted, self._kinds, recording.csv)
         format = reading_format(path)

@@ -6,10 +6,10 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from streamrde.connectors.dialect import Dialect
+from streamrde.connectors.files.places import AnyPath, as_path
 from streamrde.connectors.files.text_files import NUMBER, decoded, read_head, wide_encoding
 from streamrde.connectors.values import NO_VALUE, WORDS
 from streamrde.errors import DataError
@@ -53,13 +53,13 @@ class _Block(NamedTuple):
     score: float
 
 
-def dialect_of(path: str | Path) -> Recognised:
+def dialect_of(path: str | AnyPath) -> Recognised:
     """Recognise how a file of text is written, from its first lines.
 
     Raises:
         DataError: the file is not text, or has no rows.
     """
-    path = Path(path) if isinstance(path, str) else path
+    path = as_path(path) if isinstance(path, str) else path
     data = read_head(path)
     encoding, doubts = _encoding(data)
     text = decoded(path, data, encoding)

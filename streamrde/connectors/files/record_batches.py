@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ from streamrde.arrays import Ints
 from streamrde.connectors.dialect import PLAIN, Dialect
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.formats import Format, Kind, Query, reading_format
+from streamrde.connectors.files.places import AnyPath
 from streamrde.connectors.files.recordings import Recording
 from streamrde.errors import DataError
 
@@ -49,7 +49,7 @@ def read_batches(
         format = _format(recording)
         has = format.schema(path).names
         present = [name for name in columns if name in has or name not in recording.partitions]
-        check_columns(str(path), has, present, kinds, recording.csv)
+        check_columns(path, has, present, kinds, recording.csv)
         rows = 0
         for first, batch in format.batches(path, Query(present, kinds, batch_rows, start, where, skipped)):
             if stop is not None and first >= stop:
@@ -93,9 +93,14 @@ def rows_of(recording: Recording) -> int | None:
 
 
 def check_columns(
-    path: str, has: Sequence[str], columns: Sequence[str], kinds: Mapping[str, Kind], dialect: Dialect = PLAIN
+    file: AnyPath | str,
+    has: Sequence[str],
+    columns: Sequence[str],
+    kinds: Mapping[str, Kind],
+    dialect: Dialect = PLAIN,
 ) -> None:
-    """Raise DataError if one of the columns is missing or there twice. `path` names the file in the error."""
+    """Raise DataError if one of the columns is missing or there twice. `file` may be the name of what is no file."""
+    path, format = str(file), None if isinstance(file, str) else reading_format(file, dialect)
     for column in columns:
         if (times := has.count(column)) == 1:
             continue
@@ -103,8 +108,7 @@ def check_columns(
             raise DataError(
                 f"{path}: {times} columns are called {column!r}; rename all but one", path=path, column=column
             )
-        format = reading_format(path, dialect)
-        if format is not None and (why := format.explain_missing(Path(path), columns)) is not None:
+        if format and not isinstance(file, str) and (why := format.explain_missing(file, columns)) is not None:
             raise DataError(f"{path}: has no column {column!r}: {why}", path=path, column=column)
         shown = ", ".join(has[:40]) + (f", ... ({len(has)} columns)" if len(has) > 40 else "")
         close = difflib.get_close_matches(column, has, n=1) or [name for name in has if name.lower() == column.lower()]
@@ -123,7 +127,7 @@ def _format(recording: Recording) -> Format:
     return format
 
 
-def _validate(path: Path, batch: pa.RecordBatch) -> None:
+def _validate(path: AnyPath, batch: pa.RecordBatch) -> None:
     """Check offsets, indices and text, which come from the file: a wrong one would read foreign memory."""
     batch.validate()
     for name, values in zip(batch.schema.names, batch.columns, strict=True):

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from streamrde.connectors.dialect import PLAIN, Dialect
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.formats import readable, readable_if_alone, suffix_of
+from streamrde.connectors.files.places import AnyPath, Place, as_path, expand, has_magic, is_url
 from streamrde.errors import DataError
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -25,7 +26,7 @@ _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 class Recording(NamedTuple):
     """One recorded file."""
 
-    path: Path
+    path: AnyPath
     stream: str
     """The stream's name where the file has no column for it: the file's stem; its relative path where two share it."""
     partitions: Mapping[str, str | None] = {}
@@ -65,9 +66,10 @@ def find_recordings(
 ) -> list[Recording]:
     """Return the files that `files` names: each entry a file, a folder (with everything below it), or a glob.
 
-    Entries keep their order; the files of a folder or glob are sorted; a file named twice counts once. Hidden and
-    temporary files and those that start with ``_`` are passed over unless named; in folders also other formats, and
-    .txt and .dat files beside recordings with other extensions.
+    An entry may be a URL: of an object store (``s3://``, ``gs://``, ``abfs://``), or of a file on the web. Entries keep
+    their order; the files of a folder or glob are sorted; a file named twice counts once. Hidden and temporary files
+    and those that start with ``_`` are passed over unless named; in folders also other formats, and .txt and
+    .dat files beside recordings with other extensions.
 
     Args:
         csv: how files of text are written.
@@ -78,19 +80,21 @@ def find_recordings(
     entries = [files] if isinstance(files, str | os.PathLike) else list(files)
     if not entries:
         raise DataError("no files were given: give a file, a folder or a glob", path="")
-    paths: list[Path] = []
-    for entry in entries:
-        with mapped_errors(os.fspath(entry)):
-            paths += _expand(os.fspath(entry))
+    paths: list[AnyPath] = []
+    for entry in [os.fspath(entry) for entry in entries]:
+        path = as_path(entry)
+        with mapped_errors(path):
+            paths += _expand_place(path) if isinstance(path, Place) else _expand(str(path) if is_url(entry) else entry)
     paths = list(dict.fromkeys(paths))
+    _check_names(paths)
     if members:
         return _folders(paths, csv, tuple(members))
     stems = Counter(_stem(path) for path in paths)
-    root = os.path.commonpath([path.absolute().parent for path in paths])
+    common = _common_parts(paths)
     return [
         Recording(
             path,
-            _stem(path) if stems[_stem(path)] == 1 else Path(os.path.relpath(path, root)).as_posix(),
+            _stem(path) if stems[_stem(path)] == 1 else "/".join(path.absolute().parts[common:]),
             hive_partitions(path),
             csv,
         )
@@ -98,7 +102,7 @@ def find_recordings(
     ]
 
 
-def _folders(paths: Sequence[Path], csv: Dialect, members: tuple[str, ...]) -> list[Recording]:
+def _folders(paths: Sequence[AnyPath], csv: Dialect, members: tuple[str, ...]) -> list[Recording]:
     """Return a recording for each folder that has one of the files."""
     found = list(dict.fromkeys(path.parent for path in paths if path.name in members))
     if not found:
@@ -108,36 +112,46 @@ def _folders(paths: Sequence[Path], csv: Dialect, members: tuple[str, ...]) -> l
             path=str(paths[0].parent),
         )
     names = Counter(folder.absolute().name for folder in found)
-    root = os.path.commonpath([folder.absolute().parent for folder in found])
+    common = _common_parts(found)
     recordings = []
     for folder in found:
         name = folder.absolute().name
-        stream = name if names[name] == 1 else Path(os.path.relpath(folder.absolute(), root)).as_posix()
+        stream = name if names[name] == 1 else "/".join(folder.absolute().parts[common:])
         first = folder / members[0]
         recordings.append(Recording(first, stream, hive_partitions(first), csv, members))
     return recordings
 
 
-def hive_partitions(path: Path) -> dict[str, str | None]:
+def _common_parts(paths: Sequence[AnyPath]) -> int:
+    """Return how many of their folders all files share."""
+    folders = {path.absolute().parts[:-1] for path in paths}
+    levels = [len(set(parts)) == 1 for parts in zip(*folders, strict=False)]
+    return levels.index(False) if False in levels else len(levels)
+
+
+def _check_names(paths: Sequence[AnyPath]) -> None:
+    """Refuse addresses that differ in what no message and no result may name."""
+    name, count = Counter(map(str, paths)).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{name}: {count} URLs differ in their queries alone; download these files", path=name)
+
+
+def hive_partitions(path: AnyPath) -> dict[str, str | None]:
     """Return the Hive partitions in a path, outermost first: ``site=A/day=3/x.parquet`` has site "A" and day "3"."""
     pairs = (folder.split("=", 1) for folder in path.parts[:-1] if "=" in folder)
     return {unquote(key): None if value == _NULL_PARTITION else unquote(value) for key, value in pairs if key}
 
 
-def _stem(path: Path) -> str:
+def _stem(path: AnyPath) -> str:
     return path.name[: -len(suffix_of(path) or "")]
 
 
-def _expand(entry: str) -> list[Path]:
+def _expand(entry: str) -> list[AnyPath]:
     path = Path(entry)
     if path.is_dir():
-        return _walk(path)
+        return _walk(path, path.rglob("*"))
     if path.exists():
-        if suffix_of(path) is None:
-            raise DataError(
-                f"{entry}: unknown format; the name must end with one of {', '.join(readable())}", path=entry
-            )
-        return [path]
+        return [_with_format(path)]
     if not glob.has_magic(entry):
         raise DataError(f"{entry}: there is no such file or folder; check the path", path=entry)
     matches = sorted(glob.glob(entry, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
@@ -146,11 +160,40 @@ def _expand(entry: str) -> list[Path]:
     return [path for match in matches if not _is_passed_over(Path(match).name) for path in _expand(match)]
 
 
-def _walk(folder: Path) -> list[Path]:
+def _expand_place(place: Place) -> list[AnyPath]:
+    if place.is_web:
+        if not place.is_file():
+            raise DataError(f"{place}: the web server has no such file; check the address", path=str(place))
+        return [_with_format(place)]
+    if has_magic(place):
+        matches = [one for one in expand(place) if suffix_of(one) and not _is_passed_over(one.name)]
+        if not matches:
+            raise DataError(f"{place}: the pattern matches no file; check it, and quote it in a shell", path=str(place))
+        return [*matches]
+    if place.is_file():
+        return [_with_format(place)]
+    if not place.is_dir():
+        raise DataError(f"{place}: {place.why_missing()}", path=str(place))
+    return _walk(place, place.walk())
+
+
+def _with_format(path: AnyPath) -> AnyPath:
+    if suffix_of(path) is None:
+        raise DataError(
+            f"{path}: unknown format; the name must end with one of {', '.join(readable())}", path=str(path)
+        )
+    return path
+
+
+def _walk(folder: AnyPath, files: Iterable[AnyPath]) -> list[AnyPath]:
+    depth = len(folder.parts)
     found = sorted(
-        path
-        for path in folder.rglob("*")
-        if suffix_of(path) and path.is_file() and not any(map(_is_passed_over, path.relative_to(folder).parts))
+        (
+            path
+            for path in files
+            if suffix_of(path) and path.is_file() and not any(map(_is_passed_over, path.parts[depth:]))
+        ),
+        key=lambda path: path.parts,
     )
     found = [path for path in found if suffix_of(path) not in readable_if_alone()] or found
     if not found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from streamrde.connectors.files.cells import (
     without_blanks,
 )
 from streamrde.connectors.files.formats import reading_format
+from streamrde.connectors.files.places import AnyPath
 from streamrde.connectors.files.recogniser import dialect_of
 from streamrde.connectors.samples import Samples
 from streamrde.connectors.values import PLAIN_NUMBERS, USUAL, Spellings
@@ -43,10 +43,15 @@ class RowError(DataError):
 
 
 class SampleFile:
-    """Convert the columns of one file, and locate the rows that cannot be converted."""
+    """Convert the columns of one file, and locate the rows that cannot be converted.
 
-    def __init__(self, path: str, dialect: Dialect = PLAIN) -> None:
-        self.path = path
+    Args:
+        path: the file, or the name of rows that come from none.
+    """
+
+    def __init__(self, path: AnyPath | str, dialect: Dialect = PLAIN) -> None:
+        self.path = str(path)
+        self._file = path
         self.dialect = dialect
         self.rows = 0
         """Row of the file where the batch begins."""
@@ -87,7 +92,9 @@ class SampleFile:
             return DataError(f"{self.path}: column {column!r}: {message}", path=self.path, column=column)
         bad = np.asarray(bad)
         row = self._row(int(np.argmax(bad)))
-        line = None if self._format is None else self._format.line(Path(self.path), row)
+        line = (
+            self._format.line(self._file, row) if self._format is not None and not isinstance(self._file, str) else None
+        )
         where = f"row {row} (the first is 0)" + (f", line {line}" if line is not None else "")
         found = "" if text is None else f"{text!r} "
         reason = f"column {column!r}: " + (message.split(";")[0] if text is None else "a text that is not a number")
@@ -125,7 +132,7 @@ class SampleFile:
         """Say why a text is not a number."""
         if row == 0 and self._is_text and not self.dialect.units_row:
             with contextlib.suppress(DataError, OSError):
-                if dialect_of(Path(self.path)).dialect.units_row:
+                if dialect_of(self._file).dialect.units_row:
                     return "is not a number but stands in a row of units; set csv.units_row = true, or drop the row"
         return explain_text(text, self.dialect)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from streamrde.connectors.dialect import Dialect
+from streamrde.connectors.files.places import AnyPath, input_stream
 from streamrde.errors import DataError
 
 # Enough for a long preamble and some rows; a header of more bytes than this is no header.
@@ -63,7 +64,7 @@ class Header(NamedTuple):
     """The file's first characters, from which the header was taken."""
 
 
-def open_bytes(path: Path) -> pa.NativeFile:
+def open_bytes(path: AnyPath) -> pa.NativeFile:
     """Open a text file, decompressed by its name.
 
     Raises:
@@ -79,11 +80,11 @@ def open_bytes(path: Path) -> pa.NativeFile:
         what = f"is not compressed with {by_name.spoken}" if by_name else ""
         what = f"is compressed with {found.spoken}" if found else what
         raise DataError(f"{path}: {what}; call it {Path(plain).suffix}{found.suffix if found else ''}", path=str(path))
-    file = pa.OSFile(str(path)) if isinstance(path, Path) else pa.PythonFile(path.open("rb"), "r")
+    file = input_stream(path)
     return file if by_name is None else pa.CompressedInputStream(file, by_name.name)
 
 
-def open_rows(path: Path, header: Header, dialect: Dialect) -> tuple[pa.NativeFile, int]:
+def open_rows(path: AnyPath, header: Header, dialect: Dialect) -> tuple[pa.NativeFile, int]:
     """Open a text file for a reader of CSV in UTF-8. Return the file, and the lines that the reader is to skip."""
     file = open_bytes(path)
     if dialect.encoding.lower() not in _UTF8:
@@ -93,12 +94,12 @@ def open_rows(path: Path, header: Header, dialect: Dialect) -> tuple[pa.NativeFi
     return pa.PythonFile(_RowLines(file, header.lines, dialect, dialect.between(path.name) == " "), "r"), 0
 
 
-def is_rewritten(path: Path, dialect: Dialect) -> bool:
+def is_rewritten(path: AnyPath, dialect: Dialect) -> bool:
     """Return True if the file's lines are changed before they are parsed. Columns are then parted by tabs."""
     return bool(dialect.comment) or dialect.between(path.name) == " "
 
 
-def read_header(path: Path, dialect: Dialect) -> Header:
+def read_header(path: AnyPath, dialect: Dialect) -> Header:
     """Read the names of the columns.
 
     Names that are not UTF-8 are taken for Windows-1252: they matter only where such a column is asked for.
@@ -139,14 +140,14 @@ def read_header(path: Path, dialect: Dialect) -> Header:
     return Header([name.strip() for name in names], lines_before, [unit.strip() for unit in units], text)
 
 
-def read_head(path: Path) -> bytes:
+def read_head(path: AnyPath) -> bytes:
     """Return the first bytes of a file, decompressed."""
     with open_bytes(path) as file:
         data: bytes = file.read(_HEAD_BYTES)
     return data
 
 
-def decoded(path: Path, data: bytes, encoding: str) -> str:
+def decoded(path: AnyPath, data: bytes, encoding: str) -> str:
     """Return a file's first bytes as text.
 
     Raises:
@@ -180,7 +181,7 @@ def wide_encoding(data: bytes) -> str | None:
     return "utf-16-be" if data[:200:2].count(0) > data[1:200:2].count(0) else "utf-16-le"
 
 
-def line_of(path: Path, row: int, dialect: Dialect) -> int | None:
+def line_of(path: AnyPath, row: int, dialect: Dialect) -> int | None:
     """Return the line, from 1, at which a row of data (from 0) begins, or None if it cannot be found."""
     try:
         header = read_header(path, dialect)
@@ -228,7 +229,7 @@ def _reader(lines: Iterable[str], delimiter: str, dialect: Dialect) -> Iterator[
 class _Rows:
     """Take records from lines one by one, and know the line after them."""
 
-    def __init__(self, path: Path, lines: list[str], first: int, delimiter: str, dialect: Dialect) -> None:
+    def __init__(self, path: AnyPath, lines: list[str], first: int, delimiter: str, dialect: Dialect) -> None:
         self.path = path
         self.line = first
         """Lines up to the end of the last record taken."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from streamrde.connectors.files.places import shown
 from streamrde.fitting.inputs import SplitConfig
 from streamrde.models.training.config import OutputConfig, SweepConfig, TrainConfig
 from streamrde.models.training.splits import Split
@@ -24,7 +25,7 @@ def provenance(config: TrainConfig, parts: Split, *, epochs: Sequence[int]) -> d
     members = {name: streams for name, streams in parts._asdict().items() if streams}
     counts = ", ".join(f"{len(streams):,} for {_PURPOSES[name]}" for name, streams in members.items())
     return {
-        "data": files if isinstance(files, str) else ", ".join(files),
+        "data": ", ".join(map(shown, [files] if isinstance(files, str) else files)),
         "target": ", ".join(config.data.targets),
         "streams": counts,
         "split": _split(config.split),

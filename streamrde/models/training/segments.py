@@ -63,7 +63,7 @@ def read_listed(data: DataConfig, config: SegmentsConfig, *, keys: Sequence[str]
     parts: list[tuple[list[str], Floats, Floats]] = []
     batches: list[pa.RecordBatch] = []
     for recording in recordings:
-        file = SampleFile(str(recording.path), recording.csv)
+        file = SampleFile(recording.path, recording.csv)
         for first, batch in read_batches(recording, wanted, kinds=kinds):
             file.rows = first
             streams = file.streams(batch, config.stream).to_pylist()

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from streamrde.arrays import Ints
 from streamrde.connectors.dialect import PLAIN, Dialect
+from streamrde.connectors.files.places import AnyPath, Place
 
 Kind: TypeAlias = Literal["name", "text", "number", "time", "label", "any"]
 """Use of a column. "name" is a stream's, so its values repeat. "label" is compared with text, so it is text unless it
@@ -73,27 +74,27 @@ class Format:
         """Return the format for text in a dialect."""
         return self
 
-    def schema(self, path: Path) -> pa.Schema:
+    def schema(self, path: AnyPath) -> pa.Schema:
         """Return the names and types of the file's columns."""
         raise NotImplementedError
 
-    def batches(self, path: Path, query: Query) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def batches(self, path: AnyPath, query: Query) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the file's record batches with at least the queried columns, and the row at which each begins."""
         raise NotImplementedError
 
-    def starts(self, path: Path) -> Ints:
+    def starts(self, path: AnyPath) -> Ints:
         """Return the rows at which reading can begin without decoding what comes before."""
         return np.zeros(1, np.int64)
 
-    def rows(self, path: Path) -> int | None:
+    def rows(self, path: AnyPath) -> int | None:
         """Return the number of rows, or None if the file has to be read for it."""
         return None
 
-    def explain_missing(self, path: Path, columns: Sequence[str]) -> str | None:
+    def explain_missing(self, path: AnyPath, columns: Sequence[str]) -> str | None:
         """Return why the file lacks these columns, or None if it simply lacks them."""
         return None
 
-    def line(self, path: Path, row: int) -> int | None:
+    def line(self, path: AnyPath, row: int) -> int | None:
         """Return the line, from 1, at which a row begins, or None if the format has no lines."""
         return None
 
@@ -131,21 +132,21 @@ def writable() -> tuple[str, ...]:
     return tuple(suffix for one in formats() for suffix in one.writes)
 
 
-def suffix_of(path: str | os.PathLike[str]) -> str | None:
+def suffix_of(path: str | os.PathLike[str] | Place) -> str | None:
     """Return the extension by which the file can be read, or None if there is no such format."""
-    name = os.fspath(path).lower()
+    name = (path.name if isinstance(path, Place) else os.fspath(path)).lower()
     return next((suffix for suffix in readable() if name.endswith(suffix)), None)
 
 
-def reading_format(path: str | os.PathLike[str], dialect: Dialect = PLAIN) -> Format | None:
+def reading_format(path: str | os.PathLike[str] | Place, dialect: Dialect = PLAIN) -> Format | None:
     """Return the format by which the file is read, or None if its extension is of none."""
     suffix = suffix_of(path)
     return next((one.of(dialect) for one in formats() if suffix in one.reads), None)
 
 
-def writing_format(path: str | os.PathLike[str]) -> Format | None:
+def writing_format(path: str | AnyPath) -> Format | None:
     """Return the format in which a file of this name is written, or None if its extension is of none."""
-    suffix = Path(path).suffix.lower()
+    suffix = (Path(path) if isinstance(path, str) else path).suffix.lower()
     return next((one for one in formats() if suffix in one.writes), None)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
 
 from streamrde.connectors.files.formats import Format, Query, Writer, without_dictionaries
+from streamrde.connectors.files.places import AnyPath, input_file
 
 _FILE_MAGIC = b"ARROW1"
 
@@ -16,14 +16,14 @@ _FILE_MAGIC = b"ARROW1"
 class _ArrowIpc(Format):
     """Read an Arrow IPC file or stream, recognised by its content. Memory holds one record batch."""
 
-    def schema(self, path: Path) -> pa.Schema:
+    def schema(self, path: AnyPath) -> pa.Schema:
         """See Format."""
-        with pa.OSFile(str(path)) as file, _open(file) as reader:
+        with input_file(path) as file, _open(file) as reader:
             return reader.schema
 
-    def batches(self, path: Path, query: Query) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def batches(self, path: AnyPath, query: Query) -> Iterator[tuple[int, pa.RecordBatch]]:
         """See Format."""
-        with pa.OSFile(str(path)) as file:
+        with input_file(path) as file:
             with _open(file) as reader:
                 names = reader.schema.names
             options = pa.ipc.IpcReadOptions(
@@ -70,7 +70,7 @@ FORMATS = (ArrowFile(), ArrowStream())
 
 
 def _open(
-    file: pa.OSFile, options: pa.ipc.IpcReadOptions | None = None
+    file: pa.NativeFile, options: pa.ipc.IpcReadOptions | None = None
 ) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
     file.seek(0)
     is_file = file.read(len(_FILE_MAGIC)) == _FILE_MAGIC

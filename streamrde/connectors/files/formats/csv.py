@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from streamrde.connectors.dialect import PLAIN, Dialect
 from streamrde.connectors.files.cells import as_plain_numbers, without_blanks
 from streamrde.connectors.files.csv_dialect import explain_columns
 from streamrde.connectors.files.formats import Format, Kind, Query, Writer, without_dictionaries
+from streamrde.connectors.files.places import AnyPath
 from streamrde.connectors.files.text_files import (
     COMPRESSIONS,
     TEXT_SUFFIXES,
@@ -53,11 +53,11 @@ class Csv(Format):
         """See Format."""
         return self if dialect == self.dialect else Csv(dialect)
 
-    def schema(self, path: Path) -> pa.Schema:
+    def schema(self, path: AnyPath) -> pa.Schema:
         """Return the names in the header, as columns of text: a CSV file does not say what type a column has."""
         return pa.schema([pa.field(name, pa.string()) for name in read_header(path, self.dialect).names])
 
-    def batches(self, path: Path, query: Query) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def batches(self, path: AnyPath, query: Query) -> Iterator[tuple[int, pa.RecordBatch]]:
         """See Format.
 
         Raises:
@@ -76,11 +76,11 @@ class Csv(Format):
                 raise table.line_error(str(error)) from None
             yield from table.texts(after=first)
 
-    def explain_missing(self, path: Path, columns: Sequence[str]) -> str | None:
+    def explain_missing(self, path: AnyPath, columns: Sequence[str]) -> str | None:
         """See Format."""
         return explain_columns(path, read_header(path, self.dialect), columns, self.dialect)
 
-    def line(self, path: Path, row: int) -> int | None:
+    def line(self, path: AnyPath, row: int) -> int | None:
         """See Format."""
         return line_of(path, row, self.dialect)
 
@@ -114,7 +114,7 @@ FORMATS = (Csv(),)
 
 
 class _CsvTable:
-    def __init__(self, path: Path, header: Header, query: Query, dialect: Dialect) -> None:
+    def __init__(self, path: AnyPath, header: Header, query: Query, dialect: Dialect) -> None:
         self.path = path
         self.dialect = dialect
         self.header = header
