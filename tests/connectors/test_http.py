@@ -345,6 +345,35 @@ def test_a_message_of_a_websocket_that_cannot_be_read_is_answered() -> None:
     run(main())
 
 
+def test_messages_of_a_websocket_are_confirmed_when_they_are_safe() -> None:
+    async def main() -> None:
+        async with (
+            (end := source()),
+            websockets.connect(f"ws://127.0.0.1:{end.port}/streams/s?confirm=1") as socket,
+        ):
+            for t in range(3):
+                await socket.send('{"t": %d, "a": 2, "b": 3}' % t)  # noqa: UP031
+            while end.waiting < 3:
+                await asyncio.sleep(0.001)
+            batch = await anext(aiter(end))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(socket.recv(), 0.05)
+            await end.acknowledge(batch)
+            assert msgspec.json.decode(await socket.recv()) == {"confirmed": 3}
+            await socket.send("no json")
+            await socket.send('{"t": 5, "a": 2, "b": 3}')
+            assert msgspec.json.decode(await socket.recv())["message"] == 4
+            assert msgspec.json.decode(await socket.recv()) == {"confirmed": 4}
+            while end.waiting < 2:  # the unreadable one is delivered too, as a dead letter
+                await asyncio.sleep(0.001)
+            end.stop()
+            async for batch in end:
+                await end.acknowledge(batch)
+            assert msgspec.json.decode(await socket.recv()) == {"confirmed": 5}
+
+    run(main())
+
+
 def test_a_whole_run_answers_with_predictions_and_shows_them(tmp_path: Path) -> None:
     """Samples go in by POST; predictions are in the answer, and are what a viewer sees."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
     from streamrde.connectors.http.sink import HttpSink
-    from streamrde.connectors.http.source import HttpSource
+    from streamrde.connectors.http.source import HttpSource, Pending
 
 logger = logging.getLogger(__name__)
 # Seconds of silence after which a viewer is sent a comment, so that nothing on the way takes the connection for dead.
@@ -192,32 +192,47 @@ class WebServer:
         return bytes(body)
 
     async def _take_messages(self, socket: WebSocket) -> None:
-        """Take each message as a payload. What cannot be read is answered, and everything else is not."""
+        """Take each message as a payload. What cannot be read is answered, and all others if the client asks for it."""
         from starlette.websockets import WebSocketDisconnect
 
-        if not await self._admit(socket, self.source is not None):
+        if not await self._admit(socket, self.source is not None) or (source := self.source) is None:
             return
-        source, kind = self.source, socket.query_params.get("type", "")
-        topic, headers = _topic_of(socket), dict(socket.headers)
-        with contextlib.suppress(WebSocketDisconnect):
-            while source is not None:
+        kind, topic, headers = socket.query_params.get("type", ""), _topic_of(socket), dict(socket.headers)
+        taken: asyncio.Queue[Pending] | None = None
+        confirming: asyncio.Task[None] | None = None
+        if _asked(socket, "confirm"):
+            taken = asyncio.Queue()
+            confirming = asyncio.create_task(_confirm(socket, taken))
+        try:
+            with contextlib.suppress(WebSocketDisconnect):
+                number = 0
                 # Nothing is read before there is room: TCP slows the client down.
-                await source.room()
-                if source.is_stopping:
-                    await socket.close(1001, "the service ends")
-                    return
-                message = await socket.receive()
-                if message["type"] == "websocket.disconnect":
-                    return
-                payload = message.get("bytes")
-                payload = message["text"].encode() if payload is None else payload
-                try:
-                    source.take(topic, kind, payload, headers)
-                except PayloadError as error:
-                    await socket.send_text(_json({"error": f"{error}"}).decode())
-                except LookupError as error:
-                    await socket.close(1003, str(error.args[0])[:120])
-                    return
+                while await source.room():
+                    message = await socket.receive()
+                    if message["type"] == "websocket.disconnect":
+                        return
+                    if source.is_stopping:
+                        break
+                    number += 1
+                    payload = message.get("bytes")
+                    payload = message["text"].encode() if payload is None else payload
+                    try:
+                        pending = source.take(topic, kind, payload, headers, wanted=None if taken is None else False)
+                    except PayloadError as error:
+                        await socket.send_text(_json({"error": f"{error}", "message": number}).decode())
+                        pending = source.answered()
+                    except LookupError as error:
+                        await socket.close(1003, str(error.args[0])[:120])
+                        return
+                    if taken is not None:
+                        taken.put_nowait(pending)
+                if confirming is not None:
+                    await source.finished()
+                await socket.close(1001, "the service ends")
+        finally:
+            if confirming is not None:
+                confirming.cancel()
+                await asyncio.gather(confirming, return_exceptions=True)
 
     async def _stream_events(self, request: Request) -> Response:
         """Send predictions as server-sent events."""
@@ -282,6 +297,19 @@ async def _until_left(socket: WebSocket) -> None:
         pass
 
 
+async def _confirm(socket: WebSocket, taken: asyncio.Queue[Pending]) -> None:
+    """Tell a client how many of its messages are safe, counted from the first."""
+    number = 0
+    pending = await taken.get()
+    while await pending.wait():
+        number += 1
+        # Those that became safe together are confirmed together.
+        if taken.empty() or not (pending := taken.get_nowait()).is_done:
+            await socket.send_text(_json({"confirmed": number}).decode())
+            if pending.is_done:
+                pending = await taken.get()
+
+
 def _topic_of(connection: HTTPConnection) -> bytes:
     """Return the levels of a path. One that hides a separator within stays percent-encoded, so that it is one level."""
     raw = connection.scope.get("raw_path", b"").lstrip(b"/")
@@ -289,9 +317,12 @@ def _topic_of(connection: HTTPConnection) -> bytes:
     return b"/".join(level if b"/" in plain or b"\0" in plain else plain for level, plain in levels)
 
 
+def _asked(connection: HTTPConnection, what: str) -> bool:
+    return connection.query_params.get(what, "").lower() in ("1", "true", "yes")
+
+
 def _wants_predictions(request: Request) -> bool:
-    asked = request.query_params.get("predictions", "").lower() in ("1", "true", "yes")
-    return asked or "return=representation" in request.headers.get("prefer", "").lower()
+    return _asked(request, "predictions") or "return=representation" in request.headers.get("prefer", "").lower()
 
 
 def _refused(status: int, reason: str, *, retry: int | None = None) -> Response:

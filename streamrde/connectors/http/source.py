@@ -36,6 +36,11 @@ class Pending:
         if not self._done.done():
             self._done.set_result(done)
 
+    @property
+    def is_done(self) -> bool:
+        """Return whether it is known what became of the payload."""
+        return self._done.done()
+
     async def wait(self) -> bool:
         """Return True once the payload is safe, False if it is not going to be processed."""
         return await self._done
@@ -195,11 +200,25 @@ class HttpSource(Source[MessageBatch]):
         """Return whether some request under way wants predictions."""
         return bool(self._asked)
 
-    async def room(self) -> None:
-        """Wait until a payload may be taken, or the source stops."""
+    async def room(self) -> bool:
+        """Wait until a payload may be taken. Return False if the source stops."""
         while self.is_full and not self.is_stopping:
             self._room.clear()
             await self._room.wait()
+        return not self.is_stopping
+
+    async def finished(self) -> None:
+        """Wait until nothing that was taken waits for its answer."""
+        while self._pending:
+            await next(iter(self._pending)).wait()
+            await asyncio.sleep(0)
+
+    @staticmethod
+    def answered() -> Pending:
+        """Return a payload that has been answered already."""
+        pending = Pending(wanted=False)
+        pending.finish(True)
+        return pending
 
     def _put(self, batch: MessageBatch, receipt: Pending | None) -> None:
         if receipt is not None:
