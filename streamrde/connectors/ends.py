@@ -143,7 +143,7 @@ class Source(End, ABC, Generic[B]):
     """Streams whose messages are left unread; None for a source that reads all it gets."""
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def source_names(self) -> tuple[str, ...]:
         """Return the names of the sources that are in it, "" for itself."""
         return ("",)
 

@@ -74,7 +74,7 @@ class SeveralSource(Source[Batch]):
         self._merged: set[str] = set()
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def source_names(self) -> tuple[str, ...]:
         """Return the names of the sources."""
         return tuple(self._sources)
 

@@ -118,7 +118,7 @@ class Pipeline:
         self._connects = -1
         self._latest: dict[str, float] = {}
         # Until a source has said how far it is, the watermark waits for it.
-        for name in source.names:
+        for name in source.source_names:
             self._keeper.observe(np.empty(0), name)
         self.started = False
 
