@@ -205,7 +205,8 @@ class SampleReader:
         """
         recording = recording._replace(csv=self.columns.csv)
         if self.members:
-            yield from numbered_together(merged([*self._spread(recording)], start))
+            found = merged([*self._spread(recording)], start)
+            yield from numbered_together((self._typed(samples), rows, after) for samples, rows, after in found)
             return
         batches = read_batches(
             recording,
@@ -239,6 +240,23 @@ class SampleReader:
         for one, (member, places, reader) in zip(recording.files, self._parts, strict=True):
             reader.dropped, reader.nameless = self.dropped, self.nameless
             yield of(one, member, places, reader)
+
+    def _typed(self, samples: Samples) -> Samples:
+        """Give the further columns of a batch the types that they have in their files, of which each was begun."""
+        if samples.extra is None:
+            return samples
+        if self._extra_schema is None:
+            own = {name: member_of(name) for name in self.extra}
+            schemas = [(member, reader._extra_schema) for member, _, reader in self._parts]
+            self._extra_schema = pa.schema(
+                next(
+                    schema.field(column).with_name(name)
+                    for member, schema in schemas
+                    if schema is not None and file in ("", member)
+                )
+                for name, (file, column) in own.items()
+            )
+        return samples._replace(extra=samples.extra.cast(self._extra_schema))
 
     def _converted(
         self,

@@ -97,6 +97,7 @@ def test_targets_units_and_missing_values_are_those_of_their_file(tmp_path: Path
     reader = SampleReader(
         own,
         extra=["Acc.csv:label"],
+        batch_rows=1,
         conversion=Conversion(np.array([2.0, 1.0, 1.0]), np.array([0.0, 100.0, 0.0])),
     )
     found = [one for _, one in reader.read(*reader.find(path))]
@@ -105,6 +106,7 @@ def test_targets_units_and_missing_values_are_those_of_their_file(tmp_path: Path
     )
     labels = [label for one in found for label in one.extra.column("Acc.csv:label").to_pylist()]  # type: ignore[union-attr]
     assert labels == ["up", None, "down"]
+    assert len({one.extra.schema for one in found if one.extra is not None}) == 1
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
