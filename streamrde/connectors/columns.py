@@ -45,6 +45,8 @@ class TimeKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class SharedKeys(TimeKeys, frozen=True, kw_only=True):
     """Say how columns are read: the keys that mean the same everywhere."""
 
+    rate: float = 1.0
+    """Rows per second of files without a time (time = ""), such as 32. The first row of a file is at 0."""
     records: str = ""
     """Path of a list of objects in a payload, each of which is a row, such as values or data.readings. Fields that an
     object lacks are looked for in the message around it."""
@@ -76,6 +78,8 @@ class SharedKeys(TimeKeys, frozen=True, kw_only=True):
         if self.records and not path_of(self.records):
             raise ParameterError(f"records = {self.records!r}: give a path such as 'values' or 'data.readings'")
         check_limits(self.limits)
+        if not 0 < self.rate < math.inf:
+            raise ParameterError(f"rate = {self.rate}: give the rows per second, a number above 0")
         for number in (*self.words.values(), *self.scale.values(), *self.offset.values()):
             if not math.isfinite(number):
                 raise ParameterError(f"words, scale and offset have the number {number}: give finite numbers")
@@ -93,7 +97,7 @@ class ColumnKeys(SharedKeys, frozen=True, kw_only=True):
     name, and stream_id is the default. In messages, "@topic" is the default, and "@property.NAME" a property."""
     time: str | tuple[str, str] = "t"
     """Column, or path, of the time. Two are the date and the time of day. If "", a message has its time of arrival, and
-    rows of files are a second apart. Messages also have "@broker", "@arrival" and "@property.NAME"."""
+    rows of files are a second apart, or as rate says. Messages also have "@broker", "@arrival" and "@property.NAME"."""
     channels: tuple[str, ...] = ()
     """Columns, or paths such as values.ax and acc[0], of the model's channels, in its order. "" is a payload that is
     the bare value. If empty, they have the channels' names."""
@@ -154,6 +158,8 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
     words: dict[str, float] = {}
     limits: Limits = {}
     csv: Dialect = Dialect()
+    rate: float = 1.0
+    """Rows per second where files have no time."""
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -178,6 +184,8 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
                 raise ParameterError(
                     f"missing names {key!r}, which is none of the channels' columns {list(self.channels)}"
                 )
+        if self.rate != 1.0 and self.time:
+            raise ParameterError(f'rate = {self.rate:g} is for files without a time: set time = "", or leave rate out')
         self.time_form()
 
     def refuse_others(self, reader: str, supported: Sequence[str] = ()) -> None:
@@ -187,8 +195,8 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
             reader: what it reads, such as "packed payloads".
             supported: keys that it knows beside channels, stream and time.
         """
-        for key in ("date", "levels", "sender", "records", "name", "missing", "words", "limits"):
-            if key not in supported and getattr(self, key) not in ("", (), {}):
+        for key in ("date", "levels", "sender", "records", "name", "missing", "words", "limits", "rate"):
+            if key not in supported and getattr(self, key) not in ("", (), {}, 1.0):
                 raise ConfigError(f"columns: {_SPOKEN.get(key, key)} is not for {reader}; leave it out")
 
     def missing_of(self, channel: str) -> tuple[Spelling, ...]:

@@ -49,6 +49,8 @@ class PayloadKeys(ColumnKeys, frozen=True, kw_only=True):
             if isinstance(self.missing, dict) and self.missing.keys() - {ALL}:
                 raise ConfigError("missing is a table by channel, and the topic has the channel: list it for all")
             columns = columns.only((self.value,))
+        if self.rate != 1.0:
+            raise ConfigError("rate is for files; messages without a time have that of their arrival: leave it out")
         if self.limits:
             raise ConfigError("limits are of the model's channels, wherever they come from: give them in [columns]")
         converted = conversion(

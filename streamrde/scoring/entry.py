@@ -52,6 +52,7 @@ class Settings(TypedDict, total=False):
     missing: Missing
     words: Mapping[str, float]
     limits: Mapping[str, tuple[float, float]]
+    rate: float
     csv: Dialect
     filters: Sequence[Filter]
     truth: Sequence[str]

@@ -8,6 +8,7 @@ import pytest
 
 from streamrde.config import RunConfig
 from streamrde.connectors.columns import ColumnKeys, Columns, path_of
+from streamrde.connectors.mqtt.config import MqttSourceConfig
 from streamrde.connectors.payloads import PayloadConfig
 from streamrde.disk import read_toml
 from streamrde.errors import ConfigError, ParameterError
@@ -113,3 +114,13 @@ def test_limits_of_columns_are_those_of_plausible_values_in_a_scoring_job() -> N
     assert job.checked() == job
     with pytest.raises(ConfigError, match=r"limits are in \[columns\] and in \[plausible\]: give them once"):
         convert(tables | {"plausible": {"limits": {"a": [0.0, 2.0]}}}, Job)
+
+
+def test_a_rate_is_for_files_without_a_time():
+    with pytest.raises(ParameterError, match='rate = 32 is for files without a time: set time = ""'):
+        ColumnKeys(rate=32.0).columns_for(["a"])
+    assert ColumnKeys(rate=32.0, time="").columns_for(["a"]).rate == 32.0
+    with pytest.raises(ParameterError, match="rate = 0: give the rows per second"):
+        ColumnKeys(rate=0, time="")
+    with pytest.raises(ConfigError, match="rate is for files"):
+        MqttSourceConfig(url="mqtt://h", topic="a/{stream}", time="", rate=32.0).subscriptions(["a"])

@@ -54,7 +54,7 @@ def read(
             come in sorted order within an entry, entries in the order given.
         columns: names of the stream, time and channel columns. Times may be timestamps, dates or durations of any
             unit, text, or numbers of `time_unit`; they become float64 seconds (see `to_seconds` for the precision). If
-            the time column is "", a row's time is its number in the file: rows are a second apart.
+            the time column is "", rows are a second apart, or `columns.rate` of them are in a second, from 0 on.
             Streams may be strings, dictionary-encoded or not, or integers.
         extra: further columns to hand through as `Samples.extra`, with the types of the first file.
         extra_schema: types of all the further columns, instead.
@@ -102,7 +102,8 @@ class SampleReader:
         numbers: Sequence[str] = (),
     ) -> None:
         check_filters(filters)
-        columns.refuse_others("recorded files", ("date", "levels", "sender", "name", "missing", "words", "limits"))
+        known = ("date", "levels", "sender", "name", "missing", "words", "limits", "rate")
+        columns.refuse_others("recorded files", known)
         self.columns = columns
         self.members = members_of(columns.channels)
         """Files that the channels are spread over. (): all are in one file."""
@@ -425,7 +426,7 @@ class SampleReader:
             with mapped_errors(file.path, columns.time):
                 t = file.times(batch, columns.time, self._form, columns.date)
         else:
-            t = file.row_numbers(batch.num_rows).astype(np.float64)
+            t = file.row_numbers(batch.num_rows) / columns.rate
         if self._long is not None:
             with mapped_errors(file.path, columns.value):
                 x = self._long.values(batch, file, self._long.places(batch, file))
