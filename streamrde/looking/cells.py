@@ -21,6 +21,7 @@ _NUMBERS = 0.9
 # Numbers that loggers write where there is no value.
 _SENTINELS = (-9999.0, -999.0, -99.0, -999.9, -9999.9, -99999.0, 9999.0, 99999.0, 9.9e37, 1e37, -32768.0, 32767.0)
 _FAR = 10.0
+_BEYOND = 1e100  # larger numbers are no values, and their sums and squares overflow
 _HUGE = 1e30  # one overload of an instrument is enough
 
 
@@ -133,13 +134,14 @@ def _number(text: str) -> float | None:
     if "_" in text or text[-1:].lower() == "y":
         return None
     try:
-        return float(text)
+        return _float(float(text))
     except ValueError:
         return None
 
 
 def _float(value: float | Decimal) -> float:
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return math.inf
+    return number if abs(number) < _BEYOND else math.inf

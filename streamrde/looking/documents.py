@@ -56,6 +56,9 @@ class _Page:
         return "\n".join(self._lines) + "\n"
 
     def comment(self, text: str) -> None:
+        # Names and values are somebody else's text: signs that TOML forbids are shown as escapes.
+        text = "".join(sign if sign.isprintable() or sign.isspace() else repr(sign)[1:-1] for sign in text)
+        text = "".join(" " if ord(sign) < ord(" ") else sign for sign in text)
         self._lines += [
             f"# {line}" for line in textwrap.wrap(text, _WIDTH - 2, break_long_words=False, break_on_hyphens=False)
         ]

@@ -17,6 +17,8 @@ _LEAST_SAMPLES = 4
 _WINDOWS = 10
 # Silences of so many intervals are gaps rather than jitter.
 _GAP = 20.0
+_SHORTEST = 1e-9  # seconds between two samples
+_LATEST = 1e12  # seconds that no time reaches
 
 
 class Rate(NamedTuple):
@@ -72,12 +74,13 @@ class Rate(NamedTuple):
 
 def measure(times: Sequence[Floats]) -> Rate:
     """Measure the times of streams, each (rows,) in the order of the rows."""
-    known = [t[np.isfinite(t)] for t in times]
+    known = [t[np.abs(t) < _LATEST] for t in times]
     # A few times that are wrong do not count.
     lengths = [float(np.subtract(*np.quantile(t, (0.99, 0.01)))) for t in known if len(t)]
     steps = [step[step > 0] for step in map(np.diff, known)]
     joined = np.concatenate(steps) if steps else np.empty(0)
     rows = sum(map(len, times))
+    joined = joined[joined > _SHORTEST]
     if not len(joined):
         return Rate(len(times), rows, 0.0, True, 0.0, 0, 0.0)
     interval = float(np.median(joined))

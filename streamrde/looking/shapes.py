@@ -96,7 +96,8 @@ def _flat(one: Any, path: str = "", depth: int = 0) -> dict[str, Any]:
     if isinstance(one, Mapping):
         for key, value in one.items():
             if depth < _DEEPEST:
-                found |= _flat(value, f"{path}.{key}" if path else str(key), depth + 1)
+                name = str(key).encode("utf-8", "replace").decode()  # half a pair of UTF-16 cannot be written
+                found |= _flat(value, f"{path}.{name}" if path else name, depth + 1)
     elif isinstance(one, list | tuple):
         for i, value in enumerate(one[:_MOST_ELEMENTS]):
             if depth < _DEEPEST:
