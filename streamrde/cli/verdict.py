@@ -45,7 +45,10 @@ def print_report(report: Report, written: Sequence[str]) -> None:
         _say(warning)
     print(f"\nwrote {', '.join(written)} in {report.seconds:.1f} s; next:")
     config, roles = report.config, report.roles
-    command = score_command(config.data, config.out, stream=roles.stream, time=roles.time, time_unit=config.time_unit)
+    command = score_command(
+        config.data, config.out, stream=roles.stream, time=roles.time, time_unit=config.time_unit,
+        columns=config.columns,
+    )  # fmt: skip
     print(f"  {command}")
 
 

@@ -273,7 +273,10 @@ def _groups(report: Report) -> str:
 
 def _usage(report: Report) -> str:
     config, roles = report.config, report.roles
-    command = score_command(config.data, config.out, stream=roles.stream, time=roles.time, time_unit=config.time_unit)
+    command = score_command(
+        config.data, config.out, stream=roles.stream, time=roles.time, time_unit=config.time_unit,
+        columns=config.columns,
+    )  # fmt: skip
     return section(
         "How to use the model",
         "",

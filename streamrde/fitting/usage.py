@@ -7,12 +7,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamrde import toml
+from streamrde.connectors.columns import ColumnKeys, given_keys
 from streamrde.inference.header import Header
 
 _USUAL = {"stream": "stream_id", "time": "t", "time_unit": "s"}  # defaults of `streamrde score`
 
 
-def score_command(data: str | Sequence[str], model: str, *, stream: str, time: str, time_unit: str) -> str:
+# Options of `streamrde score` for keys of [columns] and of [columns.csv].
+_OPTIONS = {"name": "--name-column", "value": "--value-column"}
+_CSV_OPTIONS = {
+    "delimiter": "--delimiter", "decimal": "--decimal", "thousands": "--thousands", "skip": "--skip-lines",
+    "comment": "--comment", "encoding": "--encoding",
+}  # fmt: skip
+
+
+def score_command(
+    data: str | Sequence[str],
+    model: str,
+    *,
+    stream: str,
+    time: str,
+    time_unit: str,
+    columns: ColumnKeys | None = None,
+) -> str:
     """Return a command for a shell that predicts from the same files.
 
     Args:
@@ -20,6 +37,7 @@ def score_command(data: str | Sequence[str], model: str, *, stream: str, time: s
             does not expand them.
         model: the model's file.
         stream, time, time_unit: columns and unit, as `streamrde score` has them.
+        columns: how columns are read. Keys without an option are named in a comment.
     """
     files = [data or "DATA"] if isinstance(data, str) else list(data)
     out = str(Path(model).with_name("predictions.parquet"))
@@ -27,10 +45,17 @@ def score_command(data: str | Sequence[str], model: str, *, stream: str, time: s
     for name, value in (("stream", stream), ("time", time), ("time_unit", time_unit)):
         if value != _USUAL[name]:
             options += [f"--{name.replace('_', '-')}", value]
+    given = {} if columns is None else given_keys(columns)
+    csv = {} if columns is None else given_keys(columns.csv)
+    given.pop("csv", None)
+    for table, flags in ((given, _OPTIONS), (csv, _CSV_OPTIONS)):
+        for key in [key for key in flags if key in table]:
+            options += [flags[key], str(table.pop(key))]
     # A name that begins with a dash is no option.
     dashed = any(file.startswith("-") for file in files)
     words = ["streamrde", "score", *([*options, "--", *files] if dashed else [*files, *options])]
-    return shlex.join(words)
+    left = ", ".join([*given, *(f"csv.{key}" for key in csv)])
+    return shlex.join(words) + (f"  # with {left} of the fit's TOML file under [columns] in --config" if left else "")
 
 
 def run_commands(model: str) -> str:

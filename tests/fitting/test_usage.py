@@ -2,6 +2,11 @@
 
 import shlex
 
+import typer
+
+from streamrde.cli import app
+from streamrde.connectors.columns import ColumnKeys
+from streamrde.connectors.dialect import Dialect
 from streamrde.fitting.usage import score_command
 
 USUAL = {"stream": "stream_id", "time": "t", "time_unit": "s"}
@@ -22,6 +27,20 @@ def test_globs_spaces_and_quotes_reach_the_command_as_they_are() -> None:
         "--time-unit", "ms",
     ]  # fmt: skip
     assert "'day*/my file.csv'" in command
+
+
+def test_keys_of_columns_are_options_or_named() -> None:
+    columns = ColumnKeys(name="entity", value="state", csv=Dialect(delimiter=";", decimal=",", skip=2, units_row=True))
+    command = score_command("x.csv", "m", **USUAL, columns=columns)
+    words = shlex.split(command, comments=True)
+    options = dict(zip(words[3::2], words[4::2], strict=True))
+    assert options == {
+        "--model": "m", "--out": "predictions.parquet", "--name-column": "entity", "--value-column": "state",
+        "--delimiter": ";", "--decimal": ",", "--skip-lines": "2",
+    }  # fmt: skip
+    assert command.endswith("# with csv.units_row of the fit's TOML file under [columns] in --config")
+    for option in options:
+        assert option in {flag for one in typer.main.get_command(app).commands["score"].params for flag in one.opts}
 
 
 def test_a_name_that_begins_with_a_dash_is_no_option() -> None:
