@@ -74,6 +74,8 @@ class Values:
         self._spellings = {name: spellings(columns.missing_of(name), columns.words) for name in columns.channels}
         codes = [(i, np.array(self._spellings[name].numbers)) for i, name in enumerate(columns.channels)]
         self._codes = [(i, found) for i, found in codes if len(found)]
+        self.has_codes = bool(self._codes)
+        """True if some numbers stand for "no value"."""
 
     def number(self, channel: str, value: Any) -> float:
         """Return a value as a number, with NaN for "no value".

@@ -64,10 +64,10 @@ class RowCodec(Codec):
             PayloadError: too long, no JSON, no sample in it, without any channel, a wrong type, unequal lengths, or a
                 time that is missing or not finite.
         """
-        t, x, *_ = self.read(Message(b"", payload, 0.0))
-        if not len(t):
+        rows = self.read(Message(b"", payload, 0.0))
+        if not len(rows.t):
             raise PayloadError("no sample in it: send at least one")
-        return t, x
+        return rows[:2]
 
     def read(self, message: Message) -> Rows:
         """See `Codec.read`."""
@@ -90,12 +90,8 @@ class RowCodec(Codec):
         except _UNREADABLE as error:
             raise PayloadError(f"not a sample: {_named(error)}{self._hint(payload)}") from None
         rows = self.shape.rows(found, message)
-        if self._layout is not None:
-            try:
-                msgspec.convert(found, self._layout.type)
-                self._struct_fits = True
-            except (msgspec.ValidationError, RecursionError, OverflowError):
-                self._struct_fits = False
+        # Who sends numbers as text will do so again.
+        self._struct_fits = self.shape.plain and self._layout is not None
         return rows
 
     def _hint(self, payload: bytes) -> str:
@@ -113,8 +109,9 @@ class RowCodec(Codec):
         if found is None:
             return None
         check_samples(found.t, found.x, self.columns)
-        x = self.shape.values.without_codes(found.x)
-        return found if x is found.x else found._replace(x=x)
+        if self.shape.values.has_codes:
+            found = found._replace(x=self.shape.values.without_codes(found.x))
+        return found
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """Encode samples as a payload that `decode` reads back: bit for bit in seconds, else to t's last place.

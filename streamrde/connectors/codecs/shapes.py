@@ -52,6 +52,8 @@ class Shape:
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
         self.values = Values(columns)
+        self.plain = True
+        """The values of the last payload were all numbers, or null."""
         self._form = columns.time_form()
         unit = UNITS[columns.time_unit]
         self._plain_times = not columns.time_format and not columns.time_zone and unit.length == 1
@@ -97,6 +99,7 @@ class Shape:
         Raises:
             PayloadError: it has none, or a field is missing or of a wrong kind.
         """
+        self.plain = True
         try:
             return self._long(payload, message) if self.columns.name else self._wide(payload, message)
         except OverflowError:
@@ -339,6 +342,7 @@ class Shape:
         return np.array(values, dtype=np.float64).reshape(-1, len(names))
 
     def _number(self, channel: str, value: Any, record: Record) -> float:
+        self.plain = self.plain and type(value) in _NUMBERS
         if type(value) is list:
             raise PayloadError(
                 f"{record.place}field {channel!r} is a list and others are not; send lists in all fields, or in none, "

@@ -87,9 +87,13 @@ class Layout(ABC):
         self._width, self._channels = len(columns.values), len(columns.channels)
         row, attributes = record.struct()
         self._get = _getter([attributes[slot.path] for slot in (*slots, *guards)])
+        if not record.inner and list(record.leaves.values()) == [*slots]:
+            self._get = msgspec.structs.astuple
         self._count = len(slots)
         self._guards = (UNSET,) * len(guards)
         self._path = path_of(columns.records)
+        # Type of payloads that are one record, in which nothing else is to be looked for.
+        self._alone = None if self._path or guards else row
         self.type: Any = row | list[row]  # type: ignore[valid-type]
         if self._path:
             self.type = self._around(row, list(dict.fromkeys(slot.path[0] for slot in (*slots, *guards))))
@@ -115,6 +119,8 @@ class Layout(ABC):
         """Return the rows of a payload that was decoded as `type`, or None if only `Shape` can tell."""
         time: Any = UNSET
         try:
+            if type(decoded) is self._alone:
+                return self._rows([self._get(decoded)], time)
             if self._path:
                 rows = self._records(decoded)
                 strays = () if self._strays is None else self._strays(decoded)
@@ -125,15 +131,11 @@ class Layout(ABC):
             else:
                 rows = decoded if type(decoded) is list else [decoded]
             found = [*map(self._get, rows)]
-        except AttributeError:  # an object on the way is missing
-            return None
-        if self._guards:
-            if any(one[self._count :] != self._guards for one in found):
+            if self._guards and any(one[self._count :] != self._guards for one in found):
                 return None
-            found = [one[: self._count] for one in found]
-        try:
             return self._rows(found, time)
-        except (ValueError, TypeError, OverflowError):  # NotATimeError is a ValueError
+        # AttributeError: an object on the way is missing. NotATimeError is a ValueError.
+        except (AttributeError, ValueError, TypeError, OverflowError):
             return None
 
     @abstractmethod
@@ -141,6 +143,7 @@ class Layout(ABC):
         """Return the rows that have these slots.
 
         Args:
+            found: values of the slots, and behind them those of the guards, which are absent.
             time: that around the records, UNSET if there is none.
         """
 
@@ -159,7 +162,7 @@ class LongLayout(Layout):
         rows: list[list[float]] = []
         times: list[float] = []
         open_rows: dict[float, list[float]] = {}
-        for t, (_, name, value) in zip(seconds, found, strict=True):
+        for t, (_, name, value, *_) in zip(seconds, found, strict=True):
             if type(name) is not str or not name:
                 return None
             i = by_name.get(name)
@@ -201,13 +204,14 @@ class WideLayout(Layout):
     def _one(self, row: tuple[Any, ...], time: Any) -> Rows | None:
         """Return the samples of one row, which may have lists in its fields."""
         t = np.empty(1)
-        t[0] = math.nan
         if self._timed:
             time = time if row[0] is UNSET else row[0]
             if type(time) is list:
                 return self._columns(time, self._picked(row))
             t[0] = self._seconds(time)
-        values = row[1:] if self._plain else self._picked(row)
+        else:
+            t[0] = math.nan
+        values = row[1 : self._count] if self._plain else self._picked(row)
         # A channel that is null and one that is absent are the same here, and a row needs one that is not absent. The
         # first comparison is nearly always false, and spares the slice.
         most = self._channels
@@ -222,12 +226,12 @@ class WideLayout(Layout):
         if not self._timed or not rows:
             return None
         times = [time if row[0] is UNSET else row[0] for row in rows]
-        values = [row[1:] for row in rows] if self._plain else map(self._picked, rows)
+        values = [row[1 : self._count] for row in rows] if self._plain else map(self._picked, rows)
         flat = np.array([*chain.from_iterable(values)], dtype=np.float64)
         if flat.ndim != 1:
             return None
         x = flat.reshape(len(rows), self._width)
-        if np.isnan(x[:, : self._channels]).all(axis=1).any():
+        if np.isnan(x).any() and np.isnan(x[:, : self._channels]).all(axis=1).any():
             return None
         return Rows(self._shape.seconds(times), x)
 
