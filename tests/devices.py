@@ -69,7 +69,8 @@ class Device(NamedTuple):
         for line in (self.folder / "messages.jsonl").read_text("utf-8").splitlines():
             one = json.loads(line)
             payload = one["text"].encode() if "text" in one else bytes.fromhex(one.get("hex", ""))
-            yield Message(one["topic"].encode(), json.dumps(one["json"]).encode() if "json" in one else payload, now)
+            payload = json.dumps(one["json"]).encode() if "json" in one else payload
+            yield Message(one["topic"].encode(), payload, now, properties=one.get("properties"))
 
 
 class Found(NamedTuple):
