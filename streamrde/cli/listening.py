@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
@@ -28,7 +29,9 @@ from streamrde.settings import convert
 # A channel that no payload has: each message is handed on as one that cannot be read, which is what is wanted.
 _NO_CHANNEL = "what streamrde init looks for"
 # Keys with which listening changes nothing at the broker, by kind.
-_QUIETLY: dict[str, dict[str, Any]] = {"mqtt": {"qos": 0}, "nats": {"jetstream": False}}
+_QUIETLY: dict[str, dict[str, Any]] = {"mqtt": {"qos": 0}, "nats": {"jetstream": False}, "websocket": {}}
+# Kinds whose URL has a path of its own, and no topics behind it.
+_WHOLE = {"ws": "websocket", "wss": "websocket"}
 # Enough messages to see shapes, rates and spellings.
 _ENOUGH = 50_000
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/]*)/?(?P<topic>.*)", re.DOTALL)
@@ -41,9 +44,16 @@ class Place(NamedTuple):
 
     kind: str
     url: str
-    """URL of the broker or server, without topics."""
-    topic: str
-    """Topics to listen to, in the signs of the queue."""
+    """URL of the broker or server, without topics, user and password."""
+    topic: str | None
+    """Topics to listen to, in the signs of the queue. None: the source has none."""
+    keys: Mapping[str, str] = {}
+    """User and password of the URL."""
+
+    @property
+    def shown(self) -> str:
+        """Return the URL as it may be shown."""
+        return self.url if self.topic is None else f"{self.url}/{self.topic}"
 
 
 def place_of(url: str) -> Place | None:
@@ -55,17 +65,21 @@ def place_of(url: str) -> Place | None:
     found = _SCHEME.fullmatch(url)
     if found is None:
         return None
-    scheme = found["scheme"].lower()
+    scheme, (secret, _, host) = found["scheme"].lower(), found["host"].rpartition("@")
+    user, _, password = secret.partition(":")
+    keys = {name: unquote(value) for name, value in (("user", user), ("password", password)) if value}
+    if scheme in _WHOLE:
+        path = f"/{found['topic']}" if found["topic"] else ""
+        return Place(_WHOLE[scheme], f"{found['scheme']}://{host}{path}", None, keys)
     kind = next((kind for kind in _QUIETLY if scheme in (kind, f"{kind}s") or scheme.startswith(f"{kind}+")), None)
-    if kind is None or kind not in SOURCES.names():
-        live = [name for name in SOURCES.names() if scheme.removesuffix("s") == name]
-        if not live:
-            return None
+    if kind is not None:
+        return Place(kind, f"{found['scheme']}://{host}", found["topic"], keys)
+    if {scheme, scheme.removesuffix("s")} & set(SOURCES.names()) and scheme not in ("http", "https"):
         raise ConfigError(
-            f"{url}: init does not listen to {scheme}://, where listening takes messages from others; write one of its "
-            f"payloads to a file per message, or use streamrde init run; it listens to {listed(_QUIETLY)}"
+            f"{found['scheme']}://{host}: init does not listen there, as that would take messages from other readers "
+            f"or leave a reader behind; begin with streamrde init run (it listens to {listed([*_QUIETLY])})"
         )
-    return Place(kind, f"{found['scheme']}://{found['host']}", found["topic"])
+    return None
 
 
 def listen(
@@ -85,8 +99,9 @@ def listen(
     if section is None or not issubclass(section, PayloadSourceConfig):
         raise ConfigError(f"{place.url}: there is no source of the kind {place.kind!r}")
     grammar: Grammar = section.grammar
-    template = template_of(place.topic, grammar)
-    tables = {**_QUIETLY[place.kind], "url": place.url, "topic": template, "quarantine_faults": 0, **keys}
+    tables = {**_QUIETLY[place.kind], "url": _with_secret(place), "quarantine_faults": 0, **keys}
+    if place.topic is not None:
+        tables["topic"] = template_of(place.topic, grammar)
     # As a whole run is read, so that errors name the keys as they stand in its file.
     run = {"model": "-", "source": {"kind": place.kind, **tables}, "sink": {"kind": "arrow", "path": "-"}}
     config = convert(run, RunConfig).source.without_waiting()
@@ -94,8 +109,17 @@ def listen(
     begin = time.monotonic()
     with _silence():
         captured = asyncio.run(_receive(config, seconds, say))
-    wanted = re.compile(_pattern(place.topic, grammar))
+    wanted = re.compile(_pattern(place.topic or "", grammar))
     return [one for one in captured if wanted.fullmatch(one.topic)], config, time.monotonic() - begin
+
+
+def _with_secret(place: Place) -> str:
+    """Return the URL with user and password, for the connection alone."""
+    if not place.keys:
+        return place.url
+    scheme, _, host = place.url.partition("://")
+    secret = ":".join(quote(place.keys[name], safe="") for name in ("user", "password") if name in place.keys)
+    return f"{scheme}://{secret}@{host}"
 
 
 def template_of(topic: str, grammar: Grammar) -> str:

@@ -16,6 +16,8 @@ from streamrde.looking.matching import match_channels
 from streamrde.looking.messages import look_at_messages
 from streamrde.looking.roles import Given
 
+_VARIABLE = "STREAMRDE_PASSWORD"
+
 
 class Wanted(NamedTuple):
     """Hold what the command line asks for."""
@@ -75,10 +77,16 @@ def _listen(place: Place, wanted: Wanted) -> Findings:
     if not wanted.quiet and sys.stderr.isatty():
         print(file=sys.stderr)
     given = {name: Guess(value, "as it was given") for name, value in wanted.source_keys.items()}
-    source = f"{place.url}/{place.topic}"
+    if "user" in place.keys:
+        given["user"] = Guess(place.keys["user"], "as it was given")
+    if "password" in place.keys:
+        given["password_env"] = Guess(
+            _VARIABLE, "the environment variable that has the password, which is not written here"
+        )
     return look_at_messages(
-        captured, source, kind=place.kind, url=place.url, grammar=config.grammar, seconds=seconds, keys=given
-    )
+        captured, place.shown, kind=place.kind, url=place.url, grammar=config.grammar, seconds=seconds, keys=given,
+        by_topic=place.topic is not None,
+    )  # fmt: skip
 
 
 def _use_of(wanted: Wanted) -> Use:

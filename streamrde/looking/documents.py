@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from streamrde import toml
 from streamrde.looking.guesses import Channel, Findings, Guess
-from streamrde.looking.rates import spoken
+from streamrde.looking.rates import nice, spoken
 
 Use: TypeAlias = Literal["fit", "train", "score", "run"]
 USES: tuple[Use, ...] = ("fit", "train", "score", "run")
@@ -189,6 +189,7 @@ def _run(page: _Page, found: Findings, model: str, channels: Mapping[str, str] |
     for name, guess in found.connection.items():
         if name.startswith("sink."):
             page.guess(name.removeprefix("sink."), guess)
+    _merge(page, found)
     page.blank()
     page.comment("To go on after a restart where it stopped (see docs/delivery.md):")
     page.comment("[state]")
@@ -199,6 +200,17 @@ def _run(page: _Page, found: Findings, model: str, channels: Mapping[str, str] |
     page.off("kind", "file")
     page.off("path", "dead-letters.jsonl")
     _columns(page, found, "run", channels)
+
+
+def _merge(page: _Page, found: Findings) -> None:
+    """Write [order] where the values of one time come in several messages or rows."""
+    apart = "name" in found.columns or "{channel}" in str(found.connection.get("topic", ""))
+    if not apart or not found.columns["time"].value:
+        return
+    page.table("order")
+    page.key("merge", True, "Values of one time come apart, and become one sample.")
+    late = nice(max(found.rate.interval, 0.1))
+    page.key("lateness", late, f"Seconds to wait for what comes late: {spoken(late)}.")
 
 
 def _target(page: _Page, found: Findings) -> Guess:

@@ -74,6 +74,7 @@ def look_at_messages(
     grammar: Grammar = MQTT,
     seconds: float = 0.0,
     keys: Mapping[str, Guess] = {},
+    by_topic: bool = True,
 ) -> Findings:
     """Look at messages and find how they are read.
 
@@ -84,6 +85,7 @@ def look_at_messages(
         url: URL of the broker or server alone.
         seconds: for how long messages were received.
         keys: further keys of the section [source].
+        by_topic: the source has topics. If not, the stream is named by the URL, or by the payload.
     Raises:
         DataError: there is no message, no codec reads them, or none has a number.
     """
@@ -104,7 +106,7 @@ def look_at_messages(
     found = dict(shape.keys)
     if stream is not None:
         found["stream"] = stream
-        if not address.told:
+        if not address.told and by_topic:
             address = address._replace(template=_last_level(address.template, topics[0], grammar.separator))
     arrival = Guess("", "no field holds times: samples have the time of their arrival")
     found |= {"time": arrival} if time is None else time.keys
@@ -129,7 +131,7 @@ def look_at_messages(
         channels=tuple(channels),
         rate=measure(split_by(codes, clock)),
         unused=(*unused, *others),
-        connection=_connection(kind, url or source, grammar, keys, address, chosen.decoded),
+        connection=_connection(kind, url or source, grammar, keys, address if by_topic else None, chosen.decoded),
     )
 
 
@@ -274,25 +276,34 @@ def _tells_apart(table: Table, name: str) -> bool:
 
 
 def _connection(
-    kind: str, url: str, grammar: Grammar, keys: Mapping[str, Guess], address: Address, decoded: Decoded
+    kind: str, url: str, grammar: Grammar, keys: Mapping[str, Guess], address: Address | None, decoded: Decoded
 ) -> dict[str, Guess]:
+    found = {"kind": Guess(kind, "by the URL"), "url": Guess(url, "as it was given"), **keys}
+    if address is None:
+        sink = {
+            "sink.kind": Guess("arrow", "predictions go to a file"),
+            "sink.path": Guess("predictions.arrows", "its path"),
+        }
+        return {**found, "codec": decoded.codec, **sink}
     topic = address.template
     levels = re.findall(r"\{(?!channel\})\w+\}", topic.value) or ["{stream}"]
     if decoded.codec.value == "sparkplug":
         topic = Guess("spBv1.0/#", "all messages of Sparkplug B; their topics name group, node and device")
         levels = ["{stream}"]
-    same = {f"sink.{name}": guess._replace(why="as of the source") for name, guess in keys.items()}
-    return {
-        "kind": Guess(kind, "by the URL"),
-        "url": Guess(url, "as it was given"),
-        **keys,
-        "topic": topic,
-        "codec": decoded.codec,
-        "sink.kind": Guess(kind, "predictions go to the same broker"),
-        "sink.url": Guess(url, "as of the source"),
-        **same,
-        "sink.topic": Guess(grammar.separator.join(["predictions", *levels]), "topics of the predictions"),
-    }
+    same = {f"sink.{name}": guess._replace(why="as of the source") for name, guess in found.items()}
+    template = Guess(grammar.separator.join(["predictions", *levels]), "topics of the predictions")
+    return {**found, "topic": topic, "codec": decoded.codec, **same, "sink.topic": template, **_more(kind)}
+
+
+def _more(kind: str) -> dict[str, Guess]:
+    """Return keys without which a section of this kind is not complete."""
+    if kind != "nats":
+        return {}
+    durable = Other("durable", "streamrde", "the subjects are of a JetStream stream, which keeps what is not processed")
+    plain = Guess(
+        False, "plain subjects, as they were listened to: what is sent while nobody listens is lost", "", (durable,)
+    )
+    return {"jetstream": plain, "sink.jetstream": Guess(False, "as of the source")}
 
 
 def _seen(captured: Sequence[Captured], seconds: float) -> str:

@@ -1,5 +1,7 @@
 """Messages of live sources are looked at: codec, topics, shapes, times, and a file that run reads at once."""
 
+import asyncio
+import contextlib
 import json
 import signal
 import subprocess
@@ -171,7 +173,12 @@ def test_silence_is_an_error_and_so_are_urls_that_cannot_be_listened_to():
     with pytest.raises(DataError, match="no message came"):
         look()
     assert place_of("data.csv") is None
-    assert place_of("mqtts://broker/a/#") == ("mqtt", "mqtts://broker", "a/#")
+    assert place_of("mqtts://broker/a/#") == ("mqtt", "mqtts://broker", "a/#", {})
+    assert place_of("wss://me:p%40ss@host/x/y") == (
+        "websocket", "wss://host/x/y", None, {"user": "me", "password": "p@ss"}
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="does not listen there"):
+        place_of("redis://me:secret@127.0.0.1/imu")
     assert pairs(["user=me", "keepalive=30", "session=false"]) == {"user": "me", "keepalive": 30, "session": False}
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         pairs(["user"])
@@ -230,6 +237,100 @@ def test_init_listens_and_writes_what_run_reads(sensors, tmp_path, monkeypatch):
     assert config.source.topic == "lab/{stream}/imu"
     checked = CliRunner().invoke(app, ["run", "--check", "run.toml"])
     assert checked.exit_code == 0, checked.exception
+
+
+def init(*arguments):
+    done = CliRunner().invoke(app, ["init", *arguments, "--seconds", "1", "--json"])
+    assert done.exit_code == 0, done.exception
+    return tomllib.loads(json.loads(done.output)["toml"])
+
+
+def checked(tables):
+    """Read tables as run does, for the demo's model, and raise what it would not run with."""
+    tables["columns"]["channels"] = ["x"]
+    convert(tables, RunConfig).check()
+
+
+def test_the_password_of_a_url_is_shown_nowhere(sensors):
+    host = sensors.removeprefix("mqtt://")
+    tables = init(f"mqtt://me:secret@{host}/lab/#")
+    assert "secret" not in str(tables)
+    assert (tables["source"]["url"], tables["source"]["user"]) == (sensors, "me")
+    assert tables["sink"]["password_env"] == tables["source"]["password_env"] == "STREAMRDE_PASSWORD"
+    with pytest.raises(DataError) as failed:
+        init_raises(f"mqtt://me:secret@{host}/nobody/#")
+    assert "secret" not in str(failed.value)
+
+
+def init_raises(url):
+    raise CliRunner().invoke(app, ["init", url, "--seconds", "0.3"]).exception
+
+
+def test_subjects_of_nats_are_listened_to(tmp_path):
+    nats = pytest.importorskip("nats", reason="extra nats")
+    if brokers.NATS_SERVER is None:
+        pytest.skip("nats-server is not installed: apt-get install nats-server")
+
+    async def send(url, stop):
+        client = await nats.connect(url)
+        i = 0
+        while not stop.is_set():
+            for device in ("w1", "w2"):
+                await client.publish(f"lab.{device}.imu", json.dumps({"t": T0 + 0.1 * i, "x": 0.5 * i}).encode())
+            i += 1
+            await asyncio.sleep(0.05)
+        await client.close()
+
+    with brokers.nats_server(tmp_path) as url, meanwhile(send, url):
+        tables = init(f"{url}/lab.>")
+    assert tables["source"]["topic"] == "lab.{stream}.imu"
+    checked(tables)
+
+
+def test_websocket_servers_are_listened_to():
+    serving = pytest.importorskip("websockets.asyncio.server", reason="extra web")
+    port = brokers.free_port()
+
+    async def serve(stop):
+        async def handle(socket):
+            i = 0
+            while not stop.is_set():
+                await socket.send(json.dumps({"device_id": f"w{i % 2}", "t": T0 + 0.1 * i, "x": 0.5 * i}))
+                i += 1
+                await asyncio.sleep(0.02)
+
+        async with serving.serve(handle, "127.0.0.1", port):
+            while not stop.is_set():
+                await asyncio.sleep(0.05)
+
+    with meanwhile(serve):
+        time.sleep(0.3)
+        tables = init(f"ws://127.0.0.1:{port}/imu")
+    assert tables["source"] == {"kind": "websocket", "url": f"ws://127.0.0.1:{port}/imu", "codec": "json"}
+    assert tables["columns"]["stream"] == "device_id"
+    checked(tables)
+
+
+@contextlib.contextmanager
+def meanwhile(work, *arguments):
+    """Run a coroutine in a thread until the block ends."""
+    stop = threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(work(*arguments, stop)))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_values_that_come_apart_are_merged():
+    found = look(*((f"plant/p1/{channel}", {"val": i, "ts": (T0 + i) * 1000}) for i in range(4) for channel in "ab"))
+    tables = tomllib.loads(document(found, "run", command="", channels={"a": "a", "b": "b"}))
+    assert tables["order"] == {"merge": True, "lateness": 1.0}
+    assert convert(tables, RunConfig).order.merge
+    bare = look(("plant/p1/a", 1.5), ("plant/p1/b", 2.5))
+    assert "order" not in tomllib.loads(document(bare, "run", command="", channels={}))
 
 
 def test_ctrl_c_uses_what_came(sensors, tmp_path):
