@@ -1,4 +1,6 @@
-"""A job's folder beside its output: the plan, and what of it is done.
+"""A job's folder: the plan, and what of it is done.
+
+It is beside the output, or in the working folder if the output is in an object store.
 
     plan.json               the job, its files, its parts
     start.00012.arrow       snapshots from which part 12 starts, where the job was given a state
@@ -14,6 +16,7 @@ commit is. Nothing here is synced: it survives a killed process, and a commit th
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import time
@@ -26,6 +29,7 @@ import msgspec
 import pyarrow as pa
 
 from streamrde.connectors.files.errors import mapped_errors
+from streamrde.connectors.files.places import Place, as_path
 from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.disk import replace_file
 from streamrde.errors import ConfigError
@@ -105,8 +109,10 @@ class JobFolder:
 
     @classmethod
     def beside(cls, out: str) -> JobFolder:
-        """Return the folder that belongs to an output."""
-        target = Path(out)
+        """Return the folder that belongs to an output: beside it, or in the working folder if it is in a store."""
+        target = as_path(out)
+        if isinstance(target, Place):
+            return cls(f".{target.name}.{hashlib.sha256(str(target).encode()).hexdigest()[:12]}.job")
         return cls(target.with_name(f".{target.name}.job"))
 
     @contextlib.contextmanager

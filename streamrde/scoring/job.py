@@ -62,7 +62,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     several of these."""
     out: str = ""
     """Predictions: a file, whose extension is its format (.parquet, .feather, .arrow, .ipc, .arrows or .csv), or a
-    folder of Parquet files. Commands take - for an Arrow stream."""
+    folder of Parquet files. Either may be in an object store (s3://). Commands take - for an Arrow stream."""
     columns: ColumnsConfig = ColumnsConfig()
     filters: tuple[Filter, ...] = ()
     """Rows to score: a column, a comparison and a value, such as site == A, hr > 40 or day in 3, 4. All must hold."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.formats import readable, writable, writing_format
+from streamrde.connectors.files.places import AnyPath, Place, as_path, is_url, shown
 from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.disk import prepare_file, prepare_folder
 from streamrde.errors import ConfigError
@@ -21,6 +23,9 @@ from streamrde.scoring.job import Job
 
 # What would be taken for something else than a store.
 _NO_STORES = (".gz", ".json", ".jsonl", ".ndjson", ".txt", ".xlsx", ".pkl", ".npz", ".safetensors")
+
+COMPLETE = "_SUCCESS"
+"""Name of the empty file by which a folder in an object store is whole, as Hadoop and Spark call it."""
 
 # Rows of an output's row group or record batch, but for the last of a file.
 CHUNK_ROWS = 65536
@@ -55,23 +60,34 @@ def provenance(job: Job, bundle: Bundle) -> dict[str, str]:
 
 def is_folder(out: str) -> bool:
     """Return True if an output names a folder: it ends with a slash, has no extension, or is a folder already."""
-    return out.endswith(("/", os.sep)) or not Path(out).suffix or Path(out).is_dir()
+    path = as_path(out)
+    ends = path.url.partition("?")[0].endswith("/") if isinstance(path, Place) else out.endswith(("/", os.sep))
+    return ends or not path.suffix or path.is_dir()
 
 
-def check_output(out: str) -> None:
+def check_output(out: str, *, resume: bool = False) -> None:
     """Refuse an output that cannot be written, or whose files would be mixed with another job's.
 
+    Args:
+        resume: files that an upload has left behind which was not completed may be there, and are replaced.
     Raises:
         ConfigError: the extension is of no format, nothing can be written there, or a folder of that name has files.
     """
-    path = Path(out)
+    path = as_path(out)
     if not is_folder(out):
         if writing_format(path) is None:
             raise ConfigError(
                 f"out = {out!r}: predictions cannot be written as {path.suffix!r}; use one of {', '.join(writable())}, "
                 f"or a folder of Parquet files: {out.rstrip('/')}/"
             )
-        prepare_file(out, "out")
+        if isinstance(path, Place):
+            with mapped_errors(path):
+                path.parent.mkdir()
+        else:
+            prepare_file(str(path), "out")
+        return
+    if isinstance(path, Place):
+        _check_folder(path, resume)
         return
     with mapped_errors(path):
         if path.exists() and not path.is_dir():
@@ -81,12 +97,25 @@ def check_output(out: str) -> None:
     prepare_folder(path.parent, "out")
 
 
+def _check_folder(place: Place, resume: bool) -> None:
+    with mapped_errors(place):
+        place.mkdir()
+        names = {file.name for file in place.walk()}
+    if names and (COMPLETE in names or not resume):
+        raise ConfigError(
+            f"{place}: the folder exists and is not empty; remove it, or choose another one"
+            + ("" if COMPLETE in names else ", or use --resume if a job was stopped while it wrote there")
+        )
+
+
 def check_store(path: str) -> None:
     """Refuse a state store that has the name of recorded files or predictions, or is a folder.
 
     Raises:
         ConfigError: it is.
     """
+    if is_url(path):
+        raise ConfigError(f"state_out = {shown(path)!r}: a state store is an SQLite file on this machine; give a path")
     if Path(path).is_dir() or path.endswith(("/", os.sep)):
         raise ConfigError(f"state_out = {path!r}: is a folder; give the path of a file, such as state.db")
     if Path(path).suffix.lower() in (*readable(), *_NO_STORES):
@@ -98,7 +127,11 @@ def check_store(path: str) -> None:
 
 def write_file(out: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], metadata: Mapping[str, str]) -> None:
     """Write one file that appears whole or not at all."""
-    with PredictionWriter(out, schema, metadata=metadata) as writer:
+    _write(as_path(out), schema, batches, metadata)
+
+
+def _write(path: AnyPath, schema: pa.Schema, batches: Iterable[pa.RecordBatch], metadata: Mapping[str, str]) -> None:
+    with PredictionWriter(path, schema, metadata=metadata) as writer:
         for batch in rechunked(batches):
             writer.write(batch)
 
@@ -106,16 +139,28 @@ def write_file(out: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], m
 def write_folder(
     out: str, schema: pa.Schema, parts: Iterable[Iterable[pa.RecordBatch]], metadata: Mapping[str, str]
 ) -> None:
-    """Write a folder of Parquet files, one per part, that appears whole or not at all."""
-    target = Path(out)
-    temporary = target.with_name(f".{target.name}.tmp")
+    """Write a folder of Parquet files, one per part, that appears whole or not at all.
+
+    A store has no folders to rename. There the files appear one by one, each whole, and in the end an empty file
+    `COMPLETE` says that all are there.
+    """
+    target = as_path(out)
+    if isinstance(target, Place):
+        with tempfile.TemporaryDirectory(prefix="streamrde-") as temporary, mapped_errors(target):
+            for number, batches in enumerate(parts):
+                _write(target / f"part-{number:05d}.parquet", schema, batches, metadata)
+            mark = Path(temporary) / COMPLETE
+            mark.touch()
+            (target / COMPLETE).upload(mark)
+        return
+    folder = target.with_name(f".{target.name}.tmp")
     with ExitStack() as stack, mapped_errors(target):
-        shutil.rmtree(temporary, ignore_errors=True)
-        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         for number, batches in enumerate(parts):
-            write_file(str(temporary / f"part-{number:05d}.parquet"), schema, batches, metadata)
+            _write(folder / f"part-{number:05d}.parquet", schema, batches, metadata)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         if target.exists():
             target.rmdir()
-        temporary.rename(target)
+        folder.rename(target)

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
+from streamrde.connectors.files.places import shown
 from streamrde.errors import ConfigError, DataError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.states import StateCounts
@@ -55,13 +56,14 @@ def run_job(
         DataError: a file that cannot be used, with ``on_error = "stop"``; the disk is full.
         WorkerError: workers die again and again.
     """
-    return _Run(job, bundle or load(job.model), on_status or (lambda status: None)).run(resume)
+    return _Run(job, bundle or load(job.model), on_status or (lambda status: None), resume).run(resume)
 
 
 class _Run:
-    def __init__(self, job: Job, bundle: Bundle, on_status: OnStatus) -> None:
+    def __init__(self, job: Job, bundle: Bundle, on_status: OnStatus, resume: bool) -> None:
         self.began = time.perf_counter()
-        check_output(job.out)
+        self.folder = JobFolder.beside(job.out)
+        check_output(job.out, resume=resume and self.folder.plan() is not None)
         self.job = job
         self.on_status = on_status
         self.bundle = bundle
@@ -69,7 +71,6 @@ class _Run:
         self.reader = job.reader(self.bundle.header)
         if job.state_out:
             check_store(job.state_out)
-        self.folder = JobFolder.beside(job.out)
         self.rows = 0
 
     def run(self, resume: bool) -> Summary:
@@ -227,7 +228,7 @@ class _Run:
             if path not in plan.skipped:
                 dropped.update(reasons)
         return Summary(
-            out=self.job.out,
+            out=shown(self.job.out),
             files=len([file for file in plan.files if file.path not in plan.skipped]),
             streams=sum(len(plan.part(part).streams) for part in done) + sum(map(len, total.cuts.values())),
             parts=len(done),

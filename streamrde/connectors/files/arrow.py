@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from types import TracebackType
 
 import pyarrow as pa
 
 from streamrde.connectors.ends import Sink
+from streamrde.connectors.files.places import AnyPath, shown
 from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.connectors.sections import ModelOutline, RunSections, Section, SinkConfig
 from streamrde.errors import ConfigError
@@ -18,7 +18,7 @@ class ArrowSinkConfig(Section, SinkConfig, frozen=True, kw_only=True, tag="arrow
     """Write predictions to one file, whose extension chooses the format."""
 
     path: str
-    """Output file: .parquet, .feather, .arrow, .ipc, .arrows or .csv."""
+    """Output file: .parquet, .feather, .arrow, .ipc, .arrows or .csv. Or a URL of one in an object store (s3://)."""
 
     def check(self, name: str, run: RunSections) -> None:
         """See `EndConfig.check`."""
@@ -29,7 +29,7 @@ class ArrowSinkConfig(Section, SinkConfig, frozen=True, kw_only=True, tag="arrow
 
     async def probe(self) -> str:
         """Return the path."""
-        return self.path
+        return shown(self.path)
 
     def build(self, model: ModelOutline) -> FileSink:
         """See `SinkConfig.build`."""
@@ -39,9 +39,7 @@ class ArrowSinkConfig(Section, SinkConfig, frozen=True, kw_only=True, tag="arrow
 class FileSink(Sink):
     """Write predictions to one file that appears whole or not at all. See `PredictionWriter`."""
 
-    def __init__(
-        self, path: str | os.PathLike[str], schema: pa.Schema, *, metadata: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, path: str | AnyPath, schema: pa.Schema, *, metadata: Mapping[str, str] | None = None) -> None:
         self._writer = PredictionWriter(path, schema, metadata=metadata)
 
     async def __aenter__(self) -> FileSink:

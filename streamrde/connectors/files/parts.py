@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -13,6 +12,8 @@ import msgspec
 import pyarrow as pa
 
 from streamrde.connectors.ends import StagingSink
+from streamrde.connectors.files.errors import explain
+from streamrde.connectors.files.places import AnyPath, Place, as_path, shown
 from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.connectors.sections import ModelOutline, RunSections, Section, SinkConfig
 from streamrde.errors import ConfigError, DataError, ParameterError
@@ -25,7 +26,7 @@ class PartsSinkConfig(Section, SinkConfig, frozen=True, kw_only=True, tag="parts
     """Write predictions to a folder of files, each prediction in exactly one. Needs [state]."""
 
     folder: str
-    """Folder of the parts."""
+    """Folder of the parts, or a URL of one in an object store (s3://)."""
     format: Literal["parquet", "feather", "arrows"] = "parquet"
     """Format of the parts."""
     part_rows: Positive = 100_000
@@ -40,7 +41,7 @@ class PartsSinkConfig(Section, SinkConfig, frozen=True, kw_only=True, tag="parts
 
     async def probe(self) -> str:
         """Return the folder."""
-        return self.folder
+        return shown(self.folder)
 
     def build(self, model: ModelOutline) -> PartSink:
         """See `SinkConfig.build`."""
@@ -81,7 +82,7 @@ class PartSink(StagingSink):
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],
+        folder: str | AnyPath,
         schema: pa.Schema,
         *,
         suffix: str = ".parquet",
@@ -91,7 +92,7 @@ class PartSink(StagingSink):
     ) -> None:
         if rows < 1 or not seconds > 0:
             raise ParameterError(f"part_rows={rows}, part_seconds={seconds}: both must be above 0")
-        self.folder = Path(folder)
+        self.folder = as_path(folder) if isinstance(folder, str) else folder
         self._schema = schema
         self._suffix = suffix
         self._rows = rows
@@ -126,7 +127,7 @@ class PartSink(StagingSink):
         last = self._position.parts
         try:
             if (staged := self._staged_path(last)).exists():
-                staged.replace(self._path(last))
+                _rename(staged, self._path(last))
             for left in self.folder.glob(".staged-*"):
                 left.unlink()
             numbers = [int(match[1]) for path in self.folder.iterdir() if (match := _PART.fullmatch(path.name))]
@@ -164,22 +165,31 @@ class PartSink(StagingSink):
         """See `StagingSink`."""
         if self._staged is not None:
             try:
-                self._staged_path(self._staged).replace(self._path(self._staged))
+                _rename(self._staged_path(self._staged), self._path(self._staged))
             except OSError as error:
                 raise self._error(error) from None
             self._staged = None
 
-    def _path(self, number: int) -> Path:
+    def _path(self, number: int) -> AnyPath:
         return self.folder / f"part-{number:06d}{self._suffix}"
 
-    def _staged_path(self, number: int) -> Path:
+    def _staged_path(self, number: int) -> AnyPath:
         return self.folder / f".staged-{number:06d}{self._suffix}"
 
     def _error(self, error: OSError) -> DataError:
+        if isinstance(self.folder, Place):
+            return DataError(f"{self.folder}: {explain(error, remote=True)}", path=str(self.folder))
         return DataError(
             f"{self.folder}: cannot be written ({error.strerror or error}); check the folder and the disk's space",
             path=str(self.folder),
         )
+
+
+def _rename(path: AnyPath, target: AnyPath) -> None:
+    if isinstance(path, Path):
+        path.replace(str(target))
+    elif isinstance(target, Place):
+        path.replace(target)
 
 
 def _to_bytes(batches: list[pa.RecordBatch]) -> bytes:

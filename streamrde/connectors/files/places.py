@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -242,6 +243,65 @@ class Place:
         for info in self.filesystem.get_file_info(FileSelector(self.key, recursive=True, allow_not_found=True)):
             if info.is_file:
                 yield self._with(info.path.removeprefix(base), Status(info.size, info.mtime_ns or 0))
+
+    def iterdir(self) -> Iterator[Place]:
+        """Yield the files of the folder itself."""
+        return (place for place in self.walk() if place.parent == self)
+
+    def glob(self, pattern: str) -> Iterator[Place]:
+        """Yield the files of the folder itself whose names match."""
+        return (place for place in self.iterdir() if fnmatchcase(place.name, pattern))
+
+    def mkdir(self, *, parents: bool = True, exist_ok: bool = True) -> None:
+        """Check that the folder can be: an object store has it with its first file.
+
+        Raises:
+            DataError: there is no such bucket.
+        """
+        self.check_writable()
+        if self._root[0] not in _STORES:
+            self.filesystem.create_dir(self.key, recursive=parents)
+        elif (why := self.why_missing()).startswith("there is no bucket"):
+            raise DataError(f"{self}: {why}", path=str(self))
+
+    def check_writable(self) -> None:
+        """Raise DataError if nothing can be written at such a URL."""
+        if self.is_web:
+            raise DataError(
+                f"{self}: nothing can be written on the web; give a path or an object store (s3://, gs://, abfs://)",
+                path=str(self),
+            )
+
+    def upload(self, file: Path) -> None:
+        """Write the file in one piece: it is there whole, in place of an earlier one, or not at all.
+
+        Raises:
+            OSError: it could not be sent.
+        """
+        from pyarrow import fs
+
+        self.check_writable()
+        # One call of pyarrow, which no signal breaks off: a stream left by an error would be completed as it is.
+        fs.copy_files(
+            str(file),
+            self.key,
+            source_filesystem=fs.LocalFileSystem(),
+            destination_filesystem=self.filesystem,
+            use_threads=False,
+        )
+        info = self.filesystem.get_file_info(self.key)
+        if info.size != file.stat().st_size:
+            raise OSError(f"{info.size} bytes are there of {file.stat().st_size}")
+
+    def replace(self, target: Place) -> None:
+        """Give the file another name in the same store: it is copied there, and then removed here."""
+        self.filesystem.copy_file(self.key, target.key)
+        self.unlink()
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        """Remove the file."""
+        if not missing_ok or self.is_file():
+            self.filesystem.delete_file(self.key)
 
 
 AnyPath: TypeAlias = Path | Place
