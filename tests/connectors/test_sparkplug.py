@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from paho.mqtt import client as paho
 from paho.mqtt import publish
 
+from streamrde.connectors.codecs import sparkplug
 from streamrde.connectors.codecs.sparkplug import SparkplugCodec
 from streamrde.connectors.ends import Message
 from streamrde.connectors.messages import MessageReader, Subscription
@@ -184,6 +185,27 @@ def test_missing_messages_are_counted_over_the_turn_of_the_number_and_logged_onc
     assert missed == [0, 2, 94, 99, 56, 0, 0, 0]
     assert caplog.text.count("never came") == 1
     assert "'g/n': 2 messages never came, between number 2 and 5" in caplog.text
+
+
+def test_births_are_kept_in_bounded_memory_and_the_oldest_are_forgotten(monkeypatch):
+    monkeypatch.setattr(sparkplug, "_MOST_STREAMS", 5)
+    codec = SparkplugCodec(COLUMNS)
+    hot = metric("Temperature", alias=7, type=DOUBLE, double=20.5)
+    for node in ("a", "b"):
+        read(codec, f"g/NBIRTH/{node}", hot, seq=0)
+        for device in range(3):
+            read(codec, f"g/DBIRTH/{node}/{device}", hot, seq=device + 1)
+    for topic, known in (("g/NDATA/b", True), ("g/DDATA/b/2", True), ("g/NDATA/a", False), ("g/DDATA/a/0", False)):
+        with contextlib.nullcontext() if known else pytest.raises(PayloadError, match="birth was not seen"):
+            read(codec, topic, metric(alias=7, double=1.0))
+    for device in range(20):
+        read(codec, f"g/DBIRTH/b/{device}", hot)
+    assert len(read(codec, "g/DDATA/b/19", metric(alias=7, double=1.0)).t) == 1
+    with pytest.raises(PayloadError, match="birth was not seen"):
+        read(codec, "g/DDATA/b/2", metric(alias=7, double=1.0))
+    for kind in ("NBIRTH/b", "NDEATH/b", "NBIRTH/c", "NDEATH/c"):
+        read(codec, f"g/{kind}", hot)
+    assert codec._streams == sum(len(node.streams) for node in codec._nodes.values()) == 0
 
 
 def test_commands_and_states_are_left_unused():

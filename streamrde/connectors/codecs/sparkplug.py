@@ -29,8 +29,8 @@ _BD_SEQ = "bdSeq"
 _REBIRTH_METRIC = "Node Control/Rebirth"
 # Seconds after which a node is asked for its birth again.
 _PATIENCE = 60.0
-# Edge nodes that are remembered. Who publishes is free to invent more.
-_NODES = 10_000
+# Nodes and devices that are remembered. Who publishes is free to invent more.
+_MOST_STREAMS = 100_000
 # Devices without any of the channels that are named in the log.
 _MOST_STRANGERS = 5
 _LARGEST_SEQ = 255
@@ -43,7 +43,7 @@ class _Births:
     channels: dict[str, int] = field(default_factory=dict)
     """Datatypes of the metrics that are channels, by name."""
     names: dict[int, str] = field(default_factory=dict)
-    """Names of all metrics, by alias."""
+    """Names of the metrics that are channels, by alias."""
 
 
 @dataclass
@@ -90,6 +90,7 @@ class SparkplugCodec(Codec):
         self._values = Values(columns)
         self._places = {name: i for i, name in enumerate(columns.channels)}
         self._nodes: dict[str, _Node] = {}
+        self._streams = 0
         self._strangers = 0
         self._asks = False
         self._asked: dict[str, float] = {}
@@ -102,7 +103,7 @@ class SparkplugCodec(Codec):
         self._announce(births, message)
         rows = self._rows(message, births, "")
         if not len(rows.t):
-            raise PayloadError(no_channel(births.names.values(), self.columns))
+            raise PayloadError(no_channel(map(_name, message.metrics), self.columns))
         return rows.t, rows.x
 
     def read(self, message: Message) -> Rows:
@@ -150,7 +151,7 @@ class SparkplugCodec(Codec):
         """Ask a node for its birth, unless it was asked within the last minute."""
         if not self._asks or now - self._asked.get(node, -math.inf) < _PATIENCE:
             return
-        if len(self._asked) >= _NODES:
+        if len(self._asked) >= _MOST_STREAMS:
             self._asked.clear()
         self._asked[node] = now
         command = payload_class()(timestamp=round(time.time() * 1000))
@@ -173,18 +174,33 @@ class SparkplugCodec(Codec):
             before, session = self._nodes.pop(name, _Node()), _session(message)
             again = before.session == session
             ended = () if again else tuple(before.streams)  # whose death was not seen
-            if len(self._nodes) >= _NODES:
-                del self._nodes[next(iter(self._nodes))]
+            self._streams -= len(before.streams)
             streams: dict[str, _Births | None] = dict.fromkeys(before.streams) if again else {}
+            self._streams += len(streams)
             self._nodes[name] = _Node(streams, session, _seq(message))
         elif (node := self._nodes.get(name)) is None:
             raise _UnbornError(f"the birth of its node {name!r} was not seen")
         else:
             missed = self._follow(name, node, message)
             if not births.channels:
-                self._warn_of_stranger(stream, births)
-        self._nodes[name].streams[stream] = births
+                self._warn_of_stranger(stream, message)
+        self._remember(name, stream, births)
         return rows._replace(ended=ended, missed=missed)
+
+    def _remember(self, name: str, stream: str, births: _Births) -> None:
+        """Keep a birth, and forget the oldest where there are too many."""
+        node = self._nodes[name]
+        self._streams += stream not in node.streams
+        node.streams[stream] = births
+        while self._streams > _MOST_STREAMS:
+            oldest = next(iter(self._nodes))
+            if oldest != name:
+                self._streams -= len(self._nodes.pop(oldest).streams)
+            else:
+                self._streams -= 1
+                del node.streams[next(iter(node.streams))]
+                # It goes to the end, so that other nodes are next.
+                self._nodes[name] = self._nodes.pop(name)
 
     def _dead(self, name: str, stream: str, message: Any) -> Rows:
         if (node := self._nodes.get(name)) is None:
@@ -194,10 +210,12 @@ class SparkplugCodec(Codec):
             session = _session(message)
             if session is not None and node.session is not None and _is_before(session, node.session):
                 return self._nothing(unused=1)  # of an earlier session, and came late
+            self._streams -= len(node.streams)
             del self._nodes[name]
             return self._nothing(ended=tuple(node.streams))
         missed = self._follow(name, node, message)
         ended = (stream,) if stream in node.streams else ()
+        self._streams -= len(ended)
         node.streams.pop(stream, None)
         return self._nothing(ended=ended, missed=missed)
 
@@ -212,7 +230,8 @@ class SparkplugCodec(Codec):
             name = _name(metric)
             if name in self._places:
                 births.channels[name] = metric.datatype
-            births.names[metric.alias if metric.HasField("alias") else -1 - len(births.names)] = name
+                if metric.HasField("alias"):
+                    births.names[metric.alias] = name
 
     def _rows(self, message: Any, births: _Births | None, stream: str) -> Rows:
         """Return a message's metrics as samples, one per timestamp, in the order of time."""
@@ -292,10 +311,10 @@ class SparkplugCodec(Codec):
             )  # fmt: skip
         return missed
 
-    def _warn_of_stranger(self, stream: str, births: _Births) -> None:
+    def _warn_of_stranger(self, stream: str, message: Any) -> None:
         self._strangers += 1
         if self._strangers <= _MOST_STRANGERS:
-            logger.warning("Sparkplug device %r %s", stream, no_channel(births.names.values(), self.columns))
+            logger.warning("Sparkplug device %r %s", stream, no_channel(map(_name, message.metrics), self.columns))
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """Return samples as metrics with names and types, as a birth has them. See `Codec.encode_samples`."""
