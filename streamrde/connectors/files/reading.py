@@ -21,7 +21,7 @@ from streamrde.connectors.files.long_form import LongForm
 from streamrde.connectors.files.record_batches import check_columns, read_batches, schema_of
 from streamrde.connectors.files.recordings import PathLike, Recording, find_recordings
 from streamrde.connectors.files.sample_file import RowError, SampleFile
-from streamrde.connectors.files.spread import columns_of, member_of, members_of, merged, widened
+from streamrde.connectors.files.spread import Spread, member_of, members_of
 from streamrde.connectors.files.together import numbered_together
 from streamrde.connectors.samples import Samples
 from streamrde.connectors.units import Conversion
@@ -109,7 +109,8 @@ class SampleReader:
         """Files that the channels are spread over. (): all are in one file."""
         self._form = columns.time_form()
         self.extra = tuple(extra)
-        self._extra_schema = extra_schema
+        self.extra_schema = extra_schema
+        """Types of the further columns. None: not known before the first rows."""
         self._filters = tuple(filters)
         self._conversion = conversion
         self._batch_rows = batch_rows
@@ -135,11 +136,10 @@ class SampleReader:
         filtered = (column for column, _, _ in filters)
         self.wanted = list(dict.fromkeys((*self._names, *self._times, *self._values_in, *self.extra, *filtered)))
         self._kinds = self._uses()
-        self._parts = [self._part(member) for member in self.members]
+        self._spread = Spread(columns, self.members, self.extra, self._of_member) if self.members else None
 
-    def _part(self, member: str) -> tuple[str, list[int], SampleReader]:
-        """Return the reader of one of the files that the channels are spread over, and the channels' places."""
-        places, columns = columns_of(self.columns, member)
+    def _of_member(self, member: str, places: list[int], columns: Columns) -> SampleReader:
+        """Return the reader of one of the files that the channels are spread over."""
 
         def own(names: Iterable[str]) -> list[str]:
             return [column for file, column in map(member_of, names) if file in ("", member)]
@@ -147,19 +147,20 @@ class SampleReader:
         conversion = self._conversion
         if conversion is not None:
             conversion = Conversion(conversion.factor[places], conversion.offset[places])
-        schema = [field.with_name(own([field.name])[0]) for field in self._extra_schema or () if own([field.name])]
-        reader = SampleReader(
+        schema = self.extra_schema
+        if schema is not None:
+            schema = pa.schema([field.with_name(name) for field in schema for name in own([field.name])])
+        return SampleReader(
             columns,
             extra=own(self.extra),
-            extra_schema=None if self._extra_schema is None else pa.schema(schema),
-            filters=[(own([column])[0], op, value) for column, op, value in self._filters if own([column])],
+            extra_schema=schema,
+            filters=[(name, op, value) for column, op, value in self._filters for name in own([column])],
             conversion=conversion,
             batch_rows=self._batch_rows,
             faults="drop" if self._drops else "error",
             finite=self._finite,
             numbers=own(self._numbers),
         )
-        return member, places, reader
 
     def find(self, files: PathLike | Iterable[PathLike]) -> list[Recording]:
         """Return the recordings that `files` names. See `find_recordings`."""
@@ -183,7 +184,7 @@ class SampleReader:
             kinds.setdefault(column, "text" if wordy else "number")
         for name in self._numbers:
             kinds.setdefault(name, "number")
-        for field in self._extra_schema or ():
+        for field in self.extra_schema or ():
             kinds.setdefault(field.name, "number" if pa.types.is_floating(field.type) else "any")
         for column, _, value in self._filters:
             values = value if isinstance(value, tuple) else (value,)
@@ -205,9 +206,11 @@ class SampleReader:
             DataError: see the function `read`.
         """
         recording = recording._replace(csv=self.columns.csv)
-        if self.members:
-            found = merged([*self._spread(recording)], start)
-            yield from numbered_together((self._typed(samples), rows, after) for samples, rows, after in found)
+        if self._spread is not None:
+            self._spread.count_in(self.dropped, self.nameless)
+            for after, samples in numbered_together(self._spread.read(recording.files, start)):
+                self._limit(samples.x)
+                yield after, samples
             return
         batches = read_batches(
             recording,
@@ -230,34 +233,6 @@ class SampleReader:
             yield from numbered_together(found)
             if start == 0 and stop is None:
                 self._long.check_found(file.path)
-
-    def _spread(self, recording: Recording) -> Iterator[Iterator[Samples]]:
-        """Yield the samples of each file of a recording, with all channels."""
-
-        def of(one: Recording, member: str, places: list[int], reader: SampleReader) -> Iterator[Samples]:
-            for _, samples in reader.read(one):
-                yield widened(samples, places, len(self.columns.channels), self.extra, member)
-
-        for one, (member, places, reader) in zip(recording.files, self._parts, strict=True):
-            reader.dropped, reader.nameless = self.dropped, self.nameless
-            yield of(one, member, places, reader)
-
-    def _typed(self, samples: Samples) -> Samples:
-        """Give the further columns of a batch the types that they have in their files, of which each was begun."""
-        if samples.extra is None:
-            return samples
-        if self._extra_schema is None:
-            own = {name: member_of(name) for name in self.extra}
-            schemas = [(member, reader._extra_schema) for member, _, reader in self._parts]
-            self._extra_schema = pa.schema(
-                next(
-                    schema.field(column).with_name(name)
-                    for member, schema in schemas
-                    if schema is not None and file in ("", member)
-                )
-                for name, (file, column) in own.items()
-            )
-        return samples._replace(extra=samples.extra.cast(self._extra_schema))
 
     def _converted(
         self,
@@ -325,9 +300,8 @@ class SampleReader:
             DataError: a column is missing or of a type that cannot be used.
         """
         recording = recording._replace(csv=self.columns.csv)
-        if self.members:
-            first, *_ = [reader.check(one) for one, (_, _, reader) in zip(recording.files, self._parts, strict=True)]
-            return first
+        if self._spread is not None:
+            return self._spread.check(recording.files)
         schema, path = schema_of(recording), recording.path
         wanted = [name for name in self.wanted if name in schema.names or name not in recording.partitions]
         check_columns(path, schema.names, wanted, self._kinds, recording.csv)
@@ -444,15 +418,19 @@ class SampleReader:
         if self._conversion is not None:
             x *= self._conversion.factor
             x += self._conversion.offset
+        self._limit(x)
+        if not self.extra:
+            return t, x, None
+        self.extra_schema = self.extra_schema or batch.select(self.extra).schema.remove_metadata()
+        return t, x, file.others(batch, self.extra_schema)
+
+    def _limit(self, x: Floats) -> None:
+        """Count values outside of their channel's limits as not observed."""
         for i, low, high in self._limits:
             outside = (x[:, i] < low) | (x[:, i] > high)
             if outside.any():
-                self.implausible[columns.channels[i]] += int(outside.sum())
+                self.implausible[self.columns.channels[i]] += int(outside.sum())
                 x[outside, i] = np.nan
-        if not self.extra:
-            return t, x, None
-        self._extra_schema = self._extra_schema or batch.select(self.extra).schema.remove_metadata()
-        return t, x, file.others(batch, self._extra_schema)
 
     def _without(
         self, error: RowError, batch: pa.RecordBatch, names: pa.Array | None, file: SampleFile, counts: Counter[str]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pyarrow as pa
 from streamrde.arrays import Ints
 from streamrde.connectors.columns import ALL, Columns
 from streamrde.connectors.files.formats import suffix_of
+from streamrde.connectors.files.recordings import Recording
 from streamrde.connectors.files.together import cut
 from streamrde.connectors.samples import Samples
 from streamrde.errors import ParameterError
@@ -38,7 +41,7 @@ def members_of(channels: Sequence[str]) -> tuple[str, ...]:
 
 
 def columns_of(columns: Columns, member: str) -> tuple[list[int], Columns]:
-    """Return the places of a file's channels among all, and the description of its columns."""
+    """Return the places of a file's channels among all, and the description of its columns, without limits."""
     if columns.stream is not None or columns.name:
         key = "stream" if columns.stream is not None else "name"
         raise ParameterError(
@@ -51,7 +54,87 @@ def columns_of(columns: Columns, member: str) -> tuple[list[int], Columns]:
     if isinstance(missing, dict):
         missing = {names.get(key, key): own for key, own in missing.items() if key in names or key == ALL}
     fields = {name: getattr(columns, name) for name in columns.__struct_fields__}
-    return places, Columns(**fields | {"channels": tuple(names.values()), "missing": missing})
+    return places, Columns(**fields | {"channels": tuple(names.values()), "missing": missing, "limits": {}})
+
+
+class MemberReader(Protocol):
+    """Read one of the files. See `SampleReader`."""
+
+    dropped: Counter[str]
+    nameless: Counter[str]
+
+    @property
+    def extra_schema(self) -> pa.Schema | None:
+        """Return the types of the further columns, or None before the first rows."""
+
+    def read(self, recording: Recording) -> Iterator[tuple[int, Samples]]:
+        """Yield the samples of a file."""
+
+    def check(self, recording: Recording) -> pa.Schema:
+        """Check a file's columns, and return its schema."""
+
+
+class Spread:
+    """Read the files that the channels are spread over as one.
+
+    Args:
+        columns: names of the channels, each with its file.
+        members: names of the files.
+        extra: further columns, each with its file, or in all files.
+        reader: makes the reader of a file from its name, its channels' places among all, and its columns.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        members: Sequence[str],
+        extra: Sequence[str],
+        reader: Callable[[str, list[int], Columns], MemberReader],
+    ) -> None:
+        self._width = len(columns.channels)
+        self._extra = tuple(extra)
+        self._parts: list[tuple[str, list[int], MemberReader]] = []
+        for member in members:
+            places, own = columns_of(columns, member)
+            self._parts.append((member, places, reader(member, places, own)))
+
+    def count_in(self, dropped: Counter[str], nameless: Counter[str]) -> None:
+        """Count what is left out in these counters."""
+        for _, _, reader in self._parts:
+            reader.dropped, reader.nameless = dropped, nameless
+
+    def check(self, files: Sequence[Recording]) -> pa.Schema:
+        """Check the columns of all files, and return the first one's schema."""
+        first, *_ = [reader.check(one) for one, (_, _, reader) in zip(files, self._parts, strict=True)]
+        return first
+
+    def read(self, files: Sequence[Recording], start: int) -> Iterator[tuple[Samples, Ints, int]]:
+        """Yield the samples of all files in order of time, the number of each row, and the number after the last.
+
+        Args:
+            files: in the order of the members.
+            start: number of rows to leave out.
+        """
+        parts = [self._samples(one, *part) for one, part in zip(files, self._parts, strict=True)]
+        return ((self._typed(samples), rows, after) for samples, rows, after in merged(parts, start))
+
+    def _samples(self, one: Recording, member: str, places: list[int], reader: MemberReader) -> Iterator[Samples]:
+        for _, samples in reader.read(one):
+            yield widened(samples, places, self._width, self._extra, member)
+
+    def _typed(self, samples: Samples) -> Samples:
+        """Give the further columns the types that they have in their files, of which each was begun."""
+        if samples.extra is None:
+            return samples
+        schema = pa.schema(
+            next(
+                reader.extra_schema.field(column).with_name(name)
+                for member, _, reader in self._parts
+                if reader.extra_schema is not None and file in ("", member)
+            )
+            for name, (file, column) in zip(self._extra, map(member_of, self._extra), strict=True)
+        )
+        return samples._replace(extra=samples.extra.cast(schema))
 
 
 def widened(samples: Samples, places: Sequence[int], width: int, extra: Sequence[str], member: str) -> Samples:

@@ -109,6 +109,14 @@ def test_targets_units_and_missing_values_are_those_of_their_file(tmp_path: Path
     assert len({one.extra.schema for one in found if one.extra is not None}) == 1
 
 
+def test_limits_are_those_of_the_channels(tmp_path: Path) -> None:
+    reader = SampleReader(Columns(channels=CHANNELS, stream=None, limits={"Acc.csv:x": (0, 4), "Gyro.txt:x": (15, 35)}))
+    found = [one for _, one in reader.read(*reader.find(folder(tmp_path / "one")))]
+    np.testing.assert_equal([x[0] for _, _, x in rows(found)], [1, NAN, 3, NAN, NAN])
+    np.testing.assert_equal([x[1] for _, _, x in rows(found)], [NAN, 20, NAN, 30, NAN])
+    assert dict(reader.implausible) == {"Acc.csv:x": 1, "Gyro.txt:x": 2}
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     path = folder(tmp_path / "one")
     with pytest.raises(
