@@ -25,6 +25,7 @@ WORDS: Mapping[str, float] = MappingProxyType({"on": 1.0, "off": 0.0, "true": 1.
 # Python and Arrow read some more as numbers, such as 1_000 and 0x1p3, which no sensor sends.
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
+_WITH_UNIT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*(?:[°%µ]|[a-z]+[a-z0-9/²³%°]*$)", re.ASCII)
 # A word of which no more is shown in a message.
 _LONGEST = 40
 
@@ -100,6 +101,8 @@ class Values:
             return float(text)
         if _COMMA.fullmatch(text):
             raise NotANumberError(f"send a number with a decimal point, as {text.replace(',', '.')}")
+        if (found := _WITH_UNIT.match(text)) is not None:
+            raise NotANumberError(f"send the number alone, {found[1]}, and give its unit in units")
         word = text[:_LONGEST]
         raise NotANumberError(
             f"send a number; or give the word one, as words = {{ {word!r} = 1 }}, or list it in missing if nothing was "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -35,6 +36,11 @@ class ColumnsConfig(ColumnKeys, frozen=True, kw_only=True):
     stream: str | tuple[str, ...] = "stream_id"
     """Column with the stream's name. Several are joined by "/". If "", each file is one stream, named after the
     file."""
+
+    def columns_for(self, own: Sequence[str], *, stream: str | None = None, sequence: str = "") -> Columns:
+        """See `ColumnKeys.columns_for`. Payloads made of the files have no field for the stream."""
+        found = ColumnKeys.columns_for(self, own, stream=stream, sequence=sequence)
+        return msgspec.structs.replace(found, sender=())
 
     def columns(self, header: Header) -> Columns:
         """Return the columns, for a model."""

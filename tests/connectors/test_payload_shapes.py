@@ -64,6 +64,15 @@ SHAPES: list[tuple[Any, dict[str, Any], list[float], list[list[float]]]] = [
     ({"t": 3, "d": {"t": 4, "r": [{"a": 1}, {"t": 5, "b": 2}]}}, {"records": "d.r"}, [4, 5], [[1, NAN], [NAN, 2]]),
     ({"r": [[1, 2], [4, 5]]}, {"records": "r", "channels": ("[1]", "q"), "time": "[0]"}, [1, 4], [[2, NAN], [5, NAN]]),
     ([{"r": [{"t": 1, "a": 1}]}, {"r": {"t": 2, "a": 2}}], {"records": "r"}, [1, 2], [[1, NAN], [2, NAN]]),
+    # A name leads into each object of a list on the way.
+    (
+        {"u": [{"t": 1, "r": [{"a": 1}, {"b": 2}]}, {"t": 2, "r": []}, {"t": 3, "r": {"a": 3}}]},
+        {"records": "u.r"}, [1, 1, 3], [[1, NAN], [NAN, 2], [3, NAN]],
+    ),
+    (
+        {"u": [{"t": 1, "vs": [{"id": "a", "v": 1}, {"id": "b", "v": 2}]}, {"t": 2, "vs": [{"id": "b", "v": 3}]}]},
+        LONG | {"records": "u.vs"}, [1, 2], [[1, 2], [NAN, 3]],
+    ),
     # Long form: what belongs to one time is one row.
     ({"values": [{"id": "a", "v": 1, "t": 0}, {"id": "b", "v": 2, "t": 0}]}, LONG, [0], [[1, 2]]),
     (
@@ -208,7 +217,9 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     ({"t": 1, "r": [{"a": 1}, {"c": 1}]}, {"records": "r"}, "record 1: has none of a, b; it has: c"),
     ({"t": 1, "r": [{"a": "x"}]}, {"records": "r"}, "record 0: field 'a' is text, 'x': send a number; or give"),
     ({"t": 1, "a": "1,5"}, {}, "field 'a' is text, '1,5': send a number with a decimal point, as 1.5"),
-    ({"t": 1, "a": "1_000"}, {}, "field 'a' is text, '1_000'"),
+    ({"t": 1, "a": "1_000"}, {}, "field 'a' is text, '1_000': send a number; or give the word one"),
+    ({"t": 1, "a": "21.5 °C"}, {}, "send the number alone, 21.5, and give its unit in units"),
+    ({"t": 1, "a": "230V"}, {}, "send the number alone, 230, and give its unit in units"),
     ({"t": 1, "a": "0x10"}, {}, "field 'a' is text"),
     ({"t": 1, "a": "inf"}, {}, "field 'a' is infinite"),
     ({"t": 1, "a": 10**400}, {}, "a number is too large for float64"),

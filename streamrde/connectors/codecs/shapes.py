@@ -67,7 +67,6 @@ class Shape:
         self.stream_of_topic: Callable[[str], str] | None = None
         """Gives the stream's name that a topic has, where it is a part of the name."""
         self._records = self._records_path()
-        self._every = self._records[-1:] == (EVERY,)
         # A vector has no names, so that a list with only places for channels is one row.
         self._vector = not columns.name and all(path.startswith("[") and path_of(path) for path in columns.channels)
         if columns.name:
@@ -210,33 +209,34 @@ class Shape:
     def _below(self, payload: Any, place: str) -> Iterator[Record]:
         if not self._records:
             if not isinstance(payload, dict) and not self._vector and not self.bare:
-                bare = (
-                    ""
-                    if isinstance(payload, list)
-                    else '; or set value = "" (or channels = [""]) where it is the value'
-                )
+                remedy = '; or set value = "" (or channels = [""]) where it is the value'
+                bare = "" if isinstance(payload, list) else remedy
                 raise PayloadError(f"it is {described(payload)}, not an object: send {example(self.columns)}{bare}")
             yield Record((payload,), place=place)
             return
-        scopes: tuple[Any, ...] = (payload,)
-        inner = payload
-        for step in self._records[:-1] if self._every else self._records:
-            inner = step_into(inner, step)
-            scopes = (inner, *scopes)
-        around = scopes if self._every else scopes[1:]
-        if inner is UNSET:
-            has = listed(fields_of(payload)) if isinstance(payload, dict) else described(payload)
-            raise PayloadError(f"{place}has no {self.columns.records!r} with the records; it has: {has}")
-        if self._every:
+        yield from self._walk(payload, self._records, (), place)
+
+    def _walk(self, inner: Any, steps: tuple[str | int, ...], around: tuple[Any, ...], place: str) -> Iterator[Record]:
+        """Yield the records at a path. A name leads into each object of a list."""
+        if not steps:
+            if not isinstance(inner, list | dict):
+                raise PayloadError(f"{place}{self.columns.records!r} is {described(inner)}, not a list of objects")
+            yield from self._listed(inner, around, place, "")
+        elif steps == (EVERY,):
             if not isinstance(inner, dict):
-                raise PayloadError(f"{place}is {described(inner)}, not an object of records")
+                raise PayloadError(f"{place}it is {described(inner)}, not an object of records")
             for key, several in inner.items():
                 if isinstance(several, list | dict):
-                    yield from self._listed(several, around, f"{place}field {key!r}: ", str(key))
-            return
-        if not isinstance(inner, list | dict):
-            raise PayloadError(f"{place}{self.columns.records!r} is {described(inner)}, not a list of objects")
-        yield from self._listed(inner, around, place, "")
+                    yield from self._listed(several, (inner, *around), f"{place}field {key!r}: ", str(key))
+        elif isinstance(inner, list) and not isinstance(steps[0], int):
+            for i, element in enumerate(inner):
+                yield from self._walk(element, steps, around, f"{place}element {i}: ")
+        else:
+            below = step_into(inner, steps[0])
+            if below is UNSET:
+                has = listed(fields_of(inner)) if isinstance(inner, dict) else described(inner)
+                raise PayloadError(f"{place}has no {self.columns.records!r} with the records; it has: {has}")
+            yield from self._walk(below, steps[1:], (inner, *around), place)
 
     def _listed(self, several: Any, around: tuple[Any, ...], place: str, key: str) -> Iterator[Record]:
         if isinstance(several, dict):
