@@ -66,6 +66,8 @@ class MessageBatch(Batch):
     """Receipts of the messages to acknowledge, in order of arrival."""
     requests: tuple[tuple[str, bytes], ...] = ()
     """Topics and payloads of what the codecs ask senders for."""
+    refused: tuple[tuple[Any, str], ...] = ()
+    """Receipts of the messages that cannot be read, each with the reason."""
 
 
 class _Topic:
@@ -148,6 +150,7 @@ class MessageReader:
         arrivals: list[float] = []
         receipts: list[Any] = []
         letters: list[DeadLetter] = []
+        refused: list[tuple[Any, str]] = []
         counts, now = self.counts, time.monotonic()
         counts.messages += len(messages)
         for message in messages:
@@ -165,10 +168,12 @@ class MessageReader:
                 continue
             except PayloadError as error:
                 letters.append(self._dead(message, error))
+                if message.receipt is not None:
+                    refused.append((message.receipt, f"{error}"))
                 continue
             found.append(one)
             arrivals.append(message.arrival)
-        return self._batch(found, arrivals, len(messages), letters, receipts)
+        return self._batch(found, arrivals, len(messages), letters, receipts, refused)
 
     def topic_of(self, stream: str) -> str | None:
         """Return a topic from which the stream's messages come, or None if that is no longer known."""
@@ -187,6 +192,7 @@ class MessageReader:
         messages: int,
         letters: Sequence[DeadLetter],
         receipts: Sequence[Any],
+        refused: Sequence[tuple[Any, str]],
     ) -> MessageBatch:
         sizes = [len(one.rows.t) for one in found]
         begins = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).tolist()
@@ -207,7 +213,14 @@ class MessageReader:
         arrived = np.asarray(arrivals)[of_row]
         requests = [request for one in self._subscriptions for request in one.codec.requests()]
         return MessageBatch(
-            Samples(streams, t, x), arrived, messages, tuple(letters), ends, tuple(receipts), tuple(requests)
+            Samples(streams, t, x),
+            arrived,
+            messages,
+            tuple(letters),
+            ends,
+            tuple(receipts),
+            tuple(requests),
+            tuple(refused),
         )
 
     def _read(self, message: Message, now: float) -> _Found:
@@ -388,4 +401,6 @@ def joined(batches: Sequence[MessageBatch]) -> MessageBatch:
             (begin + row, stream) for begin, batch in zip(begins, batches, strict=False) for row, stream in batch.ends
         ),
         tuple(receipt for batch in batches for receipt in batch.receipts),
+        tuple(request for batch in batches for request in batch.requests),
+        tuple(refused for batch in batches for refused in batch.refused),
     )

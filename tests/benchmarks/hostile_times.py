@@ -35,6 +35,7 @@ class Batch:
         x = np.sin(np.outer(np.asarray(t) - NOW, np.arange(1, 7))) * 0.3
         self.samples = Samples(pa.array(names, pa.string()), np.asarray(t, float), x)
         self.arrivals, self.messages, self.letters, self.ends = np.full(len(t), due), len(t), (), ()
+        self.source = ""
         self.due = due
 
 

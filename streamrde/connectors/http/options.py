@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -66,10 +67,20 @@ class Listening:
             ParameterError: the port cannot be listened on.
         """
         try:
-            family, _, _, _, address = socket.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
             )[0]
-            return socket.create_server(address[:2], family=family, backlog=128)
+            # asyncio sends answers at once only on sockets whose protocol is given, as `socket.create_server` does not.
+            listening = socket.socket(family, kind, protocol)
+            try:
+                if os.name == "posix":
+                    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.bind(address)
+                listening.listen(128)
+            except OSError:
+                listening.close()
+                raise
+            return listening
         except OSError as error:
             raise ParameterError(
                 f"cannot listen on {self.host}:{self.port} ({error.strerror or error}); choose another port, or an "

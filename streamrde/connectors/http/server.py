@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from streamrde.connectors.http.options import Listening
-from streamrde.errors import MissingExtraError, ParameterError, PayloadError
+from streamrde.errors import MissingExtraError, ParameterError
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection, Request
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
     from streamrde.connectors.http.sink import HttpSink
-    from streamrde.connectors.http.source import HttpSource, Pending
+    from streamrde.connectors.http.source import HttpSource
 
 logger = logging.getLogger(__name__)
 # Seconds of silence after which a viewer is sent a comment, so that nothing on the way takes the connection for dead.
 _HEARTBEAT = 15.0
 # Seconds that requests under way get at the end.
 _GRACE = 5.0
-_PATHS = {"predictions", "healthz"}
+_ACCEPTED = b'{"accepted":true}'
 
 
 class WebServer:
@@ -166,18 +166,18 @@ class WebServer:
             return _refused(408, f"the body did not come within {self.options.timeout:g} s")
         if body is None:
             return _refused(413, f"the body is longer than {self.options.max_bytes} bytes; send several")
-        kind = request.headers.get("content-type", "")
+        kind, headers = request.headers.get("content-type", ""), dict(request.headers)
         try:
-            pending = source.take(_topic_of(request), kind, body, dict(request.headers), wanted=wanted)
-        except PayloadError as error:
-            return _refused(400, f"{error}")
+            done = await source.request(_topic_of(request), kind, body, headers, wanted=wanted)
         except LookupError as error:
             return _refused(415, str(error.args[0]))
-        if not await pending.wait():
+        if done is None:
             return _refused(503, "it was not processed; send it again", retry=1)
-        if pending.predictions is None:
-            return _answer(202, {"samples": pending.samples})
-        return _answer(200, b'{"samples":%d,"predictions":[%s]}' % (pending.samples, b",".join(pending.predictions)))
+        if done.reason:
+            return _refused(400, done.reason)
+        if done.predictions is None:
+            return _answer(202, _ACCEPTED)
+        return _answer(200, b'{"predictions":[%s]}' % b",".join(done.predictions))
 
     async def _body(self, request: Request) -> bytes | None:
         """Return the body, or None if it is too long."""
@@ -192,20 +192,15 @@ class WebServer:
         return bytes(body)
 
     async def _take_messages(self, socket: WebSocket) -> None:
-        """Take each message as a payload. What cannot be read is answered, and all others if the client asks for it."""
+        """Take each message as a payload, and answer what cannot be read, and all others if the client asks for it."""
         from starlette.websockets import WebSocketDisconnect
 
         if not await self._admit(socket, self.source is not None) or (source := self.source) is None:
             return
         kind, topic, headers = socket.query_params.get("type", ""), _topic_of(socket), dict(socket.headers)
-        taken: asyncio.Queue[Pending] | None = None
-        confirming: asyncio.Task[None] | None = None
-        if _asked(socket, "confirm"):
-            taken = asyncio.Queue()
-            confirming = asyncio.create_task(_confirm(socket, taken))
-        try:
-            with contextlib.suppress(WebSocketDisconnect):
-                number = 0
+        with source.replies(confirms=_asked(socket, "confirm")) as replies:
+            sending = asyncio.create_task(replies.send(socket.send_text))
+            try:
                 # Nothing is read before there is room: TCP slows the client down.
                 while await source.room():
                     message = await socket.receive()
@@ -213,26 +208,19 @@ class WebServer:
                         return
                     if source.is_stopping:
                         break
-                    number += 1
                     payload = message.get("bytes")
                     payload = message["text"].encode() if payload is None else payload
-                    try:
-                        pending = source.take(topic, kind, payload, headers, wanted=None if taken is None else False)
-                    except PayloadError as error:
-                        await socket.send_text(_json({"error": f"{error}", "message": number}).decode())
-                        pending = source.answered()
-                    except LookupError as error:
-                        await socket.close(1003, str(error.args[0])[:120])
-                        return
-                    if taken is not None:
-                        taken.put_nowait(pending)
-                if confirming is not None:
-                    await source.finished()
+                    source.take(topic, kind, payload, headers, replies.receipt())
+                replies.end()
+                await sending
                 await socket.close(1001, "the service ends")
-        finally:
-            if confirming is not None:
-                confirming.cancel()
-                await asyncio.gather(confirming, return_exceptions=True)
+            except LookupError as error:
+                await socket.close(1003, str(error.args[0])[:120])
+            except WebSocketDisconnect:
+                pass  # which leaves nothing to answer
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
 
     async def _stream_events(self, request: Request) -> Response:
         """Send predictions as server-sent events."""
@@ -295,19 +283,6 @@ async def _until_left(socket: WebSocket) -> None:
     """Read what a viewer sends, which is nothing of interest, until it goes away."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
-
-
-async def _confirm(socket: WebSocket, taken: asyncio.Queue[Pending]) -> None:
-    """Tell a client how many of its messages are safe, counted from the first."""
-    number = 0
-    pending = await taken.get()
-    while await pending.wait():
-        number += 1
-        # Those that became safe together are confirmed together.
-        if taken.empty() or not (pending := taken.get_nowait()).is_done:
-            await socket.send_text(_json({"confirmed": number}).decode())
-            if pending.is_done:
-                pending = await taken.get()
 
 
 def _topic_of(connection: HTTPConnection) -> bytes:
