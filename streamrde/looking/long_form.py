@@ -22,8 +22,10 @@ NAMES = (
     "name", "tag", "tagname", "item", "sensor", "sensor_name", "key", "point", "kpi", "id", "n", "path", "event",
 )  # fmt: skip
 VALUES = ("value", "_value", "state", "val", "v", "values", "reading", "measurement_value", "result", "data")
+# Columns of numbers that may stand beside: times, states of the message, and names of streams and groups.
 _BESIDE = re.compile(
     r"(?i)time|date|stamp|^ts?$|_at$|changed|updated|status|quality|^q$|id$|version|revision|seq|^lc$|coun|^table$"
+    r"|^(device|stream|machine|node|recording|session|trial|run|subject|patient|person|group|participant)"
 )
 _MOST = 500
 _FEW = 50  # rows among which a name may stand once

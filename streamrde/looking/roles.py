@@ -67,6 +67,8 @@ _STREAMS = (
     "episode",
 )
 _MOST_CLASSES = 30
+_LONG = 20.0  # usual steps of time that a pause between two streams has
+_MOSTLY = 0.99
 _UNIT = re.compile(r"^(?P<name>.*?)\s*[\[(](?P<unit>[^\])]{1,12})[\])]\s*$")
 _WORD_PAIRS = (
     {"open", "closed"},
@@ -118,20 +120,21 @@ def find(table: Table, source: str, seen: str, given: Given) -> Findings:
         stream = _stream_by_time(table, time, stream, taken)
     keys = {"stream": stream}
     keys |= time.keys if time else {"time": _no_time(len(table))}
+    codes = table.streams(stream.value)
+    target = _target(table, given, stream, time, codes, long)
+    targets = columns_of(target.value) if target else []
+    task = find_task(table, targets) if targets else "classification"
     if long is not None:
         keys |= {"name": long.guess, "value": Guess(long.value, f"column '{long.value}' has the numbers")}
-        table, seconds, codes = widened(table, long, stream.value, time.seconds if time else None)
+        wide, seconds, parts = widened(table, long, stream.value, time.seconds if time else None)
     else:
-        codes = table.streams(stream.value)
-        seconds = time.seconds if time else _row_numbers(codes)
-    target = _target(table, given, stream, time, codes)
-    targets = (target.value,) if target and isinstance(target.value, str) else tuple(target.value) if target else ()
-    channels, unused, more = find_channels(table, given, keys, targets, codes, long)
+        wide, seconds, parts = table, time.seconds if time else _row_numbers(codes), codes
+    channels, unused, more = find_channels(wide, given, keys, targets, parts, long)
     keys |= more
-    seconds_by = split_by(codes, seconds)
-    task = find_task(table, targets) if targets else "classification"
+    seconds_by = split_by(parts, seconds)
     own = stream.value if isinstance(stream.value, str) and stream.value in table.columns else ""
-    roles = find_roles(table, targets, stream=own, time="", channels=[channels[0].name])
+    number = next((name for name in table.names if table.cells(name).is_number), "")
+    roles = find_roles(table, targets, stream=own, time="", channels=[number or table.names[0]])
     return Findings(
         source=source,
         seen=seen,
@@ -181,30 +184,33 @@ def _stream(table: Table, given: Given, long: Long | None) -> Guess:
 
 
 def _stream_by_time(table: Table, time: Reading, none: Guess, taken: Sequence[str]) -> Guess:
-    """Find a column that changes wherever the time jumps back."""
+    """Find a column that changes wherever the time jumps back, or is silent for long."""
     steps = np.diff(time.seconds)
     same = np.diff(table.parts) == 0
-    back = np.flatnonzero((steps < 0) & same)
-    if not len(back):
+    forward = steps[same & (steps > 0)]
+    if not len(forward):
         return none
-    best: Guess | None = None
+    jumps = np.flatnonzero(((steps < 0) | (steps > _LONG * np.median(forward))) & same)
+    if not len(jumps):
+        return none
+    fewest, best = len(table), none
     for name in table.names:
-        if name in taken or name == time.time or (table.cells(name).is_number and not table.cells(name).whole):
+        if (
+            name in taken
+            or name in columns_of(time.time)
+            or (table.cells(name).is_number and not table.cells(name).whole)
+        ):
             continue
         values = [repr(value) for value in table.columns[name]]
         changes = np.flatnonzero([a != b for a, b in itertools.pairwise(values)])
         distinct = len(set(values))
-        if not 2 <= distinct <= len(values) / 3 or distinct < len(changes) / 50:
+        if not 2 <= distinct <= len(values) / 3 or distinct < len(changes) / 50 or len(changes) >= fewest:
             continue
-        if np.isin(back, changes).mean() >= 0.99 and (best is None or len(changes) < best.others[0].value):
-            why = f"the time jumps back {len(back):,} times, each where column '{name}' changes"
-            best = Guess(
-                name,
-                why,
-                f"column '{name}' is taken for the stream only because of that",
-                (Other("", len(changes), ""),),
-            )
-    return none if best is None else best._replace(others=())
+        if np.isin(jumps, changes).mean() >= _MOSTLY:
+            fewest = len(changes)
+            why = f"the time jumps {len(jumps):,} times, each where column '{name}' changes"
+            best = Guess(name, why, f"column '{name}' is taken for the stream only because of that")
+    return best
 
 
 def _row_numbers(codes: Ints) -> Floats:
@@ -215,10 +221,13 @@ def _row_numbers(codes: Ints) -> Floats:
     return numbers
 
 
-def _target(table: Table, given: Given, stream: Guess, time: Reading | None, codes: Ints) -> Guess | None:
+def _target(
+    table: Table, given: Given, stream: Guess, time: Reading | None, codes: Ints, long: Long | None
+) -> Guess | None:
     if given.target:
         return Guess(given.target[0] if len(given.target) == 1 else given.target, "as it was given")
     used = {*columns_of(stream.value), *(columns_of(time.time) if time else ())}
+    used |= set() if long is None else {long.name, long.value}
     by_name = {name.lower().strip(): name for name in reversed(table.names) if name not in used}
     for usual in TARGETS:
         if usual in by_name and not (usual == "y" and "x" in by_name):  # of a vector

@@ -172,9 +172,32 @@ def test_streams_are_found_by_name_or_by_where_the_time_jumps_back(tmp_path):
     assert not named.doubts
     odd = look(write(tmp_path / "b.csv", ["charge", "t", "x"], rows))
     assert odd.columns["stream"].value == "charge"
-    assert odd.columns["stream"].why == "the time jumps back 2 times, each where column 'charge' changes"
+    assert odd.columns["stream"].why == "the time jumps 2 times, each where column 'charge' changes"
     assert odd.columns["stream"].unsure
     assert odd.restarts is None
+
+
+def test_streams_are_found_by_where_the_time_is_silent(tmp_path):
+    rows = [[f"{T0 + 1000 * s + 0.5 * i}", x, f"r{s}", "a"] for s in range(3) for i, (x, _) in enumerate(WAVES[:60])]
+    found = look(write(tmp_path / "a.csv", ["time", "x", "Aufnahme", "mode"], rows))
+    assert found.columns["stream"].value == "Aufnahme"
+
+
+def test_long_form_with_a_target_is_fitted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        [stream, 0.1 * i, name, value * (1 + 2 * (stream % 2)), "walk" if stream % 2 else "sit"]
+        for stream in range(20)
+        for i, wave in enumerate(WAVES[:80])
+        for name, value in zip(("ax", "ay"), wave, strict=True)
+    ]
+    write(tmp_path / "long.csv", ["device", "time", "channel", "value", "activity"], rows)
+    run("init", "long.csv", "--target", "activity", "--out", "fit.toml")
+    written = tomllib.loads((tmp_path / "fit.toml").read_text())
+    assert written["columns"] == {"name": "channel", "value": "value"}
+    assert written["channels"] == ["ax", "ay"]
+    run("fit", "fit.toml", "--minutes", "0.02", "--quiet")
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def test_a_column_called_id_that_numbers_the_rows_is_no_stream(tmp_path):
