@@ -8,8 +8,9 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def _found(*names: str) -> str | None:
 
 MOSQUITTO = _found("mosquitto")
 NATS_SERVER = _found("nats-server")
+# The command of that name may be run by root and by one other user only; it calls this one.
+RABBITMQ_SERVER = next(iter(sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"))), None)
 REDIS_SERVER = _found("redis-server", "valkey-server")
 
 
@@ -81,8 +84,8 @@ def any_broker(folder: Path) -> AbstractContextManager[str]:
     return mosquitto(folder) if MOSQUITTO else amqtt_broker()
 
 
-def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+def _await_port(port: int, process: subprocess.Popen[bytes], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -95,13 +98,13 @@ def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _server(
-    command: Sequence[str | Path], folder: Path, port: int, **options: Any
-) -> Iterator[subprocess.Popen[bytes]]:
+    command: Sequence[str | Path], folder: Path, port: int, *, seconds: float = 10.0, **options: Any
+) -> Iterator[None]:
     """A process that listens on a port, with a log beside its files."""
     with (folder / f"server-{port}.log").open("wb") as log:
         process = subprocess.Popen([*map(str, command)], stdout=log, stderr=log, cwd=folder, **options)
     try:
-        _await_port(port, process)
+        _await_port(port, process, seconds)
         yield
     finally:
         process.terminate()
@@ -130,3 +133,71 @@ def redis_server(folder: Path, *, port: int | None = None, options: Sequence[str
     command = [REDIS_SERVER, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", *options]
     with _server([*command, "--appendonly", "yes", "--appendfsync", "always"], folder, port):
         yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def rabbitmq_server(folder: Path, *, port: int | None = None) -> Iterator[str]:
+    """rabbitmq-server with all its files in the folder; the value is its amqp:// address. It takes several seconds."""
+    if RABBITMQ_SERVER is None:
+        raise FileNotFoundError("rabbitmq-server is not installed: apt-get install rabbitmq-server")
+    port = port or free_port()
+    names = free_port()
+    # The name server of Erlang is started as a daemon by the first node, and ended below.
+    environment = os.environ | {
+        "HOME": f"{folder}",
+        "ERL_EPMD_PORT": f"{names}",
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_MNESIA_BASE": f"{folder}/mnesia",
+        "RABBITMQ_LOG_BASE": f"{folder}/log",
+        "RABBITMQ_NODENAME": f"test{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": f"{port}",
+        "RABBITMQ_DIST_PORT": f"{free_port()}",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+        "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+    }
+    try:
+        with _server([RABBITMQ_SERVER], folder, port, seconds=120.0, env=environment):
+            yield f"amqp://guest:guest@127.0.0.1:{port}"
+    finally:
+        subprocess.run(["epmd", "-kill"], env=environment, check=False, capture_output=True)
+
+
+@contextmanager
+def relay(target: int) -> Iterator[tuple[int, Callable[[], None]]]:
+    """A port that passes on to another, and a function that cuts all connections through it."""
+    port, sockets = free_port(), list[socket.socket]()
+    listener = socket.create_server(("127.0.0.1", port))
+
+    def carry(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", target))
+                sockets.extend((near, far))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    def cut() -> None:
+        for one in sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    try:
+        yield port, cut
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        cut()
+        server.join(5)
+        for one in sockets:
+            one.close()
