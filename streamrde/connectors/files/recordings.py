@@ -84,7 +84,10 @@ def find_recordings(
     for entry in [os.fspath(entry) for entry in entries]:
         path = as_path(entry)
         with mapped_errors(path):
-            paths += _expand_place(path) if isinstance(path, Place) else _expand(str(path) if is_url(entry) else entry)
+            if isinstance(path, Place):
+                paths += _expand_place(path, members)
+            else:
+                paths += _expand(str(path) if is_url(entry) else entry, members)
     paths = list(dict.fromkeys(paths))
     _check_names(paths)
     if members:
@@ -146,10 +149,10 @@ def _stem(path: AnyPath) -> str:
     return path.name[: -len(suffix_of(path) or "")]
 
 
-def _expand(entry: str) -> list[AnyPath]:
+def _expand(entry: str, members: Sequence[str]) -> list[AnyPath]:
     path = Path(entry)
     if path.is_dir():
-        return _walk(path, path.rglob("*"))
+        return _walk(path, path.rglob("*"), members)
     if path.exists():
         return [_with_format(path)]
     if not glob.has_magic(entry):
@@ -157,10 +160,10 @@ def _expand(entry: str) -> list[AnyPath]:
     matches = sorted(glob.glob(entry, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
     if not matches:
         raise DataError(f"{entry}: the pattern matches no file; check it, and quote it in a shell", path=entry)
-    return [path for match in matches if not _is_passed_over(Path(match).name) for path in _expand(match)]
+    return [path for match in matches if not _is_passed_over(Path(match).name) for path in _expand(match, members)]
 
 
-def _expand_place(place: Place) -> list[AnyPath]:
+def _expand_place(place: Place, members: Sequence[str]) -> list[AnyPath]:
     if place.is_web:
         if not place.is_file():
             raise DataError(f"{place}: the web server has no such file; check the address", path=str(place))
@@ -174,7 +177,7 @@ def _expand_place(place: Place) -> list[AnyPath]:
         return [_with_format(place)]
     if not place.is_dir():
         raise DataError(f"{place}: {place.why_missing()}", path=str(place))
-    return _walk(place, place.walk())
+    return _walk(place, place.walk(), members)
 
 
 def _with_format(path: AnyPath) -> AnyPath:
@@ -185,7 +188,7 @@ def _with_format(path: AnyPath) -> AnyPath:
     return path
 
 
-def _walk(folder: AnyPath, files: Iterable[AnyPath]) -> list[AnyPath]:
+def _walk(folder: AnyPath, files: Iterable[AnyPath], members: Sequence[str]) -> list[AnyPath]:
     depth = len(folder.parts)
     found = sorted(
         (
@@ -195,7 +198,8 @@ def _walk(folder: AnyPath, files: Iterable[AnyPath]) -> list[AnyPath]:
         ),
         key=lambda path: path.parts,
     )
-    found = [path for path in found if suffix_of(path) not in readable_if_alone()] or found
+    alone = readable_if_alone()
+    found = [path for path in found if suffix_of(path) not in alone or path.name in members] or found
     if not found:
         raise DataError(
             f"{folder}: the folder has no file that ends with one of {', '.join(readable())}", path=str(folder)

@@ -62,6 +62,8 @@ class Header(NamedTuple):
     """Texts in the row of units, or an empty list."""
     head: str
     """The file's first characters, from which the header was taken."""
+    line: str = ""
+    """The header's line, or "". Where there are comments it may stand above each of several tables."""
 
 
 def open_bytes(path: AnyPath) -> pa.NativeFile:
@@ -91,7 +93,7 @@ def open_rows(path: AnyPath, header: Header, dialect: Dialect) -> tuple[pa.Nativ
         file = pa.transcoding_input_stream(file, dialect.encoding, "utf-8")
     if not is_rewritten(path, dialect):
         return file, header.lines
-    return pa.PythonFile(_RowLines(file, header.lines, dialect, dialect.between(path.name) == " "), "r"), 0
+    return pa.PythonFile(_RowLines(file, header, dialect, dialect.between(path.name) == " "), "r"), 0
 
 
 def is_rewritten(path: AnyPath, dialect: Dialect) -> bool:
@@ -137,7 +139,8 @@ def read_header(path: AnyPath, dialect: Dialect) -> Header:
             names = [*names, ""]
         elif len(data) == len(names) - 1 and names[-1].strip().lower() in ("", "comment"):
             names = names[:-1]
-    return Header([name.strip() for name in names], lines_before, [unit.strip() for unit in units], text)
+    line = lines[first].rstrip("\r\n") if dialect.header and dialect.comment and lines_before > first else ""
+    return Header([name.strip() for name in names], lines_before, [unit.strip() for unit in units], text, line)
 
 
 def read_head(path: AnyPath) -> bytes:
@@ -189,7 +192,7 @@ def line_of(path: AnyPath, row: int, dialect: Dialect) -> int | None:
             is_utf8 = dialect.encoding.lower() in _UTF8
             # Line ends and quotes are the same bytes in Latin-1, which has a character for every byte.
             text = io.TextIOWrapper(file, "latin-1" if is_utf8 else dialect.encoding, "replace", newline="")
-            for number, line in enumerate(_row_lines(text, header.lines, dialect.between(path.name), dialect)):
+            for number, line in enumerate(_row_lines(text, header, dialect.between(path.name), dialect)):
                 if number == row:
                     return line
     except (OSError, csv.Error, DataError):
@@ -197,14 +200,18 @@ def line_of(path: AnyPath, row: int, dialect: Dialect) -> int | None:
     return None
 
 
-def _row_lines(text: Iterable[str], before: int, delimiter: str, dialect: Dialect) -> Iterator[int]:
+def _row_lines(text: Iterable[str], header: Header, delimiter: str, dialect: Dialect) -> Iterator[int]:
     """Yield the line at which each row begins."""
+    # As the text is decoded here, which need not be right: only equal lines matter.
+    again = header.line.encode().decode("latin-1") if dialect.encoding.lower() in _UTF8 else header.line
     taken: list[int] = []
 
     def lines() -> Iterator[str]:
         inside = False
         for number, line in enumerate(text, start=1):
-            if number <= before or (not inside and _is_comment(line, dialect)):
+            if number <= header.lines or (not inside and _is_comment(line, dialect)):
+                continue
+            if again and not inside and line.rstrip("\r\n") == again:
                 continue
             if dialect.quote:
                 inside ^= line.count(dialect.quote) % 2 == 1
@@ -270,11 +277,15 @@ def _is_data(first: list[str], remark: list[str], dialect: Dialect) -> bool:
 
 
 class _RowLines(io.RawIOBase):
-    """Read rows of text without the lines before them, without comments, and with tabs in place of blanks."""
+    """Read rows of text without the lines before them, without comments, and with tabs in place of blanks.
 
-    def __init__(self, file: pa.NativeFile, before: int, dialect: Dialect, blanks: bool) -> None:
+    Where there are comments, the header may stand above each of several tables, as InfluxDB writes it.
+    """
+
+    def __init__(self, file: pa.NativeFile, header: Header, dialect: Dialect, blanks: bool) -> None:
         self._file = file
-        self._before = before
+        self._before = header.lines
+        self._again = header.line.encode()
         self._comment = dialect.comment.encode()
         self._quote = dialect.quote.encode()
         self._blanks = blanks
@@ -318,14 +329,15 @@ class _RowLines(io.RawIOBase):
             lines = data.splitlines(keepends=True)
             data = b"".join(lines[self._before :])
             self._before -= min(self._before, len(lines))
-        if self._comment and (data.startswith(self._comment) or b"\n" + self._comment in data or b"\r" in data):
+        found = data.startswith(self._comment) or b"\n" + self._comment in data or b"\r" in data
+        if self._comment and (found or (self._again and self._again in data)):
             data = b"".join(line for line in data.splitlines(keepends=True) if self._is_row(line))
         elif self._quote:
             self._inside ^= data.count(self._quote) % 2 == 1
         return self._without_blanks(data) if self._blanks else data
 
     def _is_row(self, line: bytes) -> bool:
-        if not self._inside and line.startswith(self._comment):
+        if not self._inside and (line.startswith(self._comment) or line.rstrip(b"\r\n") == self._again != b""):
             return False
         if self._quote:
             self._inside ^= line.count(self._quote) % 2 == 1

@@ -261,6 +261,20 @@ def test_a_line_of_another_length_is_named_below_a_preamble(tmp_path: Path) -> N
         list(read(path, columns(own)))
 
 
+@pytest.mark.parametrize("end", ENDS, ids=ENDS.values())
+def test_tables_below_one_another_with_remarks_and_headers_are_one(tmp_path: Path, end: str) -> None:
+    table = "#group,false,true\n#datatype,double,double\n,t,ax,größe\n"
+    text = f"{table},0,1,2\n,1,3,4\n\n{table},2,5,6\n,3,oops,8\n"
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.replace("\n", end).encode())
+    own = columns(Dialect(comment="#"), "ax", "größe")
+    with pytest.raises(DataError, match=r"column 'ax', row 3 .*line 11: 'oops'"):
+        rows_of(path, own)
+    path.write_bytes(text.replace("\n", end).replace("oops", "7").encode())
+    assert rows_of(path, own) == [[0, 1, 2], [1, 3, 4], [2, 5, 6], [3, 7, 8]]
+    assert dialect_of(path).dialect == Dialect(comment="#")
+
+
 def test_a_comment_sign_within_a_quoted_value_is_no_comment(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('t,ax,ay,note\n0,1,2,"a\n# not a remark"\n# a remark with "one quote\n1,2,3,b\n')

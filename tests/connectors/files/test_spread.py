@@ -109,6 +109,12 @@ def test_targets_units_and_missing_values_are_those_of_their_file(tmp_path: Path
     assert len({one.extra.schema for one in found if one.extra is not None}) == 1
 
 
+def test_files_of_text_count_by_their_names_beside_others(tmp_path: Path) -> None:
+    path = folder(tmp_path / "one")
+    found = rows(list(read(path, Columns(channels=("Gyro.txt:x",), stream=None))))
+    assert found == [("one", t, [x]) for t, x in ((0, 10), (1, 20), (3, 30), (4, 40))]
+
+
 def test_limits_are_those_of_the_channels(tmp_path: Path) -> None:
     reader = SampleReader(Columns(channels=CHANNELS, stream=None, limits={"Acc.csv:x": (0, 4), "Gyro.txt:x": (15, 35)}))
     found = [one for _, one in reader.read(*reader.find(folder(tmp_path / "one")))]
