@@ -198,6 +198,10 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
         for key in ("date", "levels", "sender", "records", "name", "missing", "words", "limits", "rate"):
             if key not in supported and getattr(self, key) not in ("", (), {}, 1.0):
                 raise ConfigError(f"columns: {_SPOKEN.get(key, key)} is not for {reader}; leave it out")
+        if self.others != "count" and "others" not in supported:
+            raise ConfigError(f"columns: others = {self.others!r} is not for {reader}; leave it out")
+        if self.time.startswith("@property.") or self.time == "@broker":
+            raise ConfigError(f"columns: time = {self.time!r} is not for {reader}; name a column, or a field")
 
     def missing_of(self, channel: str) -> tuple[Spelling, ...]:
         """Return the further spellings of "no value" in a channel's column."""

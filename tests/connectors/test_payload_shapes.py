@@ -248,6 +248,15 @@ def test_keys_that_cannot_work_are_refused_at_the_start() -> None:
         read(b"1", ("a",), channels=("",))
     with pytest.raises(ConfigError, match="columns: stream is not for packed payloads"):
         PackedCodec(ColumnKeys(stream="dev").columns_for(("a",)), layout="<dd")
+    for keys, reason in (
+        ({"time": "@broker"}, "time = '@broker' is not for packed payloads; name a column"),
+        ({"others": "ignore"}, "others = 'ignore' is not for packed payloads"),
+        ({"missing": (1,)}, "missing is not for packed payloads"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            PackedCodec(ColumnKeys(**keys).columns_for(("a",)), layout="<dd")
+    with pytest.raises(ConfigError, match="rate is not for payloads"):
+        JsonCodec(ColumnKeys(rate=2.0, time="").columns_for(("a",)))
 
 
 def test_numbers_in_text_now_and_then_do_not_change_how_others_are_read() -> None:

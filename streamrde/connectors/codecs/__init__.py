@@ -1,6 +1,7 @@
 """Payloads: samples in and out, predictions out. The module of a format has the format's name.
 
-rows          is the base of json, msgpack and cbor
+rows          is the base of json, msgpack, cbor and text
+shapes        finds samples in parsed payloads of any shape, by paths; structs reads plain numbers faster
 tahu          has the messages of sparkplug
 points        reads the text that lines has its samples from
 predictions   says which fields a prediction has

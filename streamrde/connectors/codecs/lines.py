@@ -58,7 +58,7 @@ class LinesCodec(Codec):
     format = "lines"
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
-        columns.refuse_others("line protocol", ("sender", "name", "missing", "words"))
+        columns.refuse_others("line protocol", ("sender", "name", "missing", "words", "others"))
         super().__init__(columns, max_bytes=max_bytes)
         self._form = columns.time_form()
         self._values = Values(columns)

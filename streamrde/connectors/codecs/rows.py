@@ -18,21 +18,21 @@ from streamrde.connectors.codecs.shapes import Shape
 from streamrde.connectors.codecs.structs import Layout, layout_of
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec, Message, Rows
-from streamrde.errors import PayloadError, SampleError
+from streamrde.errors import ConfigError, PayloadError, SampleError
 
 
 class RowCodec(Codec):
-    """Convert samples of one stream to and from maps of fields.
+    """Convert samples to and from maps of fields.
 
     A payload is one sample ``{"t": 12.34, "ax": 0.1}``, a list of such samples, or a batch by columns
-    ``{"t": [12.34, 12.36], "ax": [0.1, null]}``. A time is a number of `columns.time_unit`, text (ISO 8601 or
-    `columns.time_format`), or a timestamp of MessagePack or CBOR. A channel that is absent or null was not observed
-    (NaN). Fields that `columns` does not name are ignored, but a sample without the field of any channel is not one: it
-    is refused with the names that it has.
+    ``{"t": [12.34, 12.36], "ax": [0.1, null]}``. `columns` may describe other shapes: fields at paths, records below a
+    path, one channel per record, vectors and bare values, see `Shape`. A time is a number of `columns.time_unit`, text
+    (ISO 8601 or `columns.time_format`), or a timestamp of MessagePack or CBOR. A channel that is absent or null was not
+    observed (NaN). Fields that `columns` does not name are ignored, but a sample without the field of any channel is
+    not one: it is refused with the names that it has.
 
     Args:
-        columns: names of the time and channel fields; the stream comes from the topic. Without a time field a payload
-            is one sample, whose time is NaN.
+        columns: what payloads hold. Without a time field a payload is one sample, whose time is NaN.
         max_bytes: longer payloads are refused before parsing.
     """
 
@@ -40,6 +40,8 @@ class RowCodec(Codec):
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(columns, max_bytes=max_bytes)
+        if columns.rate != 1.0:
+            raise ConfigError("columns: rate is not for payloads; leave it out")
         self.shape = Shape(columns)
         self._encode_time = columns.time_form().encode
         # Plain numbers are read by a struct, which skips unknown fields unread. Anything else, such as numbers in text,
@@ -58,7 +60,7 @@ class RowCodec(Codec):
         raise NotImplementedError
 
     def decode(self, payload: bytes) -> tuple[Floats, Floats]:
-        """Decode a payload: t in seconds, (n,), and x, (n, channels), n >= 1.
+        """Decode a payload: t in seconds, (n,), and x, (n, channels), n >= 1. `read` also returns the streams of rows.
 
         Raises:
             PayloadError: too long, no JSON, no sample in it, without any channel, a wrong type, unequal lengths, or a

@@ -77,7 +77,7 @@ class SparkplugCodec(Codec):
     takes_topic: ClassVar[bool] = True
 
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
-        columns.refuse_others("Sparkplug B", ("missing", "words"))
+        columns.refuse_others("Sparkplug B", ("missing", "words", "others"))
         super().__init__(columns, max_bytes=max_bytes)
         payload_class()
         if columns.time not in ("", "t", "timestamp") or columns.time_format or columns.time_unit not in ("s", "ms"):

@@ -102,7 +102,7 @@ class SampleReader:
         numbers: Sequence[str] = (),
     ) -> None:
         check_filters(filters)
-        known = ("date", "levels", "sender", "name", "missing", "words", "limits", "rate")
+        known = ("date", "levels", "sender", "name", "missing", "words", "limits", "rate", "others")
         columns.refuse_others("recorded files", known)
         self.columns = columns
         self.members = members_of(columns.channels)
