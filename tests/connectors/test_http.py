@@ -255,6 +255,41 @@ def test_a_body_that_does_not_come_is_given_up() -> None:
     run(main())
 
 
+def test_connections_that_do_not_become_requests_are_closed() -> None:
+    async def main() -> None:
+        async with reading(end := source(timeout=0.1)):
+            silent, slow = [await asyncio.open_connection("127.0.0.1", end.port) for _ in range(2)]
+            slow[1].write(b"POST /streams/s HTTP/1.1\r\nHost: lo")
+            kept = await asyncio.open_connection("127.0.0.1", end.port)
+            body = b'{"t": 1, "a": 2}'
+            head = b"POST /streams/s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+            kept[1].write(head + body)
+            assert b" 202 " in await kept[0].readuntil(b"}")
+            kept[1].write(b"POST ")  # the next request never comes
+            async with websockets.connect(f"ws://127.0.0.1:{end.port}/streams/s") as socket:
+                for reader, _ in (silent, slow, kept):
+                    assert await reader.read() == b""
+                await asyncio.sleep(0.25)
+                await socket.send("no json")
+                assert "error" in await socket.recv()
+            for _, writer in (silent, slow, kept):
+                writer.close()
+
+    run(main())
+
+
+def test_a_request_under_way_is_not_closed() -> None:
+    async def main() -> None:
+        async with (end := source(timeout=0.05)):
+            asking = asyncio.create_task(post(end.port, "/streams/s", b'{"t": 1, "a": 2}'))
+            batch = await anext(aiter(end))
+            await asyncio.sleep(0.3)
+            await end.acknowledge(batch)
+            assert (await asking).status == 202
+
+    run(main())
+
+
 def test_only_who_has_the_token_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_TOKEN", "s3cret")
 

@@ -44,7 +44,7 @@ class ListenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_bytes: Positive = 1 << 20
     """Longest body of a request, or message of a WebSocket."""
     timeout: Seconds = 30.0
-    """Seconds in which a client must send its body."""
+    """Seconds in which a client must send the head of its request, and again its body."""
 
     def listening(self, name: str) -> Listening:
         """Return the settings of the server, with the token from wherever it is."""

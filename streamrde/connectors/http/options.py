@@ -27,7 +27,7 @@ class Listening:
         origins: web pages whose scripts may connect, such as ``https://example.org``. Other pages are refused.
         connections: clients at a time; more are answered with 503.
         max_bytes: longest payload; more is answered with 413.
-        timeout: seconds in which a client must send a payload.
+        timeout: seconds in which a client must send the head of its request, and again its body.
     Raises:
         ParameterError: there is no token where others than this machine reach the port.
     """

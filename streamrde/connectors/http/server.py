@@ -80,13 +80,15 @@ class WebServer:
     async def _start(self) -> None:
         try:
             import uvicorn
+
+            from streamrde.connectors.http.protocol import protocol_with
         except ImportError:
             raise MissingExtraError("a source or sink of kind 'http'", "web") from None
         options = self.options
         tls = options.tls()
         config = uvicorn.Config(
             self._app(),
-            http="h11",
+            http=protocol_with(options.timeout),
             ws="websockets-sansio",
             loop="none",
             lifespan="off",
