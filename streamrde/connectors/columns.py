@@ -49,7 +49,7 @@ class SharedKeys(TimeKeys, frozen=True, kw_only=True):
     """Rows per second of files without a time (time = ""), such as 32. The first row of a file is at 0."""
     records: str = ""
     """Path of a list of objects in a payload, each of which is a row, such as values or data.readings. Fields that an
-    object lacks are looked for in the message around it."""
+    object lacks are looked for in the message around it. Lists on the way are gone through."""
     name: str = ""
     """Column, or path, that names the channel of a row. Each row then has the value of one channel (long form)."""
     value: str = "value"
