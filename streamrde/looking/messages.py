@@ -202,9 +202,10 @@ def _has_numbers(table: Table, channel: str, value: str) -> bool:
 
 
 def _long_keys(long: Long) -> dict[str, Guess]:
+    others = Guess("ignore", "messages with a value of no channel are passed over, rather than malformed")
     if long.name == _CHANNEL:
-        return {"value": Guess(long.value, long.guess.why)}
-    return {"name": long.guess, "value": Guess(long.value, f"'{long.value}' has the value")}
+        return {"value": Guess(long.value, long.guess.why), "others": others}
+    return {"name": long.guess, "value": Guess(long.value, f"'{long.value}' has the value"), "others": others}
 
 
 def _last_level(template: Guess, topic: str, separator: str) -> Guess:
@@ -236,11 +237,24 @@ def _stream(table: Table, address: Address, long: Long | None, messages: Sequenc
             pair = [models[0], name]
             return Guess(pair, f"fields '{pair[0]}' and '{name}' tell the devices apart", "", (_topic_instead(),))
         return Guess(name, f"field '{name}' differs where the topic does not", "", (_topic_instead(),))
+    if not address.told and (entity := _entity(table)) is not None:
+        return entity
     by_topic = [address.streams[i] for i in messages]
     if any([str(value) for value in table.columns[name]] == by_topic for name in sure):
         return None  # the topic says the same
     if sure and not address.told:
         return Guess(sure[0], f"field '{sure[0]}' names the device", "", (_topic_instead(),))
+    return None
+
+
+def _entity(table: Table) -> Guess | None:
+    """Return the field that names the stream in messages of a known form, or None if they are of none."""
+    if {"specversion", "source"} <= table.columns.keys():
+        return Guess("source", "the messages are CloudEvents, whose 'source' names the device", "", (_topic_instead(),))
+    if {"id", "type"} <= table.columns.keys() and not table.cells("id").is_number:
+        return Guess(
+            "id", "the messages are entities with 'id' and 'type', as those of FIWARE", "", (_topic_instead(),)
+        )
     return None
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from streamrde.connectors.files.recordings import Recording
 from streamrde.errors import DataError
-from streamrde.looking.guesses import Channel, Findings
+from streamrde.looking.guesses import Channel, Findings, Guess
 from streamrde.nearest import listed
 
 # Names of files that have one sensor each.
@@ -62,6 +62,7 @@ def look_at_spread(files: Sequence[Recording], source: str, look: Callable[[Reco
     fastest = min(kept.values(), key=lambda one: one.rate.interval or float("inf"))
     why = f"the files of a folder are one recording, joined by time: {listed(kept, most=4)}"
     columns = {name: guess for name, guess in fastest.columns.items() if name != "stream"}
+    columns = {"stream": Guess("", "each folder is one recording"), **columns}
     columns["time"] = columns["time"]._replace(why=f"{why}; {columns['time'].why}")
     unused = [(f"{name}:{column}", reason) for name, one in kept.items() for column, reason in one.unused]
     seen = f"{len(kept)} files of one recording ({listed(kept, most=3)})"

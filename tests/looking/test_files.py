@@ -161,7 +161,7 @@ def test_files_of_one_recording_are_joined(tmp_path):
     found = look(str(tmp_path))
     names = ["Accelerometer.csv:x", "Accelerometer.csv:y", "Gyroscope.csv:x", "Gyroscope.csv:y"]
     assert [channel.name for channel in found.channels] == names
-    assert values(found) == {"time": "time"}
+    assert values(found) == {"stream": "", "time": "time"}
     assert "Metadata.csv" in dict(found.unused)
 
 

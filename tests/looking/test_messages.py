@@ -83,7 +83,7 @@ def test_flat_objects_on_a_topic_per_device():
         ),
         (
             {"timestamp": T0, "values": [{"id": "dev.ax", "v": 0.1, "q": True}, {"id": "dev.ay", "v": 7}]},
-            {"records": "values", "time": "timestamp", "name": "id", "value": "v"},
+            {"records": "values", "time": "timestamp", "name": "id", "value": "v", "others": "ignore"},
             ["dev.ax", "dev.ay"],
         ),
         ({"t": str(T0), "temp": "21.5", "pump": "ON", "level": "unavailable"}, {"time": "t"}, ["temp", "pump"]),
@@ -119,10 +119,10 @@ def test_codecs_are_told_apart():
 def test_a_value_per_topic_names_the_channel():
     bare = look(*((f"plant/{device}/{channel}", 1.5) for device in ("p1", "p2") for channel in ("temp", "hum")))
     assert connection(bare)["topic"] == "plant/{stream}/{channel}"
-    assert values(bare) == {"time": "", "value": ""}
+    assert values(bare) == {"time": "", "value": "", "others": "ignore"}
     assert names(bare) == ["temp", "hum"]
     wrapped = look(("plant/p1/temp", {"val": 3.5, "ts": T0 * 1000}), ("plant/p1/hum", {"val": 40, "ts": T0 * 1000}))
-    assert values(wrapped) == {"time": "ts", "time_unit": "ms", "value": "val"}
+    assert values(wrapped) == {"time": "ts", "time_unit": "ms", "value": "val", "others": "ignore"}
     assert names(wrapped) == ["temp", "hum"]
 
 
