@@ -126,7 +126,7 @@ def _candidates(report: Report) -> str:
     return section(
         "What was compared",
         f"Every row answers {rows_of(examples)} that it was not fitted to: {_folds(report)}. The simplest candidate "
-        "within one standard error of the best log loss or squared error is chosen.",
+        "within half a standard error of the best log loss or squared error is chosen.",
         table(rows, ("model", *(_COLUMNS[name] for name in columns)), numbers=1),
         table(limits, ("chosen model", "measured", "from", "to"), numbers=1, caption="95 % intervals"),
     )

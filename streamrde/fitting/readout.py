@@ -17,6 +17,7 @@ from streamrde.inference.quality import softmax
 
 LOGISTIC_STRENGTHS = np.logspace(1, -3, 9)
 """Strengths for directions of unit mean variance, from strong to weak: each begins at the one before."""
+_ERRORS = 0.5
 MOST_LOGISTIC = 2000
 """Streams up to which logistic regression is tried. Above, ridge takes a small part of its time."""
 
@@ -163,9 +164,11 @@ def losses_of(truth: Floats, answers: Floats, classes: int) -> Floats:
 
 
 def simplest_of(losses: list[Floats], groups: Indices) -> int:
-    """Return the number of the first whose mean loss is within one standard error of the least.
+    """Return the number of the first whose mean loss is within half a standard error of the least.
 
-    The error is that of the difference between the two, taken over groups: streams of one group err together.
+    A whole one, as in the reference, lets too much pass where streams are few: with 36 of them, one seed of five took a
+    model that is right on 50 % of other streams for one that is on 80 %. The error is that of the difference between
+    the two, taken over groups: streams of one group err together.
 
     Args:
         losses: of each candidate, (n,) each, the simplest candidate first.
@@ -178,7 +181,7 @@ def simplest_of(losses: list[Floats], groups: Indices) -> int:
         sums = np.bincount(number, weights=loss - losses[best])
         count = len(sums)
         error = np.sqrt(count * sums.var()) / len(loss)
-        if loss.mean() - losses[best].mean() <= error:
+        if loss.mean() - losses[best].mean() <= _ERRORS * error:
             return i
     return best
 

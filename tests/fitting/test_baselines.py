@@ -104,9 +104,13 @@ def test_several_targets_are_read_out_where_each_is_known() -> None:
 def test_the_first_of_candidates_that_differ_by_noise_is_chosen() -> None:
     rng = np.random.default_rng(0)
     base = rng.random(100)
-    alike, better = base + rng.normal(0, 1e-3, 100) - 1e-5, base - 0.5
+    noise = rng.normal(0, 1e-3, 100)
+    alike, better = base + noise - noise.mean() - 1e-5, base - 0.5
     assert simplest_of([base, alike], np.arange(100)) == 0
     assert simplest_of([base, better], np.arange(100)) == 1
+    # One group a stream: the difference is 0.8 of its standard error.
+    near = base + np.where(np.arange(100) < 50, 1.0, -1.16)
+    assert simplest_of([base, near], np.arange(100)) == 1
     # Two groups of which one is worse: no more than two answers, however many the streams.
     mixed = base + np.where(np.arange(100) < 50, 0.1, -0.12)
     assert simplest_of([base, mixed], np.arange(100) // 50) == 0
