@@ -15,9 +15,8 @@ from streamrde.errors import ConfigError
 from streamrde.scoring.job import ColumnsConfig
 
 if TYPE_CHECKING:
-    from streamrde.connectors.columns import Columns
+    from streamrde.connectors.ends import Publisher
     from streamrde.connectors.files.restarts import OnRestart
-    from streamrde.connectors.mqtt.link import Version
     from streamrde.runtime.replay import Recording
 
 
@@ -30,10 +29,16 @@ _COLUMNS: Flags = dict.fromkeys(("stream", "time", "time_unit", "time_format", "
 @with_options((ColumnsConfig, _COLUMNS), (Dialect, DIALECT))
 def replay(
     files: Annotated[list[str], typer.Argument(help="Parquet, Feather / Arrow IPC or CSV: files, folders or globs.")],
-    to: Annotated[str, typer.Option("--to", help="Broker, mqtt://user:password@host:port.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", help="Queue, mqtt://user:password@host:port, nats://, redis:// or amqp://.", metavar="URL"
+        ),
+    ],
     topic: Annotated[
-        str, typer.Option(help="Template of the topics, with {stream} for the stream's name.")
-    ] = "sensors/{stream}/imu",
+        str | None,
+        typer.Option(help="Template of the topics, with {stream} for the stream's name, such as sensors/{stream}/imu."),
+    ] = None,
     speed: Annotated[
         float,
         typer.Option(
@@ -46,6 +51,12 @@ def replay(
     mqtt: Annotated[
         str, typer.Option(help='Version of MQTT: "3.1.1", or "5", in which a broker reports refused messages.')
     ] = "3.1.1",
+    keys: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Further key of a section [sink] of the kind, such as exchange=sensors.", metavar="KEY=VALUE"
+        ),
+    ] = None,
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Send the channels of this model.")] = None,
     time_check: Annotated[
         str,
@@ -61,10 +72,11 @@ def replay(
     json: Json = False,
     **options: Any,
 ) -> None:
-    """Send recorded samples over MQTT as the sensors would, at the pace of their times.
+    """Send recorded samples to a queue as the sensors would, at the pace of their times.
 
     Example: `streamrde replay recordings/ --to mqtt://127.0.0.1:1883 --model model.safetensors --speed 10`
     """
+    from streamrde.connectors.publishing import publisher_to
     from streamrde.inference.bundle import load
     from streamrde.inference.clocks import expectation_of
     from streamrde.runtime.replay import load_recording
@@ -84,23 +96,30 @@ def replay(
     if TimeCheck(time_check).action == "off":  # type: ignore[arg-type]
         expected = None
     recording = load_recording(files, columns, expected=expected, restarts=cast("OnRestart", restarts))
-    summary = asyncio.run(_replay(recording, columns, to, topic, speed, batch, tick, mqtt))
+    settings = dict(_pair(text) for text in keys or ())
+    if mqtt != "3.1.1":
+        settings["version"] = mqtt
+    publisher = publisher_to(to, topic=topic, columns=columns, batch=batch, keys=settings)
+    summary = asyncio.run(_replay(recording, publisher, speed, tick))
     if json:
         print_json(summary)
     else:
         print(f"sent {summary['rows']:,} rows in {summary['messages']:,} messages, {summary['seconds']} s")
 
 
-async def _replay(
-    recording: Recording, columns: Columns, to: str, topic: str, speed: float, batch: int, tick: float, version: str
-) -> dict[str, float | int]:
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise ConfigError(f"--set {text}: give KEY=VALUE")
+    return key.strip(), value.strip()
+
+
+async def _replay(recording: Recording, publisher: Publisher, speed: float, tick: float) -> dict[str, float | int]:
     from time import perf_counter
 
-    from streamrde.connectors.mqtt import MqttLink, SamplePublisher
     from streamrde.runtime.replay import replay as send
 
     began = perf_counter()
-    link = MqttLink(version=cast("Version", version), reconnect=False)
-    async with SamplePublisher(to, topic=topic, columns=columns, batch=batch, link=link) as publisher:
+    async with publisher:
         rows = await send(recording, publisher, speed=speed, tick=tick)
-    return {"rows": rows, "messages": publisher.counts.messages, "seconds": round(perf_counter() - began, 2)}
+    return {"rows": rows, "messages": publisher.messages, "seconds": round(perf_counter() - began, 2)}

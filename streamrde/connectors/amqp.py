@@ -273,6 +273,8 @@ class AmqpSinkConfig(QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="
     grammar: ClassVar[Grammar] = AMQP
     scheme: ClassVar[Scheme] = _SCHEME
     system: ClassVar[str] = "AMQP broker"
+    schemes: ClassVar[tuple[str, ...]] = ("amqp", "amqps")
+    sensors: ClassVar[str] = "sensors.{stream}.imu"
 
     exchange: str = "amq.topic"
     """Exchange to publish to."""

@@ -221,6 +221,20 @@ class StagingSink(Sink):
         """Take note that the checkpoint with what `stage` returned is saved."""
 
 
+class Publisher(End, ABC):
+    """Send recorded samples as sensors would, for a replay."""
+
+    messages: int = 0
+    """Messages that are confirmed."""
+
+    @abstractmethod
+    async def publish(self, samples: Samples) -> None:
+        """Send samples, in order within each stream. `flush` waits for what this leaves unconfirmed."""
+
+    async def flush(self) -> None:
+        """Wait until every message is confirmed."""
+
+
 class DeadLetters(End, ABC):
     """Take messages that could not be used."""
 

@@ -389,6 +389,8 @@ class NatsSinkConfig(QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="
     grammar: ClassVar[Grammar] = NATS
     scheme: ClassVar[Scheme] = _SCHEME
     system: ClassVar[str] = "NATS server"
+    schemes: ClassVar[tuple[str, ...]] = ("nats", "tls")
+    sensors: ClassVar[str] = "sensors.{stream}.imu"
 
     jetstream: bool = True
     """Publish to a JetStream stream, which confirms and drops repeated predictions. If false, to plain subjects."""

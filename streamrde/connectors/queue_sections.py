@@ -12,9 +12,11 @@ import msgspec
 
 from streamrde.connectors.access import Address, Scheme, Tls, read_secret
 from streamrde.connectors.clients import Patience, QueueClient
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import Codec
 from streamrde.connectors.messages import MessageReader
 from streamrde.connectors.payloads import PayloadSourceConfig
+from streamrde.connectors.publishing import QueuePublisher
 from streamrde.connectors.registry import PREDICTION_CODECS, PredictionCodecName
 from streamrde.connectors.sections import EndConfig, ModelOutline, RunSections, Section
 from streamrde.connectors.topics import Grammar, TopicTemplate
@@ -236,6 +238,12 @@ class QueueSinkKeys(QueueKeys, frozen=True, kw_only=True):
     def template(self) -> TopicTemplate:
         """Return the template of the topics."""
         return TopicTemplate(self.topic, self.grammar)
+
+    def publisher(self, columns: Columns, batch: int) -> QueuePublisher:
+        """See `SinkConfig.publisher`. What a server that crashed had confirmed may be gone, so it is asked once."""
+        client = self.look()
+        client.patience = Patience(timeout=self.timeout, reconnect=False)
+        return QueuePublisher(client, self.template(), columns, batch)
 
     def encoding(self) -> type[Codec]:
         """Return the codec of the predictions."""

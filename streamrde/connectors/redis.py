@@ -377,6 +377,8 @@ class RedisSinkConfig(QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag=
     grammar: ClassVar[Grammar] = REDIS
     scheme: ClassVar[Scheme] = _SCHEME
     system: ClassVar[str] = "Redis server"
+    schemes: ClassVar[tuple[str, ...]] = ("redis", "rediss")
+    sensors: ClassVar[str] = "sensors:{stream}:imu"
 
     field: str = "payload"
     """Field of an entry that gets the payload."""

@@ -10,12 +10,13 @@ What has a default here need not be written.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import msgspec
 import pyarrow as pa
 
-from streamrde.connectors.ends import DeadLetters, Sink, Source
+from streamrde.connectors.columns import Columns
+from streamrde.connectors.ends import DeadLetters, Publisher, Sink, Source
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -105,6 +106,11 @@ class SinkConfig(EndConfig):
 
     __slots__ = ()
 
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """Schemes of the URLs to which recorded samples can be sent."""
+    sensors: ClassVar[str] = ""
+    """Topics of recorded samples that are sent without naming any."""
+
     @property
     def takes_provisional(self) -> bool:
         """Return True if whoever reads the sink can tell provisional predictions apart at once."""
@@ -112,6 +118,15 @@ class SinkConfig(EndConfig):
 
     def build(self, model: ModelOutline) -> Sink:
         """Return the sink, not yet connected."""
+        raise NotImplementedError
+
+    def publisher(self, columns: Columns, batch: int) -> Publisher:
+        """Return what sends recorded samples where the sink publishes, not yet connected.
+
+        Args:
+            columns: names of the fields in the payloads.
+            batch: samples of one stream in a message, at most.
+        """
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""Recorded samples sent over MQTT at the pace at which they were recorded, or a multiple of it."""
+"""Recorded samples sent to a queue at the pace at which they were recorded, or a multiple of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from streamrde.arrays import Floats
 from streamrde.connectors.columns import Columns
+from streamrde.connectors.ends import Publisher
 from streamrde.connectors.files.reading import SampleReader, read
 from streamrde.connectors.files.restarts import OnRestart, Restarts, explain, split_streams
 from streamrde.connectors.files.together import together
-from streamrde.connectors.mqtt import SamplePublisher
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError, ParameterError
 from streamrde.times.plausible import Expectation, suspect_recordings
@@ -77,7 +77,7 @@ def load_recording(
 
 async def replay(
     recording: Recording,
-    publisher: SamplePublisher,
+    publisher: Publisher,
     *,
     speed: float = 1.0,
     tick: float = 0.1,

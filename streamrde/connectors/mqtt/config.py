@@ -8,13 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import msgspec
 
 from streamrde.connectors.access import Tls, read_secret
-from streamrde.connectors.columns import ColumnKeys
+from streamrde.connectors.columns import ColumnKeys, Columns
 from streamrde.connectors.mqtt import checks
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink, Will
+from streamrde.connectors.mqtt.publisher import SamplePublisher
 from streamrde.connectors.mqtt.sink import MqttDeadLetters, MqttSink
 from streamrde.connectors.mqtt.source import MqttSource
-from streamrde.connectors.mqtt.topics import MqttAddress
+from streamrde.connectors.mqtt.topics import SCHEMES, MqttAddress
 from streamrde.connectors.payloads import PayloadSourceConfig
 from streamrde.connectors.queue_sections import TlsConfig
 from streamrde.connectors.registry import PREDICTION_CODECS, PredictionCodecName
@@ -251,6 +252,9 @@ class MqttSourceConfig(PayloadSourceConfig, MqttClient, frozen=True, kw_only=Tru
 class MqttSinkConfig(MqttClientConfig, SinkConfig, frozen=True, kw_only=True, tag="mqtt"):
     """Predictions to MQTT topics."""
 
+    schemes: ClassVar[tuple[str, ...]] = tuple(SCHEMES)
+    sensors: ClassVar[str] = "sensors/{stream}/imu"
+
     topic: str
     """Template of the topics, with {stream} as one level."""
     codec: PredictionCodecName = "json"
@@ -285,6 +289,19 @@ class MqttSinkConfig(MqttClientConfig, SinkConfig, frozen=True, kw_only=True, ta
             inflight=self.inflight,
             encode=codec.encode_prediction,
             link=self.link(),
+        )
+
+    def publisher(self, columns: Columns, batch: int) -> SamplePublisher:
+        """See `SinkConfig.publisher`."""
+        return SamplePublisher(
+            self.address(),
+            topic=self.topic,
+            columns=columns,
+            qos=self.qos,
+            batch=batch,
+            client_id=self.client_id,
+            inflight=self.inflight,
+            link=dataclasses.replace(self.link(), reconnect=False, wait=False),
         )
 
 

@@ -6,17 +6,18 @@ from types import TracebackType
 
 from streamrde.connectors.codecs.json import JsonCodec
 from streamrde.connectors.columns import Columns
-from streamrde.connectors.ends import Codec
+from streamrde.connectors.ends import Codec, Publisher
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink
 from streamrde.connectors.mqtt.sink import SinkCounts
 from streamrde.connectors.mqtt.topics import MqttAddress, checked_qos
+from streamrde.connectors.publishing import messages_of, written
 from streamrde.connectors.samples import Samples
 from streamrde.connectors.topics import TopicTemplate
 from streamrde.errors import ParameterError
 
 
-class SamplePublisher:
+class SamplePublisher(Publisher):
     """Publish samples to MQTT topics as a sensor would, for a replay.
 
     It does not connect again unless `link` says so: what a broker that crashed had confirmed and not stored is gone,
@@ -55,7 +56,7 @@ class SamplePublisher:
         self._sent = 0
         self._qos = checked_qos(qos)
         self._topic = TopicTemplate(topic)
-        self._codec = codec or JsonCodec(columns)
+        self._codec = codec or JsonCodec(written(columns))
         self._batch = batch
         link = link or MqttLink(reconnect=False)
         broker = MqttAddress.parsed(address)
@@ -82,7 +83,7 @@ class SamplePublisher:
         """
         names = samples.streams.to_pylist()
         topics = {name: self._topic.topic_for(name) for name in dict.fromkeys(names)}
-        for name, rows in _messages(names, self._batch):
+        for name, rows in messages_of(names, self._batch):
             payload = self._codec.encode_samples(samples.t[rows], samples.x[rows])
             await self._connection.publish(topics[name], payload, self._qos)
             self._sent += 1
@@ -90,16 +91,4 @@ class SamplePublisher:
     async def flush(self) -> None:
         """Wait until every message is confirmed."""
         await self._connection.drain()
-        self.counts.messages = self._sent
-
-
-def _messages(names: list[str], batch: int) -> list[tuple[str, list[int]]]:
-    """Yield the rows of each message: at most `batch` rows of one stream, in the order of their first rows."""
-    messages: list[tuple[str, list[int]]] = []
-    opened: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
-        if len(rows := opened.get(name, [])) in (0, batch):
-            opened[name] = rows = []
-            messages.append((name, rows))
-        rows.append(row)
-    return messages
+        self.counts.messages = self.messages = self._sent

@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from streamrde.errors import ParameterError
 
-_PORTS = {"mqtt": 1883, "mqtts": 8883, "mqtt+ws": 80, "mqtt+wss": 443, "ws": 80, "wss": 443}
+SCHEMES = {"mqtt": 1883, "mqtts": 8883, "mqtt+ws": 80, "mqtt+wss": 443, "ws": 80, "wss": 443}
+"""Schemes of the URLs of brokers, each with its port."""
 # The path that brokers and paho have for MQTT over WebSocket by default.
 _WEBSOCKET_PATH = "/mqtt"
 
@@ -56,7 +57,7 @@ class MqttAddress:
             port = parts.port
         except ValueError:
             raise ParameterError(f"its port or host cannot be read: {form}; {hint}") from None
-        if parts.scheme not in _PORTS:
+        if parts.scheme not in SCHEMES:
             raise ParameterError(f"it does not begin with mqtt://, mqtts://, mqtt+ws:// or mqtt+wss://: {form}")
         websocket = parts.scheme.endswith(("ws", "wss"))
         beyond = (parts.path.strip("/") or parts.query) and not websocket
@@ -67,7 +68,7 @@ class MqttAddress:
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         return cls(
             parts.hostname,
-            port or _PORTS[parts.scheme],
+            port or SCHEMES[parts.scheme],
             unquote(parts.username) if parts.username else None,
             unquote(parts.password) if parts.password else None,
             parts.scheme in ("mqtts", "mqtt+wss", "wss"),
