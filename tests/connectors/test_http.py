@@ -218,9 +218,31 @@ def test_what_cannot_be_read_is_answered_with_the_reason_and_becomes_a_dead_lett
             assert (await post(end.port, "/elsewhere", b'{"t": 1, "a": 2}')).status == 400
             assert (await request(end.port, "GET", "/streams/s")).status == 405
             assert (await post(end.port, "/streams/a%2Fb", b'{"t": 1, "a": 2, "b": 3}')).status == 202
+            for path in ("/streams/%ff", "/streams/", "/streams/a/b"):
+                assert (await post(end.port, path, b'{"t": 1, "a": 2}')).status == 400
         assert rows(batches) == [("a%2Fb", 1.0, [2.0, 3.0])]
-        assert [letter.topic for batch in batches for letter in batch.letters] == ["streams/<script>", "elsewhere"]
-        assert end.counts.malformed == 2
+        topics = [letter.topic for batch in batches for letter in batch.letters]
+        unknown = "streams/\N{REPLACEMENT CHARACTER}"
+        assert topics == ["streams/<script>", "elsewhere", unknown, "streams/", "streams/a/b"]
+        assert end.counts.malformed == 5
+
+    run(main())
+
+
+def test_a_stream_has_its_name_from_a_header_and_secrets_are_no_properties(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_TOKEN", "s3cret")
+
+    async def main() -> None:
+        section = HttpSourceConfig(topic="samples", stream="@property.x-device")
+        async with reading(end := source(section, token_env="HTTP_TOKEN")) as batches:
+            headers = {"Authorization": "Bearer s3cret", "X_Device": "w1"}
+            assert (await post(end.port, "/samples", b'{"t": 1, "a": 2, "b": 3}', **headers)).status == 202
+        assert rows(batches) == [("w1", 1.0, [2.0, 3.0])]
+        section = HttpSourceConfig(topic="samples", stream="@property.authorization")
+        async with reading(end := source(section, token_env="HTTP_TOKEN")) as batches:
+            answer = await post(end.port, "/samples", b'{"t": 1, "a": 2, "b": 3}', **headers)
+            assert answer.status == 400
+            assert "s3cret" not in answer.body.decode()
 
     run(main())
 

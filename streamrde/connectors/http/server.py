@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _HEARTBEAT = 15.0
 # Seconds that requests under way get at the end.
 _GRACE = 5.0
+_SECRET = ("authorization", "cookie")
 _ACCEPTED = b'{"accepted":true}'
 
 
@@ -168,7 +169,7 @@ class WebServer:
             return _refused(408, f"the body did not come within {self.options.timeout:g} s")
         if body is None:
             return _refused(413, f"the body is longer than {self.options.max_bytes} bytes; send several")
-        kind, headers = request.headers.get("content-type", ""), dict(request.headers)
+        kind, headers = request.headers.get("content-type", ""), _properties(request)
         try:
             done = await source.request(_topic_of(request), kind, body, headers, wanted=wanted)
         except LookupError as error:
@@ -199,7 +200,7 @@ class WebServer:
 
         if not await self._admit(socket, self.source is not None) or (source := self.source) is None:
             return
-        kind, topic, headers = socket.query_params.get("type", ""), _topic_of(socket), dict(socket.headers)
+        kind, topic, headers = socket.query_params.get("type", ""), _topic_of(socket), _properties(socket)
         with source.replies(confirms=_asked(socket, "confirm")) as replies:
             sending = asyncio.create_task(replies.send(socket.send_text))
             try:
@@ -292,6 +293,11 @@ def _topic_of(connection: HTTPConnection) -> bytes:
     raw = connection.scope.get("raw_path", b"").lstrip(b"/")
     levels = [(level, unquote_to_bytes(level)) for level in raw.split(b"/")]
     return b"/".join(level if b"/" in plain or b"\0" in plain else plain for level, plain in levels)
+
+
+def _properties(connection: HTTPConnection) -> dict[str, str]:
+    """Return the headers, without those that prove who the client is."""
+    return {name: value for name, value in connection.headers.items() if name not in _SECRET}
 
 
 def _asked(connection: HTTPConnection, what: str) -> bool:

@@ -141,7 +141,7 @@ class MqttClientConfig(Section, MqttClient, frozen=True, kw_only=True):
     """Reach a broker."""
 
     url: str
-    """``mqtt://host:port``, or mqtts:// for TLS."""
+    """``mqtt://host:port``, mqtts:// for TLS, or mqtt+ws://host:port/path and mqtt+wss:// over WebSocket."""
     user: str | None = None
     """User name at the broker."""
     password_env: str | None = None
@@ -170,7 +170,7 @@ class MqttSourceConfig(PayloadSourceConfig, MqttClient, frozen=True, kw_only=Tru
     answers: ClassVar[bool] = True
 
     url: str
-    """``mqtt://host:port``, or mqtts:// for TLS."""
+    """``mqtt://host:port``, mqtts:// for TLS, or mqtt+ws://host:port/path and mqtt+wss:// over WebSocket."""
     user: str | None = None
     """User name at the broker."""
     password_env: str | None = None

@@ -50,7 +50,7 @@ class MqttAddress:
         Raises:
             ParameterError: the URL has another form. The message never repeats what could be a password.
         """
-        form = "a broker's address looks like mqtt://host:1883 or mqtts://user:password@host:8883"
+        form = "a broker's address looks like mqtt://host:1883, mqtts://user:password@host:8883 or mqtt+ws://host:9001/mqtt"
         hint = "percent-encode / ? # @ : in a user or password"
         try:
             parts = urlsplit(url)
