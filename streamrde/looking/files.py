@@ -27,6 +27,7 @@ from streamrde.looking.table import Table
 # Enough rows to see rates, gaps and spellings, and few enough to be read in a second.
 _ROWS = 40_000
 _FILES = 12
+_COUNTED = 100  # files whose rows are counted, where their ends tell them
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -40,16 +41,16 @@ def look_at_files(files: str | Sequence[str], given: Given) -> Findings:
     source = files if isinstance(files, str) else ", ".join(files)
     parts = [] if given.target else spread_over(recordings)
     if parts:
-        joined = look_at_spread(parts, source, lambda one: _look(str(one.path), [one], str(one.path), given))
+        joined = look_at_spread(parts, source, lambda one: _look([one], source, given))
         if joined is not None:
             return joined
-    return _look(files, recordings, source, given)
+    return _look(recordings, source, given)
 
 
-def _look(files: str | Sequence[str], recordings: Sequence[Recording], source: str, given: Given) -> Findings:
+def _look(recordings: Sequence[Recording], source: str, given: Given) -> Findings:
     csv = _dialect(recordings)
     if csv is not None:
-        recordings = find_recordings(files, csv=csv.dialect)
+        recordings = [recording._replace(csv=csv.dialect) for recording in recordings]
         given = replace(given, units={**csv.units, **given.units})
     table, seen = _table(recordings, csv.dialect if csv is not None else PLAIN)
     found = find(table, source, seen, given)
@@ -132,11 +133,11 @@ def _plain(text: str, dialect: Dialect) -> str:
 
 def _seen(recordings: Sequence[Recording], files: int, rows: int, columns: int) -> str:
     try:
-        counts = [rows_of(recording) for recording in recordings[:1000]]
+        counts = [rows_of(recording) for recording in recordings[:_COUNTED]]
     except DataError:
         counts = [None]
     whole = sum(count for count in counts if count is not None) if None not in counts else None
-    of = f" of {whole:,}" if whole is not None and whole != rows and len(recordings) <= 1000 else ""
+    of = f" of {whole:,}" if whole is not None and whole != rows and len(recordings) <= _COUNTED else ""
     first = "" if of == "" and whole == rows else "the first "
     name = recordings[0].path.name
     from_files = f"in {name}" if len(recordings) == 1 else f"in {files} of {len(recordings):,} files ({name}, ...)"
