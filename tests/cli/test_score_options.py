@@ -13,7 +13,7 @@ OWN_KEYWORDS = {"model", "files", "out", "columns"}
 
 def test_every_key_of_a_job_has_an_option_or_stands_in_a_configuration_only():
     assert set(_JOB) | OWN_OPTIONS | ONLY_IN_A_FILE == set(Job.__struct_fields__)
-    in_a_file = {"scale", "offset", "records", "others", "missing", "words", "limits"}
+    in_a_file = {"scale", "offset", "rate", "records", "others", "missing", "words", "limits"}
     assert set(_COLUMNS) | in_a_file | {"csv"} == set(ColumnsConfig.__struct_fields__)
     assert set(DIALECT) | {"header", "units_row", "quote"} == set(Dialect.__struct_fields__)
 

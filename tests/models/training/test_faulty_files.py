@@ -68,7 +68,7 @@ def faulty(path: Path, table: pa.Table) -> Path:
     """As CSV, with text for a number, a time that is missing, a line that is cut, and an infinite value."""
     pa.csv.write_csv(table, path)
     lines = path.read_text().splitlines()
-    for row, column, value in ((5, 2, "unavailable"), (50, 1, ""), (90, 3, "inf")):
+    for row, column, value in ((5, 2, "broken"), (50, 1, ""), (90, 3, "inf")):
         fields = lines[row + 1].split(",")
         fields[column] = value
         lines[row + 1] = ",".join(fields)
@@ -79,7 +79,7 @@ def faulty(path: Path, table: pa.Table) -> Path:
 def test_faulty_rows_are_an_error_or_counted_and_left_out(tmp_path) -> None:
     _, table = changed(tmp_path)
     path = faulty(tmp_path / "a.csv", table)
-    with pytest.raises(DataError, match=r"a\.csv: (line 122: Expected|column 'a', row 5 .*line 7: 'unavailable')"):
+    with pytest.raises(DataError, match=r"a\.csv: (line 122: Expected|column 'a', row 5 .*line 7: 'broken')"):
         read(str(path))
     streams, said = read(str(path), faults="drop")
     assert [len(stream.t) for stream in streams] == [39, 39, 39]
