@@ -75,12 +75,18 @@ def as_plain_numbers(text: pa.Array, dialect: Dialect) -> pa.Array:
     own = rf"(?i)^[+-]?(\d+({decimal}\d*)?|{decimal}\d+)(e[+-]?\d+)?$|^[+-]?(nan|inf|infinity)$"
     plain = text
     if dialect.thousands:
-        grouped = pc.match_substring_regex(text, rf"^[+-]?\d{{1,3}}({thousands}\d{{3}})+({decimal}\d*)?$")
-        plain = pc.if_else(grouped, pc.replace_substring(text, dialect.thousands, ""), text)
-    number = pc.match_substring_regex(plain, own)
+        parted = pc.fill_null(pc.match_substring(text, dialect.thousands), False)
+        some = text.filter(parted)
+        grouped = pc.match_substring_regex(some, rf"^[+-]?\d{{1,3}}({thousands}\d{{3}})+({decimal}\d*)?$")
+        whole = pc.if_else(grouped, pc.replace_substring(some, dialect.thousands, ""), some)
+        plain = pc.replace_with_mask(text, parted, whole)
+    number = pc.fill_null(pc.match_substring_regex(plain, own), True)
+    pointed = pc.replace_substring(plain, dialect.decimal, ".")
+    if pc.all(number).as_py():
+        return pointed
     # Other texts stay, but those that are numbers in another dialect get a sign that no number has.
     other = pc.if_else(pc.match_substring_regex(text, _NUMBER), pc.binary_join_element_wise("?", text, ""), text)
-    return pc.if_else(number, pc.replace_substring(plain, dialect.decimal, "."), other)
+    return pc.if_else(number, pointed, other)
 
 
 def mask_of_no_numbers(text: pa.Array) -> Bools:
