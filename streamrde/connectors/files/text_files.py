@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 from collections.abc import Iterable, Iterator
@@ -110,6 +111,12 @@ def read_header(path: AnyPath, dialect: Dialect) -> Header:
         DataError: the file is not text, is UTF-16 without the dialect saying so, is compressed otherwise than its name
             says, or is blank.
     """
+    stat = path.stat()
+    return _read_header(path, dialect, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)  # a header is looked at several times in a row, by those who plan and who read
+def _read_header(path: AnyPath, dialect: Dialect, size: int, modified: int) -> Header:
     text = decoded(path, read_head(path), dialect.encoding)
     lines = list(io.StringIO(text, newline=""))
     delimiter = dialect.between(path.name)
