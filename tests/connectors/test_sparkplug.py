@@ -208,6 +208,25 @@ def test_births_are_kept_in_bounded_memory_and_the_oldest_are_forgotten(monkeypa
     assert codec._streams == sum(len(node.streams) for node in codec._nodes.values()) == 0
 
 
+def test_a_birth_with_a_value_that_cannot_be_read_counts_as_a_birth_and_nothing_before_it_is_forgotten():
+    codec = SparkplugCodec(COLUMNS)
+    born(codec, session=3)
+    bad = metric("Temperature", alias=7, type=STRING, text="warm")
+    with pytest.raises(PayloadError, match="'Temperature' is text, 'warm'"):
+        read(codec, "g/NBIRTH/n", metric("bdSeq", type=INT64, long=4), bad, seq=0)
+    with pytest.raises(PayloadError, match="'Temperature' is text, 'warm'"):
+        read(codec, "g/DBIRTH/n/d", bad, seq=4)
+    data = read(codec, "g/DDATA/n/d", metric(alias=7, text="12"), seq=5)
+    assert (data.x[0, 0], set(data.ended), data.missed) == (12.0, {"g/n", "g/n/d"}, 3)
+
+
+def test_data_without_any_channel_are_counted():
+    codec = SparkplugCodec(COLUMNS)
+    born(codec)
+    rows = read(codec, "g/DDATA/n/d", metric(alias=9, text="y"), seq=2)
+    assert (len(rows.t), rows.unused) == (0, 1)
+
+
 def test_commands_and_states_are_left_unused():
     codec = SparkplugCodec(COLUMNS)
     assert codec.read(message("spBv1.0/STATE/host", b'{"online": true}')).unused == 1

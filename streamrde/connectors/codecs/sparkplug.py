@@ -91,6 +91,8 @@ class SparkplugCodec(Codec):
         self._places = {name: i for i, name in enumerate(columns.channels)}
         self._nodes: dict[str, _Node] = {}
         self._streams = 0
+        self._ended: dict[str, None] = {}
+        self._missed = 0
         self._strangers = 0
         self._asks = False
         self._asked: dict[str, float] = {}
@@ -134,8 +136,11 @@ class SparkplugCodec(Codec):
         except _UnbornError:
             self._ask(node, message.arrival)
             raise
+        # What happened before a message that cannot be read is told with the next one.
+        rows = rows._replace(ended=tuple(self._ended), missed=self._missed)
         if rows.missed:
             self._ask(node, message.arrival)
+        self._ended, self._missed = {}, 0
         return rows
 
     def ask_for_births(self) -> None:
@@ -163,29 +168,29 @@ class SparkplugCodec(Codec):
         check_size(payload, self.max_bytes)
         return parse(payload, max_bytes=self.max_bytes)
 
-    def _nothing(self, *, ended: tuple[str, ...] = (), unused: int = 0, missed: int = 0) -> Rows:
-        return Rows(np.empty(0), np.empty((0, len(self._places))), [], ended, unused, missed)
+    def _nothing(self, *, unused: int = 0) -> Rows:
+        return Rows(np.empty(0), np.empty((0, len(self._places))), [], unused=unused)
 
     def _born(self, name: str, stream: str, message: Any) -> Rows:
-        births, missed, ended = _Births(), 0, tuple[str, ...]()
+        births = _Births()
         self._announce(births, message)
-        rows = self._rows(message, births, stream)
         if stream == name:
             before, session = self._nodes.pop(name, _Node()), _session(message)
-            again = before.session == session
-            ended = () if again else tuple(before.streams)  # whose death was not seen
             self._streams -= len(before.streams)
-            streams: dict[str, _Births | None] = dict.fromkeys(before.streams) if again else {}
+            streams: dict[str, _Births | None] = dict.fromkeys(before.streams)
+            if before.session != session:  # whose death was not seen
+                self._end(*streams)
+                streams = {}
             self._streams += len(streams)
             self._nodes[name] = _Node(streams, session, _seq(message))
         elif (node := self._nodes.get(name)) is None:
             raise _UnbornError(f"the birth of its node {name!r} was not seen")
         else:
-            missed = self._follow(name, node, message)
+            self._follow(name, node, message)
             if not births.channels:
                 self._warn_of_stranger(stream, message)
         self._remember(name, stream, births)
-        return rows._replace(ended=ended, missed=missed)
+        return self._rows(message, births, stream)
 
     def _remember(self, name: str, stream: str, births: _Births) -> None:
         """Keep a birth, and forget the oldest where there are too many."""
@@ -202,28 +207,38 @@ class SparkplugCodec(Codec):
                 # It goes to the end, so that other nodes are next.
                 self._nodes[name] = self._nodes.pop(name)
 
+    def _end(self, *streams: str) -> None:
+        self._ended |= dict.fromkeys(streams)
+        while len(self._ended) > _MOST_STREAMS:
+            del self._ended[next(iter(self._ended))]
+
     def _dead(self, name: str, stream: str, message: Any) -> Rows:
         if (node := self._nodes.get(name)) is None:
             # Its streams may go on from a run before this one.
-            return self._nothing(ended=(name, f"{name}/") if stream == name else (stream,))
+            self._end(stream, *([f"{name}/"] if stream == name else []))
+            return self._nothing()
         if stream == name:
             session = _session(message)
             if session is not None and node.session is not None and _is_before(session, node.session):
                 return self._nothing(unused=1)  # of an earlier session, and came late
             self._streams -= len(node.streams)
+            self._end(*node.streams)
             del self._nodes[name]
-            return self._nothing(ended=tuple(node.streams))
-        missed = self._follow(name, node, message)
-        ended = (stream,) if stream in node.streams else ()
-        self._streams -= len(ended)
-        node.streams.pop(stream, None)
-        return self._nothing(ended=ended, missed=missed)
+            return self._nothing()
+        self._follow(name, node, message)
+        if stream in node.streams:
+            self._streams -= 1
+            self._end(stream)
+            del node.streams[stream]
+        return self._nothing()
 
     def _data(self, name: str, stream: str, message: Any) -> Rows:
-        node = self._nodes.get(name)
-        births = None if node is None else node.streams.get(stream)
-        missed = 0 if node is None else self._follow(name, node, message)
-        return self._rows(message, births, stream)._replace(missed=missed)
+        births = None
+        if (node := self._nodes.get(name)) is not None:
+            births = node.streams.get(stream)
+            self._follow(name, node, message)
+        rows = self._rows(message, births, stream)
+        return rows if len(rows.t) or rows.unused else rows._replace(unused=1)
 
     def _announce(self, births: _Births, message: Any) -> None:
         for metric in message.metrics:
@@ -291,17 +306,18 @@ class SparkplugCodec(Codec):
             raise PayloadError(f"timestamp {holder.timestamp} is no time that can be: Sparkplug B counts milliseconds")
         return seconds
 
-    def _follow(self, name: str, node: _Node, message: Any) -> int:
-        """Return how many messages of a node are missing before this one, by its number."""
+    def _follow(self, name: str, node: _Node, message: Any) -> None:
+        """Count the messages of a node that are missing before this one, by its number."""
         if (seq := _seq(message)) is None:
-            return 0
+            return
         last, node.seq = node.seq, seq
         if last is None:
-            return 0
+            return
         missed = (seq - last - 1) % (_LARGEST_SEQ + 1)
         if missed > _LARGEST_SEQ // 2:  # rather one that came again, or late, than so many that never came
             node.seq = last
-            return 0
+            return
+        self._missed += missed
         if missed and not node.broken:
             node.broken = True
             logger.warning(
@@ -309,7 +325,6 @@ class SparkplugCodec(Codec):
                 "unknown until it changes or the node is born again (NCMD, Node Control/Rebirth)",
                 name, missed, last, seq,
             )  # fmt: skip
-        return missed
 
     def _warn_of_stranger(self, stream: str, message: Any) -> None:
         self._strangers += 1
