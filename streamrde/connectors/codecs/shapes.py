@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -181,7 +182,7 @@ class Shape:
     def _checked(self, t: Floats, x: Floats, streams: list[str], unused: int) -> Rows:
         columns = self.columns
         if not self.columns.time or is_special(columns.time):
-            most = max(map(streams.count, dict.fromkeys(streams))) if streams else len(t)
+            most = max(Counter(streams).values()) if streams else len(t)
             if most > 1:
                 raise PayloadError(f"{most} samples without a time: send them one by one, or each with its time")
         if len(t) or not unused:
