@@ -48,8 +48,7 @@ def ridge_readout(
 
     Args:
         features: (n, P), finite.
-        truth: numbers of the classes, (n, 1), or targets, (n, outputs), NaN where unknown. Targets that are known in
-            the same rows share a strength.
+        truth: numbers of the classes, (n, 1), or targets, (n, outputs), NaN where unknown.
         classes: number of classes; 0 for numbers.
         folds: (n,), at least two.
         judged: number of rows, from the first, whose answers calibrate, and are returned. The others are changed copies
@@ -96,9 +95,9 @@ def _numbers(features: Floats, truth: Floats, folds: Indices) -> Readout:
         own = np.flatnonzero((known == mask[:, None]).all(axis=0))
         z, mean, scale = _standardised(features[mask])
         y = truth[np.ix_(mask, own)]
-        # In units of their spread, targets have an equal say in the strength that they share.
         middle, spread = y.mean(axis=0), np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0)
-        ridge = fit_any_ridge(z, (y - middle) / spread, folds[mask])
+        # What says much of one target may say nothing of another: each has a strength of its own.
+        ridge = fit_any_ridge(z, (y - middle) / spread, folds[mask], each=True)
         parts.append(_Part(own, ridge, (mean, scale), middle, spread))
         held_out[np.ix_(mask, own)] = spread * ridge.held_out + middle
 

@@ -39,15 +39,27 @@ class RidgeFit(NamedTuple):
     """A ridge regression on everything, and its answers to what was left out."""
 
     linear: Linear
-    strength: float
+    strengths: Floats
+    """(outputs,)"""
     held_out: Floats
     """(n, outputs): the answer to each row by the regression without its fold."""
     without: Callable[[int], Linear]
     """Return the regression without a fold."""
 
+    @property
+    def strength(self) -> float:
+        """Return the strength of the first output, which all share if they have none of their own."""
+        return float(self.strengths[0])
+
 
 def fit_ridge(
-    x: Floats, y: Floats, folds: Indices, *, weights: Floats | None = None, strengths: Floats = STRENGTHS
+    x: Floats,
+    y: Floats,
+    folds: Indices,
+    *,
+    weights: Floats | None = None,
+    each: bool = False,
+    strengths: Floats = STRENGTHS,
 ) -> RidgeFit:
     """Fit ridge regression, and choose the strength with the least squared error on the folds left out.
 
@@ -60,6 +72,7 @@ def fit_ridge(
         y: targets, (n, outputs), finite.
         folds: number of the fold of each row, (n,). `numpy.arange(n)` leaves out one row at a time.
         weights: c, (n,), > 0. None: 1 each.
+        each: choose a strength for each output. Otherwise they share one.
         strengths: tried, relative to the mean eigenvalue of the centred features' covariance.
     Raises:
         ShapeError: lengths differ.
@@ -77,23 +90,23 @@ def fit_ridge(
     # The unit of strength makes the choice independent of the features' scale and number.
     unit = float(values.sum()) / max(1, len(values)) or 1.0
     rows = [np.flatnonzero(number == k) for k in range(int(number.max()) + 1)]
-    best: tuple[float, float, Floats] | None = None
+    outputs = y.shape[1]
+    least, best, errors = np.full(outputs, np.inf), np.full(outputs, np.nan), np.empty_like(y)
     for strength in np.sort(strengths)[::-1]:
         kept = values / (values + strength * unit)
         residual = wanted - vectors @ (kept[:, None] * turned)
-        errors = _left_out(vectors, kept, residual, rows, root)
-        loss = float((errors**2).mean())
-        if np.isfinite(loss) and (best is None or loss < best[0]):  # of equals the strongest, which comes first
-            best = (loss, float(strength), errors)
-    if best is None:
+        found = _left_out(vectors, kept, residual, rows, root)
+        loss = (found**2).mean(axis=0) if each else np.full(outputs, (found**2).mean())
+        better = loss < least  # of equals the strongest, which comes first, and never what is not finite
+        least[better], best[better], errors[:, better] = loss[better], strength, found[:, better]
+    if np.isnan(best).any():
         raise ParameterError("no strength gives finite answers; scale the features, or try larger strengths")
-    _, strength, errors = best
+    penalty = best * unit
     # X' U / sqrt(v) are the directions among the features, so that w = X' U (U' y) / (v + strength).
-    weight = centred.T @ (vectors @ (turned / (values + strength * unit)[:, None]))
-    penalty = strength * unit
+    weight = centred.T @ (vectors @ (turned / (values[:, None] + penalty)))
     return RidgeFit(
         Linear(weight, middle - centre @ weight),
-        strength,
+        best,
         y - (errors if root is None else errors / root[:, None]),
         lambda fold: _penalised(
             x[folds != fold], y[folds != fold], None if weights is None else weights[folds != fold], penalty
@@ -101,12 +114,12 @@ def fit_ridge(
     )
 
 
-def _penalised(x: Floats, y: Floats, weights: Floats | None, penalty: float) -> Linear:
-    """Return the ridge regression of one strength, in the units of the squared features."""
+def _penalised(x: Floats, y: Floats, weights: Floats | None, penalty: Floats) -> Linear:
+    """Return the ridge regression with the penalty of each output, (outputs,), in units of the squared features."""
     centre, centred = _centred(x, weights)
     middle, wanted = _centred(y, weights)
     values, vectors = _directions(centred)
-    weight = centred.T @ (vectors @ ((vectors.T @ wanted) / (values + penalty)[:, None]))
+    weight = centred.T @ (vectors @ ((vectors.T @ wanted) / (values[:, None] + penalty)))
     return Linear(weight, middle - centre @ weight)
 
 
@@ -164,7 +177,7 @@ class NormalEquations:
         self._y = np.zeros((folds, outputs))
         self._xx = np.zeros((folds, features, features))
         self._xy = np.zeros((folds, features, outputs))
-        self._yy = np.zeros(folds)
+        self._yy = np.zeros((folds, outputs))
 
     def add(self, x: Floats, y: Floats, folds: Indices, *, weights: Floats | None = None) -> None:
         """Add rows.
@@ -202,7 +215,7 @@ class NormalEquations:
                 a, b = np.sqrt(own)[:, None] * a, np.sqrt(own)[:, None] * b
             self._xx[k] += a.T @ a
             self._xy[k] += a.T @ b
-            self._yy[k] += float((b**2).sum())
+            self._yy[k] += (b**2).sum(axis=0)
 
     def spread(self) -> Floats:
         """Return the standard deviation of each feature over all rows and their weights, (P,)."""
@@ -217,12 +230,14 @@ class NormalEquations:
         self._xx *= factor[:, None] * factor
         self._xy *= factor[:, None]
 
-    def solve(self, *, strengths: Floats = STRENGTHS) -> tuple[Linear, float, tuple[Linear, ...]]:
-        """Return the regression on all rows, its strength, and those without each fold.
+    def solve(self, *, each: bool = False, strengths: Floats = STRENGTHS) -> tuple[Linear, Floats, tuple[Linear, ...]]:
+        """Return the regression on all rows, the strength of each output, (outputs,), and those without each fold.
 
         The strength is relative to the mean eigenvalue, as in `fit_ridge`, and has the least squared error on the folds
         left out.
 
+        Args:
+            each, strengths: as of `fit_ridge`.
         Raises:
             ParameterError: fewer than two folds have rows.
         """
@@ -232,12 +247,15 @@ class NormalEquations:
         values, vectors, cross, _, _ = self._turned(None)
         real = values > 0
         unit = float(values[real].sum()) / max(1, int(real.sum())) or 1.0
-        losses = np.zeros(len(strengths))
+        outputs = self._y.shape[1]
+        losses = np.zeros((len(strengths), outputs))
         parts = {int(k): self._turned(int(k)) for k in filled}
         for k, part in parts.items():
             for j, strength in enumerate(strengths):
                 losses[j] += self._loss(k, _solve(part, strength * unit))
-        best = float(strengths[len(losses) - 1 - int(losses[::-1].argmin())])
+        if not each:
+            losses = np.repeat(losses.sum(axis=1, keepdims=True), outputs, axis=1)
+        best = strengths[len(losses) - 1 - losses[::-1].argmin(axis=0)]
         linear = self._unshifted(_solve((values, vectors, cross, *self._means(None)), best * unit))
         without = [
             self._unshifted(_solve(parts[k], best * unit)) if k in parts else linear for k in range(len(self._count))
@@ -262,38 +280,42 @@ class NormalEquations:
         cross = vectors.T @ (self._sum(self._xy, left_out) - count * np.outer(x, y))
         return values, vectors, cross, x, y
 
-    def _loss(self, k: int, linear: Linear) -> float:
+    def _loss(self, k: int, linear: Linear) -> Floats:
         weight, bias = linear
         count, x, y = self._count[k], self._x[k], self._y[k]
-        squares = self._yy[k] + float((weight * (self._xx[k] @ weight)).sum()) + count * float(bias @ bias)
-        return float(squares - 2 * float((weight * self._xy[k]).sum()) - 2 * float(bias @ (y - x @ weight)))
+        squares = self._yy[k] + (weight * (self._xx[k] @ weight)).sum(axis=0) + count * bias**2
+        return np.asarray(squares - 2 * (weight * self._xy[k]).sum(axis=0) - 2 * bias * (y - x @ weight))
 
     def _unshifted(self, linear: Linear) -> Linear:
         return Linear(linear.weight, linear.bias + self._shift[1] - self._shift[0] @ linear.weight)
 
 
-def _solve(part: tuple[Floats, Floats, Floats, Floats, Floats], strength: float) -> Linear:
+def _solve(part: tuple[Floats, Floats, Floats, Floats, Floats], penalty: float | Floats) -> Linear:
+    """Return the regression with one penalty, or with that of each output, (outputs,)."""
     values, vectors, cross, x, y = part
-    scaled = np.where(values > 0, 1 / np.where(values > 0, values + strength, 1.0), 0.0)
-    weight = vectors @ (scaled[:, None] * cross)
+    values = values[:, None]
+    scaled = np.where(values > 0, 1 / np.where(values > 0, values + penalty, 1.0), 0.0)
+    weight = vectors @ (scaled * cross)
     return Linear(weight, y - x @ weight)
 
 
-def fit_any_ridge(x: Floats, y: Floats, folds: Indices, *, weights: Floats | None = None) -> RidgeFit:
+def fit_any_ridge(
+    x: Floats, y: Floats, folds: Indices, *, weights: Floats | None = None, each: bool = False
+) -> RidgeFit:
     """Fit ridge regression by the quicker way: `fit_ridge`, or with more rows than features `NormalEquations`.
 
     Args:
-        x, y, folds, weights: as of `fit_ridge`, with folds from 0.
+        x, y, folds, weights, each: as of `fit_ridge`, with folds from 0.
     """
     if len(x) <= x.shape[1]:
-        return fit_ridge(x, y, folds, weights=weights)
+        return fit_ridge(x, y, folds, weights=weights, each=each)
     sums = NormalEquations(x.shape[1], y.shape[1], int(folds.max()) + 1)
     sums.add(x, y, folds, weights=weights)
-    linear, strength, without = sums.solve()
+    linear, strengths, without = sums.solve(each=each)
     held_out = np.empty_like(y)
     for k, part in enumerate(without):
         held_out[folds == k] = part(x[folds == k])
-    return RidgeFit(linear, strength, held_out, without.__getitem__)
+    return RidgeFit(linear, strengths, held_out, without.__getitem__)
 
 
 def _check(x: Floats, y: Floats, folds: Indices) -> None:

@@ -160,7 +160,7 @@ def _solved(part: Part, classes: int) -> tuple[Linear, list[Linear]]:
     deviation = part.equations.spread()
     scale = np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0.0)
     part.equations.rescale(scale)
-    linear, _, without = part.equations.solve()
+    linear, _, without = part.equations.solve(each=not classes)
     spread, middle = (np.ones(classes), np.zeros(classes)) if classes else (part.spread, part.middle)
     first, *rest = (
         Linear(scale[:, None] * own.weight * spread, own.bias * spread + middle) for own in (linear, *without)

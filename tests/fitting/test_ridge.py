@@ -56,12 +56,32 @@ def test_sums_of_batches_give_the_fit_of_all_rows_at_once() -> None:
     sums = NormalEquations(20, 2, 5)
     for rows in (slice(0, 7), slice(7, 7), slice(7, 90), slice(90, 120)):
         sums.add(x[rows], y[rows], folds[rows])
-    linear, strength, without = sums.solve()
+    linear, strengths, without = sums.solve()
     whole = fit_ridge(x, y, folds)
-    assert strength == whole.strength
+    assert strengths.tolist() == [whole.strength] * 2
     np.testing.assert_allclose(linear(x), whole.linear(x), rtol=1e-6)
     held_out = np.stack([without[k](row) for k, row in zip(folds, x, strict=True)])
     np.testing.assert_allclose(held_out, whole.held_out, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "p"), [(30, 80), (120, 20)])
+def test_each_output_may_have_the_strength_that_it_has_alone(n, p) -> None:
+    x, y = data(n, p)
+    y[:, 1] = np.random.default_rng(1).normal(size=n)  # nothing is known of it
+    folds = np.arange(n) % 4
+    found = fit_ridge(x, y, folds, each=True)
+    alone = [fit_ridge(x, y[:, i : i + 1], folds) for i in range(2)]
+    assert found.strengths.tolist() == [own.strength for own in alone]
+    assert found.strengths[1] > found.strengths[0]
+    np.testing.assert_allclose(found.held_out, np.concatenate([own.held_out for own in alone], axis=1), rtol=1e-9)
+    np.testing.assert_allclose(found.linear.weight[:, 1:], alone[1].linear.weight, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.without(2).weight[:, :1], alone[0].without(2).weight, rtol=1e-9, atol=1e-12)
+    sums = NormalEquations(p, 2, 4)
+    sums.add(x, y, folds)
+    linear, strengths, _ = sums.solve(each=True)
+    if n > p:  # else the mean eigenvalue that strengths are relative to counts null directions in one of the two
+        assert strengths.tolist() == found.strengths.tolist()
+        np.testing.assert_allclose(linear(x), found.linear(x), rtol=1e-6)
 
 
 def test_constant_and_repeated_features_and_two_rows_do_no_harm() -> None:

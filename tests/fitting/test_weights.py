@@ -58,9 +58,9 @@ def test_sums_with_weights_give_the_ridge_of_memory() -> None:
     sums = NormalEquations(20, 2, 5)
     for rows in (slice(0, 50), slice(50, 120)):
         sums.add(x[rows], y[rows], folds[rows], weights=weights[rows])
-    linear, strength, without = sums.solve()
+    linear, strengths, without = sums.solve()
     whole = fit_ridge(x, y, folds, weights=weights)
-    assert strength == whole.strength
+    assert strengths.tolist() == [whole.strength] * 2
     np.testing.assert_allclose(linear(x), whole.linear(x), rtol=1e-8)
     np.testing.assert_allclose(without[2](x), whole.without(2)(x), rtol=1e-8)
     again = fit_any_ridge(x, y, folds, weights=weights)
