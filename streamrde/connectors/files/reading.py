@@ -355,7 +355,13 @@ class SampleReader:
                 break
             except RowError as error:
                 batch, names = self._without(error, batch, names, file, self.dropped)
-        return file.finish(Samples(names, t, x, others) if batch.num_rows or not before else None)
+        samples = Samples(names, t, x, others)
+        if file.is_sparse:
+            observed: Bools = np.logical_not(np.isnan(x).all(axis=1))
+            batch, own = file.filter(observed, batch), pa.array(observed)
+            others = None if others is None else others.filter(own)
+            samples = Samples(names.filter(own), t[observed], x[observed], others)
+        return file.finish(samples if batch.num_rows or not before else None)
 
     def _named(
         self, batch: pa.RecordBatch, file: SampleFile, stream: str, counts: Counter[str]

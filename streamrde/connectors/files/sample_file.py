@@ -61,6 +61,7 @@ class SampleFile:
         """Rows of the file that the last batch's samples are of."""
         self._format = reading_format(path, dialect)
         self._is_text = self._format is not None and self._format.is_text
+        self.is_sparse = self._format is not None and self._format.is_sparse
 
     def filter(self, own: Bools, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the marked rows of the batch."""

@@ -67,6 +67,8 @@ class Format:
     """Extensions of the files of predictions that it writes."""
     keeps_metadata = True
     """A written file keeps the metadata of its columns."""
+    is_sparse = False
+    """Rows may have none of the channels that are read: they are left out then, as no sample."""
     is_text = False
     """Values may arrive as text, to be converted where they are used."""
 
