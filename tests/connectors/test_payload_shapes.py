@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamrde.connectors.codecs import CborCodec, JsonCodec, MessagePackCodec, PackedCodec
+from streamrde.connectors.codecs import ArrowCodec, CborCodec, JsonCodec, MessagePackCodec, PackedCodec
 from streamrde.connectors.columns import ColumnKeys, Columns
 from streamrde.connectors.ends import Message, Rows
 from streamrde.connectors.messages import MessageReader
@@ -243,6 +243,13 @@ def test_what_is_missing_or_wrong_is_named(payload: Any, keys: dict[str, Any], r
         read(payload, **keys)
 
 
+def test_numbers_for_no_value_are_known_in_packed_and_arrow_payloads_too() -> None:
+    columns = ColumnKeys(missing={"b": (-9999,)}).columns_for(("a", "b"))
+    x = [[-9999.0, 1.0], [2.0, -9999.0]]
+    for codec in (PackedCodec(columns, layout="<d2f"), ArrowCodec(columns)):
+        np.testing.assert_array_equal(codec.decode(codec.encode_samples([1.0, 2.0], x))[1], [[-9999, 1], [2, NAN]])
+
+
 def test_keys_that_cannot_work_are_refused_at_the_start() -> None:
     with pytest.raises(ParameterError, match="it is the only channel, and has no time"):
         read(b"1", ("a",), channels=("",))
@@ -251,7 +258,7 @@ def test_keys_that_cannot_work_are_refused_at_the_start() -> None:
     for keys, reason in (
         ({"time": "@broker"}, "time = '@broker' is not for packed payloads; name a column"),
         ({"others": "ignore"}, "others = 'ignore' is not for packed payloads"),
-        ({"missing": (1,)}, "missing is not for packed payloads"),
+        ({"words": {"x": 1}}, "words is not for packed payloads"),
     ):
         with pytest.raises(ConfigError, match=reason):
             PackedCodec(ColumnKeys(**keys).columns_for(("a",)), layout="<dd")

@@ -13,6 +13,7 @@ from streamrde.connectors.codecs.checks import check_samples, check_size
 from streamrde.connectors.codecs.refusals import listed, no_channel
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec
+from streamrde.connectors.values import Values
 from streamrde.errors import ParameterError, PayloadError
 from streamrde.times import NotATimeError
 
@@ -37,7 +38,8 @@ class ArrowCodec(Codec):
     def __init__(self, columns: Columns, *, max_bytes: int = MAX_BYTES) -> None:
         if not columns.time:
             raise ParameterError("Arrow batches have a column of times: name it in columns.time")
-        columns.refuse_others("Arrow batches")
+        columns.refuse_others("Arrow batches", ("missing",))
+        self._values = Values(columns)
         super().__init__(columns, max_bytes=max_bytes)
         self._form = columns.time_form()
 
@@ -79,7 +81,7 @@ class ArrowCodec(Codec):
                 except (pa.ArrowException, ValueError) as error:
                     raise PayloadError(f"column {name!r} is of type {column.type}: {str(error)[:200]}") from None
         check_samples(t, x, self.columns)
-        return t, x
+        return t, self._values.without_codes(x)
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """See `Codec.encode_samples`."""

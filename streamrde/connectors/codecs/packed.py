@@ -12,6 +12,7 @@ from streamrde.connectors.codecs.checks import check_samples, check_size
 from streamrde.connectors.codecs.refusals import described
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec
+from streamrde.connectors.values import Values
 from streamrde.errors import ConfigError, ParameterError, PayloadError, SampleError
 from streamrde.times import NotATimeError
 
@@ -44,7 +45,8 @@ class PackedCodec(Codec):
     def __init__(self, columns: Columns, *, layout: str, max_bytes: int = MAX_BYTES) -> None:
         if not columns.time:
             raise ParameterError("packed records have a time: name it in columns.time")
-        columns.refuse_others("packed payloads")
+        columns.refuse_others("packed payloads", ("missing",))
+        self._values = Values(columns)
         super().__init__(columns, max_bytes=max_bytes)
         self._form = columns.time_form()
         if (match := _LAYOUT.fullmatch(layout)) is None:
@@ -101,7 +103,7 @@ class PackedCodec(Codec):
         with np.errstate(invalid="ignore"):
             x = np.stack([channel.astype(np.float64) for channel in channels], axis=1)
         check_samples(t, x, self.columns)
-        return t, x
+        return t, self._values.without_codes(x)
 
     def _ticks(self, seconds: float) -> int | float:
         ticks = self._form.encode(seconds)
