@@ -9,7 +9,7 @@ import dataclasses
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 import pyarrow as pa
@@ -17,8 +17,10 @@ import pyarrow as pa
 from streamrde.connectors.access import Address, Scheme, read_secret
 from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient
 from streamrde.connectors.codecs.predictions import encode_prediction
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES
 from streamrde.connectors.payloads import PayloadConfig
+from streamrde.connectors.publishing import QueuePublisher
 from streamrde.connectors.queue_sections import QueueAccess, QueueKeys, QueueSourceConfig
 from streamrde.connectors.queues import QueueSink, QueueSource
 from streamrde.connectors.sections import ModelOutline, RunSections, SinkConfig
@@ -36,6 +38,8 @@ _LOOK = 0.01
 # Answers that come again however often one tries.
 _FINAL = {400, 401, 403, 404, 405, 410, 426}
 _ALL = TopicTemplate("{stream}")
+# Connections that a client with one for each topic keeps.
+_MOST_SOCKETS = 100
 
 
 class WebSocketClient(QueueClient):
@@ -80,14 +84,22 @@ class WebSocketClient(QueueClient):
         self._reading: asyncio.Task[None] | None = None
 
     async def _connect(self) -> None:
+        self._socket = socket = await self._open(self._address.path or "/")
+        with _mapped():
+            for message in self._subscribe:
+                await socket.send(message)
+        self._reading = asyncio.create_task(self._read(socket))
+
+    async def _open(self, path: str) -> ClientConnection:
+        """Connect to a path of the server."""
         try:
             from websockets.asyncio.client import connect
         except ImportError:
             raise MissingExtraError("kind = 'websocket'", "web") from None
         scheme = "ws" if self._tls is None else "wss"
         with _mapped():
-            self._socket = socket = await connect(
-                f"{scheme}://{self._address}{self._address.path or '/'}",
+            return await connect(
+                f"{scheme}://{self._address}{path}",
                 ssl=self._tls,
                 additional_headers=self._headers,
                 subprotocols=self._subprotocols or None,  # type: ignore[arg-type]
@@ -97,9 +109,6 @@ class WebSocketClient(QueueClient):
                 ping_timeout=_PING,
                 max_size=self._max_bytes,
             )
-            for message in self._subscribe:
-                await socket.send(message)
-        self._reading = asyncio.create_task(self._read(socket))
 
     async def _read(self, socket: ClientConnection) -> None:
         reason = "it closed the connection"
@@ -135,6 +144,104 @@ class WebSocketClient(QueueClient):
         if socket is not None:
             with contextlib.suppress(Exception):
                 await socket.close()
+
+
+class _Line:
+    """A connection of a `PathsClient`, and how many of its messages are sent and confirmed."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.sent = self.confirmed = 0
+        self.changed = asyncio.Event()
+        self.listening: asyncio.Task[None] | None = None
+
+
+class PathsClient(WebSocketClient):
+    """A client with a connection of its own for each topic, which is the path behind that of the address.
+
+    An answer with an ``error`` ends it for good. At most 100 connections are open at a time.
+
+    Args:
+        confirms: the server counts the messages that are safe, as a source of kind "http" does. Else they are confirmed
+            by the answer to a ping.
+        address, options: as for `WebSocketClient`.
+    """
+
+    def __init__(self, address: Address, *, confirms: bool = False, **options: Any) -> None:
+        super().__init__(address, **options)
+        self._confirms = confirms
+        self._refused = ""
+        self._lines: dict[str, _Line] = {}
+
+    async def _connect(self) -> None:
+        """Connect to nothing yet: the paths are in the messages."""
+
+    async def _publish(self, messages: Sequence[Outgoing]) -> None:
+        for message in messages:
+            if (line := self._lines.pop(message.topic, None)) is None:
+                while len(self._lines) >= _MOST_SOCKETS:
+                    await self._leave(next(iter(self._lines)))
+                line = _Line(await self._open(self._path(message.topic)))
+                line.listening = asyncio.create_task(self._listen(line))
+            self._lines[message.topic] = line  # the latest used stand last
+            with _mapped():
+                await line.socket.send(message.payload.decode())
+            line.sent += 1
+        for topic in dict.fromkeys(message.topic for message in messages):
+            if (used := self._lines.get(topic)) is not None:
+                await self._confirm(used)
+
+    async def _confirm(self, line: _Line) -> None:
+        """Wait until the messages of a connection are confirmed."""
+        with _mapped():
+            await (await line.socket.ping())
+        while self._confirms and line.confirmed < line.sent and not self._refused:
+            if line.listening is None or line.listening.done():
+                raise BrokerError("the connection was closed")
+            line.changed.clear()
+            await line.changed.wait()
+        if self._refused:
+            raise BrokerError(f"it refuses a message: {self._refused}", final=True)
+
+    async def _leave(self, topic: str) -> None:
+        await self._confirm(self._lines[topic])
+        await self._close(self._lines.pop(topic))
+
+    async def _listen(self, line: _Line) -> None:
+        """Look at what the server answers."""
+        try:
+            with contextlib.suppress(Exception):
+                async for text in line.socket:
+                    with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
+                        answer = msgspec.json.decode(text, type=_Answer)
+                        line.confirmed = max(line.confirmed, answer.confirmed)
+                        self._refused = self._refused or answer.error
+                    line.changed.set()
+        finally:
+            line.changed.set()
+
+    def _path(self, topic: str) -> str:
+        base, _, query = self._address.path.partition("?")
+        levels = [base.rstrip("/"), *(quote(level, safe="") for level in topic.split("/"))]
+        asked = [part for part in (query, "confirm=1" if self._confirms else "") if part]
+        return "/".join(levels) + ("?" + "&".join(asked) if asked else "")
+
+    async def _close(self, line: _Line) -> None:
+        with contextlib.suppress(Exception):
+            await line.socket.close()
+        if line.listening is not None:
+            await asyncio.gather(line.listening, return_exceptions=True)
+
+    async def _disconnect(self) -> None:
+        lines, self._lines = self._lines, {}
+        await asyncio.gather(*map(self._close, lines.values()))
+
+
+class _Answer(msgspec.Struct):
+    """An answer of a server to messages."""
+
+    error: str = ""
+    confirmed: int = 0
 
 
 class WebSocketSink(QueueSink):
@@ -196,9 +303,11 @@ class WebSocketAccess(QueueAccess):
         secret = base64.b64encode(f"{address.user}:{address.password or ''}".encode()).decode()
         return {"Authorization": f"Basic {secret}"}
 
-    def client(self, intake: Intake | None = None, **options: Any) -> WebSocketClient:
+    def client(
+        self, intake: Intake | None = None, *, kind: type[WebSocketClient] = WebSocketClient, **options: Any
+    ) -> WebSocketClient:
         """Return a client with the section's keys."""
-        return WebSocketClient(
+        return kind(
             dataclasses.replace(self.address(), user=None, password=None),
             tls=self.context(),
             patience=self.patience(),
@@ -262,6 +371,15 @@ class WebSocketSourceConfig(
 class WebSocketSinkConfig(WebSocketAccess, QueueKeys, SinkConfig, frozen=True, kw_only=True, tag="websocket"):
     """Predictions to a WebSocket server, as messages of JSON."""
 
+    schemes: ClassVar[tuple[str, ...]] = ("ws", "wss")
+    sensors: ClassVar[str] = "streams/{stream}"
+
+    topic: str | None = None
+    """Path behind that of the url, with {stream} as one level: each stream has its own connection. None: all share
+    one."""
+    confirms: bool = False
+    """With topic: the server counts the messages that are safe, as a source of kind = "http" does. If false, messages
+    are confirmed when the server's end of the connection has read them."""
     token_env: str | None = None
     """Environment variable with a token for the header Authorization: Bearer TOKEN."""
     token_file: str | None = None
@@ -274,9 +392,23 @@ class WebSocketSinkConfig(WebSocketAccess, QueueKeys, SinkConfig, frozen=True, k
         """See `SinkConfig.takes_provisional`."""
         return True
 
-    def build(self, model: ModelOutline) -> WebSocketSink:
+    def check(self, name: str, run: RunSections) -> None:
+        """See `EndConfig.check`."""
+        super().check(name, run)
+        if self.confirms and self.topic is None:
+            raise ConfigError(f"{name}.confirms is for {name}.topic: without it no server counts messages")
+
+    def build(self, model: ModelOutline) -> QueueSink:
         """See `SinkConfig.build`."""
-        return WebSocketSink(self.client())
+        if self.topic is None:
+            return WebSocketSink(self.client())
+        return QueueSink(self.client(kind=PathsClient, confirms=self.confirms), TopicTemplate(self.topic))
+
+    def publisher(self, columns: Columns, batch: int) -> QueuePublisher:
+        """See `SinkConfig.publisher`."""
+        client = self.client(kind=PathsClient, confirms=self.confirms)
+        client.patience = Patience(timeout=self.timeout, reconnect=False)
+        return QueuePublisher(client, TopicTemplate(self.topic or self.sensors), columns, batch)
 
 
 @contextlib.contextmanager

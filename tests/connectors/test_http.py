@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from brokers import free_port
+from typer.testing import CliRunner
 from web import Answer, post, request
 
 import streamrde as sr
+from streamrde.cli import app
 from streamrde.connectors.codecs import JsonCodec, decode_prediction
 from streamrde.connectors.codecs.arrow import ArrowCodec
 from streamrde.connectors.codecs.cbor import CborCodec
@@ -512,6 +514,25 @@ def test_a_viewer_of_events_is_told_what_it_lost() -> None:
             row = await reader.readuntil(b"}\n\n")
             assert decode_prediction(row[row.index(b"data: ") + 6 :].strip())["window"] == 2
             writer.close()
+
+    run(main())
+
+
+def test_recorded_samples_are_replayed_to_the_server(tmp_path: Path) -> None:
+    (recording := tmp_path / "r.csv").write_text("stream_id,t,a,b\np1,0.0,1,2\np2,0.5,3,4\np1,1.0,5,6\n")
+
+    async def main() -> None:
+        async with reading(end := source()) as batches:
+            url = f"ws://127.0.0.1:{end.port}"
+            arguments = ["replay", str(recording), "--to", url, "--channels", "a,b", "--speed", "0"]
+            arguments += ["--time-check", "off", "--set", "confirms=true"]
+            done = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--json"])
+            assert done.exit_code == 0, done.output
+            assert '"messages":3' in done.output.replace(" ", "")
+            wrong = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--topic", "nowhere/{stream}"])
+            assert wrong.exit_code == 1
+            assert "it refuses a message: its topic does not fit 'streams/{stream}'" in str(wrong.exception)
+        assert sorted(rows(batches)) == [("p1", 0.0, [1.0, 2.0]), ("p1", 1.0, [5.0, 6.0]), ("p2", 0.5, [3.0, 4.0])]
 
     run(main())
 

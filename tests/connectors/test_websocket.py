@@ -17,7 +17,7 @@ from brokers import free_port
 
 from streamrde.connectors.codecs import decode_prediction
 from streamrde.connectors.queue_sections import TlsConfig
-from streamrde.connectors.queues import QueueSource
+from streamrde.connectors.queues import QueueSink, QueueSource
 from streamrde.connectors.sections import ModelOutline, RunSections
 from streamrde.connectors.websocket import WebSocketSink, WebSocketSinkConfig, WebSocketSourceConfig
 from streamrde.errors import BrokerError, ConfigError
@@ -239,6 +239,31 @@ def test_predictions_under_way_are_sent_again(server: Server) -> None:
             await server.drop()
             await sink.write(predictions_of("a/b", range(2, 4)))
         assert [json.loads(message)["window"] for message in server.received] == [0, 1, 2, 3]
+
+    run(main())
+
+
+class TestSinkWithPaths(TestWebSocketSink):
+    """Each stream has a connection of its own."""
+
+    def open(self) -> QueueSink:
+        return WebSocketSinkConfig(url=f"{self.server.url}/out", topic="p/{stream}", wait=False).build(OUTLINE)
+
+
+def test_each_stream_has_a_path_and_connections_are_limited(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamrde.connectors.websocket._MOST_SOCKETS", 2)
+
+    async def main() -> None:
+        section = WebSocketSinkConfig(url=f"{server.url}/out?key=1", topic="p/{stream}", longest_pause=0.1)
+        async with (sink := section.build(OUTLINE)):
+            for stream in ("a", "b", "c d", "a"):
+                await sink.write(predictions_of(stream, range(2)))
+                assert server.clients <= 3
+            await server.drop()
+            await sink.write(predictions_of("c d", range(2, 4)))
+        paths = ["/out/p/a?key=1", "/out/p/b?key=1", "/out/p/c%20d?key=1", "/out/p/a?key=1", "/out/p/c%20d?key=1"]
+        assert server.paths == paths
+        assert [json.loads(message)["window"] for message in server.received] == [0, 1] * 4 + [2, 3]
 
     run(main())
 

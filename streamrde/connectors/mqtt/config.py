@@ -252,7 +252,8 @@ class MqttSourceConfig(PayloadSourceConfig, MqttClient, frozen=True, kw_only=Tru
 class MqttSinkConfig(MqttClientConfig, SinkConfig, frozen=True, kw_only=True, tag="mqtt"):
     """Predictions to MQTT topics."""
 
-    schemes: ClassVar[tuple[str, ...]] = tuple(SCHEMES)
+    # ws:// and wss:// alone are WebSocket without MQTT.
+    schemes: ClassVar[tuple[str, ...]] = tuple(name for name in SCHEMES if name.startswith("mqtt"))
     sensors: ClassVar[str] = "sensors/{stream}/imu"
 
     topic: str
