@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 _LOG_INTERVAL = 10.0
 # Streams whose losses are named within that time.
 _MOST_LOSSES = 20
+# Bytes of a stream's name in a payload. Those in topics have limits of their own.
+_LONGEST_NAME = 1000
 # Topics whose stream is remembered; who publishes is free to invent more.
 _REMEMBERED = 100_000
 
@@ -233,6 +235,8 @@ class MessageReader:
         try:
             check_size(message.payload, self._max_bytes)
             rows = topic.codec.read(message)
+            if rows.streams is not None:
+                _check_streams(rows.streams)
         except PayloadError as error:
             self.sequences.skip(key)
             if self.quarantine.holds(key, now):
@@ -375,6 +379,17 @@ class _UnusedError(PayloadError):
 
 class _SetAsideError(PayloadError):
     """A message of a topic or a stream that is set aside."""
+
+
+def _check_streams(streams: Iterable[str]) -> None:
+    """Raise PayloadError where a stream's name is not one that can be kept and written."""
+    for stream in dict.fromkeys(streams):
+        try:
+            size = len(stream.encode())
+        except UnicodeEncodeError:
+            raise PayloadError("the stream's name is not Unicode text: it has half of a surrogate pair") from None
+        if size > _LONGEST_NAME:
+            raise PayloadError(f"the stream's name has {size} bytes: send {_LONGEST_NAME} at most")
 
 
 def _moment(arrival: float) -> float:

@@ -140,11 +140,10 @@ class QueueSink(_Publisher, Sink):
     async def write(self, batch: pa.RecordBatch) -> None:
         """Publish every prediction of a record batch. Return when all are confirmed.
 
-        Raises:
-            ParameterError: a stream's name cannot be part of a topic; nothing of the batch was published.
+        Signs of a stream's name that its topic cannot have are written as in a URL.
         """
         rows = batch.to_pylist()
-        topics = {name: self._topic.topic_for(name) for name in dict.fromkeys(row["stream"] for row in rows)}
+        topics = {name: self._topic.topic_of_any(name) for name in dict.fromkeys(row["stream"] for row in rows)}
         await self.client.publish([Outgoing(topics[row["stream"]], self._encode(row), _identity(row)) for row in rows])
 
 

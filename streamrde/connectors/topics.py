@@ -14,6 +14,7 @@ _CHANNEL = "{channel}"
 _PLACEHOLDER = re.compile(r"\{[A-Za-z]\w*\}")
 # The length of an MQTT topic is two bytes on the wire. No other queue allows as much.
 _MAX_TOPIC_BYTES = 65535
+_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
 
 
 class Grammar(NamedTuple):
@@ -146,6 +147,31 @@ class TopicTemplate:
         """Raise ParameterError if nothing can be published to the template."""
         self.topic_for("/".join(["level"] * len(self.names)))
 
+    def topic_of_any(self, stream: str) -> str:
+        """Return the topic of one stream, whatever its name is: a payload may name it.
+
+        Signs that no level can have are written as in a URL, ``a/b`` as ``a%2Fb``. A name with fewer levels than the
+        template leaves the last ones out, and the rest of one with more is its last level.
+        """
+        names = self.names
+        parts = stream.split("/", len(names) - 1) if len(names) > 1 else [stream]
+        written = [self._written(part) for part in parts]
+        if written == parts and len(parts) == len(names):
+            return self.topic_for(stream)
+        filled = dict(zip(names, written, strict=False))
+        levels = [filled.get(level, level) for level in self.levels if level in filled or level not in names]
+        return self.grammar.separator.join(levels)
+
+    def _written(self, part: str) -> str:
+        """Return a part of a name as a level. An empty one is a lone %, which no other is."""
+        if not part:
+            return "%"
+        signs, blank = {*self.grammar, "\0"}, self.grammar is NATS
+        odd = {sign for sign in part if sign in signs or (blank and sign.isspace())}
+        if not odd and part != "%" and not _ENCODED.search(part):
+            return part
+        return "".join(_percent(sign) if sign in odd or sign == "%" else sign for sign in part)
+
     def topic_for(self, stream: str) -> str:
         """Return the topic of one stream.
 
@@ -178,6 +204,10 @@ class TopicTemplate:
                 f"has, as {{site}}{separator}{{stream}}"
             )
         return topic
+
+
+def _percent(sign: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in sign.encode())
 
 
 def check_names(templates: Iterable[TopicTemplate]) -> None:

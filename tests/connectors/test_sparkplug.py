@@ -5,6 +5,7 @@ import contextlib
 import logging
 import math
 import struct
+import threading
 import time
 import zlib
 
@@ -407,9 +408,12 @@ def test_a_node_that_is_asked_over_a_broker_is_born_again_and_its_data_are_used(
     ]
     node = paho.Client(paho.CallbackAPIVersion.VERSION2)
     node.on_message = lambda client, _, command: [client.publish(topic, body, 1) for topic, body, *_ in born_again]
+    subscribed = threading.Event()
+    node.on_connect = lambda *_: node.subscribe("spBv1.0/plant/NCMD/n", 1)
+    node.on_subscribe = lambda *_: subscribed.set()
     node.connect(host, int(port))
-    node.subscribe("spBv1.0/plant/NCMD/n")
     node.loop_start()
+    assert subscribed.wait(20)
 
     async def main():
         rows, letters = [], []

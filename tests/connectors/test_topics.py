@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamrde.connectors.mqtt.topics import MqttAddress
-from streamrde.connectors.topics import Place, TopicTemplate, check_names
+from streamrde.connectors.topics import AMQP, MQTT, NATS, REDIS, Grammar, Place, TopicTemplate, check_names
 from streamrde.errors import ParameterError
 
 
@@ -143,3 +143,28 @@ def test_topics_of_one_source_name_streams_in_one_way() -> None:
     for other in ("{stream}/gps", "{stream}/{site}", "{plant}/{stream}"):
         with pytest.raises(ParameterError, match="use the same levels in braces"):
             check_names([TopicTemplate("{site}/{stream}/imu"), TopicTemplate(other)])
+
+
+@pytest.mark.parametrize(
+    ("template", "stream", "topic"),
+    [
+        ("p/{stream}", "w1", "p/w1"), ("p/{stream}", "a/b", "p/a%2Fb"), ("p/{stream}", "a+#\0", "p/a%2B%23%00"),
+        ("p/{stream}", "50 %", "p/50 %"), ("p/{stream}", "a%2Fb", "p/a%252Fb"), ("p/{stream}", "", "p/%"),
+        ("p/{g}/{n}/{stream}/x", "g/n/d", "p/g/n/d/x"), ("p/{g}/{n}/{stream}", "g/n", "p/g/n"),
+        ("p/{g}/{n}/{stream}", "g/n/d/e", "p/g/n/d%2Fe"), ("p/{g}/{stream}", "/a", "p/%/a"),
+    ],
+)  # fmt: skip
+def test_predictions_of_a_stream_of_any_name_have_a_topic(template: str, stream: str, topic: str) -> None:
+    assert TopicTemplate(template).topic_of_any(stream) == topic
+
+
+@pytest.mark.parametrize("grammar", [MQTT, NATS, AMQP, REDIS])
+@given(st.lists(st.text(st.sampled_from("ab/.:+*#>% \0é25F"), max_size=5), min_size=2, max_size=2, unique=True))
+def test_streams_of_any_two_names_have_two_topics_of_the_templates_levels(grammar: Grammar, streams: list[str]) -> None:
+    template = TopicTemplate(f"p{grammar.separator}{{stream}}", grammar)
+    first, second = (template.topic_of_any(stream) for stream in streams)
+    assert first != second
+    signs = {grammar.one, grammar.rest, "\0"} - {""}
+    assert first.count(grammar.separator) == 1
+    assert not signs.intersection(first)
+    assert template.place_of(first) is not None

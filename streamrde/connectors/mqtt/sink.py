@@ -86,11 +86,10 @@ class MqttSink(_Publisher, Sink):
     async def write(self, batch: pa.RecordBatch) -> None:
         """Publish every prediction of a record batch. Return when all are confirmed.
 
-        Raises:
-            ParameterError: a stream's name cannot be part of a topic; nothing of the batch was published.
+        Signs of a stream's name that its topic cannot have are written as in a URL.
         """
         rows = batch.to_pylist()
-        topics = [self._topic.topic_for(row["stream"]) for row in rows]
+        topics = [self._topic.topic_of_any(row["stream"]) for row in rows]
         for topic, row in zip(topics, rows, strict=True):
             await self._connection.publish(topic, self._encode(row), self._qos, retain=self._retain)
         await self._connection.drain()
