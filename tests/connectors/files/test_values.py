@@ -17,7 +17,7 @@ from streamrde.connectors.columns import Columns, Missing
 from streamrde.connectors.files.cells import numbers_of
 from streamrde.connectors.files.reading import SampleReader, read
 from streamrde.connectors.files.recordings import find_recordings
-from streamrde.connectors.values import NO_VALUE, WORDS, spellings
+from streamrde.connectors.values import NO_VALUE, WORDS, NotANumberError, Values, spellings
 from streamrde.errors import DataError
 
 NAN = math.nan
@@ -126,7 +126,7 @@ TEXTS = st.text(max_size=4) | st.sampled_from([
     st.lists(st.sampled_from(["err", "open", "-9999", "NO"]), max_size=3, unique=True),
     st.dictionaries(st.sampled_from(["open", "closed", "unknown", "yes"]), st.sampled_from([0.0, 1.0, 2.5])),
 )
-def test_columns_of_text_agree_with_texts_one_by_one(
+def test_columns_of_text_agree_with_texts_one_by_one_and_with_payloads(
     texts: list[str | None], missing: list[str | float], words: dict[str, float]
 ) -> None:
     own = spellings(missing, words)
@@ -137,4 +137,12 @@ def test_columns_of_text_agree_with_texts_one_by_one(
         assert is_bad == (expected is None), text
         if expected is not None:
             np.testing.assert_equal(value, expected)
+    payloads = Values(Columns(channels=("ax",), missing=tuple(missing), words=words))
+    for text, value, is_bad in zip(texts, values.tolist(), bad.tolist(), strict=True):
+        try:
+            np.testing.assert_equal(payloads.number("ax", text), value)
+        except NotANumberError:
+            assert is_bad, text
+        else:
+            assert not is_bad, text
     assert own.numbers == ((-9999.0,) if "-9999" in missing else ())
