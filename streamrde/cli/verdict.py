@@ -44,9 +44,9 @@ def print_report(report: Report, written: Sequence[str]) -> None:
     for warning in report.warnings:
         _say(warning)
     print(f"\nwrote {', '.join(written)} in {report.seconds:.1f} s; next:")
-    config, roles = report.config, report.roles
+    config = report.config
     command = score_command(
-        config.data, config.out, stream=roles.stream, time=roles.time, time_unit=config.time_unit,
+        config.data, config.out, stream=config.stream, time=config.time, time_unit=config.time_unit,
         columns=config.columns,
     )  # fmt: skip
     print(f"  {command}")

@@ -272,9 +272,9 @@ def _groups(report: Report) -> str:
 
 
 def _usage(report: Report) -> str:
-    config, roles = report.config, report.roles
+    config = report.config
     command = score_command(
-        config.data, config.out, stream=roles.stream, time=roles.time, time_unit=config.time_unit,
+        config.data, config.out, stream=config.stream, time=config.time, time_unit=config.time_unit,
         columns=config.columns,
     )  # fmt: skip
     return section(

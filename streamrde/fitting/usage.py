@@ -11,10 +11,11 @@ from streamrde.connectors.columns import ColumnKeys, given_keys
 from streamrde.inference.header import Header
 
 _USUAL = {"stream": "stream_id", "time": "t", "time_unit": "s"}  # defaults of `streamrde score`
-
-
 # Options of `streamrde score` for keys of [columns] and of [columns.csv].
-_OPTIONS = {"name": "--name-column", "value": "--value-column"}
+_OPTIONS = {
+    "time_format": "--time-format", "time_zone": "--time-zone", "time_ambiguous": "--time-ambiguous",
+    "name": "--name-column", "value": "--value-column",
+}  # fmt: skip
 _CSV_OPTIONS = {
     "delimiter": "--delimiter", "decimal": "--decimal", "thousands": "--thousands", "skip": "--skip-lines",
     "comment": "--comment", "encoding": "--encoding",
@@ -25,8 +26,8 @@ def score_command(
     data: str | Sequence[str],
     model: str,
     *,
-    stream: str,
-    time: str,
+    stream: str | Sequence[str] | None,
+    time: str | Sequence[str] | None,
     time_unit: str,
     columns: ColumnKeys | None = None,
 ) -> str:
@@ -36,14 +37,17 @@ def score_command(
         data: files, folders or globs, "" if the data was no file. The command gets globs as they are, so that the shell
             does not expand them.
         model: the model's file.
-        stream, time, time_unit: columns and unit, as `streamrde score` has them.
+        stream, time, time_unit: columns and unit, as `streamrde score` has them. Several columns have no option.
         columns: how columns are read. Keys without an option are named in a comment.
     """
     files = [data or "DATA"] if isinstance(data, str) else list(data)
     out = str(Path(model).with_name("predictions.parquet"))
     options = ["--model", model, "--out", out]
+    several = []
     for name, value in (("stream", stream), ("time", time), ("time_unit", time_unit)):
-        if value != _USUAL[name]:
+        if not isinstance(value, str):
+            several.append(name)
+        elif value != _USUAL[name]:
             options += [f"--{name.replace('_', '-')}", value]
     given = {} if columns is None else given_keys(columns)
     csv = {} if columns is None else given_keys(columns.csv)
@@ -51,10 +55,12 @@ def score_command(
     for table, flags in ((given, _OPTIONS), (csv, _CSV_OPTIONS)):
         for key in [key for key in flags if key in table]:
             options += [flags[key], str(table.pop(key))]
+    for column, unit in given.pop("units", {}).items():
+        options += ["--unit", f"{column}={unit}"]
     # A name that begins with a dash is no option.
     dashed = any(file.startswith("-") for file in files)
     words = ["streamrde", "score", *([*options, "--", *files] if dashed else [*files, *options])]
-    left = ", ".join([*given, *(f"csv.{key}" for key in csv)])
+    left = ", ".join([*several, *given, *(f"csv.{key}" for key in csv)])
     return shlex.join(words) + (f"  # with {left} of the fit's TOML file under [columns] in --config" if left else "")
 
 

@@ -43,5 +43,18 @@ def test_keys_of_columns_are_options_or_named() -> None:
         assert option in {flag for one in typer.main.get_command(app).commands["score"].params for flag in one.opts}
 
 
+def test_times_and_units_are_options_and_several_columns_are_named() -> None:
+    columns = ColumnKeys(time_format="%d.%m.%Y %H:%M", time_zone="Europe/Vienna", units={"my ax": "m/s2", "b": "degC"})
+    command = score_command("x.csv", "m", stream=("site", "pump"), time="when", time_unit="s", columns=columns)
+    words = shlex.split(command, comments=True)
+    assert words[7:] == [
+        "--time", "when", "--time-format", "%d.%m.%Y %H:%M", "--time-zone", "Europe/Vienna", "--unit", "my ax=m/s2",
+        "--unit", "b=degC",
+    ]  # fmt: skip
+    assert command.endswith("  # with stream of the fit's TOML file under [columns] in --config")
+    options = {flag for one in typer.main.get_command(app).commands["score"].params for flag in one.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
 def test_a_name_that_begins_with_a_dash_is_no_option() -> None:
     assert shlex.split(score_command("-x.csv", "m", **USUAL))[-2:] == ["--", "-x.csv"]
