@@ -164,11 +164,13 @@ def _struct_problem(
 
 
 def _member_with(names: Iterable[str], structs: list[inspect.StructType]) -> str:
-    """Name the table that has one of these keys, in brackets, or return ""."""
+    """Name the tables that have one of these keys, in brackets, or return ""."""
     keys = {member.tag: [field.encode_name for field in member.fields] for member in structs}
-    exact = ((tag, name) for tag, own in keys.items() for name in names if name in own)
+    for name in names:
+        if tags := [repr(tag) for tag, own in keys.items() if name in own]:
+            return f" ({listed(tags, most=3)} {'has' if len(tags) == 1 else 'have'} the key '{name}')"
     close = ((tag, found) for tag, own in keys.items() for name in names if (found := nearest(name, own)))
-    tag, found = next(exact, None) or next(close, (None, None))
+    tag, found = next(close, (None, None))
     return "" if found is None else f" ('{tag}' has the key '{found}')"
 
 

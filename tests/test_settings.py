@@ -48,7 +48,7 @@ def refused(text, kind):
         (f'{DATA}[windows]\npolicy = "Every"', TrainConfig, ["did you mean 'every'?"]),
         (f"{DATA}[windows]\nseconds = 2.0", TrainConfig, ["'windows.policy' is missing", "'every' has the key 'sec"]),
         (f'{RUN}kind = "kafka"', RunConfig, ['source.kind = "kafka": use "']),
-        (f'{RUN}url = "u"', RunConfig, ["'source.kind' is missing", "'mqtt' has the key 'url'"]),
+        (f'{RUN}url = "u"', RunConfig, ["'source.kind' is missing", "'mqtt'", "have the key 'url'"]),
         (f'{RUN}kind = "mqtt"\nurl = "u"\nqos = 2', RunConfig, ["source.qos = 2: use 0 or 1"]),
         (f'{RUN}kind = "mqtt"\nurl = "u"\nversion = 5', RunConfig, ['use "3.1.1" or "5"; write "5", with quotes']),
         (f'{RUN}kind = "mqtt"\nurl = "u"\ncodec = "cbro"', RunConfig, ['"cbor"', "did you mean 'cbor'?"]),
@@ -86,7 +86,7 @@ def test_what_is_wrong_is_named_with_what_is_allowed(text, kind, parts):
 
 def test_a_unit_that_is_none_is_listed_and_no_nearest_is_made_up():
     message = refused('[data]\nfiles = "x"\nchannels = ["a"]\ntarget = "y"\ntime_unit = "mm"', TrainConfig)
-    assert message.startswith("data.time_unit = 'mm': use one of s, ms")
+    assert "time_unit = 'mm': use one of s, ms" in message
     assert "did you mean 'ms'" not in message
 
 
