@@ -41,6 +41,8 @@ def document(
     page.comment(f"Written by streamrde init for: {command}")
     page.comment(f"It looked at {found.seen}.")
     page.comment(found.rate.text)
+    for remark in found.remarks:
+        page.comment(f"Unsure: {remark}.")
     if found.doubts:
         page.comment("Guesses that may be wrong are marked with 'Unsure'. Alternatives stand in comments.")
     {"fit": _fit, "train": _train, "score": _score, "run": _run}[use](page, found, model, channels)

@@ -68,6 +68,8 @@ class Findings:
     rate: Rate
     unused: tuple[tuple[str, str], ...] = ()
     """Columns that are no channels, and why."""
+    remarks: tuple[str, ...] = ()
+    """Doubts that no key can settle, with what to do."""
     target: Guess | None = None
     target_at: str = "auto"
     task: str = "classification"
@@ -83,7 +85,7 @@ class Findings:
         """List the guesses that are unsure, a sentence each."""
         named = {**self.connection, **self.columns}
         named |= {key: one for key in ("target", "group", "split", "restarts", "faults") if (one := getattr(self, key))}
-        return [f"{key}: {one.unsure}" for key, one in named.items() if one.unsure]
+        return [*(f"{key}: {one.unsure}" for key, one in named.items() if one.unsure), *self.remarks]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the findings as plain values, for JSON."""

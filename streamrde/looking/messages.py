@@ -119,8 +119,8 @@ def look_at_messages(
     else:
         clock = time.seconds if time is not None else arrivals
     shown = {"stream": Guess("", ""), "time": Guess("", ""), **found}
-    channels, unused, more = find_channels(table, Given(), shown, (), codes, long, live=True)
-    found |= more
+    channels = find_channels(table, Given(), shown, (), codes, long, live=True)
+    found |= channels.keys
     if chosen.decoded.csv:
         first = chosen.messages[0].payload[:40].decode("utf-8", "replace")
         found["csv"] = Guess(chosen.decoded.csv, f"the payloads look like {first!r}")
@@ -128,9 +128,10 @@ def look_at_messages(
         source=source,
         seen=_seen(captured, seconds),
         columns=found,
-        channels=tuple(channels),
+        channels=tuple(channels.channels),
         rate=measure(split_by(codes, clock)),
-        unused=(*unused, *others),
+        unused=(*channels.unused, *others),
+        remarks=tuple(channels.remarks),
         connection=_connection(kind, url or source, grammar, keys, address if by_topic else None, chosen.decoded),
     )
 

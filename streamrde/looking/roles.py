@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,6 +68,7 @@ _STREAMS = (
     "episode",
 )
 _MOST_CLASSES = 30
+_MANY = 50  # rows from which on a spelling of no value comes more than once
 _LONG = 20.0  # usual steps of time that a pause between two streams has
 _MOSTLY = 0.99
 _UNIT = re.compile(r"^(?P<name>.*?)\s*[\[(](?P<unit>[^\])]{1,12})[\])]\s*$")
@@ -83,6 +85,18 @@ _WORD_PAIRS = (
     {"locked", "unlocked"},
 )
 _ONES = frozenset(("open", "high", "active", "occupied", "detected", "running", "home", "locked"))
+
+
+class Found(NamedTuple):
+    """Hold the channels of a table."""
+
+    channels: list[Channel]
+    unused: list[tuple[str, str]]
+    """Columns that are no channels, and why."""
+    keys: dict[str, Guess]
+    """The keys words and missing."""
+    remarks: list[str]
+    """Doubts that no key can settle."""
 
 
 @dataclass
@@ -129,8 +143,8 @@ def find(table: Table, source: str, seen: str, given: Given) -> Findings:
         wide, seconds, parts = widened(table, long, stream.value, time.seconds if time else None)
     else:
         wide, seconds, parts = table, time.seconds if time else _row_numbers(codes), codes
-    channels, unused, more = find_channels(wide, given, keys, targets, parts, long)
-    keys |= more
+    own_channels = find_channels(wide, given, keys, targets, parts, long)
+    keys |= own_channels.keys
     seconds_by = split_by(parts, seconds)
     own = stream.value if isinstance(stream.value, str) and stream.value in table.columns else ""
     number = next((name for name in table.names if table.cells(name).is_number), "")
@@ -139,9 +153,10 @@ def find(table: Table, source: str, seen: str, given: Given) -> Findings:
         source=source,
         seen=seen,
         columns=keys,
-        channels=tuple(channels),
+        channels=tuple(own_channels.channels),
         rate=measure(seconds_by),
-        unused=tuple(unused),
+        unused=tuple(own_channels.unused),
+        remarks=tuple(own_channels.remarks),
         target=target,
         target_at=_target_at(table, targets, codes, task),
         task=task,
@@ -279,8 +294,8 @@ def find_channels(
     long: Long | None,
     *,
     live: bool = False,
-) -> tuple[list[Channel], list[tuple[str, str]], dict[str, Guess]]:
-    """Return the channels, other columns with the reason why they are none, and the keys words and missing.
+) -> Found:
+    """Find the channels, and why other columns are none.
 
     Args:
         live: few rows were seen, so that what does not change may be a channel all the same.
@@ -293,6 +308,7 @@ def find_channels(
     spelled: dict[str, list[str | float]] = {}
     words: dict[str, float] = {}
     doubts: list[str] = []
+    remarks: list[str] = []
     names = long.names if long is not None else table.names
     for name in names:
         if name in roles:
@@ -312,10 +328,11 @@ def find_channels(
                     _channel(name, table, given, " and ".join(f"{own} is {one:g}" for own, one in numbers.items()))
                 )
                 continue
-            if cells.found >= cells.there / 2 and len(cells.texts) <= 3 and cells.found:
-                spelled[name] = list(odd)
-                doubts.append(f"{listed(odd)} in '{name}' is taken for no value")
-                channels.append(_channel(name, table, given, f"{listed(odd)} is taken for no value"))
+            nothing = _spellings(cells)
+            if cells.found >= cells.there / 2 and len(cells.texts) <= 3 and len(nothing) == len(cells.texts):
+                spelled[name] = list(nothing)
+                doubts.append(f"{listed(nothing)} in '{name}' is taken for no value")
+                channels.append(_channel(name, table, given, f"{listed(nothing)} is taken for no value"))
                 continue
             unused.append((name, _why_no_number(odd, cells.commas)))
         elif long is None and counts_rows(cells, codes):
@@ -334,9 +351,12 @@ def find_channels(
         ):
             unused.append((name, "it does not change along a stream"))
         else:
-            if odd := list(cells.texts)[:6]:
-                spelled[name] = list(odd)
-                doubts.append(f"{listed(odd)} in '{name}' is taken for no value")
+            nothing = _spellings(cells)
+            if nothing:
+                spelled[name] = list(nothing)
+                doubts.append(f"{listed(nothing)} in '{name}' is taken for no value")
+            if odd := [text for text in cells.texts if text not in nothing]:
+                remarks.append(_not_numbers(cells, odd))
             if sentinels := cells.sentinels():
                 spelled.setdefault(name, []).extend(sentinels)
                 doubts.append(f"{listed([f'{number:g}' for number in sentinels])} in '{name}' is taken for no value")
@@ -353,7 +373,27 @@ def find_channels(
         every = list(dict.fromkeys(word for own in spelled.values() for word in own))
         why = "; ".join(doubts)
         more["missing"] = Guess(every if long is not None else spelled, why, why)
-    return channels, unused, more
+    return Found(channels, unused, more, remarks)
+
+
+def _spellings(cells: Cells) -> list[str]:
+    """Return words that probably say that there is no value: those without digits that come again.
+
+    A text with digits is a number that is written otherwise, which must not be lost.
+    """
+    often = 2 if len(cells.values) >= _MANY else 1
+    return [text for text, count in cells.texts.items() if count >= often and not re.search(r"\d", text)][:6]
+
+
+def _not_numbers(cells: Cells, odd: Sequence[str]) -> str:
+    """Say what to do about texts among numbers."""
+    count = sum(cells.texts[text] for text in odd)
+    commas = all(re.fullmatch(r"[+-]?\d*,\d+", text) for text in odd)
+    what = "have a decimal comma" if commas else "are no numbers"
+    return (
+        f"{count:,} of {cells.there:,} values in '{cells.name}' {what}, such as {odd[0][:40]!r}; correct them, or set "
+        'faults = "drop" to count and leave out their rows'
+    )
 
 
 def _words_of(cells: Cells) -> dict[str, float] | None:

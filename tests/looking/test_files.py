@@ -144,6 +144,24 @@ def test_numbers_are_found_among_other_spellings(tmp_path):
     assert dict(found.unused) == {"level": "it has text (low)"}
 
 
+def test_numbers_that_are_written_otherwise_are_no_spellings_of_no_value(tmp_path):
+    rows = [
+        [i, "40,6" if i in (7, 70) else x, "12 C" if i % 30 == 9 else y, "x" if i == 5 else y]
+        for i, (x, y) in enumerate(WAVES)
+    ]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(";".join(map(str, row)) for row in [["t", "a", "b", "c"], *rows]) + "\n")
+    found = look(str(path))
+    assert [channel.name for channel in found.channels] == ["a", "b", "c"]
+    assert "missing" not in values(found)
+    assert [remark.split(",")[0] for remark in found.remarks] == [
+        "2 of 200 values in 'a' have a decimal comma", "7 of 200 values in 'b' are no numbers",
+        "1 of 200 values in 'c' are no numbers",
+    ]  # fmt: skip
+    assert 'faults = "drop"' in document(found, "score", command="")
+    assert set(found.remarks) <= set(found.doubts)
+
+
 def test_words_become_numbers(tmp_path):
     rows = [[i, x, "open" if x > 0 else "closed", "b" if x > 0 else "c"] for i, (x, _) in enumerate(WAVES)]
     found = look(write(tmp_path / "a.csv", ["t", "x", "door", "mode"], rows))

@@ -102,7 +102,10 @@ def recognise_lines(
     doubts += [f"delimiter: {SPOKEN.get(b.delimiter, repr(b.delimiter))} would part columns, too" for b in rivals]
     usual = "\t" if tabs else ","
     if delimiter != usual:
-        evidence.append(f"delimiter: {SPOKEN.get(delimiter, repr(delimiter))} part {best.columns} columns in each row")
+        sign = SPOKEN.get(delimiter, repr(delimiter))
+        evidence.append(
+            f"delimiter: {sign} {'part' if sign.isalpha() else 'parts'} the {best.columns} columns of each row"
+        )
 
     start = kept.index(best.first)
     rows = best.rows
