@@ -61,32 +61,30 @@ def dialect_of(path: str | AnyPath) -> Recognised:
     """
     path = as_path(path) if isinstance(path, str) else path
     data = read_head(path)
-    encoding, doubts = _encoding(data)
+    encoding = _encoding(data)
     text = decoded(path, data, encoding)
     lines = text.splitlines()[:_LINES]
     if len(text.splitlines()) > len(lines) or (len(data) >= 1 << 18 and len(lines) > 1):
         lines = lines[: _LINES - 1] if len(lines) == _LINES else lines[:-1]
-    found = recognise_lines(lines, encoding=encoding, doubts=doubts, tabs=".tsv" in path.name.lower())
+    found = recognise_lines(lines, encoding=encoding, tabs=".tsv" in path.name.lower())
     if found is None:
         raise DataError(f"{path}: has no rows; leave it out or record it again", path=str(path))
     return found
 
 
-def recognise_lines(
-    lines: Sequence[str], *, encoding: str = "utf-8", doubts: Sequence[str] = (), tabs: bool = False
-) -> Recognised | None:
+def recognise_lines(lines: Sequence[str], *, encoding: str = "utf-8", tabs: bool = False) -> Recognised | None:
     """Recognise a dialect from a file's first lines, or return None if they are blank.
 
     Args:
         lines: without line ends.
         encoding: the encoding of the file.
-        doubts: what is not certain yet.
         tabs: tabs are the usual delimiter.
     """
     evidence: list[str] = []
-    doubts = list(doubts)
+    doubts: list[str] = []
     if encoding != "utf-8":
-        evidence.append(f"encoding: {encoding}, by the file's bytes")
+        why = "by the file's bytes" if encoding != "cp1252" else "the most frequent one of text that is not UTF-8"
+        evidence.append(f"encoding: {encoding}, {why}")
     comment, remarks = _comment(lines)
     kept = [i for i, line in enumerate(lines) if line.strip() and not (comment and line.startswith(comment))]
     if not kept:
@@ -99,6 +97,8 @@ def recognise_lines(
     best = blocks[0]
     delimiter = best.delimiter if best.columns > 1 else ("\t" if tabs else ",")
     rivals = [block for block in blocks[1:] if block.columns > 1 and block.score > 0.9 * best.score]
+    if delimiter == "\t":  # which is one of the blanks
+        rivals = [block for block in rivals if block.delimiter != " "]
     doubts += [f"delimiter: {SPOKEN.get(b.delimiter, repr(b.delimiter))} would part columns, too" for b in rivals]
     usual = "\t" if tabs else ","
     if delimiter != usual:
@@ -164,15 +164,15 @@ def recognise_lines(
     return Recognised(dialect, [name.strip() for name in names], units, evidence, doubts)
 
 
-def _encoding(data: bytes) -> tuple[str, list[str]]:
+def _encoding(data: bytes) -> str:
     if (wide := wide_encoding(data)) is not None:
-        return wide, []
+        return wide
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
         if error.start < len(data) - 3:
-            return "cp1252", ["encoding: not UTF-8; Windows-1252 (cp1252) is the most frequent other one"]
-    return "utf-8", []
+            return "cp1252"
+    return "utf-8"
 
 
 def _comment(lines: Sequence[str]) -> tuple[str, list[tuple[int, str]]]:

@@ -92,6 +92,7 @@ def test_a_dialect_is_recognised_and_named_with_its_evidence(tmp_path: Path, cas
     found = dialect_of(path)
     assert found.dialect == dialect
     assert found.names[:3] == ["t", "ax", "ay"]
+    assert found.doubts == []
     said = " ".join(found.evidence)
     for key in ("delimiter", "decimal", "thousands", "skip", "units_row", "comment"):
         assert (f"{key}: " in said) == (getattr(dialect, key) != getattr(Dialect(), key)), key
@@ -186,6 +187,15 @@ def test_encodings_are_read_and_recognised(tmp_path: Path, encoding: str, case: 
     own = Dialect(delimiter=dialect.delimiter, decimal=dialect.decimal, comment=dialect.comment, encoding=named)
     np.testing.assert_array_equal(rows_of(path, columns(own, "ax", "größe")), ROWS)
     assert dialect_of(path).dialect == own
+    assert dialect_of(path).doubts == []
+
+
+def test_commas_with_three_digits_alone_are_doubtful(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("t;ax;ay\n0;1,234;2\n1;2,500;3\n")
+    found = dialect_of(path)
+    assert found.dialect == Dialect(delimiter=";", decimal=",")
+    assert found.doubts == ["decimal: the commas of '1,234' and others may part thousands instead"]
 
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
