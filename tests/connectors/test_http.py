@@ -545,6 +545,7 @@ def test_settings_that_cannot_work_are_refused(monkeypatch: pytest.MonkeyPatch) 
         return [text for name, end in sections.named().items() for text in end.warnings(name, sections)]
 
     assert check(HttpSourceConfig()) == []
+    assert "counts twice" in check(HttpSourceConfig(time=""))[0]
     for host in ("0.0.0.0", "::", "192.168.1.5", "sensors.example"):
         with pytest.raises(ConfigError, match=r"source\.listen: host = .* without a token: anyone"):
             check(HttpSourceConfig(listen=ListenConfig(host=host)))

@@ -175,6 +175,16 @@ class HttpSourceConfig(HttpEnd, PayloadSourceConfig, frozen=True, kw_only=True, 
         if self.max_bytes != self.listen.max_bytes and self.max_bytes != 1 << 20:
             raise ConfigError(f"{name}.max_bytes: set {name}.listen.max_bytes instead, which ends a request early")
 
+    def warnings(self, name: str, run: RunSections) -> list[str]:
+        """See `EndConfig.warnings`."""
+        found = super().warnings(name, run)
+        if any(not payload.time for payload in self.payloads()):
+            found.append(
+                f'{name}: time = "" gives a sample the time of its arrival: what a client sends again, because it got '
+                "no answer, counts twice; name a field with the time"
+            )
+        return found
+
     def build(self, model: ModelOutline) -> HttpSource:
         """See `SourceConfig.build`."""
         readers, types = self.readers(model.channels, model.units)
