@@ -1,12 +1,13 @@
 """Kill the service and its broker again and again, and compare what came out with a run that nobody disturbed.
 
     python examples/torture.py                                        # some seconds; needs mosquitto
+    python examples/torture.py --queue nats                           # or redis, or amqp, each with its server
     python examples/torture.py --service-kills 100 --broker-kills 10  # some minutes
 
-A mosquitto broker with a disk, a replayer that plays recordings of people into it, `streamrde run` with a state store,
-and a client that collects the predictions. At random moments the service, or the broker, is killed with SIGKILL and
-started again. At the end the predictions, told apart by (stream, window), must be those of the recordings pushed
-through a Fleet: none missing, none other. With --sink parts they come from files, where none may be twice.
+A broker with a disk, a replayer that plays recordings of people into it, `streamrde run` with a state store, and a
+client that collects the predictions. At random moments the service, or the broker, is killed with SIGKILL and started
+again. At the end the predictions, told apart by (stream, window), must be those of the recordings pushed through a
+Fleet: none missing, none other. With --sink parts they come from files, where none may be twice.
 
 The broker writes to its disk after each change, yet what it confirms in its last moment may be lost with it. A sensor
 that must lose nothing keeps what it sent for a while; so does the replayer: after a broker's death it goes back three
@@ -19,6 +20,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -28,22 +30,30 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 
 import streamrde as sr
+from streamrde.connectors.amqp import AmqpSourceConfig
+from streamrde.connectors.clients import Intake
 from streamrde.connectors.codecs import decode_prediction
-from streamrde.connectors.mqtt import MqttAddress, SamplePublisher
+from streamrde.connectors.mqtt import MqttAddress
 from streamrde.connectors.mqtt.connection import MqttConnection
+from streamrde.connectors.nats import NatsSourceConfig
+from streamrde.connectors.publishing import publisher_to
+from streamrde.connectors.redis import RedisSourceConfig
 from streamrde.connectors.samples import Samples
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files
 from streamrde.errors import BrokerError
 from streamrde.runtime.replay import load_recording
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+# Debian installs servers where a user's PATH does not look.
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 TICK = 0.02  # seconds between two publications
 BACK = 3.0  # seconds that the replayer goes back after a broker's death
 BATCH = 10  # samples in a message
@@ -52,21 +62,30 @@ BATCH = 10  # samples in a message
 class Process:
     """A program that is started again when it has died."""
 
-    def __init__(self, command: list[str], log: Path, port: int | None = None) -> None:
+    def __init__(
+        self, command: list[str], log: Path, port: int | None = None, environment: dict[str, str] | None = None
+    ) -> None:
         self.command, self.log, self.port = command, log, port
+        self.environment = os.environ | (environment or {})
         self.starts = 0
-        self.ready_at = 0.0
         self.start()
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+            # A session of its own: some servers are a script around the server itself, and both are to die.
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, env=self.environment, start_new_session=True
+            )
         self.starts += 1
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        self.end()
         self.start()
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     async def listening(self) -> None:
         while True:
@@ -84,14 +103,14 @@ async def keep_alive(process: Process) -> None:
             process.start()
 
 
-async def play(url: str, recording, seconds: float) -> int:
+async def play(url: str, topic: str, recording, seconds: float) -> int:
     """Publish the recording in about so many seconds; returns how often it went back."""
     rows, back, returns = len(recording.t), deque[tuple[float, int]](), 0
     pace = rows / seconds
     position, began = 0, time.monotonic()
     while position < rows:
         try:
-            async with SamplePublisher(url, topic="torture/{stream}/imu", columns=COLUMNS, batch=BATCH) as publisher:
+            async with publisher_to(url, topic=topic, columns=COLUMNS, batch=BATCH, keys={}) as publisher:
                 while position < rows:
                     step = int(pace * (time.monotonic() - began)) - position
                     part = slice(position, position + max(1, min(step, 500)))
@@ -117,18 +136,143 @@ def undisturbed(recording) -> dict[tuple[str, int], list[float]]:
     return {(row["stream"], row["window"]): row["value"] for row in batch.to_pylist()}
 
 
-def configuration(folder: Path, url: str, sink: str, health: int) -> str:
+class Queue(NamedTuple):
+    """A queue: how its server is started, the sections of a run, and how the predictions are collected."""
+
+    program: str
+    command: list[str]
+    url: str
+    topic: str
+    source: str
+    sink: str
+    collect: Callable[[str, list], contextlib.AbstractAsyncContextManager[None]]
+    environment: dict[str, str] | None = None
+
+
+def mqtt(folder: Path, port: int) -> Queue:
+    (folder / "mosquitto").mkdir()
+    (folder / "mosquitto.conf").write_text(
+        f"user root\nlistener {port} 127.0.0.1\nallow_anonymous true\n"
+        "max_queued_messages 0\nmax_inflight_messages 100\n"
+        f"persistence true\npersistence_location {folder}/mosquitto/\nautosave_on_changes true\nautosave_interval 1\n"
+    )
+    return Queue(
+        "mosquitto", ["-c", f"{folder}/mosquitto.conf"], f"mqtt://127.0.0.1:{port}", "torture/{stream}/imu",
+        'client_id = "torture"\nsession = true', 'topic = "predictions/{stream}"\nclient_id = "torture-sink"',
+        collect_mqtt,
+    )  # fmt: skip
+
+
+def nats(folder: Path, port: int) -> Queue:
+    (folder / "nats.conf").write_text(f'host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: "{folder}/nats" }}\n')
+    return Queue(
+        "nats-server", ["-c", f"{folder}/nats.conf"], f"nats://127.0.0.1:{port}", "torture.{stream}.imu",
+        'durable = "torture"\nstream_name = "torture"\ncreate_stream = true',
+        'topic = "predictions.{stream}"\nstream_name = "predictions"\ncreate_stream = true',
+        lambda url, found: collect(
+            NatsSourceConfig(
+                url=url,
+                topic="predictions.{stream}",
+                durable="collector",
+                stream_name="predictions",
+                create_stream=True,
+            ),
+            found,
+        ),
+    )  # fmt: skip
+
+
+def redis(folder: Path, port: int) -> Queue:
+    options = ["--port", f"{port}", "--bind", "127.0.0.1", "--dir", f"{folder}", "--appendonly", "yes"]
+    return Queue(
+        "redis-server", [*options, "--appendfsync", "always"], f"redis://127.0.0.1:{port}/0", "torture:{stream}:imu",
+        'group = "torture"\ndiscover = 0.2', 'topic = "predictions:{stream}"',
+        lambda url, found: collect(
+            RedisSourceConfig(url=url, topic="predictions:{stream}", group="collector", discover=0.2), found
+        ),
+    )  # fmt: skip
+
+
+def amqp(folder: Path, port: int) -> Queue:
+    names, distribution = free_ports(2)
+    environment = {
+        "HOME": f"{folder}", "ERL_EPMD_PORT": f"{names}", "RABBITMQ_MNESIA_BASE": f"{folder}/mnesia",
+        "RABBITMQ_LOG_BASE": f"{folder}/log", "RABBITMQ_NODENAME": f"torture{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_NODE_PORT": f"{port}",
+        "RABBITMQ_DIST_PORT": f"{distribution}", "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+        "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+    }  # fmt: skip
+    # The command in the PATH may be run by root and by one other user only; it calls this one.
+    scripts = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"))
+    return Queue(
+        f"{scripts[-1]}" if scripts else "rabbitmq-server", [], f"amqp://guest:guest@127.0.0.1:{port}",
+        "torture.{stream}.imu", 'queue_name = "torture"\ncreate_queue = true', 'topic = "predictions.{stream}"',
+        lambda url, found: collect(
+            AmqpSourceConfig(url=url, topic="predictions.{stream}", queue_name="collector", create_queue=True), found
+        ),
+        environment,
+    )  # fmt: skip
+
+
+QUEUES = {"mqtt": mqtt, "nats": nats, "redis": redis, "amqp": amqp}
+
+
+@contextlib.asynccontextmanager
+async def collect_mqtt(url: str, found: list) -> AsyncIterator[None]:
+    """Collect predictions in a session of MQTT."""
+
+    def take(message, receipt) -> None:
+        found.append(keyed(bytes(message.payload)))
+        collector.acknowledge(receipt)
+
+    collector = MqttConnection(
+        MqttAddress.parse(url),
+        client_id="collector",
+        session=True,
+        subscriptions=[("predictions/+", 1)],
+        on_message=take,
+    )
+    async with collector:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def collect(section: Any, found: list) -> AsyncIterator[None]:
+    """Collect predictions by the client of a source."""
+    intake = Intake(limit=10_000, unique=not isinstance(section, AmqpSourceConfig))
+    async with section.client(intake) as client:
+
+        async def take() -> None:
+            while True:
+                while not intake.messages:
+                    await client.wait()
+                message = intake.messages.popleft()
+                found.append(keyed(message.payload))
+                await client.acknowledge([message.receipt])
+
+        taking = asyncio.create_task(take())
+        try:
+            yield
+        finally:
+            taking.cancel()
+
+
+def keyed(payload: bytes) -> tuple[tuple[str, int], list[float]]:
+    row = decode_prediction(payload)
+    return (row["stream"], row["window"]), row["value"]
+
+
+def configuration(folder: Path, name: str, queue: Queue, sink: str, health: int) -> str:
     ends = {
-        "mqtt": f'kind = "mqtt"\nurl = "{url}"\ntopic = "predictions/{{stream}}"\nclient_id = "torture-sink"',
+        "queue": f'kind = "{name}"\nurl = "{queue.url}"\n{queue.sink}',
         "parts": f'kind = "parts"\nfolder = "{folder / "parts"}"\npart_rows = 200\npart_seconds = 5',
     }
     return f"""model = "{MODEL}"
 [source]
-kind = "mqtt"
-url = "{url}"
-topic = "torture/{{stream}}/imu"
-client_id = "torture"
-session = true
+kind = "{name}"
+url = "{queue.url}"
+topic = "{queue.topic}"
+{queue.source}
 inflight = 100
 [sink]
 {ends[sink]}
@@ -157,41 +301,27 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
     recording = load_recording(held_out_files()[: options.people], COLUMNS)
     expected = undisturbed(recording)
     port, health = free_ports(2)
-    url = f"mqtt://127.0.0.1:{port}"
-    (folder / "mosquitto").mkdir()
-    (folder / "mosquitto.conf").write_text(
-        f"user root\nlistener {port} 127.0.0.1\nallow_anonymous true\n"
-        "max_queued_messages 0\nmax_inflight_messages 100\n"
-        f"persistence true\npersistence_location {folder}/mosquitto/\nautosave_on_changes true\nautosave_interval 1\n"
-    )
-    (folder / "run.toml").write_text(configuration(folder, url, options.sink, health))
-    broker = Process([MOSQUITTO, "-c", str(folder / "mosquitto.conf")], folder / "mosquitto.log", port)
+    queue = QUEUES[options.queue](folder, port)
+    (folder / "run.toml").write_text(configuration(folder, options.queue, queue, options.sink, health))
+    if (program := shutil.which(queue.program, path=PATH)) is None:
+        raise SystemExit(f"{queue.program} is not installed: apt-get install {queue.program}")
+    broker = Process([program, *queue.command], folder / "broker.log", port, queue.environment)
     await broker.listening()
 
     received: list[tuple[tuple[str, int], list[float]]] = []
-
-    def collect(message, receipt) -> None:
-        row = decode_prediction(bytes(message.payload))
-        received.append(((row["stream"], row["window"]), row["value"]))
-        collector.acknowledge(receipt)
-
-    collector = MqttConnection(
-        MqttAddress.parse(url), client_id="collector", session=True, subscriptions=[("predictions/+", 1)],
-        on_message=collect,
-    )  # fmt: skip
     service = Process(
         [sys.executable, "-m", "streamrde", "run", str(folder / "run.toml")], folder / "service.log", health
     )
     supervisor = asyncio.create_task(keep_alive(service))
     try:
-        async with collector:
+        async with queue.collect(queue.url, received):
             await service.listening()
             await asyncio.sleep(0.5)
             # Long enough for every kill to find the recording still playing.
             kills = ["service"] * options.service_kills + ["broker"] * options.broker_kills
             chance.shuffle(kills)
             pauses = [chance.uniform(0.1, 3.0) for _ in kills]
-            playing = asyncio.create_task(play(url, recording, sum(pauses) + 3.0))
+            playing = asyncio.create_task(play(queue.url, queue.topic, recording, sum(pauses) + 3.0))
             for name, pause in zip(kills, pauses, strict=True):
                 await asyncio.sleep(pause)
                 process = service if name == "service" else broker
@@ -199,16 +329,16 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
                 if process is broker:
                     await broker.listening()
             returns = await playing
-            deadline = time.monotonic() + 60
-            wanted = expected.keys()
+            wanted, known, patience = expected.keys(), -1, 0.0
 
             def seen() -> set[tuple[str, int]]:
-                return {key for key, _ in received} if options.sink == "mqtt" else set()
+                return {key for key, _ in received} if options.sink == "queue" else set()
 
-            while not wanted <= seen() and time.monotonic() < deadline:
+            # On a busy machine the rest may take long; it is given up when nothing new has come for a while.
+            while not wanted <= seen() and patience < (10 if options.sink == "parts" else 60):
                 await asyncio.sleep(0.2)
-                if options.sink == "parts" and time.monotonic() > deadline - 50:
-                    break  # what waits in the outbox becomes a part at the end
+                patience = patience + 0.2 if len(seen()) == known else 0.0
+                known = len(seen())
             await service.listening()
             supervisor.cancel()
             await asyncio.sleep(0.5)
@@ -218,8 +348,9 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
     finally:
         supervisor.cancel()
         for process in (service, broker):
-            process.process.kill()
-            process.process.wait()
+            process.end()
+        if options.queue == "amqp":  # the name server of Erlang is a daemon
+            subprocess.run(["epmd", "-kill"], env=broker.environment, capture_output=True, check=False)
     if options.sink == "parts":
         received = in_files(folder)
     got = dict(received)
@@ -227,6 +358,7 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
         key for key in expected.keys() & got.keys() if not np.allclose(got[key], expected[key], rtol=0, atol=1e-6)
     ]
     return {
+        "queue": options.queue,
         "sink": options.sink,
         "messages": -(-len(recording.t) // BATCH),
         "samples": len(recording.t),
@@ -247,14 +379,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--service-kills", type=int, default=4)
     parser.add_argument("--broker-kills", type=int, default=1)
-    parser.add_argument("--sink", choices=["mqtt", "parts"], default="mqtt")
+    parser.add_argument("--queue", choices=[*QUEUES], default="mqtt")
+    parser.add_argument("--sink", choices=["queue", "parts"], default="queue")
     parser.add_argument("--people", type=int, default=1, help="recordings of so many people, 14 streams each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for logs, state and files; default: a temporary one")
     options = parser.parse_args()
-    if MOSQUITTO is None:
-        print("mosquitto is not installed: apt-get install mosquitto")
-        return 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

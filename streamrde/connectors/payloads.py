@@ -156,3 +156,11 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
             found |= {f"{place}.{key}": str(shapes[key]) for key in _SHAPES if key in shapes}
             found[f"{place}.channels"] = ", ".join(payload.channels)
         return found | ({"source.time_zero": self.time_zero} if self.time_zero else {})
+
+
+def unkept(name: str) -> str:
+    """Return the warning for a run with [state] whose source keeps nothing for it."""
+    return (
+        f"{name}: [state] saves the streams, and nothing keeps the messages that come while this is away or that were "
+        "not acknowledged when it ended: they are lost"
+    )

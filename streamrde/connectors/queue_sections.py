@@ -15,7 +15,7 @@ from streamrde.connectors.clients import Patience, QueueClient
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import Codec
 from streamrde.connectors.messages import MessageReader
-from streamrde.connectors.payloads import PayloadSourceConfig
+from streamrde.connectors.payloads import PayloadSourceConfig, unkept
 from streamrde.connectors.publishing import QueuePublisher
 from streamrde.connectors.registry import PREDICTION_CODECS, PredictionCodecName
 from streamrde.connectors.sections import EndConfig, ModelOutline, RunSections, Section
@@ -206,10 +206,7 @@ class QueueSourceConfig(PayloadSourceConfig, QueueAccess, frozen=True, kw_only=T
                 "it kept all at once; name a field with the time"
             )
         if run.saves_state and not self.keeps:
-            found.append(
-                f"{name}: [state] saves the streams, and nothing keeps the messages that come while this is away or "
-                "that were not acknowledged when it ended: they are lost"
-            )
+            found.append(unkept(name))
         return found
 
 

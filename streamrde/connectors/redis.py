@@ -81,6 +81,9 @@ class RedisClient(QueueClient):
         self._reading: asyncio.Task[None] | None = None
         self._keys: dict[bytes, None] = {}
         self._joined: list[bytes] = []
+        # Entries that are done, and that the server does not know to be.
+        self._done: list[tuple[bytes, bytes]] = []
+        self._telling: asyncio.Task[None] | None = None
         self._next_look = 0.0
 
     async def _connect(self) -> None:
@@ -116,6 +119,7 @@ class RedisClient(QueueClient):
         self._keys, self._joined = {}, []
         with _mapped():
             await self._redis.ping()
+            await self._tell()
             await self._look_for_keys(begin=self.counts.connects == 0 and self._deliver == "new")
         if self.intake is not None:
             self._reading = self.spawn(self._read(self.intake))
@@ -241,16 +245,27 @@ class RedisClient(QueueClient):
             await self.acknowledge_now([handle])
 
     async def _acknowledge(self, handles: Sequence[tuple[bytes, bytes]]) -> None:
-        if (redis := self._redis) is None:
-            return  # its connection is gone: the entries come again
-        by_key: dict[bytes, list[bytes]] = {}
-        for key, identity in handles:
-            by_key.setdefault(key, []).append(identity)
+        self._done += handles
+        if self._redis is not None and (self._telling is None or self._telling.done()):
+            self._telling = self.spawn(self._tell())
+
+    async def _tell(self) -> None:
+        """Acknowledge what is done, as much as there is at a time. The next connection tells what this one leaves."""
         with _mapped():
-            pipeline = redis.pipeline(transaction=False)
-            for key, identities in by_key.items():
-                pipeline.xack(key, self._group, *identities)
-            await pipeline.execute()
+            while self._done:
+                handles = [*self._done]
+                by_key: dict[bytes, list[bytes]] = {}
+                for key, identity in handles:
+                    by_key.setdefault(key, []).append(identity)
+                pipeline = self._redis.pipeline(transaction=False)
+                for key, identities in by_key.items():
+                    pipeline.xack(key, self._group, *identities)
+                await pipeline.execute()
+                del self._done[: len(handles)]
+
+    async def _settle(self) -> None:
+        if self._telling is not None:
+            await asyncio.wait((self._telling,))
 
     async def _publish(self, messages: Sequence[Outgoing]) -> None:
         limit = {} if self._maxlen is None else {"maxlen": self._maxlen, "approximate": True}
@@ -262,8 +277,10 @@ class RedisClient(QueueClient):
             await pipeline.execute()
 
     async def _disconnect(self) -> None:
-        reading, self._reading = self._reading, None
-        await self.end(reading)
+        tasks = (self._reading, self._telling)
+        self._reading = self._telling = None
+        for task in tasks:
+            await self.end(task)
         client, self._redis = self._redis, None
         if client is not None:
             with contextlib.suppress(Exception):

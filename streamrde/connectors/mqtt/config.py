@@ -16,7 +16,7 @@ from streamrde.connectors.mqtt.publisher import SamplePublisher
 from streamrde.connectors.mqtt.sink import MqttDeadLetters, MqttSink
 from streamrde.connectors.mqtt.source import MqttSource
 from streamrde.connectors.mqtt.topics import SCHEMES, MqttAddress
-from streamrde.connectors.payloads import PayloadSourceConfig
+from streamrde.connectors.payloads import PayloadSourceConfig, unkept
 from streamrde.connectors.queue_sections import TlsConfig
 from streamrde.connectors.registry import PREDICTION_CODECS, PredictionCodecName
 from streamrde.connectors.sections import (
@@ -224,7 +224,8 @@ class MqttSourceConfig(PayloadSourceConfig, MqttClient, frozen=True, kw_only=Tru
 
     def warnings(self, name: str, run: RunSections) -> list[str]:
         """See `EndConfig.warnings`."""
-        return checks.source_warnings(self, clients_of(run)) + super().warnings(name, run)
+        found = checks.source_warnings(self, clients_of(run)) + super().warnings(name, run)
+        return found + ([unkept(name)] if run.saves_state and not (self.qos and self.session) else [])
 
     def notes(self, name: str, run: RunSections) -> list[str]:
         """See `EndConfig.notes`."""

@@ -1,0 +1,26 @@
+"""Kill a run, and the server of its queue, with SIGKILL: nothing is missing and nothing is different."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from brokers import NATS_SERVER, REDIS_SERVER
+
+TORTURE = Path(__file__).parents[2] / "examples" / "torture.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("queue", "installed"), [("nats", NATS_SERVER), ("redis", REDIS_SERVER)])
+def test_kills_lose_and_change_no_prediction(queue: str, installed: str | None) -> None:
+    if installed is None:
+        pytest.skip(f"the server of {queue} is not installed")
+    options = ["--queue", queue, "--service-kills", "1", "--broker-kills", "1"]
+    done = subprocess.run([sys.executable, TORTURE, *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["predictions"] > 500
+    assert (result["missing"], result["unexpected"], result["different"]) == (0, 0, 0)
