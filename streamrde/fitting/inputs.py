@@ -137,6 +137,11 @@ class DataConfig(SharedKeys, frozen=True, kw_only=True):
         """Return a channel's unit. One without a unit has that of its column."""
         return channel.unit or self.units.get(channel.name, "")
 
+    def told_units(self) -> dict[str, str]:
+        """Return the units of the columns whose unit is the file's to tell: no key is about them."""
+        keys = {*self.units, *self.scale, *self.offset}
+        return {channel.name: channel.unit for channel in self.channels if channel.name not in keys}
+
     def conversion(self) -> Conversion | None:
         """Return what converts the channels' columns to the channels' units, or None if they have them."""
         return conversion(

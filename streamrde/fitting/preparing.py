@@ -164,9 +164,11 @@ def find_columns(
     if time_unit == "s" and roles.time and not date:
         time_unit, why = find_time_unit(source, roles.time)
         roles = roles._replace(notes=(*roles.notes, why)) if why else roles
+    keyed = {*others.units, *others.scale, *others.offset}
+    told = {name: unit for name, unit in source.units.items() if name not in keyed} if isinstance(source, Files) else {}
     config = DataConfig(
         files=source.files if isinstance(source, Files) else source.where,
-        channels=tuple(ChannelConfig(name=name) for name in roles.channels),
+        channels=tuple(ChannelConfig(name=name, unit=told.get(name, "")) for name in roles.channels),
         target=targets if len(targets) > 1 else targets[0],
         task="classification" if kind == "classification" else "regression",
         stream=keys.stream if levels and keys.stream else roles.stream,

@@ -82,6 +82,7 @@ def read_recordings(
         extra=extra,
         filters=data.filters,
         conversion=data.conversion(),
+        units=data.told_units(),
         faults=data.faults,
         numbers=numbers,
     )

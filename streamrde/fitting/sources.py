@@ -15,7 +15,7 @@ from streamrde.connectors.files.formats import reading_format
 from streamrde.connectors.files.places import AnyPath, shown
 from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.recogniser import Recognised, dialect_of
-from streamrde.connectors.files.record_batches import read_batches, schema_of
+from streamrde.connectors.files.record_batches import read_batches, schema_of, units_in
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.spread import member_of, members_of
 from streamrde.connectors.samples import Samples
@@ -71,6 +71,11 @@ class Files:
     def shown(self) -> str | tuple[str, ...]:
         """Return the files as they were named, without the secrets of URLs."""
         return shown(self.files) if isinstance(self.files, str) else tuple(map(shown, self.files))
+
+    @cached_property
+    def units(self) -> dict[str, str]:
+        """Return the units of columns that the first file tells of."""
+        return units_in(self._first)
 
     @cached_property
     def names(self) -> list[str]:

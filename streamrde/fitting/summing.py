@@ -199,6 +199,7 @@ def features_of(
             config.columns(),
             filters=config.filters,
             conversion=config.conversion(),
+            units=config.told_units(),
             batch_rows=batch_rows,
             faults=config.faults,
         )

@@ -57,6 +57,12 @@ class ColumnsConfig(ColumnKeys, frozen=True, kw_only=True):
             offset=self.offset,
         )
 
+    def units_of(self, header: Header) -> dict[str, str]:
+        """Return the model's units of the columns whose unit is the file's to tell: no key is about them."""
+        keys = {*self.units, *self.scale, *self.offset}
+        each = zip(self.columns(header).channels, header.channels, strict=True)
+        return {column: channel.unit for column, channel in each if column not in keys}
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Describe a scoring job."""
@@ -176,6 +182,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             extra_schema=truth_schema(header, self.truth) if self.truth else None,
             filters=self.filters,
             conversion=self.columns.conversion(header),
+            units=self.columns.units_of(header),
             batch_rows=self.batch_rows,
             faults=self.faults,
             finite=self.faults == "error",

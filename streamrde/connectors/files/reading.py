@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,7 +18,7 @@ from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.filters import Filter, check_filters, expression, select
 from streamrde.connectors.files.formats import Kind, reading_format
 from streamrde.connectors.files.long_form import LongForm
-from streamrde.connectors.files.record_batches import check_columns, read_batches, schema_of
+from streamrde.connectors.files.record_batches import check_columns, conversion_of, read_batches, schema_of
 from streamrde.connectors.files.recordings import PathLike, Recording, find_recordings
 from streamrde.connectors.files.sample_file import RowError, SampleFile
 from streamrde.connectors.files.spread import Spread, member_of, members_of
@@ -82,6 +82,7 @@ class SampleReader:
         columns, extra, filters, batch_rows: see `read`.
         extra_schema: types of the extra columns; None = those of the first batch.
         conversion: brings the channels to the model's units.
+        units: the model's unit of a channel's column, for files that tell their own. "" = as recorded.
         faults: rows that cannot be used, "error", or "drop": they are counted and left out. These are rows without a
             time or a stream, with text for a number and, in CSV, of another length than the header.
         finite: an infinite value is an error too; else it passes.
@@ -96,6 +97,7 @@ class SampleReader:
         extra_schema: pa.Schema | None = None,
         filters: Sequence[Filter] = (),
         conversion: Conversion | None = None,
+        units: Mapping[str, str] = {},
         batch_rows: int = 65536,
         faults: Faults = "error",
         finite: bool = False,
@@ -113,6 +115,7 @@ class SampleReader:
         """Types of the further columns. None: not known before the first rows."""
         self._filters = tuple(filters)
         self._conversion = conversion
+        self._units = {column: unit for column, unit in units.items() if unit}
         self._batch_rows = batch_rows
         self._drops = faults == "drop"
         self._finite = finite
@@ -223,6 +226,7 @@ class SampleReader:
             where=self._pruning(recording) if self._filters else None,
         )
         file = SampleFile(recording.path, recording.csv)
+        file.conversion = conversion_of(recording, self.columns.channels, self._units) if file.is_sparse else None
         wanted = None if streams is None else pa.array(list(streams), pa.string())
         if self._long is not None:
             self._long.begin()
@@ -421,9 +425,10 @@ class SampleReader:
             if self._finite and (infinite := np.isinf(x[:, i])).any():
                 column = channel if self._long is None else columns.value
                 raise file.error(column, "the value is infinite; correct it or drop the row", infinite)
-        if self._conversion is not None:
-            x *= self._conversion.factor
-            x += self._conversion.offset
+        for conversion in (self._conversion, file.conversion):
+            if conversion is not None:
+                x *= conversion.factor
+                x += conversion.offset
         self._limit(x)
         if not self.extra:
             return t, x, None

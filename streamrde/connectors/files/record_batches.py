@@ -16,7 +16,8 @@ from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.formats import Format, Kind, Query, reading_format
 from streamrde.connectors.files.places import AnyPath
 from streamrde.connectors.files.recordings import Recording
-from streamrde.errors import DataError
+from streamrde.connectors.units import Conversion, conversion
+from streamrde.errors import ConfigError, DataError
 
 _NO_STREAM = "set columns.stream to another one, or to none if each file is one stream; "
 
@@ -78,6 +79,30 @@ def schema_of(recording: Recording) -> pa.Schema:
     """
     with mapped_errors(recording.path):
         return _format(recording).schema(recording.path)
+
+
+def units_in(recording: Recording) -> dict[str, str]:
+    """Return the units that the file tells of, by column. They are in the metadata of its schema's fields."""
+    told = ((field.name, (field.metadata or {}).get(b"unit", b"").decode()) for field in schema_of(recording))
+    return {name: unit.replace("\N{MICRO SIGN}", "u") for name, unit in told if unit}
+
+
+def conversion_of(recording: Recording, channels: Sequence[str], units: Mapping[str, str]) -> Conversion | None:
+    """Return what converts channels from the units that the file tells of, or None if it tells of no other.
+
+    Args:
+        units: the units wanted, by column. A channel without one stays as it is recorded.
+    Raises:
+        ConfigError: the file has a channel in a unit that cannot be converted.
+    """
+    if not units:
+        return None
+    told = {name: unit for name, unit in units_in(recording).items() if name in units}
+    wanted = [units[name] if name in told else "" for name in channels]
+    try:
+        return conversion(channels, wanted, recorded=told)
+    except ConfigError as error:
+        raise ConfigError(f"{recording.path}: {error}") from None
 
 
 def starts_of(recording: Recording) -> Ints:

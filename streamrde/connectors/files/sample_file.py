@@ -23,6 +23,7 @@ from streamrde.connectors.files.formats import reading_format
 from streamrde.connectors.files.places import AnyPath
 from streamrde.connectors.files.recogniser import dialect_of
 from streamrde.connectors.samples import Samples
+from streamrde.connectors.units import Conversion
 from streamrde.connectors.values import PLAIN_NUMBERS, USUAL, Spellings
 from streamrde.errors import DataError
 from streamrde.times import NotATimeError, TimeForm
@@ -61,6 +62,8 @@ class SampleFile:
         """Rows of the file that the last batch's samples are of."""
         self._format = reading_format(path, dialect)
         self._is_text = self._format is not None and self._format.is_text
+        self.conversion: Conversion | None = None
+        """Brings the channels from the units that the file tells of to those of the model."""
         self.is_sparse = self._format is not None and self._format.is_sparse
 
     def filter(self, own: Bools, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -11,11 +11,13 @@ import places as servers
 import pyarrow as pa
 import pytest
 
-from streamrde.connectors.files.reading import read
+import streamrde as sr
+from streamrde.connectors.files.reading import SampleReader, read
 from streamrde.connectors.files.record_batches import read_batches, rows_of, schema_of, starts_of
 from streamrde.connectors.files.recordings import Recording, find_recordings
 from streamrde.connectors.samples import Columns, Samples
-from streamrde.errors import DataError
+from streamrde.errors import ConfigError, DataError
+from streamrde.scoring.job import ColumnsConfig, Job
 
 edfio = pytest.importorskip("edfio", reason="EDF needs the extra medical")
 with warnings.catch_warnings():
@@ -245,6 +247,57 @@ def test_medical_recordings_are_read_from_the_web(tmp_path):
             there, here = samples_of(f"{address}/{name}", (channel,)), samples_of(tmp_path / name, (channel,))
             np.testing.assert_array_equal(there.x, here.x)
             assert there.streams.to_pylist() == here.streams.to_pylist()
+
+
+def test_a_file_in_another_unit_than_the_models_is_converted(tmp_path):
+    path = write(tmp_path / "a.edf")
+    recorded = samples_of(path, ("EEG Fpz-Cz",)).x
+
+    def read_as(unit: str, channels: tuple[str, ...] = ("EEG Fpz-Cz",)) -> np.ndarray:
+        reader = SampleReader(Columns(channels=channels, stream=None), units={channels[0]: unit})
+        return np.concatenate([samples.x for _, samples in reader.read(Recording(path, "a"))])
+
+    np.testing.assert_allclose(read_as("mV"), recorded / 1000)
+    np.testing.assert_array_equal(read_as("uV"), recorded)
+    np.testing.assert_array_equal(read_as(""), recorded)
+    np.testing.assert_allclose(read_as("K", ("Temp",)), samples_of(path, ("Temp",)).x + 273.15)
+    with pytest.raises(
+        ConfigError, match=r"a\.edf: column 'EEG Fpz-Cz' is in 'uV', a unit of voltage, and the model's"
+    ):
+        read_as("degC")
+    with pytest.raises(ConfigError, match=r"no conversion from 'uV' to the model's 'furlong'.*give scale and offset"):
+        read_as("furlong")
+
+
+@pytest.mark.slow
+def test_a_fitted_model_has_the_units_of_its_files(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def night(name: str, kind: str, unit: str, factor: float) -> None:
+        t = np.arange(600) / 20
+        x = np.sin(t * (9 if kind == "b" else 3)) * 50 + rng.normal(size=600)
+        signal = edfio.EdfSignal(
+            x * factor, 20, label="EEG", physical_dimension=unit, physical_range=(-100 * factor, 100 * factor)
+        )
+        note = edfio.EdfAnnotation(0, 30, kind)
+        edfio.Edf([signal], annotations=[note]).write(tmp_path / f"{name}.edf")
+
+    for i in range(10):
+        night(f"{i}", "ab"[i % 2], "uV", 1.0)
+    report = sr.fit(str(tmp_path), "annotation", time="t", channels=["EEG"], out=tmp_path / "m.safetensors")
+    assert report is not None
+    bundle = sr.load(tmp_path / "m.safetensors")
+    assert [channel.unit for channel in bundle.header.channels] == ["uV"]
+    night("mv", "b", "mV", 1e-3)
+    night("uv", "b", "uV", 1.0)
+    found = {}
+    for name in ("mv", "uv"):
+        columns = ColumnsConfig(stream="", time="t")
+        job = Job(model=str(tmp_path / "m.safetensors"), files=str(tmp_path / f"{name}.edf"), columns=columns)
+        (_, samples), *_ = job.reader(bundle.header).read(Recording(tmp_path / f"{name}.edf", name))
+        found[name] = np.abs(samples.x).max()
+    assert 45 < found["mv"] < 60
+    assert 45 < found["uv"] < 60
 
 
 @WFDB
