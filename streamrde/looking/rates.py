@@ -42,7 +42,7 @@ class Rate(NamedTuple):
         if not self.interval:
             return "The time between samples is not known."
         hertz = 1 / self.interval
-        rate = f"{hertz:.4g} samples a second" if hertz >= 1 else f"a sample every {spoken(self.interval)}"
+        rate = f"{hertz:.4g} samples a second" if hertz >= 1.5 else f"a sample every {spoken(self.interval)}"
         steady = "steady" if self.steady else "irregular"
         text = f"Rate: {rate}, {steady}; a stream lasts {spoken(self.duration)} (median)."
         if self.gaps:
