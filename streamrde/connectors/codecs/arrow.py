@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +57,7 @@ class ArrowCodec(Codec):
             # Arrow trusts offsets that it reads; this looks at each.
             table.validate(full=True)
             names = [self.columns.time, *self.columns.values]
+            table = _flattened(table, names)
             found = table.select([name for name in names if name in table.column_names]).combine_chunks()
             _require_columns(table.schema, self.columns)
             return self._arrays(found)
@@ -94,6 +96,16 @@ class ArrowCodec(Codec):
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
         return bytes(sink.getvalue())
+
+
+def _flattened(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Return a table whose structs are columns with paths as names, as deep as the wanted names need it."""
+    deepest = max(name.count(".") for name in names)
+    for _ in range(deepest):
+        if all(name in table.column_names for name in names):
+            break
+        table = table.flatten()
+    return table
 
 
 def _require_columns(schema: pa.Schema, columns: Columns) -> None:
