@@ -1,4 +1,4 @@
-"""Jobs on tables in long form: the same predictions as of wide ones, in whatever order the rows stand."""
+"""Jobs on tables in long form and on folders of files: the predictions are those of wide tables in any order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from streamrde.errors import DataError
 from streamrde.fitting.inputs import ChannelConfig, DataConfig
 from streamrde.fitting.recordings import read_recordings
 from streamrde.runtime.replay import load_recording
+from streamrde.scoring.folder import JobFolder
 from streamrde.scoring.job import ColumnsConfig, Job
+from streamrde.scoring.plan import File
 from streamrde.scoring.run import run_job
 
 LONG = ColumnsConfig(name="entity", value="state")
@@ -87,3 +89,68 @@ def test_training_and_replay_read_the_same_recordings(tmp_path: Path, model: Pat
     np.testing.assert_array_equal(np.sort(found.t), np.sort(expected.t))
     rows = sorted(zip(found.streams, found.t, found.x.tolist(), strict=True))
     assert rows == sorted(zip(expected.streams, expected.t, expected.x.tolist(), strict=True))
+
+
+def folders(table: pa.Table, path: Path) -> Path:
+    """Write a folder for each stream, with a file for each channel."""
+    for name in table.column("stream_id").unique().to_pylist():
+        own = table.filter(pc.equal(table.column("stream_id"), name))
+        for channel in ("a", "b"):
+            write(own.select(["t", channel]), path / name / f"{channel}.csv")
+    return path
+
+
+SPREAD = ColumnsConfig(stream="", channels=("a.csv:a", "b.csv:b"))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_folders_with_a_file_per_channel_give_the_same_predictions(
+    tmp_path: Path, model: Path, small_parts: None, jobs: int
+) -> None:
+    table = make_table()
+    expected = score(model, write(table, tmp_path / "wide.parquet"), tmp_path)
+    found = score(model, folders(table, tmp_path / "in"), tmp_path, columns=SPREAD, jobs=jobs, batch_rows=7)
+    assert found.equals(expected)
+
+
+@pytest.mark.parametrize("commits", [0, 1, 3, 7])
+@pytest.mark.parametrize("kind", ["long", "spread"])
+def test_a_stopped_job_goes_on(
+    tmp_path: Path, model: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch, kind: str, commits: int
+) -> None:
+    table = make_table(interleaved=kind == "long")
+    if kind == "long":
+        source, columns = write(melted(table, by="time"), tmp_path / "long.csv"), LONG
+    else:
+        source, columns = folders(table, tmp_path / "in"), SPREAD
+    expected = score(model, source, tmp_path, columns=columns)
+    (tmp_path / "out.parquet").unlink()
+    job = Job(
+        model=str(model), files=str(source), out=str(tmp_path / "out.parquet"), columns=columns, batch_rows=31,
+        commit_seconds=0.0,
+    )  # fmt: skip
+    made, commit = [], JobFolder.commit
+
+    def commit_or_stop(self: JobFolder, *arguments: object, **named: object) -> None:
+        if len(made) == commits:
+            raise KeyboardInterrupt
+        made.append(commit(self, *arguments, **named))  # type: ignore[func-returns-value,arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "commit", commit_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job)
+    summary = run_job(job, resume=True)
+    assert summary.predictions == expected.num_rows
+    found = pa.parquet.read_table(job.out).sort_by([("stream", "ascending"), ("window", "ascending")])
+    assert found.equals(expected)
+
+
+def test_a_file_that_changes_while_a_job_waits_is_noticed(tmp_path: Path, model: Path) -> None:
+    source = folders(make_table(2), tmp_path / "in")
+    (recording, _) = Job(columns=SPREAD).reader(sr.load(model).header).find(source)
+    file = File.of(recording)
+    file.check()
+    (source / "s0" / "b.csv").write_text("t,b\n0,1\n")
+    with pytest.raises(DataError, match="has changed since the job began"):
+        file.check()
