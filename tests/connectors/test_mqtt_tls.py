@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from brokers import MOSQUITTO, free_port, mosquitto
+from certificates import Authority
 
 from streamrde.connectors import Columns
 from streamrde.connectors.access import read_secret
@@ -15,25 +16,7 @@ from streamrde.connectors.mqtt import MqttAddress, MqttLink, MqttSource, Tls
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.errors import BrokerError, ParameterError
 
-trustme = pytest.importorskip("trustme")
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed: apt-get install mosquitto")
-
-
-class Authority:
-    """A certificate authority, and files of what it signed."""
-
-    def __init__(self, folder: Path, name: str = "ca") -> None:
-        self.authority, self.folder, self.name = trustme.CA(), folder, name
-        self.ca = str(folder / f"{name}.pem")
-        self.authority.cert_pem.write_to_path(self.ca)
-
-    def issue(self, name: str, *identities: str, **dates: datetime.datetime) -> tuple[str, str]:
-        """Certificate and key."""
-        issued = self.authority.issue_cert(*identities, **dates)
-        paths = str(self.folder / f"{self.name}-{name}.crt"), str(self.folder / f"{self.name}-{name}.key")
-        issued.cert_chain_pems[0].write_to_path(paths[0])
-        issued.private_key_pem.write_to_path(paths[1])
-        return paths
 
 
 @pytest.fixture
