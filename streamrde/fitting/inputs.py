@@ -45,7 +45,8 @@ class SegmentsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     every: Seconds | None = None
     """Seconds between the starts. None: as `seconds`, one excerpt after the other."""
     file: str = ""
-    """File, folder or glob of listed excerpts, instead of the rule, relative to the current working directory."""
+    """File, folder or glob of listed excerpts, instead of the rule, relative to the current working directory. Text is
+    written as that of the recordings, see `csv`."""
     stream: str = "stream_id"
     """Column of `file` with the recording's name. Starts and ends have the time format of the samples."""
     start: str = "t"
