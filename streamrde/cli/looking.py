@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from streamrde.errors import ConfigError
 from streamrde.looking.documents import MODEL, USES, Use, document
 from streamrde.looking.files import look_at_files
 from streamrde.looking.guesses import Findings, Guess
-from streamrde.looking.matching import match_channels
+from streamrde.looking.matching import match_channels, match_units
 from streamrde.looking.messages import look_at_messages
 from streamrde.looking.roles import Given
 
@@ -65,7 +66,11 @@ def look(sources: Sequence[str], wanted: Wanted) -> tuple[Findings, Use, str]:
             "--target, or write a file for a model that you have with --for score"
         )
     model = str(wanted.model or MODEL)
-    channels = match_channels(wanted.model, found) if wanted.model is not None and use in ("score", "run") else None
+    channels = None
+    if wanted.model is not None and use in ("score", "run"):
+        channels = match_channels(wanted.model, found)
+        if (units := match_units(wanted.model, channels, found)) is not None:
+            found = replace(found, columns={**found.columns, "units": units})
     out = wanted.out or Path(f"{use}.toml")
     command = f"streamrde {use} --config {out}" if use == "score" else f"streamrde {use} {out}"
     return found, use, document(found, use, command=command, model=model, channels=channels)

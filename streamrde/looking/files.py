@@ -49,7 +49,9 @@ def look_at_files(files: str | Sequence[str], given: Given) -> Findings:
 
 def _look(recordings: Sequence[Recording], source: str, given: Given) -> Findings:
     csv = _dialect(recordings)
-    if csv is not None:
+    if csv is None:
+        given = replace(given, units={**_units(recordings[0]), **given.units})
+    else:
         recordings = [recording._replace(csv=csv.dialect) for recording in recordings]
         given = replace(given, units={**csv.units, **given.units})
     table, seen = _table(recordings, csv.dialect if csv is not None else PLAIN)
@@ -59,6 +61,13 @@ def _look(recordings: Sequence[Recording], source: str, given: Given) -> Finding
         return found
     guess = Guess(changed, "; ".join(csv.evidence), "; ".join(csv.doubts))
     return replace(found, columns={**found.columns, "csv": guess})
+
+
+def _units(recording: Recording) -> dict[str, str]:
+    """Return the units that a file says of its columns, as recordings in EDF do."""
+    fields = schema_of(recording)
+    said = {field.name: field.metadata.get(b"unit", b"") for field in fields if field.metadata}
+    return {name: unit.decode("utf-8", "replace") for name, unit in said.items() if unit}
 
 
 def _dialect(recordings: Sequence[Recording]) -> Recognised | None:

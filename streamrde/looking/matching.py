@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Mapping
 
+from streamrde.connectors.units import conversion
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import load
-from streamrde.looking.guesses import Findings
+from streamrde.looking.guesses import Findings, Guess
 from streamrde.nearest import listed, nearest
+
+# Spellings of units in files, by those that streamrde converts.
+_ALIASES = {
+    "°C": "degC", "C": "degC", "°F": "degF", "F": "degF", "m/s^2": "m/s2", "m/s²": "m/s2", "°/s": "deg/s", "µV": "uV",
+    "µT": "uT",
+}  # fmt: skip
+# A unit behind a name, which is no index of a path.
+_UNIT = re.compile(r"\s*[\[(][^\])]*[^\])\d][^\])]*[\])]\s*$")
 
 
 def match_channels(model: str | os.PathLike[str], found: Findings) -> dict[str, str]:
@@ -35,8 +46,29 @@ def match_channels(model: str | os.PathLike[str], found: Findings) -> dict[str, 
     return {own: matched[own] for own in wanted}
 
 
+def match_units(model: str | os.PathLike[str], channels: Mapping[str, str], found: Findings) -> Guess | None:
+    """Return the units of columns that are not in the model's units and can be converted, or None if there are none.
+
+    Args:
+        channels: column of each channel, see `match_channels`.
+    """
+    recorded = {channel.name: _ALIASES.get(channel.unit, channel.unit) for channel in found.channels}
+    wanted = {channels[own.name]: own.unit for own in load(model).header.channels}
+    units = {}
+    for column, unit in wanted.items():
+        if not unit or not recorded[column] or recorded[column] == unit:
+            continue
+        with contextlib.suppress(ConfigError):  # not a unit that is known, or of something else
+            conversion([column], [unit], recorded={column: recorded[column]})
+            units[column] = recorded[column]
+    if not units:
+        return None
+    said = ", ".join(f"{column} is in {unit}, the model's in {wanted[column]}" for column, unit in units.items())
+    return Guess(units, f"{said}: values are converted")
+
+
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[^a-z0-9]", "", _UNIT.sub("", name).lower())
 
 
 def _same(own: str, names: list[str]) -> str | None:

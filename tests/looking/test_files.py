@@ -19,6 +19,7 @@ from streamrde.connectors.files.recordings import find_recordings
 from streamrde.demo.watch_data import MODEL
 from streamrde.errors import ConfigError, DataError
 from streamrde.fitting.recordings import read_recordings
+from streamrde.inference.bundle import load
 from streamrde.looking.documents import document
 from streamrde.looking.files import look_at_files
 from streamrde.looking.guesses import percent
@@ -344,6 +345,22 @@ def test_channels_of_a_model_are_matched_with_columns(tmp_path):
     few = write(tmp_path / "b.csv", ["t", "ax"], [[i, x] for i, (x, _) in enumerate(WAVES)])
     with pytest.raises(ConfigError, match="no column was found for its channels ay, az, wx, wy, wz"):
         run("init", few, "--model", MODEL)
+
+
+def test_units_that_differ_from_the_models_are_converted(tmp_path):
+    units = {channel.name: channel.unit for channel in load(MODEL).header.channels}
+    assert units["ax"] == "g"
+    names = ["t", *(f"{name} [{'m/s^2' if name == 'ax' else unit}]" for name, unit in units.items())]
+    path = write(tmp_path / "a.csv", names, [[0.02 * i, *[x] * 6] for i, (x, _) in enumerate(WAVES)])
+    columns = tomllib.loads(json.loads(run("init", path, "--model", MODEL, "--json").output)["toml"])["columns"]
+    assert columns["units"] == {"ax [m/s^2]": "m/s2"}
+
+
+def test_units_in_the_metadata_of_a_file_are_seen(tmp_path):
+    field = pa.field("x", pa.float64(), metadata={"unit": "mV"})
+    table = pa.table([np.arange(50) * 0.1, np.sin(np.arange(50.0))], pa.schema([pa.field("t", pa.float64()), field]))
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert [channel.unit for channel in look(str(tmp_path / "a.parquet")).channels] == ["mV"]
 
 
 def test_the_files_that_come_with_the_package_are_understood():
