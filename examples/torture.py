@@ -349,7 +349,9 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
         supervisor.cancel()
         for process in (service, broker):
             process.end()
-        if options.queue == "amqp":  # the name server of Erlang is a daemon
+        if options.queue == "amqp":
+            # The name server of Erlang is a daemon, and ends only once it knows that its node is gone.
+            await asyncio.sleep(1)
             subprocess.run(["epmd", "-kill"], env=broker.environment, capture_output=True, check=False)
     if options.sink == "parts":
         received = in_files(folder)

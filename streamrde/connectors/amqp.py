@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -74,6 +75,9 @@ class AmqpClient(QueueClient):
             import aio_pika
         except ImportError:
             raise MissingExtraError("AMQP", "amqp") from None
+        # What the client library reports is raised or logged here, and not at every attempt.
+        for name in ("aiormq", "aio_pika"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         address = self._address
         with _mapped():
             connection = await aio_pika.connect(

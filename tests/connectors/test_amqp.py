@@ -96,7 +96,7 @@ class TestAmqpSink(SinkConformance):
         return self.seen
 
 
-def test_a_lost_connection_loses_and_repeats_nothing(server: str) -> None:
+def test_a_lost_connection_loses_and_repeats_nothing(server: str, caplog: pytest.LogCaptureFixture) -> None:
     name = uuid.uuid4().hex
     address, port = server.rsplit(":", 1)
 
@@ -121,6 +121,7 @@ def test_a_lost_connection_loses_and_repeats_nothing(server: str) -> None:
             assert await rest(again) == []
 
     asyncio.run(main())
+    assert {record.name for record in caplog.records} == {"streamrde.connectors.clients"}
 
 
 def test_predictions_under_way_when_the_connection_is_lost_are_published_again(server: str) -> None:
