@@ -13,7 +13,7 @@ import numpy as np
 from streamrde.fitting.config import text_of
 from streamrde.fitting.mistakes import OfClass, by_class, confusion, most_confused
 from streamrde.fitting.usage import embedding, run_commands, score_command
-from streamrde.fitting.words import baseline_name, divided, percent, rows_of
+from streamrde.fitting.words import baseline_name, divided, explain_names, percent, rows_of
 from streamrde.inference.card import sections
 from streamrde.nearest import listed
 from streamrde.pages.page import alarm, charts, code, figure, matrix, page, pair, section, table, tiles
@@ -126,7 +126,8 @@ def _candidates(report: Report) -> str:
     return section(
         "What was compared",
         f"Every row answers {rows_of(examples)} that it was not fitted to: {_folds(report)}. The simplest candidate "
-        "within half a standard error of the best log loss or squared error is chosen.",
+        "within half a standard error of the best log loss or squared error is chosen. "
+        + explain_names(name for name in report.table if name not in baselines),
         table(rows, ("model", *(_COLUMNS[name] for name in columns)), numbers=1),
         table(limits, ("chosen model", "measured", "from", "to"), numbers=1, caption="95 % intervals"),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +22,24 @@ _BASELINES = {
     "persistence": "last known value",
     "mean": "always the mean",
 }
+
+
+_SEEN = {
+    "above": "'above' counts how often random features of the path are above thresholds",
+    "best": "'best' counts how often each of eight random features is the largest of them",
+    "bands": "'bands' follows how fast each channel oscillates: the rate in each frequency band, and each band's share",
+    "summaries": "'summaries' has each channel's mean, spread, ends and slope so far",
+    "curves": "'curves' has curves in the ranks of summaries, and pairs of ranks",
+    "along": "'along' has the latest windows and fading means of those before",
+    "turned": "'sensors turned' has learned from turned copies of the recordings too",
+}
+
+
+def explain_names(names: Iterable[str]) -> str:
+    """Say what the names of candidates mean, in one sentence. "" if there is nothing to explain."""
+    used = {word.strip(",") for name in names for word in name.split()}
+    found = [text for word, text in _SEEN.items() if word in used]
+    return f"In the names, {'; '.join(found)}." if found else ""
 
 
 def intervals_of(examples: Examples, chosen: Candidate) -> dict[str, Interval]:

@@ -6,7 +6,7 @@ from streamrde.fitting.examples import Candidate, Examples
 from streamrde.fitting.intervals import Interval
 from streamrde.fitting.recordings import Recording
 from streamrde.fitting.targets import Target
-from streamrde.fitting.words import cautions, intervals_of, percent, sentences
+from streamrde.fitting.words import cautions, explain_names, intervals_of, percent, sentences
 
 
 def examples(codes: list[int], groups: list[int], *, labels: tuple[str, ...] = ("run", "walk")) -> Examples:
@@ -99,3 +99,11 @@ def test_a_test_part_has_a_sentence_of_its_own() -> None:
     assert sentences(own, found | {"test_silent": 0.0}, limits, beside)[-1] == said
     without = "; the plainest answer stands for 1 stream without a window"
     assert sentences(own, found | {"test_silent": 1.0}, limits, beside)[-1] == said + without
+
+
+def test_the_names_of_candidates_are_explained() -> None:
+    text = explain_names(["rates in bands, ridge", "above, ridge", "above and best, ridge, sensors turned for above"])
+    assert text.startswith("In the names, 'above' counts")
+    assert all(word in text for word in ("'best'", "frequency band", "'sensors turned'"))
+    assert "curves" not in text
+    assert explain_names(["other"]) == ""
