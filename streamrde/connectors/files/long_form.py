@@ -40,6 +40,8 @@ class LongForm:
             DataError: a name is that of no channel and is to be refused.
         """
         names = batch.column(self.name)
+        if pa.types.is_binary(names.type):
+            names = file.decoded(self.name, names)
         if not pa.types.is_dictionary(names.type):
             names = names.dictionary_encode()
         own = pc.index_in(names.dictionary.cast(pa.string()), pa.array(list(self.channels), pa.string()))

@@ -394,7 +394,8 @@ class SampleReader:
         assert self._long is not None  # noqa: S101 (the caller looks)
         while True:
             try:
-                own = self._long.places(batch, file) >= 0
+                with mapped_errors(file.path, self.columns.name):
+                    own = self._long.places(batch, file) >= 0
                 break
             except RowError as error:
                 batch, _ = self._without(error, batch, None, file, self.dropped)

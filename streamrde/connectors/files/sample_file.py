@@ -127,7 +127,7 @@ class SampleFile:
     def _strings(self, column: str, names: pa.Array) -> pa.Array:
         kind = names.type
         if self._is_text and pa.types.is_binary(kind):
-            return self._decoded(column, names)
+            return self.decoded(column, names)
         if not (_is_text(kind) or pa.types.is_integer(kind)):
             raise self.error(column, f"a stream's name cannot be {kind}; store it as string or integer")
         return names.cast(pa.string())
@@ -140,7 +140,8 @@ class SampleFile:
                     return "is not a number but stands in a row of units; set csv.units_row = true, or drop the row"
         return explain_text(text, self.dialect)
 
-    def _decoded(self, column: str, values: pa.Array) -> pa.Array:
+    def decoded(self, column: str, values: pa.Array) -> pa.Array:
+        """Return texts that a file of text has as bytes. Raise RowError where they are not UTF-8."""
         bad = mask_of_no_text(values)
         if bad.any():
             raise self.error(column, "the text is not UTF-8; save the file as UTF-8", bad)
@@ -150,7 +151,7 @@ class SampleFile:
         """Return the time of each row, seconds. With the column of a date, `column` has the time of day."""
         times = self._dated(batch, column, date) if date else _plain(batch.column(column))
         if self._is_text and pa.types.is_binary(times.type):
-            times = self._decoded(column, times)
+            times = self.decoded(column, times)
         if self._is_text and pa.types.is_string(times.type):
             times = without_blanks(times)
         if times.null_count:
@@ -180,7 +181,7 @@ class SampleFile:
         texts = []
         for name, values in ((date, days), (column, hours)):
             if self._is_text and pa.types.is_binary(values.type):
-                values = self._decoded(name, values)
+                values = self.decoded(name, values)
             if not (_is_text(values.type) or pa.types.is_date(values.type) or pa.types.is_time(values.type)):
                 raise self.error(name, f"a date or a time of day cannot be {values.type}; store text, or one timestamp")
             text = without_blanks(values.cast(pa.string()))
@@ -207,7 +208,7 @@ class SampleFile:
                 return taken
             values = values.dictionary_decode()
         if self._is_text and pa.types.is_binary(values.type):
-            values = self._decoded(column, values)
+            values = self.decoded(column, values)
         kind = values.type
         if _is_text(kind):
             numbers, bad = numbers_of(values.cast(pa.string()), own, self.dialect)

@@ -187,3 +187,14 @@ def test_several_columns_name_a_stream(tmp_path: Path, suffix: str) -> None:
         for name in chunk.to_pylist()
     ]
     assert names == ["A/1", "A/2", "B/1"]
+
+
+def test_a_name_that_is_no_text_is_an_error_of_its_row(tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_bytes(b"t,name,value\n1,a,2\n1,\x88\xea,3\n2,a,4\n")
+    columns = Columns(channels=("a",), name="name", stream=None)
+    with pytest.raises(DataError, match=r"column 'name', row 1 .*the text is not UTF-8"):
+        list(read(tmp_path / "long.csv", columns))
+    reader = SampleReader(columns, faults="drop")
+    (recording,) = find_recordings(tmp_path / "long.csv")
+    assert np.concatenate([samples.x[:, 0] for _, samples in reader.read(recording)]).tolist() == [2.0, 4.0]
+    assert sum(reader.dropped.values()) == 1
