@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from streamrde.connectors.dialect import PLAIN, Dialect
 from streamrde.connectors.files.errors import mapped_errors
-from streamrde.connectors.files.formats import readable, readable_if_alone, suffix_of
+from streamrde.connectors.files.formats import readable, readable_if_alone, reading_format, suffix_of
 from streamrde.connectors.files.places import AnyPath, Place, as_path, expand, has_magic, is_url
 from streamrde.errors import DataError
 
@@ -200,11 +200,18 @@ def _walk(folder: AnyPath, files: Iterable[AnyPath], members: Sequence[str]) -> 
     )
     alone = readable_if_alone()
     found = [path for path in found if suffix_of(path) not in alone or path.name in members] or found
+    parts = {path.parent / name for path in found for name in _parts(path)}
+    found = [path for path in found if path not in parts]
     if not found:
         raise DataError(
             f"{folder}: the folder has no file that ends with one of {', '.join(readable())}", path=str(folder)
         )
     return found
+
+
+def _parts(path: AnyPath) -> tuple[str, ...]:
+    format = reading_format(path)
+    return () if format is None else format.parts(path)
 
 
 def _is_passed_over(name: str) -> bool:

@@ -221,6 +221,30 @@ def test_segments_that_were_not_recorded_are_a_gap(tmp_path):
     np.testing.assert_allclose(got.t, np.r_[0:2500, 3000:4000] / 250)
     own = [wfdb.rdrecord(str(tmp_path / name), smooth_frames=False).e_p_signal[1] for name in "ab"]
     np.testing.assert_array_equal(got.x[:, 0], np.concatenate(own))
+    write_wfdb(tmp_path, "other")
+    assert [one.stream for one in find_recordings(tmp_path)] == ["m", "other"]
+    assert [one.stream for one in find_recordings(tmp_path / "b.hea")] == ["b"]
+
+
+@WFDB
+def test_segments_with_other_signals_leave_theirs_out(tmp_path):
+    write_wfdb(tmp_path, "a")
+    wfdb.wrsamp(
+        "b",
+        fs=250,
+        units=["mmHg"],
+        sig_name=["ABP"],
+        fmt=["16"],
+        p_signal=np.ones((100, 1)) * np.arange(100)[:, None],
+        write_dir=str(tmp_path),
+    )
+    layout = "l 2 250 0\n~ 0x2 200(0)/mV 0 0 0 0 0 MLII\n~ 0 100(0)/mmHg 0 0 0 0 0 ABP\n"
+    (tmp_path / "l.hea").write_text(layout)
+    (tmp_path / "m.hea").write_text("m/3 2 250 2600\nl 0\na 2500\nb 100\n")
+    got = samples_of(tmp_path, ("MLII", "ABP"))
+    assert np.isnan(got.x[5000:, 0]).all()
+    np.testing.assert_allclose(got.x[5000:, 1], np.arange(100), atol=0.01)
+    np.testing.assert_allclose(got.t[5000:], 10 + np.arange(100) / 250)
 
 
 @WFDB

@@ -84,6 +84,10 @@ class Format:
         """Yield the file's record batches with at least the queried columns, and the row at which each begins."""
         raise NotImplementedError
 
+    def parts(self, path: AnyPath) -> tuple[str, ...]:
+        """Return the names of files beside it that it consists of: in a folder they are no recordings of their own."""
+        return ()
+
     def starts(self, path: AnyPath) -> Ints:
         """Return the rows at which reading can begin without decoding what comes before."""
         return np.zeros(1, np.int64)

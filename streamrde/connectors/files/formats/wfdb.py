@@ -18,6 +18,8 @@ from streamrde.connectors.files.places import AnyPath
 from streamrde.connectors.files.sampled import Mark, Sampled, SampledFormat, Signal
 from streamrde.errors import DataError, MissingExtraError
 
+# A header has a line for each signal or segment.
+_HEAD_BYTES = 1 << 20
 # Of a record of several segments: nothing was recorded.
 _NOTHING = "~"
 # The usual file of reference annotations.
@@ -29,6 +31,15 @@ class Wfdb(SampledFormat):
     """Read records by their headers, with the annotations of the file NAME.atr beside it."""
 
     reads = (".hea",)
+
+    def parts(self, path: AnyPath) -> tuple[str, ...]:
+        """Return the headers of a record's segments. Its first line then is NAME/SEGMENTS ..."""
+        with path.open("rb") as file:
+            lines = [line.split() for line in file.read(_HEAD_BYTES).decode("latin-1").splitlines()]
+        lines = [line for line in lines if line and not line[0].startswith("#")]
+        if not lines or "/" not in lines[0][0]:
+            return ()
+        return tuple(f"{line[0]}.hea" for line in lines[1:] if line[0] != _NOTHING)
 
     @contextmanager
     def recording(self, path: AnyPath, *, data: bool) -> Iterator[Sampled]:
@@ -134,7 +145,7 @@ class _Recording:
 
     def _check_files(self) -> None:
         for segment in self._segments:
-            if segment.name == _NOTHING:
+            if segment.name == _NOTHING or segment.start == segment.stop:
                 continue
             for file in self._header(segment.name).file_name or ():
                 if not self._path.with_name(file).exists():
