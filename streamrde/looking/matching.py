@@ -21,11 +21,20 @@ _ALIASES = {
 # A unit behind a name, which is no index of a path.
 _UNIT = re.compile(r"\s*[\[(][^\])]*[^\])\d][^\])]*[\])]\s*$")
 
+# Names of sensors with three axes, by the letter for them.
+_SENSORS = {
+    "a": ("a", "acc", "accel", "acceleration", "accelerometer", "linearacceleration"),
+    "w": ("w", "g", "gyr", "gyro", "gyroscope", "rotation", "omega"),
+    "m": ("m", "b", "mag", "magnetometer", "magneticfield"),
+}
+_AXIS = re.compile(rf"(?P<sensor>{'|'.join(name for group in _SENSORS.values() for name in group)})(?P<axis>[xyz])")
+
 
 def match_channels(model: str | os.PathLike[str], found: Findings) -> dict[str, str]:
     """Return the column or path of each channel of a model, by the channels' names in the model's order.
 
-    Names match if they are the same but for case and signs, if one is the end of the other, or if they are alike.
+    Names match if they are the same but for case and signs, if one is the end of the other, if they name the same axis
+    of the same sensor (ax, accX, Accelerometer.csv:x), or if they are alike.
 
     Raises:
         ConfigError: a channel has no column.
@@ -33,7 +42,7 @@ def match_channels(model: str | os.PathLike[str], found: Findings) -> dict[str, 
     wanted = [channel.name for channel in load(model).header.channels]
     left = [channel.name for channel in found.channels]
     matched: dict[str, str] = {}
-    for ways in (_same, _ends, nearest):
+    for ways in (_same, _ends, _axis, nearest):
         for own in wanted:
             if own not in matched and (name := ways(own, left)) is not None:
                 matched[own] = name
@@ -79,3 +88,17 @@ def _ends(own: str, names: list[str]) -> str | None:
     wanted = _plain(own)
     alike = [name for name in names if _plain(name).endswith(wanted) or wanted.endswith(_plain(name) or "-")]
     return alike[0] if len(alike) == 1 else None
+
+
+def _axis(own: str, names: list[str]) -> str | None:
+    wanted = _axis_of(own)
+    alike = [name for name in names if wanted is not None and _axis_of(name) == wanted]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _axis_of(name: str) -> tuple[str, str] | None:
+    """Return the sensor, as a letter, and the axis that a name is of, or None if it is of none."""
+    found = _AXIS.fullmatch(_plain(name).replace("csv", ""))
+    if found is None:
+        return None
+    return next(letter for letter, group in _SENSORS.items() if found["sensor"] in group), found["axis"]

@@ -342,6 +342,10 @@ def test_channels_of_a_model_are_matched_with_columns(tmp_path):
     done = run("init", path, "--model", MODEL, "--json")
     written = tomllib.loads(json.loads(done.output)["toml"])
     assert written["columns"]["channels"] == ["acc.ax", "acc.ay", "acc.az", "Gyro_wx", "wy", "WZ"]
+    names = [f"{sensor}.csv:{axis}" for sensor in ("Accelerometer", "Gyroscope") for axis in "zyx"]
+    path = write(tmp_path / "c.csv", ["time", *names], [[0.02 * i, *[x] * 6] for i, (x, _) in enumerate(WAVES)])
+    written = tomllib.loads(json.loads(run("init", path, "--model", MODEL, "--json").output)["toml"])
+    assert written["columns"]["channels"] == [names[i] for i in (2, 1, 0, 5, 4, 3)]
     few = write(tmp_path / "b.csv", ["t", "ax"], [[i, x] for i, (x, _) in enumerate(WAVES)])
     with pytest.raises(ConfigError, match="no column was found for its channels ay, az, wx, wy, wz"):
         run("init", few, "--model", MODEL)

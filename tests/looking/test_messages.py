@@ -225,16 +225,11 @@ def test_init_listens_and_writes_what_run_reads(sensors, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     url = f"{sensors}/lab/#"
     done = CliRunner().invoke(app, ["init", url, "--model", str(MODEL), "--seconds", "1", "--out", "run.toml"])
-    assert done.exit_code == 1  # accX is not ax: what is lacking is named
-    assert "no column was found for its channels" in str(done.exception)
-    done = CliRunner().invoke(app, ["init", url, "--seconds", "1", "--out", "run.toml"])
     assert done.exit_code == 0, done.exception
-    text = (tmp_path / "run.toml").read_text()
-    assert "messages in 1 s on 2 topics" in text
-    text = text.replace("model.safetensors", str(MODEL)).replace("# channels = [", "channels = [")
-    (tmp_path / "run.toml").write_text(text)
+    assert "messages in 1 s on 2 topics" in (tmp_path / "run.toml").read_text()
     config = read_toml(tmp_path / "run.toml", RunConfig)
     assert config.source.topic == "lab/{stream}/imu"
+    assert config.source.channels == ("accX", "accY", "accZ", "wx", "wy", "wz")
     checked = CliRunner().invoke(app, ["run", "--check", "run.toml"])
     assert checked.exit_code == 0, checked.exception
 
