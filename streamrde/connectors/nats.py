@@ -86,7 +86,7 @@ class NatsClient(QueueClient):
     async def _connect(self) -> None:
         try:
             from nats.aio.client import Client
-            from nats.errors import SlowConsumerError
+            from nats.errors import NoServersError, SlowConsumerError
         except ImportError:
             raise MissingExtraError("NATS", "nats") from None
 
@@ -108,16 +108,24 @@ class NatsClient(QueueClient):
                 self.lost(f"{problems[-1]}" if problems else "the connection was closed")
 
         with _mapped():
-            await client.connect(
-                f"nats://{address}" if self._tls is None else f"tls://{address}",
-                tls=self._tls,
-                allow_reconnect=False,
-                connect_timeout=max(1, round(self.patience.timeout)),
-                error_cb=report,
-                closed_cb=closed,
-                disconnected_cb=closed,
-                **{key: value for key, value in password.items() if value},
-            )
+            try:
+                await client.connect(
+                    f"nats://{address}" if self._tls is None else f"tls://{address}",
+                    tls=self._tls,
+                    # The client library tries an absent server for ever unless this is above 0.
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=max(1, round(self.patience.timeout)),
+                    error_cb=report,
+                    closed_cb=closed,
+                    disconnected_cb=closed,
+                    **{key: value for key, value in password.items() if value},
+                )
+            except NoServersError:
+                if problems:
+                    raise problems[-1] from None
+                raise
             self._js = client.jetstream(timeout=self.patience.timeout)
             if self._durable is not None:
                 await self._consume(self._durable)
