@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from streamrde.connectors.files.places import is_url, shown
 from streamrde.errors import ConfigError
 from streamrde.state import Checkpoint, SqliteStore, StateStore
 
@@ -25,6 +26,8 @@ def open_store(
         ConfigError: it does not exist, and must.
         StateError: it is damaged, in use, or of another model.
     """
+    if is_url(path):
+        raise ConfigError(f"{shown(path)}: a state store is an SQLite file on this machine; copy it here")
     if must_exist and not Path(path).exists():
         raise ConfigError(f"{path}: there is no such state store; give one that a run or a job has left, or none")
     store = SqliteStore(path)

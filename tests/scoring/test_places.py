@@ -138,6 +138,8 @@ def test_what_cannot_be_written_is_said_before_a_row_is_read(tmp_path, model, s3
     assert "cannot be written as '.txt'" in refused(out=f"s3://data/p.txt{s3}")
     store = refused(out=str(tmp_path / "p.parquet"), state_out=f"s3://data/state.db{s3}")
     assert "a state store is an SQLite file on this machine" in store
+    store = refused(out=str(tmp_path / "p.parquet"), state_in="s3://k:topsecret@data/state.db")
+    assert "s3://data/state.db: a state store is an SQLite file on this machine; copy it here" in store
     pytest.importorskip("fsspec")
     assert "nothing can be written on the web" in refused(out="https://127.0.0.1:9/p.parquet")
 
