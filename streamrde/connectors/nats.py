@@ -196,9 +196,7 @@ class NatsClient(QueueClient):
             if old.push_bound:
                 raise BrokerError(f"another client reads as durable = {durable!r}; give each a name of its own")
             reached = old.ack_floor.stream_seq if old.ack_floor is not None else 0
-            begun = old.config.opt_start_seq or 0
-            if reached or begun:
-                position = max(reached + 1, begun)
+            position = max(reached + 1, old.config.opt_start_seq or 0)
         # A work queue holds what is not acknowledged, and nothing else. It allows no second consumer.
         if retention == RetentionPolicy.WORK_QUEUE:
             position, config.deliver_policy = None, DeliverPolicy.ALL

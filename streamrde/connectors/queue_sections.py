@@ -200,10 +200,10 @@ class QueueSourceConfig(PayloadSourceConfig, QueueAccess, frozen=True, kw_only=T
     def warnings(self, name: str, run: RunSections) -> list[str]:
         """See `EndConfig.warnings`."""
         found = super().warnings(name, run)
-        if self.keeps and any(not payload.time for payload in self.payloads()):
+        if self.keeps and any(payload.time in ("", "@arrival") for payload in self.payloads()):
             found.append(
-                f'{name}: time = "" gives a message the time of its arrival, and after a pause the server sends what '
-                "it kept all at once; name a field with the time"
+                f"{name}: messages get the time of their arrival, and after a pause the server sends what it kept all "
+                'at once; name a field with the time, or set time = "@broker"'
             )
         if run.saves_state and not self.keeps:
             found.append(unkept(name))

@@ -298,7 +298,7 @@ class _mapped:  # noqa: N801 (reads as a function)
             return
         from redis import exceptions
 
-        text = f"{error}"
+        text = f"{error}".rstrip(".")
         if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError) or "NOAUTH" in text:
             raise BrokerError("it refuses user and password; check them", final=True) from None
         if isinstance(error, exceptions.NoPermissionError):

@@ -145,6 +145,19 @@ def test_a_lost_connection_loses_and_repeats_nothing(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_what_comes_while_a_new_consumer_is_away_is_received(server: str) -> None:
+    name = f"n{uuid.uuid4().hex}"
+
+    async def main() -> None:
+        async with source_of(server, name, deliver="new"):
+            pass
+        await publish(server, f"{name}.a.imu", *map(sample, range(3)))
+        async with source_of(server, name, deliver="new") as source:
+            assert await take(source, 3) == [0.0, 1.0, 2.0]
+
+    asyncio.run(main())
+
+
 def test_headers_and_the_time_of_the_server_travel_with_a_message(server: str) -> None:
     name = f"h{uuid.uuid4().hex}"
 
@@ -251,6 +264,13 @@ def test_what_cannot_work_is_refused_before_it_connects(keys: dict[str, object],
     sink = NatsSinkConfig(url=url, topic="predictions.{stream}")
     with pytest.raises((ConfigError, ValueError), match=match):
         source.check("source", RunSections(source, sink, None, False))
+
+
+def test_times_of_arrival_are_warned_of_where_messages_are_kept() -> None:
+    source = NatsSourceConfig(url="nats://127.0.0.1", topic="a.{stream}", durable="d", time="")
+    sink = NatsSinkConfig(url="nats://127.0.0.1", topic="predictions.{stream}")
+    (text,) = source.warnings("source", RunSections(source, sink, None, False))
+    assert 'set time = "@broker"' in text
 
 
 def test_state_without_anything_that_keeps_messages_is_warned_of() -> None:
