@@ -54,7 +54,9 @@ class Slices:
 
     def flush(self, streams: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Flush streams, all of them without an argument, as `Fleet.flush`."""
-        return self._of(self._fleet.streams if streams is None else streams, partial(self._fleet._end, keep=False))
+        return self._of(
+            self._fleet.streams if streams is None else list(streams), partial(self._fleet._end, keep=False)
+        )
 
     def owed(self) -> Iterator[pa.RecordBatch]:
         """Close the windows that streams owe since a `Fleet.push` with a bound, until none does."""

@@ -59,7 +59,7 @@ def write_test(path: str | os.PathLike[str], streams: Sequence[Recording], confi
     kind = pa.string() if classify else pa.float64()
     fields += [pa.field(name, kind, metadata=metadata) for name in truth.values()]
     schema = pa.schema(fields)
-    with PredictionWriter(path, schema) as file:
+    with PredictionWriter(os.fspath(path), schema) as file:
         for batch in _batches(streams, config, header, schema):
             file.write(batch)
 
