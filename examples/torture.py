@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -103,16 +104,39 @@ async def keep_alive(process: Process) -> None:
             process.start()
 
 
-async def play(url: str, topic: str, recording, seconds: float) -> int:
+class Working:
+    """Count the seconds in which the service is ready: a busy machine may take long to start one that was killed."""
+
+    def __init__(self, health: int) -> None:
+        self.seconds = 0.0
+        self._health = health
+
+    async def run(self) -> None:
+        before = time.monotonic()
+        while True:
+            ready = await asyncio.to_thread(self._is_ready)
+            now = time.monotonic()
+            self.seconds += (now - before) if ready else 0.0
+            before = now
+            await asyncio.sleep(0.05)
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{self._health}/readyz", timeout=1).close()
+            return True
+        return False
+
+
+async def play(url: str, topic: str, recording, seconds: float, working: Working) -> int:
     """Publish the recording in about so many seconds; returns how often it went back."""
     rows, back, returns = len(recording.t), deque[tuple[float, int]](), 0
     pace = rows / seconds
-    position, began = 0, time.monotonic()
+    position = 0
     while position < rows:
         try:
             async with publisher_to(url, topic=topic, columns=COLUMNS, batch=BATCH, keys={}) as publisher:
                 while position < rows:
-                    step = int(pace * (time.monotonic() - began)) - position
+                    step = int(pace * working.seconds) - position
                     part = slice(position, position + max(1, min(step, 500)))
                     names = pa.array(recording.streams[part])
                     await publisher.publish(Samples(names, recording.t[part], recording.x[part]))
@@ -313,6 +337,8 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
         [sys.executable, "-m", "streamrde", "run", str(folder / "run.toml")], folder / "service.log", health
     )
     supervisor = asyncio.create_task(keep_alive(service))
+    working = Working(health)
+    watching = asyncio.create_task(working.run())
     try:
         async with queue.collect(queue.url, received):
             await service.listening()
@@ -321,9 +347,10 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
             kills = ["service"] * options.service_kills + ["broker"] * options.broker_kills
             chance.shuffle(kills)
             pauses = [chance.uniform(0.1, 3.0) for _ in kills]
-            playing = asyncio.create_task(play(queue.url, queue.topic, recording, sum(pauses) + 3.0))
-            for name, pause in zip(kills, pauses, strict=True):
-                await asyncio.sleep(pause)
+            playing = asyncio.create_task(play(queue.url, queue.topic, recording, sum(pauses) + 3.0, working))
+            for name, moment in zip(kills, np.cumsum(pauses), strict=True):
+                while working.seconds < moment:
+                    await asyncio.sleep(0.02)
                 process = service if name == "service" else broker
                 process.kill()
                 if process is broker:
@@ -347,6 +374,7 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
             await asyncio.sleep(0.5)
     finally:
         supervisor.cancel()
+        watching.cancel()
         for process in (service, broker):
             process.end()
         if options.queue == "amqp":
