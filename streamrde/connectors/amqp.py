@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from streamrde.connectors.access import Address, Scheme
-from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient
+from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient, mapped
 from streamrde.connectors.queue_sections import (
+    QueueAccess,
     QueueLettersKeys,
     QueueSinkKeys,
     QueueSourceConfig,
     headers_as_text,
 )
-from streamrde.connectors.queues import QueueDeadLetters, QueueSink, QueueSource
-from streamrde.connectors.sections import DeadLettersConfig, ModelOutline, SinkConfig
+from streamrde.connectors.sections import DeadLettersConfig, SinkConfig
 from streamrde.connectors.topics import AMQP, Grammar
 from streamrde.errors import BrokerError, MissingExtraError
 
@@ -79,7 +78,7 @@ class AmqpClient(QueueClient):
         for name in ("aiormq", "aio_pika"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         address = self._address
-        with _mapped():
+        with mapped(_converted):
             connection = await aio_pika.connect(
                 host=address.host,
                 port=address.port,
@@ -145,14 +144,14 @@ class AmqpClient(QueueClient):
     async def _acknowledge(self, handles: Sequence[int]) -> None:
         if (channel := self._channel) is None:
             return  # its connection is gone: the messages come again
-        with _mapped():
+        with mapped(_converted):
             # Batches are acknowledged in their order, so that all before the last one are done.
             await channel.basic_ack(max(handles), multiple=len(handles) > 1, wait=False)
 
     async def _settle(self) -> None:
         # A channel is read in order: the answer to a request proves that the acknowledgements before it were read.
         if (channel := self._channel) is not None and self._queue is not None:
-            with _mapped():
+            with mapped(_converted):
                 await channel.basic_qos(prefetch_count=1)
 
     async def _publish(self, messages: Sequence[Outgoing]) -> None:
@@ -183,59 +182,60 @@ class AmqpClient(QueueClient):
             if isinstance(result, asyncio.CancelledError):
                 raise BrokerError("the connection was closed")
             if isinstance(result, BaseException):
-                with _mapped():
+                with mapped(_converted):
                     raise result
 
     async def _disconnect(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(self.patience.timeout):
-                    await connection.close()
+            await self.let_go(connection.close())
 
 
-class _mapped:  # noqa: N801 (reads as a function)
-    """Raise what the client library and the network raise as BrokerError."""
+def _converted(error: Exception) -> BrokerError | None:
+    """Return the error of this project for one of the client library or the network."""
+    from aiormq import exceptions
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if error is None or isinstance(error, BrokerError):
-            return
-        from aiormq import exceptions
-
-        text = f"{error}" or type(error).__name__
-        if isinstance(error, exceptions.AuthenticationError | exceptions.ProbableAuthenticationError):
-            raise BrokerError("it refuses user and password; check them", final=True) from None
-        if isinstance(error, exceptions.ChannelNotFoundEntity):
-            raise BrokerError(
-                f"it does not have what is asked for ({text}); create the queue or exchange, for example with  "
-                "rabbitmqadmin declare queue name=NAME durable=true  or set create_queue = true",
-                final=True,
-            ) from None
-        refused = isinstance(error, exceptions.ChannelAccessRefused | exceptions.ConnectionNotAllowed)
-        # A virtual host that is not there closes the connection where it should be opened.
-        if refused or (isinstance(error, exceptions.InvalidFrameError) and "OpenOk" in text):
-            text = "the virtual host cannot be opened" if "OpenOk" in text else text
-            raise BrokerError(
-                f"it refuses this user ({text}); check virtual host and permissions", final=True
-            ) from None
-        if isinstance(error, exceptions.ChannelPreconditionFailed):
-            raise BrokerError(f"the queue is there with other properties ({text})", final=True) from None
-        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in text:
-            raise BrokerError(f"its certificate is not accepted ({text}); set tls.ca", final=True) from None
-        known = (exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError)
-        if isinstance(error, known):
-            raise BrokerError(f"{text}; start the broker or check host, port and amqp:// or amqps://") from None
+    text = f"{error}" or type(error).__name__
+    if isinstance(error, exceptions.AuthenticationError | exceptions.ProbableAuthenticationError):
+        return BrokerError("it refuses user and password; check them", final=True)
+    if isinstance(error, exceptions.ChannelNotFoundEntity):
+        return BrokerError(
+            f"it does not have what is asked for ({text}); create the queue or exchange, for example with  "
+            "rabbitmqadmin declare queue name=NAME durable=true  or set create_queue = true",
+            final=True,
+        )
+    refused = isinstance(error, exceptions.ChannelAccessRefused | exceptions.ConnectionNotAllowed)
+    # A virtual host that is not there closes the connection where it should be opened.
+    if refused or (isinstance(error, exceptions.InvalidFrameError) and "OpenOk" in text):
+        text = "the virtual host cannot be opened" if "OpenOk" in text else text
+        return BrokerError(f"it refuses this user ({text}); check virtual host and permissions", final=True)
+    if isinstance(error, exceptions.ChannelPreconditionFailed):
+        return BrokerError(f"the queue is there with other properties ({text})", final=True)
+    if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in text:
+        return BrokerError(f"its certificate is not accepted ({text}); set tls.ca", final=True)
+    known = (exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError)
+    if isinstance(error, known):
+        return BrokerError(f"{text}; start the broker or check host, port and amqp:// or amqps://")
+    return None
 
 
-class AmqpSourceConfig(QueueSourceConfig, frozen=True, kw_only=True, tag_field="kind", tag="amqp"):
-    """Receive samples from a durable AMQP queue. The topic is the routing key."""
+class AmqpAccess(QueueAccess):
+    """Answer for a client of this queue."""
+
+    __slots__ = ()
 
     grammar: ClassVar[Grammar] = AMQP
     scheme: ClassVar[Scheme] = _SCHEME
     system: ClassVar[str] = "AMQP broker"
+    schemes: ClassVar[tuple[str, ...]] = ("amqp", "amqps")
+    sensors: ClassVar[str] = "sensors.{stream}.imu"
+
+
+class AmqpSourceConfig(AmqpAccess, QueueSourceConfig, frozen=True, kw_only=True, tag_field="kind", tag="amqp"):
+    """Receive samples from a durable AMQP queue. The topic is the routing key."""
+
+    # A message has no name of its own: two of a sensor may be alike.
+    unique: ClassVar[bool] = False
 
     queue_name: str
     """Name of the durable queue, which keeps messages until they are acknowledged. Each run needs its own."""
@@ -261,24 +261,9 @@ class AmqpSourceConfig(QueueSourceConfig, frozen=True, kw_only=True, tag_field="
             queue_type=self.queue_type,
         )
 
-    def look(self) -> AmqpClient:
-        """See `QueueAccess.look`."""
-        return self.client(None)
 
-    def build(self, model: ModelOutline) -> QueueSource:
-        """See `SourceConfig.build`."""
-        intake = Intake(limit=self.queue_messages, unique=False)
-        return QueueSource(self.client(intake), intake, self.reader(model))
-
-
-class AmqpSinkConfig(QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="amqp"):
+class AmqpSinkConfig(AmqpAccess, QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="amqp"):
     """Predictions to an AMQP exchange. The topic is the routing key."""
-
-    grammar: ClassVar[Grammar] = AMQP
-    scheme: ClassVar[Scheme] = _SCHEME
-    system: ClassVar[str] = "AMQP broker"
-    schemes: ClassVar[tuple[str, ...]] = ("amqp", "amqps")
-    sensors: ClassVar[str] = "sensors.{stream}.imu"
 
     exchange: str = "amq.topic"
     """Exchange to publish to."""
@@ -296,16 +281,9 @@ class AmqpSinkConfig(QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="
             mandatory=self.mandatory,
         )
 
-    def build(self, model: ModelOutline) -> QueueSink:
-        """See `SinkConfig.build`."""
-        return QueueSink(self.look(), self.template(), self.encoding().encode_prediction)
 
-
-class AmqpDeadLettersConfig(QueueLettersKeys, DeadLettersConfig, frozen=True, kw_only=True, tag="amqp"):
+class AmqpDeadLettersConfig(AmqpAccess, QueueLettersKeys, DeadLettersConfig, frozen=True, kw_only=True, tag="amqp"):
     """Messages that cannot be used, to an AMQP exchange. The topic is the routing key."""
-
-    scheme: ClassVar[Scheme] = _SCHEME
-    system: ClassVar[str] = "AMQP broker"
 
     exchange: str = "amq.topic"
     """Exchange to publish to."""
@@ -321,7 +299,3 @@ class AmqpDeadLettersConfig(QueueLettersKeys, DeadLettersConfig, frozen=True, kw
             exchange=self.exchange,
             mandatory=self.mandatory,
         )
-
-    def build(self) -> QueueDeadLetters:
-        """See `DeadLettersConfig.build`."""
-        return QueueDeadLetters(self.look(), self.topic)

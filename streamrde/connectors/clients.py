@@ -12,7 +12,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -25,6 +25,19 @@ logger = logging.getLogger(__name__)
 _SHORT_LIVED = 5.0
 # The first pause before something is tried again, in seconds; each next one is twice as long.
 _FIRST_PAUSE = 0.25
+
+
+@contextlib.contextmanager
+def mapped(convert: Callable[[Exception], BrokerError | None]) -> Iterator[None]:
+    """Raise what a client library and the network raise as BrokerError, where `convert` has one for it."""
+    try:
+        yield
+    except BrokerError:
+        raise
+    except Exception as error:
+        if (found := convert(error)) is None:
+            raise
+        raise found from None
 
 
 @dataclass(frozen=True)
@@ -315,6 +328,12 @@ class QueueClient(ABC):
         """End for good. The first failure is the one that is raised."""
         self._failure = self._failure or BrokerError(f"{self.name} {text}", final=final)
         self.changed.set()
+
+    async def let_go(self, closing: Coroutine[Any, Any, Any]) -> None:
+        """Close a connection, which may be broken. The work is done or has failed already."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(self.patience.timeout):
+                await closing
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task of the connection. A BrokerError in it ends the connection, any other error the client."""

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from streamrde.connectors.access import Address, Scheme
-from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient
+from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient, mapped
 from streamrde.connectors.queue_sections import (
+    QueueAccess,
     QueueLettersKeys,
     QueueSinkKeys,
     QueueSourceConfig,
     headers_as_text,
 )
-from streamrde.connectors.queues import QueueDeadLetters, QueueSink, QueueSource
-from streamrde.connectors.sections import DeadLettersConfig, ModelOutline, RunSections, SinkConfig
+from streamrde.connectors.sections import DeadLettersConfig, RunSections, SinkConfig
 from streamrde.connectors.topics import NATS, Grammar
 from streamrde.errors import BrokerError, ConfigError, MissingExtraError
 from streamrde.settings import Seconds
@@ -107,7 +107,7 @@ class NatsClient(QueueClient):
             if client is self._nats:
                 self.lost(f"{problems[-1]}" if problems else "the connection was closed")
 
-        with _mapped():
+        with mapped(_converted):
             try:
                 await client.connect(
                     f"nats://{address}" if self._tls is None else f"tls://{address}",
@@ -248,7 +248,7 @@ class NatsClient(QueueClient):
     async def _acknowledge(self, handles: Sequence[str]) -> None:
         if (client := self._nats) is None:
             return  # its connection is gone: the messages come again
-        with _mapped():
+        with mapped(_converted):
             for handle in handles:
                 await client.publish(handle)
         self._last = handles[-1]
@@ -256,11 +256,11 @@ class NatsClient(QueueClient):
     async def _settle(self) -> None:
         # Acknowledgements are taken in order: the answer to one more of the last proves the rest.
         if self._last:
-            with _mapped():
+            with mapped(_converted):
                 await self._nats.request(self._last, timeout=_SETTLING)
 
     async def _publish(self, messages: Sequence[Outgoing]) -> None:
-        with _mapped():
+        with mapped(_converted):
             if not self._jetstream:
                 for message in messages:
                     await self._nats.publish(message.topic, message.payload)
@@ -280,32 +280,24 @@ class NatsClient(QueueClient):
     async def _disconnect(self) -> None:
         client, self._nats = self._nats, None
         if client is not None:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(self.patience.timeout):
-                    await client.close()
+            await self.let_go(client.close())
 
 
-class _mapped:  # noqa: N801 (reads as a function)
-    """Raise what the client library and the network raise as BrokerError."""
+def _converted(error: Exception) -> BrokerError | None:
+    """Return the error of this project for one of the client library or the network."""
+    import nats.errors
+    from nats.js.errors import APIError
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if error is None or isinstance(error, BrokerError):
-            return
-        import nats.errors
-        from nats.js.errors import APIError
-
-        if isinstance(error, nats.errors.AuthorizationError) or "authorization" in f"{error}".lower():
-            raise BrokerError("it refuses user, password or token; check them", final=True) from None
-        if isinstance(error, ssl.SSLCertVerificationError):
-            raise BrokerError(f"its certificate is not accepted ({error}); set tls.ca", final=True) from None
-        if isinstance(error, APIError):
-            raise BrokerError(f"JetStream refuses: {error.description or error}", final=True) from None
-        if isinstance(error, nats.errors.Error | OSError):
-            text = f"{error}" or type(error).__name__
-            raise BrokerError(f"{text}; start the server or check host, port and nats:// or tls://") from None
+    if isinstance(error, nats.errors.AuthorizationError) or "authorization" in f"{error}".lower():
+        return BrokerError("it refuses user, password or token; check them", final=True)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return BrokerError(f"its certificate is not accepted ({error}); set tls.ca", final=True)
+    if isinstance(error, APIError):
+        return BrokerError(f"JetStream refuses: {error.description or error}", final=True)
+    if isinstance(error, nats.errors.Error | OSError):
+        text = f"{error}" or type(error).__name__
+        return BrokerError(f"{text}; start the server or check host, port and nats:// or tls://")
+    return None
 
 
 def _refusal(error: BaseException, topic: str) -> BrokerError | None:
@@ -326,12 +318,20 @@ def _version(client: Any) -> tuple[int, int]:
     return version.major, version.minor
 
 
-class NatsSourceConfig(QueueSourceConfig, frozen=True, kw_only=True, tag_field="kind", tag="nats"):
-    """Receive samples from NATS subjects."""
+class NatsAccess(QueueAccess):
+    """Answer for a client of this queue."""
+
+    __slots__ = ()
 
     grammar: ClassVar[Grammar] = NATS
     scheme: ClassVar[Scheme] = _SCHEME
     system: ClassVar[str] = "NATS server"
+    schemes: ClassVar[tuple[str, ...]] = ("nats", "tls")
+    sensors: ClassVar[str] = "sensors.{stream}.imu"
+
+
+class NatsSourceConfig(NatsAccess, QueueSourceConfig, frozen=True, kw_only=True, tag_field="kind", tag="nats"):
+    """Receive samples from NATS subjects."""
 
     jetstream: bool = True
     """Read from a JetStream stream, with acknowledgement. If false, from plain subjects, at most once."""
@@ -379,24 +379,9 @@ class NatsSourceConfig(QueueSourceConfig, frozen=True, kw_only=True, tag_field="
             jetstream=self.jetstream,
         )
 
-    def look(self) -> NatsClient:
-        """See `QueueAccess.look`."""
-        return self.client(None)
 
-    def build(self, model: ModelOutline) -> QueueSource:
-        """See `SourceConfig.build`."""
-        intake = Intake(limit=self.queue_messages)
-        return QueueSource(self.client(intake), intake, self.reader(model))
-
-
-class NatsSinkConfig(QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="nats"):
+class NatsSinkConfig(NatsAccess, QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="nats"):
     """Predictions to NATS subjects."""
-
-    grammar: ClassVar[Grammar] = NATS
-    scheme: ClassVar[Scheme] = _SCHEME
-    system: ClassVar[str] = "NATS server"
-    schemes: ClassVar[tuple[str, ...]] = ("nats", "tls")
-    sensors: ClassVar[str] = "sensors.{stream}.imu"
 
     jetstream: bool = True
     """Publish to a JetStream stream, which confirms and drops repeated predictions. If false, to plain subjects."""
@@ -418,16 +403,9 @@ class NatsSinkConfig(QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="
             jetstream=self.jetstream,
         )
 
-    def build(self, model: ModelOutline) -> QueueSink:
-        """See `SinkConfig.build`."""
-        return QueueSink(self.look(), self.template(), self.encoding().encode_prediction)
 
-
-class NatsDeadLettersConfig(QueueLettersKeys, DeadLettersConfig, frozen=True, kw_only=True, tag="nats"):
+class NatsDeadLettersConfig(NatsAccess, QueueLettersKeys, DeadLettersConfig, frozen=True, kw_only=True, tag="nats"):
     """Messages that cannot be used, to a NATS subject."""
-
-    scheme: ClassVar[Scheme] = _SCHEME
-    system: ClassVar[str] = "NATS server"
 
     jetstream: bool = True
     """Publish to a JetStream stream, which confirms. If false, to a plain subject."""
@@ -441,7 +419,3 @@ class NatsDeadLettersConfig(QueueLettersKeys, DeadLettersConfig, frozen=True, kw
             subjects=[self.topic],
             jetstream=self.jetstream,
         )
-
-    def build(self) -> QueueDeadLetters:
-        """See `DeadLettersConfig.build`."""
-        return QueueDeadLetters(self.look(), self.topic)

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from streamrde.connectors.access import Address, Scheme, Tls, read_secret
-from streamrde.connectors.clients import Patience, QueueClient
+from streamrde.connectors.clients import Intake, Patience, QueueClient
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import Codec
 from streamrde.connectors.messages import MessageReader
 from streamrde.connectors.payloads import PayloadSourceConfig, unkept
 from streamrde.connectors.publishing import QueuePublisher
+from streamrde.connectors.queues import QueueDeadLetters, QueueSink, QueueSource
 from streamrde.connectors.registry import PREDICTION_CODECS, PredictionCodecName
 from streamrde.connectors.sections import EndConfig, ModelOutline, RunSections, Section
 from streamrde.connectors.topics import Grammar, TopicTemplate
@@ -144,6 +145,9 @@ class QueueKeys(Section, QueueAccess, frozen=True, kw_only=True):
 class QueueSourceConfig(PayloadSourceConfig, QueueAccess, frozen=True, kw_only=True):
     """Receive samples from a queue."""
 
+    unique: ClassVar[bool] = True
+    """See `Intake`."""
+
     url: str
     """Address of the server, such as nats://host:4222, redis://host:6379/0 or amqp://host:5672/vhost."""
     user: str | None = None
@@ -171,6 +175,19 @@ class QueueSourceConfig(PayloadSourceConfig, QueueAccess, frozen=True, kw_only=T
     def keeps(self) -> bool:
         """Return True if what is not acknowledged, and what comes while this is away, waits in the queue."""
         return True
+
+    def client(self, intake: Intake | None) -> QueueClient:
+        """Return a client of the queue that puts messages into `intake`. None: it only looks."""
+        raise NotImplementedError
+
+    def look(self) -> QueueClient:
+        """See `QueueAccess.look`."""
+        return self.client(None)
+
+    def build(self, model: ModelOutline) -> QueueSource:
+        """See `SourceConfig.build`."""
+        intake = Intake(limit=self.queue_messages, unique=self.unique)
+        return QueueSource(self.client(intake), intake, self.reader(model))
 
     def reader(self, model: ModelOutline) -> MessageReader:
         """Return how messages are read."""
@@ -242,6 +259,10 @@ class QueueSinkKeys(QueueKeys, frozen=True, kw_only=True):
         client.patience = Patience(timeout=self.timeout, reconnect=False)
         return QueuePublisher(client, self.template(), columns, batch)
 
+    def build(self, model: ModelOutline) -> QueueSink:
+        """See `SinkConfig.build`."""
+        return QueueSink(self.look(), self.template(), self.encoding().encode_prediction)
+
     def encoding(self) -> type[Codec]:
         """Return the codec of the predictions."""
         if (codec := PREDICTION_CODECS.find(self.codec)) is None:
@@ -259,6 +280,10 @@ class QueueLettersKeys(QueueKeys, frozen=True, kw_only=True):
     def place(self) -> str:
         """See `QueueAccess.place`."""
         return self.topic
+
+    def build(self) -> QueueDeadLetters:
+        """See `DeadLettersConfig.build`."""
+        return QueueDeadLetters(self.look(), self.topic)
 
     def check(self, name: str, run: RunSections) -> None:
         """See `EndConfig.check`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import re
 import time
@@ -13,10 +12,9 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from streamrde.connectors.access import Address, Scheme, Tls
-from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient
-from streamrde.connectors.queue_sections import QueueLettersKeys, QueueSinkKeys, QueueSourceConfig
-from streamrde.connectors.queues import QueueDeadLetters, QueueSink, QueueSource
-from streamrde.connectors.sections import DeadLettersConfig, ModelOutline, RunSections, SinkConfig
+from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient, mapped
+from streamrde.connectors.queue_sections import QueueAccess, QueueLettersKeys, QueueSinkKeys, QueueSourceConfig
+from streamrde.connectors.sections import DeadLettersConfig, RunSections, SinkConfig
 from streamrde.connectors.topics import REDIS, Grammar, TopicTemplate
 from streamrde.errors import BrokerError, ConfigError, MissingExtraError
 from streamrde.settings import Positive, Seconds
@@ -117,7 +115,7 @@ class RedisClient(QueueClient):
             **files,
         )
         self._keys, self._joined = {}, []
-        with _mapped():
+        with mapped(_converted):
             await self._redis.ping()
             await self._tell()
             await self._look_for_keys(begin=self.counts.connects == 0 and self._deliver == "new")
@@ -199,7 +197,7 @@ class RedisClient(QueueClient):
 
     async def _read(self, intake: Intake) -> None:
         """Read new entries until the connection is lost."""
-        with _mapped():
+        with mapped(_converted):
             while True:
                 if time.monotonic() >= self._next_look:
                     await self._look_for_keys()
@@ -251,7 +249,7 @@ class RedisClient(QueueClient):
 
     async def _tell(self) -> None:
         """Acknowledge what is done, as much as there is at a time. The next connection tells what this one leaves."""
-        with _mapped():
+        with mapped(_converted):
             while self._done:
                 handles = [*self._done]
                 by_key: dict[bytes, list[bytes]] = {}
@@ -270,7 +268,7 @@ class RedisClient(QueueClient):
     async def _publish(self, messages: Sequence[Outgoing]) -> None:
         limit = {} if self._maxlen is None else {"maxlen": self._maxlen, "approximate": True}
         field = self._field or b"payload"
-        with _mapped():
+        with mapped(_converted):
             pipeline = self._redis.pipeline(transaction=False)
             for message in messages:
                 pipeline.xadd(message.topic, {field: message.payload}, **limit)
@@ -283,32 +281,25 @@ class RedisClient(QueueClient):
             await self.end(task)
         client, self._redis = self._redis, None
         if client is not None:
-            with contextlib.suppress(Exception):
-                await client.aclose()
+            await self.let_go(client.aclose())
 
 
-class _mapped:  # noqa: N801 (reads as a function)
-    """Raise what the client library and the network raise as BrokerError."""
+def _converted(error: Exception) -> BrokerError | None:
+    """Return the error of this project for one of the client library or the network."""
+    from redis import exceptions
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if error is None or isinstance(error, BrokerError):
-            return
-        from redis import exceptions
-
-        text = f"{error}".rstrip(".")
-        if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError) or "NOAUTH" in text:
-            raise BrokerError("it refuses user and password; check them", final=True) from None
-        if isinstance(error, exceptions.NoPermissionError):
-            raise BrokerError(f"it refuses this user a command ({text}); let its access rules allow it", final=True)
-        if "CERTIFICATE_VERIFY_FAILED" in text:
-            raise BrokerError(f"its certificate is not accepted ({text}); set tls.ca", final=True) from None
-        if "WRONGTYPE" in text:
-            raise BrokerError("the key holds another type than a stream; choose another key", final=True) from None
-        if isinstance(error, exceptions.RedisError | OSError):
-            raise BrokerError(f"{text}; start the server or check host, port and redis:// or rediss://") from None
+    text = f"{error}".rstrip(".")
+    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError) or "NOAUTH" in text:
+        return BrokerError("it refuses user and password; check them", final=True)
+    if isinstance(error, exceptions.NoPermissionError):
+        return BrokerError(f"it refuses this user a command ({text}); let its access rules allow it", final=True)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return BrokerError(f"its certificate is not accepted ({text}); set tls.ca", final=True)
+    if "WRONGTYPE" in text:
+        return BrokerError("the key holds another type than a stream; choose another key", final=True)
+    if isinstance(error, exceptions.RedisError | OSError):
+        return BrokerError(f"{text}; start the server or check host, port and redis:// or rediss://")
+    return None
 
 
 def as_json(fields: Mapping[bytes, bytes]) -> bytes:
@@ -328,12 +319,20 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-class RedisSourceConfig(QueueSourceConfig, frozen=True, kw_only=True, tag_field="kind", tag="redis"):
-    """Receive samples from Redis or Valkey Streams, by a consumer group."""
+class RedisAccess(QueueAccess):
+    """Answer for a client of this queue."""
+
+    __slots__ = ()
 
     grammar: ClassVar[Grammar] = REDIS
     scheme: ClassVar[Scheme] = _SCHEME
     system: ClassVar[str] = "Redis server"
+    schemes: ClassVar[tuple[str, ...]] = ("redis", "rediss")
+    sensors: ClassVar[str] = "sensors:{stream}:imu"
+
+
+class RedisSourceConfig(RedisAccess, QueueSourceConfig, frozen=True, kw_only=True, tag_field="kind", tag="redis"):
+    """Receive samples from Redis or Valkey Streams, by a consumer group."""
 
     group: str
     """Name of the consumer group, which keeps the position. Each run needs its own."""
@@ -378,24 +377,9 @@ class RedisSourceConfig(QueueSourceConfig, frozen=True, kw_only=True, tag_field=
             claim=self.claim,
         )
 
-    def look(self) -> RedisClient:
-        """See `QueueAccess.look`."""
-        return self.client(None)
 
-    def build(self, model: ModelOutline) -> QueueSource:
-        """See `SourceConfig.build`."""
-        intake = Intake(limit=self.queue_messages)
-        return QueueSource(self.client(intake), intake, self.reader(model))
-
-
-class RedisSinkConfig(QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="redis"):
+class RedisSinkConfig(RedisAccess, QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="redis"):
     """Predictions to Redis or Valkey Streams."""
-
-    grammar: ClassVar[Grammar] = REDIS
-    scheme: ClassVar[Scheme] = _SCHEME
-    system: ClassVar[str] = "Redis server"
-    schemes: ClassVar[tuple[str, ...]] = ("redis", "rediss")
-    sensors: ClassVar[str] = "sensors:{stream}:imu"
 
     field: str = "payload"
     """Field of an entry that gets the payload."""
@@ -420,24 +404,13 @@ class RedisSinkConfig(QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag=
             maxlen=self.maxlen,
         )
 
-    def build(self, model: ModelOutline) -> QueueSink:
-        """See `SinkConfig.build`."""
-        return QueueSink(self.look(), self.template(), self.encoding().encode_prediction)
 
-
-class RedisDeadLettersConfig(QueueLettersKeys, DeadLettersConfig, frozen=True, kw_only=True, tag="redis"):
+class RedisDeadLettersConfig(RedisAccess, QueueLettersKeys, DeadLettersConfig, frozen=True, kw_only=True, tag="redis"):
     """Messages that cannot be used, to a Redis or Valkey Stream."""
-
-    scheme: ClassVar[Scheme] = _SCHEME
-    system: ClassVar[str] = "Redis server"
 
     def look(self) -> RedisClient:
         """See `QueueAccess.look`."""
         return RedisClient(self.address(), tls=self.encryption(), patience=self.patience())
-
-    def build(self) -> QueueDeadLetters:
-        """See `DeadLettersConfig.build`."""
-        return QueueDeadLetters(self.look(), self.topic)
 
 
 def _check_database(name: str, address: Address) -> None:
