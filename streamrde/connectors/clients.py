@@ -144,9 +144,7 @@ class Intake:
         receipt = Receipt(identity, handle, self._connection)
         self._held.setdefault(identity, []).append(receipt)
         self._size += 1
-        self.messages.append(
-            Message(key, payload, time.perf_counter(), receipt, properties, stamped=stamped, again=again)
-        )
+        self.messages.append(Message(key, payload, time.perf_counter(), receipt, properties, stamped, again))
         return None
 
     def done(self, receipts: Iterable[Receipt]) -> list[Any]:

@@ -177,11 +177,14 @@ class RedisClient(QueueClient):
                 return
             for identity, fields in entries:
                 if fields:
-                    await self._take(key, identity, fields)
+                    again = self._take(key, identity, fields, intake)
+                    if again is not None:
+                        await self.acknowledge_now([again])
                 else:  # deleted meanwhile, by XDEL or MAXLEN
                     self.counts.lost += 1
                     await self._redis.xack(key, self._group, identity)
                 after = identity
+            self.changed.set()
 
     async def _room(self, intake: Intake) -> int:
         """Return how many entries may be read, waiting until it is at least one."""
@@ -215,13 +218,14 @@ class RedisClient(QueueClient):
                     block=round(min(_BLOCK, self._discover) * 1000),
                 )
                 for key, entries in found or ():
-                    for identity, fields in entries:
-                        await self._take(key, identity, fields)
+                    taken = (self._take(key, identity, fields, intake) for identity, fields in entries)
+                    await self.acknowledge_now([again for again in taken if again is not None])
+                self.changed.set()
                 # A full stream answers at once: other tasks have their turn too.
                 await asyncio.sleep(0)
 
-    async def _take(self, key: bytes, identity: bytes, fields: dict[bytes, bytes]) -> None:
-        assert self.intake is not None  # noqa: S101 (only a source reads)
+    def _take(self, key: bytes, identity: bytes, fields: dict[bytes, bytes], intake: Intake) -> Any:
+        """Take an entry. Return what to acknowledge if it came again and is done."""
         properties = None
         if self._field:
             # An entry without the field is refused by the codec, with its topic, as an empty payload.
@@ -230,17 +234,9 @@ class RedisClient(QueueClient):
                 properties = {name.decode("utf-8", "replace"): _text(value) for name, value in fields.items()}
         else:
             payload = as_json(fields)
-        handle = self.intake.put(
-            key,
-            payload,
-            (key, identity),
-            (key, identity),
-            properties=properties,
-            stamped=int(identity.split(b"-")[0]) * 1e-3,
-        )
-        self.changed.set()
-        if handle is not None:
-            await self.acknowledge_now([handle])
+        name = (key, identity)
+        stamped = int(identity[: identity.index(b"-")]) * 1e-3
+        return intake.put(key, payload, name, name, properties=properties, stamped=stamped)
 
     async def _acknowledge(self, handles: Sequence[tuple[bytes, bytes]]) -> None:
         self._done += handles
