@@ -296,6 +296,15 @@ class Codec(ABC):
         """
         return Rows(*self.decode(message.payload))
 
+    def read_together(self, payloads: Sequence[bytes]) -> Rows | None:
+        """Return one row for each payload, the same as by `read`, or None.
+
+        It is None if some payload is anything but one sample of the topic's stream with a time of its own, or if it is
+        not known that all are. They are then read one by one. Formats that gain nothing by reading many at once leave
+        this as it is.
+        """
+        return None
+
     def name_streams(self, stream_of: Callable[[str], str]) -> None:
         """Take the function that gives the stream's name in a topic, for names that are partly there."""
         self.stream_of_topic = stream_of

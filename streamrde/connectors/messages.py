@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ _MOST_LOSSES = 20
 _LONGEST_NAME = 1000
 # Topics whose stream is remembered; who publishes is free to invent more.
 _REMEMBERED = 100_000
+# Messages that are worth reading together. Of more, one that has to be read alone is searched for by halves.
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,14 @@ class MessageBatch(Batch):
 class _Topic:
     """A topic from which a message came."""
 
-    __slots__ = ("channel", "codec", "conversion", "device", "name", "numbered", "place", "sampled")
+    __slots__ = ("channel", "codec", "conversion", "device", "name", "numbered", "place", "sampled", "stream")
 
     def __init__(self, name: str, place: Place, subscription: Subscription, channel: int | None) -> None:
         self.channel = channel
         self.conversion = subscription.conversion
         self.name = name
         self.place = place
+        self.stream = place.stream
         self.device = subscription.topic.device_of(name)
         self.codec = subscription.codec
         self.numbered = subscription.numbered
@@ -90,10 +94,23 @@ class _Topic:
 
 
 class _Found(NamedTuple):
-    """Samples of one message."""
+    """Samples of one message, or of several that have one row each and the codec and conversion of one topic."""
 
     topic: _Topic
     rows: Rows
+    arrivals: list[float]
+    """When each row arrived."""
+
+
+class _Gathered:
+    """Collect what the messages of a batch say."""
+
+    def __init__(self) -> None:
+        self.found: list[_Found] = []
+        self.letters: list[DeadLetter] = []
+        self.refused: list[tuple[Any, str]] = []
+        self.run: list[tuple[_Topic, Message]] = []
+        """Messages that wait to be read together."""
 
 
 class MessageReader:
@@ -148,12 +165,9 @@ class MessageReader:
 
     def read(self, messages: Sequence[Message]) -> MessageBatch:
         """Return what the messages say, as one batch with their receipts."""
-        found: list[_Found] = []
-        arrivals: list[float] = []
+        gathered, now = _Gathered(), time.monotonic()
         receipts: list[Any] = []
-        letters: list[DeadLetter] = []
-        refused: list[tuple[Any, str]] = []
-        counts, now = self.counts, time.monotonic()
+        counts, run = self.counts, gathered.run
         counts.messages += len(messages)
         for message in messages:
             counts.duplicates += message.again
@@ -163,19 +177,63 @@ class MessageReader:
                 counts.retained += 1
                 if self._skip_retained:
                     continue
-            try:
-                one = self._read(message, now)
-            except _UnusedError:
-                counts.unused += 1
+            topic = self._topics.get(message.key)
+            if topic is None or not self._is_usual(topic, message.key):
+                self._read_run(gathered, now)
+                self._gather(message, gathered, now)
                 continue
-            except PayloadError as error:
-                letters.append(self._dead(message, error))
-                if message.receipt is not None:
-                    refused.append((message.receipt, f"{error}"))
-                continue
-            found.append(one)
-            arrivals.append(message.arrival)
-        return self._batch(found, arrivals, len(messages), letters, receipts, refused)
+            if run and not (run[-1][0].codec is topic.codec and run[-1][0].conversion is topic.conversion):
+                self._read_run(gathered, now)
+            run.append((topic, message))
+        self._read_run(gathered, now)
+        return self._batch(gathered, len(messages), receipts)
+
+    def _is_usual(self, topic: _Topic, key: bytes) -> bool:
+        """Return True if nothing but the payload decides what a message of the topic says."""
+        plain = topic.sampled and topic.channel is None and not topic.numbered
+        return plain and not (self.quarantine.knows(key) or self.quarantine.knows(topic.stream))
+
+    def _read_run(self, gathered: _Gathered, now: float) -> None:
+        """Read the messages that wait, together if that can be."""
+        run = gathered.run[:]
+        gathered.run.clear()
+        self._read_some(run, gathered, now)
+
+    def _read_some(self, run: list[tuple[_Topic, Message]], gathered: _Gathered, now: float) -> None:
+        if len(run) < _FEW:
+            for _, message in run:
+                self._gather(message, gathered, now)
+            return
+        payloads = [message.payload for _, message in run]
+        rows = None if max(map(len, payloads)) > self._max_bytes else run[0][0].codec.read_together(payloads)
+        if rows is None:
+            half = len(run) // 2
+            self._read_some(run[:half], gathered, now)
+            self._read_some(run[half:], gathered, now)
+            return
+        if not self.quarantine.is_empty:  # messages of the same run, read before, were faults
+            for topic, message in run:
+                self._clear(topic, message.key)
+        if self._time_zero:
+            rows = rows._replace(t=rows.t + self._time_zero)
+        rows = rows._replace(streams=[topic.stream for topic, _ in run])
+        gathered.found.append(_Found(run[0][0], rows, [message.arrival for _, message in run]))
+
+    def _clear(self, topic: _Topic, key: bytes) -> None:
+        """Take note that a message of the topic can be read."""
+        if self.quarantine.clear(key):
+            logger.warning("%s: topic %r (stream %r) can be read again", self._queue, topic.name, topic.stream)
+
+    def _gather(self, message: Message, gathered: _Gathered, now: float) -> None:
+        """Read a message by itself."""
+        try:
+            gathered.found.append(self._read(message, now))
+        except _UnusedError:
+            self.counts.unused += 1
+        except PayloadError as error:
+            gathered.letters.append(self._dead(message, error))
+            if message.receipt is not None:
+                gathered.refused.append((message.receipt, f"{error}"))
 
     def topic_of(self, stream: str) -> str | None:
         """Return a topic from which the stream's messages come, or None if that is no longer known."""
@@ -187,42 +245,29 @@ class MessageReader:
         self.counts.dropped += 1
         self._log("the queue of %d messages is full: %d dropped so far", waiting, self.counts.dropped)
 
-    def _batch(
-        self,
-        found: Sequence[_Found],
-        arrivals: list[float],
-        messages: int,
-        letters: Sequence[DeadLetter],
-        receipts: Sequence[Any],
-        refused: Sequence[tuple[Any, str]],
-    ) -> MessageBatch:
+    def _batch(self, gathered: _Gathered, messages: int, receipts: Sequence[Any]) -> MessageBatch:
+        found = gathered.found
         sizes = [len(one.rows.t) for one in found]
         begins = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).tolist()
         ends = tuple((begins[i], stream) for i, one in enumerate(found) for stream in one.rows.ended)
         self.counts.samples += sum(sizes)
-        of_row = np.repeat(np.arange(len(sizes)), sizes)
-        if any(one.rows.streams is not None for one in found):
-            names = [one.rows.streams or [one.topic.place.stream] * len(one.rows.t) for one in found]
-            streams = pa.array([name for several in names for name in several], pa.string())
-        else:
-            streams = pa.array([one.topic.place.stream for one in found], pa.string()).take(pa.array(of_row))
+        names = [one.rows.streams or [one.topic.stream] * len(one.rows.t) for one in found]
         empty = np.empty((0, len(self._channels)))
         t = np.concatenate([empty[:, 0], *(one.rows.t for one in found)])
         x = np.concatenate([empty, *(one.rows.x for one in found)])
         for conversion in self._conversions:
-            own = np.array([one.topic.conversion is conversion for one in found], np.bool_)[of_row]
+            own = np.repeat(np.array([one.topic.conversion is conversion for one in found], np.bool_), sizes)
             x = np.where(own[:, None], x * conversion.factor + conversion.offset, x)
-        arrived = np.asarray(arrivals)[of_row]
         requests = [request for one in self._subscriptions for request in one.codec.requests()]
         return MessageBatch(
-            Samples(streams, t, x),
-            arrived,
+            Samples(pa.array([*chain.from_iterable(names)], pa.string()), t, x),
+            np.array([*chain.from_iterable(one.arrivals for one in found)]),
             messages,
-            tuple(letters),
+            tuple(gathered.letters),
             ends,
             tuple(receipts),
             tuple(requests),
-            tuple(refused),
+            tuple(gathered.refused),
         )
 
     def _read(self, message: Message, now: float) -> _Found:
@@ -249,8 +294,7 @@ class MessageReader:
                     self.quarantine.seconds,
                 )  # fmt: skip
             raise
-        if self.quarantine.clear(key):
-            logger.warning("%s: topic %r (stream %r) can be read again", self._queue, topic.name, place.stream)
+        self._clear(topic, key)
         self.counts.unused += rows.unused
         self.counts.missed += rows.missed
         if rows.streams is not None:
@@ -272,7 +316,7 @@ class MessageReader:
             t = t + self._time_zero
         if t is not rows.t or x is not rows.x:
             rows = rows._replace(t=t, x=x)
-        return _Found(topic, rows)
+        return _Found(topic, rows, [message.arrival] * len(rows.t))
 
     def _topic_of(self, key: bytes) -> _Topic:
         try:

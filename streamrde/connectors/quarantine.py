@@ -32,6 +32,15 @@ class Quarantine:
     def __len__(self) -> int:
         return len(self._until)
 
+    @property
+    def is_empty(self) -> bool:
+        """True if no name is under suspicion or set aside."""
+        return not (self._in_a_row or self._until)
+
+    def knows(self, name: str | bytes) -> bool:
+        """Return True if a name is set aside, or has sent faults since its last good message."""
+        return name in self._in_a_row or name in self._until
+
     def holds(self, name: str | bytes, now: float) -> bool:
         """Return True if a name is set aside at time `now`."""
         if not self._until or (until := self._until.get(name)) is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -48,6 +48,7 @@ class RowCodec(Codec):
         # is read by the shape.
         self._layout = layout_of(self.shape)
         self._struct_fits = self._layout is not None
+        self._single = True
         if self._layout is not None:
             self._parse = self._parser(self._layout.type)
 
@@ -80,6 +81,22 @@ class RowCodec(Codec):
                 return found
         return self._shaped(message)
 
+    def read_together(self, payloads: Sequence[bytes]) -> Rows | None:
+        """See `Codec.read_together`."""
+        layout = self._layout
+        if layout is None or not (self._struct_fits and self._single) or max(map(len, payloads)) > self.max_bytes:
+            return None
+        try:
+            found = layout.read_together([*map(self._parse, payloads)])
+        except _UNREADABLE:
+            return None
+        if found is None:
+            # Who sends several samples in a message will do so again.
+            self._single = False
+        elif np.isfinite(found.t).all() and not np.isinf(found.x).any():
+            return found._replace(x=self.shape.values.without_codes(found.x))
+        return None
+
     def name_streams(self, stream_of: Callable[[str], str]) -> None:
         """See `Codec.name_streams`."""
         self.shape.stream_of_topic = stream_of
@@ -111,6 +128,7 @@ class RowCodec(Codec):
         if found is None:
             return None
         check_samples(found.t, found.x, self.columns)
+        self._single = len(found.t) == 1
         if self.shape.values.has_codes:
             found = found._replace(x=self.shape.values.without_codes(found.x))
         return found

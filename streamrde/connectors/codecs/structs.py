@@ -90,6 +90,7 @@ class Layout(ABC):
         if not record.inner and list(record.leaves.values()) == [*slots]:
             self._get = msgspec.structs.astuple
         self._count = len(slots)
+        self._row = row
         self._guards = (UNSET,) * len(guards)
         self._path = path_of(columns.records)
         # Type of payloads that are one record, in which nothing else is to be looked for.
@@ -137,6 +138,14 @@ class Layout(ABC):
         # AttributeError: an object on the way is missing. NotATimeError is a ValueError.
         except (AttributeError, ValueError, TypeError, OverflowError):
             return None
+
+    def read_together(self, decoded: Sequence[Any]) -> Rows | None:
+        """Return one row for each payload, or None unless each of them is one record with a time of its own.
+
+        Args:
+            decoded: at least one payload, decoded as `type`.
+        """
+        return None
 
     @abstractmethod
     def _rows(self, found: list[tuple[Any, ...]], time: Any) -> Rows | None:
@@ -197,6 +206,18 @@ class WideLayout(Layout):
         # Neighbours in one list are taken at once.
         runs = [(slot, [place for _, place in run]) for slot, run in groupby(self._picks, lambda pick: pick[0])]
         self._groups = [(slot, _places(places)) for slot, places in runs]
+
+    def read_together(self, decoded: Sequence[Any]) -> Rows | None:
+        """See `Layout.read_together`."""
+        if self._path or {*map(type, decoded)} != {self._row}:
+            return None
+        try:
+            found = [*map(self._get, decoded)]
+            if self._guards and any(one[self._count :] != self._guards for one in found):
+                return None
+            return self._several(found, UNSET)
+        except (AttributeError, ValueError, TypeError, OverflowError):
+            return None
 
     def _rows(self, found: list[tuple[Any, ...]], time: Any) -> Rows | None:
         return self._one(found[0], time) if len(found) == 1 else self._several(found, time)
