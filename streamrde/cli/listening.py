@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
 from streamrde.config import RunConfig
+from streamrde.connectors.clients import QueueClient
 from streamrde.connectors.ends import Batch
 from streamrde.connectors.payloads import PayloadSourceConfig
 from streamrde.connectors.registry import SOURCES
 from streamrde.connectors.sections import ModelOutline
-from streamrde.connectors.topics import Grammar
+from streamrde.connectors.topics import Grammar, TopicTemplate
 from streamrde.errors import ConfigError
+from streamrde.looking.guesses import Guess
 from streamrde.looking.messages import Captured
 from streamrde.nearest import listed
 from streamrde.settings import convert
@@ -30,6 +35,8 @@ from streamrde.settings import convert
 _NO_CHANNEL = "what streamrde init looks for"
 # Keys with which listening changes nothing at the broker, by kind.
 _QUIETLY: dict[str, dict[str, Any]] = {"mqtt": {"qos": 0}, "nats": {"jetstream": False}, "websocket": {}}
+# Kinds that are listened to by a client of its own, with placeholders for keys that belong to a reader.
+_APART: dict[str, dict[str, Any]] = {"redis": {"group": "-"}, "amqp": {"queue_name": "-"}}
 # Kinds whose URL has a path of its own, and no topics behind it.
 _WHOLE = {"ws": "websocket", "wss": "websocket"}
 # Enough messages to see shapes, rates and spellings.
@@ -53,7 +60,7 @@ class Place(NamedTuple):
     @property
     def shown(self) -> str:
         """Return the URL as it may be shown."""
-        return self.url if self.topic is None else f"{self.url}/{self.topic}"
+        return f"{self.url}/{self.topic}" if self.topic else self.url
 
 
 def place_of(url: str) -> Place | None:
@@ -71,27 +78,33 @@ def place_of(url: str) -> Place | None:
     if scheme in _WHOLE:
         path = f"/{found['topic']}" if found["topic"] else ""
         return Place(_WHOLE[scheme], f"{found['scheme']}://{host}{path}", None, keys)
+    kind = next((kind for kind in _APART if scheme in (kind, f"{kind}s")), None)
+    if kind is not None:
+        first, slash, topic = found["topic"].partition("/")
+        if not slash and (not first.isdecimal() if kind == "redis" else set(first) & set("#*")):
+            first, topic = "", first
+        return Place(kind, f"{found['scheme']}://{host}{'/' if first else ''}{first}", topic, keys)
     kind = next((kind for kind in _QUIETLY if scheme in (kind, f"{kind}s") or scheme.startswith(f"{kind}+")), None)
     if kind is not None:
         return Place(kind, f"{found['scheme']}://{host}", found["topic"], keys)
     if {scheme, scheme.removesuffix("s")} & set(SOURCES.names()) and scheme not in ("http", "https"):
         raise ConfigError(
-            f"{found['scheme']}://{host}: init does not listen there, as that would take messages from other readers "
-            f"or leave a reader behind; begin with streamrde init run (it listens to {listed([*_QUIETLY])})"
+            f"{found['scheme']}://{host}: init does not listen there, as that could take messages from other readers "
+            f"or leave a reader behind; begin with streamrde init run (it listens to {listed([*_QUIETLY, *_APART])})"
         )
     return None
 
 
 def listen(
     place: Place, *, seconds: float, keys: Mapping[str, Any], say: Say
-) -> tuple[list[Captured], PayloadSourceConfig, float]:
+) -> tuple[list[Captured], PayloadSourceConfig, float, dict[str, Guess]]:
     """Receive messages until the time is over, Ctrl-C, or there are enough.
 
     Args:
         keys: further keys of the section [source], such as user.
         say: shows a line on how it goes.
     Returns:
-        The messages, the section that received them, and for how long it did.
+        The messages, the section that received them, for how long it did, and keys that were found out.
     Raises:
         ConfigError, BrokerError: the source cannot be reached, or a key is wrong.
     """
@@ -99,7 +112,7 @@ def listen(
     if section is None or not issubclass(section, PayloadSourceConfig):
         raise ConfigError(f"{place.url}: there is no source of the kind {place.kind!r}")
     grammar: Grammar = section.grammar
-    tables = {**_QUIETLY[place.kind], "url": _with_secret(place), "quarantine_faults": 0, **keys}
+    tables = {**(_QUIETLY | _APART)[place.kind], "url": _with_secret(place), "quarantine_faults": 0, **keys}
     if place.topic is not None:
         tables["topic"] = template_of(place.topic, grammar)
     # As a whole run is read, so that errors name the keys as they stand in its file.
@@ -108,9 +121,11 @@ def listen(
     assert isinstance(config, PayloadSourceConfig)  # noqa: S101 (the section's class says so)
     begin = time.monotonic()
     with _silence():
-        captured = asyncio.run(_receive(config, seconds, say))
+        captured, fields = asyncio.run(_receive(config, place.topic or "", seconds, keys, say))
     wanted = re.compile(_pattern(place.topic or "", grammar))
-    return [one for one in captured if wanted.fullmatch(one.topic)], config, time.monotonic() - begin
+    captured = [one for one in captured if wanted.fullmatch(one.topic)]
+    captured, found = _chosen_field(captured, fields, keys)
+    return captured, config, time.monotonic() - begin, found
 
 
 def _with_secret(place: Place) -> str:
@@ -118,7 +133,8 @@ def _with_secret(place: Place) -> str:
     if not place.keys:
         return place.url
     scheme, _, host = place.url.partition("://")
-    secret = ":".join(quote(place.keys[name], safe="") for name in ("user", "password") if name in place.keys)
+    user, password = (quote(place.keys.get(name, ""), safe="") for name in ("user", "password"))
+    secret = f"{user}:{password}" if password else user
     return f"{scheme}://{secret}@{host}"
 
 
@@ -152,33 +168,86 @@ def _pattern(topic: str, grammar: Grammar) -> str:
     return re.escape(separator).join(parts)
 
 
-async def _receive(config: PayloadSourceConfig, seconds: float, say: Say) -> list[Captured]:
+async def _receive(
+    config: PayloadSourceConfig, topic: str, seconds: float, keys: Mapping[str, Any], say: Say
+) -> tuple[list[Captured], dict[str, str]]:
+    """Return the messages, and the field of an entry that has the payload by topic, where a queue has such fields."""
+    filtered = TopicTemplate(topic, config.grammar, named=False).filter if topic else ""
+    client = config.overhear(filtered, _ENOUGH, keys)
+    if client is not None:
+        return await _overhear(client, seconds, say)
     captured: list[Captured] = []
     source = config.build(ModelOutline((_NO_CHANNEL,), pa.schema([]), {}))
+    async with source:
+        enough = asyncio.Event()
+        taking = asyncio.create_task(_take(source, captured, enough))
+        await _until(enough, seconds, lambda: (len(captured), {one.topic for one in captured}), say, taking.done)
+        source.stop()
+        done, _ = await asyncio.wait([taking], timeout=5.0)
+        if done:
+            await taking  # raises what went wrong
+        else:
+            taking.cancel()
+    return captured, {}
+
+
+async def _overhear(client: QueueClient, seconds: float, say: Say) -> tuple[list[Captured], dict[str, str]]:
+    """Receive with a client that takes no message from others."""
+    assert client.intake is not None  # noqa: S101 (it receives)
+    messages, limit = client.intake.messages, client.intake.limit
+    client.patience = replace(client.patience, wait=False, reconnect=False)
+
+    def ended() -> bool:
+        client.check()
+        return len(messages) >= limit
+
+    async with client:
+        await _until(
+            asyncio.Event(), seconds, lambda: (len(messages), {one.key for one in messages}), say, ended
+        )  # fmt: skip
+    captured = [
+        Captured(one.topic, one.payload, one.arrival if math.isnan(one.stamped) else one.stamped) for one in messages
+    ]
+    return captured, getattr(client, "fields", {})
+
+
+async def _until(
+    enough: asyncio.Event,
+    seconds: float,
+    state: Callable[[], tuple[int, Collection[object]]],
+    say: Say,
+    ended: Callable[[], bool],
+) -> None:
+    """Wait until the time is over, Ctrl-C, or there is enough, and show how it goes."""
     loop = asyncio.get_running_loop()
-    enough = asyncio.Event()
     # Ctrl-C ends the listening, and what came by then is looked at.
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
         loop.add_signal_handler(signal.SIGINT, enough.set)
     try:
-        async with source:
-            taking = asyncio.create_task(_take(source, captured, enough))
-            end = loop.time() + seconds
-            while not enough.is_set() and not taking.done() and (left := end - loop.time()) > 0:
-                topics = len({one.topic for one in captured})
-                say(f"listening: {len(captured):,} messages on {topics:,} topics, {left:.0f} s left (Ctrl-C: enough)")
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(enough.wait(), min(0.5, left))
-            source.stop()
-            done, _ = await asyncio.wait([taking], timeout=5.0)
-            if done:
-                await taking  # raises what went wrong
-            else:
-                taking.cancel()
+        end = loop.time() + seconds
+        while not enough.is_set() and not ended() and (left := end - loop.time()) > 0:
+            count, topics = state()
+            say(f"listening: {count:,} messages on {len(topics):,} topics, {left:.0f} s left (Ctrl-C: enough)")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(enough.wait(), min(0.5, left))
     finally:
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.remove_signal_handler(signal.SIGINT)
-    return captured
+
+
+def _chosen_field(
+    captured: list[Captured], fields: Mapping[str, str], keys: Mapping[str, Any]
+) -> tuple[list[Captured], dict[str, Guess]]:
+    """Return the messages whose payload is in the same field of an entry, and that field."""
+    by_field = Counter(fields[one.topic] for one in captured if one.topic in fields)
+    if not by_field or "field" in keys:
+        return captured, {}
+    field = by_field.most_common(1)[0][0]
+    others = [topic for topic in dict.fromkeys(one.topic for one in captured) if fields.get(topic) != field]
+    why = f"field {field!r} of an entry has the payload" if field else "the fields of an entry are the values"
+    unsure = f"the entries of {listed(others, most=3)} are laid out in another way, and were not looked at"
+    kept = [one for one in captured if fields.get(one.topic) == field]
+    return kept, {"field": Guess(field, why, unsure if others else "")}
 
 
 async def _take(source: Any, captured: list[Captured], enough: asyncio.Event) -> None:

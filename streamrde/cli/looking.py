@@ -78,10 +78,13 @@ def look(sources: Sequence[str], wanted: Wanted) -> tuple[Findings, Use, str]:
 
 def _listen(place: Place, wanted: Wanted) -> Findings:
     say = progress(quiet=wanted.quiet)
-    captured, config, seconds = listen(place, seconds=wanted.seconds, keys=wanted.source_keys, say=say)
+    keys = dict(wanted.source_keys)
+    if place.topic is not None and "topic" in keys:
+        place = place._replace(topic=str(keys.pop("topic")))
+    captured, config, seconds, found = listen(place, seconds=wanted.seconds, keys=keys, say=say)
     if not wanted.quiet and sys.stderr.isatty():
         print(file=sys.stderr)
-    given = {name: Guess(value, "as it was given") for name, value in wanted.source_keys.items()}
+    given = {name: Guess(value, "as it was given") for name, value in keys.items()}
     if "user" in place.keys:
         given["user"] = Guess(place.keys["user"], "as it was given")
     if "password" in place.keys:
@@ -90,7 +93,7 @@ def _listen(place: Place, wanted: Wanted) -> Findings:
         )
     return look_at_messages(
         captured, place.shown, kind=place.kind, url=place.url, grammar=config.grammar, seconds=seconds, keys=given,
-        by_topic=place.topic is not None,
+        found=found, by_topic=place.topic is not None, template=place.topic if "{" in (place.topic or "") else None,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Literal
 
 from streamrde.connectors.access import Address, Scheme
@@ -259,6 +259,21 @@ class AmqpSourceConfig(AmqpAccess, QueueSourceConfig, frozen=True, kw_only=True,
             bindings=[template.filter for template in self.templates()],
             create=self.create_queue,
             queue_type=self.queue_type,
+        )
+
+    def overhear(self, topic: str, limit: int, given: Collection[str] = ()) -> QueueClient:
+        """See `PayloadSourceConfig.overhear`."""
+        from streamrde.connectors.overhearing import AmqpListener
+
+        return AmqpListener(
+            self.address(),
+            tls=self.context(),
+            patience=self.patience(),
+            intake=Intake(limit=limit, unique=self.unique),
+            inflight=limit,
+            queue="",
+            exchange=self.exchange,
+            bindings=[topic or "#"],
         )
 
 

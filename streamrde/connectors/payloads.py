@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, ClassVar, Self
 
 import msgspec
 
+from streamrde.connectors.clients import QueueClient
 from streamrde.connectors.columns import ALL, ColumnKeys, given_keys
 from streamrde.connectors.messages import Subscription
 from streamrde.connectors.quarantine import Quarantine
@@ -124,6 +125,16 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
         if not self.answers and any(payload.rebirth for _, payload in pairs):
             raise ConfigError("source.rebirth is for MQTT, which carries messages to the senders; leave it out")
         return [payload.subscription(topic, own, units, max_bytes=self.max_bytes) for topic, payload in pairs]
+
+    def overhear(self, topic: str, limit: int, given: Collection[str] = ()) -> QueueClient | None:
+        """Return a client that receives what is sent and takes it from nobody. None: the source itself does.
+
+        Args:
+            topic: topics in the signs of the queue; "": all.
+            limit: messages to receive, at most.
+            given: keys of the section that were given. Others may be found out.
+        """
+        return None
 
     @property
     def topics_shown(self) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -115,7 +115,7 @@ class RedisClient(QueueClient):
             **files,
         )
         self._keys, self._joined = {}, []
-        with mapped(_converted):
+        with mapped(converted):
             await self._redis.ping()
             await self._tell()
             await self._look_for_keys(begin=self.counts.connects == 0 and self._deliver == "new")
@@ -139,7 +139,7 @@ class RedisClient(QueueClient):
                         final=True,
                     )
             else:
-                pattern = _SPECIAL.sub(r"\\\1", template.filter)
+                pattern = scan_pattern(template.filter)
                 found = [key async for key in self._redis.scan_iter(match=pattern, count=_PART, _type="STREAM")]
                 keys = sorted(key for key in found if template.place_of(key.decode("utf-8", "replace")) is not None)
             for key in keys:
@@ -200,7 +200,7 @@ class RedisClient(QueueClient):
 
     async def _read(self, intake: Intake) -> None:
         """Read new entries until the connection is lost."""
-        with mapped(_converted):
+        with mapped(converted):
             while True:
                 if time.monotonic() >= self._next_look:
                     await self._look_for_keys()
@@ -245,7 +245,7 @@ class RedisClient(QueueClient):
 
     async def _tell(self) -> None:
         """Acknowledge what is done, as much as there is at a time. The next connection tells what this one leaves."""
-        with mapped(_converted):
+        with mapped(converted):
             while self._done:
                 handles = [*self._done]
                 by_key: dict[bytes, list[bytes]] = {}
@@ -264,7 +264,7 @@ class RedisClient(QueueClient):
     async def _publish(self, messages: Sequence[Outgoing]) -> None:
         limit = {} if self._maxlen is None else {"maxlen": self._maxlen, "approximate": True}
         field = self._field or b"payload"
-        with mapped(_converted):
+        with mapped(converted):
             pipeline = self._redis.pipeline(transaction=False)
             for message in messages:
                 pipeline.xadd(message.topic, {field: message.payload}, **limit)
@@ -280,7 +280,7 @@ class RedisClient(QueueClient):
             await self.let_go(client.aclose())
 
 
-def _converted(error: Exception) -> BrokerError | None:
+def converted(error: Exception) -> BrokerError | None:
     """Return the error of this project for one of the client library or the network."""
     from redis import exceptions
 
@@ -296,6 +296,15 @@ def _converted(error: Exception) -> BrokerError | None:
     if isinstance(error, exceptions.RedisError | OSError):
         return BrokerError(f"{text}; start the server or check host, port and redis:// or rediss://")
     return None
+
+
+def scan_pattern(topic: str) -> str:
+    """Return the pattern of SCAN for keys, in which only the star is a wildcard.
+
+    >>> scan_pattern("sensors:*:[imu]")
+    'sensors:*:\\\\[imu\\\\]'
+    """
+    return _SPECIAL.sub(r"\\\1", topic)
 
 
 def as_json(fields: Mapping[bytes, bytes]) -> bytes:
@@ -371,6 +380,20 @@ class RedisSourceConfig(RedisAccess, QueueSourceConfig, frozen=True, kw_only=Tru
             deliver=self.deliver,
             discover=self.discover,
             claim=self.claim,
+        )
+
+    def overhear(self, topic: str, limit: int, given: Collection[str] = ()) -> QueueClient:
+        """See `PayloadSourceConfig.overhear`."""
+        from streamrde.connectors.overhearing import RedisListener
+
+        return RedisListener(
+            self.address(),
+            tls=self.encryption(),
+            patience=self.patience(),
+            intake=Intake(limit=limit),
+            pattern=scan_pattern(topic or "*"),
+            field=self.field if "field" in given else None,
+            discover=1.0,
         )
 
 

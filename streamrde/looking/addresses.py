@@ -53,14 +53,17 @@ class Address(NamedTuple):
     """True if the topics tell streams apart, or are those of a known layout."""
 
 
-def address_of(topics: Sequence[str], grammar: Grammar, *, one_value: bool) -> Address:
+def address_of(topics: Sequence[str], grammar: Grammar, *, one_value: bool, given: str | None = None) -> Address:
     """Guess the template of topics that have the same number of levels.
 
     Args:
         one_value: payloads hold one value each, whose channel the topic may name.
+        given: template that was given. None: there is none.
     """
     separator = grammar.separator
     split = [topic.split(separator) for topic in topics]
+    if given is not None and "{stream}" in given and all(_fits(own, given.split(separator)) for own in split):
+        return _address(given, split, separator, "as it was given", told=True)
     for template, name in KNOWN:
         wanted = template.split("/")
         if one_value == ("{channel}" in template) and all(_fits(own, wanted) for own in split):

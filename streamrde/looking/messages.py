@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrde.arrays import Ints
+from streamrde.connectors.registry import SINKS
 from streamrde.connectors.topics import MQTT, Grammar
 from streamrde.errors import DataError
 from streamrde.looking.addresses import PLAIN, Address, address_of
@@ -74,7 +75,9 @@ def look_at_messages(
     grammar: Grammar = MQTT,
     seconds: float = 0.0,
     keys: Mapping[str, Guess] = {},
+    found: Mapping[str, Guess] = {},
     by_topic: bool = True,
+    template: str | None = None,
 ) -> Findings:
     """Look at messages and find how they are read.
 
@@ -84,8 +87,10 @@ def look_at_messages(
         kind: the `kind` of the section [source].
         url: URL of the broker or server alone.
         seconds: for how long messages were received.
-        keys: further keys of the section [source].
+        keys: further keys of the section [source] that were given.
+        found: further keys of it that were found out.
         by_topic: the source has topics. If not, the stream is named by the URL, or by the payload.
+        template: template of the topics, with {stream}. None: it is looked for.
     Raises:
         DataError: there is no message, no codec reads them, or none has a number.
     """
@@ -95,7 +100,7 @@ def look_at_messages(
     shape = chosen.shape
     one_value = shape.bare or (shape.keys.get("records") is None and _one_value(shape))
     topics = [message.topic for message in chosen.messages]
-    address = address_of(topics, grammar, one_value=one_value)
+    address = address_of(topics, grammar, one_value=one_value, given=template)
     table, long = _table(chosen, address, source)
     stream = shape.keys.get("stream") or _stream(table, address, long, shape.messages)
     taken = columns_of(stream.value) if stream else []
@@ -103,36 +108,40 @@ def look_at_messages(
     codes = _codes(table, stream)
     time = find_time(table, codes, taken=taken, near=shape.inner)
     arrivals = np.array([chosen.messages[i].arrival for i in shape.messages])
-    found = dict(shape.keys)
+    columns = dict(shape.keys)
     if stream is not None:
-        found["stream"] = stream
+        columns["stream"] = stream
         if not address.told and by_topic:
             address = address._replace(template=_last_level(address.template, topics[0], grammar.separator))
     arrival = Guess("", "no field holds times: samples have the time of their arrival")
-    found |= {"time": arrival} if time is None else time.keys
+    if kind == "redis":
+        arrival = Guess("@broker", "no field holds times: samples have those of their entries")
+    columns |= {"time": arrival} if time is None else time.keys
     if chosen.decoded.codec.value in _TIMED:
-        found = {key: guess for key, guess in found.items() if key not in _TIMED[chosen.decoded.codec.value]}
+        columns = {key: guess for key, guess in columns.items() if key not in _TIMED[chosen.decoded.codec.value]}
     if long is not None:
-        found |= _long_keys(long)
+        columns |= _long_keys(long)
         clock = time.seconds if time is not None else arrivals + np.arange(len(arrivals)) * 1e-9
         table, clock, codes = widened(table, long, stream.value if stream else None, clock)
     else:
         clock = time.seconds if time is not None else arrivals
-    shown = {"stream": Guess("", ""), "time": Guess("", ""), **found}
+    shown = {"stream": Guess("", ""), "time": Guess("", ""), **columns}
     channels = find_channels(table, Given(), shown, (), codes, long, live=True)
-    found |= channels.keys
+    columns |= channels.keys
     if chosen.decoded.csv:
         first = chosen.messages[0].payload[:40].decode("utf-8", "replace")
-        found["csv"] = Guess(chosen.decoded.csv, f"the payloads look like {first!r}")
+        columns["csv"] = Guess(chosen.decoded.csv, f"the payloads look like {first!r}")
     return Findings(
         source=source,
         seen=_seen(captured, seconds),
-        columns=found,
+        columns=columns,
         channels=tuple(channels.channels),
         rate=measure(split_by(codes, clock)),
         unused=(*channels.unused, *others),
         remarks=tuple(channels.remarks),
-        connection=_connection(kind, url or source, grammar, keys, address if by_topic else None, chosen.decoded),
+        connection=_connection(
+            kind, url or source, grammar, keys, address if by_topic else None, chosen.decoded, found
+        ),
     )
 
 
@@ -291,7 +300,13 @@ def _tells_apart(table: Table, name: str) -> bool:
 
 
 def _connection(
-    kind: str, url: str, grammar: Grammar, keys: Mapping[str, Guess], address: Address | None, decoded: Decoded
+    kind: str,
+    url: str,
+    grammar: Grammar,
+    keys: Mapping[str, Guess],
+    address: Address | None,
+    decoded: Decoded,
+    beside: Mapping[str, Guess],
 ) -> dict[str, Guess]:
     found = {"kind": Guess(kind, "by the URL"), "url": Guess(url, "as it was given"), **keys}
     if address is None:
@@ -305,13 +320,25 @@ def _connection(
     if decoded.codec.value == "sparkplug":
         topic = Guess("spBv1.0/#", "all messages of Sparkplug B; their topics name group, node and device")
         levels = ["{stream}"]
-    same = {f"sink.{name}": guess._replace(why="as of the source") for name, guess in found.items()}
+    section: Any = SINKS.find(kind)
+    of_sink = section.__struct_fields__ if section is not None else ()
+    same = {
+        f"sink.{name}": guess._replace(why="as of the source")
+        for name, guess in found.items()
+        if name == "kind" or (name in of_sink and name != "field")
+    }
     template = Guess(grammar.separator.join(["predictions", *levels]), "topics of the predictions")
-    return {**found, "topic": topic, "codec": decoded.codec, **same, "sink.topic": template, **_more(kind)}
+    more = {name: guess for name, guess in _more(kind).items() if name not in keys}
+    return {**found, **beside, "topic": topic, "codec": decoded.codec, **same, "sink.topic": template, **more}
 
 
 def _more(kind: str) -> dict[str, Guess]:
     """Return keys without which a section of this kind is not complete."""
+    if kind == "redis":
+        return {"group": Guess("streamrde", "consumer group that the run makes, which keeps its position")}
+    if kind == "amqp":
+        queue = Guess("streamrde", "durable queue of the run, which keeps what comes while the run is away")
+        return {"queue_name": queue, "create_queue": Guess(True, "the run creates the queue and binds it to the topic")}
     if kind != "nats":
         return {}
     durable = Other("durable", "streamrde", "the subjects are of a JetStream stream, which keeps what is not processed")

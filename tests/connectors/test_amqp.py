@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import tomllib
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -13,12 +14,19 @@ import pytest
 from brokers import RABBITMQ_SERVER, rabbitmq_server, relay
 from queue_checks import MODEL, rest, sample, take, until
 
+from streamrde.cli.listening import listen, place_of
+from streamrde.config import RunConfig
 from streamrde.connectors.amqp import AmqpDeadLettersConfig, AmqpSinkConfig, AmqpSourceConfig
 from streamrde.connectors.codecs import decode_prediction
 from streamrde.connectors.ends import DeadLetter
 from streamrde.connectors.queues import QueueSink, QueueSource
 from streamrde.connectors.sections import RunSections
+from streamrde.connectors.topics import AMQP
+from streamrde.demo.watch_data import MODEL as DEMO
 from streamrde.errors import BrokerError, ConfigError
+from streamrde.looking.documents import document
+from streamrde.looking.messages import Captured, look_at_messages
+from streamrde.settings import convert
 from streamrde.testing import SinkConformance, SourceConformance, predictions_of
 
 aio_pika = pytest.importorskip("aio_pika", reason="aio-pika is not installed")
@@ -224,3 +232,30 @@ def test_a_topic_that_would_come_back_is_refused() -> None:
     source = AmqpSourceConfig(url=url, topic="a.{stream}.#", queue_name="q")
     with pytest.raises(ConfigError, match="is matched by the source's topic"):
         source.check("source", RunSections(source, AmqpSinkConfig(url=url, topic="a.{stream}"), None, False))
+
+
+def test_init_listens_by_a_queue_of_its_own(server: str) -> None:
+    name = uuid.uuid4().hex
+    place = place_of(f"{server}/{name}.#")
+    assert place is not None
+    assert "guest" not in place.shown
+
+    async def overheard() -> list[Captured]:
+        await bound(server, name)
+        work = asyncio.create_task(asyncio.to_thread(listen, place, seconds=1.5, keys={}, say=lambda text: None))
+        sent = 0
+        while not work.done():
+            await publish(server, f"{name}.w{sent % 2}", b'{"t": %d, "x": 0.5}' % sent)
+            await publish(server, f"beside.{name}", b"{}")
+            sent += 1
+        captured = (await work)[0]
+        assert len(await read_all(server, name)) == sent, "a message was taken"
+        return captured
+
+    captured = asyncio.run(overheard())
+    assert {one.topic for one in captured} == {f"{name}.w0", f"{name}.w1"}
+    found = look_at_messages(captured, place.shown, kind="amqp", url=place.url, grammar=AMQP)
+    tables = tomllib.loads(document(found, "run", command="", model=str(DEMO), channels={"x": "x"}))
+    source = tables["source"]
+    assert (source["topic"], source["queue_name"], source["create_queue"]) == (f"{name}.{{stream}}", "streamrde", True)
+    convert(tables, RunConfig).check()

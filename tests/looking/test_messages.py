@@ -177,8 +177,14 @@ def test_silence_is_an_error_and_so_are_urls_that_cannot_be_listened_to():
     assert place_of("wss://me:p%40ss@host/x/y") == (
         "websocket", "wss://host/x/y", None, {"user": "me", "password": "p@ss"}
     )  # fmt: skip
-    with pytest.raises(ConfigError, match="does not listen there"):
-        place_of("redis://me:secret@127.0.0.1/imu")
+    assert place_of("redis://me:secret@127.0.0.1/imu:*") == (
+        "redis", "redis://127.0.0.1", "imu:*", {"user": "me", "password": "secret"}
+    )  # fmt: skip
+    assert place_of("rediss://h/3/imu:*")[1:3] == ("rediss://h/3", "imu:*")
+    assert place_of("redis://h/0")[1:3] == ("redis://h/0", "")
+    assert place_of("amqp://h/plant/lab.#")[1:3] == ("amqp://h/plant", "lab.#")
+    assert place_of("amqps://h/lab.#")[1:3] == ("amqps://h", "lab.#")
+    assert place_of("https://h/data.csv") is None
     assert pairs(["user=me", "keepalive=30", "session=false"]) == {"user": "me", "keepalive": 30, "session": False}
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         pairs(["user"])
@@ -280,6 +286,71 @@ def test_subjects_of_nats_are_listened_to(tmp_path):
         tables = init(f"{url}/lab.>")
     assert tables["source"]["topic"] == "lab.{stream}.imu"
     checked(tables)
+
+
+@pytest.fixture
+def redis(tmp_path):
+    client = pytest.importorskip("redis", reason="extra redis")
+    if brokers.REDIS_SERVER is None:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+    with brokers.redis_server(tmp_path, options=("--requirepass", "secret")) as url:
+        connected = client.Redis.from_url(url, password="secret")
+        yield url, connected
+        connected.close()
+
+
+def test_streams_of_redis_are_listened_to_without_a_trace(redis):
+    url, client = redis
+    for i in range(20):
+        for device in ("w1", "w2"):
+            row = {"t": T0 + 0.1 * i, "x": 0.5 * i}
+            client.xadd(f"lab:{device}:imu", {"data": json.dumps(row), "host": "a"})
+            client.xadd(f"flat:{device}", {"x": float(np.sin(i)), "y": float(np.cos(i))})
+    client.set("lab:w3:imu", "no stream")
+    before = {key: client.xinfo_stream(key) for key in client.keys("*:w[12]*")}
+    address = url.replace("redis://", "redis://:secret@")
+    tables = init(f"{address}/lab:*:imu")
+    assert "secret" not in str(tables)
+    source = tables["source"]
+    assert (source["url"], source["topic"], source["field"]) == (url, "lab:{stream}:imu", "data")
+    assert "field" not in tables["sink"]
+    assert tables["columns"]["time"] == "t"
+    flat = init(address, "--source", "topic=flat:{stream}")
+    assert (flat["source"]["topic"], flat["source"]["field"]) == ("flat:{stream}", "")
+    assert flat["columns"]["time"] == "@broker"
+    given = init(address, "--source", "topic=lab:{stream}:imu", "--source", "field=data", "--source", "group=g")
+    assert (given["source"]["field"], given["source"]["group"]) == ("data", "g")
+    assert {key: client.xinfo_stream(key) for key in before} == before  # no group, no entry
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STREAMRDE_PASSWORD", "secret")
+        checked(tables)
+        checked(flat)
+
+
+def test_other_layouts_of_entries_are_named(redis):
+    url, client = redis
+    for i in range(20):
+        client.xadd("lab:w1", {"data": json.dumps({"t": T0 + 0.1 * i, "x": 0.5 * i})})
+    client.xadd("lab:log", {"level": "info", "code": "7"})
+    address = url.replace("redis://", "redis://:secret@")
+    done = CliRunner().invoke(app, ["init", address, "--seconds", "0.5", "--json"])
+    doubts = json.loads(done.output)["unsure"]
+    assert [doubt for doubt in doubts if "lab:log" in doubt]
+
+
+def test_new_entries_of_redis_are_heard(redis):
+    url, client = redis
+
+    async def send(stop):
+        i = 0
+        while not stop.is_set():
+            client.xadd("lab:w1", {"payload": json.dumps({"t": T0 + 0.1 * i, "x": 0.5 * i})})
+            i += 1
+            await asyncio.sleep(0.02)
+
+    with meanwhile(send):
+        tables = init(url.replace("redis://", "redis://:secret@") + "/lab:*")
+    assert (tables["source"]["topic"], tables["source"]["field"]) == ("lab:{stream}", "payload")
 
 
 def test_websocket_servers_are_listened_to():
