@@ -11,7 +11,7 @@ from streamrde.connectors.files.filters import Filter, check_filters
 from streamrde.connectors.files.recordings import Recording as Recorded
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.files.restarts import OnRestart
-from streamrde.connectors.files.spread import members_of
+from streamrde.connectors.files.spread import member_of, members_of
 from streamrde.connectors.units import Conversion, conversion
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.inference.header import Task
@@ -121,7 +121,7 @@ class DataConfig(SharedKeys, frozen=True, kw_only=True):
         return find_recordings(self.files, csv=self.csv, members=members)
 
     def columns(self, *, channels: int | None = None) -> Columns:
-        """Return the columns of samples, with only so many of the channels."""
+        """Return the columns of samples, with only so many of the channels of each file they are spread over."""
         name, levels = streams_of(self.stream)
         date, time = dates_of(self.time)
         found = Columns(
@@ -132,7 +132,12 @@ class DataConfig(SharedKeys, frozen=True, kw_only=True):
             time=time,
             **self.shared(),
         )
-        return found if channels is None else found.only(found.channels[:channels])
+        if channels is None:
+            return found
+        by_file: dict[str, list[str]] = {}
+        for channel in found.channels:
+            by_file.setdefault(member_of(channel)[0], []).append(channel)
+        return found.only(tuple(channel for own in by_file.values() for channel in own[:channels]))
 
     def unit_of(self, channel: ChannelConfig) -> str:
         """Return a channel's unit. One without a unit has that of its column."""

@@ -21,7 +21,7 @@ from streamrde.connectors.files.recordings import Recording, find_recordings
 from streamrde.errors import DataError
 from streamrde.looking.guesses import Findings, Guess
 from streamrde.looking.roles import Given, find
-from streamrde.looking.spread import look_at_spread, spread_over
+from streamrde.looking.spread import look_at_spread, spread_over, targets_in
 from streamrde.looking.table import Table
 
 # Enough rows to see rates, gaps and spellings, and few enough to be read in a second.
@@ -39,15 +39,24 @@ def look_at_files(files: str | Sequence[str], given: Given) -> Findings:
     """
     recordings = find_recordings(files)
     source = files if isinstance(files, str) else ", ".join(files)
-    parts = [] if given.target else spread_over(recordings)
+    parts = spread_over(recordings)
     if parts:
-        joined = look_at_spread(parts, source, lambda one: _look([one], source, given))
+
+        def look(name: str, own: Sequence[Recording]) -> Findings:
+            return _look(own, source, replace(given, target=targets_in(name, given.target)), among=True)
+
+        joined = look_at_spread(parts, source, given.target, look)
         if joined is not None:
             return joined
     return _look(recordings, source, given)
 
 
-def _look(recordings: Sequence[Recording], source: str, given: Given) -> Findings:
+def _look(recordings: Sequence[Recording], source: str, given: Given, *, among: bool = False) -> Findings:
+    """Look at files of one kind.
+
+    Args:
+        among: they are some of several kinds, and another one may have the targets.
+    """
     csv = _dialect(recordings)
     if csv is None:
         given = replace(given, units={**_units(recordings[0]), **given.units})
@@ -55,6 +64,8 @@ def _look(recordings: Sequence[Recording], source: str, given: Given) -> Finding
         recordings = [recording._replace(csv=csv.dialect) for recording in recordings]
         given = replace(given, units={**csv.units, **given.units})
     table, seen = _table(recordings, csv.dialect if csv is not None else PLAIN)
+    if among:
+        given = replace(given, target=tuple(name for name in given.target if name in table.columns))
     found = find(table, source, seen, given)
     changed = {} if csv is None else _changed(csv.dialect)
     if csv is None or not changed:

@@ -18,7 +18,9 @@ from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.demo.watch_data import MODEL
 from streamrde.errors import ConfigError, DataError
+from streamrde.fitting.config import FitConfig
 from streamrde.fitting.recordings import read_recordings
+from streamrde.fitting.survey import survey
 from streamrde.inference.bundle import load
 from streamrde.looking.documents import document
 from streamrde.looking.files import look_at_files
@@ -182,6 +184,43 @@ def test_files_of_one_recording_are_joined(tmp_path):
     assert [channel.name for channel in found.channels] == names
     assert values(found) == {"stream": "", "time": "time"}
     assert "Metadata.csv" in dict(found.unused)
+
+
+@pytest.fixture
+def walks(tmp_path):
+    for number in range(6):
+        folder = tmp_path / f"walk-{number}"
+        folder.mkdir()
+        label = "abc"[number % 3]
+        rows = [[T0 + i, *own, label] for i, own in enumerate(WAVES[:60])]
+        write(folder / "Acc.csv", ["time", "x", "y", "kind"], rows)
+        write(folder / "Gyr.csv", ["time", "x", "y"], [row[:-1] for row in rows])
+        write(folder / "Notes.csv", ["mood"], [["good"]])
+    return tmp_path
+
+
+@pytest.mark.parametrize("target", ["kind", "Acc.csv:kind"])
+def test_the_target_is_in_one_of_the_files_that_are_joined(walks, target):
+    found = look(str(walks), (target,))
+    assert (found.target.value, found.task, found.rate.streams) == ("Acc.csv:kind", "classification", 6)
+    names = ["Acc.csv:x", "Acc.csv:y", "Gyr.csv:x", "Gyr.csv:y"]
+    assert [channel.name for channel in found.channels] == names
+    config = as_train_config(tomllib.loads(document(found, "train", command="")))
+    assert config.data.targets == ("Acc.csv:kind",)
+    assert [channel.name for channel in config.data.channels] == names
+    assert len(config.data.find()) == 6
+    assert survey(config.data).usable.sum() == 6
+    fit = convert(tomllib.loads(document(found, "fit", command="")), FitConfig)
+    assert (fit.target, fit.channels) == ("Acc.csv:kind", tuple(names))
+
+
+def test_a_target_that_is_in_none_of_the_joined_files_is_named(walks):
+    with pytest.raises(DataError, match=r"none of the files Acc.csv, Gyr.csv has a column 'kin'.*Acc.csv:kind"):
+        look(str(walks), ("kin",))
+    with pytest.raises(DataError, match=r"has a column 'mood'.*not in Notes.csv, which cannot be joined by time"):
+        look(str(walks), ("mood",))
+    with pytest.raises(DataError, match=r"has a column 'Gyr.csv:kind'"):
+        look(str(walks), ("Gyr.csv:kind",))
 
 
 def test_streams_are_found_by_name_or_by_where_the_time_jumps_back(tmp_path):
