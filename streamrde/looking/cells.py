@@ -15,7 +15,7 @@ import numpy as np
 from streamrde.arrays import Floats
 from streamrde.connectors.values import NO_VALUE, WORDS
 
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_DECIMALS = {",": re.compile(r"[+-]?\d*,\d+"), ".": re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?")}
 # Shares of a column's values that decide what it is.
 _NUMBERS = 0.9
 # Numbers that loggers write where there is no value.
@@ -23,6 +23,12 @@ _SENTINELS = (-9999.0, -999.0, -99.0, -999.9, -9999.9, -99999.0, 9999.0, 99999.0
 _FAR = 10.0
 _BEYOND = 1e100  # larger numbers are no values, and their sums and squares overflow
 _HUGE = 1e30  # one overload of an instrument is enough
+
+
+class OtherSign(str):
+    """A number with another decimal sign than the others of its file, which is no number for who reads them."""
+
+    __slots__ = ()
 
 
 class Cells(NamedTuple):
@@ -71,9 +77,9 @@ class Cells(NamedTuple):
         return bool(len(own)) and bool((own == own[0]).all())
 
     @property
-    def commas(self) -> int:
-        """Return how many texts are numbers with a decimal comma."""
-        return sum(count for text, count in self.texts.items() if _DECIMAL_COMMA.fullmatch(text))
+    def other_sign(self) -> str:
+        """Return "comma" or "point" if a text is a number with this as its decimal sign, or an empty text."""
+        return next((sign for text in self.texts if (sign := decimal_sign(text))), "")
 
     def sentinels(self) -> list[float]:
         """Return numbers that probably say that there is no value: usual ones that come again and lie far outside."""
@@ -89,6 +95,15 @@ class Cells(NamedTuple):
             if abs(number - middle) > _FAR * spread and not rest.min() <= number <= rest.max():
                 found.append(number)
         return found
+
+
+def decimal_sign(text: str) -> str:
+    """Return "comma" or "point" if a text is a number with this as its decimal sign, or an empty text.
+
+    >>> decimal_sign("-40,6"), decimal_sign("39.8"), decimal_sign("12 C")
+    ('comma', 'point', '')
+    """
+    return "comma" if _DECIMALS[","].fullmatch(text) else "point" if _DECIMALS["."].fullmatch(text) else ""
 
 
 def judge(name: str, values: Sequence[Any]) -> Cells:
@@ -108,6 +123,9 @@ def judge(name: str, values: Sequence[Any]) -> Cells:
                 continue
             there += 1
             numbers[i] = _float(value)
+        elif isinstance(value, OtherSign):
+            there += 1
+            texts[value.strip()] += 1
         elif isinstance(value, str):
             text = value.strip()
             lower = text.lower()

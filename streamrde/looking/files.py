@@ -19,6 +19,7 @@ from streamrde.connectors.files.recogniser import Recognised, dialect_of
 from streamrde.connectors.files.record_batches import read_batches, rows_of, schema_of
 from streamrde.connectors.files.recordings import Recording, find_recordings
 from streamrde.errors import DataError
+from streamrde.looking.cells import OtherSign
 from streamrde.looking.guesses import Findings, Guess
 from streamrde.looking.roles import Given, find
 from streamrde.looking.spread import look_at_spread, spread_over, targets_in
@@ -142,11 +143,16 @@ def _values(column: pa.Array, dialect: Dialect) -> list[Any]:
 
 
 def _plain(text: str, dialect: Dialect) -> str:
-    """Write a number with a decimal point and without signs between thousands. Leave other texts."""
+    """Write a number with a decimal point and without signs between thousands. Leave other texts.
+
+    A number that has a point where the file's numbers have commas is none for its readers.
+    """
     digits = text.strip()
     if dialect.thousands:
         sign = re.escape(dialect.thousands)
         digits = re.sub(rf"(?<=\d){sign}(?=\d{{3}}(\D|$))", "", digits)
+    if dialect.decimal != "." and "." in digits and _NUMBER.fullmatch(digits):
+        return OtherSign(text)
     digits = digits.replace(dialect.decimal, ".")
     return digits if _NUMBER.fullmatch(digits) else text
 

@@ -14,7 +14,7 @@ from streamrde.arrays import Floats, Ints
 from streamrde.connectors.files.restarts import find_restarts
 from streamrde.errors import DataError
 from streamrde.fitting.discovery import GROUPS, SPLITS, STREAMS, find_roles, find_task
-from streamrde.looking.cells import Cells
+from streamrde.looking.cells import Cells, decimal_sign
 from streamrde.looking.clocks import Reading, counts_rows, find_time, looks_like_time
 from streamrde.looking.guesses import Channel, Findings, Guess, Other, percent
 from streamrde.looking.long_form import Long, find_long, widened
@@ -334,7 +334,7 @@ def find_channels(
                 doubts.append(f"{listed(nothing)} in '{name}' is taken for no value")
                 channels.append(_channel(name, table, given, f"{listed(nothing)} is taken for no value"))
                 continue
-            unused.append((name, _why_no_number(odd, cells.commas)))
+            unused.append((name, _why_no_number(odd, cells.other_sign)))
         elif long is None and counts_rows(cells, codes):
             unused.append((name, "it numbers the rows"))
         elif long is None and looks_like_time(table, name, codes):
@@ -388,8 +388,8 @@ def _spellings(cells: Cells) -> list[str]:
 def _not_numbers(cells: Cells, odd: Sequence[str]) -> str:
     """Say what to do about texts among numbers."""
     count = sum(cells.texts[text] for text in odd)
-    commas = all(re.fullmatch(r"[+-]?\d*,\d+", text) for text in odd)
-    what = "have a decimal comma" if commas else "are no numbers"
+    signs = {decimal_sign(text) for text in odd}
+    what = f"have a decimal {signs.pop()}" if len(signs) == 1 and "" not in signs else "are no numbers"
     return (
         f"{count:,} of {cells.there:,} values in '{cells.name}' {what}, such as {odd[0][:40]!r}; correct them, or set "
         'faults = "drop" to count and leave out their rows'
@@ -409,9 +409,9 @@ def _only_whole_ids(name: str, whole: bool) -> bool:
     return whole and bool(re.search(r"(?i)(id|version|channel|port|type|serial|unit|qos|flag)s?$", name))
 
 
-def _why_no_number(texts: Sequence[str], commas: int) -> str:
-    if commas:
-        return f"its numbers have a decimal comma ({listed(texts, most=2)})"
+def _why_no_number(texts: Sequence[str], sign: str) -> str:
+    if sign:
+        return f"its numbers have a decimal {sign} ({listed(texts, most=2)})"
     return f"it has text ({listed([text[:20] for text in texts], most=3)})"
 
 

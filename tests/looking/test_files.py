@@ -165,6 +165,24 @@ def test_numbers_that_are_written_otherwise_are_no_spellings_of_no_value(tmp_pat
     assert set(found.remarks) <= set(found.doubts)
 
 
+def test_points_among_decimal_commas_are_said(tmp_path):
+    def comma(number):
+        return f"{number:.3f}".replace(".", ",")
+
+    rows = [
+        [comma(0.1 * i), f"{x:.3f}" if i in (7, 70) else comma(x), f"{y:.4f}", comma(y)]
+        for i, (x, y) in enumerate(WAVES)
+    ]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(map(";".join, [["t", "a", "b", "c"], *rows])) + "\n")
+    found = look(str(path))
+    assert found.columns["csv"].value["decimal"] == ","
+    assert [channel.name for channel in found.channels] == ["a", "c"]
+    assert "missing" not in values(found)
+    assert [remark.split(",")[0] for remark in found.remarks] == ["2 of 200 values in 'a' have a decimal point"]
+    assert dict(found.unused)["b"].startswith("its numbers have a decimal point")
+
+
 def test_words_become_numbers(tmp_path):
     rows = [[i, x, "open" if x > 0 else "closed", "b" if x > 0 else "c"] for i, (x, _) in enumerate(WAVES)]
     found = look(write(tmp_path / "a.csv", ["t", "x", "door", "mode"], rows))
