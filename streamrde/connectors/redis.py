@@ -386,6 +386,7 @@ class RedisSourceConfig(RedisAccess, QueueSourceConfig, frozen=True, kw_only=Tru
         """See `PayloadSourceConfig.overhear`."""
         from streamrde.connectors.overhearing import RedisListener
 
+        _check_database("source", self.address())
         return RedisListener(
             self.address(),
             tls=self.encryption(),

@@ -47,6 +47,11 @@ _PERHAPS = (
     "location",
 )
 _MOST_STREAMS_SHARE = 0.8
+# What to look at if no message came.
+_SILENT = {
+    "amqp": "check the routing keys, name another exchange than amq.topic with --source exchange=NAME",
+    "redis": "check the number of the database, and the keys, which must be those of streams",
+}
 
 
 class Captured(NamedTuple):
@@ -95,7 +100,8 @@ def look_at_messages(
         DataError: there is no message, no codec reads them, or none has a number.
     """
     if not captured:
-        raise DataError(f"{source}: no message came; check the topics, or wait longer with --seconds", path=source)
+        check = _SILENT.get(kind, "check the topics")
+        raise DataError(f"{source}: no message came; {check}, or wait longer with --seconds", path=source)
     chosen, others = _main_kind(captured, grammar)
     shape = chosen.shape
     one_value = shape.bare or (shape.keys.get("records") is None and _one_value(shape))
@@ -133,7 +139,8 @@ def look_at_messages(
         columns["csv"] = Guess(chosen.decoded.csv, f"the payloads look like {first!r}")
     return Findings(
         source=source,
-        seen=_seen(captured, seconds),
+        # Most entries of Redis were there before.
+        seen=_seen(captured, 0.0 if kind == "redis" else seconds),
         columns=columns,
         channels=tuple(channels.channels),
         rate=measure(split_by(codes, clock)),

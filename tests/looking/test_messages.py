@@ -23,7 +23,7 @@ from streamrde.config import RunConfig
 from streamrde.connectors.topics import NATS
 from streamrde.demo.watch_data import MODEL
 from streamrde.disk import read_toml
-from streamrde.errors import ConfigError, DataError
+from streamrde.errors import BrokerError, ConfigError, DataError
 from streamrde.looking.documents import document
 from streamrde.looking.messages import Captured, look_at_messages
 from streamrde.settings import convert
@@ -336,6 +336,17 @@ def test_other_layouts_of_entries_are_named(redis):
     done = CliRunner().invoke(app, ["init", address, "--seconds", "0.5", "--json"])
     doubts = json.loads(done.output)["unsure"]
     assert [doubt for doubt in doubts if "lab:log" in doubt]
+
+
+def test_what_is_wrong_with_a_url_of_redis_is_said(redis):
+    url = redis[0].replace("redis://", "redis://:secret@")
+    with pytest.raises(ConfigError, match="end it with the database's number"):
+        init_raises(url.removesuffix("/0") + "/x/")
+    with pytest.raises(DataError, match="no message came; check the number of the database, and the keys") as failed:
+        init_raises(url)
+    assert "secret" not in str(failed.value)
+    with pytest.raises(BrokerError, match="it refuses user and password"):
+        init_raises(redis[0])
 
 
 def test_new_entries_of_redis_are_heard(redis):
