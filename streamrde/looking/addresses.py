@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from streamrde.connectors.topics import Grammar
+from streamrde.connectors.topics import Grammar, TopicTemplate
 from streamrde.looking.guesses import Guess, Other
 
 # Layouts of topics that devices and programs use. {channel} only fits payloads that are one value.
@@ -62,8 +62,10 @@ def address_of(topics: Sequence[str], grammar: Grammar, *, one_value: bool, give
     """
     separator = grammar.separator
     split = [topic.split(separator) for topic in topics]
-    if given is not None and "{stream}" in given and all(_fits(own, given.split(separator)) for own in split):
-        return _address(given, split, separator, "as it was given", told=True)
+    if given is not None and "{stream}" in given:
+        own_template = TopicTemplate(given, grammar)
+        if all(own_template.place_of(topic) is not None for topic in topics):
+            return _address(given, split, separator, "as it was given", told=True)
     for template, name in KNOWN:
         wanted = template.split("/")
         if one_value == ("{channel}" in template) and all(_fits(own, wanted) for own in split):

@@ -161,6 +161,15 @@ def imu_of(i):
     return topic.replace("/", "."), payload
 
 
+@pytest.mark.parametrize("template", ["a/{site}/{stream}", "a/+/{stream}", "a/{stream}/#", "a/{site}/{stream}/#"])
+def test_a_template_that_was_given_is_kept(template):
+    sent = [(f"a/s{i % 2}/w{i % 3}", {"t": T0 + i, "x": float(np.sin(i))}) for i in range(30)]
+    found = look(*sent, template=template)
+    assert found.connection["topic"] == (template, "as it was given", "", ())
+    assert found.rate.streams == {"a/{stream}/#": 2, "a/+/{stream}": 3}.get(template, 6)
+    assert look(*sent, template="b/{stream}").connection["topic"].value == "a/{a}/{stream}"
+
+
 def test_what_is_written_is_read_by_run():
     found = look(*(imu(device, i) for i in range(5) for device in ("w1", "w2")))
     text = document(found, "run", command="", channels={"ax": "ax", "ay": "ay"})
