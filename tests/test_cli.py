@@ -80,7 +80,7 @@ def test_inspect_as_json(monkeypatch, capsys, model):
         ('model = "m"\nmodle = 1\n', "unknown key 'modle'; did you mean 'model'?"),
         ("", "'model' is missing"),
         ('model = 3\n[source]\nkind="arrow"\nfiles="f"\n[sink]\nkind="arrow"\npath="p"', "model = 3: expected text"),
-        ('model = "m"\n[source]\nkind = "kafka"\n', 'source.kind = "kafka": use "mqtt"'),
+        ('model = "m"\n[source]\nkind = "pigeon"\n', 'source.kind = "pigeon": use "amqp", '),
         ('model = "m"\n[source]\nkind = "arrow"\n[sink]\nkind="arrow"\npath="p"', "streamrde score FILES"),
         ('model = "m"\n[source]\nkind = "mqtt"\nurl = 1\n[sink]\nkind="arrow"\npath="p"', "source.url = 1: expected"),
         ('model = "m"\n[source]\nkind = "mqtt"\nurl="u"\ntopic="t"\nqos=2\n', "source.qos = 2: use 0 or 1"),

@@ -48,7 +48,10 @@ def test_what_is_trained_is_what_is_served(field, decay, dtype):
     bundle = make_bundle(field=field, depth=2, decay=decay, dtype=dtype)
     served, trained = served_and_trained(bundle)
     tolerance = tolerances.STEPPER32 if dtype == "float32" else tolerances.ORACLE
-    np.testing.assert_allclose(served, trained, rtol=tolerance, atol=tolerance)
+    # Each component of a step is a sum over all of the state, so that it rounds by the largest of them. Some fields
+    # grow states to 1,000, of which a component near 0 keeps fewer digits.
+    size = np.maximum(1.0, np.abs(trained).max(axis=2, keepdims=True))
+    np.testing.assert_allclose(served / size, trained / size, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("first_stage", ["own", "previous"])
