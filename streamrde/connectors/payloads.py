@@ -74,11 +74,11 @@ class PayloadConfig(PayloadKeys, frozen=True, kw_only=True):
     topic: str
     """Template of the topics. {stream} is a level, {channel} is the channel, others in braces are part of its name."""
 
-    def template(self, grammar: Grammar) -> TopicTemplate:
+    def template(self, grammar: Grammar, sort: type[TopicTemplate] = TopicTemplate) -> TopicTemplate:
         """Return the template of the topics."""
         codec, parts = CODECS.find(self.codec), self.stream if isinstance(self.stream, tuple) else (self.stream,)
         said = any(part not in (None, "", "@topic") for part in parts) and "@topic" not in parts
-        return TopicTemplate(self.topic, grammar, named=not said and (codec is None or not codec.takes_topic))
+        return sort(self.topic, grammar, named=not said and (codec is None or not codec.takes_topic))
 
     @classmethod
     def of(cls, keys: PayloadKeys, topic: str) -> Self:
@@ -90,6 +90,8 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
     """Answer for a source of messages. A queue's section adds its `kind` and how it is reached."""
 
     grammar: ClassVar[Grammar] = MQTT
+    sort: ClassVar[type[TopicTemplate]] = TopicTemplate
+    """The templates that topics are."""
     answers: ClassVar[bool] = False
     """The source can publish to the senders."""
 
@@ -117,7 +119,7 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
 
     def templates(self) -> list[TopicTemplate]:
         """Return the templates of all topics."""
-        return [payload.template(self.grammar) for payload in self.payloads()]
+        return [payload.template(self.grammar, self.sort) for payload in self.payloads()]
 
     def subscriptions(self, own: Sequence[str], units: Sequence[str] = ()) -> list[Subscription]:
         """Return all topics with their codecs, for a model's channels and their units."""

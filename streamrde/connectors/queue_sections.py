@@ -126,7 +126,7 @@ class QueueKeys(Section, QueueAccess, frozen=True, kw_only=True):
     """Reach a queue."""
 
     url: str
-    """Address of the server, such as nats://host:4222, redis://host:6379/0 or amqp://host:5672/vhost."""
+    """Address of the server, such as nats://host:4222, redis://host:6379/0 or kafka://host:9092."""
     user: str | None = None
     """User name at the server."""
     password_env: str | None = None
@@ -149,7 +149,7 @@ class QueueSourceConfig(PayloadSourceConfig, QueueAccess, frozen=True, kw_only=T
     """See `Intake`."""
 
     url: str
-    """Address of the server, such as nats://host:4222, redis://host:6379/0 or amqp://host:5672/vhost."""
+    """Address of the server, such as nats://host:4222, redis://host:6379/0 or kafka://host:9092."""
     user: str | None = None
     """User name at the server."""
     password_env: str | None = None

@@ -1,4 +1,4 @@
-"""What sections of NATS, Redis and AMQP answer before a run begins: `run --check`, missing extras, absent servers."""
+"""What sections of queues answer before a run begins: `run --check`, missing extras, absent servers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from brokers import NATS_SERVER, REDIS_SERVER, free_port, nats_server, redis_ser
 from queue_checks import MODEL
 
 from streamrde.connectors.amqp import AmqpSinkConfig, AmqpSourceConfig
+from streamrde.connectors.kafka import KafkaSinkConfig, KafkaSourceConfig
 from streamrde.connectors.nats import NatsSinkConfig, NatsSourceConfig
 from streamrde.connectors.queue_sections import QueueAccess
 from streamrde.connectors.redis import RedisSinkConfig, RedisSourceConfig
@@ -19,7 +20,7 @@ from streamrde.errors import BrokerError, ConfigError, MissingExtraError
 
 
 def sections(port: int) -> dict[str, tuple[QueueAccess, QueueAccess]]:
-    nats, redis, amqp = (f"{scheme}://127.0.0.1:{port}" for scheme in ("nats", "redis", "amqp"))
+    nats, redis, amqp, kafka = (f"{scheme}://127.0.0.1:{port}" for scheme in ("nats", "redis", "amqp", "kafka"))
     return {
         "nats": (
             NatsSourceConfig(url=nats, topic="a.{stream}", durable="d"),
@@ -33,12 +34,16 @@ def sections(port: int) -> dict[str, tuple[QueueAccess, QueueAccess]]:
             AmqpSourceConfig(url=amqp, topic="a.{stream}", queue_name="q"),
             AmqpSinkConfig(url=amqp, topic="p.{stream}"),
         ),
+        "kafka": (
+            KafkaSourceConfig(url=kafka, topic="a", group="g"),
+            KafkaSinkConfig(url=kafka, topic="p", create_topic=True),
+        ),
     }
 
 
-@pytest.mark.parametrize("kind", ["nats", "redis", "amqp"])
+@pytest.mark.parametrize("kind", ["nats", "redis", "amqp", "kafka"])
 def test_a_server_that_is_not_there_is_an_error_of_the_check_and_without_waiting(kind: str) -> None:
-    pytest.importorskip({"amqp": "aio_pika"}.get(kind, kind))
+    pytest.importorskip({"amqp": "aio_pika", "kafka": "confluent_kafka"}.get(kind, kind))
     for section in sections(free_port())[kind]:
         with pytest.raises(
             ConfigError, match=rf"cannot connect to .* 127\.0\.0\.1:\d+: .*check host, port and {kind}://"
@@ -71,7 +76,8 @@ def test_the_check_says_what_it_reached(kind: str, installed: str | None, server
 
 
 @pytest.mark.parametrize(
-    ("kind", "library"), [("nats", "nats.aio.client"), ("redis", "redis.asyncio"), ("amqp", "aio_pika")]
+    ("kind", "library"),
+    [("nats", "nats.aio.client"), ("redis", "redis.asyncio"), ("amqp", "aio_pika"), ("kafka", "confluent_kafka")],
 )
 def test_a_client_library_that_is_missing_is_named_with_its_command(
     kind: str, library: str, monkeypatch: pytest.MonkeyPatch
