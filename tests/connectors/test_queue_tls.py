@@ -1,4 +1,4 @@
-"""TLS to NATS and Redis: the right certificate is accepted, a wrong one is a refusal for good."""
+"""TLS to NATS, Redis and Kafka: the right certificate is accepted, a wrong one is a refusal for good."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from brokers import NATS_SERVER, REDIS_SERVER, free_port, nats_server, redis_server
+from brokers import NATS_SERVER, REDIS_SERVER, TANSU, free_port, kafka_broker, nats_server, redis_server, tls_relay
 from certificates import Authority
 from queue_checks import MODEL
 
+from streamrde.connectors.kafka import KafkaSourceConfig
 from streamrde.connectors.nats import NatsSourceConfig
 from streamrde.connectors.queue_sections import QueueSourceConfig, TlsConfig
 from streamrde.connectors.redis import RedisSourceConfig
@@ -34,6 +35,13 @@ def encrypted_redis(folder: Path, certificate: tuple[str, str]) -> Iterator[str]
         yield f"rediss://127.0.0.1:{port}"
 
 
+@contextmanager
+def encrypted_kafka(folder: Path, certificate: tuple[str, str]) -> Iterator[str]:
+    plain, port = free_port(), free_port()
+    with kafka_broker(folder, port=plain, advertised=port), tls_relay(port, plain, certificate):
+        yield f"kafka+ssl://127.0.0.1:{port}"
+
+
 def nats_source(url: str, **keys: object) -> QueueSourceConfig:
     return NatsSourceConfig(url=url, topic="a.{stream}", durable="d", stream_name="s", create_stream=True, **keys)
 
@@ -42,9 +50,15 @@ def redis_source(url: str, **keys: object) -> QueueSourceConfig:
     return RedisSourceConfig(url=url, topic="a:{stream}", group="g", **keys)
 
 
+def kafka_source(url: str, **keys: object) -> QueueSourceConfig:
+    options = {"session.timeout.ms": 1000}
+    return KafkaSourceConfig(url=url, topic="a", group="g", create_topic=True, timeout=3.0, options=options, **keys)
+
+
 QUEUES = [
     pytest.param(NATS_SERVER, "nats", encrypted_nats, nats_source, id="nats"),
     pytest.param(REDIS_SERVER, "redis", encrypted_redis, redis_source, id="redis"),
+    pytest.param(TANSU, "confluent_kafka", encrypted_kafka, kafka_source, id="kafka"),
 ]
 
 

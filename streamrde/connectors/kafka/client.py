@@ -22,13 +22,16 @@ HOLD = 0.1
 SHARE = 0.4
 # Seconds to leave the group and to let go of the network, at the end.
 _LEAVING = 5.0
+# Errors that have their reason in those before.
+_UNREACHED = ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN")
+# Errors of a login or of TLS, which are refusals unless the connection broke meanwhile.
+_REFUSALS = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL")
+_BROKEN = ("transport failure", "isconnected", "imed out")
 # Errors that trying again does not mend.
 FINAL = (
-    "_AUTHENTICATION", "_AUTO_OFFSET_RESET", "_FATAL", "_FENCED", "_INVALID_ARG", "_SSL",
-    "CLUSTER_AUTHORIZATION_FAILED", "FENCED_INSTANCE_ID", "GROUP_AUTHORIZATION_FAILED", "INVALID_CONFIG",
-    "INVALID_RECORD", "MSG_SIZE_TOO_LARGE",
-    "POLICY_VIOLATION", "SASL_AUTHENTICATION_FAILED", "TOPIC_AUTHORIZATION_FAILED", "TOPIC_EXCEPTION",
-    "UNSUPPORTED_SASL_MECHANISM",
+    "_AUTO_OFFSET_RESET", "_FATAL", "_FENCED", "_INVALID_ARG", "CLUSTER_AUTHORIZATION_FAILED", "FENCED_INSTANCE_ID",
+    "GROUP_AUTHORIZATION_FAILED", "INVALID_CONFIG", "INVALID_RECORD", "MSG_SIZE_TOO_LARGE", "POLICY_VIOLATION",
+    "TOPIC_AUTHORIZATION_FAILED", "TOPIC_EXCEPTION", "UNSUPPORTED_SASL_MECHANISM",
 )  # fmt: skip
 
 
@@ -92,6 +95,7 @@ class KafkaClient(QueueClient):
         except ValueError as error:
             raise BrokerError(f"a setting is refused: {error}; correct options", final=True) from None
         await self._call(self._prepare)
+        self._problems.clear()
         self._polling = self.spawn(self._poll())
         await self._begin()
 
@@ -168,14 +172,17 @@ class KafkaClient(QueueClient):
 
     def _error(self, error: Any, what: str = "") -> BrokerError:
         """Return an error of the client library with its remedy."""
-        problems = {problem.name(): problem for problem in self._problems}
-        refused = [name for name in ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED") if name in problems]
-        if refused or error.name() in ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"):
-            return BrokerError("it refuses user and password, or the SASL mechanism; check them", final=True)
-        if "_SSL" in problems:
-            return BrokerError(
-                f"TLS fails ({problems['_SSL'].str()}); check tls.ca and the port, or use kafka://", final=True
-            )
+        # The reason why no broker answers is among the errors that came before.
+        if error.name() in _UNREACHED:
+            error = next((one for one in reversed(self._problems) if one.name() in _REFUSALS), error)
+        if error.name() in _REFUSALS and not any(sign in error.str() for sign in _BROKEN):
+            if error.name() != "_SSL":
+                remedy = "it refuses user and password, or the mechanism ({}); check them"
+            elif "certificate verify failed" in error.str():
+                remedy = "its certificate is not accepted ({}); set tls.ca"
+            else:
+                remedy = "TLS fails ({}); check the port, or use kafka://"
+            return BrokerError(remedy.format(error.str()), final=True)
         text = f"{what}{error.str() or error.name()}"
         if error.name() in FINAL or error.fatal():
             return BrokerError(f"{text} ({error.name()})", final=True)
@@ -183,7 +190,11 @@ class KafkaClient(QueueClient):
 
     def _prepare(self) -> None:
         """Find the topics, or create them."""
-        there = self._kafka.list_topics(timeout=self.patience.timeout * SHARE).topics
+        try:
+            there = self._kafka.list_topics(timeout=self.patience.timeout * SHARE).topics
+        except BaseException:
+            self._kafka.poll(0)  # reports errors that say more
+            raise
         for template in self._templates:
             name = template.topic
             if template.pattern != name or name in there:
