@@ -93,7 +93,8 @@ class QueueSource(Source[MessageBatch]):
 
     def stop(self) -> None:
         """End the iteration after the messages that have arrived by now. Later ones stay unacknowledged."""
-        self._remaining = len(self._intake.messages)
+        if self._remaining is None:  # a second call does not put off the end
+            self._remaining = len(self._intake.messages)
         self.client.changed.set()
 
 

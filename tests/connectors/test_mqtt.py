@@ -304,6 +304,20 @@ def test_stop_ends_a_source_that_waits(broker: str) -> None:
     run(main(), 5)
 
 
+def test_a_second_stop_does_not_put_off_the_end(broker: str) -> None:
+    async def main() -> None:
+        topic = new_topic()
+        async with MqttSource(broker, topic=topic, columns=Columns(channels=("a",)), qos=0) as source:
+            for times in ((1.0, 2.0), (3.0, 4.0, 5.0)):
+                await send(broker, *((topic.format(stream="s"), sample(t, a=1.0)) for t in times))
+                while source.waiting < times[-1]:
+                    await asyncio.sleep(0.01)
+                source.stop()
+            assert [t async for batch in source for t in batch.samples.t] == [1.0, 2.0]
+
+    run(main())
+
+
 def every_client(
     address: MqttAddress | str, timeout: float = 5.0
 ) -> list[Callable[[], MqttSource | MqttSink | SamplePublisher]]:

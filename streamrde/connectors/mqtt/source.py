@@ -181,7 +181,8 @@ class MqttSource(Source[MessageBatch]):
 
     def stop(self) -> None:
         """End the iteration after the messages that have arrived by now. Later ones stay unacknowledged."""
-        self._remaining = len(self._queue)
+        if self._remaining is None:  # a second call does not put off the end
+            self._remaining = len(self._queue)
         self._connection.changed.set()
 
     def _receive(self, message: MQTTMessage, receipt: Receipt | None) -> None:
