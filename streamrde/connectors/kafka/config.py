@@ -8,12 +8,12 @@ import msgspec
 
 from streamrde.connectors.access import Scheme
 from streamrde.connectors.clients import Intake
+from streamrde.connectors.kafka.client import KafkaClient
 from streamrde.connectors.kafka.reader import KafkaReader
 from streamrde.connectors.kafka.topics import KAFKA, KafkaTopic
 from streamrde.connectors.kafka.writer import KafkaWriter
 from streamrde.connectors.queue_sections import QueueAccess, QueueLettersKeys, QueueSinkKeys, QueueSourceConfig
-from streamrde.connectors.queues import QueueDeadLetters, QueueSink, QueueSource
-from streamrde.connectors.sections import DeadLettersConfig, ModelOutline, RunSections, SinkConfig
+from streamrde.connectors.sections import DeadLettersConfig, RunSections, SinkConfig
 from streamrde.connectors.topics import Grammar, TopicTemplate
 from streamrde.errors import ConfigError
 from streamrde.settings import Positive, Seconds
@@ -98,12 +98,12 @@ class KafkaSourceConfig(_Access, QueueSourceConfig, frozen=True, kw_only=True, t
             raise ConfigError(f'{name}.group = "": name the consumer group that keeps the position')
         super().check(name, run)
 
-    def look(self) -> KafkaWriter:
-        """See `QueueAccess.look`."""
-        return KafkaWriter(self.address(), **self._topics(), **self.reaching())
-
-    def client(self, intake: Intake) -> KafkaReader:
-        """Return a client with the section's topics."""
+    def client(self, intake: Intake | None) -> KafkaClient:
+        """See `QueueSourceConfig.client`."""
+        templates = [template for template in self.templates() if isinstance(template, KafkaTopic)]
+        topics: dict[str, Any] = {"templates": templates, "create": self.create_topic, "partitions": self.partitions}
+        if intake is None:
+            return KafkaWriter(self.address(), **topics, **self.reaching())
         return KafkaReader(
             self.address(),
             group=self.group,
@@ -111,18 +111,9 @@ class KafkaSourceConfig(_Access, QueueSourceConfig, frozen=True, kw_only=True, t
             inflight=self.inflight,
             deliver=self.deliver,
             discover=self.discover,
-            **self._topics(),
+            **topics,
             **self.reaching(),
         )
-
-    def build(self, model: ModelOutline) -> QueueSource:
-        """See `SourceConfig.build`."""
-        intake = Intake(limit=self.queue_messages)
-        return QueueSource(self.client(intake), intake, self.reader(model))
-
-    def _topics(self) -> dict[str, Any]:
-        templates = [template for template in self.templates() if isinstance(template, KafkaTopic)]
-        return {"templates": templates, "create": self.create_topic, "partitions": self.partitions}
 
 
 class KafkaSinkConfig(_Access, QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="kafka"):
@@ -160,10 +151,6 @@ class KafkaSinkConfig(_Access, QueueSinkKeys, SinkConfig, frozen=True, kw_only=T
             **self.reaching(),
         )
 
-    def build(self, model: ModelOutline) -> QueueSink:
-        """See `SinkConfig.build`."""
-        return QueueSink(self.look(), self.template(), self.encoding().encode_prediction)
-
 
 class KafkaDeadLettersConfig(_Access, QueueLettersKeys, DeadLettersConfig, frozen=True, kw_only=True, tag="kafka"):
     """Messages that cannot be used, to a Kafka topic."""
@@ -183,7 +170,3 @@ class KafkaDeadLettersConfig(_Access, QueueLettersKeys, DeadLettersConfig, froze
     def look(self) -> KafkaWriter:
         """See `QueueAccess.look`."""
         return KafkaWriter(self.address(), templates=[KafkaTopic(self.topic, named=False)], **self.reaching())
-
-    def build(self) -> QueueDeadLetters:
-        """See `DeadLettersConfig.build`."""
-        return QueueDeadLetters(self.look(), self.topic)
