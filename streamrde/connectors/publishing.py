@@ -77,9 +77,10 @@ def publisher_to(url: str, *, topic: str | None, columns: Columns, batch: int, k
     scheme = url.split("://")[0]
     sections = {name: section for section in SINKS.classes() for name in section.schemes}
     if (section := sections.get(scheme)) is None:
+        hint = '; a source of kind = "http" takes samples at ws:// or wss://' if scheme in ("http", "https") else ""
         raise ConfigError(
             f"nothing can be sent to {scheme!r}: begin the address with one of "
-            + ", ".join(f"{name}://" for name in sorted(sections))
+            f"{', '.join(f'{name}://' for name in sorted(sections))}{hint}"
         )
     kind = section.__struct_config__.tag  # type: ignore[attr-defined]
     settings = {"kind": kind, "url": url, "topic": topic or section.sensors, **keys}

@@ -85,6 +85,7 @@ def check(
     ("arguments", "match"),
     [
         (["--to", "ftp://host"], "begin the address with one of"),
+        (["--to", "http://127.0.0.1:1"], "takes samples at ws://"),
         (["--to", "redis://127.0.0.1:1", "--set", "maxlen"], "give KEY=VALUE"),
         (["--to", "redis://127.0.0.1:1", "--set", "maxlength=3"], "maxlength"),
         (["--to", "nats://127.0.0.1:1", "--topic", "a.b"], "must be {stream}"),
