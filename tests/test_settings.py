@@ -47,7 +47,7 @@ def refused(text, kind):
         (f'{DATA}[windows]\npolicy = "seconds"', TrainConfig, ['"adaptive", "count"', '"every"', "'every' has"]),
         (f'{DATA}[windows]\npolicy = "Every"', TrainConfig, ["did you mean 'every'?"]),
         (f"{DATA}[windows]\nseconds = 2.0", TrainConfig, ["'windows.policy' is missing", "'every' has the key 'sec"]),
-        (f'{RUN}kind = "kafka"', RunConfig, ['source.kind = "kafka": use "']),
+        (f'{RUN}kind = "pigeon"', RunConfig, ['source.kind = "pigeon": use "']),
         (f'{RUN}url = "u"', RunConfig, ["'source.kind' is missing", "'mqtt'", "have the key 'url'"]),
         (f'{RUN}kind = "mqtt"\nurl = "u"\nqos = 2', RunConfig, ["source.qos = 2: use 0 or 1"]),
         (f'{RUN}kind = "mqtt"\nurl = "u"\nversion = 5', RunConfig, ['use "3.1.1" or "5"; write "5", with quotes']),
