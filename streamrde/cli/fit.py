@@ -47,7 +47,7 @@ def fit(
     class_weights: Annotated[
         str | None,
         typer.Option(
-            help="What an error costs by class: balanced (all classes the same), or factors such as open=3,stuck=5.",
+            help="Cost of an error by class: balanced (all classes the same), or factors such as open=3,stuck=5.",
             rich_help_panel=_LEARNED,
         ),
     ] = None,

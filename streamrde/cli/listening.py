@@ -220,8 +220,10 @@ async def _until(
 ) -> None:
     """Wait until the time is over, Ctrl-C, or there is enough, and show how it goes."""
     loop = asyncio.get_running_loop()
-    # Ctrl-C ends the listening, and what came by then is looked at.
-    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+    # Ctrl-C ends the listening, and what came by then is looked at. Loops on Windows have no signal handlers
+    # (NotImplementedError), and threads beside the main one may set none (RuntimeError, ValueError).
+    unsupported = (NotImplementedError, RuntimeError, ValueError)
+    with contextlib.suppress(*unsupported):
         loop.add_signal_handler(signal.SIGINT, enough.set)
     try:
         end = loop.time() + seconds
@@ -231,7 +233,7 @@ async def _until(
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(enough.wait(), min(0.5, left))
     finally:
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        with contextlib.suppress(*unsupported):
             loop.remove_signal_handler(signal.SIGINT)
 
 

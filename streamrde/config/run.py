@@ -35,7 +35,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     source: AnySource
     sink: AnySink
     columns: ColumnKeys | None = None
-    """What the source's payloads hold, and how. Its own keys win, and those of its topics."""
+    """Fields of the source's payloads, and how they are read. Its own keys win, and those of its topics."""
     state: StateConfig | None = None
     """Without it state dies with the process."""
     dead_letters: AnyDeadLetters | None = None

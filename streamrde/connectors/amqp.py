@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, Literal
 
 from streamrde.connectors.access import Address, Scheme
-from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient, mapped
+from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient, certificate_refused, mapped
 from streamrde.connectors.queue_sections import (
     QueueAccess,
     QueueLettersKeys,
@@ -212,7 +212,7 @@ def _converted(error: Exception) -> BrokerError | None:
     if isinstance(error, exceptions.ChannelPreconditionFailed):
         return BrokerError(f"the queue is there with other properties ({text})", final=True)
     if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in text:
-        return BrokerError(f"its certificate is not accepted ({text}); set tls.ca", final=True)
+        return certificate_refused(text)
     known = (exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError)
     if isinstance(error, known):
         return BrokerError(f"{text}; start the broker or check host, port and amqp:// or amqps://")

@@ -40,6 +40,11 @@ def mapped(convert: Callable[[Exception], BrokerError | None]) -> Iterator[None]
         raise found from None
 
 
+def certificate_refused(reason: object) -> BrokerError:
+    """Return the error of a server whose certificate is not trusted."""
+    return BrokerError(f"its certificate is not accepted ({reason}); set tls.ca", final=True)
+
+
 @dataclass(frozen=True)
 class Patience:
     """Rules for waiting and trying again.
@@ -74,7 +79,7 @@ class Receipt:
     def __init__(self, identity: Hashable, handle: Any, connection: int) -> None:
         self.identity = identity
         self.handle = handle
-        """What the queue needs to acknowledge it."""
+        """Handle by which the queue acknowledges it."""
         self.connection = connection
         """Number of the connection on which it came. A handle may mean nothing on another."""
         self.done = False

@@ -71,7 +71,7 @@ class SharedKeys(TimeKeys, frozen=True, kw_only=True):
     limits: Limits = {}
     """Smallest and largest plausible value by channel, in the model's units. Values outside count as not observed."""
     csv: Dialect = Dialect()
-    """How CSV files are written."""
+    """Dialect of CSV files."""
 
     def __post_init__(self) -> None:
         self.time_form()

@@ -36,7 +36,7 @@ class Message(NamedTuple):
     arrival: float
     """When it arrived, `time.perf_counter()` seconds."""
     receipt: Any = None
-    """What the queue needs to acknowledge it. None if it asks for no acknowledgement."""
+    """Handle by which the queue acknowledges it. None if it asks for no acknowledgement."""
     properties: Mapping[str, str] | None = None
     """Properties, or headers, that travel beside the payload."""
     stamped: float = math.nan

@@ -78,14 +78,13 @@ class MessageBatch(Batch):
 class _Topic:
     """A topic from which a message came."""
 
-    __slots__ = ("channel", "codec", "conversion", "device", "name", "numbered", "place", "sampled", "stream")
+    __slots__ = ("channel", "codec", "conversion", "device", "name", "numbered", "place", "sampled")
 
     def __init__(self, name: str, place: Place, subscription: Subscription, channel: int | None) -> None:
         self.channel = channel
         self.conversion = subscription.conversion
         self.name = name
         self.place = place
-        self.stream = place.stream
         self.device = subscription.topic.device_of(name)
         self.codec = subscription.codec
         self.numbered = subscription.numbered
@@ -191,7 +190,7 @@ class MessageReader:
     def _is_usual(self, topic: _Topic, key: bytes) -> bool:
         """Return True if nothing but the payload decides what a message of the topic says."""
         plain = topic.sampled and topic.channel is None and not topic.numbered
-        return plain and not (self.quarantine.knows(key) or self.quarantine.knows(topic.stream))
+        return plain and not (self.quarantine.knows(key) or self.quarantine.knows(topic.place.stream))
 
     def _read_run(self, gathered: _Gathered, now: float) -> None:
         """Read the messages that wait, together if that can be."""
@@ -216,13 +215,13 @@ class MessageReader:
                 self._clear(topic, message.key)
         if self._time_zero:
             rows = rows._replace(t=rows.t + self._time_zero)
-        rows = rows._replace(streams=[topic.stream for topic, _ in run])
+        rows = rows._replace(streams=[topic.place.stream for topic, _ in run])
         gathered.found.append(_Found(run[0][0], rows, [message.arrival for _, message in run]))
 
     def _clear(self, topic: _Topic, key: bytes) -> None:
         """Take note that a message of the topic can be read."""
         if self.quarantine.clear(key):
-            logger.warning("%s: topic %r (stream %r) can be read again", self._queue, topic.name, topic.stream)
+            logger.warning("%s: topic %r (stream %r) can be read again", self._queue, topic.name, topic.place.stream)
 
     def _gather(self, message: Message, gathered: _Gathered, now: float) -> None:
         """Read a message by itself."""
@@ -251,7 +250,7 @@ class MessageReader:
         begins = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).tolist()
         ends = tuple((begins[i], stream) for i, one in enumerate(found) for stream in one.rows.ended)
         self.counts.samples += sum(sizes)
-        names = [one.rows.streams or [one.topic.stream] * len(one.rows.t) for one in found]
+        names = [one.rows.streams or [one.topic.place.stream] * len(one.rows.t) for one in found]
         empty = np.empty((0, len(self._channels)))
         t = np.concatenate([empty[:, 0], *(one.rows.t for one in found)])
         x = np.concatenate([empty, *(one.rows.x for one in found)])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from streamrde.connectors.access import Address, Scheme
-from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient, mapped
+from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient, certificate_refused, mapped
 from streamrde.connectors.queue_sections import (
     QueueAccess,
     QueueLettersKeys,
@@ -291,7 +291,7 @@ def _converted(error: Exception) -> BrokerError | None:
     if isinstance(error, nats.errors.AuthorizationError) or "authorization" in f"{error}".lower():
         return BrokerError("it refuses user, password or token; check them", final=True)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return BrokerError(f"its certificate is not accepted ({error}); set tls.ca", final=True)
+        return certificate_refused(error)
     if isinstance(error, APIError):
         return BrokerError(f"JetStream refuses: {error.description or error}", final=True)
     if isinstance(error, nats.errors.Error | OSError):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from streamrde.connectors.access import Address, Scheme, Tls
-from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient, mapped
+from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient, certificate_refused, mapped
 from streamrde.connectors.queue_sections import QueueAccess, QueueLettersKeys, QueueSinkKeys, QueueSourceConfig
 from streamrde.connectors.sections import DeadLettersConfig, RunSections, SinkConfig
 from streamrde.connectors.topics import REDIS, Grammar, TopicTemplate
@@ -290,7 +290,7 @@ def converted(error: Exception) -> BrokerError | None:
     if isinstance(error, exceptions.NoPermissionError):
         return BrokerError(f"it refuses this user a command ({text}); let its access rules allow it", final=True)
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        return BrokerError(f"its certificate is not accepted ({text}); set tls.ca", final=True)
+        return certificate_refused(text)
     if "WRONGTYPE" in text:
         return BrokerError("the key holds another type than a stream; choose another key", final=True)
     if isinstance(error, exceptions.RedisError | OSError):

@@ -15,7 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from streamrde.connectors.access import Address, Scheme, read_secret
-from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient
+from streamrde.connectors.clients import Intake, Outgoing, Patience, QueueClient, certificate_refused
 from streamrde.connectors.codecs.predictions import encode_prediction
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES
@@ -427,6 +427,6 @@ def _mapped() -> Iterator[None]:
     except ConnectionClosed as error:
         raise BrokerError(f"the connection was closed ({error})") from None
     except ssl.SSLCertVerificationError as error:
-        raise BrokerError(f"its certificate is not accepted ({error}); set tls.ca", final=True) from None
+        raise certificate_refused(error) from None
     except OSError as error:
         raise BrokerError(f"{error}; start the server or check host, port and ws:// or wss://") from None

@@ -33,7 +33,7 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     time_unit: str = "s"
     """Unit of times that are numbers."""
     columns: ColumnKeys | None = None
-    """What the columns hold, and how. The keys are the same in payloads; each is given there or above."""
+    """Columns of the data, and how they are read. The keys are the same in payloads; each is given there or above."""
     channels: tuple[str, ...] = ()
     """Columns of the channels. []: all other columns of numbers."""
     drop: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     horizon: float | str = 0.0
     """Time by which the targets lie ahead: seconds, or text such as "24h"."""
     class_weights: Literal["equal", "balanced"] | dict[str, AboveZero] = "equal"
-    """What an error costs by class: the same for each stream, "balanced" (the same for each class, however rare), or a
+    """Cost of an error by class: the same for each stream, "balanced" (the same for each class, however rare), or a
     table of factors by class, 1 for those not named."""
     seed: NotNegative = 0
     """Seed of the random features and of the folds."""

@@ -164,7 +164,7 @@ class _Column:
         self.texts: dict[str, int] | None = {} if is_text else None
         """Number of each text. None: values are numbers."""
         self.values: Floats = np.empty(0)
-        """Of each stream, NaN where there is none."""
+        """Value of each stream, NaN where there is none."""
         self.varied = ""
         """Describes a stream that has several. "": there is none."""
 

@@ -61,7 +61,7 @@ class File(msgspec.Struct, frozen=True, omit_defaults=True):
     members: tuple[str, ...] = ()
     """Files that hold the channels together with this one. See `Recording`."""
     url: str = ""
-    """Where the file is if it is at a URL, with a query that `path`, which is for people, has not."""
+    """URL of a file that is not on a disk, with a query that `path`, which is for people, has not."""
 
     @classmethod
     def of(cls, recording: Recording) -> File:

@@ -13,7 +13,7 @@ from streamrde.errors import SampleError
 TOPIC, BROKER, KEY, PROPERTY = "@topic", "@broker", "@key", "@property."
 """Places of a stream's name or a time outside of the payload, and the name of the field that a record is under."""
 Getter = Callable[[tuple[Any, ...]], Any]
-"""Finds a field in objects, the innermost first; UNSET if none has it."""
+"""Function that finds a field in objects, the innermost first. It gives UNSET if none has it."""
 
 
 def is_special(source: str) -> bool:

@@ -36,7 +36,7 @@ class Record(NamedTuple):
     key: str = ""
     """Name of the field that it was under."""
     place: str = ""
-    """Where it stands, for messages."""
+    """Its path, for messages."""
 
 
 class Shape:

@@ -37,9 +37,9 @@ class Recognised(NamedTuple):
     units: dict[str, str]
     """Texts of the row of units, by column."""
     evidence: list[str]
-    """What the dialect was taken from, one statement for each key that is not the usual one."""
+    """Signs that the dialect was taken from, one statement for each key that is not the usual one."""
     doubts: list[str]
-    """What else the file could mean."""
+    """Other readings that the file could have."""
 
 
 class _Block(NamedTuple):

@@ -32,7 +32,7 @@ class Recording(NamedTuple):
     partitions: Mapping[str, str | None] = {}
     """Hive partitions, ``column=value`` in the names of the folders above the file: they are columns of its rows."""
     csv: Dialect = PLAIN
-    """How the file is written if it is text."""
+    """Dialect of the file if it is text."""
     members: tuple[str, ...] = ()
     """Names of the files of a folder that hold the channels together, `path` the first of them. (): `path` alone."""
 

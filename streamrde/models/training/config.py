@@ -251,7 +251,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     data: DataConfig
     columns: ColumnKeys | None = None
-    """What the columns hold, and how. The keys are the same in payloads and in [data], each to be given once."""
+    """Columns of the files, and how they are read. Payloads and [data] have the same keys, each to be given once."""
     split: SplitConfig = SplitConfig()
     windows: Windows = Every(1.0)
     missing: Missing = Missing()
