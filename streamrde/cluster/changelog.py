@@ -148,11 +148,6 @@ def positions_of(entries: Iterable[Entry]) -> dict[str, bytes]:
     }
 
 
-def default_topic(group: str, topic: str) -> str:
-    """Return the changelog of a group's state for a topic, unless another is named."""
-    return f"{group}.{topic}.state"
-
-
 def transactional_id(group: str, topic: str, partition: int) -> str:
     """Return the id under which the owner of an input's partition writes. Whoever uses it shuts out the one before."""
     return f"{group}-{topic}-{partition}"

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from streamrde.connectors.ends import ConnectionCounts
 from streamrde.inference.troubles import KINDS
 from streamrde.runtime.metrics import Durations, Metrics
+from streamrde.runtime.partitions import GroupMetrics
 
 _SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 _ROWS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
@@ -64,6 +65,24 @@ _CONNECTION = (
     ("refused", "Messages that the broker refused for the time being.", "refused"),
     ("lost", "Messages of QoS 0 under way when a connection was lost.", "lost"),
 )
+# Of each partition that a worker owns.
+_PARTITION_GAUGES = (
+    ("restoring", "1 while the state of the partition is restored.", "restoring"),
+    ("lag_messages", "Messages in the partition that no checkpoint has yet.", "lag_messages"),
+    ("lag_seconds", "Age of the message taken last while others wait behind it.", "lag_seconds"),
+    ("streams", "Live streams of the partition.", "streams"),
+    ("state_bytes", "Snapshots of the live streams as the changelog has them.", "state_bytes"),
+    ("restore_seconds", "Duration of the last restore.", "restore_seconds"),
+    ("restore_bytes", "Read from the changelog by the last restore.", "restore_bytes"),
+)
+_PARTITION_COUNTERS = (
+    ("rows", "Rows of samples that came from the partition.", "rows"),
+    ("commits", "Transactions that were committed.", "commits"),
+    ("aborts", "Transactions that were aborted or refused.", "aborts"),
+    ("strays", "Streams whose key another partitioner than the topic's puts there.", "strays"),
+    ("twice", "Streams that were seen in another partition, too.", "twice"),
+    ("lost", "Messages that the topic deleted before they were read.", "lost"),
+)
 
 
 class Exposition(Collector):
@@ -74,6 +93,7 @@ class Exposition(Collector):
         connections: of the ends that have one, by the name of the end.
         waiting: messages that have arrived and were not taken yet; None: it is not known.
         refresh: brings `metrics` up to date; called before they are read.
+        group: the partitions that this worker owns. None: it does not share any.
     """
 
     def __init__(
@@ -83,8 +103,10 @@ class Exposition(Collector):
         connections: dict[str, ConnectionCounts],
         waiting: Callable[[], int | None] = lambda: None,
         refresh: Callable[[], None] | None = None,
+        group: GroupMetrics | None = None,
     ) -> None:
         self._metrics = metrics
+        self._group = group
         self._connections = connections
         self._waiting = waiting
         self._refresh = refresh
@@ -129,8 +151,36 @@ class Exposition(Collector):
             for end, counts in self._connections.items():
                 family.add_metric([end], getattr(counts, attribute))
             yield family
+        if self._group is not None:
+            yield from _of_group(self._group)
+
+
+def _of_group(group: GroupMetrics) -> Iterator[Any]:
+    yield GaugeMetricFamily("streamrde_partitions", "Partitions that this worker owns.", value=len(group.partitions))
+    yield CounterMetricFamily("streamrde_rebalances", "Assignments and revocations.", value=group.rebalances)
+    yield CounterMetricFamily("streamrde_fenced", "Partitions lost to another worker unawares.", value=group.fenced)
+    partitions = [([topic, str(number)], one) for (topic, number), one in sorted(group.partitions.items())]
+    labels = ["topic", "partition"]
+    for name, text, attribute in _PARTITION_GAUGES:
+        gauges = GaugeMetricFamily(f"streamrde_partition_{name}", text, labels=labels)
+        for place, one in partitions:
+            gauges.add_metric(place, float(getattr(one, attribute)))
+        yield gauges
+    for name, text, attribute in _PARTITION_COUNTERS:
+        counters = CounterMetricFamily(f"streamrde_partition_{name}", text, labels=labels)
+        for place, one in partitions:
+            counters.add_metric(place, getattr(one, attribute))
+        yield counters
+    text = "Committing a transaction."
+    family = HistogramMetricFamily("streamrde_partition_commit_seconds", text, labels=labels)
+    for place, one in partitions:
+        family.add_metric(place, _buckets(one.commit_time, _SECONDS), one.commit_time.total)
+    yield family
 
 
 def _histogram(name: str, text: str, values: Durations, bounds: tuple[float, ...]) -> HistogramMetricFamily:
-    buckets = [(str(bound), values.up_to(bound)) for bound in bounds]
-    return HistogramMetricFamily(name, text, buckets=[*buckets, ("+Inf", len(values))], sum_value=values.total)
+    return HistogramMetricFamily(name, text, buckets=_buckets(values, bounds), sum_value=values.total)
+
+
+def _buckets(values: Durations, bounds: tuple[float, ...]) -> list[tuple[str, int]]:
+    return [*((str(bound), values.up_to(bound)) for bound in bounds), ("+Inf", len(values))]
