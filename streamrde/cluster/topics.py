@@ -47,7 +47,7 @@ def check_topics(counts: Mapping[str, int], *, changelog: str, source: str, conf
     if marker_of(changelog) in counts:
         raise StateError(
             f"changelog {changelog!r}: `streamrde state` works on it, was broken off, or has moved its streams away "
-            f"(topic {marker_of(changelog)!r} is there); let it end, run the same command again, or move the streams back"
+            f"(topic {marker_of(changelog)!r} is there); let it end, run the same command again, or move them back"
         )
     kept, wanted = counts.get(changelog), counts.get(source)
     if kept is None or wanted is None or kept == wanted:
