@@ -18,7 +18,7 @@ from scoring_data import make_model, make_table, split, write
 import streamrde as sr
 from streamrde.errors import ConfigError, WorkerError
 from streamrde.inference.novelty import TrainingWindows
-from streamrde.scoring import Job, plan, run_job
+from streamrde.scoring import Job, run_job
 from streamrde.scoring.folder import JobFolder
 from streamrde.scoring.local import RETRIES, ProcessEngine
 
@@ -228,43 +228,3 @@ def workers_of(parent):
             if is_worker and int((process / "stat").read_text().split()[3]) == parent:
                 found.append(int(process.name))
     return found
-
-
-RAY = """
-import contextlib, os, pathlib, signal, sys, threading, time
-from streamrde.scoring import Job, plan, run_job
-
-plan._LEAST_ROWS = 10_000
-killed = []
-
-def kill():  # the first worker that scores
-    while not killed:
-        for process in pathlib.Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if (process / "cmdline").read_bytes().startswith(b"ray::_score") and not killed:
-                    time.sleep(0.3)
-                    os.kill(int(process.name), signal.SIGKILL)
-                    killed.append(process.name)
-        time.sleep(0.01)
-
-threading.Thread(target=kill, daemon=True).start()
-source, model, out = sys.argv[1:]
-summary = run_job(
-    Job(files=(source,), model=model, out=out, engine="ray", jobs=2, commit_seconds=0.0, batch_rows=500)
-)
-print(len(killed), summary.rows, summary.parts)
-"""
-
-
-@pytest.mark.skipif(not PROC.is_dir(), reason="finds workers in /proc")
-def test_ray_gives_the_bytes_of_a_local_job_although_a_worker_is_killed(tmp_path, model, monkeypatch):
-    pytest.importorskip("ray", reason="needs the extra ray")
-    source = split(make_table(30, 1500), tmp_path / "in", files=4)
-    monkeypatch.setattr(plan, "_LEAST_ROWS", 10_000)
-    sr.score(source, model, out=tmp_path / "local.parquet")
-    # In a process of its own: Ray's start leaves open files and warnings behind.
-    command = [sys.executable, "-c", RAY, str(source), str(model), str(tmp_path / "ray.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-3:] == ["1", "45000", "5"]
-    assert (tmp_path / "ray.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
