@@ -11,12 +11,15 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from kafka_server.handle import StrictKafka
 
 from streamrde.connectors.broker import EmbeddedBroker
 
@@ -111,13 +114,13 @@ def _await_port(port: int, process: subprocess.Popen[bytes], seconds: float = 10
 @contextmanager
 def _server(
     command: Sequence[str | Path], folder: Path, port: int, *, seconds: float = 10.0, kill: bool = False, **options: Any
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process that listens on a port, with a log beside its files."""
     with (folder / f"server-{port}.log").open("wb") as log:
         process = subprocess.Popen([*map(str, command)], stdout=log, stderr=log, cwd=folder, **options)
     try:
         _await_port(port, process, seconds)
-        yield
+        yield process
     finally:
         (process.kill if kill else process.terminate)()
         process.wait(30)
@@ -163,6 +166,23 @@ def kafka_broker(
     # It takes 5 s to end by itself.
     with _server([*command, "--storage-engine", "memory://tansu/"], folder, port, kill=True):
         yield f"kafka://127.0.0.1:{port}"
+
+
+@contextmanager
+def strict_kafka(folder: Path, *, port: int | None = None, options: Sequence[str] = ()) -> Iterator[StrictKafka]:
+    """The strict Kafka broker of tests/kafka_server; the value has its address and its controls.
+
+    `options` are further ones of ``python -m kafka_server --help``.
+    """
+    port, control = port or free_port(), free_port()
+    command = [sys.executable, "-m", "kafka_server", "--port", str(port), "--control", str(control), *options]
+    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}"}
+    with _server(command, folder, port, kill=True, env=environment) as process:
+        handle = StrictKafka(port, control, process.pid)
+        try:
+            yield handle
+        finally:
+            handle.close()
 
 
 @contextmanager
