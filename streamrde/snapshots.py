@@ -61,3 +61,16 @@ def unpack(data: bytes, header: type[H]) -> tuple[H, Floats]:
         return msgspec.json.decode(text, type=header), np.frombuffer(values, dtype="<f8").astype(np.float64)
     except (msgspec.DecodeError, ValueError) as error:
         raise SnapshotError(f"this snapshot is of another kind ({error})") from None
+
+
+def check(data: bytes) -> None:
+    """Check that bytes are a whole snapshot, whoever owns it.
+
+    Raises:
+        SnapshotError: they are none, damaged, or of another format version.
+    """
+    unpack(data, _Anyones)
+
+
+class _Anyones(msgspec.Struct):
+    """Stand for the header of any owner."""

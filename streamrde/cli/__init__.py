@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamrde.cli import bench, demo, export, fit, init, inspect, replay, run, score, sweep, train
+from streamrde.cli import bench, demo, export, fit, init, inspect, replay, run, score, state, sweep, train
 from streamrde.errors import StreamRDEError
 
 __all__ = ["app", "main"]
@@ -37,6 +37,8 @@ for _command in (
     bench.bench,
 ):
     app.command()(_command)
+
+app.add_typer(state.app, name="state")
 
 
 def main() -> None:

@@ -70,18 +70,45 @@ def create_changelog(
     Raises:
         BrokerError: it cannot be created.
     """
+    _create(admin, changelog, partitions, replication or -1, {"cleanup.policy": "compact"}, timeout)
+
+
+def create_marker(admin: Any, changelog: str, *, timeout: float = 10.0) -> None:
+    """Create the topic that keeps workers out of a changelog, unless it is there.
+
+    Raises:
+        BrokerError: it cannot be created.
+    """
+    _create(admin, marker_of(changelog), 1, -1, {}, timeout)
+
+
+def delete_topic(admin: Any, topic: str, *, timeout: float = 10.0) -> None:
+    """Delete a topic.
+
+    Raises:
+        BrokerError: it cannot be deleted.
+    """
+    from confluent_kafka import KafkaException
+
+    try:
+        admin.delete_topics([topic], request_timeout=timeout)[topic].result(timeout)
+    except KafkaException as error:
+        if error.args[0].name() != "UNKNOWN_TOPIC_OR_PART":
+            raise BrokerError(f"topic {topic!r} cannot be deleted: {error.args[0].str()}; check the rights") from None
+
+
+def _create(
+    admin: Any, topic: str, partitions: int, replication: int, settings: dict[str, str], timeout: float
+) -> None:
     from confluent_kafka import KafkaException
     from confluent_kafka.cimpl import NewTopic
 
-    settings = {"cleanup.policy": "compact"}
-    new = NewTopic(changelog, partitions, replication_factor=replication or -1, config=settings)
+    new = NewTopic(topic, partitions, replication_factor=replication, config=settings)
     try:
-        admin.create_topics([new], request_timeout=timeout)[changelog].result(timeout)
+        admin.create_topics([new], request_timeout=timeout)[topic].result(timeout)
     except KafkaException as error:
         if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
-            raise BrokerError(
-                f"changelog {changelog!r} cannot be created: {error.args[0].str()}; check the rights"
-            ) from None
+            raise BrokerError(f"topic {topic!r} cannot be created: {error.args[0].str()}; check the rights") from None
 
 
 def settings_of(admin: Any, topic: str, *, timeout: float = 10.0) -> dict[str, str]:

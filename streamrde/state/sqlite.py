@@ -16,7 +16,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from typing import Any, Literal
 import msgspec
 
 from streamrde.errors import StateError, StateFullError
+from streamrde.state.records import Head, Record
 from streamrde.state.store import Checkpoint, check_identity
 
 VERSION = 1
@@ -92,6 +93,11 @@ class SqliteStore:
             return msgspec.json.decode(text, type=dict[str, str])
         return None
 
+    @property
+    def name(self) -> str:
+        """The file, for people."""
+        return str(self.path)
+
     def close(self) -> None:
         """See `StateStore.close`."""
         with self._lock:
@@ -124,6 +130,37 @@ class SqliteStore:
             while found := list(islice(cursor, rows)):
                 self._ids |= {name: key for name, key, _ in found}
                 yield {name: data for name, _, data in found}
+
+    def head(self) -> Head:
+        """Return what the store has that is about no single stream."""
+        identity = self._rows("SELECT value FROM store WHERE key = 'identity'")[0][0]
+        (held,) = self._rows("SELECT count(*) FROM outbox")[0]
+        return Head(msgspec.json.decode(identity, type=dict[str, str]), self.positions(), held=held)
+
+    def records(self, *, rows: int = 1000) -> Iterator[Record]:
+        """Yield what the store has of every stream, running or ended. It must not change meanwhile."""
+        model = self.head().identity.get("model", "")
+        with self._lock, self._mapped("cannot be read"):
+            cursor = self._open.execute(
+                "SELECT name, data, window, saved FROM snapshots JOIN streams USING (id) ORDER BY id"
+            )
+            while found := cursor.fetchmany(rows):
+                for name, data, window, saved in found:
+                    yield Record(name, data, window, saved, model)
+
+    def fill(self, records: Iterable[Record], positions: Mapping[str, bytes]) -> int:
+        """Write the contents of another store, in one transaction, and return the number of streams."""
+        with self._lock, self._mapped("cannot be written"):
+            database, number = self._open, 0
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                database.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?)", positions.items())
+                for record in records:
+                    number += 1
+                    database.execute("INSERT INTO streams VALUES (?, ?)", (number, record.name))
+                    row = (number, record.window, record.saved, record.data)
+                    database.execute("INSERT INTO snapshots VALUES (?, ?, ?, ?)", row)
+        return number
 
     def last_window(self, stream: str) -> int | None:
         """See `StateStore.last_window`."""
@@ -166,6 +203,15 @@ class SqliteStore:
                 gone = database.execute("DELETE FROM snapshots WHERE saved < ?", (before,)).rowcount
             self._ids = {}
         return gone
+
+    def delete(self, streams: Collection[str]) -> None:
+        """Delete streams, running or ended, in one transaction."""
+        names = [(name,) for name in streams]
+        with self._lock, self._mapped("cannot be written"), self._open as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany("DELETE FROM snapshots WHERE id = (SELECT id FROM streams WHERE name = ?)", names)
+            database.executemany("DELETE FROM streams WHERE name = ?", names)
+            self._ids = {}
 
     def compact(self) -> None:
         """See `StateStore.compact`."""
