@@ -176,6 +176,10 @@ class Source(End, ABC, Generic[B]):
         The runtime acknowledges each batch once, in the order in which they were delivered.
         """
 
+    def position_after(self, batch: B) -> bytes:
+        """Return the position after a batch, for a store that keeps it beside the state. b"": the queue keeps it."""
+        return b""
+
     def topic_of(self, stream: str) -> str | None:
         """Return a topic from which the stream's messages come, or None if it is not known."""
         return None

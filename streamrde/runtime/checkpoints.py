@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +33,10 @@ _PRUNE_EVERY = 3600.0
 _REPEATS = 100
 _REPEATS_BEFORE_RESTART = 1000
 
-# Position in the store: fingerprints of the models that were swapped for the one that the store belongs to.
-_MODELS = "models before"
+MODELS = "models before"
+"""Position in the store: fingerprints of the models that were swapped for the one that the store belongs to."""
+SOURCE = "source"
+"""Position in the store: where the input goes on, if the store keeps it."""
 
 
 @dataclass(frozen=True)
@@ -101,19 +103,20 @@ class Checkpointer:
         self._room = asyncio.Event()
         self._room.set()
 
-    def restore(self, *, lazily: bool) -> None:
+    async def restore(self, *, lazily: bool) -> None:
         """Bring streams and sink back to the last checkpoint. `lazily`: restore each stream when it is needed."""
         if self._store is None:
             return
         if self._sink is not None:
             self._position = self._store.positions().get("sink", b"")
             self._sink.resume(self._position, self._store.outbox())
-        if models := self._store.positions().get(_MODELS):
+        if models := self._store.positions().get(MODELS):
             self._fleet.accept(msgspec.json.decode(models, type=list[str]))
         self._prune()
         if not lazily:
             for part in self._store.scan():
                 self._fleet.restore(part, repeats=self._repeats)
+                await asyncio.sleep(0)
 
     def fetch(self, streams: Collection[str]) -> None:
         """Restore the streams that are in the store and not live."""
@@ -184,7 +187,7 @@ class Checkpointer:
             async with self.barrier:
                 batches, self._batches = self._batches, []
                 self._messages = 0
-                checkpoint = self._collect()
+                checkpoint = self._collect(batches)
             if checkpoint is not None:
                 began = time.perf_counter()
                 await self._write(self._store, checkpoint)
@@ -206,17 +209,20 @@ class Checkpointer:
         if self._store is not None and self._policy.ttl is not None:
             self._store.prune(time.time() - self._policy.ttl)
 
-    def _collect(self) -> Checkpoint | None:
+    def _collect(self, batches: Sequence[Batch]) -> Checkpoint | None:
         changes = self._fleet.checkpoint()
         windows, self._windows = self._windows, {}
         identity, self._identity = self._identity, None
         position, outbox, sent = (b"", [], 0) if self._sink is None else self._sink.stage()
         moved, self._position = position != self._position, position
-        if not (changes.snapshots or changes.ended or moved or identity):
+        place = self._source.position_after(batches[-1]) if batches else b""
+        if not (changes.snapshots or changes.ended or moved or place or identity):
             return None
         positions = {} if self._sink is None else {"sink": position}
+        if place:
+            positions[SOURCE] = place
         if identity is not None:
-            positions[_MODELS] = msgspec.json.encode(sorted(self._fleet.predecessors))
+            positions[MODELS] = msgspec.json.encode(sorted(self._fleet.predecessors))
         return Checkpoint(
             snapshots=changes.snapshots,
             windows=windows,

@@ -132,7 +132,7 @@ class Pipeline:
             for end in (self.sink, self._dead_letters, self.source):
                 if end is not None:
                     await stack.enter_async_context(end)
-            self._checkpoints.restore(lazily=self._lazily)
+            await self._checkpoints.restore(lazily=self._lazily)
             self.started = True
             if self._on_start is not None:
                 self._on_start()
@@ -181,6 +181,44 @@ class Pipeline:
         """End after the samples that have arrived by now. On a full disk, give up after `patience` seconds."""
         self._checkpoints.patience = patience
         self.source.stop()
+
+    @property
+    def waiting(self) -> int | None:
+        """The messages that have arrived and were not taken yet, or None if the source has no queue."""
+        return self.source.waiting
+
+    @property
+    def fingerprints(self) -> tuple[str, str]:
+        """Fingerprints of the model, and of its windows' p-values ("" if these are not computed)."""
+        return self.fleet.fingerprint, self.fleet.novelty_fingerprint
+
+    def obstacles(self) -> list[str]:
+        """List the obstacles that now keep samples from becoming predictions."""
+        found = [] if self.started else ["starting"]
+        for end, connection in self.connections.items():
+            if connection.waiting:
+                found.append(f"waiting for the {end}'s broker")
+            if self.started and not connection.connected:
+                found.append(f"the {end}'s broker is away")
+        if 0 < self.metrics.streams <= self.metrics.suspects:
+            found.append("no stream has times that can be right")
+        if self.metrics.store_full:
+            found.append("the state store's disk is full")
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """Return the obstacles, and which streams went wrong, the latest first."""
+        self.count()
+        metrics, in_the_way = self.metrics, self.obstacles()
+        return {
+            "ready": not in_the_way,
+            "obstacles": in_the_way,
+            "streams": metrics.streams,
+            "rows": metrics.counts._asdict(),
+            "troubles": metrics.troubles,
+            "implausible": metrics.implausible,
+            "latest": self.troubles.status(),
+        }
 
     def close(self) -> None:
         """Let go of the store, after `run`."""

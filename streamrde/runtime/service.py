@@ -9,14 +9,14 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from streamrde.connectors.ends import ConnectionCounts
 from streamrde.errors import BundleError
-from streamrde.inference.bundle import load
+from streamrde.inference.bundle import Bundle, load
 from streamrde.runtime.exposition import Exposition
 from streamrde.runtime.health import HealthServer
 from streamrde.runtime.metrics import Metrics
-from streamrde.runtime.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 _LOOK_EVERY = 1.0
@@ -39,8 +39,50 @@ class ServiceOptions:
     watch: bool = False
 
 
+class Served(Protocol):
+    """Run as a service: a pipeline, or a worker of a cluster with one for each of its partitions."""
+
+    metrics: Metrics
+    started: bool
+    """Both ends are connected, so that there is work to be done in order at the end."""
+
+    @property
+    def connections(self) -> dict[str, ConnectionCounts]:
+        """The connections of the ends that have one."""
+
+    @property
+    def waiting(self) -> int | None:
+        """The messages that have arrived and were not taken yet, or None if that is not known."""
+
+    @property
+    def fingerprints(self) -> tuple[str, str]:
+        """Fingerprints of the model, and of its windows' p-values ("" if these are not computed)."""
+
+    async def run(self) -> Metrics:
+        """Run until the source ends or `stop` is called."""
+
+    def stop(self, *, patience: float | None = None) -> None:
+        """End in order."""
+
+    async def swap(self, bundle: Bundle, identity: dict[str, str] | None = None) -> None:
+        """Continue with another model.
+
+        Raises:
+            BundleError: it cannot continue the streams; the model stays.
+        """
+
+    def count(self) -> None:
+        """Bring `metrics` up to date."""
+
+    def obstacles(self) -> list[str]:
+        """List the obstacles that now keep samples from becoming predictions."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what /status shows."""
+
+
 async def serve(
-    pipeline: Pipeline,
+    pipeline: Served,
     *,
     model: Path,
     options: ServiceOptions,
@@ -62,14 +104,14 @@ async def serve(
         pipeline.metrics,
         refresh=pipeline.count,
         connections=pipeline.connections,
-        waiting=lambda: pipeline.source.waiting,
+        waiting=lambda: pipeline.waiting,
     )
     async with AsyncExitStack() as stack:
         if options.port is not None:
             server = HealthServer(
-                obstacles=lambda: obstacles(pipeline),
+                obstacles=pipeline.obstacles,
                 metrics=exposition.text,
-                status=lambda: status(pipeline),
+                status=pipeline.status,
                 host=options.host,
                 port=options.port,
             )
@@ -92,38 +134,8 @@ async def serve(
             await asyncio.gather(watching, return_exceptions=True)
 
 
-def obstacles(pipeline: Pipeline) -> list[str]:
-    """List the obstacles that now keep samples from becoming predictions."""
-    found = [] if pipeline.started else ["starting"]
-    for end, connection in pipeline.connections.items():
-        if connection.waiting:
-            found.append(f"waiting for the {end}'s broker")
-        if pipeline.started and not connection.connected:
-            found.append(f"the {end}'s broker is away")
-    if 0 < pipeline.metrics.streams <= pipeline.metrics.suspects:
-        found.append("no stream has times that can be right")
-    if pipeline.metrics.store_full:
-        found.append("the state store's disk is full")
-    return found
-
-
-def status(pipeline: Pipeline) -> dict[str, Any]:
-    """Return what keeps the run from working, and which streams went wrong, the latest first."""
-    pipeline.count()
-    metrics, in_the_way = pipeline.metrics, obstacles(pipeline)
-    return {
-        "ready": not in_the_way,
-        "obstacles": in_the_way,
-        "streams": metrics.streams,
-        "rows": metrics.counts._asdict(),
-        "troubles": metrics.troubles,
-        "implausible": metrics.implausible,
-        "latest": pipeline.troubles.status(),
-    }
-
-
 def _handle_signals(
-    pipeline: Pipeline,
+    pipeline: Served,
     running: asyncio.Task[Metrics],
     reload: asyncio.Event,
     given_up: asyncio.Event,
@@ -159,7 +171,7 @@ def _handle_signals(
 
 
 async def _swap_models(
-    pipeline: Pipeline,
+    pipeline: Served,
     path: Path,
     identity: Callable[[str], dict[str, str]],
     reload: asyncio.Event,
@@ -167,7 +179,7 @@ async def _swap_models(
     watch: bool,
 ) -> None:
     """Take on the model file whenever asked to, or when it changes."""
-    seen, fingerprint = _signature(path), pipeline.fleet.fingerprint
+    seen, fingerprint = _signature(path), pipeline.fingerprints[0]
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_EVERY):
@@ -178,7 +190,7 @@ async def _swap_models(
         seen = _signature(path)
         try:
             bundle = await asyncio.to_thread(load, path)
-            novelty = pipeline.fleet.novelty_fingerprint
+            novelty = pipeline.fingerprints[1]
             if bundle.fingerprint == fingerprint and novelty in ("", bundle.novelty_fingerprint):
                 logger.info("the model file %s is the model that runs", path)
                 continue

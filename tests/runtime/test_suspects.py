@@ -22,7 +22,6 @@ from streamrde.errors import ConfigError, DataError, ParameterError, TimeUnitErr
 from streamrde.inference.clocks import expectation_of
 from streamrde.runtime.pipeline import Pipeline
 from streamrde.runtime.replay import load_recording
-from streamrde.runtime.service import obstacles
 from streamrde.testing import CollectingSink, ScriptedSource, batch_of
 
 SHIPPED = pathlib.Path(sr.__file__).parent / "demo" / "watch" / "model.safetensors"
@@ -37,7 +36,7 @@ def run(batches, **how):
     fleet = sr.Fleet(WATCH, **({"faults": "drop", "time_check": "reject"} | how))
     in_the_way = []
     source = ScriptedSource(batch_of(names, t, X[: len(t)]) for names, t in batches)
-    pipeline = Pipeline(source, fleet, sink, on_batch=lambda _: in_the_way.extend(obstacles(pipeline)))
+    pipeline = Pipeline(source, fleet, sink, on_batch=lambda _: in_the_way.extend(pipeline.obstacles()))
     asyncio.run(asyncio.wait_for(pipeline.run(), 60))
     return pipeline, sink.rows, in_the_way
 

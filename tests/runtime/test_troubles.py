@@ -24,7 +24,6 @@ from streamrde.inference.troubles import Trouble
 from streamrde.runtime.exposition import Exposition
 from streamrde.runtime.health import HealthServer
 from streamrde.runtime.pipeline import Pipeline
-from streamrde.runtime.service import status
 from streamrde.runtime.troubles import StreamRules, TroubleLog
 from streamrde.testing import CollectingSink, ScriptedSource, batch_of
 
@@ -69,7 +68,7 @@ def test_a_reboot_is_written_once_with_topic_reason_and_remedy_and_counted(caplo
     assert (summary["trouble_restart"], summary["trouble_late"], summary["late"]) == (1, 0, 49)
     exposition = Exposition(pipeline.metrics, connections={})
     assert samples(exposition.text().decode())["streamrde_stream_troubles_total/restart"] == 1
-    shown = status(pipeline)
+    shown = pipeline.status()
     assert shown["troubles"]["restart"] == 1
     (latest,) = shown["latest"]
     assert (latest["stream"], latest["kind"], latest["topic"]) == ("dev1", "restart", "sensors/dev1/imu")
@@ -82,7 +81,7 @@ def test_a_reboot_begins_a_segment_where_the_rules_say_so(caplog):
     assert pipeline.metrics.counts.late == 9
     assert pipeline.metrics.summary()["trouble_restart"] == 1
     assert "its time begins again at" in caplog.text
-    assert [latest["over"] for latest in status(pipeline)["latest"] or pipeline.metrics.latest_troubles] == [True]
+    assert [latest["over"] for latest in pipeline.status()["latest"] or pipeline.metrics.latest_troubles] == [True]
     windows = [row["window"] for row in pipeline.sink.rows]
     assert windows == list(range(len(windows)))
 
@@ -163,7 +162,7 @@ def test_a_channel_never_seen_is_said_unless_it_is_to_be_ignored(caplog):
     pipeline = carried([batch_of(["d"] * 10, T[i : i + 10], x[i : i + 10]) for i in range(0, 100, 10)])
     assert caplog.text.count("channel 'b' did not come in any of its") == 1
     assert pipeline.metrics.summary()["trouble_unseen"] == 1
-    assert status(pipeline)["latest"][0]["channel"] == "b"
+    assert pipeline.status()["latest"][0]["channel"] == "b"
     caplog.clear()
     ignoring = carried([batch_of(["d"] * 100, T, x)], StreamRules(unseen="ignore"))
     assert ignoring.metrics.summary()["trouble_unseen"] == 0
@@ -173,7 +172,7 @@ def test_a_channel_never_seen_is_said_unless_it_is_to_be_ignored(caplog):
 def test_ordinary_streams_say_nothing(caplog):
     pipeline = carried([batch_of(["a", "b"] * 50, np.repeat(T[:50], 2), X)])
     assert caplog.text == ""
-    assert status(pipeline)["latest"] == []
+    assert pipeline.status()["latest"] == []
     assert not any(pipeline.metrics.troubles.values())
 
 
@@ -191,7 +190,7 @@ def test_the_end_of_a_run_tells_people_what_went_wrong(capsys):
 def test_status_is_json_over_http():
     async def main():
         pipeline = Pipeline(source([]), sr.Fleet(BUNDLE), CollectingSink())
-        server = HealthServer(obstacles=list, metrics=bytes, status=lambda: status(pipeline), port=0)
+        server = HealthServer(obstacles=list, metrics=bytes, status=pipeline.status, port=0)
         async with server:
             return await asyncio.to_thread(get, server.port, "/status")
 

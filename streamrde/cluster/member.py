@@ -1,0 +1,209 @@
+"""A worker's place in the consumer group: one consumer for all its partitions, polled in a thread of its own.
+
+Nothing else runs in the thread, so that the group hears of the worker however long its partitions take.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from streamrde.connectors.ends import ConnectionCounts
+from streamrde.errors import BrokerError
+
+logger = logging.getLogger(__name__)
+# Seconds for which one call of the client library may hold the thread.
+_HOLD = 0.05
+# Seconds for an answer of a broker that was away.
+_ANSWER = 1.0
+# Messages that are fetched at a time.
+_PART = 1000
+
+
+class Task(NamedTuple):
+    """A partition of the input, which is the work of one worker at a time."""
+
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.number}]"
+
+
+class Owner(Protocol):
+    """Answer for the partitions. All is called in the member's thread."""
+
+    def assigned(self, tasks: list[Task]) -> None:
+        """Take partitions, which are paused until `Member.begin`."""
+
+    def revoked(self, tasks: list[Task]) -> None:
+        """Give up partitions, and return when that is done: their next owner begins then."""
+
+    def lost(self, tasks: list[Task]) -> None:
+        """Drop partitions that another member may have already."""
+
+    def fetched(self, messages: Sequence[Any]) -> None:
+        """Take messages."""
+
+    def failed(self, error: Exception) -> None:
+        """Take the error that ended the member."""
+
+
+class Member:
+    """A member of a consumer group.
+
+    Args:
+        settings: of the client library, for a consumer.
+        patterns: topics, or regular expressions for them.
+        owner: of the partitions.
+        refusal: turns an error of the client library into one with a remedy.
+        counts: state of the connection.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        patterns: Sequence[str],
+        owner: Owner,
+        *,
+        refusal: Callable[[Any], BrokerError],
+        counts: ConnectionCounts,
+    ) -> None:
+        self.counts = counts
+        self._settings = {**settings, "error_cb": self._on_error}
+        self._patterns = [*patterns]
+        self._owner = owner
+        self._refusal = refusal
+        self._orders: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._ending = False
+        self._consumer: Any = None
+        self._thread = threading.Thread(target=self._run, name="kafka-member", daemon=True)
+
+    def start(self) -> None:
+        """Join the group."""
+        from confluent_kafka import Consumer
+
+        self._consumer = Consumer(self._settings)
+        self.counts.connected, self.counts.connects = True, 1
+        self._thread.start()
+
+    def begin(self, task: Task, offset: int) -> None:
+        """Deliver a partition's messages from an offset on."""
+        self._orders.put(lambda: self._begin(task, offset))
+
+    def hold(self, task: Task, held: bool) -> None:
+        """Deliver no more messages of a partition, or more again."""
+        self._orders.put(lambda: self._hold(task, held))
+
+    def membership(self) -> Any:
+        """Return the metadata that prove the membership to a transaction. Any thread may call it."""
+        return self._consumer.consumer_group_metadata()
+
+    def lag(self, task: Task, offset: int) -> int | None:
+        """Return the number of messages after an offset, as of the latest fetch, or None. Any thread may call it."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*task), cached=True)
+        except (KafkaException, RuntimeError, TypeError):
+            return None
+        return None if high < 0 else max(0, high - offset)
+
+    def stop(self) -> None:
+        """Leave the group."""
+        self._ending = True
+        self._orders.put(lambda: None)
+
+    def join(self, timeout: float) -> None:
+        """Wait until the group is left."""
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        consumer = self._consumer
+        try:
+            consumer.subscribe(
+                self._patterns, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+            while not self._ending:
+                while not self._orders.empty():
+                    self._orders.get()()
+                first = consumer.poll(_HOLD)
+                if first is not None:
+                    self._take([first, *consumer.consume(_PART - 1, 0)])
+                elif not self.counts.connected:
+                    self._ask()
+        except Exception as error:
+            self._owner.failed(error)
+        finally:
+            self._ending = True
+            self.counts.connected = False
+            consumer.close()
+
+    def _take(self, messages: list[Any]) -> None:
+        good = []
+        for message in messages:
+            if (error := message.error()) is None:
+                good.append(message)
+            elif not error.retriable():
+                refused = self._refusal(error)
+                if refused.final:
+                    raise refused
+        if good:
+            self._owner.fetched(good)
+
+    def _on_assign(self, consumer: Any, given: list[Any]) -> None:
+        from confluent_kafka import TopicPartition
+
+        # Any offset will do: nothing is fetched before `begin`.
+        consumer.incremental_assign([TopicPartition(one.topic, one.partition, 0) for one in given])
+        consumer.pause(given)
+        self._owner.assigned([Task(one.topic, one.partition) for one in given])
+
+    def _on_revoke(self, consumer: Any, taken: list[Any]) -> None:
+        if not self._ending:
+            self._owner.revoked([Task(one.topic, one.partition) for one in taken])
+        consumer.incremental_unassign(taken)
+
+    def _on_lost(self, consumer: Any, taken: list[Any]) -> None:
+        self._owner.lost([Task(one.topic, one.partition) for one in taken])
+        consumer.incremental_unassign(taken)
+
+    def _owned(self, task: Task) -> bool:
+        return any((one.topic, one.partition) == task for one in self._consumer.assignment())
+
+    def _begin(self, task: Task, offset: int) -> None:
+        from confluent_kafka import TopicPartition
+
+        if self._owned(task):
+            place = [TopicPartition(*task)]
+            self._consumer.pause(place)
+            self._consumer.seek(TopicPartition(*task, offset))
+            self._consumer.resume(place)
+
+    def _hold(self, task: Task, held: bool) -> None:
+        from confluent_kafka import TopicPartition
+
+        if self._owned(task):
+            (self._consumer.pause if held else self._consumer.resume)([TopicPartition(*task)])
+
+    def _on_error(self, error: Any) -> None:
+        if error.fatal():
+            self._owner.failed(self._refusal(error))
+        elif error.name() == "_ALL_BROKERS_DOWN" and self.counts.connected:
+            self.counts.connected = False
+            logger.warning("no broker of the cluster answers; the client connects again by itself")
+
+    def _ask(self) -> None:
+        """Find out if the brokers are back."""
+        from confluent_kafka import KafkaException
+
+        try:
+            self._consumer.list_topics(timeout=_ANSWER)
+        except KafkaException:
+            return
+        self.counts.connected = True
+        self.counts.connects += 1
+        logger.warning("the cluster answers again")
