@@ -194,6 +194,8 @@ def _kinds_problem(
     field = structs[0].tag_field or ""
     tags = [member.tag for member in structs]
     if field not in value:
+        if usual := [member for member in structs if getattr(member.cls, "usual", False)]:
+            return _struct_problem(value, usual[0], path, root)
         return f"'{_join(path, field)}' is missing: use {either(tags)}{_member_with(value, structs)}"
     chosen = next((member for member in structs if member.tag == value[field]), None)
     if chosen is None:

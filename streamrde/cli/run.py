@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -72,11 +72,14 @@ def _show(lines: dict[str, str], settings: RunConfig, json: bool) -> None:
 
 
 async def _serve(settings: RunConfig, bundle: Bundle, show: Show) -> Metrics:
+    from streamrde.config import KafkaStateConfig
     from streamrde.runtime.service import serve
 
     for text in settings.warnings():
         logger.warning("%s", text)
-    pipeline = settings.build(bundle, on_start=lambda: show("connected"), on_batch=show)
+    hooks: dict[str, Any] = {"on_start": lambda: show("connected"), "on_batch": show}
+    shared = isinstance(settings.state, KafkaStateConfig)
+    pipeline: Any = settings.worker(bundle, **hooks) if shared else settings.build(bundle, **hooks)
     try:
         if not settings.source.live:
             return await pipeline.run()

@@ -10,6 +10,7 @@ import msgspec
 
 from streamrde.connectors.ends import ConnectionCounts, Message, Source
 from streamrde.connectors.messages import MessageBatch, MessageReader
+from streamrde.errors import StateError
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -65,6 +66,7 @@ class Inlet(Source[MessageBatch]):
         self._messages: deque[Message] = deque()
         self._changed = asyncio.Event()
         self._stopped = False
+        self._failure: StateError | None = None
 
     @property
     def waiting(self) -> int:
@@ -85,6 +87,8 @@ class Inlet(Source[MessageBatch]):
             if not messages:
                 self._changed.clear()
                 await self._changed.wait()
+                if self._failure is not None:
+                    raise self._failure
                 continue
             # A partition that never empties must not keep the other tasks from their turn.
             await asyncio.sleep(0)
@@ -94,6 +98,11 @@ class Inlet(Source[MessageBatch]):
                 self._held = False
                 self._hold(False)
             yield batch
+
+    def fail(self, error: StateError) -> None:
+        """Let the iteration raise an error after the messages that have come."""
+        self._failure = error
+        self._changed.set()
 
     def stop(self) -> None:
         """End the iteration after the batch that is being worked on. The next owner reads what waits."""

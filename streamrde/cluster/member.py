@@ -1,6 +1,7 @@
 """A worker's place in the consumer group: one consumer for all its partitions, polled in a thread of its own.
 
-Nothing else runs in the thread, so that the group hears of the worker however long its partitions take.
+Nothing else runs in the thread, so that the group hears of the worker however long its partitions take. Nothing else
+calls the consumer: confluent-kafka lets no other thread in while one polls.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 _HOLD = 0.05
 # Seconds for an answer of a broker that was away.
 _ANSWER = 1.0
+# Seconds between two looks at the partitions' ends.
+_LOOK_EVERY = 1.0
 # Messages that are fetched at a time.
 _PART = 1000
 
@@ -47,6 +51,9 @@ class Owner(Protocol):
 
     def fetched(self, messages: Sequence[Any]) -> None:
         """Take messages."""
+
+    def unplaced(self, task: Task, reason: str) -> None:
+        """Take note that a partition has no message at the position from which it is to be read."""
 
     def failed(self, error: Exception) -> None:
         """Take the error that ended the member."""
@@ -80,6 +87,9 @@ class Member:
         self._orders: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._ending = False
         self._consumer: Any = None
+        self._metadata: Any = None
+        self._ends: dict[Task, int] = {}
+        self._next_look = 0.0
         self._thread = threading.Thread(target=self._run, name="kafka-member", daemon=True)
 
     def start(self) -> None:
@@ -99,17 +109,12 @@ class Member:
         self._orders.put(lambda: self._hold(task, held))
 
     def membership(self) -> Any:
-        """Return the metadata that prove the membership to a transaction. Any thread may call it."""
-        return self._consumer.consumer_group_metadata()
+        """Return the metadata that prove the membership to a transaction, as of the latest poll."""
+        return self._metadata
 
     def lag(self, task: Task, offset: int) -> int | None:
-        """Return the number of messages after an offset, as of the latest fetch, or None. Any thread may call it."""
-        from confluent_kafka import KafkaException, TopicPartition
-
-        try:
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(*task), cached=True)
-        except (KafkaException, RuntimeError, TypeError):
-            return None
+        """Return the number of messages after an offset, as of the latest fetch, or None if it is not known."""
+        high = self._ends.get(task, -1)
         return None if high < 0 else max(0, high - offset)
 
     def stop(self) -> None:
@@ -135,6 +140,7 @@ class Member:
                     self._take([first, *consumer.consume(_PART - 1, 0)])
                 elif not self.counts.connected:
                     self._ask()
+                self._look()
         except Exception as error:
             self._owner.failed(error)
         finally:
@@ -142,11 +148,25 @@ class Member:
             self.counts.connected = False
             consumer.close()
 
+    def _look(self) -> None:
+        """Note what other threads may ask for."""
+        from confluent_kafka import TopicPartition
+
+        self._metadata = self._consumer.consumer_group_metadata()
+        if (now := time.monotonic()) >= self._next_look:
+            self._next_look = now + _LOOK_EVERY
+            owned = [Task(one.topic, one.partition) for one in self._consumer.assignment()]
+            self._ends = {
+                task: self._consumer.get_watermark_offsets(TopicPartition(*task), cached=True)[1] for task in owned
+            }
+
     def _take(self, messages: list[Any]) -> None:
         good = []
         for message in messages:
             if (error := message.error()) is None:
                 good.append(message)
+            elif error.name() == "_AUTO_OFFSET_RESET":
+                self._owner.unplaced(Task(message.topic(), message.partition()), error.str())
             elif not error.retriable():
                 refused = self._refusal(error)
                 if refused.final:
@@ -160,9 +180,11 @@ class Member:
         # Any offset will do: nothing is fetched before `begin`.
         consumer.incremental_assign([TopicPartition(one.topic, one.partition, 0) for one in given])
         consumer.pause(given)
+        self._metadata = consumer.consumer_group_metadata()
         self._owner.assigned([Task(one.topic, one.partition) for one in given])
 
     def _on_revoke(self, consumer: Any, taken: list[Any]) -> None:
+        self._metadata = consumer.consumer_group_metadata()
         if not self._ending:
             self._owner.revoked([Task(one.topic, one.partition) for one in taken])
         consumer.incremental_unassign(taken)

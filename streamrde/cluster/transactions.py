@@ -153,8 +153,12 @@ class Transactions:
         self._produce(records[-1], on_delivery=self._delivered)
         if position is not None:
             self._insist(lambda: producer.send_offsets_to_transaction([position], self._membership(), _HOLD))
-        while producer.flush(_HOLD):
-            self.check()
+        try:
+            while producer.flush(_HOLD):
+                self.check()
+        except SystemError as error:
+            # confluent-kafka raises so where a callback is called for a producer that is fenced in the same moment.
+            raise FencedError(f"{self.name}: {error.__cause__ or error}; another owner has the partition") from None
         self._insist(producer.commit_transaction, _HOLD)
         return self._offset
 

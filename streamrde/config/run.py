@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from streamrde.config.durations import seconds_of
-from streamrde.config.service import ServiceConfig, StateConfig
+from streamrde.config.service import ServiceConfig
+from streamrde.config.state import KafkaStateConfig, StateConfig
 from streamrde.connectors.columns import ColumnKeys
 from streamrde.connectors.registry import SOURCES, AnyDeadLetters, AnySink, AnySource
 from streamrde.connectors.sections import ModelOutline, RunSections
@@ -24,7 +25,10 @@ from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
 
 if TYPE_CHECKING:
+    from streamrde.cluster.worker import Worker
+    from streamrde.connectors.ends import DeadLetters, Sink, Source
     from streamrde.runtime.pipeline import Pipeline
+    from streamrde.state import StateStore
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,7 +40,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     sink: AnySink
     columns: ColumnKeys | None = None
     """Fields of the source's payloads, and how they are read. Its own keys win, and those of its topics."""
-    state: StateConfig | None = None
+    state: StateConfig | KafkaStateConfig | None = None
     """Without it state dies with the process."""
     dead_letters: AnyDeadLetters | None = None
     service: ServiceConfig = ServiceConfig()
@@ -73,6 +77,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Raises:
             ConfigError: the source has no columns, or limits are in both places.
         """
+        if isinstance(state := tables.get("state"), dict) and "kind" not in state:
+            tables = {**tables, "state": {**state, "kind": "sqlite"}}
         columns, source = tables.get("columns"), tables["source"]
         if not columns:
             return tables
@@ -96,6 +102,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Raise ConfigError or ParameterError where sections contradict each other."""
         for name, end in self.sections.named().items():
             end.check(name, self.sections)
+        if isinstance(self.state, KafkaStateConfig):
+            self._check_shared(self.state)
         if self.unused == "letters" and self.dead_letters is None:
             raise ConfigError('unused = "letters" needs [dead_letters]: that is where they go')
         if self.silence.returning == "state" and self.state is None:
@@ -113,6 +121,22 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.faults == "error" and self.state:
             raise ConfigError(
                 'faults = "error" with [state]: what the broker sends twice would stop the run; use "drop"'
+            )
+
+    def _check_shared(self, state: KafkaStateConfig) -> None:
+        """Raise ConfigError where a run cannot share its partitions with others."""
+        state.check(self.sections)
+        if self.flush:
+            raise ConfigError('flush = true with state.kind = "kafka": every rebalance would close the open windows')
+        if self.provisional is not None:
+            raise ConfigError(
+                'provisional with state.kind = "kafka": predictions appear with a transaction, and none could be shown '
+                "before; leave it out"
+            )
+        if self.silence.returning == "state":
+            raise ConfigError(
+                'silence.returning = "state" is not for state.kind = "kafka", which keeps the last window of a stream '
+                'that ended and not its state; use "anew"'
             )
 
     def warnings(self) -> list[str]:
@@ -153,19 +177,64 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             ConfigError, ParameterError: sections contradict each other, or a value cannot work.
             StateError: the store is another run's, in use or damaged.
         """
-        from streamrde.runtime.archive import StoreArchive
-        from streamrde.runtime.pipeline import Pipeline
-
         self.check()
         model = outline_of(bundle)
         source, sink = self.source.build(model), self.sink.build(model)
         dead_letters = None if self.dead_letters is None else self.dead_letters.build()
-        store, policy, archive, state = None, None, None, self.state
-        if state is not None:
-            policy = state.policy(self.source.inflight)
+        store, state = None, self.state
+        if isinstance(state, StateConfig):
             store = state.build()
             store.open(self.identity(bundle.fingerprint))
-            archive = StoreArchive(store) if self.silence.returning == "state" else None
+        return self._pipeline(bundle, source, sink, dead_letters=dead_letters, store=store, **hooks)
+
+    def worker(self, bundle: Bundle, **hooks: Any) -> Worker:
+        """Return a worker of the cluster, which has a pipeline for each partition that its group gives it.
+
+        Args:
+            hooks: `on_start` and `on_batch` of the worker.
+        Raises:
+            ConfigError, ParameterError: sections contradict each other, or a value cannot work.
+        """
+        from streamrde.cluster.plan import Plan
+        from streamrde.cluster.worker import Worker
+        from streamrde.inference.bundle import load, state_differences
+
+        self.check()
+        state: Any = self.state
+        replaced = []
+        for path in state.replaces:
+            before = load(path)
+            if differences := state_differences(before, bundle):
+                raise ConfigError(f"state.replaces has {path!r}, which the model cannot replace: {differences[0]}")
+            replaced.append(before.fingerprint)
+        ends: Any = (self.source, self.sink, self.dead_letters)
+        plan = Plan(
+            *ends,
+            bundle=bundle,
+            outline=outline_of,
+            identity=self.identity,
+            building=self._pipeline,
+            changelog=state.topic,
+            replication=state.replication,
+            replaced=replaced,
+        )
+        return Worker(plan, drain=self.service.drain_seconds, **hooks)
+
+    def _pipeline(
+        self,
+        bundle: Bundle,
+        source: Source[Any],
+        sink: Sink,
+        *,
+        dead_letters: DeadLetters | None,
+        store: StateStore | None,
+        **hooks: Any,
+    ) -> Pipeline:
+        from streamrde.runtime.archive import StoreArchive
+        from streamrde.runtime.pipeline import Pipeline
+
+        state = self.state
+        archive = StoreArchive(store) if store is not None and self.silence.returning == "state" else None
         return Pipeline(
             source,
             Fleet(
@@ -183,8 +252,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             ),
             sink,
             store=store,
-            policy=policy,
-            lazily=state is not None and state.restore == "lazy",
+            policy=None if state is None else state.policy(self.source.inflight),
+            lazily=isinstance(state, StateConfig) and state.restore == "lazy",
             flush=self.flush,
             dead_letters=dead_letters,
             letters_of_rows=self.unused == "letters",

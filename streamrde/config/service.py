@@ -1,4 +1,4 @@
-"""Sections of a run that is to stay up: state and service."""
+"""Section of a run that is to stay up."""
 
 from __future__ import annotations
 
@@ -6,43 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from streamrde.runtime.checkpoints import CheckpointPolicy
 from streamrde.runtime.pace import SLICE_WINDOWS
 from streamrde.settings import Positive, Seconds
 
 if TYPE_CHECKING:
     from streamrde.runtime.service import ServiceOptions
-    from streamrde.state import SqliteStore
-
-
-class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Storage of the streams' state."""
-
-    path: str
-    """SQLite file."""
-    sync: Literal["full", "normal"] = "full"
-    """full survives a power cut, normal a killed process."""
-    checkpoint_seconds: Seconds = 1.0
-    """Seconds between two checkpoints."""
-    checkpoint_messages: Positive | None = None
-    """Messages between two checkpoints, at most. None: half of the source's inflight."""
-    restore: Literal["all", "lazy"] = "all"
-    """Load all streams at the start, or each one when it returns."""
-    ttl: Seconds | None = None
-    """Forget streams that were not saved for this many seconds. None: never."""
-    max_bytes: Positive | None = None
-    """Largest size of the store, in bytes. None: as the disk allows."""
-
-    def build(self) -> SqliteStore:
-        """Return the store, not yet opened."""
-        from streamrde.state import SqliteStore
-
-        return SqliteStore(self.path, sync=self.sync, max_bytes=self.max_bytes)
-
-    def policy(self, inflight: int) -> CheckpointPolicy:
-        """Return the rules for checkpoints, for a broker that sends `inflight` messages ahead."""
-        messages = self.checkpoint_messages or max(1, inflight // 2)
-        return CheckpointPolicy(seconds=self.checkpoint_seconds, messages=messages, ttl=self.ttl)
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,11 @@ from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
 from streamrde.inference.troubles import KINDS, Kind
 
+# Numbers that add up over the partitions of a worker.
+_SUMS = (
+    "rows", "predictions", "malformed", "dropped", "quarantined", "missed", "unused", "merged", "provisional",
+    "not_finite", "batches", "checkpoints", "checkpoint_bytes",
+)  # fmt: skip
 # Buckets 4 % wide; from a microsecond to a day these are 643.
 _RATIO = 1.04
 
@@ -40,6 +45,11 @@ class Durations:
         scaled = np.log(np.maximum(values, self._smallest) / self._smallest) / math.log(_RATIO)
         places = np.minimum(scaled.astype(np.int64), len(self._buckets) - 1)
         self._buckets += np.bincount(places, minlength=len(self._buckets))
+
+    def join(self, other: Durations) -> None:
+        """Count what another of the same buckets has counted."""
+        self._buckets += other._buckets
+        self.total += other.total
 
     def up_to(self, bound: float) -> int:
         """Return the number of durations up to `bound`, to the width of a bucket."""
@@ -115,6 +125,30 @@ class Metrics:
     """From the arrival of a sample to the confirmation of the predictions of its micro-batch; live sources only."""
     began: float = field(default_factory=time.perf_counter)
     ended: float | None = None
+
+    def add(self, other: Metrics, *, live: bool = True) -> None:
+        """Add the counts of another run.
+
+        Args:
+            live: it still runs, so that its present streams and what it has not saved count too.
+        """
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.counts += other.counts
+        self.states = StateCounts(*(sum(pair) for pair in zip(self.states, other.states, strict=True)))
+        for own, more in ((self.troubles, other.troubles), (self.implausible, other.implausible)):
+            for kind, count in more.items():
+                own[kind] = own.get(kind, 0) + count  # type: ignore[index, call-overload]
+        for name in ("batch_rows", "push_time", "sink_time", "checkpoint_time", "latency"):
+            getattr(self, name).join(getattr(other, name))
+        self.last_checkpoint = max(self.last_checkpoint, other.last_checkpoint)
+        self.last_batch = max(self.last_batch, other.last_batch)
+        if live:
+            self.streams += other.streams
+            self.suspects += other.suspects
+            self.unsaved += other.unsaved
+            self.lag = max(self.lag, other.lag)
+            self.store_full |= other.store_full
 
     @property
     def out_of_range(self) -> int:

@@ -1,0 +1,311 @@
+"""A worker: one process of the cluster, with a pipeline for each partition that the group gives it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as Late
+from typing import Any
+
+from streamrde.cluster.member import Member, Task
+from streamrde.cluster.partition import Partition
+from streamrde.cluster.plan import Plan
+from streamrde.connectors.ends import ConnectionCounts
+from streamrde.errors import BundleError, StateError
+from streamrde.inference.bundle import Bundle
+from streamrde.runtime.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+# Threads that restore and commit: a broker that is away holds one for each partition.
+_THREADS = 64
+# Seconds between two sums over the partitions.
+_COUNT_EVERY = 0.5
+# Seconds to leave the group at the end. Its other members wait for a session otherwise.
+_LEAVING = 10.0
+# Share of max.poll.interval.ms that a revocation may take.
+_SHARE = 0.5
+_POLL_INTERVAL = 300_000
+
+
+class Worker:
+    """Work on the partitions that the group assigns, until stopped.
+
+    The consumer is polled in a thread of its own, whatever the partitions do. The group takes a partition away only
+    when it is drained, which has a limit below the consumer's poll interval.
+
+    Args:
+        plan: of the run.
+        drain: seconds for which the end of the run, or a revocation, waits for the last checkpoints.
+        on_start: called when the group is joined.
+        on_batch: called after every batch of any partition.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        drain: float = 30.0,
+        on_start: Callable[[], None] | None = None,
+        on_batch: Callable[[Metrics], None] | None = None,
+    ) -> None:
+        self.metrics = Metrics()
+        self.started = False
+        self.rebalances = 0
+        """Number of times that the group gave or took partitions."""
+        self.connections: dict[str, ConnectionCounts] = {"source": ConnectionCounts()}
+        self.partitions: dict[Task, Partition] = {}
+        """The partitions that the worker has."""
+        self._plan = plan
+        settings = plan.consumer
+        interval = float(settings.get("max.poll.interval.ms", _POLL_INTERVAL)) * 1e-3
+        self._drain = drain
+        self._limit = min(drain, _SHARE * interval)
+        self._on_start = on_start
+        self._on_batch = on_batch
+        self._ended = Metrics()
+        self._next_count = 0.0
+        self._stopping = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._leaving: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop
+        self._member: Member
+
+    async def run(self) -> Metrics:
+        """Join the group and work until `stop`.
+
+        Raises:
+            StreamRDEError: the broker refuses for good, or no partition can go on.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="partition"))
+        counts = self.connections["source"]
+        counts.waiting = True
+        try:
+            await self._plan.reach()
+        finally:
+            counts.waiting = False
+        self._member = Member(self._plan.consumer, self._plan.patterns, self, refusal=self._plan.refusal, counts=counts)
+        self._member.start()
+        self.started = True
+        if self._on_start is not None:
+            self._on_start()
+        try:
+            await self._stopping.wait()
+        finally:
+            await self._end()
+        if self._failure is not None:
+            raise self._failure
+        return self.metrics
+
+    def stop(self, *, patience: float | None = None) -> None:
+        """End after the batches that are being worked on: their checkpoints are committed, the rest is left."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Let go of everything, after `run`."""
+
+    async def swap(self, bundle: Bundle, identity: dict[str, str] | None = None) -> None:
+        """Continue with another model in all partitions.
+
+        Raises:
+            BundleError: it cannot continue the streams; the model stays.
+        """
+        try:
+            self._plan.replace(bundle)
+        except BundleError:
+            self.metrics.swaps_refused += 1
+            raise
+        for partition in [*self.partitions.values()]:
+            if (pipeline := partition.pipeline) is not None and pipeline.fleet.fingerprint != bundle.fingerprint:
+                await pipeline.swap(bundle, identity)
+            partition.retry()
+
+    @property
+    def fingerprints(self) -> tuple[str, str]:
+        """See `runtime.service.Served.fingerprints`."""
+        return self._plan.fingerprints
+
+    @property
+    def waiting(self) -> int | None:
+        """See `runtime.service.Served.waiting`."""
+        return sum(one.inlet.waiting for one in self.partitions.values() if one.inlet is not None)
+
+    def count(self) -> None:
+        """Bring `metrics` up to date: the sums over all partitions, those that are gone too."""
+        own = self.metrics
+        fresh = Metrics(began=own.began, ended=own.ended, swaps=own.swaps, swaps_refused=own.swaps_refused)
+        fresh.add(self._ended, live=False)
+        for one in self.partitions.values():
+            fresh.add(one.past, live=False)
+            if one.pipeline is not None:
+                one.pipeline.count()
+                fresh.add(one.pipeline.metrics)
+        vars(own).update(vars(fresh))
+
+    def obstacles(self) -> list[str]:
+        """List the obstacles that now keep samples from becoming predictions."""
+        counts, found = self.connections["source"], [] if self.started else ["starting"]
+        if counts.waiting:
+            found.append("waiting for the source's broker")
+        if self.started and not counts.connected:
+            found.append("the source's broker is away")
+        owned = [*self.partitions.values()]
+        if self.started and not self.rebalances:
+            found.append("the group has given no partition yet")
+        elif owned and not any(one.phase == "running" for one in owned):
+            found.append(f"{len(owned)} partitions are being restored")
+        found += [f"partition {one.task}: {one.failure}" for one in owned if one.failure]
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """Return the obstacles, the partitions, and which streams went wrong, the latest first."""
+        self.count()
+        metrics, in_the_way = self.metrics, self.obstacles()
+        latest = [
+            trouble
+            for one in self.partitions.values()
+            if one.pipeline is not None
+            for trouble in one.pipeline.troubles.status()
+        ]
+        return {
+            "ready": not in_the_way,
+            "obstacles": in_the_way,
+            "streams": metrics.streams,
+            "rows": metrics.counts._asdict(),
+            "troubles": metrics.troubles,
+            "implausible": metrics.implausible,
+            "latest": sorted(latest, key=lambda trouble: trouble["since"] or 0.0, reverse=True)[:20],
+            "rebalances": self.rebalances,
+            "partitions": [self._shown(one) for _, one in sorted(self.partitions.items())],
+        }
+
+    def _shown(self, one: Partition) -> Mapping[str, Any]:
+        store = one.store
+        return {
+            "topic": one.task.topic,
+            "partition": one.task.number,
+            "phase": one.phase,
+            "failure": one.failure,
+            "streams": 0 if one.pipeline is None else one.pipeline.metrics.streams,
+            "position": None if store is None else store.position,
+            "lag": None if store is None else self._member.lag(one.task, store.position),
+        }
+
+    # What follows is called in the member's thread.
+
+    def assigned(self, tasks: list[Task]) -> None:
+        """See `Owner.assigned`."""
+        self._loop.call_soon_threadsafe(self._take, tasks)
+
+    def revoked(self, tasks: list[Task]) -> None:
+        """See `Owner.revoked`."""
+        done: Future[None] = asyncio.run_coroutine_threadsafe(self._release(tasks, self._limit), self._loop)
+        try:
+            done.result(self._limit + _LEAVING)
+        except Late:
+            self._abandon(tasks)
+
+    def lost(self, tasks: list[Task]) -> None:
+        """See `Owner.lost`."""
+        self._abandon(tasks)
+        self._loop.call_soon_threadsafe(self._lose, tasks)
+
+    def fetched(self, messages: Sequence[Any]) -> None:
+        """See `Owner.fetched`. It waits until the messages are where they belong, so that they cannot pile up."""
+        runs = self._plan.unpack(messages)
+        taken: Future[None] = Future()
+
+        def put() -> None:
+            for task, found in runs:
+                partition = self.partitions.get(task)
+                if partition is not None and partition.inlet is not None and partition.phase == "running":
+                    partition.inlet.put(found)
+            taken.set_result(None)
+
+        self._loop.call_soon_threadsafe(put)
+        with contextlib.suppress(Late):
+            taken.result(self._limit)
+
+    def unplaced(self, task: Task, reason: str) -> None:
+        """See `Owner.unplaced`."""
+        self._loop.call_soon_threadsafe(self._unplace, task, reason)
+
+    def failed(self, error: Exception) -> None:
+        """See `Owner.failed`."""
+        self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _abandon(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            if (partition := self.partitions.get(task)) is not None:
+                partition.abandon()
+
+    # What follows is called in the loop.
+
+    def _take(self, tasks: list[Task]) -> None:
+        self.rebalances += 1
+        if self._stopping.is_set():
+            return
+        for task in tasks:
+            if (before := self.partitions.pop(task, None)) is not None:
+                before.lose()
+                self._forget(before)
+            self.partitions[task] = partition = Partition(task, self._parts, begin=self._member.begin, fatal=self._fail)
+            partition.start()
+
+    def _parts(self, task: Task) -> Any:
+        return self._plan.parts(task, self._member, self.connections["source"], on_batch=self._batch_done)
+
+    def _batch_done(self, metrics: Metrics) -> None:
+        if self._on_batch is not None and (now := time.monotonic()) >= self._next_count:
+            self._next_count = now + _COUNT_EVERY
+            self.count()
+            self._on_batch(self.metrics)
+
+    async def _release(self, tasks: Sequence[Task], seconds: float) -> None:
+        self.rebalances += 1
+        found = [partition for task in tasks if (partition := self.partitions.get(task)) is not None]
+        await asyncio.gather(*(partition.drain(seconds) for partition in found))
+        for partition in found:
+            if self.partitions.get(partition.task) is partition:
+                del self.partitions[partition.task]
+            self._forget(partition)
+
+    def _lose(self, tasks: Sequence[Task]) -> None:
+        self.rebalances += 1
+        for task in tasks:
+            if (partition := self.partitions.pop(task, None)) is not None:
+                logger.warning("partition %s is lost: the group dropped this worker; nothing more is committed", task)
+                partition.lose()
+                self._forget(partition)
+
+    def _unplace(self, task: Task, reason: str) -> None:
+        if (partition := self.partitions.get(task)) is not None and partition.inlet is not None:
+            partition.inlet.fail(
+                StateError(
+                    f"the messages at its position are not there ({reason}): they were deleted, or the topic was made "
+                    "again; keep messages longer, or begin with a new group and a new changelog"
+                )
+            )
+
+    def _forget(self, partition: Partition) -> None:
+        """Keep the counts of a partition that is no longer here."""
+        self._ended.add(partition.past, live=False)
+        partition.past = Metrics()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        self._stopping.set()
+
+    async def _end(self) -> None:
+        self._stopping.set()
+        try:
+            await self._release([*self.partitions], self._drain)
+        finally:
+            self._member.stop()
+            await asyncio.shield(asyncio.to_thread(self._member.join, _LEAVING))
+            self.count()
