@@ -17,7 +17,7 @@ from collections.abc import Generator
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 _ITERATIONS = 4096
 
-Exchange = Generator[bytes, bytes, str]
+Exchange = Generator[bytes, bytes, tuple[str, bytes]]
 
 
 class Denied(Exception):
@@ -25,7 +25,10 @@ class Denied(Exception):
 
 
 def exchange(mechanism: str, users: dict[str, str]) -> Exchange:
-    """Begin a login: each message of the client is sent in, each answer comes out, and the user's name at the end."""
+    """Begin a login.
+
+    Each message of the client is sent in, each answer comes out; the last one with the user's name.
+    """
     if mechanism == "PLAIN":
         login = _plain(users)
     elif mechanism == "OAUTHBEARER":
@@ -40,7 +43,7 @@ def _plain(users: dict[str, str]) -> Exchange:
     _, name, password = (yield b"").decode().split("\0")
     if not hmac.compare_digest(users.get(name, "\0").encode(), password.encode()):
         raise Denied("invalid username or password")
-    return name
+    return name, b""
 
 
 def _attributes(message: str) -> dict[str, str]:
@@ -66,8 +69,7 @@ def _scram(digest: str, users: dict[str, str]) -> Exchange:
     if _attributes(last)["r"] != nonce or not hmac.compare_digest(expected, proof):
         raise Denied("invalid username or password")
     server = hmac.digest(hmac.digest(salted, b"Server Key", digest), signed, digest)
-    yield b"v=" + base64.b64encode(server)
-    return name
+    return name, b"v=" + base64.b64encode(server)
 
 
 def _bearer(users: dict[str, str]) -> Exchange:
@@ -79,4 +81,4 @@ def _bearer(users: dict[str, str]) -> Exchange:
     head, claims = (json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2])
     if head.get("alg") != "none" or claims.get("exp", 0) <= time.time() or claims.get("sub") not in users:
         raise Denied(f"token of {claims.get('sub')!r}: unsecured, not expired, and of a known user is wanted")
-    return str(claims["sub"])
+    return str(claims["sub"]), b""

@@ -256,7 +256,7 @@ def _sasl_authenticate(request: Any, context: Connection) -> dict[str, Any]:
     try:
         return answer | {"auth_bytes": context.login.send(request.auth_bytes)}
     except StopIteration as end:
-        context.user = end.value
+        context.user, answer["auth_bytes"] = end.value
         return answer
     except (access.Denied, ValueError, KeyError, IndexError) as error:
         context.login = None

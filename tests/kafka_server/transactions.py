@@ -212,7 +212,8 @@ class Transactions:
     def _finish(self, one: Transaction, commit: bool) -> None:
         """Write the markers."""
         for name, partition in sorted(one.partitions):
-            if name in self._topics.by_name:  # a topic may have been deleted since
+            topic = self._topics.by_name.get(name)  # it may have been deleted since
+            if topic is not None and partition < len(topic.partitions):
                 self._topics.log(name, partition).finish(one.producer, one.epoch, commit)
         for group in sorted(one.groups):
             self._groups.finish(group, one.producer, commit)
