@@ -17,6 +17,7 @@ from streamrde.inference.bundle import Bundle, load
 from streamrde.runtime.exposition import Exposition
 from streamrde.runtime.health import HealthServer
 from streamrde.runtime.metrics import Metrics
+from streamrde.runtime.supervision import Supervision
 
 logger = logging.getLogger(__name__)
 _LOOK_EVERY = 1.0
@@ -117,6 +118,7 @@ async def serve(
             )
             await stack.enter_async_context(server)
             logger.info("health and metrics on http://%s:%d", server.host, server.port)
+        await stack.enter_async_context(Supervision(pipeline.obstacles))
         running = asyncio.create_task(pipeline.run())
         given_up = asyncio.Event()
         reload = asyncio.Event()
