@@ -79,6 +79,8 @@ class ChangelogPlace:
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
+            # The broker waits as long at the end of a partition before it says so.
+            "fetch.wait.max.ms": 10,
         }
         return kafka.Consumer(self._plain() | own)
 
@@ -130,30 +132,32 @@ def mapped(place: ChangelogPlace) -> Iterator[None]:
         ) from None
 
 
-def read(place: ChangelogPlace, topic: str, partition: int, begin: int = 0) -> Iterator[Any]:
-    """Yield the committed messages of a partition, from an offset up to its end.
+def read(place: ChangelogPlace, topic: str, begins: Mapping[int, int]) -> Iterator[Any]:
+    """Yield the committed messages of partitions, those of each in their order, up to the ends.
 
+    Args:
+        begins: first offset of each partition.
     Raises:
         BrokerError: the broker does not answer.
     """
     from confluent_kafka import KafkaError, TopicPartition
 
     with mapped(place), contextlib.closing(place.consumer()) as consumer:
-        consumer.assign([TopicPartition(topic, partition, begin)])
-        heard = time.monotonic()
-        while True:
-            messages = consumer.consume(_PART, _HOLD)
-            if messages:
+        consumer.assign([TopicPartition(topic, partition, begin) for partition, begin in begins.items()])
+        heard, left = time.monotonic(), {*begins}
+        while left:
+            # A wait for many messages would last to its end whenever there are fewer.
+            if (first := consumer.poll(_HOLD)) is not None:
                 heard = time.monotonic()
             elif time.monotonic() - heard > _SILENCE:
                 raise BrokerError(f"Kafka broker {place.broker} has not answered for {_SILENCE:g} s; look at its log")
-            for message in messages:
+            for message in () if first is None else (first, *consumer.consume(_PART, 0)):
                 if (error := message.error()) is None:
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    return
+                    left.discard(message.partition())
                 elif not error.retriable():
-                    raise BrokerError(f"Kafka broker {place.broker}: {topic!r} [{partition}]: {error.str()}")
+                    raise BrokerError(f"Kafka broker {place.broker}, topic {topic!r}: {error.str()}")
 
 
 class ChangelogContents:
@@ -182,24 +186,27 @@ class ChangelogContents:
         """Offset of the latest record of each key, by partition."""
         self.own: list[list[Entry]] = []
         """Records of the store itself, by partition."""
-        for partition in range(self.partitions):
-            self._find(partition)
+        self._find()
 
-    def _find(self, partition: int) -> None:
-        latest, own = dict[bytes, int](), dict[bytes, Entry]()
-        for message in read(self.place, self.place.topic, partition):
-            key = message.key() or b""
-            latest[key] = message.offset()
+    def _find(self) -> None:
+        own: list[dict[bytes, Entry]] = [{} for _ in range(self.partitions)]
+        self.latest = [{} for _ in own]
+        for message in read(self.place, self.place.topic, self._begins()):
+            key, partition = message.key() or b"", message.partition()
             self.written += 1
-            if key[:1] != b"s":
-                own[key] = self._entry(message)
             if message.value() is None:
-                latest.pop(key)
-                own.pop(key, None)
+                self.latest[partition].pop(key, None)
+                own[partition].pop(key, None)
+            elif key[:1] == b"s":
+                self.latest[partition][key] = message.offset()
+            else:
+                own[partition][key] = self._entry(message)
             if self.written % 10_000 == 0:
-                self._show(f"reading {self.name}: partition {partition}, {self.written:,} records")
-        self.latest.append({key: offset for key, offset in latest.items() if key[:1] == b"s"})
-        self.own.append([*own.values()])
+                self._show(f"reading {self.name}: {self.written:,} records")
+        self.own = [[*entries.values()] for entries in own]
+
+    def _begins(self) -> dict[int, int]:
+        return dict.fromkeys(range(self.partitions), 0)
 
     def _entry(self, message: Any) -> Entry:
         place = f"{self.place.topic!r} [{message.partition()}] @{message.offset()}"
@@ -229,32 +236,28 @@ class ChangelogContents:
                     positions[name] = joined(positions.get(name), data)
         return Head(found[0] if found else {}, positions, offsets)
 
-    def entries(self, partition: int) -> Iterator[Entry]:
-        """Yield the latest record of every stream in a partition.
+    def entries(self) -> Iterator[tuple[int, Entry]]:
+        """Yield the latest record of every stream, with its partition.
 
         Raises:
             StateError: the topic changed meanwhile.
         """
-        latest = self.latest[partition]
-        left = len(latest)
-        for message in read(self.place, self.place.topic, partition) if left else ():
-            if latest.get(message.key() or b"") == message.offset():
+        left = len(self)
+        for message in read(self.place, self.place.topic, self._begins()) if left else ():
+            if self.latest[message.partition()].get(message.key() or b"") == message.offset():
                 left -= 1
-                yield self._entry(message)
+                yield message.partition(), self._entry(message)
                 if not left:
                     return
         if left:
-            raise StateError(
-                f"{self.name}: partition {partition} changed while it was read; stop the workers, or try again"
-            )
+            raise StateError(f"{self.name} changed while it was read; stop the workers, or try again")
 
     def records(self) -> Iterator[Record]:
         """See `Contents.records`."""
-        for partition in range(self.partitions):
-            for entry in self.entries(partition):
-                yield Record(
-                    entry.name, entry.data or None, entry.window, entry.saved, entry.model, partition, entry.offset
-                )
+        for partition, entry in self.entries():
+            yield Record(
+                entry.name, entry.data or None, entry.window, entry.saved, entry.model, partition, entry.offset
+            )
 
     def twice(self) -> list[str]:
         """Return the streams that are in more than one partition."""
@@ -274,7 +277,7 @@ def begun(place: ChangelogPlace, counts: Mapping[str, int]) -> dict[str, Any] | 
     if (marker := marker_of(place.topic)) not in counts:
         return None
     found: dict[str, Any] = {}  # broken off before anything was done
-    for message in read(place, marker, 0):
+    for message in read(place, marker, {0: 0}):
         found = msgspec.json.decode(message.value() or b"{}", type=dict[str, Any])
     return found
 

@@ -90,7 +90,7 @@ def to_changelog(
             f"{place.name} is being rehashed: run  streamrde state rehash {place.config}  to its end first"
         )
     lags = placing.lags(place)
-    own = partitioner or placing.chosen(placing.placement(place, lags), None, f"topic {source!r}")
+    own = partitioner or placing.chosen(placing.placement(place, lags, count=partitions), None, f"topic {source!r}")
     report = Report(contents.name, place.name, done=not check)
     report.notes += [f"{partitions} partitions, placed by {own}", *_on_positions(head, lags, group, seek=seek)]
     if check:

@@ -21,22 +21,19 @@ def lags(place: ChangelogPlace) -> list[Lag]:
         return lags_of(consumer, source)
 
 
-def placement(place: ChangelogPlace, found: Iterable[Lag], *, look: int = _LOOK) -> Placement:
+def placement(place: ChangelogPlace, found: Iterable[Lag], *, count: int) -> Placement:
     """Return where the keys of the input's latest messages lie.
 
     Args:
-        found: positions in the input's partitions.
-        look: messages of each partition.
+        found: positions in the partitions to look at.
+        count: partitions of the input.
     """
     source, _ = place.input
-    found = [*found]
-    placed = Placement(len(found))
-    for lag in found:
-        keys = dict[bytes, None]()
-        if lag.high > lag.low and len(found) > 1:
-            for message in read(place, source, lag.partition, max(lag.low, lag.high - look)):
-                keys[message.key() or b""] = None
-        placed.see_all((key, lag.partition) for key in keys)
+    placed, keys = Placement(count), dict[tuple[bytes, int], None]()
+    begins = {lag.partition: max(lag.low, lag.high - _LOOK) for lag in found if lag.high > lag.low}
+    for message in read(place, source, begins) if begins and count > 1 else ():
+        keys[message.key() or b"", message.partition()] = None
+    placed.see_all(keys)
     return placed
 
 

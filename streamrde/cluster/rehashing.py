@@ -81,9 +81,11 @@ def rehash(
         report.notes.append(f"nothing to do: input and changelog have {after} partitions")
         return report
     lags = placing.lags(place)
+    if not keep_placed:
+        refuse_twice(contents)
     report.partitioner = own = partitioner or marker.get("partitioner") or _partitioner_of(contents, place, lags)
     old, new = placing.placer(own, before), placing.placer(own, after)
-    wrong = _superseded(contents, old, keep_placed=keep_placed)
+    wrong = _superseded(contents, old)
     _refuse_unread(place, lags[:before], new, show)
     filling = None
     if not check:
@@ -93,46 +95,46 @@ def rehash(
             filling.grow(after)
         _prepare(filling, contents, lags, wrong)
     at = {lag.partition: lag.begin for lag in lags}
-    for partition in range(contents.partitions):
-        for entry in contents.entries(partition):
-            if (partition, entry.name) in wrong:
-                continue
-            report.streams += not entry.ended
-            report.ended += entry.ended
-            report.size += len(entry.data or b"")
-            if (target := new(entry.name)) == partition:
-                continue
-            report.moved += 1
-            if filling is not None:
-                filling.put(target, replace(entry, offset=at.get(target)))
-                filling.put(partition, Entry(entry.name, None))
-                filling.step()
+    for partition, entry in contents.entries():
+        if (partition, entry.name) in wrong:
+            continue
+        report.streams += not entry.ended
+        report.ended += entry.ended
+        report.size += len(entry.data or b"")
+        if (target := new(entry.name)) == partition:
+            continue
+        report.moved += 1
+        if filling is not None:
+            filling.put(target, replace(entry, offset=at.get(target)))
+            filling.put(partition, Entry(entry.name, None))
+            filling.step()
     if filling is not None:
         filling.finish()
     return report
 
 
 def _partitioner_of(contents: ChangelogContents, place: ChangelogPlace, lags: list[Lag]) -> Partitioner:
-    """Return the partitioner by which the streams lie where they are, and that of the input's messages now."""
-    before = Placement(contents.partitions)
+    """Return the partitioner by which the streams lie where they are, and that of the input's messages now.
+
+    In new partitions are only messages that came after the change. In old ones are those from before, too.
+    """
+    before, twice = Placement(contents.partitions), {key_of("s", name) for name in contents.twice()}
     for partition, latest in enumerate(contents.latest):
-        before.see_all((key[1:], partition) for key in latest)
-    now = placing.placement(place, lags)
-    if before.partitioner is None or before.strays:
+        before.see_all((key[1:], partition) for key in latest.keys() - twice)
+    now = placing.placement(place, lags[contents.partitions :], count=len(lags))
+    if before.partitioner is None and not before.strays:
         return placing.chosen(now, None, f"topic {place.source!r}")
-    if now.partitioner not in (None, before.partitioner):
+    own = placing.chosen(before, None, place.name)
+    if now.partitioner not in (None, own):
         raise StateError(
-            f"the streams of {place.name} lie where {before.partitioner} puts them, and the messages of "
-            f"{place.source!r} where {now.partitioner} does; give all producers one partitioner, and name it with "
-            "--partitioner"
+            f"the streams of {place.name} lie where {own} puts them, and the messages of {place.source!r} where "
+            f"{now.partitioner} does; give all producers one partitioner, and name it with --partitioner"
         )
-    return before.partitioner
+    return own
 
 
-def _superseded(contents: ChangelogContents, old: Locate, *, keep_placed: bool) -> set[tuple[int, str]]:
+def _superseded(contents: ChangelogContents, old: Locate) -> set[tuple[int, str]]:
     """Return the states of streams in two partitions that are not where the old count of partitions puts them."""
-    if not keep_placed:
-        refuse_twice(contents)
     found = set[tuple[int, str]]()
     for name in contents.twice():
         key = key_of("s", name)
@@ -149,19 +151,19 @@ def _superseded(contents: ChangelogContents, old: Locate, *, keep_placed: bool) 
 def _refuse_unread(place: ChangelogPlace, lags: list[Lag], new: Locate, show: Show) -> None:
     """Raise StateError where messages of a stream that moves are not read yet."""
     source, group = place.input
-    for lag in lags:
-        if not lag.unread:
-            continue
-        show(f"looking at {lag.unread:,} unread messages of partition {lag.partition}")
-        keys = [message.key() or b"" for message in read(place, source, lag.partition, lag.begin)]
-        moving = [key for key in keys if key and new(key.decode("utf-8", "surrogateescape")) != lag.partition]
-        if moving:
-            raise StateError(
-                f"group {group!r} has not read {len(moving):,} messages of {len({*moving}):,} streams in partition "
-                f"{lag.partition} of {source!r} that belong to other partitions now: work them off first with  "
-                f"streamrde run {place.config} --drain  (stop the producers meanwhile, unless the new count of "
-                "partitions is a multiple of the old)"
-            )
+    begins = {lag.partition: lag.begin for lag in lags if lag.unread}
+    show(f"looking at {sum(lag.unread for lag in lags):,} unread messages")
+    moving: dict[int, list[bytes]] = {}
+    for message in read(place, source, begins):
+        key, partition = message.key() or b"", message.partition()
+        if key and new(key.decode("utf-8", "surrogateescape")) != partition:
+            moving.setdefault(partition, []).append(key)
+    for partition, keys in sorted(moving.items()):
+        raise StateError(
+            f"group {group!r} has not read {len(keys):,} messages of {len({*keys}):,} streams in partition {partition} "
+            f"of {source!r} that belong elsewhere now: work them off first with  streamrde run {place.config} "
+            "--drain  (stop the producers meanwhile, unless the new number of partitions is a multiple of the old)"
+        )
 
 
 def _prepare(filling: Filling, contents: ChangelogContents, lags: list[Lag], wrong: set[tuple[int, str]]) -> None:

@@ -40,14 +40,13 @@ def thin(
     filling = None if check else Filling(place, show=show)
     if filling is not None:
         filling.start(contents.partitions, why={"command": "compact"})
-    for partition in range(contents.partitions):
-        for entry in contents.entries(partition):
-            if entry.saved >= before or (only_ended and not entry.ended):
-                continue
-            report.count(Record(entry.name, entry.data or None))
-            if filling is not None:
-                filling.put(partition, Entry(entry.name, None))
-                filling.step()
+    for partition, entry in contents.entries():
+        if entry.saved >= before or (only_ended and not entry.ended):
+            continue
+        report.count(Record(entry.name, entry.data or None))
+        if filling is not None:
+            filling.put(partition, Entry(entry.name, None))
+            filling.step()
     if filling is not None:
         filling.finish()
     return report

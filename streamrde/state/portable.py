@@ -55,7 +55,7 @@ class _Preface(msgspec.Struct, frozen=True, kw_only=True):
     format: int
     identity: dict[str, str]
     positions: dict[str, bytes]
-    offsets: dict[int, int]
+    offsets: dict[str, int]
     streams: int
 
 
@@ -73,7 +73,7 @@ def write_portable(path: str | os.PathLike[str], contents: Contents, streams: in
         format=FORMAT,
         identity=dict(head.identity),
         positions=dict(head.positions),
-        offsets=dict(head.offsets),
+        offsets={f"{number}": offset for number, offset in head.offsets.items()},
         streams=streams,
     )
     schema = _SCHEMA.with_metadata({_KEY: msgspec.json.encode(preface, order="sorted")})
@@ -126,7 +126,8 @@ class PortableFile:
     def head(self) -> Head:
         """See `Contents.head`."""
         preface = self.preface
-        return Head(preface.identity, preface.positions, preface.offsets)
+        offsets = {int(number): offset for number, offset in preface.offsets.items()}
+        return Head(preface.identity, preface.positions, offsets)
 
     def records(self) -> Iterator[Record]:
         """See `Contents.records`.
