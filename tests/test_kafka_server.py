@@ -28,6 +28,11 @@ def broker(running):
     running.release_markers()
 
 
+@pytest.fixture(params=["classic", "consumer"])
+def protocol(request):
+    return request.param
+
+
 @pytest.fixture
 def topic(broker):
     name = f"t{next(_names)}"
@@ -55,7 +60,11 @@ def producer(broker, name=None, **more):
 
 @contextmanager
 def consumer(broker, group=None, **more):
-    more = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 100} | more
+    if more.get("group_protocol") == "consumer":  # the broker says when sessions end, and it assigns
+        for name in ("session_timeout_ms", "heartbeat_interval_ms", "partition_assignment_strategy"):
+            more.pop(name, None)
+    else:
+        more = {"session_timeout_ms": 6000, "heartbeat_interval_ms": 100} | more
     group = group or f"g{next(_names)}"
     made = kafka.Consumer(
         settings(broker, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False, **more)
@@ -220,9 +229,9 @@ def test_markers_that_come_late_keep_the_reader_waiting_and_the_producer_too(bro
     assert values(broker, topic) == [b"a", b"b"]
 
 
-def test_offsets_of_a_transaction_are_unstable_until_it_ends(broker, topic):
+def test_offsets_of_a_transaction_are_unstable_until_it_ends(broker, topic, protocol):
     one, group = producer(broker, topic), f"{topic}-group"
-    with consumer(broker, group) as member:
+    with consumer(broker, group, group_protocol=protocol) as member:
         member.subscribe([topic])
         joined(member, partitions=1)
         for offset, end in ((5, one.abort_transaction), (7, one.commit_transaction)):
@@ -238,15 +247,15 @@ def test_offsets_of_a_transaction_are_unstable_until_it_ends(broker, topic):
 
 
 @contextmanager
-def moved_on(broker, topic):
+def moved_on(broker, topic, protocol):
     """A member's metadata of one generation, after a second member has begun the next one."""
     group = f"{topic}-group"
-    with consumer(broker, group) as first:
+    with consumer(broker, group, group_protocol=protocol) as first:
         first.subscribe([topic])
         joined(first, partitions=1)
         metadata = first.consumer_group_metadata()
         generation = broker.groups()[group]["generation"]
-        with consumer(broker, group) as second:
+        with consumer(broker, group, group_protocol=protocol) as second:
             second.subscribe([topic])
             while broker.groups()[group]["generation"] == generation or broker.groups()[group]["state"] != "Stable":
                 first.poll(0.02)
@@ -254,9 +263,9 @@ def moved_on(broker, topic):
             yield metadata
 
 
-def test_a_zombies_offsets_are_refused_by_generation(broker, topic):
+def test_a_zombies_offsets_are_refused_by_generation(broker, topic, protocol):
     one = producer(broker, topic)
-    with moved_on(broker, topic) as metadata:
+    with moved_on(broker, topic, protocol) as metadata:
         one.begin_transaction()
         with pytest.raises(kafka.KafkaException) as error:
             one.send_offsets_to_transaction([kafka.TopicPartition(topic, 0, 1)], metadata, 10)
@@ -266,18 +275,21 @@ def test_a_zombies_offsets_are_refused_by_generation(broker, topic):
     assert broker.groups()[f"{topic}-group"]["committed"] == []
 
 
-def test_offsets_of_a_member_that_was_removed_are_refused(broker, topic):
+def test_offsets_of_a_member_that_was_removed_are_refused(broker, topic, protocol):
     one, group = producer(broker, topic), f"{topic}-group"
-    with consumer(broker, group, session_timeout_ms=30_000, heartbeat_interval_ms=20_000) as member:
+    slow = {"session_timeout_ms": 30_000, "heartbeat_interval_ms": 20_000, "client_id": f"{topic}-member"}
+    with consumer(broker, group, group_protocol=protocol, **slow) as member:
         member.subscribe([topic])
         joined(member, partitions=1)
         metadata = member.consumer_group_metadata()
         (known,) = broker.groups()[group]["members"]
+        broker.pause(f"{topic}-member")  # so that it does not join again
         assert broker.expire_members(group, known["id"]) == [known["id"]]
         one.begin_transaction()
         with pytest.raises(kafka.KafkaException) as error:
             one.send_offsets_to_transaction([kafka.TopicPartition(topic, 0, 1)], metadata, 10)
         assert code(error) == kafka.KafkaError.UNKNOWN_MEMBER_ID
+        broker.resume()
 
 
 def test_an_ended_transaction_whose_answer_was_lost_is_ended_once(broker, topic):
@@ -329,15 +341,23 @@ def test_records_without_idempotence_are_stored_twice_then(broker, topic):
 # Groups
 
 
-@pytest.mark.parametrize("assignor", ["range", "cooperative-sticky"])
-def test_members_share_partitions_and_take_over_those_of_one_that_leaves(broker, assignor):
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"partition_assignment_strategy": "range"},
+        {"partition_assignment_strategy": "cooperative-sticky"},
+        {"group_protocol": "consumer"},
+    ],
+    ids=lambda how: next(iter(how.values())),
+)
+def test_members_share_partitions_and_take_over_those_of_one_that_leaves(broker, how):
     name = f"t{next(_names)}"
     broker.create_topic(name, 4)
     group = f"{name}-group"
-    with consumer(broker, group, partition_assignment_strategy=assignor) as first:
+    with consumer(broker, group, **how) as first:
         first.subscribe([name])
         joined(first, partitions=4)
-        with consumer(broker, group, partition_assignment_strategy=assignor) as second:
+        with consumer(broker, group, **how) as second:
             second.subscribe([name])
             joined(first, second, partitions=4)
             assert len(first.assignment()) == 2
@@ -359,9 +379,9 @@ def test_a_member_that_falls_silent_loses_its_partitions(broker, topic):
         broker.resume()
 
 
-def test_a_static_member_that_returns_keeps_generation_and_partitions(broker, topic):
+def test_a_static_member_that_returns_keeps_generation_and_partitions(broker, topic, protocol):
     group = f"{topic}-group"
-    static = {"group_instance_id": "one", "session_timeout_ms": 30_000}
+    static = {"group_instance_id": "one", "session_timeout_ms": 30_000, "group_protocol": protocol}
     with consumer(broker, group, **static) as first:
         first.subscribe([topic])
         joined(first, partitions=1)
@@ -388,6 +408,64 @@ def test_a_static_member_whose_place_was_taken_is_fenced(broker, topic):
             one.send_offsets_to_transaction([kafka.TopicPartition(topic, 0, 1)], metadata, 10)
         assert code(error) == kafka.KafkaError.FENCED_INSTANCE_ID
         assert failure(first) in (kafka.KafkaError._FATAL, kafka.KafkaError.FENCED_INSTANCE_ID)
+
+
+def test_a_second_member_of_a_static_instance_waits_in_the_consumer_protocol(broker, topic):
+    group = f"{topic}-group"
+    static = {"group_instance_id": "one", "group_protocol": "consumer"}
+    with consumer(broker, group, **static) as first, consumer(broker, group, **static) as second:
+        first.subscribe([topic])
+        joined(first, partitions=1)
+        (before,) = broker.groups()[group]["members"]
+        second.subscribe([topic])
+        assert failure(second) in (kafka.KafkaError._FATAL, kafka.KafkaError.UNRELEASED_INSTANCE_ID)
+        assert broker.groups()[group]["members"] == [before]
+
+
+def test_a_partition_moves_only_when_its_owner_let_it_go(broker):
+    name = f"t{next(_names)}"
+    broker.create_topic(name, 2)
+    group, held, seen = f"{name}-group", set(), []
+    how = {"group_protocol": "consumer"}
+
+    def on_assign(_, partitions):
+        for one in partitions:
+            seen.append((one.partition, one.partition in held))
+            held.add(one.partition)
+
+    def on_revoke(_, partitions):
+        for one in partitions:
+            held.discard(one.partition)
+
+    with consumer(broker, group, **how) as first, consumer(broker, group, **how) as second:
+        first.subscribe([name], on_assign=on_assign, on_revoke=on_revoke)
+        joined(first, partitions=2)
+        second.subscribe([name], on_assign=on_assign, on_revoke=on_revoke)
+        joined(first, second, partitions=2)
+    assert len(seen) >= 3
+    assert not any(twice for _, twice in seen)
+
+
+def test_partitions_that_are_added_are_assigned(broker, protocol):
+    name = f"t{next(_names)}"
+    broker.create_topic(name, 1)
+    with consumer(broker, group_protocol=protocol, topic_metadata_refresh_interval_ms=100) as member:
+        member.subscribe([name])
+        joined(member, partitions=1)
+        client = admin.AdminClient(settings(broker))
+        client.create_partitions([admin.NewPartitions(name, 3)])[name].result(10)
+        joined(member, partitions=3)
+
+
+def test_a_group_changes_its_protocol_while_it_is_empty(broker, topic):
+    group = f"{topic}-group"
+    for offset, protocol in enumerate(["classic", "consumer", "classic"]):
+        with consumer(broker, group, group_protocol=protocol) as member:
+            member.subscribe([topic])
+            joined(member, partitions=1)
+            expected = offset or kafka.OFFSET_INVALID
+            assert member.committed([kafka.TopicPartition(topic, 0)], timeout=10)[0].offset == expected
+            member.commit(offsets=[kafka.TopicPartition(topic, 0, offset + 1)], asynchronous=False)
 
 
 def test_offsets_of_a_group_with_members_are_theirs_alone(broker, topic):
@@ -515,14 +593,14 @@ def test_topics_are_made_grown_described_changed_and_deleted(broker):
     assert name not in client.list_topics(timeout=10).topics
 
 
-def test_records_and_groups_are_deleted(broker, topic):
+def test_records_and_groups_are_deleted(broker, topic, protocol):
     one, group = producer(broker), f"{topic}-group"
     one.produce(topic, "a")
     one.flush(10)
     client = admin.AdminClient(settings(broker))
     at = kafka.TopicPartition(topic, 0, 1)
     assert client.delete_records([at])[at].result(10).low_watermark == 1
-    with consumer(broker, group) as member:
+    with consumer(broker, group, group_protocol=protocol) as member:
         member.subscribe([topic])
         joined(member, partitions=1)
         described = client.describe_consumer_groups([group])[group].result(10)

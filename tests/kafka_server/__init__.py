@@ -8,6 +8,8 @@ batches.py, log.py      record batches, and a partition's log: sequences, the la
 compaction.py           cleanup by key, on demand
 topics.py               topics, their partitions and settings
 groups.py, offsets.py   consumer groups and their committed offsets
+consumer_groups.py      groups of the consumer protocol
+commits.py              the requests for offsets and for groups
 transactions.py         transactional producers: epochs, fencing, markers, timeouts
 data.py, admin.py       the requests for records and for topics
 access.py               SASL

@@ -20,6 +20,7 @@ async def serve(options: argparse.Namespace) -> None:
         check_crc=options.check_crc,
     )
     server.transactions.longest = options.longest_transaction
+    server.consumer_groups.session, server.consumer_groups.interval = options.session, options.heartbeat
     control = await asyncio.start_server(Control(server).serve, "127.0.0.1", options.control, limit=1 << 24)
     await server.listen(options.port, **json.loads(options.listener))
     for one in options.listen:
@@ -43,6 +44,8 @@ def main() -> None:
     parser.add_argument("--automatic", action="store_true", help="make unknown topics that clients ask for")
     parser.add_argument("--initial-delay", type=float, default=0.0, help="seconds: group.initial.rebalance.delay")
     parser.add_argument("--longest-transaction", type=float, default=900.0, help="seconds: transaction.max.timeout")
+    parser.add_argument("--session", type=float, default=6.0, help="seconds: group.consumer.session.timeout")
+    parser.add_argument("--heartbeat", type=float, default=0.1, help="seconds: group.consumer.heartbeat.interval")
     parser.add_argument("--check-crc", action="store_true", help="check the checksum of each batch; slow")
     asyncio.run(serve(parser.parse_args()))
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kafka_server.codes import Code, Refused
+from kafka_server.consumer_groups import ConsumerGroup
 from kafka_server.groups import Group, Groups, State
 from kafka_server.topics import Topics
 from kafka_server.transactions import Transactions
@@ -88,11 +89,18 @@ class Commits:
         if context.version < 8:
             found = self._fetch(request.group_id, request.topics, stable)
             return {"throttle_time_ms": 0, "topics": found, "error_code": 0}
-        groups = [
-            {"group_id": one.group_id, "topics": self._fetch(one.group_id, one.topics, stable), "error_code": 0}
-            for one in request.groups
-        ]
-        return {"throttle_time_ms": 0, "groups": groups}
+        return {"throttle_time_ms": 0, "groups": [self._fetch_checked(one, stable) for one in request.groups]}
+
+    def _fetch_checked(self, one: Any, stable: bool) -> dict[str, Any]:
+        """Refuse a member of the consumer protocol whose epoch is another (KIP-848)."""
+        group, member = self._groups.by_name.get(one.group_id), getattr(one, "member_id", None)
+        answer = {"group_id": one.group_id, "topics": [], "error_code": Code.NONE}
+        try:
+            if isinstance(group, ConsumerGroup) and member and one.member_epoch >= 0:
+                group.check_epoch(member, one.member_epoch)
+        except Refused as error:
+            return answer | {"error_code": error.code}
+        return answer | {"topics": self._fetch(one.group_id, one.topics, stable)}
 
     def _fetch(self, name: str, topics: Any, stable: bool) -> list[dict[str, Any]]:
         offsets = self._groups.by_name.get(name, Group(name)).offsets
@@ -118,6 +126,7 @@ class Commits:
 
     def _described(self, name: str) -> dict[str, Any]:
         group = self._groups.by_name.get(name)
+        group = group if isinstance(group, Group) else None
         return {
             "error_code": 0,
             "group_id": name,

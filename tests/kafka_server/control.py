@@ -14,6 +14,7 @@ from typing import Any
 
 from kafka_server import batches, compaction
 from kafka_server.codes import Refused
+from kafka_server.consumer_groups import ConsumerGroup
 from kafka_server.faults import Fault
 from kafka_server.log import PartitionLog, Stored
 from kafka_server.server import Server
@@ -126,6 +127,8 @@ class Control:
 
     def expire_members(self, group: str, members: list[str]) -> list[str]:
         """Remove members (by id) as if their sessions had ended."""
+        if isinstance(self._server.groups.by_name.get(group), ConsumerGroup):
+            return self._server.consumer_groups.expire_members(group, members)
         return self._server.groups.known(group).expire(0.0, members=members)
 
     def hold_markers(self) -> None:

@@ -26,6 +26,7 @@ class State(enum.Enum):
     PREPARING = "PreparingRebalance"
     COMPLETING = "CompletingRebalance"
     STABLE = "Stable"
+    RECONCILING = "Reconciling"  # of consumer_groups.py only
 
 
 @dataclass
@@ -242,18 +243,28 @@ class Groups:
     """All groups, and the requests of their members."""
 
     def __init__(self, *, initial_delay: float = 0.0) -> None:
-        self.by_name: dict[str, Group] = {}
+        self.by_name: dict[str, Any] = {}  # Group, or ConsumerGroup of consumer_groups.py
         self.initial_delay = initial_delay
 
-    def group(self, name: str) -> Group:
-        """Return a group, new if need be."""
+    def group(self, name: str) -> Any:
+        """Return a group of either protocol, new if need be."""
         return self.by_name.setdefault(name, Group(name))
+
+    def classic(self, name: str) -> Group:
+        """Return a group for members; an empty one of the consumer protocol becomes one, with its offsets."""
+        group = self.group(name)
+        if not isinstance(group, Group):
+            if group.members:
+                raise Refused(Code.INCONSISTENT_GROUP_PROTOCOL, f"{name!r} has members of the consumer protocol")
+            group = self.by_name[name] = Group(name, generation=group.generation, offsets=group.offsets)
+        return group
 
     def known(self, name: str) -> Group:
         """Return a group that has members."""
-        if name not in self.by_name:
-            raise Refused(Code.UNKNOWN_MEMBER_ID, f"no group {name!r}")
-        return self.by_name[name]
+        group = self.by_name.get(name)
+        if not isinstance(group, Group):
+            raise Refused(Code.UNKNOWN_MEMBER_ID, f"no group {name!r} of the classic protocol")
+        return group
 
     def finish(self, name: str, producer: int, commit: bool) -> None:
         """End a transaction's part in a group's offsets."""
@@ -263,7 +274,8 @@ class Groups:
     def expire(self, now: float) -> None:
         """Let time pass in every group."""
         for group in self.by_name.values():
-            group.expire(now)
+            if isinstance(group, Group):
+                group.expire(now)
 
     async def join_group(self, request: Any, context: Any) -> dict[str, Any]:
         """JoinGroup: answered once all members have joined, or at once where nothing changes."""
@@ -272,7 +284,7 @@ class Groups:
                 raise Refused(Code.INVALID_GROUP_ID, "no name")
             if not 100 <= request.session_timeout_ms <= 1_800_000:
                 raise Refused(Code.INVALID_SESSION_TIMEOUT, f"{request.session_timeout_ms} ms")
-            answer = self._join(self.group(request.group_id), request, context)
+            answer = self._join(self.classic(request.group_id), request, context)
         except Refused as error:
             return joined(error.code, member_id=request.member_id)
         return answer if isinstance(answer, dict) else await answer
@@ -375,6 +387,7 @@ class Groups:
     def leave_group(self, request: Any, context: Any) -> dict[str, Any]:
         """LeaveGroup: the others rebalance at once."""
         group = self.by_name.get(request.group_id)
+        group = group if isinstance(group, Group) else None
         code = Code.NONE
         if group is not None and request.member_id in group.members:
             group.remove(request.member_id)

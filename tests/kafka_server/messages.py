@@ -1,6 +1,7 @@
 """The requests and answers that this broker knows: one table, as https://kafka.apache.org/protocol prints them.
 
-A line is a field: name, type, versions (all, where none is said). ``?`` before a type lets it be null. Partitions are
+A line is a field: name, type, versions (all, where none is said). ``?`` before a type lets it be null, and braces
+are a structure. Partitions are
 called `topics`, `partitions`, `name` and `index` in requests and answers alike, so that an answer to each of them can
 be made from the request.
 """
@@ -313,6 +314,33 @@ OffsetDelete 47 0-0 1
  error_code i16
  throttle_time_ms i32
  topics [ name str; partitions [ index i32; error_code i16 ] ]
+
+ConsumerGroupHeartbeat 68 0-1 0
+ group_id str
+ member_id str
+ member_epoch i32
+ instance_id ?str
+ rack_id ?str
+ rebalance_timeout_ms i32
+ subscribed_topic_names ?[str]
+ subscribed_topic_regex ?str 1+
+ server_assignor ?str
+ owned ?[ topic_id uuid; partitions [i32] ]
+=
+ throttle_time_ms i32
+ error_code i16
+ error_message ?str
+ member_id ?str
+ member_epoch i32
+ heartbeat_interval_ms i32
+ assignment ?{ owned [ topic_id uuid; partitions [i32] ] }
+
+ConsumerGroupDescribe 69 0-0 0
+ groups [str]
+ include_authorized_operations bool
+=
+ throttle_time_ms i32
+ groups [ error_code i16; error_message ?str; group_id str; group_state str; group_epoch i32; assignment_epoch i32; assignor_name str; members [ member_id str; instance_id ?str; rack_id ?str; member_epoch i32; client_id str; client_host str; subscribed_topic_names [str]; subscribed_topic_regex ?str; assigned { owned [ topic_id uuid; topic_name str; partitions [i32] ] }; target { owned [ topic_id uuid; topic_name str; partitions [i32] ] } ]; authorized_operations i32 ]
 """  # noqa: E501
 
 
@@ -327,13 +355,13 @@ def _versions(words: list[str]) -> tuple[int, int]:
 def _fields(words: list[str]) -> list[Field]:
     """Parse fields up to the bracket that closes them."""
     found = []
-    while words and words[0] != "]":
+    while words and words[0] not in ("]", "}"):
         if words[0] == ";":
             words.pop(0)
             continue
         name, kind = words.pop(0), words.pop(0)
         fields = []
-        if kind in ("[", "?["):
+        if kind in ("[", "?[", "{", "?{"):
             fields = _fields(words)
             words.pop(0)
         found.append(Field(name, kind, *_versions(words), fields))
@@ -357,7 +385,10 @@ def _compile(fields: list[Field], version: int, flexible: bool) -> tuple[wire.Re
     known = []
     for one in fields:
         if one.first <= version <= one.last:
-            if one.fields:
+            if one.kind.endswith("{"):
+                kind = _compile(one.fields, version, flexible)
+                kind = wire.optional(kind) if one.kind == "?{" else kind
+            elif one.fields:
                 kind = wire.array(_compile(one.fields, version, flexible), flexible, one.kind.startswith("?"))
             elif one.kind.endswith("]"):
                 element = wire.plain(one.kind.strip("?[]"), flexible)
@@ -392,7 +423,7 @@ def refusal(fields: list[Field], request: Any, code: int) -> dict[str, Any]:
         asked = getattr(request, one.name, None)
         if one.name == "error_code":
             answer[one.name] = code
-        elif one.fields:
+        elif one.fields and not one.kind.endswith("{"):
             first = one.fields[0].name if one.fields[0].name != "error_code" else one.fields[1].name
             answer[one.name] = [
                 refusal(one.fields, each, code)

@@ -22,6 +22,7 @@ from kafka_server import access, messages
 from kafka_server.admin import Admin
 from kafka_server.codes import Code
 from kafka_server.commits import Commits
+from kafka_server.consumer_groups import ConsumerGroups
 from kafka_server.data import Data
 from kafka_server.faults import Faults
 from kafka_server.groups import Groups
@@ -80,6 +81,7 @@ class Server:
 
     def __post_init__(self) -> None:
         self.transactions = Transactions(self.topics, self.groups)
+        self.consumer_groups = ConsumerGroups(self.topics, self.groups)
         self.connections: set[Connection] = set()
         self.handlers: dict[str, Callable[[Any, Any], Any]] = {
             "ApiVersions": _api_versions,
@@ -90,14 +92,13 @@ class Server:
             Admin(self.topics, self.groups),
             Data(self.topics, self.transactions, check_crc=self.check_crc),
             self.groups,
+            self.consumer_groups,
             self.transactions,
             Commits(self.topics, self.groups, self.transactions),
         )
-        for name in messages.BY_NAME:
+        for name in messages.BY_NAME.keys() - self.handlers.keys():
             method = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-            for part in parts:
-                if hasattr(part, method):
-                    self.handlers[name] = getattr(part, method)
+            (self.handlers[name],) = [getattr(part, method) for part in parts if hasattr(part, method)]
         self._listeners: list[asyncio.Server] = []
 
     async def listen(
@@ -147,6 +148,7 @@ class Server:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
             self.groups.expire(now)
+            self.consumer_groups.expire(now)
             self.transactions.expire(now)
 
     def close_connections(self, client: str) -> int:

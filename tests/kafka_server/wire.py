@@ -147,6 +147,21 @@ def array(element: tuple[Read, Write], flexible: bool, nullable: bool) -> tuple[
     return read, write
 
 
+def optional(value: tuple[Read, Write]) -> tuple[Read, Write]:
+    """A structure that may be null, after a byte that tells."""
+    read_value, write_value = value
+
+    def read(frame: Frame) -> Any:
+        return read_value(frame) if frame.take(1) == b"\x01" else None
+
+    def write(out: bytearray, given: Any) -> None:
+        out.append(255 if given is None else 1)
+        if given is not None:
+            write_value(out, given)
+
+    return read, write
+
+
 def skip_tags(frame: Frame) -> None:
     """Pass over tagged fields: this broker needs none."""
     for _ in range(read_unsigned(frame)):
