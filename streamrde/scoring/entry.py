@@ -121,19 +121,12 @@ def score(
         WorkerError: worker processes die again and again.
     """
     is_arrow = not isinstance(source, str | os.PathLike) and isinstance(source, ArrowStream)
-    tables: dict[str, Any] = {
-        "model": "" if isinstance(model, Bundle) else model,
-        "files": () if is_arrow else [source] if isinstance(source, str | os.PathLike) else source,
-        "out": "" if out is None else out,
-        "columns": {},
-    }
-    for name, value in settings.items():
-        if value is not None:
-            (tables["columns"] if name in ColumnsConfig.__struct_fields__ else tables)[name] = value
-    try:
-        job = convert(msgspec.to_builtins(tables, enc_hook=as_plain), Job)
-    except TypeError as error:
-        raise ConfigError(str(error)) from None
+    job = job_of(
+        settings,
+        model="" if isinstance(model, Bundle) else model,
+        files=() if is_arrow else [source] if isinstance(source, str | os.PathLike) else source,
+        out="" if out is None else out,
+    )
     if out is None:
         bundle = model if isinstance(model, Bundle) else load(model)
         return predict_lazily(source if is_arrow else None, job, bundle)  # type: ignore[arg-type]
@@ -142,3 +135,22 @@ def score(
     if isinstance(model, Bundle):
         raise ConfigError("a job's workers load the model themselves: give its path")
     return run_job(job, resume=resume, on_status=on_status)
+
+
+def job_of(settings: Mapping[str, Any], **tables: Any) -> Job:
+    """Return the job that `settings` describe.
+
+    Args:
+        settings: keys of `Job`, and of `ColumnsConfig` for the columns. None: as if it was not given.
+        tables: further keys of `Job`.
+    Raises:
+        ConfigError: settings that cannot work.
+    """
+    tables["columns"] = {}
+    for name, value in settings.items():
+        if value is not None:
+            (tables["columns"] if name in ColumnsConfig.__struct_fields__ else tables)[name] = value
+    try:
+        return convert(msgspec.to_builtins(tables, enc_hook=as_plain), Job)
+    except TypeError as error:
+        raise ConfigError(str(error)) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -98,6 +98,29 @@ class Scorer:
         batch = self.fleet.flush(names)
         if self._keep:
             batch = batch.slice(0, 0)
+        batch = self._with_latest(batch)
+        for name in names:
+            self._latest.pop(name, None)
+        return batch
+
+    def advance(self, t: float) -> Iterator[pa.RecordBatch]:
+        """Let time reach t in all streams, and yield the predictions of the windows that end by then."""
+        for batch in self.fleet.slices(windows=_SLICE).advance(t):
+            if batch.num_rows:
+                yield self._with_latest(batch)
+
+    def evict(self, *, idle: float, now: float) -> Iterator[pa.RecordBatch]:
+        """End the streams that were silent for long, and yield the predictions of their last windows."""
+        before = self.fleet.streams
+        for batch in self.fleet.slices(windows=_SLICE).evict(idle=idle, now=now):
+            if batch.num_rows:
+                yield self._with_latest(batch)
+        for name in before:
+            if name not in self.fleet:
+                self._latest.pop(name, None)
+
+    def _with_latest(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return predictions with the truth of their streams' last samples."""
         if not self._truth:
             return batch
         starts = batch["t_start"].to_pylist()
@@ -106,9 +129,12 @@ class Scorer:
             rows = [row if row[-1] > start else self._none for row, start in zip(rows, starts, strict=True)]
         kinds = self.schema.types[-len(self._truth) :]
         columns = [pa.array([row[i] for row in rows], kind) for i, kind in enumerate(kinds)]
-        for name in names:
-            self._latest.pop(name, None)
         return self._complete(batch, columns)
+
+    @property
+    def latest(self) -> Mapping[str, tuple[Any, ...]]:
+        """Truth of each live stream's last sample, and that sample's time."""
+        return self._latest
 
     def counts(self) -> Counts:
         """Return the counts of rows by outcome, without those that a snapshot counted before this job."""

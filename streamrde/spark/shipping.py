@@ -1,0 +1,59 @@
+"""Bring a model to Spark's workers: as a file, which each machine gets once."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import shutil
+import tempfile
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+from streamrde.inference.bundle import Bundle, load
+from streamrde.windowing.policies import POLICIES, WindowPolicy
+
+
+class ShippedBundle:
+    """A bundle that workers load from its file.
+
+    A model of more than 1 MB cannot travel with the functions that use it: Spark then makes a broadcast of these, and
+    `transformWithState` does not hand it to the process that names the state's variables.
+    """
+
+    def __init__(self, name: str, fingerprint: str, policies: tuple[type[WindowPolicy], ...]) -> None:
+        self._name = name
+        self.fingerprint = fingerprint
+        """The model's fingerprint."""
+        self._policies = policies
+
+    @classmethod
+    def ship(cls, bundle: Bundle, spark: Any) -> Self:
+        """Give a session of Spark the bundle's file, unless it has it."""
+        folder = _folder()
+        bundle.save(folder / "model")
+        data = (folder / "model").read_bytes()
+        name = f"streamrde-{hashlib.sha256(data).hexdigest()[:24]}.safetensors"
+        (folder / "model").rename(folder / name)
+        spark.addArtifacts(str(folder / name), file=True)
+        own = type(bundle.header.windows)
+        return cls(name, bundle.fingerprint, () if own in POLICIES.values() else (own,))
+
+    def load(self) -> Bundle:
+        """Return the bundle, in a worker. A process reads it once."""
+        from pyspark import SparkFiles
+
+        return _loaded(SparkFiles.get(self._name), self._policies)
+
+
+@cache
+def _folder() -> Path:
+    """Return a folder that is there as long as this process: executors that start later ask it for their files."""
+    folder = Path(tempfile.mkdtemp(prefix="streamrde-spark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: str, policies: tuple[type[WindowPolicy], ...]) -> Bundle:
+    return load(path, policies=policies)
