@@ -49,7 +49,7 @@ def run(
     try:
         settings.check()
         if check:
-            _show(asyncio.run(_checked(settings, bundle)), settings, json)
+            _show(*asyncio.run(_checked(settings, bundle, f"{config}")), settings.notes(), json)
             return
         if not wait:
             settings = settings.without_waiting()
@@ -62,8 +62,7 @@ def run(
     report(metrics, json, "done")
 
 
-def _show(lines: dict[str, str], settings: RunConfig, json: bool) -> None:
-    warnings, notes = settings.warnings(), settings.notes()
+def _show(lines: dict[str, str], warnings: list[str], notes: list[str], json: bool) -> None:
     if json:
         print_json({**lines, "warnings": warnings, "notes": notes})
         return
@@ -90,10 +89,14 @@ async def _serve(settings: RunConfig, bundle: Bundle, show: Show) -> Metrics:
         pipeline.close()
 
 
-async def _checked(settings: RunConfig, bundle: Bundle) -> dict[str, str]:
-    """Reach every part of a run and describe what each would do. Raise what would stop the run."""
+async def _checked(settings: RunConfig, bundle: Bundle, config: str) -> tuple[dict[str, str], list[str]]:
+    """Reach every part of a run. Return what each would do, and what may go wrong. Raise what would stop the run."""
+    from streamrde.cluster.describing import describe
+    from streamrde.cluster.naming import only_topic, place_of_run
+    from streamrde.config import StateConfig
     from streamrde.config.run import outline_of
 
+    warnings = settings.warnings()
     header, model = bundle.header, outline_of(bundle)
     settings.streams.plausible.bounds(header)
     for end in (settings.source, settings.sink):
@@ -109,7 +112,7 @@ async def _checked(settings: RunConfig, bundle: Bundle) -> dict[str, str]:
     if settings.dead_letters is not None:
         settings.dead_letters.build()
         found["dead letters"] = await settings.dead_letters.probe()
-    if (state := settings.state) is not None:
+    if isinstance(state := settings.state, StateConfig):
         inflight = settings.source.inflight
         policy = state.policy(inflight)
         known = "a new store"
@@ -122,6 +125,18 @@ async def _checked(settings: RunConfig, bundle: Bundle) -> dict[str, str]:
             f"{state.path}: {known}; saved every {policy.seconds:g} s or {policy.messages} messages, "
             f"half of the {inflight} that the broker sends ahead"
         )
+    elif state is not None:
+        found["state"] = (
+            f"a changelog in Kafka: saved every {state.checkpoint_seconds:g} s or {state.checkpoint_messages:,} "
+            "messages of a partition, with the predictions and positions"
+        )
+        if only_topic(settings.source) is None:
+            found["changelog"] = "one for each topic that fits"
+        else:
+            place = place_of_run(settings.source, state, config=config)
+            described = await asyncio.to_thread(describe, place)
+            found |= described.lines
+            warnings += described.warnings
     if (port := settings.service.port) is not None:
         found["health"] = f"http://{settings.service.host}:{port}/healthz, /readyz, /status, /metrics"
-    return found
+    return found, warnings

@@ -51,14 +51,12 @@ def place_of_run(source: Any, state: Any, *, config: str) -> ChangelogPlace:
     """
     if not isinstance(source, KafkaSourceConfig):
         raise ConfigError(f'{config}: [state] kind = "kafka" needs a source of kind "kafka"')
-    templates = [template for template in source.templates() if isinstance(template, KafkaTopic)]
-    if len(templates) != 1 or templates[0].pattern != templates[0].topic:
+    if (template := only_topic(source)) is None:
         raise ConfigError(
             f"{config}: [source] reads several topics, each with a changelog of its own; name one as "
             "kafka://host:port/changelog, with --input and --group"
         )
-    (template,) = templates
-    named = getattr(source, "stream", None)
+    named = source.payloads()[0].stream
     return ChangelogPlace(
         changelog_of(state.topic, group=source.group, topic=template.topic),
         {key: value for key, value in source.client(None)._settings().items() if key != "error_cb"},
@@ -68,3 +66,9 @@ def place_of_run(source: Any, state: Any, *, config: str) -> ChangelogPlace:
         replication=getattr(state, "replication", None),
         config=config,
     )
+
+
+def only_topic(source: KafkaSourceConfig) -> KafkaTopic | None:
+    """Return the template of a source that reads one topic, or None if it may read several."""
+    found = [template for template in source.templates() if isinstance(template, KafkaTopic)]
+    return found[0] if len(found) == 1 and found[0].pattern == found[0].topic else None
