@@ -26,6 +26,7 @@ from streamrde.inference import (
     LogNCDE,
     Prediction,
     Predictor,
+    Stack,
     load,
 )
 from streamrde.signature import LogSignature, logsignature, logsignature_channels, signature
@@ -69,6 +70,7 @@ __all__ = [
     "Order",
     "Prediction",
     "Predictor",
+    "Stack",
     "WindowPolicy",
     "fit",
     "load",

@@ -9,7 +9,8 @@ from streamrde import MLP, Bundle, Channel, Header
 from streamrde.features import Block, FeatureSpec, Pool, draw
 from streamrde.features.expansion import Expansion, fit_ranking
 from streamrde.inference.ends import Blank
-from streamrde.inference.fields import Reservoir
+from streamrde.inference.fields import Reservoir, Stack
+from streamrde.inference.stacks import RECURRENCES
 from streamrde.inference.statistics import StreamStatistics
 
 
@@ -25,6 +26,8 @@ def make_bundle(seed: int = 0, **changes: object) -> Bundle:
         labels=("x", "y", "z"),
     )
     header = msgspec.structs.replace(header, **changes)
+    if size := header.field.state_size:
+        header = msgspec.structs.replace(header, hidden=header.members * size, initial=Blank())
     rng = np.random.default_rng(seed)
     tensors = {}
     for name, shape in header.shapes().items():
@@ -73,6 +76,14 @@ def make_recording(
     x = rng.normal(size=(length, channels)).cumsum(axis=0) * 0.3
     x[rng.random(x.shape) < missing] = np.nan
     return t, x
+
+
+def make_stack(
+    kind: str = "rg_lru", seed: int = 0, *, options: dict[str, object] | None = None, **changes: object
+) -> Bundle:
+    """A small stack with random weights; `options` are the field's, and `changes` replace fields of the header."""
+    field = Stack(**{"width": 6, "blocks": 2, "recurrence": RECURRENCES[kind](), "window": 0.8} | (options or {}))
+    return make_bundle(seed, **{"field": field, "depth": 2, "clip": 3.0} | changes)
 
 
 def make_reservoir(

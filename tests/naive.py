@@ -5,6 +5,7 @@ A truncated tensor is a dictionary from words (tuples of letters) to coefficient
 
 from __future__ import annotations
 
+import cmath
 import itertools
 import math
 from fractions import Fraction
@@ -333,3 +334,98 @@ def oscillations(t, x, frequencies, damping):
         rates.append((signs[1:] != signs[:-1]).sum() / (2 * (t[-1] - t[0])))
         energies.append((np.abs(z[:-1]) ** 2 * -np.expm1(-2 * g * np.diff(t)) / (2 * g)).sum())
     return np.array(rates), np.sqrt(np.array(energies) / np.sum(energies))
+
+
+def sigmoid(v):
+    return 1 / (1 + math.exp(-v))
+
+
+def times(weight, v, bias=None):
+    return [
+        sum(w * own for w, own in zip(row, v, strict=True)) + (bias[i] if bias else 0.0) for i, row in enumerate(weight)
+    ]
+
+
+def normed(x, factors):
+    size = math.sqrt(sum(v * v for v in x) / len(x) + 1e-6)
+    return [g * v / size for g, v in zip(factors, x, strict=True)]
+
+
+class Stack:
+    """A stack, number by number, from its tensors as nested lists."""
+
+    def __init__(self, kind, blocks, width, tensors, clip):
+        self.kind, self.width, self.tensors, self.clip = kind, width, tensors, clip
+        self.h = [[0.0] * width for _ in range(blocks)]
+        self.c = [[0.0] * width for _ in range(blocks)]
+        self.lasts = []
+
+    def step(self, token, time):
+        """Return the mean of the outputs so far, and the last one."""
+        shift, scale = self.tensors["token.shift"], self.tensors["logsig.scale"]
+        token = [
+            max(-self.clip, min(self.clip, (v - m) * s)) * math.sqrt(len(token))
+            for v, m, s in zip(token, shift, scale, strict=True)
+        ]
+        x = times(self.tensors["field.input.weight"], token, self.tensors["field.input.bias"])
+        for block in range(len(self.h)):
+            own = {
+                name.removeprefix(f"field.blocks.{block}."): tensor
+                for name, tensor in self.tensors.items()
+                if name.startswith(f"field.blocks.{block}.")
+            }
+            parts = {name.removeprefix("recurrence."): tensor for name, tensor in own.items()}
+            y = getattr(self, self.kind)(block, normed(x, own["before.weight"]), parts, time)
+            x = [a + b for a, b in zip(x, y, strict=True)]
+            up = times(own["up.weight"], normed(x, own["between.weight"]), own["up.bias"])
+            half = len(up) // 2
+            gated = [p * sigmoid(p) * q for p, q in zip(up[:half], up[half:], strict=True)]
+            x = [a + b for a, b in zip(x, times(own["down.weight"], gated, own["down.bias"]), strict=True)]
+        self.lasts.append(normed(x, self.tensors["field.last.weight"]))
+        return [sum(column) / len(self.lasts) for column in zip(*self.lasts, strict=True)], self.lasts[-1]
+
+    def rg_lru(self, block, u, own, time):
+        gates = times(own["gates.weight"], u, own["gates.bias"])
+        value = times(own["value.weight"], u)
+        for j in range(self.width):
+            a = math.exp(-2 * math.log(1 + math.exp(own["rate"][j])) * sigmoid(gates[j]) * time)
+            gain = math.sqrt(1 - a * a + 1e-6)
+            self.h[block][j] = a * self.h[block][j] + gain * sigmoid(gates[self.width + j]) * value[j]
+        return times(own["out.weight"], self.h[block])
+
+    def min_gru(self, block, u, own, time):
+        gate = times(own["gate.weight"], u, own["gate.bias"])
+        value = times(own["value.weight"], u, own["value.bias"])
+        for j in range(self.width):
+            a = (1 - sigmoid(gate[j])) ** time
+            self.h[block][j] = a * self.h[block][j] + (1 - a) * value[j]
+        return times(own["out.weight"], self.h[block])
+
+    def lru(self, block, u, own, time):
+        drive, count = times(own["drive.weight"], u), len(own["rate"])
+        for j in range(count):
+            factor = cmath.exp((-math.exp(own["rate"][j]) + 1j * math.exp(own["angle"][j])) * time)
+            gain = math.sqrt(1 - abs(factor) ** 2 + 1e-6)
+            self.h[block][j] = factor * self.h[block][j] + gain * (drive[j] + 1j * drive[count + j])
+        state = [complex(h).real for h in self.h[block]] + [complex(h).imag for h in self.h[block]]
+        return [y + s * v for y, s, v in zip(times(own["out.weight"], state), own["skip"], u, strict=True)]
+
+    def gru(self, block, u, own, time):
+        a = times(own["cell.weight_ih_l0"], u, own["cell.bias_ih_l0"])
+        b = times(own["cell.weight_hh_l0"], self.h[block], own["cell.bias_hh_l0"])
+        n = self.width
+        for j in range(n):
+            keep = sigmoid(a[n + j] + b[n + j])
+            new = math.tanh(a[2 * n + j] + sigmoid(a[j] + b[j]) * b[2 * n + j])
+            self.h[block][j] = (1 - keep) * new + keep * self.h[block][j]
+        return list(self.h[block])
+
+    def lstm(self, block, u, own, time):
+        a = times(own["cell.weight_ih_l0"], u, own["cell.bias_ih_l0"])
+        b = times(own["cell.weight_hh_l0"], self.h[block], own["cell.bias_hh_l0"])
+        n, gates = self.width, [p + q for p, q in zip(a, b, strict=True)]
+        for j in range(n):
+            new = sigmoid(gates[j]) * math.tanh(gates[2 * n + j])
+            self.c[block][j] = sigmoid(gates[n + j]) * self.c[block][j] + new
+            self.h[block][j] = sigmoid(gates[3 * n + j]) * math.tanh(self.c[block][j])
+        return list(self.h[block])

@@ -3,7 +3,7 @@
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.ensemble import join
 from streamrde.inference.feature_rows import FeatureRows
-from streamrde.inference.fields import MLP, Linear, LogNCDE
+from streamrde.inference.fields import MLP, Linear, LogNCDE, Stack
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.header import Channel, Head, Header
 from streamrde.inference.predictions import Prediction
@@ -23,6 +23,7 @@ __all__ = [
     "OnnxStepper",
     "Prediction",
     "Predictor",
+    "Stack",
     "join",
     "load",
 ]

@@ -17,7 +17,8 @@ FinalActivation: TypeAlias = Literal["identity", "relu", "tanh", "silu", "softpl
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
-def _sigmoid(v: Reals) -> Reals:
+def sigmoid(v: Reals) -> Reals:
+    """Return the logistic function, which does not overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * v)))
 
 
@@ -31,7 +32,7 @@ ACTIVATIONS: dict[str, Callable[[Reals], Reals]] = {
     "identity": lambda v: v,
     "relu": lambda v: np.maximum(v, 0),
     "tanh": np.tanh,
-    "silu": lambda v: v * _sigmoid(v),
+    "silu": lambda v: v * sigmoid(v),
     "softplus": lambda v: np.logaddexp(v, np.zeros_like(v)),
     "gelu": lambda v: v * _normal_share(v),
 }
@@ -40,8 +41,8 @@ DERIVATIVES: dict[str, Callable[[Reals], Reals]] = {
     "identity": np.ones_like,
     "relu": lambda v: (v > 0).astype(v.dtype),
     "tanh": lambda v: 1 - np.tanh(v) ** 2,
-    "silu": lambda v: _sigmoid(v) * (1 + v * (1 - _sigmoid(v))),
-    "softplus": _sigmoid,
+    "silu": lambda v: sigmoid(v) * (1 + v * (1 - sigmoid(v))),
+    "softplus": sigmoid,
     "gelu": lambda v: _normal_share(v) + v * (np.exp(-0.5 * v * v) * (1 / math.sqrt(2 * math.pi))),
 }
 

@@ -217,6 +217,8 @@ def state_differences(old: Bundle, new: Bundle) -> list[str]:
         found += [f"{name} differs" for name, a, b in zip(("field", "clip"), *parts, strict=True) if a != b]
         names = sorted(new.header.field.state_tensors(new.header))
         found += [f"tensor '{name}' differs" for name in names if not _equal(old.tensors, new.tensors, name)]
+    elif any(own.header.field.state_size is not None for own in (old, new)):
+        found += ["field differs"] * (old.header.field.state_part() != new.header.field.state_part())
     return found
 
 

@@ -86,8 +86,8 @@ class Blank(ModelPart, frozen=True, kw_only=True, tag="blank"):
 
     def check(self, name: str, header: Header) -> None:
         """Raise ParameterError if the family does not begin with zeros."""
-        if name != "initial" or not header.field.in_rows:
-            raise ParameterError(f"{name} is 'blank': only the initial state of field 'reservoir' is")
+        if name != "initial" or not header.field.begins_blank:
+            raise ParameterError(f"{name} is 'blank': only the initial state of fields 'reservoir' and 'stack' is")
 
     def shapes(self, name: str, header: Header) -> Shapes:
         """Return no tensors."""

@@ -17,7 +17,7 @@ import numpy as np
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
 from streamrde.inference.bundle import Bundle
-from streamrde.inference.ends import Layers
+from streamrde.inference.ends import Blank, Layers
 from streamrde.inference.header import header_differences
 
 # What the members have in common: they see the same numbers, and their outputs mean the same.
@@ -40,7 +40,7 @@ def join(bundles: Sequence[Bundle]) -> Bundle:
     if len(bundles) == 1:
         return first
     for name in ("initial", "readout"):
-        if first.header.part(name) != Layers():
+        if first.header.part(name) not in (Layers(), Blank()):
             raise ParameterError(f"the models' {name} is more than one linear layer: such models cannot be joined")
     for place, bundle in enumerate(bundles[1:], start=1):
         differences = header_differences(first.header, bundle.header)
@@ -93,13 +93,13 @@ def split(bundle: Bundle) -> list[Bundle]:
     if header.members == 1:
         return [bundle]
     own = msgspec.structs.replace(header, members=1, hidden=header.member_hidden, novelty=None)
-    found = []
+    found, inputs = [], header.field.readout_inputs(own)
     for member in range(header.members):
         part = slice(member * own.hidden, (member + 1) * own.hidden)
         bias = bundle.tensors["readout.bias"]
         tensors = {name: bundle.tensors[name] for name in _SHARED if name in bundle.tensors}
         tensors |= {name: bundle.tensors[name][part] for name in _ROWS if name in bundle.tensors}
-        tensors["readout.weight"] = bundle.tensors["readout.weight"][:, part]
+        tensors["readout.weight"] = bundle.tensors["readout.weight"][:, member * inputs : (member + 1) * inputs]
         tensors["readout.bias"] = bias if member == 0 else np.zeros_like(bias)
         found.append(Bundle(own, tensors | field_tensors(bundle, member)))
     return found

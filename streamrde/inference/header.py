@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrde.errors import ParameterError
 from streamrde.floats import as_plain
-from streamrde.inference.ends import End, Layers
+from streamrde.inference.ends import Blank, End, Layers
 from streamrde.inference.fields import MLP, Field
 from streamrde.inference.model_part import PARTS, ModelPart, Positive
 from streamrde.inference.novelty import TrainingWindows, novelty_shapes
@@ -255,7 +255,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"members={self.members}: a field that is not in the file has one; make them one module"
             )
         for name in ("initial", "readout"):
-            if self.members > 1 and self.part(name) != Layers():
+            if self.members > 1 and self.part(name) not in (Layers(), Blank()):
                 raise ParameterError(f"members={self.members}: their {name} is one linear layer, and this is another")
         for name in PARTS:
             self.part(name).check(name, self)

@@ -43,3 +43,8 @@ class ModelPart(msgspec.Struct, frozen=True, kw_only=True, tag_field="field", fo
     def build(self, name: str, header: Header, tensors: Tensors) -> Any:
         """Make the part on arrays: an `ArrayField`, or a function from row to row."""
         raise NotImplementedError
+
+    @property
+    def tag(self) -> str:
+        """Name of the kind of part, in model files and configurations."""
+        return str(self.__struct_config__.tag)

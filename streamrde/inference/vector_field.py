@@ -42,6 +42,8 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
     """True if `streamrde train` fits it. False: it is fitted in closed form, and has no twin in torch."""
     in_rows: ClassVar[bool] = False
     """True if states move and are read out in place, in the rows of a table. `build` then returns a `RowField`."""
+    begins_blank: ClassVar[bool] = False
+    """True if the first state is zeros, whatever the first sample (see `inference.ends.Blank`)."""
     float64: ClassVar[tuple[str, ...]] = ()
     """Tensors of the model that are float64, whatever the model's dtype."""
 
@@ -57,9 +59,18 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
         """Return the names of what the readout takes, if they have any."""
         return ()
 
+    @property
+    def state_size(self) -> int | None:
+        """Return the size of the state if the field's own sizes decide it. None: the header decides it."""
+        return None
+
     def readout_inputs(self, header: Header) -> int:
         """Return the number of values that the readout takes: by default the state."""
         return header.hidden
+
+    def read_part(self, header: Header) -> slice:
+        """Return the part of one member's state that the readout takes: by default all of it."""
+        return slice(0, header.member_hidden)
 
     @property
     def plain_activations(self) -> tuple[Activation, ...] | None:
@@ -69,6 +80,11 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
         ``field.i.weight`` and ``field.i.bias``. Any other field returns None.
         """
         return None
+
+    @property
+    def counters(self) -> tuple[tuple[int, int], ...]:
+        """Return the columns of one member's state that count windows, each with the number that it stops at."""
+        return ()
 
     @property
     def dropout_width(self) -> int:
@@ -90,11 +106,6 @@ class VectorField(ModelPart, frozen=True, kw_only=True):
     def build(self, name: str, header: Header, tensors: Tensors) -> ArrayField | RowField:
         """Make the field on arrays. The header is that of a single model, not of an ensemble."""
         raise NotImplementedError
-
-    @property
-    def tag(self) -> str:
-        """Name of the kind of field, in model files and configurations."""
-        return str(self.__struct_config__.tag)
 
 
 class Window(NamedTuple):

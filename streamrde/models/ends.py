@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from streamrde.errors import ShapeError
-from streamrde.inference.ends import Layers
+from streamrde.inference.ends import Blank, Layers
 from streamrde.inference.fields import External
 from streamrde.inference.header import Header
 from streamrde.models.activations import ACTIVATIONS
@@ -59,12 +59,36 @@ class ModuleEnd(nn.Module):
         return described(self.module)
 
 
+class BlankEnd(nn.Module):
+    """A first state of zeros. See `streamrde.inference.ends.Blank`.
+
+    Args:
+        outputs: size of the state.
+        dtype: dtype of the state.
+    """
+
+    zero: Tensor
+
+    def __init__(self, outputs: int, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._outputs = outputs
+        # It moves with the model to another device or dtype, and is no part of the file.
+        self.register_buffer("zero", torch.zeros((), dtype=dtype), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., inputs) -> (..., outputs)."""
+        return self.zero.expand(*x.shape[:-1], self._outputs)
+
+
 def make_end(header: Header, name: str, module: nn.Module | None = None) -> nn.Module:
     """Make the end of a header called `name` with random weights, or from the given module."""
     inputs, outputs = header.sizes(name)
     if module is not None:
         return ModuleEnd(module, name, outputs)
-    spec, dtype = cast(Layers, header.part(name)), getattr(torch, header.dtype)
+    dtype = getattr(torch, header.dtype)
+    if isinstance(header.part(name), Blank):
+        return BlankEnd(outputs, dtype=dtype)
+    spec = cast(Layers, header.part(name))
     if spec.is_linear:
         return nn.Linear(inputs, outputs, dtype=dtype)
     return LayersEnd(spec, inputs, outputs, dtype=dtype)

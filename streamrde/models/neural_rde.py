@@ -12,7 +12,7 @@ from streamrde.arrays import Reals
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.floats import as_size, swapped
 from streamrde.inference.bundle import Bundle
-from streamrde.inference.ends import Layers
+from streamrde.inference.ends import Blank, Layers
 from streamrde.inference.fields import MLP, External
 from streamrde.inference.header import Emit, Head, Header, Pooling, Task
 from streamrde.inference.model_part import PARTS
@@ -24,7 +24,7 @@ from streamrde.models.fields import make_field
 from streamrde.models.header import data_channels, dtype_name
 from streamrde.models.saving import load_tensors
 from streamrde.models.scaling import Scaling, far_from_zero
-from streamrde.models.torch_field import TorchField, Window
+from streamrde.models.torch_field import SequenceTorchField, TorchField, Window
 from streamrde.signature.words import check_room
 from streamrde.windowing import Every, Gap, Interpolation, Missing, Windows
 from streamrde.windowing.tokens import Token
@@ -50,7 +50,7 @@ class NeuralRDE(nn.Module):
         field: the vector field F: a description (`MLP`, `LogNCDE`, `Linear`, ...), or a torch module that maps
             z (N, hidden) to (N, hidden, B). A model with a module is served by a `TorchStepper` or as ONNX.
         initial: what makes the first state of the first sample, (N, C) -> (N, hidden): one linear layer, a perceptron
-            (`Layers`), or a torch module.
+            (`Layers`), or a torch module. A `Stack` begins with zeros: `Blank`.
         readout: what reads the outputs out of a state, (N, hidden) -> (N, outputs), likewise.
         decay: if > 0, the state decays, ``dz/ds = F(z) l - decay z * duration``. This is the rate per second that
             training starts from. It is learned for each component, stays >= 0, and keeps an endless stream bounded.
@@ -83,7 +83,7 @@ class NeuralRDE(nn.Module):
         outputs: int,
         *,
         field: VectorField | nn.Module = _MLP,
-        initial: Layers | nn.Module = _LINEAR,
+        initial: Layers | Blank | nn.Module = _LINEAR,
         readout: Layers | nn.Module = _LINEAR,
         solver: Solver = "rk4",
         first_stage: FirstStage = "own",
@@ -255,10 +255,12 @@ class NeuralRDE(nn.Module):
             self.decay_time = seconds
 
     def set_range(self, low: Tensor, high: Tensor) -> None:
-        """Store between what the states were in training, (hidden,) each."""
+        """Store between what the states were in training, (hidden,) each. Counts of windows may go on."""
         with torch.no_grad():
             self.range_low.copy_(low)
             self.range_high.copy_(high)
+            for column, most in self.header.field.counters:
+                self.range_high[column :: self.header.member_hidden] = most
 
     def forward(self, x0: Tensor, logsigs: Tensor, *, precontract: bool = True) -> Tensor:
         """Return the outputs after every window.
@@ -278,9 +280,15 @@ class NeuralRDE(nn.Module):
 
     def readouts(self, x0: Tensor, logsigs: Tensor, *, precontract: bool = True) -> Tensor:
         """Return `forward` before the scaling of outputs, of order 1 whatever the targets' unit. Losses take these."""
-        return self.readout(  # type: ignore[no-any-return]
-            self.pooled(self.hidden_states(x0, logsigs, precontract=precontract)[:, 1:])
-        )
+        return self.read(self.pooled(self.hidden_states(x0, logsigs, precontract=precontract)[:, 1:]))
+
+    def read(self, states: Tensor) -> Tensor:
+        """Read states out before the scaling of outputs, (..., hidden) -> (..., outputs)."""
+        header = self.header
+        part = header.field.read_part(header)
+        if part != slice(0, header.member_hidden):
+            states = states.reshape(*states.shape[:-1], header.members, header.member_hidden)[..., part].flatten(-2)
+        return self.readout(states)  # type: ignore[no-any-return]
 
     def pooled(self, states: Tensor, *, total: Tensor | None = None, count: int = 0) -> Tensor:
         """Return what is read out: the states after each window, (N, K, hidden), or their running mean.
@@ -301,8 +309,10 @@ class NeuralRDE(nn.Module):
         *,
         precontract: bool = True,
         mask: Tensor | None = None,
+        token_mask: Tensor | None = None,
         start: Tensor | None = None,
         before: Tensor | None = None,
+        through: bool = True,
     ) -> Tensor:
         """Return the state at every window edge, (N, K+1, hidden).
 
@@ -314,9 +324,11 @@ class NeuralRDE(nn.Module):
         Args:
             mask: multiplies the output of the last hidden layer of F in every window, (N, width), which is how training
                 drops features.
+            token_mask: multiplies the scaled tokens of every window, (N, B), which is how training drops their entries.
             start: the states to go on from, (N, hidden); None: what x0 gives.
             before: log-signatures, unscaled, of the windows before the first of `logsigs`, (N, B), for the first stage
                 where that sees the window before; None: there was none.
+            through: False leaves gradients out of the parts of a stack's state that are not read out, which is faster.
         """
         channels, features = self.header.path_channels, self.header.logsig_channels
         if x0.ndim != 2 or x0.shape[1] != channels:
@@ -327,7 +339,7 @@ class NeuralRDE(nn.Module):
             hint = f"; {swapped('logsigs', shape)}" if shape[:2] == (len(x0), features) else ""
             raise ShapeError(f"logsigs has shape {shape}; expected ({x0.shape[0]}, K, {features}){hint}")
         sizes = (("mask", mask, self.header.field.dropout_width or None), ("start", start, self.header.hidden))
-        for name, tensor, size in (*sizes, ("before", before, features)):
+        for name, tensor, size in (*sizes, ("before", before, features), ("token_mask", token_mask, features)):
             if tensor is not None and size is not None and tensor.shape != (len(x0), size):
                 raise ShapeError(f"{name} has shape {tuple(tensor.shape)}; expected ({len(x0)}, {size})")
         dtype = self.dtype
@@ -338,7 +350,13 @@ class NeuralRDE(nn.Module):
         scaled, seconds = self.scaled(logsigs), logsigs[..., :1].to(dtype)
         if self.header.shifts_tokens:
             seconds = seconds.nan_to_num()
+        if token_mask is not None:
+            scaled = scaled * token_mask[:, None].to(dtype)
+            previous = None if previous is None else previous * token_mask.to(dtype)
         members = list(self._members(z))
+        runs = [(own, part) for own, part, _ in members if isinstance(own, SequenceTorchField)]
+        if runs:
+            return _joined([own.states(part, scaled, seconds, mask, through=through) for own, part in runs])
         if precontract and all(is_compiled(self.header, own, z, scaled, mask, previous) for own, _, _ in members):
             moved = [
                 compiled_states(
@@ -402,7 +420,7 @@ class NeuralRDE(nn.Module):
         moved, errors = [], []
         for field, part, decay in self._members(z):
             exponent = None if decay is None else decay * seconds
-            window = Window(logsig, previous, exponent, mask, precontract, estimate)
+            window = Window(logsig, previous, seconds, exponent, mask, precontract, estimate)
             state, error = field.advance(self.header, part, window)
             moved.append(state)
             errors.append(error)
@@ -420,7 +438,7 @@ class NeuralRDE(nn.Module):
 
     def outputs(self, z: Tensor) -> Tensor:
         """Read states out, (..., hidden) -> (..., outputs): logits, or values in the targets' units."""
-        return self.in_units(self.readout(z))
+        return self.in_units(self.read(z))
 
     def in_units(self, y: Tensor) -> Tensor:
         """Return the readouts, (..., outputs), in the targets' units. Logits are returned as they are."""

@@ -23,6 +23,8 @@ class Window(NamedTuple):
     """Scaled log-signatures, (N, B)."""
     previous: Tensor | None
     """Those of the windows before, which drive the solver's first stage. None: `logsig` does."""
+    seconds: Tensor
+    """Durations, (N, 1)."""
     exponent: Tensor | None
     """Decay times duration, (N, hidden). None: the state does not decay."""
     mask: Tensor | None
@@ -47,6 +49,31 @@ class TorchField(nn.Module):
     def description(self) -> VectorField:
         """Describe a field whose weights are not in the model file, as the header does."""
         raise NotImplementedError
+
+    def undecayed(self) -> Sequence[Tensor]:
+        """Return the weights that weight decay leaves alone. By default there are none."""
+        return []
+
+
+class SequenceTorchField(TorchField):
+    """A field that moves states over all windows of a sequence at once."""
+
+    def states(self, z: Tensor, logsigs: Tensor, seconds: Tensor, mask: Tensor | None, *, through: bool) -> Tensor:
+        """Return the states at every window edge, (N, K+1, hidden).
+
+        Args:
+            z: states before the first window, (N, hidden).
+            logsigs: scaled tokens, (N, K, B).
+            seconds: durations of the windows, (N, K, 1).
+            mask: factors on what dropout drops, (N, width). None: 1.
+            through: False leaves gradients out of the parts of the state that are not read out.
+        """
+        raise NotImplementedError
+
+    def advance(self, header: Header, z: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+        """Move the states over a sequence of one window. See TorchField."""
+        moved = self.states(z, window.logsig[:, None], window.seconds[:, None], window.mask, through=True)[:, 1]
+        return moved, torch.zeros_like(moved[:, 0])
 
 
 class SolvedTorchField(TorchField):

@@ -11,7 +11,7 @@ from streamrde.inference.lone_window import LoneWindow
 from streamrde.inference.plausibility import Plausible
 from streamrde.kernels import IMPLEMENTATION
 from streamrde.windowing.tokens import Scale, Token
-from tests.bundles import make_bundle, make_recording, make_reservoir
+from tests.bundles import make_bundle, make_recording, make_reservoir, make_stack
 
 TOKEN = Token(scales=(Scale(1), Scale(3)), ends=True)
 MODELS = {
@@ -22,6 +22,9 @@ MODELS = {
     "in float64": make_bundle(task="regression", labels=(), value_dtype="float64"),
     "tokens": make_bundle(token=TOKEN, clip=3.0),
     "ensemble": make_bundle(members=2),
+    "stack": make_stack(token=TOKEN),
+    "stack, ensemble": make_stack("lru", token=TOKEN, members=2),
+    "stack, numbers": make_stack("lstm", task="regression", labels=()),
     "reservoir": make_reservoir(token=TOKEN),
     "reservoir, many classes": make_reservoir(token=TOKEN, outputs=11, labels=tuple("abcdefghijk")),
     "reservoir, expanded": make_reservoir(

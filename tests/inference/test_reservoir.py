@@ -258,7 +258,7 @@ def test_headers_that_ask_for_what_a_reservoir_does_not_have_are_refused(changes
 
 def test_other_families_have_no_blank_beginning_and_other_steppers_no_reservoir():
     bundle = make_bundle()
-    with pytest.raises(BundleError, match="only the initial state of field 'reservoir'"):
+    with pytest.raises(BundleError, match="only the initial state of fields 'reservoir'"):
         type(bundle)(msgspec.structs.replace(bundle.header, initial=make_reservoir().header.initial), bundle.tensors)
     with pytest.raises(ParameterError, match="leave stepper out"):
         Fleet(make_reservoir(), stepper=ArrayStepper(bundle))

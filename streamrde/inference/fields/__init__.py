@@ -9,37 +9,20 @@ from __future__ import annotations
 
 import functools
 import operator
-import pkgutil
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from streamrde.inference.fields.external import External
 from streamrde.inference.fields.linear import Linear
 from streamrde.inference.fields.log_ncde import LogNCDE
 from streamrde.inference.fields.mlp import MLP
 from streamrde.inference.fields.reservoir import Reservoir
+from streamrde.inference.fields.stack import Stack
+from streamrde.inference.kinds import kinds_in
 from streamrde.inference.vector_field import VectorField
 
-__all__ = ["KINDS", "MLP", "External", "Field", "Linear", "LogNCDE", "Reservoir", "StoredField", "defined_in"]
+__all__ = ["KINDS", "MLP", "External", "Field", "Linear", "LogNCDE", "Reservoir", "Stack", "StoredField"]
 
-T = TypeVar("T")
-
-
-def defined_in(module: ModuleType, contract: type[T]) -> type[T]:
-    """Return the one class of a module that fulfils a contract and is defined there."""
-    (found,) = (
-        kind
-        for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, contract) and kind.__module__ == module.__name__
-    )
-    return found
-
-
-_NAMES = sorted((module.name for module in pkgutil.iter_modules(__path__)), key=lambda name: (name != "mlp", name))
-KINDS: dict[str, type[VectorField]] = {
-    name: defined_in(import_module(f"{__name__}.{name}"), VectorField) for name in _NAMES
-}
+KINDS: dict[str, type[VectorField]] = kinds_in(__name__, __path__, VectorField, default="mlp")
 """Descriptions by tag. The default comes first wherever kinds are listed."""
 
 if TYPE_CHECKING:

@@ -33,6 +33,7 @@ class Reservoir(VectorField, frozen=True, kw_only=True, omit_defaults=True, tag=
     exact: ClassVar[bool] = True
     trained: ClassVar[bool] = False
     in_rows: ClassVar[bool] = True
+    begins_blank: ClassVar[bool] = True
     shifts_tokens: ClassVar[bool] = True
     float64: ClassVar[tuple[str, ...]] = ("readout.weight", "readout.bias")
 

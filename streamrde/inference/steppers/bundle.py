@@ -54,6 +54,7 @@ class BundleStepper(Stepper):
         self.dtype = np.dtype(header.dtype)
         self._heads = header.parts
         first = self._heads[0]
+        self._read = header.field.read_part(header)
         self._one_classifier = len(self._heads) == 1 and first.task == "classification" and not first.is_binary
         self._built: dict[str, Callable[[Reals], Reals]] = {}
         self._x0 = tensors["x0.shift"], tensors["x0.scale"]
@@ -82,6 +83,9 @@ class BundleStepper(Stepper):
 
     def readout(self, z: Reals) -> Reals:
         """Read states out before softmax and scaling, (n, hidden) -> (n, outputs)."""
+        if self._read != slice(0, self.header.member_hidden):
+            members = self.header.members, self.header.member_hidden
+            z = z.reshape(len(z), *members)[:, :, self._read].reshape(len(z), self.header.sizes("readout")[0])
         return self._rows_of("readout", z)
 
     def predicted(self, value: Reals) -> Reals:

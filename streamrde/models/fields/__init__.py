@@ -6,8 +6,8 @@ from importlib import import_module
 
 from torch import nn
 
-from streamrde.inference.fields import defined_in
 from streamrde.inference.header import Header
+from streamrde.inference.kinds import defined_in
 from streamrde.models.fields.external import ModuleField
 from streamrde.models.torch_field import TorchField
 

@@ -118,7 +118,8 @@ def default_space(config: TrainConfig) -> dict[str, list[Any]]:
     deepest = min(3, model.field.most_depth or 3)
     depths = [d for d in range(1, deepest + 1) if logsignature_channels(channels, d) <= _MOST_FEATURES]
     found["model.depth"] = sorted({*depths, model.depth})
-    found["model.hidden"] = [model.hidden, 2 * model.hidden]
+    if model.field.state_size is None:
+        found["model.hidden"] = [model.state_size, 2 * model.state_size]
     for name in model.field.sweeps:
         size = getattr(model.field, name)
         found[f"model.field.{name}"] = [size, 2 * size]

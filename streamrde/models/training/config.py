@@ -14,6 +14,7 @@ from streamrde.disk import read_tables
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.fitting.inputs import DataConfig, NotNegative, Share, SplitConfig
 from streamrde.floats import as_plain
+from streamrde.inference.ends import Blank
 from streamrde.inference.fields import MLP, StoredField
 from streamrde.inference.header import Channel, Depth, Emit, Header, Members, Pooling, TargetAt
 from streamrde.inference.model_part import Positive
@@ -29,19 +30,28 @@ from streamrde.windowing.tokens import Token, as_scales
 
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 _OF_CLASSES = ("accuracy", "auc", "average_precision", "f1", "log_loss", "calibration")
+_OF_STACKS = (
+    ("hidden", None, "has a state whose size follows from its width and blocks"),
+    ("decay", 0.0, "decays by its recurrences"),
+    ("pooling", "state", "is read out as model.field.pool says"),
+)
+"""Keys of the model that a field with a state of its own does not have, what they are without one, and the reason."""
 _MONITORS = {
     "classification": ("loss", *(f"{name}_{at}" for name in _OF_CLASSES for at in ("windows", "end"))),
     "regression": ("loss", *(f"{name}{at}" for name in ("rmse", "mae", "r2") for at in ("", "_end"))),
 }
 
 
+_HIDDEN = 32
+
+
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The Neural RDE. Each key is a field of `streamrde.Header`, but decay."""
+    """The Neural RDE, or another field in its place. Each key is a field of `streamrde.Header`, but decay."""
 
     depth: Depth = 2
     """Depth of the log-signatures."""
-    hidden: Positive = 32
-    """Size of the hidden state."""
+    hidden: Positive | None = None
+    """Size of the hidden state. By default 32. That of a stack follows from its width and blocks: leave it out."""
     field: StoredField = MLP()
     """Vector field: a kind of `streamrde.inference.fields` by its name, and its sizes."""
     solver: Solver = "rk4"
@@ -67,6 +77,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     notes: str = ""
     """Purpose and limits of the model, stored with it like the description."""
 
+    @property
+    def state_size(self) -> int:
+        """Return the size of the hidden state of one member."""
+        return self.field.state_size or self.hidden or _HIDDEN
+
 
 class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Inputs of the vector field after each window. By default they are the window's log-signature."""
@@ -82,7 +97,7 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     deviation, slope, seconds since the last one."""
     clip: NotNegative = 8.0
     """Largest magnitude of an input, in its root mean squares over the training windows. 0: any. The window's
-    log-signature alone is never clipped."""
+    log-signature alone is clipped for stacks only."""
 
     @property
     def token(self) -> Token:
@@ -141,7 +156,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     betas: tuple[Share, Share] = (0.9, 0.999)
     """AdamW's decays of the running means of the gradient and of its square."""
     weight_decay: NotNegative = 1e-4
-    """AdamW's weight decay."""
+    """AdamW's weight decay. It leaves a stack's vectors alone: biases, factors of norms, rates."""
     truncate: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Windows that gradients reach back. Longer streams are trained part by part, a step after each, with the state
     carried over. 0: all windows."""
@@ -163,7 +178,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     label_smoothing: Share = 0.0
     """Share of a target's probability that is spread over all classes."""
     dropout: Share = 0.0
-    """Share of the field's hidden features that are dropped for a training stream, the same ones in all its windows."""
+    """Share of the field's hidden features, or of a stack's residuals, that are dropped for a training stream, the same
+    ones in all its windows."""
+    token_dropout: Share = 0.0
+    """Share of the entries of tokens that are dropped for a training stream, the same ones in all its windows."""
     gradient_norm: AboveZero = 1.0
     """Largest length of gradients. Longer ones are clipped."""
     spike: NotNegative = 10.0
@@ -179,7 +197,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     field is a perceptron with nothing after its last layer; other fields start at random. "average": the next ones
     also carry the samples' average so far (see `carry_average`)."""
     field_gain: AboveZero = 0.3
-    """Factor on the field's random last layer. Smaller is gentler dynamics at the start of training."""
+    """Factor on the field's random last layer, which a stack does not have. Smaller is gentler dynamics at the start of
+    training."""
     state_rate: AboveZero = 1.0
     """Factor on the learning rate of all weights but the readout's. With many channels and few streams, a small one
     keeps the state near its initial dynamics, and mostly the readout learns."""
@@ -299,8 +318,13 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         channels = zip(data.channels, fills, strict=True)
         partition = self.partition(fills)
         # A scaled entry's root mean square is one over the square root of their number.
-        clip = 0.0 if partition.token.plain else self.token.clip / math.sqrt(partition.token_size)
-        model: dict[str, Any] = msgspec.structs.asdict(self.model) | {"decay": self.model.decay > 0}
+        field, clip = self.model.field, self.token.clip / math.sqrt(partition.token_size)
+        if partition.token.plain and not field.shifts_tokens:
+            clip = 0.0
+        model: dict[str, Any] = msgspec.structs.asdict(self.model)
+        model |= {"decay": self.model.decay > 0, "hidden": self.model.state_size}
+        if field.begins_blank:
+            model["initial"] = Blank()
         return Header(
             channels=tuple(Channel(name=own.name, unit=data.unit_of(own), fill=float(fill)) for own, fill in channels),
             outputs=len(labels),
@@ -332,6 +356,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"training.dropout={self.training.dropout}: field '{self.model.field.tag}' has no features to drop; "
                 "set it to 0"
             )
+        if self.model.field.state_size is not None:
+            for key, wanted, instead in _OF_STACKS:
+                if (value := getattr(self.model, key)) != wanted:
+                    raise ConfigError(f"model.{key}={value!r}: field '{self.model.field.tag}' {instead}; leave it out")
         try:
             self.token.token.check(self.model.depth)
         except ParameterError as error:

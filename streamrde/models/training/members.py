@@ -35,6 +35,8 @@ def fit_members(
             console,
             "note: the state starts at random, not from the current sample, since token.scales does not begin with 1",
         )
+    if header.field.begins_blank and not header.token.ends:
+        say(console, "note: a stack sees how the path moves, not where it is; token.ends = true tells it")
     for member in range(members):
         own = member_config(config, member)
         if member:

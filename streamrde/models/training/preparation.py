@@ -13,6 +13,7 @@ from rich.console import Console
 from streamrde.arrays import Floats
 from streamrde.errors import ConfigError
 from streamrde.fitting.recordings import Recording
+from streamrde.inference.fields import Stack
 from streamrde.inference.header import TargetAt
 from streamrde.inference.statistics import bridge_of
 from streamrde.models.scaling import Scaling, along_words, fit_inputs, fit_targets, moments
@@ -55,6 +56,18 @@ def with_bridge(config: TrainConfig, parts: Split, console: Console) -> TrainCon
             f"windows; the longest is {longest.max():g} s) and are cut there; [gap] and bridge decide otherwise",
         )
     return config
+
+
+def with_usual_window(config: TrainConfig, train: Examples) -> TrainConfig:
+    """Return the configuration with the duration of a usual window, where a stack needs it and nothing else says it."""
+    field, depth = config.model.field, config.model.depth
+    if not isinstance(field, Stack) or field.window or config.windows.fixed_length:
+        return config
+    if not config.token.token.window_depth(depth):
+        return config
+    usual = float(train.logsigs[:, 0].mean())
+    model = msgspec.structs.replace(config.model, field=msgspec.structs.replace(field, window=usual))
+    return msgspec.structs.replace(config, model=model)
 
 
 def prepare_data(config: TrainConfig, parts: Split, console: Console) -> Prepared:

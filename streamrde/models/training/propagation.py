@@ -48,6 +48,7 @@ def propagate(
     windows: int = 0,
     weight: Tensor | None = None,
     mask: Tensor | None = None,
+    token_mask: Tensor | None = None,
 ) -> Iterator[Part]:
     """Yield the outputs of a batch in parts of `windows` windows. Gradients reach back to the start of a part.
 
@@ -61,7 +62,7 @@ def propagate(
         windows: windows in a part. 0: all of them.
         weight: weights of windows in the loss, (N, K, ...). A part without any is computed without gradients and not
             yielded. None: yield every part.
-        mask: as for `NeuralRDE.hidden_states`, (N, width).
+        mask, token_mask: as for `NeuralRDE.hidden_states`, (N, width) and (N, B).
     """
     longest = max(lengths)
     windows = windows or longest
@@ -75,10 +76,18 @@ def propagate(
         start, before, total = carried or (None, None, None)
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
             logsigs = batch.logsigs[rows, begin:end]
-            masked = None if mask is None else mask[rows]
-            states = model.hidden_states(batch.x0[rows], logsigs, mask=masked, start=start, before=before)
+            masked, token_masked = (None if own is None else own[rows] for own in (mask, token_mask))
+            states = model.hidden_states(
+                batch.x0[rows],
+                logsigs,
+                mask=masked,
+                token_mask=token_masked,
+                start=start,
+                before=before,
+                through=False,
+            )
             after = states[:, 1:]
-            y = model.readout(model.pooled(after, total=total, count=begin)) if wanted else None
+            y = model.read(model.pooled(after, total=total, count=begin)) if wanted else None
         if end < longest:
             stay = counts[left] > end
             sums = after.detach().sum(dim=1) + (0 if total is None else total)

@@ -24,7 +24,7 @@ from streamrde.models.training.members import fit_members
 from streamrde.models.training.novelty import learn_windows
 from streamrde.models.training.plain import plain_models
 from streamrde.models.training.preflight import check_outputs
-from streamrde.models.training.preparation import prepare_data, with_bridge, without_window
+from streamrde.models.training.preparation import prepare_data, with_bridge, with_usual_window, without_window
 from streamrde.models.training.progress import print_metrics
 from streamrde.models.training.provenance import provenance
 from streamrde.models.training.score_file import truth_columns, write_test
@@ -112,6 +112,7 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
     """Train on one part of the streams, stop by another, measure all."""
     config = with_bridge(config, parts, console)
     data = prepare_data(config, parts, console)
+    config = with_usual_window(config, data.examples["train"])
     device = _device(config.training.device)
     model, histories = fit_members(config, parts, data, device=device, console=console, resume=resume)
     size = config.training.batch_size

@@ -58,7 +58,7 @@ class Trainer:
         self._model, self._config, self._objective, self._device = model, config, objective, device
         self._rng = np.random.default_rng(config.seed)
         # A rate that is drawn to 0 would let its component of an endless stream's state grow without end.
-        rates = [] if model.decay is None else [model.decay]
+        rates = [*model.field.undecayed(), *([] if model.decay is None else [model.decay])]
         readout, share = list(model.readout.parameters()), config.state_rate
         apart = {id(parameter) for parameter in (*rates, *readout)}
         state = [parameter for parameter in model.parameters() if id(parameter) not in apart]
@@ -163,7 +163,13 @@ class Trainer:
             weight = self._objective.weights(batch)
             share = len(members) / len(examples) / max(own)
             parts = propagate(
-                self._model, batch, own, windows=config.truncate, weight=weight, mask=self._draw_mask(len(own))
+                self._model,
+                batch,
+                own,
+                windows=config.truncate,
+                weight=weight,
+                mask=self._draw_mask(len(own), self._model.header.field.dropout_width, config.dropout),
+                token_mask=self._draw_mask(len(own), self._model.header.logsig_channels, config.token_dropout),
             )
             for part in parts:
                 at = (number - 1 + done + share * part.begin) / config.epochs
@@ -191,13 +197,12 @@ class Trainer:
             return math.nan, math.nan, rate, skipped
         return float(np.average(losses, weights=counts)), float(np.mean(norms)), rate, skipped
 
-    def _draw_mask(self, streams: int) -> Tensor | None:
-        """Draw dropout's mask of each stream's features, (N, width)."""
-        config, width = self._config, self._model.header.field.dropout_width
-        if not (config.dropout and width):
+    def _draw_mask(self, streams: int, width: int, dropped: float) -> Tensor | None:
+        """Draw dropout's mask of each stream's features or tokens, (N, width)."""
+        if not (dropped and width):
             return None
         # One mask per stream for all windows: fresh ones would be noise that the state sums up.
-        keep: Tensor = self._model.readout.weight.new_full((streams, width), 1 - config.dropout)
+        keep: Tensor = self._model.readout.weight.new_full((streams, width), 1 - dropped)
         return torch.bernoulli(keep) / keep
 
     def _step(self, loss: Tensor, rate: float) -> tuple[float | None, float]:

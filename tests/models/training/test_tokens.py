@@ -36,7 +36,11 @@ def served(bundle, recording, stepper=None):
 
 @pytest.mark.parametrize("kind", [tag for tag, kind in KINDS.items() if kind.stored and kind.trained])
 def test_what_is_trained_on_tokens_is_what_is_served(tmp_path, kind):
-    model = {"depth": 2, "hidden": 6, "field": {"field": kind}, "decay": 0.1}
+    model = {"depth": 2, "field": {"field": kind}}
+    if KINDS[kind]().state_size is None:
+        model |= {"hidden": 6, "decay": 0.1}
+    else:
+        model |= {"hidden": None}
     _, parts, fitted = trained(tmp_path, model=model, training={"epochs": 3})
     fitted.bundle.save(tmp_path / "model")
     bundle = sr.load(tmp_path / "model")
