@@ -94,16 +94,8 @@ class Plan:
     @property
     def consumer(self) -> dict[str, Any]:
         """Settings of the client library for a consumer of the group."""
-        options = self._source.options
-        found = self._common(self._client) | {
-            "group.id": self._source.group,
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-            "topic.metadata.refresh.interval.ms": round(self._source.discover * 1000),
-        }
-        return found | ({} if "group.protocol" in options else {"partition.assignment.strategy": "cooperative-sticky"})
+        membership = self._source.membership()
+        return self._common(self._client) | membership.settings() | {"isolation.level": "read_committed"}
 
     @property
     def producer(self) -> dict[str, Any]:

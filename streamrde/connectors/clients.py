@@ -294,7 +294,7 @@ class QueueClient(ABC):
             raise BrokerError(f"{self.name} went away ({self._reason}); start it again, then this")
         return False
 
-    async def acknowledge(self, receipts: Iterable[Receipt]) -> None:
+    async def acknowledge(self, receipts: Iterable[Any]) -> None:
         """Acknowledge messages. If their connection is gone, acknowledge them when they come again."""
         assert self.intake is not None  # noqa: S101 (sources have one)
         handles = self.intake.done(receipts)

@@ -118,7 +118,9 @@ class ConnectionCounts:
     refused: int = 0
     """Messages that the broker refused for the time being (MQTT 5), and that are published again."""
     lost: int = 0
-    """Messages of QoS 0 that were under way when a connection was lost."""
+    """Messages of QoS 0 that were under way when a connection was lost, or that a broker deleted unread."""
+    tombstones: int = 0
+    """Messages of Kafka without a payload, which delete a key. They are passed over."""
 
 
 class End:

@@ -78,9 +78,14 @@ class QueueSource(Source[MessageBatch]):
                 if size == 0:
                     return
             if size:
-                batch = self._reader.read([messages.popleft() for _ in range(size)])
+                batch = self._read(size)
                 self.client.changed.set()
                 yield batch
+
+    def _read(self, size: int) -> MessageBatch:
+        """Return the first messages that have arrived as a batch."""
+        messages = self._intake.messages
+        return self._reader.read([messages.popleft() for _ in range(size)])
 
     async def acknowledge(self, batch: MessageBatch) -> None:
         """Acknowledge a batch to the queue. Acknowledge batches in their order, each once."""

@@ -63,7 +63,8 @@ _CONNECTION = (
     ("redelivered", "Messages sent again by the broker while the first copy was held.", "redelivered"),
     ("resent", "Messages published again after a lost connection.", "resent"),
     ("refused", "Messages that the broker refused for the time being.", "refused"),
-    ("lost", "Messages of QoS 0 under way when a connection was lost.", "lost"),
+    ("lost", "Messages of QoS 0 under way when a connection was lost, or that a broker deleted unread.", "lost"),
+    ("tombstones", "Messages of Kafka without a payload, which delete a key.", "tombstones"),
 )
 # Of each partition that a worker owns.
 _PARTITION_GAUGES = (

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from streamrde.connectors.access import Address, Tls
 from streamrde.connectors.clients import Intake, Patience, QueueClient
+from streamrde.connectors.kafka.cluster import KafkaCluster
 from streamrde.connectors.kafka.topics import KafkaTopic
 from streamrde.errors import BrokerError, MissingExtraError
 
@@ -22,57 +22,34 @@ HOLD = 0.1
 SHARE = 0.4
 # Seconds to leave the group and to let go of the network, at the end.
 _LEAVING = 5.0
-# Errors that have their reason in those before.
-_UNREACHED = ("_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN")
-# Errors of a login or of TLS, which are refusals unless the connection broke meanwhile.
-_REFUSALS = ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL")
-_BROKEN = ("transport failure", "isconnected", "imed out")
-# Errors that trying again does not mend.
-FINAL = (
-    "_AUTO_OFFSET_RESET", "_FATAL", "_FENCED", "_INVALID_ARG", "CLUSTER_AUTHORIZATION_FAILED", "FENCED_INSTANCE_ID",
-    "GROUP_AUTHORIZATION_FAILED", "INVALID_CONFIG", "INVALID_RECORD", "MSG_SIZE_TOO_LARGE", "POLICY_VIOLATION",
-    "TOPIC_AUTHORIZATION_FAILED", "TOPIC_EXCEPTION", "UNSUPPORTED_SASL_MECHANISM",
-)  # fmt: skip
 
 
 class KafkaClient(QueueClient):
     """A client of a Kafka cluster. The client library is called in one thread, which may wait.
 
     Args:
-        address: a broker of the cluster.
-        brokers: further brokers to begin with, as host:port.
-        tls: files of TLS; None: without TLS.
-        mechanism: SASL mechanism, where the address has a user.
+        cluster: the cluster, and how it is reached.
         templates: topics to read, or the one to publish to.
         create: create topics that are not there.
         partitions: of a topic that is created.
-        options: further settings of librdkafka.
     """
 
     def __init__(
         self,
-        address: Address,
+        cluster: KafkaCluster,
         *,
-        brokers: Sequence[str] = (),
-        tls: Tls | None = None,
-        mechanism: str = "PLAIN",
         patience: Patience | None = None,
         intake: Intake | None = None,
         inflight: int = 1000,
         templates: Sequence[KafkaTopic] = (),
         create: bool = False,
         partitions: int = 1,
-        options: Mapping[str, str | int | float | bool] | None = None,
     ) -> None:
-        super().__init__(f"Kafka broker {address}", patience=patience, intake=intake, inflight=inflight)
-        self._address = address
-        self._brokers = [f"{address}", *brokers]
-        self._tls = tls
-        self._mechanism = mechanism
+        super().__init__(f"Kafka broker {cluster.address}", patience=patience, intake=intake, inflight=inflight)
+        self._cluster = cluster
         self._templates = tuple(templates)
         self._create = create
         self._partitions = partitions
-        self._options = dict(options or {})
         self._kafka: Any = None
         self._thread: ThreadPoolExecutor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -117,7 +94,7 @@ class KafkaClient(QueueClient):
     async def _reach(self) -> None:
         """Raise BrokerError at once where nobody listens: the client library would wait."""
         problem: OSError | None = None
-        for broker in self._brokers:
+        for broker in self._cluster.servers:
             host, _, port = broker.rpartition(":")
             try:
                 _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
@@ -131,31 +108,7 @@ class KafkaClient(QueueClient):
         raise BrokerError(f"{problem}; start the broker or check host, port and kafka:// or kafka+ssl://")
 
     def _settings(self) -> dict[str, Any]:
-        address, tls = self._address, self._tls
-        encrypted, named = address.tls, address.user is not None
-        found: dict[str, Any] = {
-            "bootstrap.servers": ",".join(self._brokers),
-            "client.id": "streamrde",
-            "security.protocol": f"{'SASL_' if named else ''}{'SSL' if encrypted else 'PLAINTEXT'}",
-            "error_cb": self._on_error,
-            # What the client library reports is raised or logged here.
-            "log_level": 0,
-        }
-        if named:
-            found |= {
-                "sasl.mechanisms": self._mechanism,
-                "sasl.username": address.user,
-                "sasl.password": address.password or "",
-            }
-        if tls is not None:
-            files = {
-                "ssl.ca.location": tls.ca,
-                "ssl.certificate.location": tls.certificate,
-                "ssl.key.location": tls.key,
-                "ssl.key.password": tls.key_password,
-            }
-            found |= {key: value for key, value in files.items() if value}
-        return found | self._options
+        return {"error_cb": self._on_error} | self._cluster.settings()
 
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call the client library in its thread, and raise what it raises as BrokerError."""
@@ -172,21 +125,7 @@ class KafkaClient(QueueClient):
 
     def _error(self, error: Any, what: str = "") -> BrokerError:
         """Return an error of the client library with its remedy."""
-        # The reason why no broker answers is among the errors that came before.
-        if error.name() in _UNREACHED:
-            error = next((one for one in reversed(self._problems) if one.name() in _REFUSALS), error)
-        if error.name() in _REFUSALS and not any(sign in error.str() for sign in _BROKEN):
-            if error.name() != "_SSL":
-                remedy = "it refuses user and password, or the mechanism ({}); check them"
-            elif "certificate verify failed" in error.str():
-                remedy = "its certificate is not accepted ({}); set tls.ca"
-            else:
-                remedy = "TLS fails ({}); check the port, or use kafka://"
-            return BrokerError(remedy.format(error.str()), final=True)
-        text = f"{what}{error.str() or error.name()}"
-        if error.name() in FINAL or error.fatal():
-            return BrokerError(f"{text} ({error.name()})", final=True)
-        return BrokerError(f"{text}; look at the broker's log, or check host, port and kafka:// or kafka+ssl://")
+        return self._cluster.refusal(error, self._problems, what)
 
     def _prepare(self) -> None:
         """Find the topics, or create them."""
@@ -201,8 +140,8 @@ class KafkaClient(QueueClient):
                 continue
             if not self._create:
                 raise BrokerError(
-                    f"it has no topic {name!r}; create it with  kafka-topics.sh --bootstrap-server {self._address} "
-                    f"--create --topic {name}  or set create_topic = true",
+                    f"it has no topic {name!r}; create it with  kafka-topics.sh --bootstrap-server "
+                    f"{self._cluster.address} --create --topic {name}  or set create_topic = true",
                     final=True,
                 )
             self._create_topic(name)

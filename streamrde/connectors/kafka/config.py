@@ -6,24 +6,31 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from streamrde.connectors.access import Scheme
+from streamrde.connectors.access import Scheme, read_secret
 from streamrde.connectors.clients import Intake
 from streamrde.connectors.kafka.client import KafkaClient
+from streamrde.connectors.kafka.cluster import KafkaCluster, OAuth
+from streamrde.connectors.kafka.membership import DECIDED_THERE, HOST, Membership, Protocol
 from streamrde.connectors.kafka.reader import KafkaReader
+from streamrde.connectors.kafka.source import KafkaSource
 from streamrde.connectors.kafka.topics import KAFKA, KafkaTopic
 from streamrde.connectors.kafka.writer import KafkaWriter
 from streamrde.connectors.queue_sections import QueueAccess, QueueLettersKeys, QueueSinkKeys, QueueSourceConfig
-from streamrde.connectors.sections import DeadLettersConfig, RunSections, SinkConfig
+from streamrde.connectors.sections import DeadLettersConfig, ModelOutline, RunSections, SinkConfig
 from streamrde.connectors.topics import Grammar, TopicTemplate
 from streamrde.errors import ConfigError
 from streamrde.settings import Positive, Seconds
 
 _SCHEME = Scheme("kafka", "kafka+ssl", (9092, 9093))
-Mechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+Mechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 Option: TypeAlias = str | int | float | bool
 # What the client decides, each with the key to use instead.
 _OWN = {
     "bootstrap.servers": "url and brokers", "metadata.broker.list": "url and brokers", "group.id": "group",
+    "group.instance.id": "instance", "group.protocol": "protocol", "sasl.mechanisms": "mechanism",
+    "sasl.mechanism": "mechanism", "sasl.oauthbearer.method": "mechanism and oauth",
+    "sasl.oauthbearer.token.endpoint.url": "oauth.token_url", "sasl.oauthbearer.client.id": "oauth.client_id",
+    "sasl.oauthbearer.client.secret": "oauth.client_secret_env", "sasl.oauthbearer.scope": "oauth.scope",
     "auto.offset.reset": "deliver", "enable.auto.commit": "nothing: positions are committed after acknowledgement",
     "enable.auto.offset.store": "nothing: positions are committed after acknowledgement",
     "acks": "nothing: all replicas confirm", "enable.idempotence": "nothing: it is on",
@@ -32,6 +39,30 @@ _OWN = {
     "ssl.certificate.location": "tls.certificate", "ssl.key.location": "tls.key",
     "ssl.key.password": "tls.key_password_env",
 }  # fmt: skip
+
+
+class OAuthConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Tokens of a token server, for mechanism = "OAUTHBEARER"."""
+
+    token_url: str
+    """Address of the token server's endpoint, https://."""
+    client_id: str
+    """Name of this client at the token server."""
+    client_secret_env: str | None = None
+    """Environment variable with its secret."""
+    client_secret_file: str | None = None
+    """File whose first line is its secret."""
+    scope: str = ""
+    """Scope to ask for, if the token server wants one."""
+    ca: str | None = None
+    """Certificate authorities to trust at the token server, PEM. None: the system's."""
+
+    def tokens(self) -> OAuth:
+        """Return the client credentials, with the secret from wherever it is."""
+        secret = read_secret("oauth.client_secret", variable=self.client_secret_env, file=self.client_secret_file)
+        if secret is None:
+            raise ConfigError("oauth has no secret: give client_secret_env or client_secret_file")
+        return OAuth(self.token_url, self.client_id, secret, self.scope, self.ca)
 
 
 class _Access(QueueAccess):
@@ -44,6 +75,7 @@ class _Access(QueueAccess):
 
     brokers: Any
     mechanism: Any
+    oauth: Any
     options: Any
 
     def check(self, name: str, run: RunSections) -> None:
@@ -58,15 +90,26 @@ class _Access(QueueAccess):
             if not host or not port.isdecimal():
                 raise ConfigError(f"{name}.brokers has {broker!r}: write host:port")
 
-    def reaching(self) -> dict[str, Any]:
-        """Return the arguments of every client of the section."""
-        return {
-            "brokers": self.brokers,
-            "tls": self.encryption(),
-            "mechanism": self.mechanism,
-            "patience": self.patience(),
-            "options": self.options,
-        }
+        self._check_tokens(name)
+
+    def _check_tokens(self, name: str) -> None:
+        bearer = self.mechanism == "OAUTHBEARER"
+        if self.oauth is not None:
+            if not bearer:
+                raise ConfigError(f'{name}.oauth is set: set {name}.mechanism = "OAUTHBEARER" too')
+            if self.address().user is not None:
+                raise ConfigError(f"{name} has a user and oauth: give one of them")
+            self.oauth.tokens()
+        elif bearer and "enable.sasl.oauthbearer.unsecure.jwt" not in self.options:
+            raise ConfigError(
+                f'{name}.mechanism = "OAUTHBEARER" needs tokens: give a table [{name}.oauth] with token_url, client_id '
+                "and client_secret_env"
+            )
+
+    def cluster(self) -> KafkaCluster:
+        """Return the cluster, and how it is reached."""
+        tokens = None if self.oauth is None else self.oauth.tokens()
+        return KafkaCluster(self.address(), self.brokers, self.encryption(), self.mechanism, tokens, self.options)
 
 
 class KafkaSourceConfig(_Access, QueueSourceConfig, frozen=True, kw_only=True, tag_field="kind", tag="kafka"):
@@ -78,11 +121,18 @@ class KafkaSourceConfig(_Access, QueueSourceConfig, frozen=True, kw_only=True, t
     brokers: tuple[str, ...] = ()
     """Further brokers of the cluster to begin with, each host:port."""
     mechanism: Mechanism = "PLAIN"
-    """SASL mechanism, where there is a user."""
+    """SASL mechanism, where there is a user or oauth."""
+    oauth: OAuthConfig | None = None
     options: dict[str, Option] = msgspec.field(default_factory=dict)
     """Further settings of librdkafka, by their names there."""
     group: str
     """Name of the consumer group, which keeps the position. Each run needs its own, and reads all partitions."""
+    instance: str | None = None
+    """Name of a static member of the group, whose partitions wait for its next start. {host} stands for the machine."""
+    protocol: Protocol = "classic"
+    """Rebalance protocol: "consumer" is that of KIP-848, for brokers of Kafka 4.0 or later."""
+    inflight: Positive = 10_000
+    """Messages that may be unacknowledged. A checkpoint is made at half of them."""
     create_topic: bool = False
     """Create a topic that is not there. Topics with placeholders are found when they are."""
     partitions: Positive = 1
@@ -97,23 +147,53 @@ class KafkaSourceConfig(_Access, QueueSourceConfig, frozen=True, kw_only=True, t
         if not self.group:
             raise ConfigError(f'{name}.group = "": name the consumer group that keeps the position')
         super().check(name, run)
+        if self.instance is not None:
+            rest = self.instance.replace(HOST, "")
+            if not self.instance or "{" in rest or "}" in rest:
+                raise ConfigError(f"{name}.instance = {self.instance!r}: write a name, in which {HOST} is the machine")
+        if self.protocol == "consumer" and (decided := sorted(self.options.keys() & DECIDED_THERE.keys())):
+            raise ConfigError(
+                f'{name}.options has {decided[0]!r}, which the broker decides with protocol = "consumer" (there it is '
+                f"{DECIDED_THERE[decided[0]]}): leave it out"
+            )
+
+    def membership(self) -> Membership:
+        """Return the consumer group, and this member of it."""
+        return Membership(self.group, self.instance, self.protocol, self.discover)
+
+    def build(self, model: ModelOutline) -> KafkaSource:
+        """See `SourceConfig.build`."""
+        intake = Intake(limit=self.queue_messages)
+        return KafkaSource(self._reader(intake), intake, self.reader(model))
 
     def client(self, intake: Intake | None) -> KafkaClient:
         """See `QueueSourceConfig.client`."""
-        templates = [template for template in self.templates() if isinstance(template, KafkaTopic)]
-        topics: dict[str, Any] = {"templates": templates, "create": self.create_topic, "partitions": self.partitions}
-        if intake is None:
-            return KafkaWriter(self.address(), **topics, **self.reaching())
+        if intake is not None:
+            return self._reader(intake)
+        return KafkaWriter(
+            self.cluster(),
+            patience=self.patience(),
+            templates=self.kafka_topics(),
+            create=self.create_topic,
+            partitions=self.partitions,
+        )
+
+    def _reader(self, intake: Intake) -> KafkaReader:
         return KafkaReader(
-            self.address(),
-            group=self.group,
+            self.cluster(),
+            membership=self.membership(),
             intake=intake,
             inflight=self.inflight,
             deliver=self.deliver,
-            discover=self.discover,
-            **topics,
-            **self.reaching(),
+            patience=self.patience(),
+            templates=self.kafka_topics(),
+            create=self.create_topic,
+            partitions=self.partitions,
         )
+
+    def kafka_topics(self) -> list[KafkaTopic]:
+        """Return the templates of all topics."""
+        return [template for template in self.templates() if isinstance(template, KafkaTopic)]
 
 
 class KafkaSinkConfig(_Access, QueueSinkKeys, SinkConfig, frozen=True, kw_only=True, tag="kafka"):
@@ -128,7 +208,8 @@ class KafkaSinkConfig(_Access, QueueSinkKeys, SinkConfig, frozen=True, kw_only=T
     brokers: tuple[str, ...] = ()
     """Further brokers of the cluster to begin with, each host:port."""
     mechanism: Mechanism = "PLAIN"
-    """SASL mechanism, where there is a user."""
+    """SASL mechanism, where there is a user or oauth."""
+    oauth: OAuthConfig | None = None
     options: dict[str, Option] = msgspec.field(default_factory=dict)
     """Further settings of librdkafka, by their names there."""
     create_topic: bool = False
@@ -143,12 +224,12 @@ class KafkaSinkConfig(_Access, QueueSinkKeys, SinkConfig, frozen=True, kw_only=T
     def look(self) -> KafkaWriter:
         """See `QueueAccess.look`."""
         return KafkaWriter(
-            self.address(),
+            self.cluster(),
             inflight=self.inflight,
+            patience=self.patience(),
             templates=[self.template()],
             create=self.create_topic,
             partitions=self.partitions,
-            **self.reaching(),
         )
 
 
@@ -158,7 +239,8 @@ class KafkaDeadLettersConfig(_Access, QueueLettersKeys, DeadLettersConfig, froze
     brokers: tuple[str, ...] = ()
     """Further brokers of the cluster to begin with, each host:port."""
     mechanism: Mechanism = "PLAIN"
-    """SASL mechanism, where there is a user."""
+    """SASL mechanism, where there is a user or oauth."""
+    oauth: OAuthConfig | None = None
     options: dict[str, Option] = msgspec.field(default_factory=dict)
     """Further settings of librdkafka, by their names there."""
 
@@ -169,4 +251,5 @@ class KafkaDeadLettersConfig(_Access, QueueLettersKeys, DeadLettersConfig, froze
 
     def look(self) -> KafkaWriter:
         """See `QueueAccess.look`."""
-        return KafkaWriter(self.address(), templates=[KafkaTopic(self.topic, named=False)], **self.reaching())
+        template = KafkaTopic(self.topic, named=False)
+        return KafkaWriter(self.cluster(), patience=self.patience(), templates=[template])

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from streamrde.connectors.clients import Intake, Outgoing
+from streamrde.connectors.ends import Message
 from streamrde.connectors.kafka.client import HOLD, SHARE, KafkaClient
-from streamrde.connectors.kafka.offsets import Handle, Offsets
+from streamrde.connectors.kafka.fetched import Run, Unpacker
+from streamrde.connectors.kafka.membership import Membership
+from streamrde.connectors.kafka.positions import Positions, Span, beginning
 from streamrde.errors import BrokerError
 
 if TYPE_CHECKING:
-    from confluent_kafka import Message, TopicPartition
+    from confluent_kafka import Message as Fetched
+    from confluent_kafka import TopicPartition
 
 logger = logging.getLogger(__name__)
 # Messages that are fetched at a time.
@@ -25,14 +29,13 @@ _PART = 1000
 class KafkaReader(KafkaClient):
     """A consumer in a group.
 
-    Positions are committed after acknowledgement, in order within each partition. What was not acknowledged comes again
-    on the next connection. A partition that another member of the group takes away is an error, since the states of its
+    Positions are committed after acknowledgement, in order within each partition. A new connection goes on behind the
+    last message that came. A partition that another member of the group takes away is an error, since the states of its
     streams are here.
 
     Args:
-        group: consumer group that keeps the position.
+        membership: the consumer group, which keeps the positions, and this member of it.
         deliver: where a new group begins.
-        discover: seconds between two looks for new topics and partitions.
         settings: see `KafkaClient`.
     """
 
@@ -41,39 +44,30 @@ class KafkaReader(KafkaClient):
     def __init__(
         self,
         *arguments: Any,
-        group: str,
+        membership: Membership,
         intake: Intake,
         deliver: Literal["all", "new"] = "all",
-        discover: float = 30.0,
         **settings: Any,
     ) -> None:
         super().__init__(*arguments, intake=intake, **settings)
-        self._group = group
+        self._membership = membership
+        self._group = membership.group
         self._deliver = deliver
-        self._discover = discover
         self._telling = False
-        self._offsets = Offsets()
-        self._keyed: dict[str, bool] = {}
+        self._positions = Positions()
+        self._unpacker = Unpacker(self._templates)
+        # Runs whose messages wait in the intake, each with the number of those that do not any more.
+        self._waiting: deque[tuple[Run, int]] = deque()
         self._assigned = asyncio.Event()
         self._paused: list[TopicPartition] = []
 
     def _make(self) -> Any:
         from confluent_kafka import Consumer
 
-        self._offsets, self._telling, self._paused = Offsets(), False, []
+        self._telling, self._paused = False, []
+        self._positions.ask_again()
         self._assigned.clear()
-        return Consumer(self._settings() | self._consuming())
-
-    def _consuming(self) -> dict[str, Any]:
-        return {
-            "group.id": self._group,
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            # Where to begin is said at assignment. A position that is gone is an error, and no silent jump.
-            "auto.offset.reset": "error",
-            "topic.metadata.refresh.interval.ms": round(self._discover * 1000),
-            "on_commit": self._on_commit,
-        } | ({} if "group.protocol" in self._options else {"partition.assignment.strategy": "cooperative-sticky"})
+        return Consumer(self._settings() | self._membership.settings() | {"on_commit": self._on_commit})
 
     async def _begin(self) -> None:
         # A group waits for members that went away without a word, perhaps longer than this.
@@ -108,21 +102,20 @@ class KafkaReader(KafkaClient):
             mine = [one.partition for one in given if one.topic == topic]
             for number in mine:
                 low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout)
-                position = positions.get(number)
+                position = self._after_break((topic, number), positions.get(number))
+                start = beginning(position, low, high, deliver=self._deliver, known=bool(positions))
                 if position is None:
-                    # A partition that is added to a topic which the group knows has new messages only.
-                    position = high if self._deliver == "new" and not positions else low
-                    new.append(TopicPartition(topic, number, position))
-                elif position < low:
-                    lost = low - position
-                    self.counts.lost += lost
+                    new.append(TopicPartition(topic, number, start.offset))
+                if start.lost:
+                    self.counts.lost += start.lost
                     logger.error(
                         "%s: topic %r, partition %d: %d messages were deleted before group %r had read them, and are "
                         "lost; keep messages longer",
-                        self.name, topic, number, lost, self._group,
+                        self.name, topic, number, start.lost, self._group,
                     )  # fmt: skip
-                    position = low
-                begins.append(TopicPartition(topic, number, position))
+                if self._positions.taken((topic, number)) is None:
+                    self._positions.begin((topic, number), start.offset)
+                begins.append(TopicPartition(topic, number, start.offset))
             if len(numbers) > len(mine) and not positions.keys() >= {*numbers}:
                 logger.info("%s: topic %r: %d of %d partitions", self.name, topic, len(mine), len(numbers))
         consumer.incremental_assign(begins)
@@ -135,21 +128,34 @@ class KafkaReader(KafkaClient):
                 self.name, self._group,
             )  # fmt: skip
         self._tell(self._assigned.set)
+        self._tell(self._commit_again)
+
+    def _after_break(self, partition: tuple[str, int], committed: int | None) -> int | None:
+        """Return where a partition goes on: behind what has come of it, else where the group is."""
+        taken, done = self._positions.taken(partition), self._positions.done(partition)
+        if taken is None or done is None:
+            return committed
+        if committed is not None and committed > done:
+            self._tell(self.fail, self._taken_away(f"{partition[0]} {partition[1]}"))
+        return taken
 
     def _on_revoke(self, consumer: Any, taken: list[TopicPartition]) -> None:
         if not taken or not self.counts.connected:
             return
         places = ", ".join(f"{one.topic} {one.partition}" for one in taken[:5])
-        self._tell(
-            self.fail,
+        self._tell(self.fail, self._taken_away(places))
+
+    def _taken_away(self, places: str) -> str:
+        return (
             f"takes partitions away ({places}): another client reads as group = {self._group!r}, or the topic was "
-            "deleted. The states of their streams are here; give each run a group of its own",
+            "deleted. The states of their streams are here; give each run a group of its own, or keep the states in "
+            'Kafka, with [state] kind = "kafka", so that runs can share the partitions'
         )
 
     def _on_lost(self, consumer: Any, taken: list[TopicPartition]) -> None:
         self._tell(self.lost, f"group {self._group!r} has dropped this client, which did not answer in time")
 
-    def _fetch(self, consumer: Any, room: int) -> list[Message]:
+    def _fetch(self, consumer: Any, room: int) -> list[Fetched]:
         """Return what has come, waiting a moment for the first message. Called in the library's thread."""
         first = consumer.poll(HOLD)
         if first is None:
@@ -157,10 +163,11 @@ class KafkaReader(KafkaClient):
         return [first, *(consumer.consume(room - 1, 0) if room > 1 else ())]
 
     async def _poll(self) -> None:
-        consumer, intake = self._kafka, self.intake
+        consumer, waiting, limit = self._kafka, self.intake.messages, self.intake.limit
         await self._call(self._subscribe, consumer, [template.pattern for template in self._templates])
         while True:
-            room = min(self._inflight - intake.held, intake.limit - len(intake.messages), _PART)
+            held = self._positions.unacknowledged + len(waiting)
+            room = min(self._inflight - held, limit - len(waiting), _PART)
             if room <= 0 and not self._paused:
                 # Room is soon there again as a rule. A consumer that does not ask at all is dropped from its group.
                 with contextlib.suppress(TimeoutError):
@@ -174,55 +181,80 @@ class KafkaReader(KafkaClient):
                 still = await self._call(consumer.assignment)
                 await self._call(consumer.resume, [one for one in self._paused if one in still])
                 self._paused = []
-            for message in await self._call(self._fetch, consumer, max(1, room)):
-                await self._take(message, intake)
+            if fetched := await self._call(self._fetch, consumer, max(1, room)):
+                self._take(fetched)
 
-    async def _take(self, message: Message, intake: Intake) -> None:
-        if (error := message.error()) is not None:
+    def _take(self, fetched: Sequence[Fetched]) -> None:
+        """Put what was fetched into the intake."""
+        runs, errors = self._unpacker.unpack(fetched)
+        for run in runs:
+            partition = run.topic, run.partition
+            self._positions.take(partition, run.end)
+            if run.messages:
+                self._waiting.append((run, 0))
+                self.intake.messages.extend(run.messages)
+            else:
+                self._pass(run)
+            if run.tombstones:
+                self._say_tombstones(run)
+        self.changed.set()
+        for error in errors:
             if error.retriable():
-                return
+                continue
             if error.name() == "_AUTO_OFFSET_RESET":
                 raise BrokerError(
                     f"{error.str()}: messages after the position of group {self._group!r} are no longer there, and are "
-                    "lost; set the position with  kafka-consumer-groups.sh --reset-offsets  and keep messages longer",
+                    "lost, or the topic was made again; set the position with  kafka-consumer-groups.sh "
+                    "--reset-offsets  and keep messages longer",
                     final=True,
                 )
             raise self._error(error)
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        if topic is None or partition is None or offset is None:
-            return
-        key = topic.encode()
-        if (keyed := self._keyed.get(topic)) is None:
-            fits = [one for one in self._templates if one.place_of(f"{topic}/-") is not None]
-            keyed = self._keyed[topic] = bool(fits) and fits[0].keyed
-        if keyed:
-            name: Any = message.key()
-            key += b"/" + (name.encode() if isinstance(name, str) else name or b"")
-        kind, milliseconds = message.timestamp()
-        payload: Any = message.value()
-        handle: Handle = (topic, partition, offset)
-        self._offsets.take(*handle)
-        again = intake.put(
-            key,
-            payload.encode() if isinstance(payload, str) else payload or b"",
-            handle,
-            handle,
-            properties=_headers(message.headers()),
-            stamped=milliseconds * 1e-3 if kind else math.nan,
-        )
-        self.changed.set()
-        if again is not None:
-            await self.acknowledge_now([again])
 
-    async def _acknowledge(self, handles: Sequence[Handle]) -> None:
-        for handle in handles:
-            self._offsets.acknowledge(handle)
+    def _pass(self, run: Run) -> None:
+        """Let the position pass a run without messages."""
+        for i in reversed(range(len(self._waiting))):
+            before, gone = self._waiting[i]
+            if (before.topic, before.partition) == (run.topic, run.partition):
+                self._waiting[i] = before._replace(end=run.end), gone
+                return
+        self._positions.acknowledge([self._positions.open((run.topic, run.partition), run.end, 0)])
         self._commit()
+
+    def _say_tombstones(self, run: Run) -> None:
+        self.intake.counts.tombstones += run.tombstones
+        if self.intake.counts.tombstones == run.tombstones:
+            logger.warning(
+                "%s: topic %r has messages without a payload, which delete a key: they are passed over and counted",
+                self.name, run.topic,
+            )  # fmt: skip
+
+    def deliver(self, size: int) -> tuple[list[Message], tuple[Span, ...]]:
+        """Return the first messages of the intake, and spans of partitions to acknowledge them by."""
+        messages = self.intake.messages
+        taken, spans = [messages.popleft() for _ in range(size)], list[Span]()
+        while size:
+            run, gone = self._waiting[0]
+            count = min(size, len(run.messages) - gone)
+            gone += count
+            size -= count
+            spans.append(self._positions.open((run.topic, run.partition), run.position(gone), count))
+            if gone == len(run.messages):
+                self._waiting.popleft()
+            else:
+                self._waiting[0] = run, gone
+        return taken, tuple(spans)
+
+    async def acknowledge(self, receipts: Iterable[Span]) -> None:
+        """See `QueueClient.acknowledge`. Positions outlive connections, so that nothing has to come again."""
+        self._positions.acknowledge(receipts)
+        self.changed.set()
+        if self.counts.connected:
+            self._commit_again()
 
     def _moved(self) -> list[TopicPartition]:
         from confluent_kafka import TopicPartition
 
-        return [TopicPartition(*partition, offset) for partition, offset in self._offsets.moved().items()]
+        return [TopicPartition(*partition, offset) for partition, offset in self._positions.moved().items()]
 
     def _commit(self) -> None:
         """Commit positions that have moved, one request at a time."""
@@ -244,9 +276,12 @@ class KafkaReader(KafkaClient):
             return
         self._telling = False
         if error is not None:
-            # The messages come again on the next connection, and are recognised.
+            # The next connection commits them again.
             self.lost(f"it does not take positions: {error.str()}")
             return
+        self._commit_again()
+
+    def _commit_again(self) -> None:
         try:
             self._commit()
         except BrokerError as refused:
@@ -260,12 +295,3 @@ class KafkaReader(KafkaClient):
             if positions := self._moved():
                 consumer = self._kafka
                 await self._call(lambda: consumer.commit(offsets=positions, asynchronous=False))
-
-
-def _headers(headers: Any) -> dict[str, str] | None:
-    """Return headers as text. Of several with one name, the last counts. Bytes that are no UTF-8 are replaced."""
-    if not headers:
-        return None
-    return {
-        name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value or "" for name, value in headers
-    }

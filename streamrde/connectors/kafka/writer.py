@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamrde.connectors.clients import Outgoing
-from streamrde.connectors.kafka.client import FINAL, HOLD, KafkaClient
+from streamrde.connectors.kafka.client import HOLD, KafkaClient
+from streamrde.connectors.kafka.cluster import FINAL
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
