@@ -1,0 +1,111 @@
+"""`streamrde state` between two runs: what the second predicts is what one run that nobody stopped predicts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from brokers import strict_kafka
+
+pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
+
+from confluent_kafka.cimpl import NewPartitions
+from shared_runs import BUNDLE, SharedRun, Working, eventually, expected, in_loop, rows_of
+
+from streamrde.cluster.contents import ChangelogContents
+from streamrde.cluster.moving import move
+from streamrde.cluster.naming import place_of_run
+from streamrde.cluster.rehashing import rehash
+from streamrde.cluster.thinning import thin
+from streamrde.config import RunConfig
+from streamrde.errors import StateError
+from streamrde.settings import convert
+from streamrde.state import SqliteStore
+
+ROWS = rows_of(30, 24)
+HALF = len(ROWS) // 2
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    with strict_kafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+def place_of(run):
+    config = run.config()
+    return place_of_run(config.source, config.state, config="run.toml")
+
+
+async def work(run, partitions, read):
+    """Let a worker work until so many messages are read."""
+    async with Working(run) as working:
+        await working.running(partitions)
+        await eventually(lambda: sum(run.positions()) == read)
+
+
+def grow(run, partitions):
+    run.admin.create_partitions([NewPartitions(run.source, partitions)])[run.source].result(10)
+    run.partitions = partitions
+
+
+@in_loop
+async def test_a_rehash_between_two_runs_changes_no_prediction(broker, tmp_path):
+    run = SharedRun(broker.url, tmp_path)
+    run.send(ROWS[:HALF])
+    await work(run, 4, HALF)
+    grow(run, 8)
+    run.send(ROWS[HALF:])
+    with pytest.raises(StateError, match="streamrde state rehash"):
+        await work(run, 8, len(ROWS))
+    assert rehash(place_of(run)).moved > 0
+    await work(run, 8, len(ROWS))
+    assert run.predictions() == expected(ROWS)
+    contents = ChangelogContents(place_of(run))
+    assert (len(contents), contents.twice()) == (30, [])
+
+
+@contextlib.asynccontextmanager
+async def alone(run, path):
+    """A run of its own, with a file."""
+    config = convert(run.tables | {"state": {"path": f"{path}", "checkpoint_seconds": 0.05}}, RunConfig)
+    pipeline = config.build(BUNDLE)
+    task = asyncio.create_task(pipeline.run())
+    yield
+    pipeline.stop()
+    await task
+    pipeline.close()
+
+
+@in_loop
+async def test_a_run_goes_on_in_kafka_and_back_in_sqlite(broker, tmp_path):
+    run, path = SharedRun(broker.url, tmp_path), tmp_path / "state.db"
+    third = len(ROWS) // 3
+    run.send(ROWS[:third])
+    async with alone(run, path):
+        await eventually(lambda: sum(run.positions()) == third)
+    store = SqliteStore(path)
+    store.open(run.config().identity(BUNDLE.fingerprint))
+    assert move(store, place_of(run)).streams == 30
+    run.send(ROWS[third : 2 * third])
+    await work(run, 4, 2 * third)
+    assert move(place_of(run), path).streams == 30
+    with pytest.raises(StateError, match="has moved its streams away"):
+        await work(run, 4, 2 * third)
+    run.send(ROWS[2 * third :])
+    async with alone(run, path):
+        await eventually(lambda: sum(run.positions()) == len(ROWS))
+    assert run.predictions() == expected(ROWS)
+
+
+@in_loop
+async def test_a_state_that_was_thinned_begins_the_deleted_streams_anew(broker, tmp_path):
+    run = SharedRun(broker.url, tmp_path)
+    run.send(ROWS[:HALF])
+    await work(run, 4, HALF)
+    assert thin(place_of(run), before=2e9).streams == 30
+    assert len(ChangelogContents(place_of(run))) == 0
+    run.send(ROWS[HALF:])
+    await work(run, 4, len(ROWS))
+    assert run.predictions() == sorted(expected(ROWS[:HALF]) + expected(ROWS[HALF:]))
