@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from streamrde.cluster.changelog import transactional_id
 from streamrde.cluster.inlet import Inlet
+from streamrde.cluster.lookout import Lookout
 from streamrde.cluster.member import Member, Task
 from streamrde.cluster.outbox import StagedLetters, StagedPredictions
 from streamrde.cluster.partition import Parts
@@ -80,6 +81,9 @@ class Plan:
         self._creating = threading.Lock()
         self._templates = source.templates()
         self._keyed: dict[str, bool] = {}
+        self.lookout = Lookout()
+        """It sees where keys lie."""
+        self._counts: dict[str, int] = {}
 
     @property
     def fingerprints(self) -> tuple[str, str]:
@@ -145,6 +149,7 @@ class Plan:
                     logger.info("created changelog %s with %d partitions", changelog, counts[topic])
             except KafkaException as error:
                 raise self.refusal(error.args[0]) from None
+        self._counts[topic] = counts[topic]
         return counts[topic]
 
     def changelog(self, topic: str) -> str:
@@ -181,6 +186,9 @@ class Plan:
                 milliseconds * 1e-3 if kind else float("nan"),
             )
             found.setdefault(Task(topic, message.partition()), []).append(one)
+        for task, several in found.items():
+            if self._is_keyed(task.topic):
+                self.lookout.see(task, {one.key for one in several}, self._counts.get(task.topic, 0))
         return [*found.items()]
 
     def parts(self, task: Task, member: Member, counts: ConnectionCounts, on_batch: Callable[[Metrics], None]) -> Parts:

@@ -293,6 +293,7 @@ class Worker:
 
     def _forget(self, partition: Partition) -> None:
         """Keep the counts of a partition that is no longer here."""
+        self._plan.lookout.forget(partition.task)
         self._ended.add(partition.past, live=False)
         partition.past = Metrics()
 

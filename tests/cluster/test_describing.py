@@ -16,6 +16,7 @@ from shared_runs import SharedRun, Working, eventually, in_loop, rows_of
 from streamrde import toml
 from streamrde.cluster.describing import describe
 from streamrde.cluster.lag import Lag, lag_text
+from streamrde.cluster.member import Task
 from streamrde.cluster.naming import place_of_run
 from streamrde.errors import StateError
 
@@ -84,6 +85,20 @@ async def test_check_warns_of_messages_that_were_deleted_unread(broker, tmp_path
     assert found.lines["lag"].startswith("20 messages, most in partition 0: 20; 30 were deleted before they were read")
     assert "30 messages were deleted" in found.warnings[0]
     assert f"--entity-name {run.source} --add-config retention.ms=" in found.warnings[0]
+
+
+@in_loop
+async def test_a_worker_sees_a_stream_in_two_partitions(broker, tmp_path, caplog):
+    run = SharedRun(broker.url, tmp_path)
+    run.send(rows_of(1, 10), partition=1)
+    async with Working(run) as working:
+        await working.running(4)
+        await eventually(lambda: sum(run.positions()) == 10)
+        run.send(rows_of(1, 10, begin=10), partition=3)
+        await eventually(lambda: sum(run.positions()) == 20)
+        lookout = working.worker._plan.lookout
+        assert [lookout.twice(Task(run.source, number)) for number in range(4)] == [0, 0, 0, 1]
+    assert "stream 's0' comes in partition 3" in caplog.text
 
 
 def test_check_warns_of_a_changelog_that_deletes(broker, tmp_path):
