@@ -102,6 +102,12 @@ class SharedRun:
             producer.produce(self.source, json.dumps({"t": t, "a": a, "b": b}).encode(), key=stream, **where)
         assert producer.flush(10) == 0
 
+    def send_raw(self, payload: bytes, **where: Any) -> None:
+        """Publish any payload."""
+        producer = Producer(self.client)
+        producer.produce(self.source, payload, **where)
+        assert producer.flush(10) == 0
+
     def read(self, topic: str, *, wanted: int = 0, seconds: float = 20.0) -> list[Any]:
         """The committed messages of a topic, all that there are once there are so many."""
         consumer = Consumer(
@@ -140,9 +146,24 @@ class SharedRun:
 
 
 class Working:
-    """A worker that runs in this loop, as a context."""
+    """A worker that runs in this loop, as a context.
 
-    def __init__(self, run: SharedRun, *, bundle: Bundle = BUNDLE, **tables: dict[str, Any]) -> None:
+    Args:
+        run: the group.
+        options: settings of the client library, for its consumer.
+        tables: keys of its own.
+    """
+
+    def __init__(
+        self,
+        run: SharedRun,
+        *,
+        bundle: Bundle = BUNDLE,
+        options: dict[str, Any] | None = None,
+        **tables: dict[str, Any],
+    ) -> None:
+        source = tables.get("source", {})
+        tables["source"] = source | {"options": run.tables["source"]["options"] | (options or {})}
         self.worker = run.config(**tables).worker(bundle)
         self.task: asyncio.Task[Any]
 

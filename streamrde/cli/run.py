@@ -15,9 +15,11 @@ from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError, ParameterError
 
 if TYPE_CHECKING:
+    from streamrde.cluster.worker import Worker
     from streamrde.config import RunConfig
     from streamrde.inference.bundle import Bundle
     from streamrde.runtime.metrics import Metrics
+    from streamrde.runtime.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ async def _serve(settings: RunConfig, bundle: Bundle, show: Show) -> Metrics:
         logger.warning("%s", text)
     hooks: dict[str, Any] = {"on_start": lambda: show("connected"), "on_batch": show}
     shared = isinstance(settings.state, KafkaStateConfig)
-    pipeline: Any = settings.worker(bundle, **hooks) if shared else settings.build(bundle, **hooks)
+    pipeline: Pipeline | Worker = settings.worker(bundle, **hooks) if shared else settings.build(bundle, **hooks)
     try:
         if not settings.source.live:
             return await pipeline.run()

@@ -103,7 +103,7 @@ def _with_stores_of_runs(job: Job, bundle: Bundle) -> Job:
     """Return the job with state stores in place of the configurations of live runs."""
     from msgspec.structs import replace
 
-    from streamrde.config import RunConfig
+    from streamrde.config import RunConfig, StateConfig
     from streamrde.disk import read_toml
 
     for name in ("state_in", "state_out"):
@@ -112,6 +112,10 @@ def _with_stores_of_runs(job: Job, bundle: Bundle) -> Job:
             run = read_toml(path, RunConfig)
             if run.state is None:
                 raise ConfigError(f"{path}: the run has no [state], and so no store; give it one")
+            if not isinstance(run.state, StateConfig):
+                raise ConfigError(
+                    f"{path}: the run's state is in Kafka; export it to a file with  streamrde state export {path}"
+                )
             identity = run.identity(bundle.fingerprint)
             if job.state_identity not in ({}, identity):
                 raise ConfigError("state_in and state_out belong to runs of other settings: give one of the two")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from streamrde.cluster.transactions import SILENT
 from streamrde.connectors.ends import ConnectionCounts
 from streamrde.errors import BrokerError
 
@@ -90,13 +91,14 @@ class Member:
         self._metadata: Any = None
         self._ends: dict[Task, int] = {}
         self._next_look = 0.0
+        self._stopped: set[Task] = set()
         self._thread = threading.Thread(target=self._run, name="kafka-member", daemon=True)
 
     def start(self) -> None:
         """Join the group."""
         from confluent_kafka import Consumer
 
-        self._consumer = Consumer(self._settings)
+        self._consumer = Consumer(self._settings, logger=SILENT)
         self.counts.connected, self.counts.connects = True, 1
         self._thread.start()
 
@@ -133,7 +135,7 @@ class Member:
                 self._patterns, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
             while not self._ending:
-                while not self._orders.empty():
+                for _ in range(self._orders.qsize()):
                     self._orders.get()()
                 first = consumer.poll(_HOLD)
                 if first is not None:
@@ -166,6 +168,7 @@ class Member:
             if (error := message.error()) is None:
                 good.append(message)
             elif error.name() == "_AUTO_OFFSET_RESET":
+                self._stopped.add(Task(message.topic(), message.partition()))
                 self._owner.unplaced(Task(message.topic(), message.partition()), error.str())
             elif not error.retriable():
                 refused = self._refusal(error)
@@ -175,10 +178,10 @@ class Member:
             self._owner.fetched(good)
 
     def _on_assign(self, consumer: Any, given: list[Any]) -> None:
-        from confluent_kafka import TopicPartition
+        from confluent_kafka import OFFSET_END, TopicPartition
 
-        # Any offset will do: nothing is fetched before `begin`.
-        consumer.incremental_assign([TopicPartition(one.topic, one.partition, 0) for one in given])
+        # An offset that is there will do: nothing is delivered before `begin`.
+        consumer.incremental_assign([TopicPartition(one.topic, one.partition, OFFSET_END) for one in given])
         consumer.pause(given)
         self._metadata = consumer.consumer_group_metadata()
         self._owner.assigned([Task(one.topic, one.partition) for one in given])
@@ -197,13 +200,27 @@ class Member:
         return any((one.topic, one.partition) == task for one in self._consumer.assignment())
 
     def _begin(self, task: Task, offset: int) -> None:
-        from confluent_kafka import TopicPartition
+        from confluent_kafka import KafkaException, TopicPartition
 
-        if self._owned(task):
-            place = [TopicPartition(*task)]
-            self._consumer.pause(place)
+        if not self._owned(task):
+            return
+        place = [TopicPartition(*task)]
+        if task in self._stopped:
+            # The client library goes on with a partition that it could not read from only when it is given anew.
+            self._stopped.discard(task)
+            self._consumer.incremental_unassign(place)
+            self._consumer.incremental_assign([TopicPartition(*task, offset)])
+            return
+        self._consumer.pause(place)
+        try:
             self._consumer.seek(TopicPartition(*task, offset))
-            self._consumer.resume(place)
+        except KafkaException as error:
+            if error.args[0].name() != "_STATE":
+                raise
+            # The client library has not yet begun with the partition: after the next poll.
+            self.begin(task, offset)
+            return
+        self._consumer.resume(place)
 
     def _hold(self, task: Task, held: bool) -> None:
         from confluent_kafka import TopicPartition

@@ -12,6 +12,9 @@ from streamrde.connectors.dead_letters import encode_letter
 from streamrde.connectors.ends import DeadLetter, DeadLetters, StagingSink
 from streamrde.connectors.topics import TopicTemplate
 
+# Longest payload in a letter, in bytes. In base64 it is a third longer, and a topic takes 1 MB unless told otherwise.
+_LONGEST = 600_000
+
 
 class StagedLetters(DeadLetters):
     """Dead letters to a topic, which appear with the transaction that passes their messages."""
@@ -36,7 +39,15 @@ class StagedLetters(DeadLetters):
 
     def records(self) -> list[Record]:
         """Return the messages of the checkpoint that is being saved."""
-        return [Record(self._topic, encode_letter(letter)) for letter in self._due]
+        return [Record(self._topic, _encoded(letter)) for letter in self._due]
+
+
+def _encoded(letter: DeadLetter) -> bytes:
+    """Return a letter as JSON, with the beginning of its payload if that is too long for a topic."""
+    if len(letter.payload) > _LONGEST:
+        reason = f"{letter.reason} (the first {_LONGEST} of {len(letter.payload)} bytes)"
+        letter = letter._replace(reason=reason, payload=letter.payload[:_LONGEST])
+    return encode_letter(letter)
 
 
 class StagedPredictions(StagingSink):

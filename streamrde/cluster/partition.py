@@ -176,6 +176,8 @@ class Partition:
         except StateError as error:
             raise LayoutError(f"{error}") from None
         opening = asyncio.get_running_loop().run_in_executor(None, parts.open)
+        # If the partition is lost meanwhile, nobody waits for its end any more.
+        opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.shield(opening)
             if self._leaving:

@@ -21,6 +21,7 @@ from streamrde.cluster.topics import changelog_of, check_topics, counts_of, crea
 from streamrde.cluster.transactions import Transactions
 from streamrde.connectors.ends import ConnectionCounts, Message
 from streamrde.connectors.kafka import KafkaDeadLettersConfig, KafkaSinkConfig, KafkaSourceConfig
+from streamrde.connectors.kafka.topics import KafkaTopic
 from streamrde.connectors.sections import ModelOutline
 from streamrde.errors import BrokerError, BundleError, StateError
 from streamrde.inference.bundle import Bundle, state_differences
@@ -79,7 +80,7 @@ class Plan:
         self._replaced = {*replaced}
         self._client = source.client(None)
         self._creating = threading.Lock()
-        self._templates = source.templates()
+        self._templates = [template for template in source.templates() if isinstance(template, KafkaTopic)]
         self._keyed: dict[str, bool] = {}
         self.lookout = Lookout()
         """It sees where keys lie."""
@@ -235,7 +236,7 @@ class Plan:
         )
 
     def _common(self, client: Any) -> dict[str, Any]:
-        settings = client._settings()
+        settings: dict[str, Any] = client._settings()
         del settings["error_cb"]
         return settings
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamrde.cluster.changelog import Entry, decode
+from streamrde.cluster.transactions import SILENT
 from streamrde.errors import BrokerError
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Reading:
         self._refusal = refusal
         self._check = check
         own = {key: value for key, value in settings.items() if key not in ("group.instance.id", "group.protocol")}
-        self._consumer = Consumer({**own, **_FAST})
+        self._consumer = Consumer({**own, **_FAST}, logger=SILENT)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -108,7 +109,7 @@ class Reading:
                         elif not error.retriable() and (refused := self._refusal(error)).final:
                             raise refused
                         continue
-                    key, value, offset = message.key() or b"", message.value(), message.offset()
+                    key, value, offset = message.key() or b"", message.value(), message.offset() or 0
                     restored.entries += 1
                     restored.size += len(key) + len(value or b"")
                     place = f"topic {topic!r}, partition {partition}, offset {offset}"

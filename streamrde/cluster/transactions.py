@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,9 @@ _HOLD = 0.5
 # Pauses before a transaction is tried again, in seconds.
 _PAUSE = 0.05
 _PAUSE_MOST = 2.0
+SILENT = logging.getLogger("librdkafka")
+"""Takes what the client library would write to the terminal. All of it comes as errors, too."""
+SILENT.setLevel(logging.CRITICAL + 1)
 # Errors of the transaction's coordinator while it moves or ends what a predecessor left open.
 _SOON = (
     "_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_WAIT_COORD", "COORDINATOR_LOAD_IN_PROGRESS",
@@ -90,12 +94,13 @@ class Transactions:
         """Fence every other owner, and wait until the transaction that it left open has ended."""
         from confluent_kafka import KafkaException, Producer
 
-        self._producer = Producer(self._settings)
+        self._producer = Producer(self._settings, logger=SILENT)
         said = ""
         while True:
             self.check()
             try:
-                return self._producer.init_transactions(_HOLD * 10)
+                self._producer.init_transactions(_HOLD * 10)
+                return
             except KafkaException as error:
                 problem = error.args[0]
                 if not (problem.retriable() or problem.name() in _SOON):
@@ -112,6 +117,7 @@ class Transactions:
 
         Raises:
             FencedError: this producer is done with. It may have committed.
+            StateError: a record is longer than its topic takes.
             BrokerError: the broker refuses for good.
             AbandonedError: after `abandon`. It may have committed.
         """
@@ -123,6 +129,8 @@ class Transactions:
                 return self._attempt(records, position)
             except KafkaException as error:
                 problem = error.args[0]
+                if problem.name() == "MSG_SIZE_TOO_LARGE":
+                    raise _too_long(records) from None
                 if not problem.txn_requires_abort():
                     raise self._judged(problem) from None
                 if (refused := self._refusal(problem)).final:
@@ -141,8 +149,11 @@ class Transactions:
         """Let go of the producer. A transaction that is open is aborted by the next owner, or by the broker."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.purge()
-            producer.poll(0)
+            from confluent_kafka import KafkaException
+
+            with contextlib.suppress(KafkaException, SystemError):  # a fenced one says so once more
+                producer.purge()
+                producer.poll(0)
 
     def _attempt(self, records: Sequence[Record], position: TopicPartition | None) -> int:
         producer = self._producer
@@ -153,24 +164,29 @@ class Transactions:
         self._produce(records[-1], on_delivery=self._delivered)
         if position is not None:
             self._insist(lambda: producer.send_offsets_to_transaction([position], self._membership(), _HOLD))
-        try:
-            while producer.flush(_HOLD):
-                self.check()
-        except SystemError as error:
-            # confluent-kafka raises so where a callback is called for a producer that is fenced in the same moment.
-            raise FencedError(f"{self.name}: {error.__cause__ or error}; another owner has the partition") from None
+        while self._served(producer.flush, _HOLD):
+            self.check()
         self._insist(producer.commit_transaction, _HOLD)
         return self._offset
 
     def _produce(self, record: Record, **keys: Any) -> None:
         while True:
             try:
-                return self._producer.produce(
+                self._producer.produce(
                     record.topic, record.value, record.key, record.partition, headers=[*record.headers], **keys
                 )
+                return
             except BufferError:
                 self.check()
-                self._producer.poll(_PAUSE)
+                self._served(self._producer.poll, _PAUSE)
+
+    def _served(self, call: Callable[[float], int], seconds: float) -> int:
+        """Make a call that calls back."""
+        try:
+            return call(seconds)
+        except SystemError as error:
+            # confluent-kafka raises so where it calls back for a producer that is fenced in the same moment.
+            raise FencedError(f"{self.name}: {error.__cause__ or error}; another owner has the partition") from None
 
     def _delivered(self, error: Any, message: Message) -> None:
         if error is None:
@@ -182,7 +198,8 @@ class Transactions:
 
         while True:
             try:
-                return call(*arguments)
+                call(*arguments)
+                return
             except KafkaException as error:
                 if not error.args[0].retriable() or error.args[0].txn_requires_abort():
                     raise
@@ -194,3 +211,12 @@ class Transactions:
         if refused.final and not problem.fatal():
             return refused
         return FencedError(f"{self.name}: {problem.str()} ({problem.name()}); another owner has the partition")
+
+
+def _too_long(records: Sequence[Record]) -> StateError:
+    """Return the error of records that a topic does not take."""
+    longest = max(records, key=lambda record: len(record.value or b""))
+    return StateError(
+        f"topic {longest.topic!r} does not take the record {longest.key!r} of {len(longest.value or b''):,} bytes; "
+        "raise the topic's max.message.bytes, and message.max.bytes in sink.options"
+    )
