@@ -95,14 +95,19 @@ class SharedRun:
         own = {name: self.tables.get(name, {}) | keys for name, keys in tables.items()}
         return convert(self.tables | own, RunConfig)
 
-    def send(self, rows: Sequence[Row], **where: Any) -> None:
+    def send(self, rows: Sequence[Row], *, transactional: bool = False, **where: Any) -> None:
         """Publish samples with their streams as the keys."""
-        producer = Producer(self.client)
+        producer = Producer(self.client | ({"transactional.id": uuid.uuid4().hex} if transactional else {}))
+        if transactional:
+            producer.init_transactions()
+            producer.begin_transaction()
         for stream, t, (a, b) in rows:
             producer.produce(self.source, json.dumps({"t": t, "a": a, "b": b}).encode(), key=stream, **where)
         assert producer.flush(10) == 0
+        if transactional:
+            producer.commit_transaction()
 
-    def send_raw(self, payload: bytes, **where: Any) -> None:
+    def send_raw(self, payload: bytes | None, **where: Any) -> None:
         """Publish any payload."""
         producer = Producer(self.client)
         producer.produce(self.source, payload, **where)

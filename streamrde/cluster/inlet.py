@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import msgspec
 
 from streamrde.connectors.ends import ConnectionCounts, Message, Source
+from streamrde.connectors.kafka.fetched import Run
 from streamrde.connectors.messages import MessageBatch, MessageReader
 from streamrde.errors import StateError
 
@@ -37,7 +39,7 @@ class Position(msgspec.Struct, frozen=True):
 class Inlet(Source[MessageBatch]):
     """Deliver what the consumer has fetched of a partition, in micro-batches.
 
-    Nothing is acknowledged: the store commits the position with the state. The receipt of a message is its offset.
+    Nothing is acknowledged: the store commits the position with the state. A batch has the offset after it as receipt.
 
     Args:
         reader: how messages are read.
@@ -65,6 +67,7 @@ class Inlet(Source[MessageBatch]):
         self._batch_messages = batch_messages
         self._messages: deque[Message] = deque()
         self._changed = asyncio.Event()
+        self._end = 0
         self._stopped = False
         self._failure: StateError | None = None
 
@@ -73,9 +76,10 @@ class Inlet(Source[MessageBatch]):
         """Messages that have arrived and were not delivered yet."""
         return len(self._messages)
 
-    def put(self, messages: Sequence[Message]) -> None:
+    def put(self, run: Run) -> None:
         """Take the next messages of the partition."""
-        self._messages.extend(messages)
+        self._messages.extend(run.messages)
+        self._end = run.end
         self._changed.set()
         if len(self._messages) > self._limit and not self._held:
             self._held = True
@@ -94,6 +98,8 @@ class Inlet(Source[MessageBatch]):
             await asyncio.sleep(0)
             size = min(len(messages), self._batch_messages)
             batch = self._reader.read([messages.popleft() for _ in range(size)])
+            # What was deleted behind its last message is passed, too.
+            batch = replace(batch, receipts=(messages[0].receipt if messages else self._end,))
             if self._held and len(messages) <= self._limit // 2:
                 self._held = False
                 self._hold(False)
@@ -111,7 +117,7 @@ class Inlet(Source[MessageBatch]):
 
     def position_after(self, batch: MessageBatch) -> bytes:
         """See `Source.position_after`."""
-        return Position(batch.receipts[-1] + 1).encode()
+        return Position(batch.receipts[0]).encode()
 
     def topic_of(self, stream: str) -> str | None:
         """See `Source.topic_of`."""

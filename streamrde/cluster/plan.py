@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -19,8 +18,9 @@ from streamrde.cluster.restoring import Reading
 from streamrde.cluster.store import KafkaStore
 from streamrde.cluster.topics import changelog_of, check_topics, counts_of, create_changelog
 from streamrde.cluster.transactions import Transactions
-from streamrde.connectors.ends import ConnectionCounts, Message
+from streamrde.connectors.ends import ConnectionCounts
 from streamrde.connectors.kafka import KafkaDeadLettersConfig, KafkaSinkConfig, KafkaSourceConfig
+from streamrde.connectors.kafka.fetched import Run, Unpacker
 from streamrde.connectors.kafka.topics import KafkaTopic
 from streamrde.connectors.sections import ModelOutline
 from streamrde.errors import BrokerError, BundleError, StateError
@@ -78,10 +78,10 @@ class Plan:
         self._changelog = changelog
         self._replication = replication
         self._replaced = {*replaced}
-        self._client = source.client(None)
+        self._cluster = source.cluster()
         self._creating = threading.Lock()
         self._templates = [template for template in source.templates() if isinstance(template, KafkaTopic)]
-        self._keyed: dict[str, bool] = {}
+        self._unpacker = Unpacker(self._templates)
         self.lookout = Lookout()
         """It sees where keys lie."""
         self._counts: dict[str, int] = {}
@@ -100,17 +100,17 @@ class Plan:
     def consumer(self) -> dict[str, Any]:
         """Settings of the client library for a consumer of the group."""
         membership = self._source.membership()
-        return self._common(self._client) | membership.settings() | {"isolation.level": "read_committed"}
+        return self._cluster.settings() | membership.settings() | {"isolation.level": "read_committed"}
 
     @property
     def producer(self) -> dict[str, Any]:
         """Settings of the client library for a producer with transactions."""
-        own = {"transaction.timeout.ms": _TRANSACTION_MS} | self._common(self._sink.look())
+        own = {"transaction.timeout.ms": _TRANSACTION_MS} | self._sink.cluster().settings()
         return own | {"enable.idempotence": True, "acks": "all"}
 
     def refusal(self, problem: Any) -> BrokerError:
         """Return an error of the client library with its remedy."""
-        return self._client._error(problem)
+        return self._cluster.refusal(problem)
 
     async def reach(self) -> None:
         """Wait for the cluster, find or create the topics, and check that they fit each other.
@@ -138,7 +138,7 @@ class Plan:
         from confluent_kafka.admin import AdminClient
 
         changelog = self.changelog(topic)
-        admin = AdminClient(self._common(self._client))
+        admin = AdminClient(self._cluster.settings())
         with self._creating:
             try:
                 counts = counts_of(admin, timeout=self._source.timeout)
@@ -168,29 +168,14 @@ class Plan:
         self._replaced |= {self.bundle.fingerprint}
         self.bundle = bundle
 
-    def unpack(self, messages: Sequence[Any]) -> list[tuple[Task, list[Message]]]:
-        """Return what was fetched by partition, as the readers of messages take it. Receipts are offsets."""
-        now, found = time.perf_counter(), dict[Task, list[Message]]()
-        for message in messages:
-            topic = message.topic()
-            key = topic.encode()
-            if self._is_keyed(topic):
-                key += b"/" + (message.key() or b"")
-            kind, milliseconds = message.timestamp()
-            headers = message.headers()
-            one = Message(
-                key,
-                message.value() or b"",
-                now,
-                message.offset(),
-                None if not headers else {name: (value or b"").decode("utf-8", "replace") for name, value in headers},
-                milliseconds * 1e-3 if kind else float("nan"),
-            )
-            found.setdefault(Task(topic, message.partition()), []).append(one)
-        for task, several in found.items():
-            if self._is_keyed(task.topic):
-                self.lookout.see(task, {one.key for one in several}, self._counts.get(task.topic, 0))
-        return [*found.items()]
+    def unpack(self, messages: Sequence[Any]) -> list[Run]:
+        """Return what was fetched as runs of neighbours in a partition, which readers of messages take."""
+        runs, _ = self._unpacker.unpack(messages)
+        for run in runs:
+            if self._unpacker.is_keyed(run.topic):
+                keys = {one.key for one in run.messages}
+                self.lookout.see(Task(run.topic, run.partition), keys, self._counts.get(run.topic, 0))
+        return runs
 
     def parts(self, task: Task, member: Member, counts: ConnectionCounts, on_batch: Callable[[Metrics], None]) -> Parts:
         """Return what one life of a partition needs, with the model that runs now."""
@@ -209,6 +194,7 @@ class Plan:
             transactions=transactions,
             reading=lambda: Reading(self.consumer, refusal=self.refusal, check=transactions.check),
             outgoing=sink.records,
+            partitions=lambda: self._counts[task.topic],
             deliver=self._source.deliver,
             replaced=self._replaced,
         )
@@ -234,14 +220,3 @@ class Plan:
             lambda: store.open(self._identity(bundle.fingerprint)),
             pipeline,
         )
-
-    def _common(self, client: Any) -> dict[str, Any]:
-        settings: dict[str, Any] = client._settings()
-        del settings["error_cb"]
-        return settings
-
-    def _is_keyed(self, topic: str) -> bool:
-        if (keyed := self._keyed.get(topic)) is None:
-            fits = [one for one in self._templates if one.place_of(f"{topic}/-") is not None]
-            keyed = self._keyed[topic] = bool(fits) and fits[0].keyed
-        return keyed

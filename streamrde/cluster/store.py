@@ -17,6 +17,7 @@ from streamrde.cluster.inlet import Position
 from streamrde.cluster.member import Task
 from streamrde.cluster.restoring import Reading, Restored
 from streamrde.cluster.transactions import Record, Transactions
+from streamrde.connectors.kafka.positions import beginning
 from streamrde.runtime.checkpoints import MODELS, SOURCE
 from streamrde.state import Checkpoint
 from streamrde.state.store import check_identity
@@ -37,7 +38,7 @@ class KafkaStore:
         transactions: the partition's producer, not yet opened.
         reading: returns a reader of partitions.
         outgoing: returns what else belongs into the transaction that is being made.
-        partitions: number of partitions of the input.
+        partitions: returns the number of partitions of the input.
         deliver: where a group without any position begins.
         replaced: fingerprints of models whose state this run's model may go on with.
     """
@@ -50,7 +51,7 @@ class KafkaStore:
         transactions: Transactions,
         reading: Callable[[], Reading],
         outgoing: Callable[[], list[Record]] = list,
-        partitions: int = 1,
+        partitions: Callable[[], int] = lambda: 1,
         deliver: Literal["all", "new"] = "all",
         replaced: Collection[str] = (),
     ) -> None:
@@ -233,14 +234,15 @@ class KafkaStore:
         saved = Position.decode(self._own[SOURCE]).offset if SOURCE in self._own else None
         committed = reading.committed(*self.task)
         low, high = reading.ends(*self.task)
-        position = saved if committed is None else committed
-        if position is None:
-            new = self._deliver == "new" and not reading.known(self.task.topic, self._partitions)
-            position = high if new else low
+        place = saved if committed is None else committed
+        known = place is None and self._deliver == "new" and reading.known(self.task.topic, self._partitions())
+        position, self.lost = beginning(place, low, high, deliver=self._deliver, known=known)
+        if committed is None and saved is None:
+            logger.info("%s: begins at %d", self.task, position)
         elif saved is None:
             logger.warning(
                 "%s: the group has a position, %d, and the changelog %s has no state: its streams begin anew",
-                self.task, position, self.changelog,
+                self.task, committed, self.changelog,
             )  # fmt: skip
         elif committed is None:
             logger.warning("%s: the group has no position any more; the changelog has it: %d", self.task, saved)
@@ -250,13 +252,11 @@ class KafkaStore:
                 "twice is dropped as late or repeated",
                 self.task, committed, saved,
             )  # fmt: skip
-        if position < low:
-            self.lost = low - position
+        if self.lost:
             logger.error(
                 "%s: %d messages were deleted before they were read, and are lost; keep messages longer",
                 self.task, self.lost,
             )  # fmt: skip
-            position = low
         self.position = position
         if committed != position or saved != position or self._unsaid or self._renewed:
             self.commit(Checkpoint(saved=time.time()))

@@ -220,10 +220,10 @@ class Worker:
         taken: Future[None] = Future()
 
         def put() -> None:
-            for task, found in runs:
-                partition = self.partitions.get(task)
+            for run in runs:
+                partition = self.partitions.get(Task(run.topic, run.partition))
                 if partition is not None and partition.inlet is not None and partition.phase == "running":
-                    partition.inlet.put(found)
+                    partition.inlet.put(run)
             taken.set_result(None)
 
         self._loop.call_soon_threadsafe(put)

@@ -349,3 +349,18 @@ async def test_messages_deleted_while_a_partition_waits_are_counted_and_the_rest
         await eventually(lambda: sum(run.positions()) == len(rows))
         assert one.worker.connections["source"].lost == 400
     assert "messages were deleted before they were read, and are lost; keep messages longer" in caplog.text
+
+
+@in_loop
+async def test_tombstones_and_markers_of_the_input_are_passed_and_are_no_samples(broker, run):
+    rows = rows_of(1, 30)
+    run.send(rows[:10], partition=0)
+    run.send_raw(None, key="gone", partition=0)
+    run.send(rows[10:20], partition=0)
+    run.send(rows[20:], partition=0, transactional=True)
+    async with Working(run) as one:
+        await one.running(4)
+        await asyncio.to_thread(run.predictions, len(expected(rows)))
+        await eventually(lambda: run.positions()[0] == 31)
+        assert one.worker.partitions[run.source, 0].pipeline.source.counts.malformed == 0
+    assert run.predictions() == expected(rows)

@@ -88,6 +88,10 @@ class Unpacker:
             runs.append(Run(topic, partition, messages, begin, end, tombstones))
         return runs, errors
 
+    def is_keyed(self, topic: str) -> bool:
+        """Return True if the key of a message names its stream."""
+        return self._keys(topic) is not None
+
     def _keys(self, topic: str) -> dict[Any, bytes] | None:
         if topic not in self._names:
             fits = [one for one in self._templates if one.place_of(f"{topic}/-") is not None]
