@@ -3,68 +3,117 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any
+import logging
+from collections.abc import Callable, Collection, Mapping
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 
 from streamrde.cluster.changelog import Entry, transactional_id
-from streamrde.cluster.contents import ChangelogPlace, mapped
+from streamrde.cluster.contents import ChangelogPlace, begun, mapped
 from streamrde.cluster.lag import members_of, refuse_members
 from streamrde.cluster.topics import create_changelog, create_marker, delete_topic, marker_of
+from streamrde.errors import BrokerError, StateError
 
+logger = logging.getLogger(__name__)
 # Records and bytes of a transaction.
 _RECORDS, _BYTES = 10_000, 64_000_000
 _ANSWER = 60.0
 
 
 class Filling:
-    """Take a changelog for oneself and write to it.
+    """Take a changelog for oneself and write to it, as a context.
 
-    Other workers are refused from `start` on: those that run are shut out, their open transactions aborted, and those
-    that start find the marker, until `finish`. Broken off in between, the marker stays, and the same command again ends
-    what was begun.
+    From `begin` on workers are kept out: those that run are shut out, their open transactions aborted, and those that
+    start find the marker, until `finish`. What is read after `begin` is the last that was committed. Broken off before
+    anything was changed, the marker goes. Later it stays, and the same command again ends what was begun.
 
     Args:
         place: with the input's topic and group.
+        command: the command, which the marker keeps.
+        resumes: commands that were broken off, or whose marker stays, and that this one may follow.
+        dry: change nothing.
         show: takes a line about the progress.
     Raises:
-        StateError: the group has members.
+        StateError: the group has members, or another command was broken off.
     """
 
-    def __init__(self, place: ChangelogPlace, *, show: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        place: ChangelogPlace,
+        command: str,
+        *,
+        resumes: Collection[str] = (),
+        dry: bool = False,
+        show: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.place = place
         self.source, self.group = place.input
+        self.counts = place.counts()
+        self.marker = begun(place, self.counts)
+        """The marker of a command that was broken off, or None."""
+        if self.source not in self.counts:
+            raise StateError(f"the input {self.source!r} is not at {place.broker}: create the topic, or check its name")
+        if (before := (self.marker or {}).get("command", command)) not in (command, *resumes):
+            raise StateError(
+                f"{place.name}: `streamrde state {before}` was broken off or has moved the streams away; run it to its "
+                "end, or move the streams back"
+            )
+        self._command = command
+        self._dry = dry
         self._show = show
         self._producer: Any = None
         self._waiting: list[tuple[int, bytes, bytes | None, list[tuple[str, bytes]]]] = []
         self._bytes = 0
+        self._changed = self.marker is not None
         self.written = 0
         """Records that are committed."""
         self._admin = place.admin()
         with mapped(place):
             refuse_members(members_of(self._admin, self.group), self.group)
 
-    def start(self, partitions: int, *, why: Mapping[str, Any]) -> None:
-        """Set the marker and shut out whoever wrote before.
+    def __enter__(self) -> Self:
+        return self
 
-        Args:
-            partitions: of the input.
-            why: the command, which the marker keeps.
-        """
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None or self._producer is None:
+            return
+        if not self._changed:
+            with contextlib.suppress(BrokerError):
+                delete_topic(self._admin, marker_of(self.place.topic))
+            return
+        logger.warning(
+            "%s: not finished, and closed to workers until it is: run `streamrde state %s` again",
+            self.place.name, self._command,
+        )  # fmt: skip
+
+    def begin(self) -> None:
+        """Set the marker and shut out whoever wrote before."""
+        if self._dry:
+            return
+        partitions = self.counts[self.source]
         create_marker(self._admin, self.place.topic)
+        self._producer = self.place.producer(f"{self.group}-{self.source}-state")
         for partition in range(partitions):
             self._show(f"shutting out earlier workers: partition {partition} of {partitions}")
             self.place.producer(transactional_id(self.group, self.source, partition))
-        self._producer = self.place.producer(f"{self.group}-{self.source}-state")
-        marker = marker_of(self.place.topic)
+        self.tell()
+
+    def tell(self, **facts: Any) -> None:
+        """Keep facts in the marker, for a command that goes on after this one was broken off."""
+        if self._dry:
+            return
+        told = msgspec.json.encode({"command": self._command, **facts})
         with mapped(self.place):
             self._producer.begin_transaction()
-            self._producer.produce(marker, msgspec.json.encode(dict(why)), partition=0)
+            self._producer.produce(marker_of(self.place.topic), told, partition=0)
             self._producer.commit_transaction(_ANSWER)
 
     def put(self, partition: int, entry: Entry) -> None:
         """Write an entry into a partition. What is put between two calls of `step` appears together."""
+        if self._dry:
+            return
         headers = [] if entry.data is None else entry.headers
         self._waiting.append((partition, entry.key, entry.data, headers))
         self._bytes += len(entry.data or b"")
@@ -82,7 +131,7 @@ class Filling:
         """
         if not self._waiting:
             return
-        producer = self._producer
+        producer, self._changed = self._producer, True
         with mapped(self.place):
             producer.begin_transaction()
             try:
@@ -109,15 +158,20 @@ class Filling:
     def finish(self, *, keep_marker: bool = False) -> None:
         """Commit the rest and let workers in again, unless the marker is to stay."""
         self.commit()
-        if not keep_marker:
+        if not keep_marker and not self._dry:
             delete_topic(self._admin, marker_of(self.place.topic))
 
-    def create(self, partitions: int) -> None:
+    def create(self) -> None:
         """Create the changelog if it is not there."""
-        create_changelog(self._admin, self.place.topic, partitions, replication=self.place.replication)
+        if not self._dry:
+            partitions = self.counts[self.source]
+            create_changelog(self._admin, self.place.topic, partitions, replication=self.place.replication)
 
     def seek(self, offsets: Mapping[int, int]) -> None:
         """Set the group's positions in the input."""
+        if self._dry or not offsets:
+            return
+        self._changed = True
         from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
         places = [TopicPartition(self.source, number, offset) for number, offset in offsets.items()]
@@ -127,6 +181,9 @@ class Filling:
 
     def grow(self, partitions: int) -> None:
         """Give the changelog more partitions."""
+        if self._dry:
+            return
+        self._changed = True
         from confluent_kafka.cimpl import NewPartitions
 
         with mapped(self.place):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,9 +11,9 @@ import msgspec
 
 from streamrde.cluster import placing
 from streamrde.cluster.changelog import POSITION, Entry, identity_entry
-from streamrde.cluster.contents import SOURCE, ChangelogContents, ChangelogPlace, begun
+from streamrde.cluster.contents import SOURCE, ChangelogContents, ChangelogPlace
 from streamrde.cluster.filling import Filling
-from streamrde.cluster.lag import Lag, members_of, refuse_members
+from streamrde.cluster.lag import Lag
 from streamrde.cluster.partitioners import Partitioner
 from streamrde.cluster.topics import check_topics, marker_of
 from streamrde.errors import StateError
@@ -71,69 +71,77 @@ def to_changelog(
     Raises:
         StateError: the group has members, the changelog has streams, or the partitions cannot be told.
     """
-    source, group = place.input
     placing.check_keyed(place)
-    head, counts = contents.head(), place.counts()
-    _refuse_held(contents.name, head)
-    if source not in counts:
-        raise StateError(f"the input {source!r} is not at {place.broker}: create the topic, with its partitions, first")
-    partitions, marker = counts[source], begun(place, counts)
-    without_marker = {name: number for name, number in counts.items() if name != marker_of(place.topic)}
-    check_topics(without_marker, changelog=place.topic, source=source, config=place.config)
-    before = ChangelogContents(place, show=show) if place.topic in counts else None
-    if marker is None and before is not None and (len(before) or any(before.own)):
+    head, report = contents.head(), Report(contents.name, place.name, done=not check)
+    if head.held:
         raise StateError(
-            f"{place.name} has {len(before):,} streams already: delete the topic, or name another in [state]"
+            f"{contents.name} holds {head.held} batches of predictions that its sink has not yet written to a file: "
+            "run it once more to its end, with the sink that it had"
         )
-    if marker is not None and marker.get("command") == "rehash":
-        raise StateError(
-            f"{place.name} is being rehashed: run  streamrde state rehash {place.config}  to its end first"
-        )
-    lags = placing.lags(place)
-    own = partitioner or placing.chosen(placing.placement(place, lags, count=partitions), None, f"topic {source!r}")
-    report = Report(contents.name, place.name, done=not check)
-    report.notes += [f"{partitions} partitions, placed by {own}", *_on_positions(head, lags, group, seek=seek)]
-    if check:
-        refuse_members(members_of(place.admin(), group), group)
-        for record in contents.records():
-            report.count(record)
-        return report
-    filling = Filling(place, show=show)
-    filling.start(partitions, why={"command": "move", "from": contents.name})
-    filling.create(partitions)
-    at = {lag.partition: lag.committed for lag in lags} | (dict(head.offsets) if seek else {})
-    if seek:
-        filling.seek({number: offset for number, offset in head.offsets.items() if number < partitions})
+    with Filling(place, "move", resumes=["move away"], dry=check, show=show) as filling:
+        source, group = place.input
+        there = {name: number for name, number in filling.counts.items() if name != marker_of(place.topic)}
+        check_topics(there, changelog=place.topic, source=source, config=place.config)
+        filling.begin()
+        before = ChangelogContents(place, show=show) if place.topic in there else None
+        if filling.marker is None and before is not None and (len(before) or any(before.own)):
+            raise StateError(
+                f"{place.name} has {len(before):,} streams already: delete the topic, or name another in [state]"
+            )
+        lags = placing.lags(place)
+        placed = placing.placement(place, lags, count=len(lags))
+        own = partitioner or placing.chosen(placed, None, f"topic {source!r}")
+        report.notes += [f"{len(lags)} partitions, placed by {own}", *_on_positions(head, lags, group, seek=seek)]
+        filling.create()
+        at = {lag.partition: lag.committed for lag in lags}
+        if seek:
+            given = {number: offset for number, offset in head.offsets.items() if number < len(lags)}
+            filling.seek(given)
+            at |= given
+        for partition, offset in at.items():
+            for entry in _own(head, offset):
+                filling.put(partition, entry)
+        left = [{*keys} for keys in before.latest] if before is not None else [set[bytes]() for _ in lags]
+        _fill(filling, map(report.count, contents.records()), placing.placer(own, len(lags)), at, left)
+        filling.finish()
+    return report
+
+
+def _own(head: Head, offset: int | None) -> Iterator[Entry]:
+    """Yield what each partition has that is about no single stream."""
     model = head.identity.get("model", "")
-    for partition in range(partitions):
-        filling.put(partition, identity_entry(head.identity, offset=at.get(partition), model=model))
-        for name, data in head.positions.items():
-            if name != _SINK:
-                filling.put(partition, Entry(POSITION + name, data, "m", model=model))
-        if (offset := at.get(partition)) is not None:
-            filling.put(partition, source_entry(offset, model))
-    filling.commit()
-    locate = placing.placer(own, partitions)
-    left = [{*keys} for keys in before.latest] if before is not None else [set[bytes]() for _ in range(partitions)]
-    for record in contents.records():
-        report.count(record)
+    yield identity_entry(head.identity, offset=offset, model=model)
+    for name, data in head.positions.items():
+        if name != _SINK:
+            yield Entry(POSITION + name, data, "m", model=model)
+    if offset is not None:
+        yield source_entry(offset, model)
+
+
+def _fill(
+    filling: Filling,
+    records: Iterable[Record],
+    locate: Callable[[str], int],
+    at: Mapping[int, int | None],
+    left: list[set[bytes]],
+) -> None:
+    """Write streams, and delete those that are left of an attempt that was broken off."""
+    for record in records:
         partition = locate(record.name)
         entry = Entry(
             record.name,
             record.data or b"",
-            offset=at.get(partition),
-            model=record.model or model,
+            offset=at[partition],
+            model=record.model,
             window=record.window,
             saved=record.saved,
         )
         left[partition].discard(entry.key)
         filling.put(partition, entry)
         filling.step()
-    for partition, keys in enumerate(left):  # of an attempt that was broken off
+    for partition, keys in enumerate(left):
         for key in keys:
             filling.put(partition, Entry(key[1:].decode("utf-8", "surrogateescape"), None))
-    filling.finish()
-    return report
 
 
 def source_entry(offset: int, model: str) -> Entry:
@@ -151,7 +159,6 @@ def to_sqlite(contents: Contents, path: Path, *, check: bool = False) -> Report:
     if path.exists():
         raise StateError(f"state store {path} is there already: move it away, or give another path")
     head, report = contents.head(), Report(contents.name, str(path), done=not check)
-    _refuse_held(contents.name, head)
     if isinstance(contents, ChangelogContents):
         refuse_twice(contents)
     if head.offsets:
@@ -203,19 +210,14 @@ def move(
 
 
 def _from_changelog(place: ChangelogPlace, path: Path, *, check: bool, show: Show) -> Report:
-    _, group = place.input
-    filling = Filling(place, show=show)
-    marker = begun(place, place.counts())
-    if marker is not None and marker.get("command") not in (None, "move away"):
-        raise StateError(f"{place.name}: `streamrde state {marker['command']}` was broken off: run it to its end first")
     if path.exists():
         raise StateError(f"state store {path} is there already: move it away, or give another path")
-    lags = placing.lags(place)
-    if not check:
-        filling.start(len(lags), why={"command": "move away", "to": str(path)})
-    contents = ChangelogContents(place, show=show)
-    report = to_sqlite(contents, path, check=check)
-    report.notes += _on_positions(contents.head(), lags, group, seek=False)
+    with Filling(place, "move away", dry=check, show=show) as filling:
+        filling.begin()
+        contents = ChangelogContents(place, show=show)
+        report = to_sqlite(contents, path, check=check)
+        report.notes += _on_positions(contents.head(), placing.lags(place), filling.group, seek=False)
+        filling.finish(keep_marker=True)
     if not check:
         report.notes.append(
             f"workers refuse the changelog while topic {marker_of(place.topic)!r} is there; delete both topics once "
@@ -231,14 +233,6 @@ def refuse_twice(contents: ChangelogContents) -> None:
             f"{contents.name}: {len(twice)} streams have a state in two partitions ({', '.join(twice[:5])}): producers "
             "place keys differently, or the input's partitions changed while workers ran; see which one is right with "
             "`streamrde state list`, or `streamrde state rehash --keep-placed`"
-        )
-
-
-def _refuse_held(name: str, head: Head) -> None:
-    if head.held:
-        raise StateError(
-            f"{name} holds {head.held} batches of predictions that its sink has not yet written to a file: run it once "
-            "more to its end, with the sink that it had"
         )
 
 

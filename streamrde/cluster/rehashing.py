@@ -16,9 +16,9 @@ from typing import TypeAlias
 
 from streamrde.cluster import placing
 from streamrde.cluster.changelog import POSITION, Entry, identity_entry, key_of
-from streamrde.cluster.contents import ChangelogContents, ChangelogPlace, begun, read
+from streamrde.cluster.contents import ChangelogContents, ChangelogPlace, read
 from streamrde.cluster.filling import Filling
-from streamrde.cluster.lag import Lag, members_of, refuse_members
+from streamrde.cluster.lag import Lag
 from streamrde.cluster.moving import Report, Show, refuse_twice, source_entry
 from streamrde.cluster.partitioners import Partitioner, Placement
 from streamrde.errors import StateError
@@ -57,43 +57,44 @@ def rehash(
     Raises:
         StateError: the group has members, messages of streams that move are unread, or a stream has two states.
     """
-    source, group = place.input
     placing.check_keyed(place)
-    counts = place.counts()
-    if source not in counts:
-        raise StateError(f"the input {source!r} is not at {place.broker}: check [source] topic")
-    refuse_members(members_of(place.admin(), group), group)
-    marker = begun(place, counts) or {}
-    if marker.get("command", "rehash") != "rehash":
-        raise StateError(
-            f"{place.name}: `streamrde state {marker['command']}` was broken off, or has moved the streams away"
+    with Filling(place, "rehash", dry=check, show=show) as filling:
+        filling.begin()
+        contents, after, marker = (
+            ChangelogContents(place, show=show),
+            filling.counts[filling.source],
+            filling.marker or {},
         )
-    contents, after = ChangelogContents(place, show=show), counts[source]
-    before = int(marker.get("before", contents.partitions))
-    report = Rehash(place.name, place.name, done=not check, before=before, after=after)
-    if after < contents.partitions:
-        raise StateError(
-            f"{place.name} has {contents.partitions} partitions, and its input {source!r} only {after}: a topic never "
-            "has fewer than before, so that it is another one; give [state] a topic of its own"
-        )
-    if before == after and not marker:
-        report.done = False
-        report.notes.append(f"nothing to do: input and changelog have {after} partitions")
-        return report
-    lags = placing.lags(place)
+        before = int(marker.get("before", contents.partitions))
+        report = Rehash(place.name, place.name, done=not check, before=before, after=after)
+        if after < contents.partitions:
+            raise StateError(
+                f"{place.name} has {contents.partitions} partitions, and its input {place.source!r} only {after}: a "
+                "topic never has fewer than before, so that it is another one; give [state] a topic of its own"
+            )
+        if before == after:
+            report.done = False
+            report.notes.append(f"nothing to do: input and changelog have {after} partitions")
+        else:
+            _rehash(filling, contents, report, partitioner or marker.get("partitioner"), keep_placed=keep_placed)
+        filling.finish()
+    return report
+
+
+def _rehash(
+    filling: Filling, contents: ChangelogContents, report: Rehash, given: Partitioner | None, *, keep_placed: bool
+) -> None:
+    place, lags = filling.place, placing.lags(filling.place)
     if not keep_placed:
         refuse_twice(contents)
-    report.partitioner = own = partitioner or marker.get("partitioner") or _partitioner_of(contents, place, lags)
-    old, new = placing.placer(own, before), placing.placer(own, after)
+    report.partitioner = own = given or _partitioner_of(contents, place, lags)
+    old, new = placing.placer(own, report.before), placing.placer(own, report.after)
     wrong = _superseded(contents, old)
-    _refuse_unread(place, lags[:before], new, show)
-    filling = None
-    if not check:
-        filling = Filling(place, show=show)
-        filling.start(after, why={"command": "rehash", "before": before, "partitioner": own})
-        if contents.partitions < after:
-            filling.grow(after)
-        _prepare(filling, contents, lags, wrong)
+    _refuse_unread(place, lags[: report.before], new)
+    filling.tell(before=report.before, partitioner=own)
+    if contents.partitions < report.after:
+        filling.grow(report.after)
+    _prepare(filling, contents, lags, wrong)
     at = {lag.partition: lag.begin for lag in lags}
     for partition, entry in contents.entries():
         if (partition, entry.name) in wrong:
@@ -101,16 +102,11 @@ def rehash(
         report.streams += not entry.ended
         report.ended += entry.ended
         report.size += len(entry.data or b"")
-        if (target := new(entry.name)) == partition:
-            continue
-        report.moved += 1
-        if filling is not None:
-            filling.put(target, replace(entry, offset=at.get(target)))
+        if (target := new(entry.name)) != partition:
+            report.moved += 1
+            filling.put(target, replace(entry, offset=at[target]))
             filling.put(partition, Entry(entry.name, None))
             filling.step()
-    if filling is not None:
-        filling.finish()
-    return report
 
 
 def _partitioner_of(contents: ChangelogContents, place: ChangelogPlace, lags: list[Lag]) -> Partitioner:
@@ -148,13 +144,12 @@ def _superseded(contents: ChangelogContents, old: Locate) -> set[tuple[int, str]
     return found
 
 
-def _refuse_unread(place: ChangelogPlace, lags: list[Lag], new: Locate, show: Show) -> None:
+def _refuse_unread(place: ChangelogPlace, lags: list[Lag], new: Locate) -> None:
     """Raise StateError where messages of a stream that moves are not read yet."""
     source, group = place.input
     begins = {lag.partition: lag.begin for lag in lags if lag.unread}
-    show(f"looking at {sum(lag.unread for lag in lags):,} unread messages")
     moving: dict[int, list[bytes]] = {}
-    for message in read(place, source, begins):
+    for message in read(place, source, begins) if begins else ():
         key, partition = message.key() or b"", message.partition()
         if key and new(key.decode("utf-8", "surrogateescape")) != partition:
             moving.setdefault(partition, []).append(key)

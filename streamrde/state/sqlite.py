@@ -88,7 +88,8 @@ class SqliteStore:
         if not Path(path).exists():
             return None
         with contextlib.suppress(sqlite3.Error, msgspec.DecodeError, TypeError):
-            with contextlib.closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)) as database:
+            address = f"{Path(path).absolute().as_uri()}?mode=ro"
+            with contextlib.closing(sqlite3.connect(address, timeout=0, uri=True)) as database:
                 (text,) = database.execute("SELECT value FROM store WHERE key = 'identity'").fetchone()
             return msgspec.json.decode(text, type=dict[str, str])
         return None

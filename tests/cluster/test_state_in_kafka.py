@@ -200,7 +200,7 @@ def _pair(entry):
     return entry.key, entry.data
 
 
-def test_a_move_that_was_broken_off_is_ended_by_the_same_command(place, store, monkeypatch):
+def test_a_move_that_was_broken_off_is_ended_by_the_same_command(place, store, monkeypatch, caplog):
     send(place, STREAMS)
     before = everything(store)
     monkeypatch.setattr("streamrde.cluster.filling._RECORDS", 10)
@@ -216,6 +216,9 @@ def test_a_move_that_was_broken_off_is_ended_by_the_same_command(place, store, m
         with pytest.raises(KeyboardInterrupt):
             move(store, place)
     assert begun(place, place.counts())["command"] == "move"
+    assert "closed to workers until it is: run `streamrde state move` again" in caplog.text
+    with pytest.raises(StateError, match="`streamrde state move` was broken off"):
+        thin(place, before=NOW)
     with pytest.raises(StateError, match="run the same command again"):
         check_topics(place.counts(), changelog=place.topic, source=place.source)
     assert 0 < len(ChangelogContents(place)) < 40
@@ -327,6 +330,7 @@ def test_unread_messages_of_streams_that_move_are_refused(filled):
         with pytest.raises(StateError, match=r"has not read \d+ messages of \d+ streams in partition \d.*run run.toml"):
             rehash(filled, check=check)
     assert filled.counts()[filled.topic] == 4
+    assert marker_of(filled.topic) not in filled.counts()
     read_all(filled)
     rehash(filled)
 
