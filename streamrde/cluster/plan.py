@@ -6,9 +6,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from streamrde.cluster.changelog import transactional_id
+from streamrde.cluster.copies import LocalCopy
 from streamrde.cluster.inlet import Inlet
 from streamrde.cluster.lookout import Lookout
 from streamrde.cluster.member import Member, Task
@@ -54,6 +56,7 @@ class Plan:
         changelog: template of the changelog's name; None: `topics.DEFAULT_CHANGELOG`.
         replication: copies of each partition of a changelog that is created. None: as the cluster does.
         replaced: fingerprints of models whose state the model may go on with.
+        copies: folder of local copies of the state. None: there are none.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Plan:
         changelog: str | None = None,
         replication: int | None = None,
         replaced: Sequence[str] = (),
+        copies: Path | None = None,
     ) -> None:
         self.bundle = bundle
         self._source, self._sink, self._letters = source, sink, letters
@@ -78,6 +82,7 @@ class Plan:
         self._changelog = changelog
         self._replication = replication
         self._replaced = {*replaced}
+        self._copies = copies
         self._cluster = source.cluster()
         self._creating = threading.Lock()
         self._templates = [template for template in source.templates() if isinstance(template, KafkaTopic)]
@@ -177,6 +182,11 @@ class Plan:
                 self.lookout.see(Task(run.topic, run.partition), keys, self._counts.get(run.topic, 0))
         return runs
 
+    def _copy_of(self, task: Task) -> LocalCopy | None:
+        if self._copies is None:
+            return None
+        return LocalCopy(self._copies, self.changelog(task.topic), task, cluster=",".join(self._cluster.servers))
+
     def parts(self, task: Task, member: Member, counts: ConnectionCounts, on_batch: Callable[[Metrics], None]) -> Parts:
         """Return what one life of a partition needs, with the model that runs now."""
         bundle = self.bundle
@@ -197,6 +207,7 @@ class Plan:
             partitions=lambda: self._counts[task.topic],
             deliver=self._source.deliver,
             replaced=self._replaced,
+            copy=self._copy_of(task),
         )
 
         def pipeline(on_start: Callable[[], None]) -> tuple[Pipeline, Inlet]:

@@ -94,7 +94,7 @@ class Reading:
 
         began = time.perf_counter()
         low, high = self.ends(topic, partition)
-        if high <= low:
+        if high <= max(begin, low):
             return
         self._consumer.assign([TopicPartition(topic, partition, max(begin, low))])
         try:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from streamrde.cluster.changelog import POSITION, Entry, identity_entry, identity_of, positions_of
+from streamrde.cluster.copies import LocalCopy
 from streamrde.cluster.inlet import Position
 from streamrde.cluster.member import Task
 from streamrde.cluster.restoring import Reading, Restored
@@ -41,6 +42,7 @@ class KafkaStore:
         partitions: returns the number of partitions of the input.
         deliver: where a group without any position begins.
         replaced: fingerprints of models whose state this run's model may go on with.
+        copy: local copy of the state. None: the whole state is read from the changelog every time.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class KafkaStore:
         partitions: Callable[[], int] = lambda: 1,
         deliver: Literal["all", "new"] = "all",
         replaced: Collection[str] = (),
+        copy: LocalCopy | None = None,
     ) -> None:
         self.task = task
         self.changelog = changelog
@@ -70,6 +73,7 @@ class KafkaStore:
         self._partitions = partitions
         self._deliver = deliver
         self._replaced = {*replaced}
+        self._copy = copy
         self._lock = threading.RLock()
         self._identity: dict[str, str] = {}
         self._own: dict[str, bytes] = {}
@@ -97,6 +101,8 @@ class KafkaStore:
         """See `StateStore.close`. It waits for what is under way, which `Transactions.abandon` ends."""
         with self._lock:
             self.transactions.close()
+            if self._copy is not None:
+                self._copy.close()
         self._snapshots = {}
 
     def __len__(self) -> int:
@@ -182,12 +188,15 @@ class KafkaStore:
 
         position = Position(self.position, secrets.token_hex(8))
         positions[SOURCE] = position.encode()
-        own = [Entry(f"{POSITION}{name}", data, "m", **told) for name, data in positions.items() if name != SOURCE]
+        kept = {name: data for name, data in positions.items() if name != SOURCE and data}
+        own = [Entry(f"{POSITION}{name}", data, "m", **told) for name, data in kept.items()]
         # The position is the last record: its offset says how far a copy is.
         own.append(Entry(f"{POSITION}{SOURCE}", positions[SOURCE], "m", **told))
         records = [Record(self.changelog, one.data, one.key, self.task.number, one.headers) for one in [*entries, *own]]
-        self.transactions.commit([*self._outgoing(), *records], TopicPartition(*self.task, self.position))
+        offset = self.transactions.commit([*self._outgoing(), *records], TopicPartition(*self.task, self.position))
         self._own |= positions
+        if self._copy is not None:
+            self._copy.save([*entries, *own], offset)
 
     def _note(self, entry: Entry) -> None:
         """Remember what a record says of a stream."""
@@ -202,16 +211,51 @@ class KafkaStore:
     def _read(self, reading: Reading) -> None:
         """Read the state of the partition's streams."""
         own: dict[str, Entry] = {}
-        for _, entry in reading.entries(self.changelog, self.task.number, 0, self.restored):
-            if entry.kind == "m":
-                own[entry.name] = entry
-            elif entry.data:
-                self._snapshots[entry.name] = entry.data
-            else:
-                self._snapshots.pop(entry.name, None)
-            self._note(entry)
+        copy = self._copy
+        if copy is not None and (end := copy.open()) is not None and self._replay(reading, end, copy, own):
+            self.restored.copied = True
+        else:
+            self._streams, self._snapshots, self.size = {}, {}, 0
+            own.clear()
+            if copy is not None:
+                copy.clear()
+                copy.open()
+            self._replay(reading, 0, copy, own)
         self._own = positions_of(own.values())
         self._stored = identity_of(own.values())
+
+    def _replay(self, reading: Reading, begin: int, copy: LocalCopy | None, own: dict[str, Entry]) -> bool:
+        """Take the copy's entries, then the changelog's from an offset on. Return False if they do not fit together."""
+        latest = copy.latest() if begin and copy is not None else None
+        new, end = list[Entry](), -1
+        for offset, entry in reading.entries(self.changelog, self.task.number, begin, self.restored):
+            if latest is not None:
+                if (offset, entry.data) != (begin, latest) or copy is None:
+                    return False
+                latest = None
+                for one in copy.entries():
+                    self._take(one, own)
+            self._take(entry, own)
+            if copy is not None:
+                new.append(entry)
+            if entry.name == f"{POSITION}{SOURCE}":
+                end = offset
+        if latest is not None:
+            return False
+        # A changelog may end with records of `streamrde state`. Then it has no position that tells a copy.
+        if copy is not None and end >= 0:
+            copy.save(new, end)
+        return True
+
+    def _take(self, entry: Entry, own: dict[str, Entry]) -> None:
+        """Take an entry of the changelog."""
+        if entry.kind == "m":
+            own[entry.name] = entry
+        elif entry.data:
+            self._snapshots[entry.name] = entry.data
+        else:
+            self._snapshots.pop(entry.name, None)
+        self._note(entry)
 
     def _check(self, identity: Mapping[str, str]) -> None:
         """Check that the state belongs to this run, or to one whose model this run's replaces."""

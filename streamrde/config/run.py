@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -217,6 +218,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             changelog=state.topic,
             replication=state.replication,
             replaced=replaced,
+            copies=None if state.cache is None else Path(state.cache),
         )
         return Worker(plan, drain=self.service.drain_seconds, **hooks)
 

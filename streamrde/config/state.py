@@ -64,6 +64,9 @@ class KafkaStateConfig(
     created with as many partitions as the input."""
     replication: Positive | None = None
     """Copies of each partition of a topic that is created. None: as the cluster does."""
+    cache: str | None = None
+    """Folder of local copies, one file for each partition: a worker that gets a partition again reads only what came
+    meanwhile. Workers of one machine may share it. None: all is read from the topic."""
     checkpoint_seconds: Seconds = 0.2
     """Seconds between two transactions. Predictions appear with them."""
     checkpoint_messages: Positive = 10_000
