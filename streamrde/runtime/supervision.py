@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 
 # How often the status is looked at where no watchdog asks for more.
-_LOOK_EVERY = 5.0
+_LOOK_EVERY = 1.0
 
 
 class Supervision:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import venv
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -23,8 +24,9 @@ _LAYER = """
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$1"; mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
-root="$1/root"; chmod 755 "$root/root"; mkdir -p "$root/opt/streamrde"
+root="$1/root"; mkdir -p "$root/opt/streamrde" "$root/opt/python"
 mount --bind "$2" "$root/opt/streamrde"
+mount --bind "$BASE_PREFIX" "$root/opt/python"
 """
 
 
@@ -61,6 +63,14 @@ def make_environment(folder: Path) -> Path:
     pip compiles for a minute and a half; here are copies of the files that it installed into this environment.
     """
     venv.create(folder, with_pip=False, symlinks=True)
+    # Where the interpreter is may be closed to other users than the one of the tests.
+    python = Path("/opt/python/bin", Path(sys.executable).resolve().name)
+    for link in (folder / "bin").glob("python*"):
+        link.unlink()
+        link.symlink_to(python)
+    settings = (folder / "pyvenv.cfg").read_text().splitlines()
+    lines = [f"home = {python.parent}" if line.startswith("home =") else line for line in settings]
+    (folder / "pyvenv.cfg").write_text("\n".join(lines) + "\n")
     (site,) = folder.glob("lib/python*/site-packages")
     for name in _closure():
         for file in distribution(name).files or ():
@@ -82,7 +92,19 @@ def in_layer(folder: Path, environment: Path, script: str, *arguments: str | Pat
     """
     layer = folder / "layer"
     layer.mkdir(exist_ok=True)
-    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-ec", _LAYER + script, "layer"]
+    command = [
+        "env",
+        f"BASE_PREFIX={sys.base_prefix}",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "bash",
+        "-ec",
+        _LAYER + script,
+        "layer",
+    ]
     return [*command, str(layer), str(environment), *map(str, arguments)]
 
 

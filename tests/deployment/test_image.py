@@ -41,10 +41,14 @@ cp "$MOSQUITTO_CONF" "$root/mosquitto/config/"
 chroot "$root" "$MOSQUITTO" -c /mosquitto/config/mosquitto.conf >/dev/null 2>&1 &
 mount --bind "$state" "$root/var/lib/streamrde"
 mount -o remount,ro,bind "$root"; mount -o remount,ro,bind "$root/opt/streamrde"
-exec chroot "$root" env -i PATH=/opt/streamrde/bin:/usr/bin:/bin HOME=/ PYTHONDONTWRITEBYTECODE=1 \
-  setpriv --reuid "$IMAGE_USER" --regid "$IMAGE_USER" --clear-groups --no-new-privs --inh-caps=-all \
-  --bounding-set=-all sh -c 'cd /var/lib/streamrde && exec "$@"' sh "$@"
+exec chroot "$root" env -i PATH=/opt/streamrde/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 \
+  LD_LIBRARY_PATH=/opt/python/lib setpriv --reuid "$IMAGE_USER" --regid "$IMAGE_USER" --clear-groups \
+  --no-new-privs --inh-caps=-all --bounding-set=-all sh -c 'cd /var/lib/streamrde && exec "$@"' sh "$@"
 """
+
+
+def children_of(process):
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
 
 
 class Container:
@@ -60,7 +64,7 @@ class Container:
         for path in (folder / "etc", folder / "models", folder / "recordings"):
             path.chmod(0o755)
         command = in_layer(folder, environment, WORLD, self.state, folder, *arguments)
-        command.insert(1, "--net")
+        command.insert(command.index("--mount"), "--net")
         self.errors = (folder / "errors").open("w+")
         self.process = subprocess.Popen(
             command,
@@ -79,7 +83,7 @@ class Container:
         """Process 1, once it is the image's."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
-            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            children = children_of(self.process.pid)
             if children and Path(f"/proc/{children[0]}/comm").read_text() == "tini\n":
                 return int(children[0])
             assert self.process.poll() is None, self.log()
@@ -91,7 +95,11 @@ class Container:
         places = ["--mount", "--pid", "--net", f"--root=/proc/{self.first()}/root", "--wd=/"]
         user = ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"]
         whole = ["nsenter", "--target", str(self.first()), *places, *user, *command]
-        environment = {"PATH": "/opt/streamrde/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {
+            "PATH": "/opt/streamrde/bin:/usr/bin:/bin",
+            "LD_LIBRARY_PATH": "/opt/python/lib",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         return subprocess.run(whole, capture_output=True, text=True, env=environment, timeout=60, check=False)
 
     def until(self, command, wanted, seconds=40):
@@ -168,8 +176,7 @@ def test_sigterm_is_heard_while_python_starts(container):
     entry, arguments = command()
     service = container(*entry, *arguments)
     first = service.first()
-    children = Path(f"/proc/{first}/task/{first}/children")
-    while not children.read_text():
+    while not any("streamrde" in Path(f"/proc/{child}/cmdline").read_text() for child in children_of(first)):
         time.sleep(0.001)
     os.kill(first, signal.SIGTERM)
     service.process.wait(20)
