@@ -68,7 +68,9 @@ def place_of_run(source: Any, state: Any, *, config: str) -> ChangelogPlace:
     )
 
 
-def only_topic(source: KafkaSourceConfig) -> KafkaTopic | None:
-    """Return the template of a source that reads one topic, or None if it may read several."""
+def only_topic(source: Any) -> KafkaTopic | None:
+    """Return the template of a source that reads one topic of Kafka, or None if it may read several."""
+    if not isinstance(source, KafkaSourceConfig):
+        return None
     found = [template for template in source.templates() if isinstance(template, KafkaTopic)]
     return found[0] if len(found) == 1 and found[0].pattern == found[0].topic else None

@@ -84,6 +84,8 @@ class Partition:
         self.store: KafkaStore | None = None
         self.fenced = 0
         """Number of times that another owner shut this one out."""
+        self.aborted = 0
+        """Transactions of earlier lives that were aborted."""
         self.past = Metrics()
         """Counts of earlier lives."""
         self._parts = parts
@@ -191,6 +193,8 @@ class Partition:
                 self.pipeline.count()
                 self.past.add(self.pipeline.metrics, live=False)
                 self.pipeline = None
+            self.aborted += parts.store.transactions.aborted
+            parts.store.transactions.aborted = 0
             await asyncio.shield(asyncio.to_thread(parts.store.close))
 
     def _started(self) -> None:

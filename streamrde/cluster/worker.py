@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
 from typing import Any
 
+from streamrde.cluster.counting import Counting
 from streamrde.cluster.member import Member, Task
 from streamrde.cluster.partition import Partition
 from streamrde.cluster.plan import Plan
@@ -18,6 +19,7 @@ from streamrde.connectors.ends import ConnectionCounts
 from streamrde.errors import BundleError, StateError
 from streamrde.inference.bundle import Bundle
 from streamrde.runtime.metrics import Metrics
+from streamrde.runtime.partitions import GroupMetrics
 
 logger = logging.getLogger(__name__)
 # Threads that restore and commit: a broker that is away holds one for each partition.
@@ -60,6 +62,7 @@ class Worker:
         self.partitions: dict[Task, Partition] = {}
         """The partitions that the worker has."""
         self._plan = plan
+        self._counting = Counting(plan.lookout)
         settings = plan.consumer
         interval = float(settings.get("max.poll.interval.ms", _POLL_INTERVAL)) * 1e-3
         self._drain = drain
@@ -145,6 +148,12 @@ class Worker:
                 one.pipeline.count()
                 fresh.add(one.pipeline.metrics)
         vars(own).update(vars(fresh))
+        self._counting.count(self.partitions, getattr(self, "_member", None), self.rebalances)
+
+    @property
+    def group(self) -> GroupMetrics:
+        """See `runtime.service.Served.group`."""
+        return self._counting.group
 
     def obstacles(self) -> list[str]:
         """List the obstacles that now keep samples from becoming predictions."""
@@ -217,6 +226,8 @@ class Worker:
     def fetched(self, messages: Sequence[Any]) -> None:
         """See `Owner.fetched`. It waits until the messages are where they belong, so that they cannot pile up."""
         runs = self._plan.unpack(messages)
+        for run in runs:
+            self._counting.stamped[Task(run.topic, run.partition)] = run.messages[-1].stamped
         taken: Future[None] = Future()
 
         def put() -> None:
@@ -293,7 +304,7 @@ class Worker:
 
     def _forget(self, partition: Partition) -> None:
         """Keep the counts of a partition that is no longer here."""
-        self._plan.lookout.forget(partition.task)
+        self._counting.forget(partition)
         self._ended.add(partition.past, live=False)
         partition.past = Metrics()
 

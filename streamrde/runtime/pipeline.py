@@ -172,6 +172,11 @@ class Pipeline:
         self.source.stop()
 
     @property
+    def group(self) -> None:
+        """See `service.Served.group`. A pipeline shares nothing."""
+        return
+
+    @property
     def connections(self) -> dict[str, ConnectionCounts]:
         """The connections of the ends that have one."""
         sink = self.sink.connection

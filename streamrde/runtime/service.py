@@ -17,6 +17,7 @@ from streamrde.inference.bundle import Bundle, load
 from streamrde.runtime.exposition import Exposition
 from streamrde.runtime.health import HealthServer
 from streamrde.runtime.metrics import Metrics
+from streamrde.runtime.partitions import GroupMetrics
 from streamrde.runtime.supervision import Supervision
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,10 @@ class Served(Protocol):
     @property
     def waiting(self) -> int | None:
         """The messages that have arrived and were not taken yet, or None if that is not known."""
+
+    @property
+    def group(self) -> GroupMetrics | None:
+        """The partitions that it shares with others, or None if it shares none."""
 
     @property
     def fingerprints(self) -> tuple[str, str]:
@@ -106,6 +111,7 @@ async def serve(
         refresh=pipeline.count,
         connections=pipeline.connections,
         waiting=lambda: pipeline.waiting,
+        group=pipeline.group,
     )
     async with AsyncExitStack() as stack:
         if options.port is not None:
