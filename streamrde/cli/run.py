@@ -33,6 +33,10 @@ def run(
         bool,
         typer.Option("--wait/--no-wait", help="Wait at the start for an absent broker, or fail at once."),
     ] = True,
+    drain: Annotated[
+        bool,
+        typer.Option("--drain", help="Work off what shared partitions have now, and end: before `state rehash`."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Carry samples from a source through a model to a sink, until the source ends or Ctrl-C.
@@ -41,7 +45,8 @@ def run(
 
     Example: `streamrde run configs/mqtt.toml`
     """
-    from streamrde.config import RunConfig
+    from streamrde.cluster.naming import only_topic
+    from streamrde.config import KafkaStateConfig, RunConfig
     from streamrde.disk import read_toml
     from streamrde.inference.bundle import load
     from streamrde.runtime.logs import logs_to_stderr
@@ -53,10 +58,12 @@ def run(
         if check:
             _show(*asyncio.run(_checked(settings, bundle, f"{config}")), settings.notes(), json)
             return
+        if drain and (not isinstance(settings.state, KafkaStateConfig) or only_topic(settings.source) is None):
+            raise ConfigError('--drain is for a run with [state] kind = "kafka" that reads one topic')
         if not wait:
             settings = settings.without_waiting()
         with logs_to_stderr(level=settings.service.log_level, format=settings.service.log_format):
-            metrics = with_progress(lambda show: _serve(settings, bundle, show))
+            metrics = with_progress(lambda show: _serve(settings, bundle, show, drain=drain))
     except (ConfigError, ParameterError) as error:
         raise ConfigError(f"{config}: {error}") from None
     except asyncio.CancelledError:
@@ -72,15 +79,18 @@ def _show(lines: dict[str, str], warnings: list[str], notes: list[str], json: bo
     print("\n".join(f"{name:12} {text}" for name, text in [*lines.items(), *beside]))
 
 
-async def _serve(settings: RunConfig, bundle: Bundle, show: Show) -> Metrics:
+async def _serve(settings: RunConfig, bundle: Bundle, show: Show, *, drain: bool) -> Metrics:
     from streamrde.config import KafkaStateConfig
     from streamrde.runtime.service import serve
 
     for text in settings.warnings():
         logger.warning("%s", text)
     hooks: dict[str, Any] = {"on_start": lambda: show("connected"), "on_batch": show}
-    shared = isinstance(settings.state, KafkaStateConfig)
-    pipeline: Pipeline | Worker = settings.worker(bundle, **hooks) if shared else settings.build(bundle, **hooks)
+    pipeline: Pipeline | Worker
+    if isinstance(settings.state, KafkaStateConfig):
+        pipeline = settings.worker(bundle, until_end=drain, **hooks)
+    else:
+        pipeline = settings.build(bundle, **hooks)
     try:
         if not settings.source.live:
             return await pipeline.run()

@@ -89,6 +89,8 @@ class Plan:
         self._unpacker = Unpacker(self._templates)
         self.lookout = Lookout()
         """It sees where keys lie."""
+        self.draining = False
+        """Only partitions that the changelog has are worked on, although the input may have more."""
         self._counts: dict[str, int] = {}
 
     @property
@@ -147,6 +149,8 @@ class Plan:
         with self._creating:
             try:
                 counts = counts_of(admin, timeout=self._source.timeout)
+                if self.draining and changelog in counts:
+                    counts[topic] = min(counts[topic], counts[changelog])
                 check_topics(counts, changelog=changelog, source=topic)
                 if changelog not in counts:
                     create_changelog(
@@ -157,6 +161,10 @@ class Plan:
                 raise self.refusal(error.args[0]) from None
         self._counts[topic] = counts[topic]
         return counts[topic]
+
+    def has(self, task: Task) -> bool:
+        """Return True if a partition is to be worked on. See `draining`."""
+        return not self.draining or task.number < self._counts.get(task.topic, 0)
 
     def changelog(self, topic: str) -> str:
         """Return the changelog of a topic."""

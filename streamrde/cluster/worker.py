@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as Late
 from typing import Any
 
 from streamrde.cluster.counting import Counting
+from streamrde.cluster.draining import Draining
 from streamrde.cluster.member import Member, Task
 from streamrde.cluster.partition import Partition
 from streamrde.cluster.plan import Plan
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 _THREADS = 64
 # Seconds between two sums over the partitions.
 _COUNT_EVERY = 0.5
+# Seconds between two looks if the partitions are read to their ends.
+_LOOK_EVERY = 0.1
 # Seconds to leave the group at the end. Its other members wait for a session otherwise.
 _LEAVING = 10.0
 # Share of max.poll.interval.ms that a revocation may take.
@@ -42,6 +45,8 @@ class Worker:
     Args:
         plan: of the run.
         drain: seconds for which the end of the run, or a revocation, waits for the last checkpoints.
+        until_end: end when the partitions that the changelog has are read, and leave those that the input has beside
+            them, for `streamrde state rehash`.
         on_start: called when the group is joined.
         on_batch: called after every batch of any partition.
     """
@@ -51,6 +56,7 @@ class Worker:
         plan: Plan,
         *,
         drain: float = 30.0,
+        until_end: bool = False,
         on_start: Callable[[], None] | None = None,
         on_batch: Callable[[Metrics], None] | None = None,
     ) -> None:
@@ -62,6 +68,7 @@ class Worker:
         self.partitions: dict[Task, Partition] = {}
         """The partitions that the worker has."""
         self._plan = plan
+        self._until_end = plan.draining = until_end
         self._counting = Counting(plan.lookout)
         settings = plan.consumer
         interval = float(settings.get("max.poll.interval.ms", _POLL_INTERVAL)) * 1e-3
@@ -97,12 +104,24 @@ class Worker:
         if self._on_start is not None:
             self._on_start()
         try:
+            if self._until_end:
+                await self._read_to_end()
             await self._stopping.wait()
         finally:
             await self._end()
         if self._failure is not None:
             raise self._failure
         return self.metrics
+
+    async def _read_to_end(self) -> None:
+        draining = Draining()
+        while not self._stopping.is_set():
+            if self.rebalances and draining.done(self.partitions, self._member):
+                logger.info("all that the partitions had is worked off")
+                self._stopping.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await self._stopping.wait()
 
     def stop(self, *, patience: float | None = None) -> None:
         """End after the batches that are being worked on: their checkpoints are committed, the rest is left."""
@@ -260,7 +279,7 @@ class Worker:
         self.rebalances += 1
         if self._stopping.is_set():
             return
-        for task in tasks:
+        for task in filter(self._plan.has, tasks):
             if (before := self.partitions.pop(task, None)) is not None:
                 before.lose()
                 self._forget(before)

@@ -10,9 +10,11 @@ from brokers import strict_kafka
 
 pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
 
+from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions
 from shared_runs import BUNDLE, SharedRun, Working, eventually, expected, in_loop, rows_of
 
+from streamrde.cluster import placing
 from streamrde.cluster.contents import ChangelogContents
 from streamrde.cluster.moving import move
 from streamrde.cluster.naming import place_of_run
@@ -64,6 +66,43 @@ async def test_a_rehash_between_two_runs_changes_no_prediction(broker, tmp_path)
     assert run.predictions() == expected(ROWS)
     contents = ChangelogContents(place_of(run))
     assert (len(contents), contents.twice()) == (30, [])
+
+
+@in_loop
+async def test_unread_messages_are_drained_before_their_streams_move(broker, tmp_path):
+    run = SharedRun(broker.url, tmp_path)
+    run.send(ROWS[: HALF // 2])
+    await work(run, 4, HALF // 2)
+    run.send(ROWS[HALF // 2 : HALF])
+    grow(run, 8)
+    run.send(ROWS[HALF:])
+    with pytest.raises(StateError, match=r"work them off first with  streamrde run run\.toml --drain"):
+        rehash(place_of(run))
+    old = sum(high for number, high in ends(run).items() if number < 4)
+    await asyncio.wait_for(run.config().worker(BUNDLE, until_end=True).run(), 30)
+    assert sum(position for position in run.positions() if position >= 0) == old
+    assert rehash(place_of(run)).moved > 0
+    await work(run, 8, len(ROWS))
+    assert run.predictions() == expected(ROWS)
+
+
+@in_loop
+async def test_a_drain_ends_where_the_last_offset_is_no_message(broker, tmp_path, monkeypatch):
+    monkeypatch.setattr("streamrde.cluster.draining._IDLE", 0.5)
+    run = SharedRun(broker.url, tmp_path, partitions=2)
+    producer = Producer(run.client | {"transactional.id": run.group + "-sensors"})
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.produce(run.source, b'{"t": 1, "a": 0, "b": 0}', key="s0")
+    producer.commit_transaction(10)
+    await asyncio.wait_for(run.config().worker(BUNDLE, until_end=True).run(), 30)
+    assert sorted(ends(run).values()) == [0, 2]
+    assert sorted(run.positions()) == [0, 1]
+
+
+def ends(run):
+    """The offset after the last message of each partition."""
+    return {lag.partition: lag.high for lag in placing.lags(place_of(run))}
 
 
 @contextlib.asynccontextmanager
