@@ -3,6 +3,9 @@
 import datetime as dt
 import decimal
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -249,3 +252,19 @@ def test_settings_that_make_no_sense_are_refused(spark, model, stream):
             streamrde.spark.score(live, model)
     finally:
         spark.conf.set(provider, kept)
+
+
+@pytest.mark.slow
+def test_a_stream_has_the_bits_of_score_when_executors_are_killed(spark, model, tmp_path):
+    """The session is that of another process, with a cluster. The one of the tests only reads the files."""
+    table = make_table(30, 40, interleaved=True)
+    folder = tmp_path / "stream"
+    schema = spark.createDataFrame(table.slice(0, 1)).schema
+    stream = Stream(spark, folder, schema)
+    stream.add(*(table.slice(start, 240) for start in range(0, 1200, 240)))
+    script = Path(__file__).with_name("killed_executors.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), str(model)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert "killed 2, 2 at work at the end" in done.stdout, done.stdout + done.stderr
+    assert stream.predictions() == scored(table, model, state_out=str(tmp_path / "state.sqlite"))
