@@ -1,4 +1,4 @@
-"""Bring a model to Spark's workers: as a file, which each machine gets once."""
+"""Bring a model to Spark's workers, where each machine gets its file once."""
 
 from __future__ import annotations
 
@@ -18,18 +18,25 @@ class ShippedBundle:
     """A bundle that workers load from its file.
 
     A model of more than 1 MB cannot travel with the functions that use it: Spark then makes a broadcast of these, and
-    `transformWithState` does not hand it to the process that names the state's variables.
+    `transformWithState` does not hand it to the process that names the state's variables. Spark Connect makes no
+    broadcast, and does not hand its sessions' files to streaming queries: there the model does travel so.
+
+    Args:
+        bundle: the model, or the name of its file.
+        policies: the class of its windows, unless that is built in.
     """
 
-    def __init__(self, name: str, fingerprint: str, policies: tuple[type[WindowPolicy], ...]) -> None:
-        self._name = name
+    def __init__(self, bundle: Bundle | str, fingerprint: str, policies: tuple[type[WindowPolicy], ...] = ()) -> None:
+        self._bundle = bundle
         self.fingerprint = fingerprint
         """The model's fingerprint."""
         self._policies = policies
 
     @classmethod
     def ship(cls, bundle: Bundle, spark: Any) -> Self:
-        """Give a session of Spark the bundle's file, unless it has it."""
+        """Give a session of Spark the bundle, unless it has it."""
+        if getattr(spark, "_sc", None) is None:
+            return cls(bundle, bundle.fingerprint)
         folder = _folder()
         bundle.save(folder / "model")
         data = (folder / "model").read_bytes()
@@ -40,10 +47,12 @@ class ShippedBundle:
         return cls(name, bundle.fingerprint, () if own in POLICIES.values() else (own,))
 
     def load(self) -> Bundle:
-        """Return the bundle, in a worker. A process reads it once."""
+        """Return the bundle, in a worker. A process reads its file once."""
+        if isinstance(self._bundle, Bundle):
+            return self._bundle
         from pyspark import SparkFiles
 
-        return _loaded(SparkFiles.get(self._name), self._policies)
+        return _loaded(SparkFiles.get(self._bundle), self._policies)
 
 
 @cache
