@@ -25,12 +25,15 @@ _SPARK = (4, 1)
 _PROVIDER = "spark.sql.streaming.stateStore.providerClass"
 _ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 
+# A micro-batch then saves what has changed, not a copy of the store.
+_CHANGELOG = "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled"
+
 
 def session(master: str = "local[*]", settings: Mapping[str, str] | None = None) -> SparkSession:
     """Return the running session of Spark, or start one that has what `score` needs.
 
     Workers run the Python that runs this program, unless the environment variable PYSPARK_PYTHON names another one. It
-    is set otherwise. Streams keep their state in RocksDB.
+    is set otherwise. Streams keep their state in RocksDB, and micro-batches save its changes.
 
     Args:
         master: Spark's master, such as ``local[2]``, ``spark://HOST:7077`` or ``sc://HOST`` (Spark Connect).
@@ -42,7 +45,7 @@ def session(master: str = "local[*]", settings: Mapping[str, str] | None = None)
     check_packages()
     from pyspark.sql import SparkSession
 
-    settings = {_PROVIDER: _ROCKSDB, **(settings or {})}
+    settings = {_PROVIDER: _ROCKSDB, _CHANGELOG: "true", **(settings or {})}
     builder: Any = SparkSession.builder
     if master.startswith("sc://"):
         builder = builder.remote(master)
