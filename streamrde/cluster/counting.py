@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from streamrde.cluster.lookout import Lookout
 from streamrde.cluster.member import Member, Task
 from streamrde.cluster.partition import Partition
+from streamrde.connectors.kafka.fetched import Run
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.partitions import GroupMetrics, PartitionMetrics
 
@@ -23,8 +24,17 @@ class Counting:
         self.group = GroupMetrics()
         self.stamped: dict[Task, float] = {}
         """The broker's time of each partition's latest message, seconds since 1970."""
+        self.fetched: dict[Task, int] = {}
+        """The offset after each partition's latest message."""
         self._lookout = lookout
         self._fenced = 0
+
+    def see(self, run: Run) -> None:
+        """Note what was fetched. It is called in the member's thread."""
+        task = Task(run.topic, run.partition)
+        self.fetched[task] = run.end
+        if run.messages:
+            self.stamped[task] = run.messages[-1].stamped
 
     def count(self, partitions: Mapping[Task, Partition], member: Member | None, rebalances: int) -> None:
         """Bring the metrics up to date."""
@@ -38,6 +48,7 @@ class Counting:
         self._fenced += partition.fenced
         partition.fenced = 0
         self.stamped.pop(partition.task, None)
+        self.fetched.pop(partition.task, None)
         self._lookout.forget(partition.task)
 
     def _of(self, one: Partition, member: Member | None) -> PartitionMetrics:

@@ -4,51 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
+from streamrde.cluster.counting import Counting
 from streamrde.cluster.member import Member, Task
 from streamrde.cluster.partition import Partition
 
-# Seconds without a message, after which a partition counts as read. The last offsets may be no messages.
-_IDLE = 10.0
-
-
-class _Seen(NamedTuple):
-    """Hold what was seen of a partition, and when it last changed."""
-
-    position: int
-    rows: int
-    since: float
+# Seconds after which a worker to which the group gives nothing ends.
+_EMPTY = 10.0
 
 
 class Draining:
     """Watch the partitions of a worker that is to end when they are read.
 
-    What comes after the first look is not waited for: producers may go on.
+    What comes after the first look is not waited for: producers may go on. The last offsets of a partition may be no
+    messages, but the marks of transactions. Then the broker's word for its end counts.
+
+    Args:
+        counting: what was fetched.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counting: Counting) -> None:
+        self._counting = counting
         self._ends: dict[Task, int] = {}
-        self._seen: dict[Task, _Seen] = {}
-        self._empty = time.monotonic()
+        self._had = time.monotonic()
 
     def done(self, partitions: Mapping[Task, Partition], member: Member) -> bool:
         """Return True if all that was there is committed, or the group gives this worker nothing to read."""
         if not partitions:
-            return time.monotonic() - self._empty > _IDLE
-        self._empty = time.monotonic()
+            return time.monotonic() - self._had > _EMPTY
+        self._had = time.monotonic()
         read = [self._is_read(one, member) for one in partitions.values()]
         return all(read)
 
     def _is_read(self, one: Partition, member: Member) -> bool:
-        if one.phase != "running" or one.store is None or one.pipeline is None:
-            self._seen.pop(one.task, None)
+        task, store = one.task, one.store
+        if one.phase != "running" or store is None:
             return False
-        position, rows, now = one.store.position, one.pipeline.metrics.rows, time.monotonic()
-        seen = self._seen.setdefault(one.task, _Seen(position, rows, now))
-        if seen[:2] != (position, rows):
-            self._seen[one.task] = seen = _Seen(position, rows, now)
-        if one.task not in self._ends and (lag := member.lag(one.task, position)) is not None:
-            self._ends[one.task] = position + lag
-        at_end = one.task in self._ends and position >= self._ends[one.task]
-        return at_end or (now - seen.since > _IDLE and not one.pipeline.metrics.unsaved)
+        if task not in self._ends and (lag := member.lag(task, store.position)) is not None:
+            self._ends[task] = store.position + lag
+        if store.position >= self._ends.get(task, store.position + 1):
+            return True
+        return member.is_read(task) and store.position >= self._counting.fetched.get(task, 0)

@@ -90,6 +90,8 @@ class Member:
         self._consumer: Any = None
         self._metadata: Any = None
         self._ends: dict[Task, int] = {}
+        # Partitions of which the end was reached, where the settings ask for that.
+        self._read: set[Task] = set()
         self._next_look = 0.0
         self._stopped: set[Task] = set()
         self._thread = threading.Thread(target=self._run, name="kafka-member", daemon=True)
@@ -118,6 +120,10 @@ class Member:
         """Return the number of messages after an offset, as of the latest fetch, or None if it is not known."""
         high = self._ends.get(task, -1)
         return None if high < 0 else max(0, high - offset)
+
+    def is_read(self, task: Task) -> bool:
+        """Return True if the broker had no more of a partition when it was last asked, and said so."""
+        return task in self._read
 
     def stop(self) -> None:
         """Leave the group."""
@@ -163,10 +169,12 @@ class Member:
             }
 
     def _take(self, messages: list[Any]) -> None:
-        good = []
+        good, ends = [], set[Task]()
         for message in messages:
             if (error := message.error()) is None:
                 good.append(message)
+            elif error.name() == "_PARTITION_EOF":
+                ends.add(Task(message.topic(), message.partition()))
             elif error.name() == "_AUTO_OFFSET_RESET":
                 self._stopped.add(Task(message.topic(), message.partition()))
                 self._owner.unplaced(Task(message.topic(), message.partition()), error.str())
@@ -176,6 +184,7 @@ class Member:
                     raise refused
         if good:
             self._owner.fetched(good)
+        self._read |= ends
 
     def _on_assign(self, consumer: Any, given: list[Any]) -> None:
         from confluent_kafka import OFFSET_END, TopicPartition
@@ -204,6 +213,7 @@ class Member:
 
         if not self._owned(task):
             return
+        self._read.discard(task)
         place = [TopicPartition(*task)]
         if task in self._stopped:
             # The client library goes on with a partition that it could not read from only when it is given anew.

@@ -107,7 +107,8 @@ class Plan:
     def consumer(self) -> dict[str, Any]:
         """Settings of the client library for a consumer of the group."""
         membership = self._source.membership()
-        return self._cluster.settings() | membership.settings() | {"isolation.level": "read_committed"}
+        own = {"isolation.level": "read_committed", "enable.partition.eof": self.draining}
+        return self._cluster.settings() | membership.settings() | own
 
     @property
     def producer(self) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class Worker:
         return self.metrics
 
     async def _read_to_end(self) -> None:
-        draining = Draining()
+        draining = Draining(self._counting)
         while not self._stopping.is_set():
             if self.rebalances and draining.done(self.partitions, self._member):
                 logger.info("all that the partitions had is worked off")
@@ -246,7 +246,7 @@ class Worker:
         """See `Owner.fetched`. It waits until the messages are where they belong, so that they cannot pile up."""
         runs = self._plan.unpack(messages)
         for run in runs:
-            self._counting.stamped[Task(run.topic, run.partition)] = run.messages[-1].stamped
+            self._counting.see(run)
         taken: Future[None] = Future()
 
         def put() -> None:

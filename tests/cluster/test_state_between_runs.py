@@ -87,8 +87,7 @@ async def test_unread_messages_are_drained_before_their_streams_move(broker, tmp
 
 
 @in_loop
-async def test_a_drain_ends_where_the_last_offset_is_no_message(broker, tmp_path, monkeypatch):
-    monkeypatch.setattr("streamrde.cluster.draining._IDLE", 0.5)
+async def test_a_drain_ends_where_the_last_offset_is_no_message(broker, tmp_path):
     run = SharedRun(broker.url, tmp_path, partitions=2)
     producer = Producer(run.client | {"transactional.id": run.group + "-sensors"})
     producer.init_transactions(10)
