@@ -24,6 +24,8 @@ from streamrde.state import Checkpoint
 from streamrde.state.store import check_identity
 
 logger = logging.getLogger(__name__)
+# Seconds to wait for a call of the client library that is under way. Each has a limit below that.
+_CLOSING = 15.0
 
 
 class KafkaStore:
@@ -99,10 +101,15 @@ class KafkaStore:
 
     def close(self) -> None:
         """See `StateStore.close`. It waits for what is under way, which `Transactions.abandon` ends."""
-        with self._lock:
+        if not self._lock.acquire(timeout=_CLOSING):
+            logger.error("%s: the client library does not return from a transaction; it is left alone", self.task)
+            return
+        try:
             self.transactions.close()
             if self._copy is not None:
                 self._copy.close()
+        finally:
+            self._lock.release()
         self._snapshots = {}
 
     def __len__(self) -> int:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from confluent_kafka import Message, TopicPartition
 
 logger = logging.getLogger(__name__)
-# Seconds for which one call of the client library may hold its thread. A partition that is lost waits as long.
+# Seconds for which one call of the client library may hold its thread, and for one that needs answers of brokers.
 _HOLD = 0.5
+_ANSWER = 10.0
 # Pauses before a transaction is tried again, in seconds.
 _PAUSE = 0.05
 _PAUSE_MOST = 2.0
@@ -139,7 +140,7 @@ class Transactions:
                     logger.warning("%s: transaction aborted, trying again: %s", self.name, said)
             self.aborted += 1
             try:
-                self._insist(self._producer.abort_transaction, _HOLD)
+                self._insist(self._producer.abort_transaction, _ANSWER)
             except KafkaException as error:
                 raise self._judged(error.args[0]) from None
             self._abandoned.wait(pause)
@@ -163,10 +164,10 @@ class Transactions:
             self._produce(record)
         self._produce(records[-1], on_delivery=self._delivered)
         if position is not None:
-            self._insist(lambda: producer.send_offsets_to_transaction([position], self._membership(), _HOLD))
+            self._insist(lambda: producer.send_offsets_to_transaction([position], self._membership(), _ANSWER))
         while self._served(producer.flush, _HOLD):
             self.check()
-        self._insist(producer.commit_transaction, _HOLD)
+        self._insist(producer.commit_transaction, _ANSWER)
         return self._offset
 
     def _produce(self, record: Record, **keys: Any) -> None:
