@@ -56,7 +56,7 @@ def score(
     advance: Advance = "no",
     every: float = 10.0,
     idle: float | None = None,
-    observe: str | Observation = "streamrde",
+    observe: str | Observation | None = None,
     **settings: Unpack[Settings],
 ) -> DataFrame:
     """Predict from the samples of a DataFrame of Spark, recorded or streaming.
@@ -79,7 +79,8 @@ def score(
         idle: end a stream, and free its state, when its latest sample is this many seconds old. None: never. Streaming
             only.
         observe: name of Spark's observed metrics with the counts of rows (samples, late, duplicate, rejected, merged,
-            dropped, implausible), an Observation (batch only), or "" for none.
+            dropped, implausible), or an Observation (batch only). None: "streamrde" for streams, and no counts for
+            batches.
         settings: keys of `Job`, and of `ColumnsConfig` for the columns, as of `streamrde.score`.
     Returns:
         the columns of `Fleet.push`, and ``true_...`` for each of `truth`. `value` is an array, and the metadata of its
@@ -115,7 +116,7 @@ def _plan(
     shards: int,
     replaces: Sequence[Bundle],
     silence: Silence,
-    observe: str | Observation,
+    observe: str | Observation | None,
 ) -> DataFrame:
     from pyspark.sql import functions as F  # noqa: N812
 
@@ -134,7 +135,9 @@ def _plan(
     else:
         ordered = cells.repartition("shard").sortWithinPartitions("origin", "number")
         scored = ordered.mapInArrow(PartitionScorer(shipped, job).score, SCORED)
-    if observe:
+    if observe is None and df.isStreaming:
+        observe = "streamrde"
+    if observe is not None:
         scored = scored.observe(observe, *(F.sum(name).alias(name) for name in COUNTS))
     schema = Scorer(bundle, job).schema
     return scored.select("predictions").mapInArrow(unpacker(schema), spark_schema(schema))
@@ -209,7 +212,7 @@ def _check_streaming(
             "rows that name their channel may come in several micro-batches: set order = Order(merge=True), which "
             "puts those of one time together"
         )
-    if not isinstance(observe, str):
+    if observe is not None and not isinstance(observe, str):
         raise ConfigError("observe: streaming queries have no Observation; give a name, and read query.lastProgress")
     for other in map(_loaded, replaces):
         if differences := state_differences(other, bundle):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from bundles import make_bundle
 from scoring_data import by_key, make_table
@@ -17,6 +18,7 @@ from scoring_data import by_key, make_table
 import streamrde as sr
 import streamrde.spark
 from streamrde import Order
+from streamrde.demo.watch_data import FOLDER, MODEL
 from streamrde.errors import BundleError, ConfigError
 
 pytestmark = [
@@ -49,7 +51,7 @@ class Stream:
     def add(self, *tables):
         for table in tables:
             path = self.folder / "in" / f"{self.count:03d}.parquet"
-            pa.parquet.write_table(table, path)
+            pq.write_table(table, path)
             os.utime(path, (self.count, self.count))  # Spark takes files in the order of these times
             self.count += 1
 
@@ -302,3 +304,17 @@ def test_a_stream_has_the_bits_of_score_when_executors_are_killed(spark, model, 
     )
     assert "killed 2, 2 at work at the end" in done.stdout, done.stdout + done.stderr
     assert stream.predictions() == scored(table, model, state_out=str(tmp_path / "state.sqlite"))
+
+
+@pytest.mark.slow
+def test_spark_connect_gives_the_bits_of_score(spark, tmp_path):
+    """The model has more than 1 MB, which Spark would not send to all processes of a stream without Connect."""
+    table = pq.read_table(FOLDER / "subject-08.parquet").slice(0, 4000)
+    stream = Stream(spark, tmp_path / "stream", None)
+    stream.add(table.slice(0, 2500), table.slice(2500))
+    script = Path(__file__).with_name("connected.py")
+    command = [sys.executable, str(script), str(stream.folder), str(MODEL)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert "pyspark.sql.connect" in done.stdout, done.stdout + done.stderr
+    assert by_key(spark.read.parquet(str(stream.folder / "batch")).toArrow()) == scored(table, MODEL)
+    assert stream.predictions() == scored(table, MODEL, state_out=str(tmp_path / "state.sqlite"))
