@@ -59,7 +59,7 @@ def place_of_run(source: Any, state: Any, *, config: str) -> ChangelogPlace:
     named = source.payloads()[0].stream
     return ChangelogPlace(
         changelog_of(state.topic, group=source.group, topic=template.topic),
-        {key: value for key, value in source.client(None)._settings().items() if key != "error_cb"},
+        source.cluster().settings(),
         template.topic,
         source.group,
         keyed=template.keyed and named in (None, "@topic"),
