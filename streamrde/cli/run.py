@@ -129,8 +129,7 @@ async def _checked(settings: RunConfig, bundle: Bundle, config: str) -> tuple[di
         policy = state.policy(inflight)
         known = "a new store"
         if Path(state.path).exists():
-            store = state.build()
-            store.open(settings.identity(bundle.fingerprint))
+            store = state.open(settings.identity(bundle.fingerprint), settings.replaced(bundle), keep=True)
             known = f"{len(store):,} streams"
             store.close()
         found["state"] = (

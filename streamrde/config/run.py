@@ -169,6 +169,22 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         order = {f"order.{name}": str(value) for name, value in msgspec.structs.asdict(self.order).items()}
         return {"model": fingerprint} | self.source.identity() | order
 
+    def replaced(self, bundle: Bundle) -> list[str]:
+        """Return the fingerprints of the models that `[state] replaces` names.
+
+        Raises:
+            ConfigError: the model cannot go on with the streams of one of them.
+        """
+        from streamrde.inference.bundle import load, state_differences
+
+        found = []
+        for path in () if self.state is None else self.state.replaces:
+            before = load(path)
+            if differences := state_differences(before, bundle):
+                raise ConfigError(f"state.replaces has {path!r}, which the model cannot replace: {differences[0]}")
+            found.append(before.fingerprint)
+        return found
+
     def build(self, bundle: Bundle, **hooks: Any) -> Pipeline:
         """Return the pipeline, with its store opened.
 
@@ -184,8 +200,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         dead_letters = None if self.dead_letters is None else self.dead_letters.build()
         store, state = None, self.state
         if isinstance(state, StateConfig):
-            store = state.build()
-            store.open(self.identity(bundle.fingerprint))
+            store = state.open(self.identity(bundle.fingerprint), self.replaced(bundle))
         return self._pipeline(bundle, source, sink, dead_letters=dead_letters, store=store, **hooks)
 
     def worker(self, bundle: Bundle, **hooks: Any) -> Worker:
@@ -198,16 +213,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """
         from streamrde.cluster.plan import Plan
         from streamrde.cluster.worker import Worker
-        from streamrde.inference.bundle import load, state_differences
 
         self.check()
         state: Any = self.state
-        replaced = []
-        for path in state.replaces:
-            before = load(path)
-            if differences := state_differences(before, bundle):
-                raise ConfigError(f"state.replaces has {path!r}, which the model cannot replace: {differences[0]}")
-            replaced.append(before.fingerprint)
         ends: Any = (self.source, self.sink, self.dead_letters)
         plan = Plan(
             *ends,
@@ -217,7 +225,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             building=self._pipeline,
             changelog=state.topic,
             replication=state.replication,
-            replaced=replaced,
+            replaced=self.replaced(bundle),
             copies=None if state.cache is None else Path(state.cache),
         )
         return Worker(plan, drain=self.service.drain_seconds, **hooks)

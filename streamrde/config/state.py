@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from streamrde.connectors.kafka import KafkaDeadLettersConfig, KafkaSinkConfig, KafkaSourceConfig
 from streamrde.connectors.sections import RunSections
 from streamrde.errors import ConfigError
-from streamrde.runtime.checkpoints import CheckpointPolicy
+from streamrde.runtime.checkpoints import MODELS, CheckpointPolicy
 from streamrde.settings import Positive, Seconds
 
 if TYPE_CHECKING:
@@ -37,12 +38,37 @@ class StateConfig(
     """Forget streams that were not saved for this many seconds. None: never."""
     max_bytes: Positive | None = None
     """Largest size of the store, in bytes. None: as the disk allows."""
+    replaces: tuple[str, ...] = ()
+    """Model files that this run's model replaces: their streams go on with it. Without, another model is refused."""
 
     def build(self) -> SqliteStore:
         """Return the store, not yet opened."""
         from streamrde.state import SqliteStore
 
         return SqliteStore(self.path, sync=self.sync, max_bytes=self.max_bytes)
+
+    def open(self, identity: Mapping[str, str], replaced: Collection[str], *, keep: bool = False) -> SqliteStore:
+        """Return the store, opened. One of a model that is replaced belongs to this identity from now on.
+
+        Args:
+            replaced: fingerprints of the models that are replaced.
+            keep: leave the store as it is.
+        Raises:
+            StateError: the store is another run's, in use or damaged.
+        """
+        from streamrde.state import Checkpoint, SqliteStore
+
+        store, model = self.build(), identity["model"]
+        before = (SqliteStore.identity_of(self.path) or {}).get("model", model)
+        if before == model or before not in replaced:
+            store.open(identity)
+            return store
+        store.open({**identity, "model": before})
+        if not keep:
+            known = msgspec.json.decode(store.positions().get(MODELS, b"[]"), type=list[str])
+            models = msgspec.json.encode(sorted({*known, before} - {model}))
+            store.commit(Checkpoint(positions={MODELS: models}, identity=identity))
+        return store
 
     def policy(self, inflight: int) -> CheckpointPolicy:
         """Return the rules for checkpoints, for a broker that sends `inflight` messages ahead."""

@@ -98,7 +98,10 @@ def check_identity(path: str, stored: Mapping[str, str], wanted: Mapping[str, st
         if stored.get(key) != wanted.get(key)
     ]
     if different:
+        going_on = ""
+        if stored.get("model") != wanted.get("model"):
+            going_on = ", or name the former model's file in state.replaces"
         raise StateError(
             f"state store {path} belongs to another run: {'; '.join(different)}. "
-            "Set it back, or give this run a store of its own"
+            f"Set it back, or give this run a store of its own{going_on}"
         )
