@@ -243,6 +243,7 @@ def test_offsets_of_a_transaction_are_unstable_until_it_ends(broker, topic, prot
                 member.committed([kafka.TopicPartition(topic, 0)], timeout=0.2)
             assert code(error) == kafka.KafkaError._TIMED_OUT
             end(10)
+            assert broker.groups()[group]["committed"] == ([[topic, 0, 7]] if offset == 7 else [])
         assert member.committed([kafka.TopicPartition(topic, 0)], timeout=10)[0].offset == 7
 
 
