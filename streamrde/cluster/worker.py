@@ -220,6 +220,8 @@ class Worker:
             "failure": one.failure,
             "streams": 0 if one.pipeline is None else one.pipeline.metrics.streams,
             "position": None if store is None else store.position,
+            "strays": self._plan.lookout.strays(one.task),
+            "twice": self._plan.lookout.twice(one.task),
             "lag": None if store is None else self._member.lag(one.task, store.position),
         }
 

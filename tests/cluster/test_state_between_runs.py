@@ -52,9 +52,10 @@ def grow(run, partitions):
     run.partitions = partitions
 
 
+@pytest.mark.parametrize("cached", [False, True])
 @in_loop
-async def test_a_rehash_between_two_runs_changes_no_prediction(broker, tmp_path):
-    run = SharedRun(broker.url, tmp_path)
+async def test_a_rehash_between_two_runs_changes_no_prediction(broker, tmp_path, cached):
+    run = SharedRun(broker.url, tmp_path, state={"cache": f"{tmp_path}/copies"} if cached else {})
     run.send(ROWS[:HALF])
     await work(run, 4, HALF)
     grow(run, 8)
@@ -62,8 +63,11 @@ async def test_a_rehash_between_two_runs_changes_no_prediction(broker, tmp_path)
     with pytest.raises(StateError, match="streamrde state rehash"):
         await work(run, 8, len(ROWS))
     assert rehash(place_of(run)).moved > 0
-    await work(run, 8, len(ROWS))
-    assert run.predictions() == expected(ROWS)
+    more = rows_of(30, 6, begin=24)
+    for part, read in ((), len(ROWS)), (more, len(ROWS + more)):
+        run.send(part)
+        await work(run, 8, read)
+    assert run.predictions() == expected(ROWS + more)
     contents = ChangelogContents(place_of(run))
     assert (len(contents), contents.twice()) == (30, [])
 

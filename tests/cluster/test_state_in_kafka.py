@@ -154,9 +154,11 @@ def test_keys_that_tell_no_partitioner_need_one(place, store):
     assert partitions_of(ChangelogContents(place)) == expected("crc32", 4)
 
 
-def test_a_group_with_members_is_refused(place, store):
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_group_with_members_is_refused(place, store, protocol):
     send(place, STREAMS)
-    worker = kafka.Consumer({**place.settings, "group.id": place.group, "client.id": "worker-1", "log_level": 0})
+    own = {"group.id": place.group, "client.id": "worker-1", "log_level": 0, "group.protocol": protocol}
+    worker = kafka.Consumer({**place.settings, **own})
     worker.subscribe([place.source])
     while not worker.assignment():
         worker.poll(0.1)
