@@ -13,14 +13,13 @@ import msgspec
 from streamrde.cluster.changelog import Entry, decode, identity_of, positions_of
 from streamrde.cluster.topics import counts_of, marker_of
 from streamrde.errors import BrokerError, MissingExtraError, StateError
+from streamrde.runtime.checkpoints import SOURCE
 from streamrde.state.records import Head, Record
 
 # Seconds without an answer, after which a broker counts as away.
 _SILENCE = 30.0
 # Messages that are taken at a time, and seconds of waiting for them: Ctrl-C waits as long.
 _PART, _HOLD = 1000, 0.5
-SOURCE = "source"
-"""Name of the position of the input, {"offset": ...}, that each partition of a changelog has."""
 
 
 @dataclass(frozen=True)

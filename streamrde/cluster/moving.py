@@ -11,12 +11,13 @@ import msgspec
 
 from streamrde.cluster import placing
 from streamrde.cluster.changelog import POSITION, Entry, identity_entry
-from streamrde.cluster.contents import SOURCE, ChangelogContents, ChangelogPlace
+from streamrde.cluster.contents import ChangelogContents, ChangelogPlace
 from streamrde.cluster.filling import Filling
 from streamrde.cluster.lag import Lag
 from streamrde.cluster.partitioners import Partitioner
 from streamrde.cluster.topics import check_topics, marker_of
 from streamrde.errors import StateError
+from streamrde.runtime.checkpoints import SOURCE
 from streamrde.state import SqliteStore
 from streamrde.state.records import Contents, Head, Record
 
@@ -112,7 +113,7 @@ def _own(head: Head, offset: int | None) -> Iterator[Entry]:
     model = head.identity.get("model", "")
     yield identity_entry(head.identity, offset=offset, model=model)
     for name, data in head.positions.items():
-        if name != _SINK:
+        if name not in (_SINK, SOURCE):
             yield Entry(POSITION + name, data, "m", model=model)
     if offset is not None:
         yield source_entry(offset, model)
