@@ -29,7 +29,7 @@ needs_layer = pytest.mark.skipif(
 WORLD = r"""
 state=$3 folder=$4; shift 4
 ip link set lo up
-printf '127.0.0.1 localhost mosquitto\n' > "$root/etc/hosts"
+printf '127.0.0.1 localhost mosquitto kafka\n' > "$root/etc/hosts"
 mkdir -p "$root"/{var/lib/streamrde,etc/streamrde,models,recordings,mosquitto/data,mosquitto/config,dev}
 chown "$IMAGE_USER:$IMAGE_USER" "$state"; chmod 777 "$root/mosquitto/data"
 mount -t proc proc "$root/proc"
@@ -39,11 +39,24 @@ mount --bind "$folder/recordings" "$root/recordings"
 mount -t tmpfs tmpfs "$root/mosquitto/data"
 cp "$MOSQUITTO_CONF" "$root/mosquitto/config/"
 chroot "$root" "$MOSQUITTO" -c /mosquitto/config/mosquitto.conf >/dev/null 2>&1 &
+if grep -q 'kind = "kafka"' "$folder/etc/run.toml"; then
+  PYTHONPATH="$TESTS" "$TESTS_PYTHON" -m kafka_server >/dev/null 2>&1 &
+  "$TESTS_PYTHON" -c "$TOPICS"
+fi
 mount --bind "$state" "$root/var/lib/streamrde"
 mount -o remount,ro,bind "$root"; mount -o remount,ro,bind "$root/opt/streamrde"
 exec chroot "$root" env -i PATH=/opt/streamrde/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 \
   LD_LIBRARY_PATH=/opt/python/lib setpriv --reuid "$IMAGE_USER" --regid "$IMAGE_USER" --clear-groups \
   --no-new-privs --inh-caps=-all --bounding-set=-all sh -c 'cd /var/lib/streamrde && exec "$@"' sh "$@"
+"""
+
+
+# As the container `topics` of compose.yaml.
+TOPICS = """
+from confluent_kafka.admin import AdminClient, NewTopic
+admin = AdminClient({"bootstrap.servers": "127.0.0.1:9092"})
+for made in admin.create_topics([NewTopic("sensors", 4), NewTopic("predictions", 4)]).values():
+    made.result()
 """
 
 
@@ -54,11 +67,11 @@ def children_of(process):
 class Container:
     """The image's command as process 1, in a network of its own."""
 
-    def __init__(self, folder, environment, *arguments):
+    def __init__(self, folder, environment, *arguments, target):
         self.state = folder / "state"
         for path in (folder / "etc", folder / "models", folder / "recordings", self.state):
             path.mkdir()
-        shutil.copy(DEPLOYMENT / "kubernetes" / "mqtt" / "run.toml", folder / "etc")
+        shutil.copy(DEPLOYMENT / "kubernetes" / target / "run.toml", folder / "etc")
         shutil.copy(MODEL, folder / "models")
         shutil.copy(MODEL.parent / "subject-08.parquet", folder / "recordings")
         for path in (folder / "etc", folder / "models", folder / "recordings"):
@@ -72,7 +85,14 @@ class Container:
             stdout=self.errors,
             stderr=self.errors,
             env=os.environ
-            | {"IMAGE_USER": USER, "MOSQUITTO": MOSQUITTO, "MOSQUITTO_CONF": f"{DEPLOYMENT / 'mosquitto.conf'}"},
+            | {
+                "IMAGE_USER": USER,
+                "MOSQUITTO": MOSQUITTO,
+                "MOSQUITTO_CONF": f"{DEPLOYMENT / 'mosquitto.conf'}",
+                "TESTS": f"{ROOT / 'tests'}",
+                "TESTS_PYTHON": sys.executable,
+                "TOPICS": TOPICS,
+            },
         )
 
     def log(self):
@@ -123,8 +143,8 @@ class Container:
 def container(tmp_path, environment):
     made = []
 
-    def make(*arguments):
-        made.append(Container(tmp_path, environment, *arguments))
+    def make(*arguments, target="mqtt"):
+        made.append(Container(tmp_path, environment, *arguments, target=target))
         return made[-1]
 
     yield make
@@ -169,6 +189,25 @@ def test_the_image_runs_as_its_user_on_a_read_only_root_and_ends_in_order(contai
     assert service.process.returncode == 0, service.log()
     assert (service.state / "state.db").stat().st_uid == int(USER)
     assert "ending: working off what has arrived" in service.log()
+
+
+@needs_layer
+def test_the_image_is_a_worker_that_shares_a_topic_of_kafka(container):
+    pytest.importorskip("confluent_kafka", reason="needs the extra kafka")
+    entry, arguments = command()
+    worker = container(*entry, *arguments, target="kafka")
+    worker.until(("streamrde", "health", "http://127.0.0.1:9464/readyz"), lambda done: done.returncode == 0)
+    play = "replay /recordings/subject-08.parquet --model /models/model.safetensors --to kafka://kafka:9092"
+    played = worker.inside("streamrde", *play.split(), "--topic", "sensors", "--speed", "0", "--batch", "500")
+    assert played.returncode == 0, played.stderr
+    worker.until(("true",), lambda _: metrics(worker)["streamrde_predictions_total"].value > 0)
+    found = metrics(worker)
+    assert found["streamrde_partitions"].value == 4
+    assert set(found["streamrde_partition_commits_total"].labels) == {"topic", "partition"}
+    os.kill(worker.first(), signal.SIGTERM)
+    worker.process.wait(30)
+    assert worker.process.returncode == 0, worker.log()
+    assert any((worker.state / "cache").iterdir()), "the copy of the state"
 
 
 @needs_layer
