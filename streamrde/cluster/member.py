@@ -94,6 +94,8 @@ class Member:
         self._read: set[Task] = set()
         self._next_look = 0.0
         self._stopped: set[Task] = set()
+        # The last order to begin with each partition: an earlier one that is carried out later would go back.
+        self._begins: dict[Task, object] = {}
         self._thread = threading.Thread(target=self._run, name="kafka-member", daemon=True)
 
     def start(self) -> None:
@@ -104,9 +106,15 @@ class Member:
         self.counts.connected, self.counts.connects = True, 1
         self._thread.start()
 
-    def begin(self, task: Task, offset: int) -> None:
-        """Deliver a partition's messages from an offset on."""
-        self._orders.put(lambda: self._begin(task, offset))
+    def begin(self, task: Task, offset: int, begun: Callable[[], None]) -> None:
+        """Deliver a partition's messages from an offset on.
+
+        Args:
+            begun: called in the member's thread before the first of them is delivered. What comes until then is from
+                another place.
+        """
+        order = self._begins[task] = object()
+        self._orders.put(lambda: self._begin(task, offset, begun, order))
 
     def hold(self, task: Task, held: bool) -> None:
         """Deliver no more messages of a partition, or more again."""
@@ -208,10 +216,10 @@ class Member:
     def _owned(self, task: Task) -> bool:
         return any((one.topic, one.partition) == task for one in self._consumer.assignment())
 
-    def _begin(self, task: Task, offset: int) -> None:
+    def _begin(self, task: Task, offset: int, begun: Callable[[], None], order: object) -> None:
         from confluent_kafka import KafkaException, TopicPartition
 
-        if not self._owned(task):
+        if not self._owned(task) or self._begins.get(task) is not order:
             return
         self._read.discard(task)
         place = [TopicPartition(*task)]
@@ -220,6 +228,7 @@ class Member:
             self._stopped.discard(task)
             self._consumer.incremental_unassign(place)
             self._consumer.incremental_assign([TopicPartition(*task, offset)])
+            begun()
             return
         self._consumer.pause(place)
         try:
@@ -228,9 +237,10 @@ class Member:
             if error.args[0].name() != "_STATE":
                 raise
             # The client library has not yet begun with the partition: after the next poll.
-            self.begin(task, offset)
+            self._orders.put(lambda: self._begin(task, offset, begun, order))
             return
         self._consumer.resume(place)
+        begun()
 
     def _hold(self, task: Task, held: bool) -> None:
         from confluent_kafka import TopicPartition

@@ -62,7 +62,8 @@ class Partition:
     Args:
         task: the partition.
         parts: returns what a life of it needs, with the model that runs now.
-        begin: called with the position from which messages are to be delivered to `inlet`.
+        begin: called with the position from which messages are to be delivered to `inlet`, and with a function that
+            is to be called, from any thread, before the first of them comes.
         fatal: called with an error that is not this partition's alone.
     """
 
@@ -71,7 +72,7 @@ class Partition:
         task: Task,
         parts: Callable[[Task], Parts],
         *,
-        begin: Callable[[Task, int], None],
+        begin: Callable[[Task, int, Callable[[], None]], None],
         fatal: Callable[[BaseException], None],
     ) -> None:
         self.task = task
@@ -90,10 +91,20 @@ class Partition:
         """Counts of earlier lives."""
         self._parts = parts
         self._begin = begin
+        self._begun: Inlet | None = None
         self._fatal = fatal
         self._leaving = False
         self._again = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+
+    @property
+    def taking(self) -> Inlet | None:
+        """The inlet, if what is fetched now belongs into it.
+
+        A partition that was fenced restores while the consumer goes on fetching at its old place: until the consumer
+        has gone to the new one, what it delivers would leave a gap.
+        """
+        return self.inlet if self.phase == "running" and self.inlet is self._begun else None
 
     def start(self) -> None:
         """Begin to restore it."""
@@ -204,4 +215,13 @@ class Partition:
                 "partition %s: %d streams restored in %.2f s; goes on at %d",
                 self.task, len(self.store), self.store.restored.seconds, self.store.position,
             )  # fmt: skip
-            self._begin(self.task, self.store.position)
+            loop, inlet = asyncio.get_running_loop(), self.inlet
+
+            def begun() -> None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(self._open, inlet)
+
+            self._begin(self.task, self.store.position, begun)
+
+    def _open(self, inlet: Inlet | None) -> None:
+        self._begun = inlet

@@ -254,8 +254,8 @@ class Worker:
         def put() -> None:
             for run in runs:
                 partition = self.partitions.get(Task(run.topic, run.partition))
-                if partition is not None and partition.inlet is not None and partition.phase == "running":
-                    partition.inlet.put(run)
+                if partition is not None and (inlet := partition.taking) is not None:
+                    inlet.put(run)
             taken.set_result(None)
 
         self._loop.call_soon_threadsafe(put)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +12,11 @@ from bundles import make_bundle
 
 pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
 
+from confluent_kafka import Producer
 from kafka_server.handle import StrictKafka
 from shared_runs import SharedRun, Working, eventually, expected, in_loop, rows_of
 
+from streamrde.cluster.member import Member
 from streamrde.connectors.codecs import decode_prediction
 from streamrde.errors import StateError
 
@@ -95,6 +98,30 @@ async def test_a_producer_whose_transaction_timed_out_is_replaced(broker, run):
         for number in range(4):
             broker.expire_transactions(f"{run.group}-{run.source}-{number}")
         run.send(rows[400:])
+        await finished(run, rows)
+
+
+@in_loop
+async def test_what_comes_before_the_consumer_has_gone_back_is_not_used(broker, run, monkeypatch):
+    """A partition whose producer was fenced restores, while the consumer goes on at its old place for a while."""
+    begin, begins = Member.begin, []
+
+    def later(self, *order):
+        begins.append(order)
+        threading.Timer(0.5 if len(begins) > 4 else 0.0, begin, (self, *order)).start()
+
+    monkeypatch.setattr(Member, "begin", later)
+    rows = rows_of(20, 60)
+    async with Working(run) as one:
+        await one.running(4)
+        run.send(rows[:400])
+        await finished(run, rows[:400])
+        for number in range(4):
+            fencing = Producer(run.client | {"transactional.id": f"{run.group}-{run.source}-{number}"})
+            await asyncio.to_thread(fencing.init_transactions, 10)
+        run.send(rows[400:600])
+        await one.until(lambda _: len(begins) == 8)
+        run.send(rows[600:])
         await finished(run, rows)
 
 
