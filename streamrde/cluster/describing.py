@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from streamrde.cluster import placing
 from streamrde.cluster.contents import ChangelogPlace, mapped, read
 from streamrde.cluster.lag import Member, lag_text, lags_of, members_of
-from streamrde.cluster.topics import check_topics, settings_of, warnings_of
+from streamrde.cluster.topics import check_topics, input_warnings, retention_text, settings_of, warnings_of
 from streamrde.errors import StateError
 
 # Latest records of each partition, by which the size of the others is guessed.
@@ -37,7 +37,8 @@ def describe(place: ChangelogPlace) -> Description:
     found = Description()
     with mapped(place):
         admin = place.admin()
-        members, settings = members_of(admin, group), settings_of(admin, place.topic)
+        members = members_of(admin, group)
+        settings, own = settings_of(admin, source), settings_of(admin, place.topic)
     lags = placing.lags(place)
     there = place.topic in counts
     found.lines["partitions"] = (
@@ -46,6 +47,8 @@ def describe(place: ChangelogPlace) -> Description:
         else f"{counts[source]} of {source}; changelog {place.topic} is created with as many"
     )
     found.lines["lag"] = lag_text(lags)
+    found.lines["retention"] = retention_text(settings)
+    found.warnings.extend(input_warnings(settings, source, broker=place.broker))
     found.lines["changelog"] = _size(place) if there else "not there yet: streams begin anew"
     found.lines["workers"] = members_text(members, len(lags))
     if place.keyed:
@@ -62,7 +65,7 @@ def describe(place: ChangelogPlace) -> Description:
             f"--entity-name {source} --add-config retention.ms=604800000"
         )
     if there:
-        found.warnings.extend(warnings_of(settings, place.topic, broker=place.broker))
+        found.warnings.extend(warnings_of(own, place.topic, broker=place.broker))
     return found
 
 

@@ -18,7 +18,15 @@ from streamrde.cluster.outbox import StagedLetters, StagedPredictions
 from streamrde.cluster.partition import Parts
 from streamrde.cluster.restoring import Reading
 from streamrde.cluster.store import KafkaStore
-from streamrde.cluster.topics import changelog_of, check_topics, counts_of, create_changelog
+from streamrde.cluster.topics import (
+    changelog_of,
+    check_topics,
+    counts_of,
+    create_changelog,
+    input_warnings,
+    settings_of,
+    warnings_of,
+)
 from streamrde.cluster.transactions import Transactions
 from streamrde.connectors.ends import ConnectionCounts
 from streamrde.connectors.kafka import KafkaDeadLettersConfig, KafkaSinkConfig, KafkaSourceConfig
@@ -161,10 +169,19 @@ class Plan:
                         admin, changelog, counts[topic], replication=self._replication, timeout=self._source.timeout
                     )
                     logger.info("created changelog %s with %d partitions", changelog, counts[topic])
+                if topic not in self._counts:
+                    self._warn(admin, topic, changelog)
             except KafkaException as error:
                 raise self.refusal(error.args[0]) from None
         self._counts[topic] = counts[topic]
         return counts[topic]
+
+    def _warn(self, admin: Any, topic: str, changelog: str) -> None:
+        """Warn of settings of the topics with which state or samples would be lost."""
+        broker = self._cluster.servers[0]
+        found = input_warnings(settings_of(admin, topic), topic, broker=broker)
+        for text in found + warnings_of(settings_of(admin, changelog), changelog, broker=broker):
+            logger.warning("%s", text)
 
     def has(self, task: Task) -> bool:
         """Return True if a partition is to be worked on. See `draining`."""

@@ -142,3 +142,26 @@ def warnings_of(settings: Mapping[str, str], changelog: str, *, broker: str) -> 
             f"streams back; run  {command} --add-config delete.retention.ms=86400000"
         )
     return found
+
+
+def input_warnings(settings: Mapping[str, str], topic: str, *, broker: str) -> list[str]:
+    """Return what is dangerous in the settings of an input, with the commands that mend it."""
+    if "compact" not in settings.get("cleanup.policy", "delete"):
+        return []
+    return [
+        f"topic {topic!r} has cleanup.policy = {settings['cleanup.policy']}: of messages with one key the older are "
+        f"deleted, which are samples here; run  kafka-configs.sh --bootstrap-server {broker} --alter "
+        f"--entity-type topics --entity-name {topic} --add-config cleanup.policy=delete"
+    ]
+
+
+def retention_text(settings: Mapping[str, str]) -> str:
+    """Describe for how long an input keeps messages: a run that is away longer loses some."""
+    limits = []
+    if (kept := int(settings.get("retention.ms", -1))) >= 0:
+        limits.append(f"{kept / 86_400_000:,.3g} days" if kept >= 86_400_000 else f"{kept / 3_600_000:,.3g} hours")
+    if (size := int(settings.get("retention.bytes", -1))) >= 0:
+        limits.append(f"{size / 1e6:,.3g} MB of each partition")
+    if not limits:
+        return "messages are kept for ever" if "retention.ms" in settings else "not told by the cluster"
+    return f"messages are kept for {' or '.join(limits)}; what a run does not read meanwhile is lost"

@@ -108,6 +108,16 @@ def test_check_warns_of_a_changelog_that_deletes(broker, tmp_path):
     assert f"--entity-name {run.changelog} --add-config cleanup.policy=compact" in warning
 
 
+@in_loop
+async def test_a_worker_warns_once_of_topics_that_lose_state_or_samples(broker, tmp_path, caplog):
+    run = SharedRun(broker.url, tmp_path)
+    broker.create_topic(run.changelog, 4, cleanup_policy="delete")
+    async with Working(run) as working:
+        await working.running(4)
+    (warning,) = [one.message for one in caplog.records if "cleanup.policy" in one.message]
+    assert warning.startswith(f"changelog {run.changelog!r} has cleanup.policy = delete")
+
+
 def test_another_number_of_partitions_stops_the_check(broker, tmp_path):
     run = SharedRun(broker.url, tmp_path)
     broker.create_topic(run.changelog, 3, cleanup_policy="compact")

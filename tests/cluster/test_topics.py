@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamrde.cluster.topics import changelog_of, check_topics, marker_of, warnings_of
+from streamrde.cluster.topics import changelog_of, check_topics, input_warnings, marker_of, retention_text, warnings_of
 from streamrde.errors import StateError
 
 LOG = "pumps.sensors.state"
@@ -42,3 +42,23 @@ def test_deletions_that_vanish_before_a_restore_is_over_are_told():
     assert "delete.retention.ms=86400000" in warnings_of(settings, LOG, broker="h:9092")[0]
     assert warnings_of({"cleanup.policy": "compact", "delete.retention.ms": "86400000"}, LOG, broker="h:9092") == []
     assert warnings_of({}, LOG, broker="h:9092") == []
+
+
+def test_an_input_that_is_compacted_is_told_with_the_command():
+    (warning,) = input_warnings({"cleanup.policy": "compact"}, "sensors", broker="h:9092")
+    assert "--entity-name sensors --add-config cleanup.policy=delete" in warning
+    assert input_warnings({"cleanup.policy": "delete"}, "sensors", broker="h:9092") == []
+    assert input_warnings({}, "sensors", broker="h:9092") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"retention.ms": "604800000", "retention.bytes": "-1"}, "kept for 7 days; what a run does not read"),
+        ({"retention.ms": "7200000", "retention.bytes": "5000000"}, "kept for 2 hours or 5 MB of each partition"),
+        ({"retention.ms": "-1"}, "kept for ever"),
+        ({}, "not told"),
+    ],
+)
+def test_the_time_that_a_run_may_be_away_is_told(settings, words):
+    assert words in retention_text(settings)
