@@ -78,7 +78,7 @@ class MessageBatch(Batch):
 class _Topic:
     """A topic from which a message came."""
 
-    __slots__ = ("channel", "codec", "conversion", "device", "name", "numbered", "place", "sampled")
+    __slots__ = ("channel", "codec", "conversion", "device", "name", "numbered", "place", "sampled", "usual")
 
     def __init__(self, name: str, place: Place, subscription: Subscription, channel: int | None) -> None:
         self.channel = channel
@@ -90,6 +90,8 @@ class _Topic:
         self.numbered = subscription.numbered
         self.sampled = False
         """A sample came from it."""
+        self.usual = False
+        """Nothing but the payload decides what a message says."""
 
 
 class _Found(NamedTuple):
@@ -166,31 +168,35 @@ class MessageReader:
         """Return what the messages say, as one batch with their receipts."""
         gathered, now = _Gathered(), time.monotonic()
         receipts: list[Any] = []
-        counts, run = self.counts, gathered.run
+        counts, run, topics = self.counts, gathered.run, self._topics
         counts.messages += len(messages)
+        calm, codec, conversion = self.quarantine.is_empty, None, None
+        # What a plain message costs is spent in this loop, so it is written out.
         for message in messages:
-            counts.duplicates += message.again
-            if message.receipt is not None:
-                receipts.append(message.receipt)
-            if message.retained:
-                counts.retained += 1
-                if self._skip_retained:
+            key, _, _, receipt, _, _, again, retained = message
+            if receipt is not None:
+                receipts.append(receipt)
+            if again or retained:
+                counts.duplicates += again
+                counts.retained += retained
+                if retained and self._skip_retained:
                     continue
-            topic = self._topics.get(message.key)
-            if topic is None or not self._is_usual(topic, message.key):
+            topic = topics.get(key)
+            if topic is None or not topic.usual or not (calm or self._is_calm(topic, key)):
                 self._read_run(gathered, now)
                 self._gather(message, gathered, now)
+                calm = self.quarantine.is_empty
                 continue
-            if run and not (run[-1][0].codec is topic.codec and run[-1][0].conversion is topic.conversion):
+            if topic.codec is not codec or topic.conversion is not conversion:
                 self._read_run(gathered, now)
+                calm, codec, conversion = self.quarantine.is_empty, topic.codec, topic.conversion
             run.append((topic, message))
         self._read_run(gathered, now)
         return self._batch(gathered, len(messages), receipts)
 
-    def _is_usual(self, topic: _Topic, key: bytes) -> bool:
-        """Return True if nothing but the payload decides what a message of the topic says."""
-        plain = topic.sampled and topic.channel is None and not topic.numbered
-        return plain and not (self.quarantine.knows(key) or self.quarantine.knows(topic.place.stream))
+    def _is_calm(self, topic: _Topic, key: bytes) -> bool:
+        """Return True if a message of the topic is read as any other."""
+        return not (self.quarantine.knows(key) or self.quarantine.knows(topic.place.stream))
 
     def _read_run(self, gathered: _Gathered, now: float) -> None:
         """Read the messages that wait, together if that can be."""
@@ -345,6 +351,7 @@ class MessageReader:
     def _sampled(self, topic: _Topic) -> None:
         """Note a topic's first sample. Warn once if a stream's samples come from two topics."""
         topic.sampled = True
+        topic.usual = topic.channel is None and not topic.numbered
         if len(self._devices) >= _REMEMBERED:
             self._devices.clear()
             self._merged.clear()

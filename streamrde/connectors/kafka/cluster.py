@@ -126,7 +126,11 @@ class KafkaCluster:
             return BrokerError(f"{text}; a later run has taken over this instance; give each its own", final=True)
         if name in FINAL or error.fatal():
             return BrokerError(f"{what}{text} ({name})", final=True)
-        return BrokerError(f"{what}{text}; look at the broker's log, or check host, port and kafka:// or kafka+ssl://")
+        remedy = "look at the broker's log, or check host, port and kafka:// or kafka+ssl://"
+        if name in _UNREACHED and self.address.tls and (self.tls is None or self.tls.certificate is None):
+            # TLS 1.3 does not say why a broker hangs up.
+            remedy += ", and set tls.certificate and tls.key if it asks for a client's certificate"
+        return BrokerError(f"{what}{text}; {remedy}")
 
     def _is_passing(self, text: str) -> bool:
         """Return True if the token server did not answer, which may pass. What it refuses does not."""

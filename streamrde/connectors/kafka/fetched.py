@@ -51,12 +51,12 @@ class Unpacker:
     def unpack(self, fetched: Sequence[Fetched]) -> tuple[list[Run], list[Any]]:
         """Return runs of neighbours, and the errors among what was fetched."""
         runs, errors = list[Run](), list[Any]()
-        arrival, missing = time.perf_counter(), math.nan
-        topic, partition, offset, begin, end, tombstones = "", -1, -1, 0, 0, 0
+        arrival, missing, new = time.perf_counter(), math.nan, tuple.__new__
+        topic, partition, begin, end, tombstones = "", -1, 0, 0, 0
         named: dict[Any, bytes] | None = None
         plain = b""
         messages = list[Message]()
-        # This loop is all that each message costs here, so it is written out.
+        # This loop is all that each message costs here, so it is written out, and spares the call of Message.__new__.
         for one in fetched:
             if (error := one.error()) is not None:
                 errors.append(error)
@@ -67,21 +67,27 @@ class Unpacker:
                 topic, partition, begin, tombstones = one.topic() or "", one.partition() or 0, one.offset() or 0, 0
                 messages = []
                 named, plain = self._keys(topic), topic.encode()
-            offset = one.offset() or 0
+            offset: Any = one.offset()
             end = offset + 1
             if (payload := one.value()) is None:
                 tombstones += 1
                 continue
             key = plain if named is None else named.get(name := one.key()) or self._named(named, plain, name)
             kind, milliseconds = one.timestamp()
+            headers = one.headers()
             messages.append(
-                Message(
-                    key,
-                    payload,
-                    arrival,
-                    offset,
-                    headers_of(headers) if (headers := one.headers()) else None,
-                    milliseconds * 1e-3 if kind else missing,
+                new(
+                    Message,
+                    (
+                        key,
+                        payload,
+                        arrival,
+                        offset,
+                        headers_of(headers) if headers else None,
+                        milliseconds * 1e-3 if kind else missing,
+                        False,
+                        False,
+                    ),
                 )
             )
         if partition >= 0:
