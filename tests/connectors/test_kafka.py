@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
-from brokers import TANSU, free_port, kafka_broker
+from brokers import TANSU, free_port, kafka_broker, strict_kafka
+from kafka_mock import mock_kafka
 from queue_checks import MODEL, sample, take, until
 
 from streamrde.connectors.codecs import decode_prediction
@@ -31,12 +32,26 @@ if TANSU is None:
 # The broker waits half a session for further members of a group.
 QUICK = {"session.timeout.ms": 2000, "heartbeat.interval.ms": 200, "fetch.wait.max.ms": 10}
 URL = "kafka://127.0.0.1"
+Served: TypeAlias = tuple[str, Callable[[str, int], None]]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with kafka_broker(tmp_path_factory.mktemp("kafka")) as url:
         yield url
+
+
+@pytest.fixture(scope="module", params=["tansu", "strict", "mock"])
+def every_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Each broker that stands for Kafka in tests, and how a topic is made there."""
+    if request.param == "strict":
+        with strict_kafka(tmp_path_factory.mktemp("strict")) as strict:
+            yield strict.url, strict.create_topic
+    elif request.param == "mock":
+        with mock_kafka() as mock:
+            yield mock.url, mock.create_topic
+    else:
+        yield request.getfixturevalue("server"), lambda name, partitions: None
 
 
 def name_of(kind: str) -> str:
@@ -78,9 +93,11 @@ def read(url: str, topic: str) -> list[Any]:
 
 class TestKafkaSource(SourceConformance):
     @pytest.fixture(autouse=True)
-    def place(self, server: str) -> None:
-        self.url, self.name = server, name_of("s")
-        self.producer = kafka.Producer(client_of(server, **{"linger.ms": 0}))
+    def place(self, every_server: Served) -> None:
+        self.url, create = every_server
+        self.name = name_of("s")
+        create(self.name, 2)
+        self.producer = kafka.Producer(client_of(self.url, **{"linger.ms": 0}))
 
     def open(self) -> QueueSource:
         return source_of(self.url, self.name, inflight=200, partitions=2)
@@ -92,8 +109,10 @@ class TestKafkaSource(SourceConformance):
 
 class TestKafkaSink(SinkConformance):
     @pytest.fixture(autouse=True)
-    def place(self, server: str) -> None:
-        self.url, self.name = server, name_of("p")
+    def place(self, every_server: Served) -> None:
+        self.url, create = every_server
+        self.name = name_of("p")
+        create(self.name, 1)
 
     def open(self) -> QueueSink:
         return KafkaSinkConfig(url=self.url, topic=self.name, create_topic=True).build(MODEL)

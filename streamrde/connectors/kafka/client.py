@@ -51,6 +51,8 @@ class KafkaClient(QueueClient):
         self._create = create
         self._partitions = partitions
         self._kafka: Any = None
+        self._numbers: dict[str, list[int]] = {}
+        """Partitions of each topic, as they were when the connection was made."""
         self._thread: ThreadPoolExecutor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._polling: asyncio.Task[None] | None = None
@@ -134,6 +136,7 @@ class KafkaClient(QueueClient):
         except BaseException:
             self._kafka.poll(0)  # reports errors that say more
             raise
+        self._numbers = {name: [*topic.partitions] for name, topic in there.items()}
         for template in self._templates:
             name = template.topic
             if template.pattern != name or name in there:

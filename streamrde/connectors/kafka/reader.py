@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import math
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 # Messages that are fetched at a time.
 _PART = 1000
+# Refusals of positions that pass: the group is assigning partitions, perhaps the same ones, or has a new coordinator.
+_PASSING = (
+    "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "ILLEGAL_GENERATION", "NOT_COORDINATOR",
+    "REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH", "_TIMED_OUT", "_WAIT_COORD",
+)  # fmt: skip
 
 
 class KafkaReader(KafkaClient):
@@ -54,6 +62,7 @@ class KafkaReader(KafkaClient):
         self._group = membership.group
         self._deliver = deliver
         self._telling = False
+        self._refused_since = math.inf
         self._positions = Positions()
         self._unpacker = Unpacker(self._templates)
         # Runs whose messages wait in the intake, each with the number of those that do not any more.
@@ -64,7 +73,7 @@ class KafkaReader(KafkaClient):
     def _make(self) -> Any:
         from confluent_kafka import Consumer
 
-        self._telling, self._paused = False, []
+        self._telling, self._paused, self._refused_since = False, [], math.inf
         self._positions.ask_again()
         self._assigned.clear()
         return Consumer(self._settings() | self._membership.settings() | {"on_commit": self._on_commit})
@@ -91,15 +100,17 @@ class KafkaReader(KafkaClient):
 
     def _on_assign(self, consumer: Any, given: list[TopicPartition]) -> None:
         """Begin where the group's positions are. A new group gets positions at once, so that it keeps its place."""
+        # Here confluent-kafka must not be asked for what runs callbacks itself, as list_topics: it forgets that it is
+        # inside of a call, and the next callback of the same call ends the process.
         from confluent_kafka import TopicPartition
 
         timeout = self.patience.timeout * SHARE
         begins, new = [], []
         for topic in dict.fromkeys(one.topic for one in given):
-            numbers = consumer.list_topics(topic, timeout=timeout).topics[topic].partitions
+            mine = [one.partition for one in given if one.topic == topic]
+            numbers = {*self._numbers.get(topic, ()), *mine}
             kept = consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=timeout)
             positions = {one.partition: one.offset for one in kept if one.offset >= 0}
-            mine = [one.partition for one in given if one.topic == topic]
             for number in mine:
                 low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=timeout)
                 position = self._after_break((topic, number), positions.get(number))
@@ -116,7 +127,7 @@ class KafkaReader(KafkaClient):
                 if self._positions.taken((topic, number)) is None:
                     self._positions.begin((topic, number), start.offset)
                 begins.append(TopicPartition(topic, number, start.offset))
-            if len(numbers) > len(mine) and not positions.keys() >= {*numbers}:
+            if len(numbers) > len(mine) and not positions.keys() >= numbers:
                 logger.info("%s: topic %r: %d of %d partitions", self.name, topic, len(mine), len(numbers))
         consumer.incremental_assign(begins)
         if new:
@@ -248,8 +259,7 @@ class KafkaReader(KafkaClient):
         """See `QueueClient.acknowledge`. Positions outlive connections, so that nothing has to come again."""
         self._positions.acknowledge(receipts)
         self.changed.set()
-        if self.counts.connected:
-            self._commit_again()
+        self._commit_again()
 
     def _moved(self) -> list[TopicPartition]:
         from confluent_kafka import TopicPartition
@@ -258,7 +268,8 @@ class KafkaReader(KafkaClient):
 
     def _commit(self) -> None:
         """Commit positions that have moved, one request at a time."""
-        if self._kafka is None or self._telling or not (positions := self._moved()):
+        member = self._kafka is not None and self._assigned.is_set()
+        if not member or self._telling or not (positions := self._moved()):
             return
         from confluent_kafka import KafkaException
 
@@ -275,11 +286,19 @@ class KafkaReader(KafkaClient):
         if consumer is not self._kafka:
             return
         self._telling = False
-        if error is not None:
-            # The next connection commits them again.
-            self.lost(f"it does not take positions: {error.str()}")
+        if error is None:
+            self._refused_since = math.inf
+            self._commit_again()
             return
-        self._commit_again()
+        self._positions.ask_again()
+        now = time.monotonic()
+        self._refused_since = min(self._refused_since, now)
+        passing = error.retriable() or error.name() in _PASSING
+        if passing and now - self._refused_since < self.patience.timeout and self._loop is not None:
+            self._loop.call_later(HOLD, self._commit_again)
+            return
+        # The next connection commits them.
+        self.lost(f"it does not take positions: {error.str()}")
 
     def _commit_again(self) -> None:
         try:
@@ -289,9 +308,16 @@ class KafkaReader(KafkaClient):
 
     async def _settle(self) -> None:
         # Requests are answered in their order: the answer to the last one proves the rest.
-        if self._kafka is not None:
-            while self._telling:
+        while (consumer := self._kafka) is not None and self.counts.connected:
+            if self._telling:
                 await asyncio.sleep(0.001)
-            if positions := self._moved():
-                consumer = self._kafka
-                await self._call(lambda: consumer.commit(offsets=positions, asynchronous=False))
+                continue
+            if not (positions := self._moved()):
+                return
+            try:
+                await self._call(functools.partial(consumer.commit, offsets=positions, asynchronous=False))
+            except BrokerError as error:
+                self._positions.ask_again()
+                if error.final:
+                    raise
+                await asyncio.sleep(HOLD)
