@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +14,9 @@ from streamrde.errors import TimeUnitError
 from streamrde.inference.header import Header
 from streamrde.times.plausible import LARGEST, Expectation, TimeCheck, suspect_size
 from streamrde.windowing.rows import Column
+
+if TYPE_CHECKING:
+    from streamrde.inference.fleet import Fleet
 
 # Gaps between samples, by what they are.
 _FINE, _LONG, _SHORT = range(3)
@@ -53,6 +57,13 @@ class Suspect(NamedTuple):
     """Time of its last row."""
     run: int
     """Plausible rows in a row."""
+
+
+class Watch(msgspec.Struct, frozen=True, array_like=True):
+    """Describe a stream whose times are still looked at, to go on with after a snapshot."""
+
+    gaps: tuple[int, int, int]
+    suspect: tuple[str, float, int] | None = None
 
 
 class Clocks:
@@ -105,6 +116,24 @@ class Clocks:
     def resume(self, slot: int, samples: float) -> None:
         """Continue watching a restored stream, if it has few samples."""
         (self.begin if samples <= _MOST else self.end)(np.array([slot], dtype=np.intp))
+
+    def watch_of(self, slot: int) -> Watch | None:
+        """Describe a stream that is watched, or return None."""
+        if slot >= len(self._watched) or not self._watched[slot]:
+            return None
+        fine, long, short = self._gaps[slot].tolist()
+        return Watch((fine, long, short), self.suspects.get(slot))
+
+    def go_on(self, slot: int, watch: Watch | None) -> None:
+        """Continue to watch a restored stream as it was watched."""
+        slots = np.array([slot], dtype=np.intp)
+        if watch is None or not self._active:
+            self.end(slots)
+            return
+        self.begin(slots)
+        self._gaps[slot] = watch.gaps
+        if watch.suspect is not None:
+            self.suspects[slot] = Suspect(*watch.suspect)
 
     def judge(self, slots: Indices, t: Floats, rows: Floats) -> Judgement | None:
         """Look at rows in order of arrival and judge them. Return None if none of their streams is watched.
@@ -230,3 +259,17 @@ class Judgement(NamedTuple):
     """and how many of these."""
     streams: dict[int, _Stream]
     """The other streams, by slot."""
+
+
+def watches_of(fleet: Fleet, streams: Iterable[str]) -> dict[str, Watch]:
+    """Describe those of the streams whose times are still looked at, which snapshots do not."""
+    names = list(streams)
+    clocks, slots = fleet._table.clocks, fleet._find(names)
+    found = ((name, clocks.watch_of(slot)) for name, slot in zip(names, slots.tolist(), strict=True))
+    return {name: watch for name, watch in found if watch is not None}
+
+
+def go_on_watching(fleet: Fleet, watches: Mapping[str, Watch | None]) -> None:
+    """Continue to look at the times of restored streams as before their snapshots."""
+    for name, slot in zip(watches, fleet._find(watches).tolist(), strict=True):
+        fleet._table.clocks.go_on(slot, watches[name])

@@ -17,11 +17,12 @@ from streamrde.connectors.files.together import in_order_together
 from streamrde.connectors.samples import Samples
 from streamrde.errors import DataError, OrderError, SampleError, TimeUnitError
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.clocks import go_on_watching, watches_of
 from streamrde.scoring.job import Job
 from streamrde.scoring.scorer import Scorer
 from streamrde.spark.packing import SCORED_SCHEMA, Cell, Notes, noted, packed, sample_schema
 from streamrde.spark.shipping import ShippedBundle
-from streamrde.spark.state import ShardState
+from streamrde.spark.state import KeptStream, ShardState
 
 Advance: TypeAlias = Literal["no", "watermark", "clock"]
 
@@ -116,17 +117,16 @@ class ShardProcessor(StatefulProcessor):  # type: ignore[misc]
             yield pd.DataFrame([row])
         if notes.latest is not None:
             state.kept.latest = max(notes.latest, state.kept.latest or notes.latest)
-        ended: set[str] = set()
         if self._silence.advance != "no" or self._silence.idle is not None:
             for batch in self._pass_time(scorer, timers, woken=woken):
                 yield pd.DataFrame([packed(batch)])
         changes = scorer.fleet.checkpoint()
-        ended.update(changes.ended)
-        latest = scorer.latest
+        watches = watches_of(scorer.fleet, changes.snapshots)
         changed = {
-            name: (data, list(latest[name]) if name in latest else None) for name, data in changes.snapshots.items()
+            name: KeptStream(data, scorer.latest.get(name), watches.get(name))
+            for name, data in changes.snapshots.items()
         }
-        state.save(changed, ended)
+        state.save(changed, changes.ended)
         yield pd.DataFrame([packed(None, _counts(scorer, notes))])
 
     def _pass_time(self, scorer: Scorer, timers: Any, *, woken: bool) -> Iterator[pa.RecordBatch]:
@@ -173,22 +173,23 @@ def _score(
                 yield packed(predictions)
 
 
-def _restore(scorer: Scorer, streams: dict[str, Any]) -> None:
+def _restore(scorer: Scorer, streams: dict[str, KeptStream]) -> None:
     """Restore streams that are not live, with the last truth of each. They count as what they were before."""
     new = {name: own for name, own in streams.items() if name not in scorer.fleet}
     scorer.restore(
         {name: own.snapshot for name, own in new.items()},
-        {name: tuple(own.truth) for name, own in new.items() if own.truth is not None},
+        {name: own.truth for name, own in new.items() if own.truth is not None},
         counts=scorer.counts(),
         state_counts=scorer.state_counts(),
     )
+    go_on_watching(scorer.fleet, {name: own.watch for name, own in new.items()})
 
 
 def _push(scorer: Scorer, samples: Samples) -> pa.RecordBatch:
     try:
         return scorer.push(samples)
     except OrderError as error:
-        message = f"{error}; faults = 'drop' counts and skips such rows, and order = Order(lateness=...) waits for them"
+        message = f"{error}; order = Order(...) can wait for late samples (lateness) and choose of repeats (duplicates)"
         raise DataError(message, path="") from None
     except TimeUnitError as error:
         raise DataError(f"{error}", path="") from None

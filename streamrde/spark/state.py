@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from streamrde.errors import StateError
+from streamrde.inference.clocks import Watch
 
 FORMAT = 1
 """Version of what is kept."""
@@ -41,10 +42,14 @@ class Kept(msgspec.Struct):
     """When the shard is woken, ms since 1970. None: never."""
 
 
-class _Stream(msgspec.Struct, array_like=True):
+class KeptStream(msgspec.Struct, frozen=True, array_like=True):
+    """Hold what a stream goes on from."""
+
     snapshot: bytes
-    truth: list[Any] | None = None
+    truth: tuple[Any, ...] | None = None
     """The last values of the columns of truth, and their time."""
+    watch: Watch | None = None
+    """Judgement of its times, if it has just begun."""
 
 
 class ShardState:
@@ -63,7 +68,7 @@ class ShardState:
         self._shards = shards
         self._model = model
         self._replaces = tuple(replaces)
-        self._read: dict[int, dict[str, _Stream]] = {}
+        self._read: dict[int, dict[str, KeptStream]] = {}
         self.kept = Kept(FORMAT, shards, [model])
 
     def open(self) -> None:
@@ -103,7 +108,7 @@ class ShardState:
         """Fingerprints of the models whose snapshots may be among the streams'."""
         return [*self._replaces, *self.kept.models[1:]]
 
-    def load(self, names: Iterable[str]) -> dict[str, _Stream]:
+    def load(self, names: Iterable[str]) -> dict[str, KeptStream]:
         """Return those of the streams that are kept."""
         found = {}
         for name in names:
@@ -112,12 +117,12 @@ class ShardState:
                 found[name] = own
         return found
 
-    def load_all(self) -> Iterator[dict[str, _Stream]]:
+    def load_all(self) -> Iterator[dict[str, KeptStream]]:
         """Yield all streams, bucket by bucket."""
         for place in range(self.kept.buckets):
             yield dict(self._bucket(place))
 
-    def save(self, changed: Mapping[str, tuple[bytes, list[Any] | None]], ended: Iterable[str]) -> None:
+    def save(self, changed: Mapping[str, KeptStream], ended: Iterable[str]) -> None:
         """Write the streams that changed, remove those that ended, and write the description."""
         touched = set()
         for name in ended:
@@ -125,11 +130,11 @@ class ShardState:
             if self._bucket(place).pop(name, None) is not None:
                 self.kept.streams -= 1
                 touched.add(place)
-        for name, (snapshot, truth) in changed.items():
+        for name, stream in changed.items():
             place = self._place(name)
             own = self._bucket(place)
             self.kept.streams += name not in own
-            own[name] = _Stream(snapshot, truth)
+            own[name] = stream
             touched.add(place)
         if self.kept.streams > _FULL * self.kept.buckets:
             touched = self._grow()
@@ -144,11 +149,11 @@ class ShardState:
         # The quotient: the remainder is the same for all streams of a shard.
         return zlib.crc32(name.encode()) // self._shards % self.kept.buckets
 
-    def _bucket(self, place: int) -> dict[str, _Stream]:
+    def _bucket(self, place: int) -> dict[str, KeptStream]:
         if place not in self._read:
             found = self._streams.getValue((place,))
             data = b"\x80" if found is None else bytes(found[0])
-            self._read[place] = msgspec.msgpack.decode(data, type=dict[str, _Stream])
+            self._read[place] = msgspec.msgpack.decode(data, type=dict[str, KeptStream])
         return self._read[place]
 
     def _grow(self) -> set[int]:

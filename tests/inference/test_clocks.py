@@ -13,6 +13,7 @@ import streamrde
 from streamrde import Fleet, Predictor, load
 from streamrde.errors import ParameterError, TimeUnitError
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.clocks import Watch, go_on_watching, watches_of
 from streamrde.inference.statistics import StreamStatistics
 from streamrde.times.plausible import TimeCheck
 
@@ -206,6 +207,29 @@ def test_the_fate_of_rows_does_not_depend_on_how_they_are_cut(gaps, cuts):
     assert [row for batch in batches for row in batch.to_pylist()] == expected.to_pylist()
     assert parts.counts() == whole.counts()
     assert parts.suspects.keys() == whole.suspects.keys()
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.sampled_from([0.02, 0.02, 0.02, 20.0, 20.0, 1e-6, 1.7e12]), min_size=1, max_size=60),
+    st.lists(st.integers(0, 60), max_size=6),
+)
+def test_the_fate_of_rows_does_not_depend_on_snapshots_that_go_on_watching(gaps, cuts):
+    t = np.cumsum(gaps)
+    whole = Fleet(KNOWN, faults="drop", time_check="reject")
+    expected = whole.push(["w"] * len(t), t, X[: len(t)])
+    batches, kept, watches = [], {}, {}
+    for rows in np.split(np.arange(len(t)), sorted(min(cut, len(t)) for cut in cuts)):
+        part = Fleet(KNOWN, faults="drop", time_check="reject")
+        part.restore(kept)
+        go_on_watching(part, {name: watches.get(name) for name in kept})
+        batches.append(part.push(["w"] * len(rows), t[rows], X[: len(rows)]))
+        kept = part.snapshot()
+        watches = msgspec.msgpack.decode(msgspec.msgpack.encode(watches_of(part, kept)), type=dict[str, Watch])
+    assert [row for batch in batches for row in batch.to_pylist()] == expected.to_pylist()
+    assert part.counts() == whole.counts()
+    assert part.suspects == whole.suspects
 
 
 def test_a_stream_whose_times_are_mended_is_used_again():

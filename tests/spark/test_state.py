@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from streamrde.errors import StateError
-from streamrde.spark.state import ShardState
+from streamrde.spark.state import KeptStream, ShardState
 
 
 class Handle:
@@ -55,19 +55,17 @@ def test_buckets_grow_with_the_streams_and_a_stream_costs_one_bucket():
     handle, names = Handle(), names_of_shard(1000)
     for start in range(0, 1000, 100):
         state = opened(handle)
-        state.save({name: (name.encode(), ["x", 1.5]) for name in names[start : start + 100]}, [])
+        state.save({name: KeptStream(name.encode(), ("x", 1.5)) for name in names[start : start + 100]}, [])
     state = opened(handle)
     assert state.kept.streams == 1000
     assert len(handle.streams) == state.kept.buckets == 32
     found = {name: own for bucket in state.load_all() for name, own in bucket.items()}
-    assert {name: (own.snapshot, own.truth) for name, own in found.items()} == {
-        name: (name.encode(), ["x", 1.5]) for name in names
-    }
+    assert found == {name: KeptStream(name.encode(), ("x", 1.5)) for name in names}
     sizes = [len(bucket) for bucket in state.load_all()]
     assert max(sizes) < 3 * 1000 / 32
     state, handle.reads, handle.writes = opened(handle), 0, 0
     assert list(state.load([names[7], "other"])) == [names[7]]
-    state.save({names[7]: (b"new", None)}, [])
+    state.save({names[7]: KeptStream(b"new")}, [])
     assert handle.reads <= 2
     assert handle.writes == 1
     assert opened(handle).load([names[7]])[names[7]].snapshot == b"new"
@@ -75,7 +73,7 @@ def test_buckets_grow_with_the_streams_and_a_stream_costs_one_bucket():
 
 def test_streams_that_ended_leave_nothing():
     handle, names = Handle(), names_of_shard(50)
-    opened(handle).save(dict.fromkeys(names, (b"x", None)), [])
+    opened(handle).save(dict.fromkeys(names, KeptStream(b"x")), [])
     opened(handle).save({}, [*names, "never seen"])
     assert not handle.streams
     assert opened(handle).kept.streams == 0
@@ -83,7 +81,7 @@ def test_streams_that_ended_leave_nothing():
 
 def test_another_model_is_refused_unless_it_replaces_the_former():
     handle = Handle()
-    opened(handle).save({"a": (b"x", None)}, [])
+    opened(handle).save({"a": KeptStream(b"x")}, [])
     with pytest.raises(StateError, match=r"state of model A, and this is model B: give the former's file as replaces"):
         opened(handle, "B")
     state = opened(handle, "B", replaces=["A"])
