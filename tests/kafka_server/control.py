@@ -126,10 +126,14 @@ class Control:
         return self._server.transactions.expire(0.0, names=names)
 
     def expire_members(self, group: str, members: list[str]) -> list[str]:
-        """Remove members (by id) as if their sessions had ended."""
-        if isinstance(self._server.groups.by_name.get(group), ConsumerGroup):
+        """Remove members (by id, or all) as if their sessions had ended."""
+        known = self._server.groups.by_name.get(group)
+        if known is None:
+            return []
+        members = members or list(known.members)
+        if isinstance(known, ConsumerGroup):
             return self._server.consumer_groups.expire_members(group, members)
-        return self._server.groups.known(group).expire(0.0, members=members)
+        return known.expire(0.0, members=members)
 
     def hold_markers(self) -> None:
         """Write no markers from now on: transactions stay in PrepareCommit or PrepareAbort."""

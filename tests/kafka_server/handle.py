@@ -107,7 +107,7 @@ class StrictKafka:
         return list(self.call("expire_transactions", names=names))
 
     def expire_members(self, group: str, *members: str) -> list[str]:
-        """Remove members by their ids as session.timeout.ms does."""
+        """Remove members by their ids, or all, as session.timeout.ms does."""
         return list(self.call("expire_members", group=group, members=members))
 
     def hold_markers(self) -> None:
