@@ -12,12 +12,15 @@ import msgspec
 
 from streamrde.cluster.changelog import Entry, decode, identity_of, positions_of
 from streamrde.cluster.topics import counts_of, marker_of
+from streamrde.cluster.transactions import SILENT
 from streamrde.errors import BrokerError, MissingExtraError, StateError
 from streamrde.runtime.checkpoints import SOURCE
 from streamrde.state.records import Head, Record
 
-# Seconds without an answer, after which a broker counts as away.
-_SILENCE = 30.0
+# Seconds for the first answer of a broker, and without one, after which it counts as away.
+_ANSWER, _SILENCE = 10.0, 30.0
+# Errors of a producer whose id another one has taken over.
+_FENCED = ("_FENCED", "FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH")
 # Messages that are taken at a time, and seconds of waiting for them: Ctrl-C waits as long.
 _PART, _HOLD = 1000, 0.5
 
@@ -94,7 +97,8 @@ class ChangelogPlace:
         """Return a transactional producer, which shuts out those before it with its id."""
         producer = _kafka().Producer(
             self._plain()
-            | {"transactional.id": transactional_id, "enable.idempotence": True, "acks": "all", "linger.ms": 5}
+            | {"transactional.id": transactional_id, "enable.idempotence": True, "acks": "all", "linger.ms": 5},
+            logger=SILENT,
         )
         with mapped(self):
             producer.init_transactions(_SILENCE)
@@ -103,7 +107,7 @@ class ChangelogPlace:
     def counts(self) -> dict[str, int]:
         """Return the number of partitions of each topic of the cluster."""
         with mapped(self), contextlib.closing(self.consumer()) as consumer:
-            return counts_of(consumer, timeout=_SILENCE)
+            return counts_of(consumer, timeout=_ANSWER)
 
     def _plain(self) -> dict[str, Any]:
         return {**self.settings, "log_level": 0}
@@ -126,6 +130,10 @@ def mapped(place: ChangelogPlace) -> Iterator[None]:
         yield
     except KafkaException as error:
         reason = error.args[0]
+        if reason.name() in _FENCED:
+            raise BrokerError(
+                f"{place.name}: another command works on the changelog since now: let it end", final=True
+            ) from None
         raise BrokerError(
             f"Kafka broker {place.broker}: {reason.str() or reason.name()}; look at its log, or check host and port"
         ) from None

@@ -17,7 +17,7 @@ from streamrde.cluster.partitioners import PARTITIONERS
 from streamrde.cluster.rehashing import rehash
 from streamrde.cluster.thinning import thin
 from streamrde.cluster.topics import check_topics, marker_of
-from streamrde.errors import StateError
+from streamrde.errors import BrokerError, StateError
 from streamrde.state import Checkpoint, SqliteStore
 from streamrde.state.portable import PortableFile, write_portable
 
@@ -228,6 +228,40 @@ def test_a_move_that_was_broken_off_is_ended_by_the_same_command(place, store, m
     move(store, place)
     assert everything(ChangelogContents(place)) == {"pump-0": before["pump-0"]}
     assert begun(place, place.counts()) is None
+
+
+@pytest.mark.parametrize("action", ["cut_after", "cut_before"])
+@pytest.mark.parametrize("api", ["EndTxn", "Produce"])
+def test_a_connection_that_breaks_in_a_transaction_changes_nothing(place, store, broker, monkeypatch, action, api):
+    monkeypatch.setattr("streamrde.cluster.filling._RECORDS", 10)
+    send(place, STREAMS)
+    before = everything(store)
+    where = {"transactional_id": f"{place.group}-{place.source}-state"}
+    fault = broker.fault(action, api, skip=3, where=where)
+    move(store, place)
+    broker.await_fault(fault)
+    assert everything(ChangelogContents(place)) == before
+    check_topics(place.counts(), changelog=place.topic, source=place.source)
+
+
+def test_of_two_commands_at_once_the_later_one_wins(place, store, monkeypatch):
+    monkeypatch.setattr("streamrde.cluster.filling._RECORDS", 10)
+    send(place, STREAMS)
+    before = everything(store)
+
+    def records():
+        for number, record in enumerate(type(store).records(store)):
+            if number == 15:
+                place.producer(f"{place.group}-{place.source}-state")
+            yield record
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "records", records)
+        with pytest.raises(BrokerError, match="another command works on the changelog"):
+            move(store, place)
+    assert store.path.exists()
+    move(store, place)
+    assert everything(ChangelogContents(place)) == before
 
 
 def test_compaction_by_the_broker_changes_nothing(place, store, broker):
