@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import operator
 import os
 import random
 import signal
@@ -63,7 +64,7 @@ FAULTS = [
 ]  # fmt: skip
 KINDS = ("kill", "pause", "turn", "cut", "fault")
 SHORT = {"workers": 2, "kill": 2, "pause": 1, "turn": 1, "cut": 1, "fault": 2, "streams": 500, "rate": 500.0}
-FULL = {"workers": 3, "kill": 100, "pause": 20, "turn": 20, "cut": 20, "fault": 50, "streams": 5000, "rate": 2000.0}
+FULL = {"workers": 3, "kill": 100, "pause": 20, "turn": 20, "cut": 20, "fault": 50, "streams": 5000, "rate": 1000.0}
 
 
 # Samples and what must become of them
@@ -142,14 +143,19 @@ def compare(expected: dict[tuple[str, int], bytes], found: Iterable[bytes]) -> C
     """Compare the payloads of predictions, in the order in which they were read, with those expected."""
     seen, last = Counter[tuple[str, int]](), dict[str, int]()
     different, unordered = set[tuple[str, int]](), 0
+    # The first of each stream: those after it differ, since the state does.
+    first = dict[str, int]()
     for one in found:
         row = decode_prediction(one)
         key = stream, window = row["stream"], row["window"]
         seen[key] += 1
         if key in expected and expected[key] != one:
             different.add(key)
+            first.setdefault(stream, window)
         unordered += window < last.get(stream, -1)
         last[stream] = max(window, last.get(stream, -1))
+    for stream, window in sorted(first.items(), key=operator.itemgetter(1))[:20]:
+        print(f"stream {stream} differs from window {window} on", file=sys.stderr)
     return Comparison(
         len(expected),
         len(expected.keys() - seen.keys()),
@@ -248,12 +254,12 @@ class Progress:
         self._consumer.close()
 
 
-def read_all(url: str, topic: str) -> Iterator[bytes]:
-    """Yield the committed messages of a topic, each partition in its order, up to where it ends now."""
+def read_all(url: str, topic: str, isolation: str = "read_committed") -> Iterator[bytes]:
+    """Yield the messages of a topic, each partition in its order, up to where it ends now."""
     from confluent_kafka import Consumer, KafkaError, TopicPartition
 
     own = {"group.id": f"{GROUP}-reader", "enable.auto.commit": False, "enable.partition.eof": True}
-    consumer = Consumer(bootstrap(url) | own | {"isolation.level": "read_committed"})
+    consumer = Consumer(bootstrap(url) | own | {"isolation.level": isolation})
     try:
         numbers = consumer.list_topics(topic, timeout=20).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, 0) for number in numbers])
@@ -300,7 +306,11 @@ class Worker:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
+            # A worker that the client library aborts says where.
+            environment = os.environ | {"PYTHONFAULTHANDLER": "1"}
+            self.process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
         self.starts += 1
         self.down = False
 
@@ -370,7 +380,9 @@ class Torture:
             if number % 4 != 3:
                 self.moving()
             self._wait(self._chance.uniform(0.1, 2.0))
+            print(f"\r{number + 1} of {len(plan)}: {name:6}", end="", file=sys.stderr, flush=True)
             getattr(self, name)(self._chance.choice(self._workers))
+        print(file=sys.stderr)
 
     def moving(self) -> None:
         """Wait until the group commits."""
@@ -516,6 +528,7 @@ def torture(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 worker.kill()
             progress.close()
         predictions, letters = list(read_all(url, PREDICTIONS)), list(read_all(url, LETTERS))
+        written = sum(1 for _ in read_all(url, PREDICTIONS, "read_uncommitted"))
     rounds = [make_round(options.seed, number, options.streams) for number in range(feeder.rounds)]
     result = compare(undisturbed(make_model(), rounds), predictions)
     broken = sum(len(one.broken) for one in rounds)
@@ -533,6 +546,7 @@ def torture(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "statuses_after_sigterm": dict(Counter(torment.statuses)),
         "not_committed": max(0, left),
         "predictions": result.expected,
+        "aborted_predictions": written - len(predictions),
         **{name: value for name, value in result._asdict().items() if name != "expected"},
         "letters": broken,
         "letters_missing": max(0, broken - len(letters)),

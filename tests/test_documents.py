@@ -27,7 +27,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / ".github").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-RUN_CONFIGS = [ROOT / "configs" / "mqtt.toml"]
+MQTT, KAFKA = RUN_CONFIGS = [ROOT / "configs" / f"{queue}.toml" for queue in ("mqtt", "kafka")]
 COMMANDS = typer.main.get_command(app).commands
 
 
@@ -147,34 +147,33 @@ def test_the_examples_run(path):
     assert run(sys.executable, path)
 
 
-@pytest.mark.parametrize("path", RUN_CONFIGS, ids=lambda p: p.name)
-def test_the_configs_are_read_and_every_key_is_commented(path):
-    config = read_toml(path, RunConfig)
-    assert (ROOT / config.model).exists()
+def keys_without_a_line(path, tables):
+    """Names of keys and tables that a file shows neither set nor commented out."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    tables = [config, config.source, config.sink]
-    if path.name == "mqtt.toml":
-        tables += [
-            StateConfig(path="x"),
-            FileDeadLettersConfig(path="x"),
-            config.service,
-            config.silence,
-            config.streams,
-        ]
-    for table in tables:
-        for field in msgspec.structs.fields(table):
-            if path.name != "mqtt.toml" and field.name in (
-                "state",
-                "dead_letters",
-                "service",
-                "order",
-                "silence",
-                "streams",
-                "unused",
-            ):
-                continue  # for live sources
-            shown = rf"(# )?(\[{field.name}\]|{field.encode_name} = )"
-            assert any(re.match(shown, line) for line in lines), field.name
+    fields = [field for table in tables for field in msgspec.structs.fields(table)]
+    shown = [rf"(# )?(\[{field.name}\]|{field.encode_name} = )" for field in fields]
+    return [
+        field.name for field, line in zip(fields, shown, strict=True) if not any(re.match(line, one) for one in lines)
+    ]
+
+
+def test_the_config_of_a_run_is_read_and_every_key_is_commented():
+    config = read_toml(MQTT, RunConfig)
+    assert (ROOT / config.model).exists()
+    others = [StateConfig(path="x"), FileDeadLettersConfig(path="x")]
+    assert not keys_without_a_line(
+        MQTT, [config, config.source, config.sink, *others, config.service, config.silence, config.streams]
+    )
+
+
+def test_the_config_of_a_cluster_is_read_and_has_every_key_that_other_queues_lack():
+    config, other = read_toml(KAFKA, RunConfig), read_toml(MQTT, RunConfig)
+    config.check()
+    assert (ROOT / config.model).exists()
+    shared = {field.name for end in (other.source, other.sink) for field in msgspec.structs.fields(end)}
+    missing = keys_without_a_line(KAFKA, [config.source, config.sink, config.state])
+    # Those that all queues have and MQTT calls otherwise.
+    assert {*missing} <= shared | {"queue_messages"}
 
 
 def test_the_score_config_is_read_and_has_every_key():

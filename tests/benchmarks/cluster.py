@@ -12,12 +12,14 @@ throughput    a bare loop of confluent-kafka, which consumes, produces a payload
 transactions  one small transaction of each of so many producers, one after another
 restore       a worker begins with so many streams in one partition: from the topic, and from its cache
 compression   snapshots of both models in batches as Kafka compresses them
+plan          from these costs, what ten million streams with a sample a second need
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import platform
 import re
@@ -30,6 +32,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -50,23 +53,27 @@ SETTLED = 0.05  # of the messages, after which is measured
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def fill(url: str, topic: str, messages: int, streams: int) -> None:
-    """Produce so many samples, in rounds over the streams."""
+def fill(url: str, topic: str, messages: int, streams: int, samples: int = 1) -> None:
+    """Produce so many messages, in rounds over the streams. A message has so many samples of its stream."""
     from confluent_kafka import Producer
 
-    producer, number, sent = Producer(bootstrap(url) | {"partitioner": "murmur2_random", "linger.ms": 20}), 0, 0
+    producer = Producer(bootstrap(url) | {"partitioner": "murmur2_random", "linger.ms": 20})
+    number = sent = 0
     while sent < messages:
-        one = make_round(0, number, streams)
-        number += 1
-        for name, t, x in zip(one.streams, one.t.tolist(), one.x.tolist(), strict=True):
+        waiting: dict[str, list[bytes]] = {}
+        for _ in range(samples):
+            one = make_round(0, number, streams)
+            number += 1
+            for name, t, x in zip(one.streams, one.t.tolist(), one.x.tolist(), strict=True):
+                waiting.setdefault(name, []).append(payload(t, x))
+        for name, parts in waiting.items():
+            data = parts[0] if samples == 1 else b"[" + b",".join(parts) + b"]"
             while True:
                 with contextlib.suppress(BufferError):
-                    producer.produce(topic, payload(t, x), key=name)
+                    producer.produce(topic, data, key=name)
                     break
                 producer.poll(0.05)
             sent += 1
-            if sent == messages:
-                break
         producer.poll(0)
     assert not producer.flush(120), "the broker does not take the samples"
 
@@ -121,9 +128,19 @@ def bare(url: str, group: str, changelog: bool) -> None:
 
 
 SNAPSHOT, PREDICTION = 510, 125  # bytes, of the model of examples/cluster_torture.py
+AROUND = 150  # bytes of a record of the changelog around the snapshot: key, headers, framing
 
 
-def write_run(folder: Path, url: str, group: str, topic: str, *, port: int = 0, cache: bool = False) -> Path:
+def write_run(
+    folder: Path,
+    url: str,
+    group: str,
+    topic: str,
+    *,
+    port: int = 0,
+    cache: bool = False,
+    checkpoint: float = CHECKPOINT,
+) -> Path:
     make_model().save(folder / "model.safetensors")
     path = folder / f"{group}.toml"
     path.write_text(
@@ -141,12 +158,11 @@ url = "{url}"
 topic = "{group}.out"
 [state]
 kind = "kafka"
-checkpoint_seconds = {CHECKPOINT}
+checkpoint_seconds = {checkpoint}
 checkpoint_messages = 1000000
 {f'cache = "{folder / "cache"}"' if cache else ""}
 [service]
 port = {port}
-log_level = "warning"
 """
     )
     return path
@@ -169,8 +185,34 @@ def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+class Kind(NamedTuple):
+    """What is measured: so many processes of a bare client or of workers."""
+
+    name: str
+    processes: int
+    bare: bool = False
+    changelog: bool = False
+    checkpoint: float = CHECKPOINT
+    samples: int = 1  # in a message
+
+
+KINDS = (
+    Kind("bare", 1, bare=True),
+    Kind("bare with changelog", 1, bare=True, changelog=True),
+    Kind("1 worker", 1),
+    Kind("2 workers", 2),
+    Kind("bare, 2 processes", 2, bare=True),
+    Kind("1 worker, checkpoint 2 s", 1, checkpoint=2.0),
+    Kind("1 worker, 10 samples", 1, samples=10),
+)
+
+
+def topic_of(kind: Kind) -> str:
+    return SAMPLES if kind.samples == 1 else f"{SAMPLES}.{kind.samples}"
+
+
 def measured(
-    url: str, group: str, commands: list[list[str]], messages: int, seconds: float, log: Path
+    url: str, group: str, kind: Kind, commands: list[list[str]], messages: int, seconds: float, log: Path
 ) -> tuple[float, float]:
     """Return messages per second, and CPU seconds of the processes per million messages.
 
@@ -179,7 +221,7 @@ def measured(
     from confluent_kafka import Consumer, TopicPartition
 
     watcher = Consumer(bootstrap(url) | {"group.id": group, "isolation.level": "read_uncommitted"})
-    partitions = [TopicPartition(SAMPLES, number) for number in range(PARTITIONS)]
+    partitions = [TopicPartition(topic_of(kind), number) for number in range(PARTITIONS)]
     began = last = (0.0, 0, 0.0)
     with processes(commands, log) as started:
         patience = time.monotonic() + 300
@@ -195,34 +237,45 @@ def measured(
                 text = log.read_text()[-2000:]
                 raise SystemExit(f"{group} did not go on at {done} of {messages} messages; its log:\n{text}")
     watcher.close()
+    if last is began:
+        raise SystemExit(f"{group}: one commit took all; use more --messages")
     time_, count, spent = (after - before for before, after in zip(began, last, strict=True))
     return count / time_, spent / count * 1e6
 
 
 def throughput(options: argparse.Namespace, url: str, folder: Path) -> None:
-    create_topics(url, {SAMPLES: PARTITIONS})
-    fill(url, SAMPLES, options.messages, STREAMS)
-    run = [sys.executable, "-m", "streamrde", "run"]
-    kinds = {"bare": 1, "bare with changelog": 1, "1 worker": 1, "2 workers": 2, "bare, 2 processes": 2}
-    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    found: dict[Kind, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    counts = {samples: options.messages // (1 if samples == 1 else 4) for samples in (1, 10)}
+    for kind in {kind.samples: kind for kind in KINDS}.values():
+        create_topics(url, {topic_of(kind): PARTITIONS})
+        fill(url, topic_of(kind), counts[kind.samples], STREAMS, kind.samples)
     for number in range(options.rounds):
-        for kind, count in kinds.items():
-            group = f"{re.sub(r'[^a-z0-9]+', '-', kind)}-{number}"
+        for kind in KINDS:
+            group = f"{re.sub(r'[^a-z0-9]+', '-', kind.name)}-{number}"
             create_topics(url, {f"{group}.out": PARTITIONS, f"{group}.changes": PARTITIONS})
-            if "bare" in kind:
+            if kind.bare:
                 command = [sys.executable, __file__, "bare", "--url", url, "--group", group]
-                command += ["--changelog"] if "changelog" in kind else []
+                command += ["--changelog"] if kind.changelog else []
             else:
-                command = [*run, str(write_run(folder, url, group, SAMPLES))]
+                config = write_run(folder, url, group, topic_of(kind), checkpoint=kind.checkpoint)
+                command = [sys.executable, "-m", "streamrde", "run", str(config)]
             found[kind].append(
-                measured(url, group, [command] * count, options.messages, options.seconds, folder / f"{group}.log")
+                measured(
+                    url,
+                    group,
+                    kind,
+                    [command] * kind.processes,
+                    counts[kind.samples],
+                    options.seconds,
+                    folder / f"{group}.log",
+                )
             )
-    rates = {kind: statistics.median(rate for rate, _ in rows) for kind, rows in found.items()}
-    print(f"\n{'messages per second':24}{'median':>10}{'min':>10}{'max':>10}{'us CPU/message':>16}{'of bare':>9}")
+    rates = {kind.name: statistics.median(rate for rate, _ in rows) for kind, rows in found.items()}
+    print(f"\n{'messages per second':26}{'median':>10}{'min':>10}{'max':>10}{'us CPU/message':>16}{'of bare':>9}")
     for kind, rows in found.items():
         low, high = min(rate for rate, _ in rows), max(rate for rate, _ in rows)
-        spent = statistics.median(cost for _, cost in rows)
-        print(f"{kind:24}{rates[kind]:10,.0f}{low:10,.0f}{high:10,.0f}{spent:16.1f}{rates[kind] / rates['bare']:9.2f}")
+        spent, rate = statistics.median(cost for _, cost in rows), rates[kind.name]
+        print(f"{kind.name:26}{rate:10,.0f}{low:10,.0f}{high:10,.0f}{spent:16.1f}{rate / rates['bare']:9.2f}")
     print(f"2 workers / 1 worker: {rates['2 workers'] / rates['1 worker']:.2f}")
 
 
@@ -278,39 +331,44 @@ def restore(options: argparse.Namespace, url: str, folder: Path) -> None:
     for number in range(options.streams):
         while True:
             with contextlib.suppress(BufferError):
-                producer.produce("restore.in", payload(1.75e9, rng.normal(size=len(CHANNELS))), key=f"s{number}")
+                producer.produce(
+                    "restore.in", payload(1.75e9, rng.normal(size=len(CHANNELS)).tolist()), key=f"s{number}"
+                )
                 break
             producer.poll(0.05)
     assert not producer.flush(120), "the broker does not take the samples"
     print(f"\n{'begins':24}{'streams':>9}{'MB':>8}{'seconds':>9}{'MB/s':>8}{'streams/s':>11}{'RSS, MB':>9}")
     for kind in ("with samples only", "from the topic", "from the topic again", "from the cache"):
-        port = free_port()
+        port, log = free_port(), folder / "restore.log"
         # The first one to have a cache fills it.
         cache = kind in ("from the topic again", "from the cache")
         config = write_run(folder, url, "restore", "restore.in", port=port, cache=cache)
-        with processes([[sys.executable, "-m", "streamrde", "run", str(config)]], folder / "restore.log") as (worker,):
+        log.write_bytes(b"")
+        with processes([[sys.executable, "-m", "streamrde", "run", str(config)]], log) as (worker,):
             patience = time.monotonic() + 300
-            while (found := metrics(port)).get("lag_messages", 1) or not found.get("streams") or found["restoring"]:
+            while not (found := partition(port)) or found["phase"] != "running" or found["lag"] != 0:
                 time.sleep(0.1)
                 if worker.poll() is not None or time.monotonic() > patience:
-                    raise SystemExit(f"{kind}: {found}; its log:\n{(folder / 'restore.log').read_text()[-2000:]}")
+                    raise SystemExit(f"{kind}: {found}; its log:\n{log.read_text()[-2000:]}")
             memory = int(Path(f"/proc/{worker.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-            time.sleep(2 * CHECKPOINT)
             worker.terminate()
             worker.wait(120)
-        size, seconds = found["restore_bytes"] / 1e6, found["restore_seconds"]
+        ((count, taken),) = re.findall(r"(\d+) streams restored in ([\d.]+) s", log.read_text())
+        streams, seconds = int(count), max(float(taken), 0.01)
+        size = streams * (SNAPSHOT + AROUND) / 1e6
         print(
-            f"{kind:24}{found['streams']:9.0f}{size:8.1f}{seconds:9.2f}{size / max(seconds, 1e-9):8.1f}"
-            f"{found['streams'] / max(seconds, 1e-9):11,.0f}{memory / 1e6:9.0f}"
+            f"{kind:24}{streams:9}{size:8.1f}{seconds:9.2f}{size / seconds:8.1f}{streams / seconds:11,.0f}"
+            f"{memory / 1e6:9.0f}"
         )
 
 
-def metrics(port: int) -> dict[str, float]:
-    """Return the metrics of the only partition of a worker, or nothing while it does not answer."""
-    with contextlib.suppress(OSError):
-        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
-        rows = re.findall(r"^streamrde_partition_(\w+)\{.*?\} (\S+)$", text, re.MULTILINE)
-        return {name: float(value) for name, value in rows}
+def partition(port: int) -> dict[str, Any]:
+    """Return the status of the only partition of a worker, or nothing while it does not answer."""
+    with (
+        contextlib.suppress(OSError, IndexError, KeyError),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer,
+    ):
+        return dict(json.loads(answer.read())["partitions"][0])
     return {}
 
 
@@ -347,6 +405,31 @@ def compression(options: argparse.Namespace, url: str, folder: Path) -> None:
                 print(f"{name:12}{size:8.0f}{records:9}{codec:>8}{ratio:8.2f}{speeds[0]:10.0f}{speeds[1]:10.0f}")
 
 
+def plan(options: argparse.Namespace, url: str, folder: Path) -> None:
+    """Print what streams at a sample a second need, from costs that the other parts have measured."""
+    streams, allowed = options.plan_streams, 0.6  # share of a processor that may be busy
+    print(f"\n{streams:,.0f} streams with a sample a second, {options.us:g} us of CPU per sample, ", end="")
+    print(f"restoring at {options.restore_mb:g} MB/s, {options.overhead} bytes around a snapshot")
+    print(
+        "| Snapshot, bytes | Checkpoint, s | Samples per message | Processors | Partitions | Changelog, MB/s | ", end=""
+    )
+    print("Restore of a partition, s |")
+    for snapshot, checkpoint, samples in (
+        (3900, 1, 1), (3900, 10, 1), (3900, 60, 1), (510, 1, 1), (510, 10, 1), (510, 60, 1), (510, 60, 60),
+    ):  # fmt: skip
+        # Several samples in a message save a quarter of the work.
+        processors = streams * options.us * (1.0 if samples == 1 else 0.75) * 1e-6 / allowed
+        partitions = max(2 * processors, streams / options.streams)
+        record = snapshot + options.overhead
+        changelog = streams / max(checkpoint, samples) * record / 1e6
+        seconds = streams / partitions * record / 1e6 / options.restore_mb
+        print(
+            f"| {snapshot:,} | {checkpoint} | {samples} | {processors:,.0f} | {partitions:,.0f} | {changelog:,.0f} | "
+            f"{seconds:.1f} |"
+        )
+    print("The changelog is before replication.")
+
+
 def seconds_of(work: Callable[[], object]) -> float:
     """Return the seconds of a call, by as many as take a twentieth of a second."""
     repeats, began = 0, time.perf_counter()
@@ -358,11 +441,17 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=["throughput", "transactions", "restore", "compression", "bare"])
+    parser.add_argument(
+        "parts", nargs="+", choices=["throughput", "transactions", "restore", "compression", "plan", "bare"]
+    )
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=10.0, help="of measuring throughput, at most")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--streams", type=int, default=100_000, help="of restore")
+    parser.add_argument("--plan-streams", type=float, default=1e7)
+    parser.add_argument("--us", type=float, default=15.0, help="of plan: microseconds of CPU per sample")
+    parser.add_argument("--restore-mb", type=float, default=20.0, help="of plan: MB/s of restoring")
+    parser.add_argument("--overhead", type=int, default=AROUND, help="of plan: bytes of a record around the snapshot")
     parser.add_argument("--broker", choices=["tansu", "strict"], default="tansu")
     parser.add_argument("--url", help="kafka://host:port of a cluster instead")
     parser.add_argument("--group", help=argparse.SUPPRESS)
@@ -378,6 +467,7 @@ def main() -> None:
         "transactions": transactions,
         "restore": restore,
         "compression": compression,
+        "plan": plan,
     }
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         folder = Path(temporary)
