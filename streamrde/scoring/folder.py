@@ -32,7 +32,7 @@ from streamrde.connectors.files.errors import mapped_errors
 from streamrde.connectors.files.places import Place, as_path
 from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.disk import replace_file
-from streamrde.errors import ConfigError
+from streamrde.errors import ConfigError, DataError
 from streamrde.scoring.plan import FORMAT, Plan
 
 _PROGRESS = b"streamrde.progress"
@@ -160,16 +160,23 @@ class JobFolder:
         """Return the commits of a part, in order."""
         found = []
         for number in range(10**6):
-            file = self._file(part, number, "")
-            if not file.exists():
+            commit = self._commit_of(part, number)
+            if commit is None:
                 break
-            try:
-                with pa.OSFile(str(file)) as handle, pa.ipc.open_file(handle) as reader:
-                    progress = msgspec.json.decode(reader.schema.metadata[_PROGRESS], type=Progress)
-            except (pa.ArrowInvalid, OSError, KeyError, TypeError, msgspec.MsgspecError):
-                break
-            found.append(Commit(number, file, progress))
+            found.append(commit)
         return found
+
+    def _commit_of(self, part: int, number: int) -> Commit | None:
+        """Return a commit, or None if it is missing or damaged."""
+        file = self._file(part, number, "")
+        if not file.exists():
+            return None
+        try:
+            with pa.OSFile(str(file)) as handle, pa.ipc.open_file(handle) as reader:
+                progress = msgspec.json.decode(reader.schema.metadata[_PROGRESS], type=Progress)
+        except (pa.ArrowInvalid, OSError, KeyError, TypeError, msgspec.MsgspecError):
+            return None
+        return Commit(number, file, progress)
 
     def commit(
         self,
@@ -182,7 +189,16 @@ class JobFolder:
         live: tuple[Mapping[str, bytes], Mapping[str, tuple[Any, ...]]] | None,
         kept: Mapping[str, bytes],
     ) -> None:
-        """Write a commit, its predictions last."""
+        """Write a commit, its predictions last.
+
+        Raises:
+            DataError: another worker has written it: one that was given up, on a machine that came back.
+        """
+        if self._commit_of(part, number) is not None:
+            raise DataError(
+                f"{self.path}: another worker scores part {part}, too; when it has ended, use --resume to continue",
+                path=str(self.path),
+            )
         if kept:
             self._write(self._file(part, number, ".kept"), [_snapshots(kept, {})])
         if live is not None:

@@ -16,7 +16,7 @@ import pytest
 from scoring_data import make_model, make_table, split, write
 
 import streamrde as sr
-from streamrde.errors import ConfigError, WorkerError
+from streamrde.errors import ConfigError, DataError, WorkerError
 from streamrde.inference.novelty import TrainingWindows
 from streamrde.scoring import Job, run_job
 from streamrde.scoring.folder import JobFolder
@@ -89,6 +89,27 @@ def test_a_job_goes_on_from_each_commit_also_behind_a_file_s_last_row(tmp_path, 
         assert (tmp_path / "out.parquet").read_bytes() == written
     # Both files end with a commit behind the last row, and one behind the ends of their streams.
     assert commits >= 4
+
+
+def test_a_worker_that_was_given_up_and_comes_back_is_noticed(tmp_path, model):
+    """Its machine was paused or cut off; meanwhile another has scored its part up to other rows."""
+    source = write(make_table(), tmp_path / "in" / "a.parquet")
+    job = job_of(tmp_path, source, model, commit_seconds=0.0, batch_rows=50)
+    commit = JobFolder.commit
+
+    def commit_beside_another(self, part, number, *rest, **named):
+        commit(self, part, number, *rest, **named)
+        if number == 2:
+            commit(self, part, number, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JobFolder, "commit", commit_beside_another)
+        with pytest.raises(DataError, match=r"another worker scores part 0, too; .* use --resume"):
+            run_job(job)
+    run_job(job, resume=True)
+    resumed = (tmp_path / "out.parquet").read_bytes()
+    run_job(job)
+    assert (tmp_path / "out.parquet").read_bytes() == resumed
 
 
 def test_another_job_is_not_resumed(tmp_path, model):
