@@ -21,6 +21,7 @@ import pyarrow as pa
 from streamrde.config import RunConfig
 from streamrde.connectors.clients import QueueClient
 from streamrde.connectors.ends import Batch
+from streamrde.connectors.kafka.topics import KAFKA
 from streamrde.connectors.payloads import PayloadSourceConfig
 from streamrde.connectors.registry import SOURCES
 from streamrde.connectors.sections import ModelOutline
@@ -36,7 +37,7 @@ _NO_CHANNEL = "what streamrde init looks for"
 # Keys with which listening changes nothing at the broker, by kind.
 _QUIETLY: dict[str, dict[str, Any]] = {"mqtt": {"qos": 0}, "nats": {"jetstream": False}, "websocket": {}}
 # Kinds that are listened to by a client of its own, with placeholders for keys that belong to a reader.
-_APART: dict[str, dict[str, Any]] = {"redis": {"group": "-"}, "amqp": {"queue_name": "-"}}
+_APART: dict[str, dict[str, Any]] = {"redis": {"group": "-"}, "amqp": {"queue_name": "-"}, "kafka": {"group": "-"}}
 # Kinds whose URL has a path of its own, and no topics behind it.
 _WHOLE = {"ws": "websocket", "wss": "websocket"}
 # Enough messages to see shapes, rates and spellings.
@@ -78,6 +79,8 @@ def place_of(url: str) -> Place | None:
     if scheme in _WHOLE:
         path = f"/{found['topic']}" if found["topic"] else ""
         return Place(_WHOLE[scheme], f"{found['scheme']}://{host}{path}", None, keys)
+    if scheme in ("kafka", "kafka+ssl"):
+        return Place("kafka", f"{scheme}://{host}", found["topic"], keys)
     kind = next((kind for kind in _APART if scheme in (kind, f"{kind}s")), None)
     if kind is not None:
         first, slash, topic = found["topic"].partition("/")
@@ -114,7 +117,7 @@ def listen(
     grammar: Grammar = section.grammar
     tables = {**(_QUIETLY | _APART)[place.kind], "url": _with_secret(place), "quarantine_faults": 0, **keys}
     if place.topic is not None:
-        tables["topic"] = template_of(place.topic, grammar)
+        tables["topic"] = template_of(place.topic, grammar) if grammar is not KAFKA else place.topic or "*"
     # As a whole run is read, so that errors name the keys as they stand in its file.
     run = {"model": "-", "source": {"kind": place.kind, **tables}, "sink": {"kind": "arrow", "path": "-"}}
     config = convert(run, RunConfig).source.without_waiting()
@@ -123,7 +126,8 @@ def listen(
     with _silence():
         captured, fields = asyncio.run(_receive(config, place.topic or "", seconds, keys, say))
     wanted = re.compile(_pattern(place.topic or "", grammar))
-    captured = [one for one in captured if wanted.fullmatch(one.topic)]
+    if grammar is not KAFKA:  # where messages may have keys, topics are matched before
+        captured = [one for one in captured if wanted.fullmatch(one.topic)]
     captured, found = _chosen_field(captured, fields, keys)
     return captured, config, time.monotonic() - begin, found
 

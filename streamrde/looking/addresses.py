@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from streamrde.connectors.kafka.topics import KAFKA, KafkaTopic
 from streamrde.connectors.topics import Grammar, TopicTemplate
 from streamrde.looking.guesses import Guess, Other
+from streamrde.looking.keys import levels_of, name_streams
 
 # Layouts of topics that devices and programs use. {channel} only fits payloads that are one value.
 KNOWN = (
@@ -61,7 +63,9 @@ def address_of(topics: Sequence[str], grammar: Grammar, *, one_value: bool, give
         given: template that was given. None: there is none.
     """
     separator = grammar.separator
-    split = [topic.split(separator) for topic in topics]
+    split = [levels_of(topic, grammar) for topic in topics]
+    if grammar is KAFKA:
+        return _of_kafka(split, topics, one_value=one_value, given=given)
     if given is not None and "{stream}" in given:
         own_template = TopicTemplate(given, grammar)
         if all(own_template.place_of(topic) is not None for topic in topics):
@@ -73,6 +77,24 @@ def address_of(topics: Sequence[str], grammar: Grammar, *, one_value: bool, give
             why = f"the topics are laid out as those of {name}, such as {topics[0]}"
             return _address(separator.join(filled), split, separator, why, told=True)
     return _by_levels(split, topics, separator, one_value=one_value)
+
+
+def _of_kafka(split: list[list[str]], topics: Sequence[str], *, one_value: bool, given: str | None) -> Address:
+    """Guess the topics of messages whose keys are the last levels, if they have some."""
+    if given is not None and "{stream}" in given:
+        places = [KafkaTopic(given).place_of(topic) for topic in topics]
+        if (streams := [place.stream for place in places if place is not None]) and len(streams) == len(topics):
+            return Address(Guess(given, "as it was given"), streams, None, told=True)
+    if not name_streams(topics):
+        names = [topic.partition("/")[0] for topic in topics]
+        return _by_levels([name.split(".") for name in names], names, ".", one_value=one_value)
+    varied = [i for i in range(len(split[0]) - 1) if not _constant(split, i)]
+    levels = split[0][:-1]
+    for i in varied:
+        levels[i] = f"{{{_placeholder(split[0], i)}}}"
+    why = f"the keys of messages name the streams, such as '{split[0][-1]}'"
+    streams = ["/".join([*(own[i] for i in varied), own[-1]]) for own in split]
+    return Address(Guess(".".join(levels), why), streams, None, told=True)
 
 
 def _by_levels(split: list[list[str]], topics: Sequence[str], separator: str, *, one_value: bool) -> Address:

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrde.arrays import Ints
+from streamrde.connectors.kafka.topics import KAFKA
 from streamrde.connectors.registry import SINKS
 from streamrde.connectors.topics import MQTT, Grammar
 from streamrde.errors import DataError
 from streamrde.looking.addresses import PLAIN, Address, address_of
 from streamrde.looking.clocks import find_time
 from streamrde.looking.guesses import Findings, Guess, Other
+from streamrde.looking.keys import levels_of
 from streamrde.looking.long_form import Long, find_long, find_value, last, widened
 from streamrde.looking.payloads import Decoded, decode
 from streamrde.looking.rates import measure
@@ -50,6 +52,7 @@ _MOST_STREAMS_SHARE = 0.8
 # What to look at if no message came.
 _SILENT = {
     "amqp": "check the routing keys, name another exchange than amq.topic with --source exchange=NAME",
+    "kafka": "check the topic",
     "redis": "check the number of the database, and the keys, which must be those of streams",
 }
 
@@ -118,10 +121,11 @@ def look_at_messages(
     if stream is not None:
         columns["stream"] = stream
         if not address.told and by_topic:
-            address = address._replace(template=_last_level(address.template, topics[0], grammar.separator))
+            address = address._replace(template=_last_level(address.template, topics, grammar))
     arrival = Guess("", "no field holds times: samples have the time of their arrival")
-    if kind == "redis":
-        arrival = Guess("@broker", "no field holds times: samples have those of their entries")
+    if kind in ("redis", "kafka"):
+        entries = {"redis": "entries", "kafka": "messages"}[kind]
+        arrival = Guess("@broker", f"no field holds times: samples have those of their {entries}")
     columns |= {"time": arrival} if time is None else time.keys
     if chosen.decoded.codec.value in _TIMED:
         columns = {key: guess for key, guess in columns.items() if key not in _TIMED[chosen.decoded.codec.value]}
@@ -156,7 +160,7 @@ def _main_kind(captured: Sequence[Captured], grammar: Grammar) -> tuple[_Kind, l
     """Return the kind of messages with the most numbers, and what the others are."""
     groups: dict[tuple[object, ...], list[Captured]] = {}
     for message in captured:
-        levels = message.topic.split(grammar.separator)
+        levels = levels_of(message.topic, grammar)
         words = tuple(level if level.lower() in PLAIN else "" for level in levels)
         sparkplug = levels[0] == "spBv1.0"
         groups.setdefault(("spBv1.0",) if sparkplug else (*words, message.payload[:1] in (b"{", b"[")), []).append(
@@ -225,12 +229,15 @@ def _long_keys(long: Long) -> dict[str, Guess]:
     return {"name": long.guess, "value": Guess(long.value, f"'{long.value}' has the value"), "others": others}
 
 
-def _last_level(template: Guess, topic: str, separator: str) -> Guess:
+def _last_level(template: Guess, topics: Sequence[str], grammar: Grammar) -> Guess:
     """Return topics whose last level may be anything, as the payload names the stream."""
-    levels = topic.split(separator)
     if "{stream}" not in template.value:
         return template
-    return Guess(separator.join([*levels[:-1], "{stream}"]), f"topics such as {topic}; the payload names the stream")
+    separator, why = grammar.separator, f"topics such as {topics[0]}; the payload names the stream"
+    if grammar is KAFKA:
+        split = [topic.partition("/")[0].split(separator) for topic in topics]
+        return Guess(separator.join(level[0] if len({*level}) == 1 else "*" for level in zip(*split, strict=True)), why)
+    return Guess(separator.join([*topics[0].split(separator)[:-1], "{stream}"]), why)
 
 
 def _codes(table: Table, stream: Guess | None) -> Ints:
@@ -335,6 +342,8 @@ def _connection(
         if name == "kind" or (name in of_sink and name != "field")
     }
     template = Guess(grammar.separator.join(["predictions", *levels]), "topics of the predictions")
+    if grammar is KAFKA:
+        template = Guess("predictions", "topic of the predictions, whose keys are the streams")
     more = {name: guess for name, guess in _more(kind).items() if name not in keys}
     return {**found, **beside, "topic": topic, "codec": decoded.codec, **same, "sink.topic": template, **more}
 
@@ -343,6 +352,10 @@ def _more(kind: str) -> dict[str, Guess]:
     """Return keys without which a section of this kind is not complete."""
     if kind == "redis":
         return {"group": Guess("streamrde", "consumer group that the run makes, which keeps its position")}
+    if kind == "kafka":
+        made = Guess(True, "the run creates the topic if it is not there")
+        group = Guess("streamrde", "consumer group of the run, which keeps its position")
+        return {"group": group, "sink.create_topic": made}
     if kind == "amqp":
         queue = Guess("streamrde", "durable queue of the run, which keeps what comes while the run is away")
         return {"queue_name": queue, "create_queue": Guess(True, "the run creates the queue and binds it to the topic")}

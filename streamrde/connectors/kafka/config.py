@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
@@ -190,6 +191,12 @@ class KafkaSourceConfig(_Access, QueueSourceConfig, frozen=True, kw_only=True, t
             create=self.create_topic,
             partitions=self.partitions,
         )
+
+    def overhear(self, topic: str, limit: int, given: Collection[str] = ()) -> KafkaClient:
+        """See `PayloadSourceConfig.overhear`."""
+        from streamrde.connectors.kafka.listener import KafkaListener
+
+        return KafkaListener(self.cluster(), patience=self.patience(), intake=Intake(limit=limit), pattern=topic)
 
     def kafka_topics(self) -> list[KafkaTopic]:
         """Return the templates of all topics."""

@@ -41,10 +41,12 @@ class Unpacker:
 
     Args:
         templates: topics that are read. The first that fits says if the key of a message names its stream.
+        keyed: keys are taken along in topics that fit no template.
     """
 
-    def __init__(self, templates: Sequence[KafkaTopic]) -> None:
+    def __init__(self, templates: Sequence[KafkaTopic], *, keyed: bool = False) -> None:
         self._templates = tuple(templates)
+        self._keyed = keyed
         # By topic: names with keys behind them, by the key. None: keys mean nothing.
         self._names: dict[str, dict[Any, bytes] | None] = {}
 
@@ -101,7 +103,7 @@ class Unpacker:
     def _keys(self, topic: str) -> dict[Any, bytes] | None:
         if topic not in self._names:
             fits = [one for one in self._templates if one.place_of(f"{topic}/-") is not None]
-            self._names[topic] = {} if fits and fits[0].keyed else None
+            self._names[topic] = {} if (fits[0].keyed if fits else self._keyed) else None
         return self._names[topic]
 
     def _named(self, named: dict[Any, bytes], topic: bytes, key: Any) -> bytes:
