@@ -42,7 +42,10 @@ class ShippedBundle:
         data = (folder / "model").read_bytes()
         name = f"streamrde-{hashlib.sha256(data).hexdigest()[:24]}.safetensors"
         (folder / "model").rename(folder / name)
-        spark.addArtifacts(str(folder / name), file=True)
+        from pyspark import SparkFiles
+
+        if not (Path(SparkFiles.getRootDirectory()) / name).exists():
+            spark.addArtifacts(str(folder / name), file=True)
         own = type(bundle.header.windows)
         return cls(name, bundle.fingerprint, () if own in POLICIES.values() else (own,))
 

@@ -81,6 +81,7 @@ class ShardState:
         self.kept = Kept(FORMAT, self._shards, [self._model])
         found = self._shard.get()
         if found is None:
+            self._read = {0: {}}
             return
         kept = msgspec.msgpack.decode(bytes(found[0]), type=Kept)
         if kept.format != FORMAT:
