@@ -75,7 +75,10 @@ class SharedRun:
         self.admin = AdminClient(self.client)
         self.model = folder / "model.safetensors"
         BUNDLE.save(self.model)
-        options = QUICK | tables.get("source", {}).pop("options", {})
+        own = tables.get("source", {})
+        # With the newer protocol the broker decides about sessions.
+        quick = QUICK if own.get("protocol") != "consumer" else {"fetch.wait.max.ms": 20}
+        options = quick | own.pop("options", {})
         self.tables: dict[str, Any] = {
             "model": f"{self.model}",
             "source": {"kind": "kafka", "url": url, "topic": self.source, "group": self.group, "options": options},

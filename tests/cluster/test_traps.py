@@ -391,3 +391,43 @@ async def test_tombstones_and_markers_of_the_input_are_passed_and_are_no_samples
         await eventually(lambda: run.positions()[0] == 31)
         assert one.worker.partitions[run.source, 0].pipeline.source.counts.malformed == 0
     assert run.predictions() == expected(rows)
+
+
+@in_loop
+@pytest.mark.parametrize("keys", [{"protocol": "consumer"}, {"instance": "{host}-a"}], ids=["KIP-848", "static"])
+async def test_partitions_move_by_both_protocols_and_with_static_members(broker, tmp_path, keys):
+    run = SharedRun(broker.url, tmp_path, source=keys)
+    second = keys if "protocol" in keys else {"instance": "{host}-b"}
+    rows = rows_of(20, 60)
+    async with Working(run) as one:
+        await one.running(4)
+        run.send(rows[:400])
+        async with Working(run, source=second) as two:
+            await two.running(2)
+            await one.running(2)
+            run.send(rows[400:800])
+            await asyncio.to_thread(run.predictions, len(expected(rows[:800])))
+        if "instance" in keys:
+            # The group keeps a static member's partitions until its session ends, or it is back.
+            broker.expire_members(run.group)
+        await one.running(4)
+        run.send(rows[800:])
+        await finished(run, rows)
+
+
+@in_loop
+async def test_a_revocation_has_a_limit_after_which_nothing_more_is_committed(broker, run):
+    rows = rows_of(20, 60)
+    async with Working(run, options={"max.poll.interval.ms": 3000}) as one:
+        await one.running(4)
+        run.send(rows[:400])
+        await finished(run, rows[:400])
+        # Its transactions get no answer, and the group wants two partitions back.
+        broker.fault("silence_before", "EndTxn", count=None, where={"transactional_id": f"{run.group}-{run.source}-0"})
+        broker.fault("silence_before", "EndTxn", count=None, where={"transactional_id": f"{run.group}-{run.source}-1"})
+        run.send(rows[400:800])
+        async with Working(run) as two:
+            await two.running(2)
+            broker.clear()
+            run.send(rows[800:])
+            await finished(run, rows)
