@@ -100,7 +100,9 @@ class SharedRun:
 
     def send(self, rows: Sequence[Row], *, transactional: bool = False, **where: Any) -> None:
         """Publish samples with their streams as the keys."""
-        producer = Producer(self.client | ({"transactional.id": uuid.uuid4().hex} if transactional else {}))
+        # Faults of the broker hit this producer, too. It must not send anything twice, or out of order.
+        steady = {"enable.idempotence": True, "metadata.recovery.strategy": "none"}
+        producer = Producer(self.client | steady | ({"transactional.id": uuid.uuid4().hex} if transactional else {}))
         if transactional:
             producer.init_transactions()
             producer.begin_transaction()

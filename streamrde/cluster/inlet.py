@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -13,6 +14,8 @@ from streamrde.connectors.ends import ConnectionCounts, Message, Source
 from streamrde.connectors.kafka.fetched import Run
 from streamrde.connectors.messages import MessageBatch, MessageReader
 from streamrde.errors import StateError
+
+logger = logging.getLogger(__name__)
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -44,6 +47,7 @@ class Inlet(Source[MessageBatch]):
     Args:
         reader: how messages are read.
         connection: the consumer's.
+        begin: offset of the first message. Those before it are not taken.
         limit: messages that may wait. More come only from what was under way.
         hold: called when more than `limit` wait (True), and when half of that wait again (False).
         batch_messages: messages in a micro-batch, at most.
@@ -54,6 +58,7 @@ class Inlet(Source[MessageBatch]):
         reader: MessageReader,
         connection: ConnectionCounts,
         *,
+        begin: int = 0,
         limit: int,
         hold: Callable[[bool], None],
         batch_messages: int = 1000,
@@ -67,7 +72,7 @@ class Inlet(Source[MessageBatch]):
         self._batch_messages = batch_messages
         self._messages: deque[Message] = deque()
         self._changed = asyncio.Event()
-        self._end = 0
+        self._end = begin
         self._stopped = False
         self._failure: StateError | None = None
 
@@ -78,8 +83,13 @@ class Inlet(Source[MessageBatch]):
 
     def put(self, run: Run) -> None:
         """Take the next messages of the partition."""
-        self._messages.extend(run.messages)
-        self._end = run.end
+        if run.begin >= self._end:
+            self._messages.extend(run.messages)
+        else:
+            # The consumer went back by itself, as it may after it was dropped from its group.
+            logger.warning("%s[%d]: fetched again from %d on", run.topic, run.partition, run.begin)
+            self._messages.extend(one for one in run.messages if one.receipt >= self._end)
+        self._end = max(self._end, run.end)
         self._changed.set()
         if len(self._messages) > self._limit and not self._held:
             self._held = True

@@ -245,6 +245,7 @@ class Plan:
             inlet = Inlet(
                 self._source.reader(self._outline(bundle)),
                 counts,
+                begin=store.position,
                 limit=self._source.queue_messages,
                 hold=lambda held: member.hold(task, held),
             )
