@@ -69,6 +69,8 @@ class Outgoing(NamedTuple):
     payload: bytes
     identity: str = ""
     """Name by which a queue may recognise the message when it comes twice. "": it has none."""
+    headers: Sequence[tuple[str, bytes]] = ()
+    """Headers that travel beside the payload, in Kafka."""
 
 
 class Receipt:

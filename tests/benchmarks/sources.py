@@ -1,11 +1,15 @@
-"""How fast the sources of NATS, Redis and AMQP take messages, each beside its bare client that only acknowledges.
+"""How fast the sources of NATS, Redis, AMQP and Kafka take messages, each beside a bare client that acknowledges.
 
-    python tests/benchmarks/sources.py [nats] [redis] [amqp] [--messages 20000] [--rounds 5]
+    python tests/benchmarks/sources.py [nats] [redis] [amqp] [kafka] [kafka-sink] [--messages 20000] [--rounds 5]
 
 The messages wait in the queue. Both consumers drain it in turn, round after round, on the same server and with the
 same limit of unacknowledged messages. "bare" acknowledges what the client library gives it, as cheaply as the library
 can, and does nothing else. "source" decodes JSON, makes micro-batches and acknowledges them. tests/benchmarks/live.py
 does the same for MQTT.
+
+Kafka's client library works in threads of its own, so that messages are counted per second of this process's CPU time,
+from the making of the client on. "bare" calls `consume` and looks at each message's value, and the bare producer of
+"kafka-sink" publishes payloads that are there already.
 """
 
 from __future__ import annotations
@@ -20,15 +24,18 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from brokers import nats_server, rabbitmq_server, redis_server
+from brokers import kafka_broker, nats_server, rabbitmq_server, redis_server
 from queue_checks import MODEL, sample
 
 from streamrde.connectors.amqp import AmqpSinkConfig, AmqpSourceConfig
 from streamrde.connectors.clients import Outgoing
+from streamrde.connectors.kafka import KafkaSinkConfig, KafkaSourceConfig
 from streamrde.connectors.nats import NatsSinkConfig, NatsSourceConfig
 from streamrde.connectors.redis import RedisSinkConfig, RedisSourceConfig
+from streamrde.testing import predictions_of
 
 INFLIGHT = 1000
+QUICK = {"session.timeout.ms": 6000, "fetch.wait.max.ms": 10}
 
 
 async def fill(section, topic: str, messages: int) -> None:
@@ -149,7 +156,60 @@ async def amqp(url: str, messages: int, rounds: int) -> dict[str, list[float]]:
     return rates
 
 
+def bare_kafka(url: str, group: str, messages: int) -> float:
+    import confluent_kafka
+
+    began, taken = time.process_time(), 0
+    settings = {"bootstrap.servers": url.removeprefix("kafka://"), "group.id": group, "enable.auto.commit": False}
+    consumer = confluent_kafka.Consumer(settings | {"auto.offset.reset": "earliest", "log_level": 0} | QUICK)
+    consumer.subscribe(["b"])
+    while taken < messages:
+        fetched = consumer.consume(INFLIGHT, 1.0)
+        taken += sum(message.error() is None and message.value() is not None for message in fetched)
+        if fetched:
+            consumer.commit(message=fetched[-1], asynchronous=True)
+    rate = taken / (time.process_time() - began)
+    consumer.close()
+    return rate
+
+
+async def kafka(url: str, messages: int, rounds: int) -> dict[str, list[float]]:
+    await fill(KafkaSinkConfig(url=url, topic="b", create_topic=True), "b/s1", messages)
+    rates: dict[str, list[float]] = {"bare": [], "source": []}
+    for i in range(rounds):
+        rates["bare"].append(bare_kafka(url, f"bare{i}", messages))
+        began = time.process_time()
+        await drained(KafkaSourceConfig(url=url, topic="b", group=f"source{i}", options=QUICK), messages)
+        rates["source"].append(messages / (time.process_time() - began))
+    return rates
+
+
+async def kafka_sink(url: str, messages: int, rounds: int) -> dict[str, list[float]]:
+    import confluent_kafka
+
+    config = KafkaSinkConfig(url=url, topic="p", create_topic=True)
+    batch = predictions_of("a", [*range(INFLIGHT)])
+    payloads = [config.encoding().encode_prediction(row) for row in batch.to_pylist()]
+    rates: dict[str, list[float]] = {"bare": [], "sink": []}
+    async with config.build(MODEL) as sink:
+        for _ in range(rounds):
+            began = time.process_time()
+            settings = {"bootstrap.servers": url.removeprefix("kafka://"), "enable.idempotence": True, "log_level": 0}
+            producer = confluent_kafka.Producer(settings)
+            for _ in range(messages // INFLIGHT):
+                for payload in payloads:
+                    producer.produce("p", payload, key="a")
+                producer.flush()
+            rates["bare"].append(messages / (time.process_time() - began))
+            began = time.process_time()
+            for _ in range(messages // INFLIGHT):
+                await sink.write(batch)
+            rates["sink"].append(messages / (time.process_time() - began))
+    return rates
+
+
 QUEUES = {"nats": (nats_server, nats), "redis": (redis_server, redis), "amqp": (rabbitmq_server, amqp)}
+QUEUES |= {"kafka": (kafka_broker, kafka), "kafka-sink": (kafka_broker, kafka_sink)}
 
 
 def main() -> None:
@@ -163,13 +223,15 @@ def main() -> None:
         server, measured = QUEUES[name]
         with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as url:
             rates = asyncio.run(measured(url, options.messages, options.rounds))
-        ratios = [source / bare for source, bare in zip(rates["source"], rates["bare"], strict=True)]
+        (_, bares), (own, owns) = rates.items()
+        ratios = [rate / bare for rate, bare in zip(owns, bares, strict=True)]
+        unit = "messages/CPU s" if name.startswith("kafka") else "messages/s"
         for consumer, values in rates.items():
             print(
-                f"{name:6} {consumer:7} {statistics.median(values):>8,.0f} messages/s "
+                f"{name:6} {consumer:7} {statistics.median(values):>8,.0f} {unit} "
                 f"({min(values):,.0f}-{max(values):,.0f})"
             )
-        print(f"{name:6} source is {statistics.median(ratios):.2f}x of bare ({min(ratios):.2f}-{max(ratios):.2f})")
+        print(f"{name:6} {own} is {statistics.median(ratios):.2f}x of bare ({min(ratios):.2f}-{max(ratios):.2f})")
 
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ class TestKafkaSink(SinkConformance):
         messages = read(self.url, self.name)
         rows = [decode_prediction(message.value()) for message in messages]
         assert [message.key().decode() for message in messages] == [row["stream"] for row in rows]
+        assert all(message.headers() == [("content-type", b"application/json")] for message in messages)
         return [(row["stream"], row["window"]) for row in rows]
 
 
@@ -313,6 +314,7 @@ def test_dead_letters_go_to_a_topic(server: str) -> None:
     asyncio.run(main())
     (message,) = read(server, name)
     assert b'"reason":"why"' in message.value()
+    assert message.headers() == [("content-type", b"application/json"), ("reason", b"why"), ("topic", b"a/b")]
 
 
 @pytest.mark.parametrize(

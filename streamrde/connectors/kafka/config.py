@@ -11,6 +11,7 @@ from streamrde.connectors.access import Scheme, read_secret
 from streamrde.connectors.clients import Intake
 from streamrde.connectors.kafka.client import KafkaClient
 from streamrde.connectors.kafka.cluster import KafkaCluster, OAuth
+from streamrde.connectors.kafka.letters import KafkaDeadLetters
 from streamrde.connectors.kafka.membership import DECIDED_THERE, HOST, Membership, Protocol
 from streamrde.connectors.kafka.reader import KafkaReader
 from streamrde.connectors.kafka.source import KafkaSource
@@ -237,6 +238,7 @@ class KafkaSinkConfig(_Access, QueueSinkKeys, SinkConfig, frozen=True, kw_only=T
             templates=[self.template()],
             create=self.create_topic,
             partitions=self.partitions,
+            headers=[("content-type", f"application/{self.codec}".encode())],
         )
 
 
@@ -258,5 +260,13 @@ class KafkaDeadLettersConfig(_Access, QueueLettersKeys, DeadLettersConfig, froze
 
     def look(self) -> KafkaWriter:
         """See `QueueAccess.look`."""
-        template = KafkaTopic(self.topic, named=False)
-        return KafkaWriter(self.cluster(), patience=self.patience(), templates=[template])
+        return KafkaWriter(
+            self.cluster(),
+            patience=self.patience(),
+            templates=[KafkaTopic(self.topic, named=False)],
+            headers=[("content-type", b"application/json")],
+        )
+
+    def build(self) -> KafkaDeadLetters:
+        """See `DeadLettersConfig.build`."""
+        return KafkaDeadLetters(self.look(), self.topic)

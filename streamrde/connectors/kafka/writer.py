@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 
 class KafkaWriter(KafkaClient):
-    """A producer whose messages are confirmed by all replicas. A topic ``a/b`` is the topic a with the key b."""
+    """A producer whose messages are confirmed by all replicas. A topic ``a/b`` is the topic a with the key b.
+
+    Args:
+        headers: headers of every message.
+        settings: see `KafkaClient`.
+    """
+
+    def __init__(self, *arguments: Any, headers: Sequence[tuple[str, bytes]] = (), **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._headers = list(headers)
 
     def _make(self) -> Any:
         from confluent_kafka import Producer
@@ -53,9 +62,12 @@ class KafkaWriter(KafkaClient):
 
         for message in messages:
             topic, slash, key = message.topic.partition("/")
+            headers: Any = [*self._headers, *message.headers] if message.headers else self._headers
             while True:
                 try:
-                    producer.produce(topic, message.payload, key=key if slash else None, on_delivery=delivered)
+                    producer.produce(
+                        topic, message.payload, key=key if slash else None, headers=headers, on_delivery=delivered
+                    )
                     break
                 except BufferError:
                     await asyncio.sleep(HOLD / 10)
