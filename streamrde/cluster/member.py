@@ -143,6 +143,8 @@ class Member:
         self._thread.join(timeout)
 
     def _run(self) -> None:
+        from confluent_kafka import KafkaException
+
         consumer = self._consumer
         try:
             consumer.subscribe(
@@ -157,6 +159,8 @@ class Member:
                 elif not self.counts.connected:
                     self._ask()
                 self._look()
+        except KafkaException as error:
+            self._owner.failed(self._refusal(error.args[0]))
         except Exception as error:
             self._owner.failed(error)
         finally:
@@ -195,10 +199,12 @@ class Member:
         self._read |= ends
 
     def _on_assign(self, consumer: Any, given: list[Any]) -> None:
-        from confluent_kafka import OFFSET_END, TopicPartition
+        from confluent_kafka import TopicPartition
 
-        # An offset that is there will do: nothing is delivered before `begin`.
-        consumer.incremental_assign([TopicPartition(one.topic, one.partition, OFFSET_END) for one in given])
+        # Nothing is delivered before `begin`, so any offset will do, but it must be a number: the answer to a question
+        # for the end could come after the seek, and win. If no message is there, `_stopped` takes care.
+        consumer.incremental_assign([TopicPartition(one.topic, one.partition, 0) for one in given])
+        self._stopped -= {Task(one.topic, one.partition) for one in given}
         consumer.pause(given)
         self._metadata = consumer.consumer_group_metadata()
         self._owner.assigned([Task(one.topic, one.partition) for one in given])
@@ -228,6 +234,7 @@ class Member:
             self._stopped.discard(task)
             self._consumer.incremental_unassign(place)
             self._consumer.incremental_assign([TopicPartition(*task, offset)])
+            self._consumer.resume(place)
             begun()
             return
         self._consumer.pause(place)

@@ -29,7 +29,7 @@ from streamrde.cluster.inlet import Inlet
 from streamrde.cluster.member import Task
 from streamrde.cluster.store import KafkaStore
 from streamrde.cluster.transactions import AbandonedError, FencedError
-from streamrde.errors import StateError
+from streamrde.errors import BrokerError, SnapshotError, StateError
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.pipeline import Pipeline
 
@@ -94,6 +94,7 @@ class Partition:
         self._begun: Inlet | None = None
         self._fatal = fatal
         self._leaving = False
+        self._pause = _PAUSE
         self._again = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -152,7 +153,6 @@ class Partition:
             self._running.cancel()
 
     async def _run(self) -> None:
-        pause = _PAUSE
         try:
             while not self._leaving:
                 try:
@@ -164,15 +164,17 @@ class Partition:
                     return
                 except LayoutError:
                     raise
-                except StateError as error:
+                except (StateError, SnapshotError, BrokerError) as error:
+                    if isinstance(error, BrokerError) and error.final:
+                        raise
                     self.fenced += isinstance(error, FencedError)
                     self.phase, self.failure = "failed", f"{error}"
-                    logger.error("partition %s: %s; trying again in %g s", self.task, error, pause)
+                    logger.error("partition %s: %s; trying again in %g s", self.task, error, self._pause)
                 self._again.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
+                    async with asyncio.timeout(self._pause):
                         await self._again.wait()
-                pause = min(2 * pause, _PAUSE_MOST)
+                self._pause = min(2 * self._pause, _PAUSE_MOST)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -210,7 +212,7 @@ class Partition:
 
     def _started(self) -> None:
         if not self._leaving and self.store is not None:
-            self.phase, self.failure = "running", ""
+            self.phase, self.failure, self._pause = "running", "", _PAUSE
             logger.info(
                 "partition %s: %d streams restored in %.2f s; goes on at %d",
                 self.task, len(self.store), self.store.restored.seconds, self.store.position,

@@ -19,6 +19,7 @@ from streamrde.cluster.member import Task
 from streamrde.cluster.restoring import Reading, Restored
 from streamrde.cluster.transactions import Record, Transactions
 from streamrde.connectors.kafka.positions import beginning
+from streamrde.errors import StateError
 from streamrde.runtime.checkpoints import MODELS, SOURCE
 from streamrde.state import Checkpoint
 from streamrde.state.store import check_identity
@@ -278,7 +279,15 @@ class KafkaStore:
             self._own[MODELS] = msgspec.json.encode(sorted({*known, before} - {model}))
             self._renewed = True
             stored = {**stored, "model": model}
-        check_identity(f"{self.changelog} (partition {self.task.number})", stored, identity)
+        try:
+            check_identity(f"{self.changelog} (partition {self.task.number})", stored, identity)
+        except StateError as error:
+            if stored.get("model") == model:
+                raise
+            raise StateError(
+                f"{error}; if the model was replaced, give this worker the new file and SIGHUP, or name "
+                "the file of the model before in state.replaces"
+            ) from None
 
     def _place(self, reading: Reading) -> None:
         """Find where the input goes on. A group that is new to the partition gets its position at once."""

@@ -107,6 +107,11 @@ class Worker:
             if self._until_end:
                 await self._read_to_end()
             await self._stopping.wait()
+        except asyncio.CancelledError:
+            # Nothing more is waited for: the next owners repeat what was not committed.
+            for partition in self.partitions.values():
+                partition.lose()
+            raise
         finally:
             await self._end()
         if self._failure is not None:
@@ -145,6 +150,7 @@ class Worker:
             if (pipeline := partition.pipeline) is not None and pipeline.fleet.fingerprint != bundle.fingerprint:
                 await pipeline.swap(bundle, identity)
             partition.retry()
+        self.metrics.swaps += 1
 
     @property
     def fingerprints(self) -> tuple[str, str]:
@@ -315,8 +321,8 @@ class Worker:
                 self._forget(partition)
 
     def _unplace(self, task: Task, reason: str) -> None:
-        if (partition := self.partitions.get(task)) is not None and partition.inlet is not None:
-            partition.inlet.fail(
+        if (partition := self.partitions.get(task)) is not None and (inlet := partition.taking) is not None:
+            inlet.fail(
                 StateError(
                     f"the messages at its position are not there ({reason}): they were deleted, or the topic was made "
                     "again; keep messages longer, or begin with a new group and a new changelog"

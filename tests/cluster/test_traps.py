@@ -18,7 +18,7 @@ from shared_runs import SharedRun, Working, eventually, expected, in_loop, rows_
 
 from streamrde.cluster.member import Member
 from streamrde.connectors.codecs import decode_prediction
-from streamrde.errors import StateError
+from streamrde.errors import BrokerError, StateError
 
 
 @pytest.fixture(scope="module")
@@ -431,3 +431,44 @@ async def test_a_revocation_has_a_limit_after_which_nothing_more_is_committed(br
             broker.clear()
             run.send(rows[800:])
             await finished(run, rows)
+
+
+@in_loop
+async def test_a_broker_that_does_not_answer_when_a_partition_is_given_is_asked_again(broker, run):
+    rows = rows_of(20, 30)
+    run.send(rows)
+    one = Working(run)
+    check, asked = one.worker._plan.check, []
+
+    def unanswered(topic: str) -> int:
+        asked.append(topic)
+        if 1 < len(asked) < 4:  # the first time is at the start
+            raise BrokerError("it does not answer")
+        return check(topic)
+
+    one.worker._plan.check = unanswered
+    async with one:
+        await one.running(4)
+        await finished(run, rows)
+
+
+@in_loop
+async def test_a_second_signal_breaks_a_worker_off_and_the_next_one_repeats_nothing(broker, run):
+    rows = rows_of(20, 60)
+    one = Working(run)
+    async with one:
+        await one.running(4)
+        run.send(rows[:400])
+        await finished(run, rows[:400])
+        broker.fault("silence_before", "EndTxn", count=None)
+        run.send(rows[400:800])
+        await one.until(lambda worker: worker.count() or worker.metrics.rows == 800)
+        one.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await one.task
+        broker.clear()
+        one.task = asyncio.create_task(asyncio.sleep(0))
+    async with Working(run) as two:
+        await two.running(4)
+        run.send(rows[800:])
+        await finished(run, rows)
