@@ -193,3 +193,21 @@ def test_a_position_that_another_client_moved_while_this_was_away_is_an_error(cl
 
     with pytest.raises(BrokerError, match=r"takes partitions away \(t 0\).*\[state\] kind = \"kafka\""):
         asyncio.run(main())
+
+
+def test_messages_that_come_twice_are_used_once(cluster: MockCluster) -> None:
+    async def main() -> None:
+        async with source_of(cluster) as source:
+            fill(cluster, 0, 40)
+            assert await received(source, 40) == expected(0, 40)
+            # As after an assignment that came while messages were being fetched.
+            back = [kafka.TopicPartition("t", number, 5) for number in (0, 1)]
+            for place in back:
+                await source.client._call(source.client._kafka.seek, place)
+            fill(cluster, 40, 60)
+            assert await received(source, 20) == expected(40, 60)
+            assert source.connection.redelivered == 30
+            await source.client.settle()
+        assert committed(cluster) == [30, 30]
+
+    asyncio.run(main())

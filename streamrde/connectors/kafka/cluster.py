@@ -87,6 +87,8 @@ class KafkaCluster:
             "security.protocol": f"{'SASL_' if named else ''}{'SSL' if address.tls else 'PLAINTEXT'}",
             # What the client library reports is raised or logged here.
             "log_level": 0,
+            # A client that begins again by itself (KIP-899) may hang in a transaction. Lost connections are made anew.
+            "metadata.recovery.strategy": "none",
         }
         if named:
             found["sasl.mechanisms"] = self.mechanism

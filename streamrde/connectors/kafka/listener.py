@@ -63,7 +63,7 @@ class KafkaListener(KafkaClient):
 
     def _fetch(self, room: int) -> list[Message]:
         first = self._kafka.poll(HOLD)
-        return [] if first is None else [first, *self._kafka.consume(room, 0)]
+        return [] if first is None else [first, *self._kafka.consume(room, 0)]  # nothing is assigned anew
 
     async def _poll(self) -> None:
         messages, limit = self.intake.messages, self.intake.limit

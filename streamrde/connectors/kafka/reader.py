@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
 import math
 import time
@@ -171,7 +172,8 @@ class KafkaReader(KafkaClient):
         first = consumer.poll(HOLD)
         if first is None:
             return []
-        return [first, *(consumer.consume(room - 1, 0) if room > 1 else ())]
+        # Not by `consume`: if partitions are assigned within it, librdkafka drops messages that it has taken already.
+        return [first, *itertools.islice(iter(functools.partial(consumer.poll, 0), None), room - 1)]
 
     async def _poll(self) -> None:
         consumer, waiting, limit = self._kafka, self.intake.messages, self.intake.limit
@@ -200,6 +202,12 @@ class KafkaReader(KafkaClient):
         runs, errors = self._unpacker.unpack(fetched)
         for run in runs:
             partition = run.topic, run.partition
+            taken = self._positions.taken(partition) or 0
+            if run.begin < taken:
+                # Partitions that were assigned anew meanwhile begin where they were before.
+                kept = [one for one in run.messages if one.receipt >= taken]
+                self.counts.redelivered += len(run.messages) - len(kept)
+                run = run._replace(messages=kept, begin=taken, end=max(run.end, taken))
             self._positions.take(partition, run.end)
             if run.messages:
                 self._waiting.append((run, 0))
