@@ -153,9 +153,8 @@ class Member:
             while not self._ending:
                 for _ in range(self._orders.qsize()):
                     self._orders.get()()
-                first = consumer.poll(_HOLD)
-                if first is not None:
-                    self._take([first, *consumer.consume(_PART - 1, 0)])
+                if found := self._fetch():
+                    self._take(found)
                 elif not self.counts.connected:
                     self._ask()
                 self._look()
@@ -167,6 +166,19 @@ class Member:
             self._ending = True
             self.counts.connected = False
             consumer.close()
+
+    def _fetch(self) -> list[Any]:
+        """Return what has come, waiting a moment for the first message.
+
+        One by one: librdkafka's consume() serves a rebalance in between, and then throws away messages of the
+        partitions that stay, although it has passed them.
+        """
+        poll, found = self._consumer.poll, list[Any]()
+        message = poll(_HOLD)
+        while message is not None:
+            found.append(message)
+            message = poll(0) if len(found) < _PART else None
+        return found
 
     def _look(self) -> None:
         """Note what other threads may ask for."""
