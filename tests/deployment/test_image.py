@@ -134,7 +134,9 @@ class Container:
 
     def end(self):
         if self.process.poll() is None:
-            self.process.kill()  # and with it all that is in its namespace
+            # With process 1 all that is in its namespace ends. Having changed its user, it would outlive `unshare`.
+            for child in children_of(self.process.pid):
+                os.kill(int(child), signal.SIGKILL)
         self.process.wait(10)
         self.errors.close()
 
@@ -208,6 +210,17 @@ def test_the_image_is_a_worker_that_shares_a_topic_of_kafka(container):
     worker.process.wait(30)
     assert worker.process.returncode == 0, worker.log()
     assert any((worker.state / "cache").iterdir()), "the copy of the state"
+
+
+@needs_layer
+def test_nothing_of_a_container_outlives_the_test(container):
+    entry, arguments = command()
+    service = container(*entry, *arguments)
+    service.until(("streamrde", "health"), lambda done: done.returncode == 0)
+    inside = [service.first(), *map(int, children_of(service.first()))]
+    service.end()
+    assert len(inside) == 3, "tini, mosquitto and streamrde"
+    assert not [one for one in inside if Path(f"/proc/{one}").exists()]
 
 
 @needs_layer
