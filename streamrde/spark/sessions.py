@@ -52,6 +52,8 @@ def session(master: str = "local[*]", settings: Mapping[str, str] | None = None)
     else:
         check_java()
         builder = builder.master(master)
+        if master.startswith("local"):  # nothing has to come by a network, whose addresses may change
+            settings = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1", **settings}
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # Spark reads it nowhere else
     for name, value in settings.items():
         builder = builder.config(name, value)

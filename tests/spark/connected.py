@@ -16,6 +16,8 @@ PROVIDER = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProv
 def main():
     folder, model = Path(sys.argv[1]), sys.argv[2]
     os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # and not that of another interface, which may go away
+    os.environ["SPARK_TESTING"] = "1"  # the server then takes a free port
     from pyspark.sql import SparkSession
 
     warnings.simplefilter("ignore")

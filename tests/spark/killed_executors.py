@@ -36,6 +36,7 @@ def executors():
 def main():
     folder, model = Path(sys.argv[1]), sys.argv[2]
     os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)  # executors are started by its scripts
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # and not that of another interface, which may go away
     spark = streamrde.spark.session(
         "local-cluster[2,1,1024]",
         {
