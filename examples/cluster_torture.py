@@ -418,7 +418,7 @@ kind = "kafka"
 url = "{url}"
 topic = "{SAMPLES}"
 group = "{GROUP}"
-options = {{ "session.timeout.ms" = {session}, "heartbeat.interval.ms" = {heartbeat} }}
+{membership}
 [sink]
 kind = "kafka"
 url = "{url}"
@@ -436,13 +436,21 @@ port = 0
 """
 
 
+def membership(number: int, options: argparse.Namespace) -> str:
+    """Return the keys of a worker's place in the group. With KIP-848 the broker decides about sessions."""
+    static = f'instance = "torture-{number}"\n' if options.static else ""
+    if options.protocol == "consumer":
+        return f'{static}protocol = "consumer"'
+    times = f'"session.timeout.ms" = {SESSION * 1000:.0f}, "heartbeat.interval.ms" = {SESSION * 100:.0f}'
+    return f"{static}options = {{ {times} }}"
+
+
 def write_configuration(folder: Path, number: int, link: Link, options: argparse.Namespace) -> Path:
     """Write the file of a worker. They differ in the broker's address only, where the links do."""
     settings = {
         "model": folder / "model.safetensors",
         "url": link.url,
-        "session": round(SESSION * 1000),
-        "heartbeat": round(SESSION * 100),
+        "membership": membership(number, options),
         "cache": f'cache = "{folder / f"cache-{number}"}"' if options.cache else "",
     }
     path = folder / f"worker-{number}.toml"
@@ -486,7 +494,8 @@ def started(options: argparse.Namespace, folder: Path) -> Iterator[Broker]:
         with brokers.kafka_broker(folder) as url:
             yield Broker(url, None, [Link(url)] * options.workers)
         return
-    with brokers.strict_kafka(folder) as strict, contextlib.ExitStack() as stack:
+    times = ["--session", f"{SESSION}", "--heartbeat", f"{SESSION / 10}"]
+    with brokers.strict_kafka(folder, options=times) as strict, contextlib.ExitStack() as stack:
         if options.cables:
             import cables
 
@@ -534,6 +543,9 @@ def torture(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     broken = sum(len(one.broken) for one in rounds)
     return {
         "broker": options.url or options.broker,
+        "protocol": options.protocol,
+        "static": options.static,
+        "cache": options.cache,
         "seed": options.seed,
         "seconds": round(time.monotonic() - began),
         "workers": options.workers,
@@ -580,6 +592,8 @@ def main() -> int:
     parser.add_argument("--rate", type=float, help="messages per second")
     parser.add_argument("--partitions", type=int, default=12)
     parser.add_argument("--cache", action="store_true", help="with local copies of the state")
+    parser.add_argument("--protocol", choices=["classic", "consumer"], default="classic", help="of rebalances")
+    parser.add_argument("--static", action="store_true", help="workers that the group knows by name (KIP-345)")
     parser.add_argument("--broker", choices=["strict", "tansu"], default="strict")
     parser.add_argument("--url", help="kafka://host:port of a cluster that does not have the topics torture.* yet")
     parser.add_argument("--seed", type=int, default=0)

@@ -87,8 +87,8 @@ def torture(*options):
 
 @pytest.mark.slow
 def test_killed_paused_and_cut_off_workers_predict_what_one_process_does(tmp_path):
-    """examples/cluster_torture.py also runs as an example; here at other moments."""
-    found = torture("--seed", "1", "--keep", str(tmp_path))
+    """examples/cluster_torture.py also runs as an example; here with local copies and KIP-848."""
+    found = torture("--seed", "1", "--cache", "--protocol", "consumer", "--keep", str(tmp_path))
     assert found["predictions"] > 500
     assert (found["missing"], found["different"], found["duplicates"], found["unexpected"]) == (0, 0, 0, 0)
     assert found["starts"] > found["workers"]
