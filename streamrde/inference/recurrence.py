@@ -10,9 +10,21 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from streamrde.arrays import Reals
 from streamrde.inference.model_part import Shapes, Tensors
+
+
+class Packed(NamedTuple):
+    """Tensors of a recurrence for the compiled step, in the order that kernels/stack.hpp says."""
+
+    part: int
+    """Numbers in a row of the state."""
+    layers: tuple[tuple[Reals, Reals], ...]
+    """Weight and bias of each layer. One without a bias has zeros."""
+    vectors: tuple[Reals, ...] = ()
+    """Numbers of each component."""
 
 
 class Recurrence(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):
@@ -33,6 +45,10 @@ class Recurrence(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", fo
     def build(self, width: int, tensors: Tensors) -> ArrayRecurrence:
         """Make it on arrays from its tensors, by their names within the block."""
         raise NotImplementedError
+
+    def packed(self, width: int, tensors: Tensors) -> Packed | None:
+        """Return the tensors as the compiled step takes them. None: NumPy steps it."""
+        return None
 
     @property
     def tag(self) -> str:
@@ -61,3 +77,13 @@ class ArrayRecurrence(ABC):
             u: what the block gives of the token, (width,).
             time: duration of the token's window in usual windows, (), in the model's dtype.
         """
+
+
+def unbiased(*weights: Reals) -> tuple[tuple[Reals, Reals], ...]:
+    """Return layers without biases, each with one of zeros."""
+    return tuple((weight, np.zeros(len(weight), weight.dtype)) for weight in weights)
+
+
+def split_layer(weight: Reals, bias: Reals, parts: int) -> tuple[tuple[Reals, Reals], ...]:
+    """Return a layer's outputs in equal parts, as layers of their own."""
+    return tuple(zip(np.split(weight, parts), np.split(bias, parts), strict=True))

@@ -87,6 +87,8 @@ if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
     """Twin of windowing.loop.ReferenceLoop."""
     Stepper: type[_native.Stepper] | None = None
     """Twin of inference.steppers.ArrayStepper."""
+    Stack: type[_native.Stack] | None = None
+    """Twin of inference.fields.stack, for the recurrences that it has."""
     Novelty: type[_native.Novelty] | None = None
     """Twin of inference.novelty.Novelty."""
     Pooling: type[_native.Pooling] | None = None
@@ -104,6 +106,7 @@ else:
         Names,
         Novelty,
         Pooling,
+        Stack,
         Stepper,
         fold,
         join,
@@ -123,6 +126,7 @@ __all__ = [
     "Names",
     "Novelty",
     "Pooling",
+    "Stack",
     "Stepper",
     "chen",
     "fold",

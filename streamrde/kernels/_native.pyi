@@ -202,6 +202,27 @@ class Stepper:
         self, z: Reals, logsigs: Floats, previous: Floats | None, error: Literal[True], threads: int, /
     ) -> tuple[Reals, Floats]: ...  # (n, H), (n,)
 
+class Stack:
+    """Twin of inference.fields.stack, in float32, or in float64 if is_double."""
+
+    def __init__(
+        self,
+        is_double: bool,
+        cell: int,  # of inference.steppers.stack.CELLS
+        part: int,  # numbers in a row of a recurrence's state
+        mean: bool,
+        last: bool,  # what is pooled
+        memory: float,  # windows that the mean goes back
+        unit: float,  # seconds that count as 1; 0: every token counts as 1
+        scaling: tuple[Floats, Floats | None, float, int, float],  # scale, shift (B,), clip, summaries, gain
+        ends: tuple[Layer, Layer],  # the layer that takes tokens, and the readout
+        norm: Reals,  # (width,)
+        blocks: list[tuple[Reals, Reals, tuple[Layer, ...], tuple[Reals, ...], Layer, Layer, Layer]],
+        /,
+    ) -> None: ...
+    def output(self, pooled: Reals, probabilities: bool, /) -> Reals: ...  # (n, pooled) -> (n, outputs)
+    def step(self, z: Reals, tokens: Floats, threads: int, /) -> Reals: ...  # z (n, H), tokens (n, B) -> (n, H)
+
 class Novelty:
     """Twin of inference.novelty.Novelty, whose `__init__` says what each array is."""
 

@@ -16,6 +16,7 @@
 #include "layout.hpp"
 #include "pooling.hpp"
 #include "sequence.hpp"
+#include "stack.hpp"
 #include "stepper.hpp"
 #include "variant.hpp"
 
@@ -29,6 +30,7 @@ extern Kernel (*select_kernel)(int channels, int depth);
 extern StepKernels step_kernels;
 extern SequenceKernels sequence_kernels;
 extern PoolingKernel pooling_kernel;
+extern StackKernels stack_kernels;
 
 // C + C^2 + ... + C^depth
 npy_intp row_size(int channels, int depth);
@@ -38,6 +40,13 @@ PyArrayObject* checked(PyObject* object, int type, int axes, const char* name);
 
 // The same of the given shape, columns < 0: one axis; or null with ValueError set.
 PyArrayObject* shaped(PyObject* object, int type, npy_intp rows, npy_intp columns, const char* name);
+
+// (weight, bias, activation) as a layer of so many inputs, < 0: any; false with ValueError set.
+template <typename T>
+bool take_layer(PyObject* parts, int inputs, Layer<T>& made);
+
+// How tokens are scaled; shift may be None. False with ValueError set.
+bool take_scaling(PyObject* scale, PyObject* shift, double clip, int summaries, Scaling& scaling);
 
 // (order, nodes, node, stage, weight) as a tableau; false with ValueError set.
 bool take_tableau(PyObject* parts, Tableau& tableau);
@@ -64,6 +73,7 @@ extern PyType_Spec loop_spec;
 extern PyType_Spec names_spec;
 extern PyType_Spec novelty_spec;
 extern PyType_Spec pooling_spec;
+extern PyType_Spec stack_spec;
 extern PyType_Spec stepper_spec;
 
 }  // namespace streamrde

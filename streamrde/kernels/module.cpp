@@ -69,6 +69,7 @@ struct Variant {
     StepKernels (*steps)();
     SequenceKernels (*sequences)();
     PoolingKernel (*pooling)();
+    StackKernels (*stacks)();
 };
 
 const Variant* running = nullptr;
@@ -81,10 +82,12 @@ std::vector<Variant> find_variants() {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512dq");
-    if (avx512) found.push_back({"avx512", select_avx512, steps_avx512, sequences_avx512, pooling_avx512});
-    if (avx2) found.push_back({"avx2", select_avx2, steps_avx2, sequences_avx2, pooling_avx2});
+    if (avx512)
+        found.push_back({"avx512", select_avx512, steps_avx512, sequences_avx512, pooling_avx512, stacks_avx512});
+    if (avx2) found.push_back({"avx2", select_avx2, steps_avx2, sequences_avx2, pooling_avx2, stacks_avx2});
 #endif
-    found.push_back({"baseline", select_baseline, steps_baseline, sequences_baseline, pooling_baseline});
+    found.push_back(
+        {"baseline", select_baseline, steps_baseline, sequences_baseline, pooling_baseline, stacks_baseline});
     return found;
 }
 
@@ -99,6 +102,7 @@ void run(const Variant& chosen) {
     step_kernels = chosen.steps();
     sequence_kernels = chosen.sequences();
     pooling_kernel = chosen.pooling();
+    stack_kernels = chosen.stacks();
 }
 
 PyObject* choose(PyObject*, PyObject* wanted) {
@@ -136,13 +140,11 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, functio
 
 // Text of the declarations that Python has too; see layout.hpp.
 constexpr std::pair<const char*, const char*> declarations[] = {
-    {"Activation", activation_names}, {"Column", column_names},
-    {"Duplicates", duplicates_names}, {"Event", event_names},
-    {"Fault", fault_names},           {"Window", window_fields},
-    {"Episode", episode_fields},      {"PoolKind", pool_kind_names},
-    {"Unused", unused_fields},        {"Cut", cut_fields},
-    {"Sum", summary::sum_names},      {"Trace", wave::trace_names},
-    {"Wave", wave::wave_names},
+    {"Activation", activation_names}, {"Cell", cell_names},        {"Column", column_names},
+    {"Duplicates", duplicates_names}, {"Event", event_names},      {"Fault", fault_names},
+    {"Window", window_fields},        {"Episode", episode_fields}, {"PoolKind", pool_kind_names},
+    {"Unused", unused_fields},        {"Cut", cut_fields},         {"Sum", summary::sum_names},
+    {"Trace", wave::trace_names},     {"Wave", wave::wave_names},
 };
 
 bool add_layout(PyObject* module) {
@@ -168,7 +170,8 @@ PyObject* make_module() {
     }
     const std::pair<const char*, PyType_Spec*> types[] = {
         {"Accumulator", &accumulator_spec}, {"Loop", &loop_spec},       {"Names", &names_spec},
-        {"Novelty", &novelty_spec},         {"Pooling", &pooling_spec}, {"Stepper", &stepper_spec}};
+        {"Novelty", &novelty_spec},         {"Pooling", &pooling_spec}, {"Stack", &stack_spec},
+        {"Stepper", &stepper_spec}};
     for (const auto& [name, spec] : types) {
         PyObject* type = PyType_FromSpec(spec);
         if (!type || PyModule_AddObject(module, name, type) < 0) {

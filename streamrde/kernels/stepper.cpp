@@ -44,6 +44,54 @@ bool take_tableau(PyObject* parts, Tableau& tableau) {
     return fits;
 }
 
+bool take_scaling(PyObject* scale, PyObject* shift, double clip, int summaries, Scaling& scaling) {
+    PyArrayObject* scales = checked(scale, NPY_DOUBLE, 1, "scale");
+    if (!scales) return false;
+    const int features = scaling.features = static_cast<int>(PyArray_DIM(scales, 0));
+    scaling.scale = Numbers<double>(features);
+    std::copy_n(static_cast<const double*>(PyArray_DATA(scales)), features, scaling.scale.data());
+    if (shift != Py_None) {
+        PyArrayObject* shifts = shaped(shift, NPY_DOUBLE, features, -1, "shift");
+        if (!shifts) return false;
+        scaling.shift = Numbers<double>(features);
+        std::copy_n(static_cast<const double*>(PyArray_DATA(shifts)), features, scaling.shift.data());
+    }
+    scaling.clip = clip;
+    scaling.summaries = summaries;
+    if (features < 1) PyErr_SetString(PyExc_ValueError, "features out of range");
+    return features >= 1;
+}
+
+template <typename T>
+bool take_layer(PyObject* parts, int inputs, Layer<T>& made) {
+    constexpr int type = sizeof(T) == 4 ? NPY_FLOAT : NPY_DOUBLE;
+    PyObject *weight, *bias;
+    int activation;
+    if (!PyArg_ParseTuple(parts, "OOi", &weight, &bias, &activation)) return false;
+    PyArrayObject* matrix = checked(weight, type, 2, "weight");
+    if (!matrix) return false;
+    made.outputs = static_cast<int>(PyArray_DIM(matrix, 0));
+    made.inputs = static_cast<int>(PyArray_DIM(matrix, 1));
+    PyArrayObject* offset = shaped(bias, type, made.outputs, -1, "bias");
+    if (!offset) return false;
+    if (made.outputs < 1 || made.inputs < 1 || (inputs >= 0 && made.inputs != inputs) || activation < 0 ||
+        activation >= activations) {
+        PyErr_SetString(PyExc_ValueError, "a layer does not fit the one before it");
+        return false;
+    }
+    made.activation = static_cast<Activation>(activation);
+    const int row = padded<T>(made.outputs);
+    made.weight = Numbers<T>(static_cast<std::size_t>(row) * made.inputs);
+    made.bias = Numbers<T>(row);
+    const T* from = static_cast<const T*>(PyArray_DATA(matrix));
+    for (int r = 0; r < made.outputs; ++r)
+        for (int k = 0; k < made.inputs; ++k) made.weight.data()[k * row + r] = from[r * made.inputs + k];
+    std::copy_n(static_cast<const T*>(PyArray_DATA(offset)), made.outputs, made.bias.data());
+    return true;
+}
+template bool take_layer<float>(PyObject* parts, int inputs, Layer<float>& made);
+template bool take_layer<double>(PyObject* parts, int inputs, Layer<double>& made);
+
 namespace {
 
 // Below this many multiply-adds a thread costs more than it saves.
@@ -65,29 +113,17 @@ public:
     bool build(PyObject* initial, PyObject* readout, PyObject* layers, PyObject* last, PyObject* scale, PyObject* decay,
                PyObject* tableau, int substeps, double tolerance, int most_substeps, PyObject* shift, double clip,
                int summaries) {
-        PyArrayObject* scales = checked(scale, NPY_DOUBLE, 1, "scale");
-        if (!scales) return false;
-        const int features = model_.features = static_cast<int>(PyArray_DIM(scales, 0));
-        model_.scale = Numbers<double>(features);
-        std::copy_n(static_cast<const double*>(PyArray_DATA(scales)), features, model_.scale.data());
-        if (shift != Py_None) {
-            PyArrayObject* shifts = shaped(shift, NPY_DOUBLE, features, -1, "shift");
-            if (!shifts) return false;
-            model_.shift = Numbers<double>(features);
-            std::copy_n(static_cast<const double*>(PyArray_DATA(shifts)), features, model_.shift.data());
-        }
-        model_.clip = clip;
-        model_.summaries = summaries;
+        if (!take_scaling(scale, shift, clip, summaries, model_)) return false;
         model_.substeps = substeps;
         model_.tolerance = tolerance;
         model_.most_substeps = most_substeps;
-        if (features < 1 || substeps < 0 || most_substeps < 2) {
-            PyErr_SetString(PyExc_ValueError, "features or substeps out of range");
+        if (substeps < 0 || most_substeps < 2) {
+            PyErr_SetString(PyExc_ValueError, "substeps out of range");
             return false;
         }
-        if (!layer(initial, -1, model_.initial)) return false;
+        if (!take_layer(initial, -1, model_.initial)) return false;
         model_.hidden = model_.initial.outputs;
-        if (!layer(readout, model_.hidden, model_.readout)) return false;
+        if (!take_layer(readout, model_.hidden, model_.readout)) return false;
         if (!PyList_Check(layers) || !PyList_GET_SIZE(layers)) {
             PyErr_SetString(PyExc_TypeError, "layers must be a list with at least one entry");
             return false;
@@ -95,7 +131,7 @@ public:
         int width = model_.hidden;
         for (Py_ssize_t i = 0; i < PyList_GET_SIZE(layers); ++i) {
             Layer<T> made;
-            if (!layer(PyList_GET_ITEM(layers, i), width, made)) return false;
+            if (!take_layer(PyList_GET_ITEM(layers, i), width, made)) return false;
             width = made.outputs;
             model_.layers.push_back(std::move(made));
         }
@@ -166,32 +202,6 @@ private:
     static const StepKernel<T>& kernels() {
         if constexpr (sizeof(T) == 4) return step_kernels.of_float;
         else return step_kernels.of_double;
-    }
-
-    bool layer(PyObject* parts, int inputs, Layer<T>& made) const {
-        PyObject *weight, *bias;
-        int activation;
-        if (!PyArg_ParseTuple(parts, "OOi", &weight, &bias, &activation)) return false;
-        PyArrayObject* matrix = checked(weight, type, 2, "weight");
-        if (!matrix) return false;
-        made.outputs = static_cast<int>(PyArray_DIM(matrix, 0));
-        made.inputs = static_cast<int>(PyArray_DIM(matrix, 1));
-        PyArrayObject* offset = shaped(bias, type, made.outputs, -1, "bias");
-        if (!offset) return false;
-        if (made.outputs < 1 || made.inputs < 1 || (inputs >= 0 && made.inputs != inputs) || activation < 0 ||
-            activation >= activations) {
-            PyErr_SetString(PyExc_ValueError, "a layer does not fit the one before it");
-            return false;
-        }
-        made.activation = static_cast<Activation>(activation);
-        const int row = padded<T>(made.outputs);
-        made.weight = Numbers<T>(static_cast<std::size_t>(row) * made.inputs);
-        made.bias = Numbers<T>(row);
-        const T* from = static_cast<const T*>(PyArray_DATA(matrix));
-        for (int r = 0; r < made.outputs; ++r)
-            for (int k = 0; k < made.inputs; ++k) made.weight.data()[k * row + r] = from[r * made.inputs + k];
-        std::copy_n(static_cast<const T*>(PyArray_DATA(offset)), made.outputs, made.bias.data());
-        return true;
     }
 
     bool pack_last(PyObject* parts, int width) {

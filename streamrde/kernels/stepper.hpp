@@ -70,13 +70,18 @@ struct Tableau {
     double weight[4];
 };
 
-template <typename T>
-struct Model {
-    int hidden, features;
-    Numbers<double> scale;  // multiplies a token before it is rounded to T
+// How tokens are scaled: see inference/token_scaling.py.
+struct Scaling {
+    int features;
+    Numbers<double> scale;  // multiplies a token before it is rounded
     Numbers<double> shift;  // taken from it before; empty: nothing is, and nothing clipped
     double clip = 0;        // largest magnitude of an entry of a scaled token; 0: any
     int summaries = 0;      // an entry from here on that is NaN was not observed, and becomes 0
+};
+
+template <typename T>
+struct Model : Scaling {
+    int hidden;
     Layer<T> initial, readout;
     std::vector<Layer<T>> layers;
     // Flat index i = k * padded(hidden) + h of the contracted matrix, k the last hidden layer's unit or, behind them, the

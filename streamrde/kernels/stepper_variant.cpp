@@ -4,59 +4,20 @@
 #include <cmath>
 #include <vector>
 
-#include "products-inl.hpp"
+#include "layers-inl.hpp"
 
 namespace streamrde {
 namespace {
 
-// Registers allow so many streams at a time in a hidden layer; blocks are whole tiles of the contraction.
+// Registers allow so many streams at a time in a hidden layer, see layers-inl.hpp; blocks are whole tiles of the contraction.
 #if defined(__AVX512F__)
-constexpr int group = 4, block_unit = 12;
+constexpr int block_unit = 12;
 #else
-constexpr int group = 2, block_unit = 6;
+constexpr int block_unit = 6;
 #endif
 // Contracted matrices of a block of streams; with the weights streaming by they should stay in a second-level cache.
 constexpr std::ptrdiff_t block_bytes = 448 << 10;
 constexpr std::ptrdiff_t largest_block = 96;
-
-template <typename T>
-T* buffer(std::size_t size) {
-    thread_local Numbers<T> memory;
-    if (memory.size() < size) memory = Numbers<T>(size);
-    return memory.data();
-}
-
-template <typename T, typename A>
-void activate_with(T* values, std::ptrdiff_t count) {
-    for (std::ptrdiff_t i = 0; i < count; i += lanes_of<T>) store(values + i, A::template of<T>(load(values + i)));
-}
-
-template <typename T>
-void activate(Activation activation, T* values, std::ptrdiff_t count) {
-    switch (activation) {
-        case Activation::identity:
-            return;
-        case Activation::relu:
-            return activate_with<T, Relu>(values, count);
-        case Activation::tanh:
-            return activate_with<T, Tanh>(values, count);
-        case Activation::silu:
-            return activate_with<T, Silu>(values, count);
-        case Activation::softplus:
-            return activate_with<T, Softplus>(values, count);
-        case Activation::gelu:
-            return activate_with<T, Gelu>(values, count);
-    }
-}
-
-// An entry of a token as the field takes it: see inference/token_scaling.py.
-template <typename T>
-T scaled(const Model<T>& model, double entry, int j) {
-    double value = (entry - model.shift.data()[j]) * model.scale.data()[j];
-    if (j >= model.summaries && std::isnan(value)) value = 0;
-    if (model.clip) value = value < -model.clip ? -model.clip : value > model.clip ? model.clip : value;
-    return static_cast<T>(value);
-}
 
 // The streams' contracted matrices, panel after panel of the last layer, so that it passes once. A stream's number in a block
 // is the fastest index of its scaled log-signatures in `turned`, (features, count).
@@ -66,7 +27,7 @@ void contract(const Model<T>& model, const double* logsig, std::ptrdiff_t count,
     for (std::ptrdiff_t s = 0; s < count; ++s)
         for (int j = 0; j < features; ++j)
             turned[j * count + s] = model.shift.size()
-                                        ? scaled(model, logsig[s * features + j], j)
+                                        ? scaled<T>(model, logsig[s * features + j], j)
                                         : static_cast<T>(logsig[s * features + j] * model.scale.data()[j]);
     const std::ptrdiff_t size = model.contracted;
     const std::ptrdiff_t whole = count % block_unit == 1 ? count - 1 : count;  // a lone stream wants all sums at once

@@ -18,7 +18,7 @@ from streamrde.inference.fields import Stack
 from streamrde.inference.fields.stack import MEMORY
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.stacks import RECURRENCES
-from streamrde.inference.steppers import make_stepper
+from streamrde.inference.steppers import ArrayStepper, make_stepper
 from streamrde.windowing import Adaptive, Count
 from streamrde.windowing.tokens import Scale, Token
 
@@ -46,10 +46,11 @@ def random_inputs(bundle, count, windows, seed=1):
 
 
 @KINDS
+@pytest.mark.parametrize("make", [ArrayStepper, make_stepper])
 @pytest.mark.parametrize("pool", ["both", "last", "mean"])
-def test_the_step_is_the_written_equation_number_by_number(kind, pool):
+def test_the_step_is_the_written_equation_number_by_number(kind, pool, make):
     bundle = make_stack(kind, options={"pool": pool, "gate_width": 5}, dtype="float64")
-    (_, tokens), stepper = random_inputs(bundle, 1, 6), make_stepper(bundle)
+    (_, tokens), stepper = random_inputs(bundle, 1, 6), make(bundle)
     tensors = {name: tensor.tolist() for name, tensor in bundle.tensors.items()}
     oracle, z = naive.Stack(kind, blocks=2, width=6, tensors=tensors, clip=3.0), stepper.initial(np.zeros((1, 3)))
     for token in tokens[0]:

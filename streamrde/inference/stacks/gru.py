@@ -7,7 +7,7 @@ import numpy as np
 from streamrde.arrays import Reals
 from streamrde.inference.activations import sigmoid
 from streamrde.inference.model_part import Shapes, Tensors
-from streamrde.inference.recurrence import ArrayRecurrence, Moved, Recurrence
+from streamrde.inference.recurrence import ArrayRecurrence, Moved, Packed, Recurrence, split_layer
 
 
 class GRU(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="gru"):
@@ -39,6 +39,13 @@ class GRU(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="gru"):
     def build(self, width: int, tensors: Tensors) -> ArrayRecurrence:
         """See Recurrence."""
         return _Cell(width, tensors)
+
+    def packed(self, width: int, tensors: Tensors) -> Packed:
+        """See Recurrence."""
+        own, carried = (
+            split_layer(tensors[f"cell.weight_{name}_l0"], tensors[f"cell.bias_{name}_l0"], 3) for name in ("ih", "hh")
+        )
+        return Packed(width, own + carried)
 
 
 class _Cell(ArrayRecurrence):

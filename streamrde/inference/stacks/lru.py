@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrde.arrays import Reals
 from streamrde.inference.model_part import Shapes, Tensors
-from streamrde.inference.recurrence import ArrayRecurrence, Moved, Recurrence
+from streamrde.inference.recurrence import ArrayRecurrence, Moved, Packed, Recurrence, unbiased
 
 FLOOR = 1e-6
 """Added under the root of the input's gain, whose slope would be infinite where nothing decays."""
@@ -56,6 +56,12 @@ class LRU(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="lru"):
     def build(self, width: int, tensors: Tensors) -> ArrayRecurrence:
         """See Recurrence."""
         return _Diagonal(tensors)
+
+    def packed(self, width: int, tensors: Tensors) -> Packed:
+        """See Recurrence."""
+        drive, out = np.split(tensors["drive.weight"], 2), np.split(tensors["out.weight"], 2, axis=1)
+        vectors = -np.exp(tensors["rate"]), np.exp(tensors["angle"]), tensors["skip"]
+        return Packed(self.count(width), unbiased(*drive, *out), vectors)
 
 
 class _Diagonal(ArrayRecurrence):

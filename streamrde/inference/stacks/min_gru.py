@@ -7,7 +7,7 @@ import numpy as np
 from streamrde.arrays import Reals
 from streamrde.inference.activations import ACTIVATIONS
 from streamrde.inference.model_part import Shapes, Tensors
-from streamrde.inference.recurrence import ArrayRecurrence, Moved, Recurrence
+from streamrde.inference.recurrence import ArrayRecurrence, Moved, Packed, Recurrence, unbiased
 
 
 class MinGRU(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="min_gru"):
@@ -40,6 +40,11 @@ class MinGRU(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="min
     def build(self, width: int, tensors: Tensors) -> ArrayRecurrence:
         """See Recurrence."""
         return _Minimal(tensors)
+
+    def packed(self, width: int, tensors: Tensors) -> Packed:
+        """See Recurrence."""
+        gate, value = ((tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in ("gate", "value"))
+        return Packed(width, (gate, value, *unbiased(tensors["out.weight"])))
 
 
 class _Minimal(ArrayRecurrence):

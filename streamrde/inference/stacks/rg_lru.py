@@ -7,7 +7,7 @@ import numpy as np
 from streamrde.arrays import Reals
 from streamrde.inference.activations import ACTIVATIONS, sigmoid
 from streamrde.inference.model_part import Shapes, Tensors
-from streamrde.inference.recurrence import ArrayRecurrence, Moved, Recurrence
+from streamrde.inference.recurrence import ArrayRecurrence, Moved, Packed, Recurrence, split_layer, unbiased
 
 SHARPNESS = 2.0
 """Factor on the gated rate. With 2, a gate that is half open has the rate itself. De et al. take 8."""
@@ -46,6 +46,12 @@ class RGLRU(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="rg_l
     def build(self, width: int, tensors: Tensors) -> ArrayRecurrence:
         """See Recurrence."""
         return _Gated(width, tensors)
+
+    def packed(self, width: int, tensors: Tensors) -> Packed:
+        """See Recurrence."""
+        gates = split_layer(tensors["gates.weight"], tensors["gates.bias"], 2)
+        rate = -SHARPNESS * ACTIVATIONS["softplus"](tensors["rate"])
+        return Packed(width, (*gates, *unbiased(tensors["value.weight"], tensors["out.weight"])), (rate,))
 
 
 class _Gated(ArrayRecurrence):

@@ -10,9 +10,10 @@ from streamrde.arrays import Floats, Indices, Reals
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.steppers.arrays import ArrayStepper
 from streamrde.inference.steppers.bundle import BundleStepper, Stepper
-from streamrde.inference.steppers.compiled import CompiledStepper, single_stepper
+from streamrde.inference.steppers.compiled import CompiledStepper
 from streamrde.inference.steppers.ensemble import EnsembleStepper
 from streamrde.inference.steppers.rows import RowStepper
+from streamrde.inference.steppers.single import single_stepper
 
 __all__ = ["ArrayStepper", "BundleStepper", "RowStepper", "Stepper", "make_stepper", "step_in_rounds"]
 

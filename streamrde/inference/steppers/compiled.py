@@ -12,9 +12,7 @@ from streamrde.arrays import Floats, Indices, Reals
 from streamrde.inference.activations import NUMBERS
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.ends import Layers
-from streamrde.inference.model_part import PARTS
 from streamrde.inference.solvers import MOST_SUBSTEPS, TABLEAUX
-from streamrde.inference.steppers.arrays import ArrayStepper
 from streamrde.inference.steppers.bundle import BundleStepper
 
 T = TypeVar("T")
@@ -51,7 +49,7 @@ class CompiledStepper(BundleStepper):
                 tensors[f"{name}.weight"] = np.zeros((outputs, inputs), self.dtype)
                 tensors[f"{name}.bias"] = np.zeros(outputs, self.dtype)
         tableau = TABLEAUX[header.solver]
-        assert kernels.Stepper is not None  # noqa: S101 (see `single_stepper`)
+        assert kernels.Stepper is not None  # noqa: S101 (see `steppers.single`)
         assert activations is not None  # noqa: S101
         self._native = kernels.Stepper(
             self.dtype == np.float64,
@@ -129,17 +127,3 @@ class CompiledStepper(BundleStepper):
         if not self._linear["readout"]:
             return super().readout(z)
         return np.asarray(self._native.output(np.ascontiguousarray(z), False))
-
-
-def single_stepper(bundle: Bundle, *, threads: int) -> ArrayStepper | CompiledStepper:
-    """Return the stepper of a model that is no ensemble: compiled if the kernels run its field.
-
-    Raises:
-        ParameterError: a part of the model is not in its file.
-    """
-    for name in PARTS:
-        if not (part := bundle.header.part(name)).stored:
-            part.build(name, bundle.header, bundle.tensors)
-    if kernels.Stepper is None or bundle.header.field.plain_activations is None:
-        return ArrayStepper(bundle)
-    return CompiledStepper(bundle, threads=threads)

@@ -10,9 +10,9 @@ import numpy as np
 from streamrde.arrays import Floats, Reals
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.ensemble import split
-from streamrde.inference.steppers.arrays import ArrayStepper
 from streamrde.inference.steppers.bundle import BundleStepper
-from streamrde.inference.steppers.compiled import CompiledStepper, single_stepper, with_threads
+from streamrde.inference.steppers.compiled import with_threads
+from streamrde.inference.steppers.single import single_stepper
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class EnsembleStepper(BundleStepper):
         total, *others = self.each(z, lambda member, own: member.readout(own))
         return sum(others, start=total)
 
-    def each(self, z: Reals, do: Callable[[ArrayStepper | CompiledStepper, Reals], T]) -> list[T]:
+    def each(self, z: Reals, do: Callable[[BundleStepper, Reals], T]) -> list[T]:
         """Call `do` with every member and its part of the states z (n, hidden)."""
         size = self.header.member_hidden
         return [do(member, z[:, i * size : (i + 1) * size]) for i, member in enumerate(self._members)]
