@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from rich import box
 from rich.console import Group
 from rich.table import Table
@@ -213,7 +214,12 @@ def _decay(bundle: Bundle) -> str:
 
 
 def _range(bundle: Bundle) -> str:
-    return f"{bundle.tensors['range.low'].min():.3g} to {bundle.tensors['range.high'].max():.3g}"
+    """Return the range of all components but those that count windows."""
+    header = bundle.header
+    kept = np.ones(header.hidden, bool)
+    for column, _ in header.field.counters:
+        kept[column :: header.member_hidden] = False
+    return f"{bundle.tensors['range.low'][kept].min():.3g} to {bundle.tensors['range.high'][kept].max():.3g}"
 
 
 def _versions(header: Header) -> str:

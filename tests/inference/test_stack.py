@@ -16,6 +16,7 @@ from streamrde.inference.ends import Blank, Layers
 from streamrde.inference.ensemble import join, split
 from streamrde.inference.fields import Stack
 from streamrde.inference.fields.stack import MEMORY
+from streamrde.inference.novelty import TrainingWindows
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.stacks import RECURRENCES
 from streamrde.inference.steppers import ArrayStepper, make_stepper
@@ -235,6 +236,16 @@ def test_states_are_a_column_on_request():
     assert (states[:, bundle.header.field.counter] == np.array(found["window"]) + 1).all()
 
 
+@pytest.mark.parametrize("members", [1, 2])
+def test_novelty_is_told_beside_predictions_that_it_does_not_change(members):
+    bundle = make_stack(members=members, novelty=TrainingWindows(windows=400, streams=10, alarm=3.0))
+    t, x = make_recording(7, 60)
+    plain = Predictor(bundle).push_many(t, x)
+    told = Predictor(bundle, novelty=True).push_many(t, x)
+    assert [p.value.tolist() for p in told] == [p.value.tolist() for p in plain]
+    assert sum(p.novelty is not None and 0 < p.novelty <= 1 for p in told) > 5
+
+
 @KINDS
 def test_an_ensemble_is_the_mean_of_its_members(kind):
     members = [make_stack(kind, seed, task="regression", labels=()) for seed in range(3)]
@@ -261,6 +272,11 @@ def test_the_file_holds_everything(tmp_path, kind):
     assert again.fingerprint == bundle.fingerprint
     text = str([row for section in sections(again) for row in section.rows])
     assert "stack of 2 blocks of width 6 with" in text
+    ranged = make_stack(kind, hidden_range=True, members=2)
+    high = ranged.tensors["range.high"].copy()
+    high[ranged.header.field.counter :: ranged.header.member_hidden] = MEMORY
+    text = str(sections(type(ranged)(ranged.header, dict(ranged.tensors) | {"range.high": high})))
+    assert "leaves its range in training, -3 to 3'" in text  # without the count of windows
 
 
 @pytest.mark.parametrize(

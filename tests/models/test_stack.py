@@ -190,6 +190,23 @@ def test_training_learns_and_serves_what_it_learned(tmp_path, windows):
     assert high[: field.counter].max() < 100
 
 
+@pytest.mark.parametrize("kind", ["rg_lru", "lstm"])
+def test_members_are_trained_apart_and_served_as_one(tmp_path, kind):
+    config = stack_config(tmp_path, kind, training={"epochs": 2, "members": 2})
+    parts = read_parts(config)
+    torch.manual_seed(0)
+    fitted = fit(config, parts, console=quiet())
+    header = fitted.bundle.header
+    assert (header.members, header.hidden) == (2, 2 * header.field.state_size)
+    counter = header.field.counter
+    assert (fitted.bundle.tensors["range.high"][counter :: header.member_hidden] == MEMORY).all()
+    for recording, outputs in zip(parts.test, fitted.parts["test"].outputs, strict=True):
+        found = sr.Predictor(fitted.bundle).push_many(recording.t, recording.x)
+        e = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        probabilities = e / e.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose([p.value for p in found], probabilities[: len(found)], rtol=0, atol=1e-5)
+
+
 def test_weight_decay_leaves_vectors_alone():
     model = NeuralRDE.from_header(make_stack().header)
     config = as_train_config(
