@@ -8,12 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from streamrde.cluster.transactions import Record
-from streamrde.connectors.dead_letters import encode_letter
+from streamrde.connectors.dead_letters import MESSAGE_BYTES, encode_letter
 from streamrde.connectors.ends import DeadLetter, DeadLetters, StagingSink
 from streamrde.connectors.topics import TopicTemplate
-
-# Longest payload in a letter, in bytes. In base64 it is a third longer, and a topic takes 1 MB unless told otherwise.
-_LONGEST = 600_000
 
 
 class StagedLetters(DeadLetters):
@@ -39,15 +36,7 @@ class StagedLetters(DeadLetters):
 
     def records(self) -> list[Record]:
         """Return the messages of the checkpoint that is being saved."""
-        return [Record(self._topic, _encoded(letter)) for letter in self._due]
-
-
-def _encoded(letter: DeadLetter) -> bytes:
-    """Return a letter as JSON, with the beginning of its payload if that is too long for a topic."""
-    if len(letter.payload) > _LONGEST:
-        reason = f"{letter.reason} (the first {_LONGEST} of {len(letter.payload)} bytes)"
-        letter = letter._replace(reason=reason, payload=letter.payload[:_LONGEST])
-    return encode_letter(letter)
+        return [Record(self._topic, encode_letter(letter, MESSAGE_BYTES)) for letter in self._due]
 
 
 class StagedPredictions(StagingSink):

@@ -10,6 +10,9 @@ from streamrde.connectors.ends import DeadLetter
 
 # A message may be as large as its broker allows (256 MB); this much of it tells what was wrong.
 _KEPT_BYTES = 1 << 20
+MESSAGE_BYTES = 600_000
+"""Bytes of a payload that a letter in a message keeps. They are 800 kB in base64, and Kafka and NATS take messages of
+1 MB unless told otherwise: a letter that no broker took would stop the run again and again."""
 
 
 class _Line(msgspec.Struct):
@@ -20,9 +23,9 @@ class _Line(msgspec.Struct):
     payload: str
 
 
-def encode_letter(letter: DeadLetter) -> bytes:
-    """Encode a dead letter as JSON: received, reason, topic, bytes, and payload in base64, cut after 1 MiB."""
-    text = base64.b64encode(letter.payload[:_KEPT_BYTES]).decode()
+def encode_letter(letter: DeadLetter, kept: int = _KEPT_BYTES) -> bytes:
+    """Encode a dead letter as JSON: received, reason, topic, bytes, and payload in base64, cut after `kept` bytes."""
+    text = base64.b64encode(letter.payload[:kept]).decode()
     return msgspec.json.encode(_Line(letter.received, letter.reason, letter.topic, len(letter.payload), text))
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from streamrde.connectors.clients import Intake, Outgoing, QueueClient
 from streamrde.connectors.codecs.predictions import encode_prediction
-from streamrde.connectors.dead_letters import encode_letter
+from streamrde.connectors.dead_letters import MESSAGE_BYTES, encode_letter
 from streamrde.connectors.ends import DeadLetter, DeadLetters, End, Sink, Source
 from streamrde.connectors.messages import MessageBatch, MessageReader
 from streamrde.connectors.topics import TopicTemplate
@@ -162,7 +162,7 @@ class QueueDeadLetters(_Publisher, DeadLetters):
 
     async def write(self, letters: Sequence[DeadLetter]) -> None:
         """Publish the letters. Return when all are confirmed."""
-        await self.client.publish([Outgoing(self._topic, encode_letter(letter)) for letter in letters])
+        await self.client.publish([Outgoing(self._topic, encode_letter(letter, MESSAGE_BYTES)) for letter in letters])
 
 
 def _identity(row: Mapping[str, Any]) -> str:

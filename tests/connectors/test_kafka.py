@@ -309,11 +309,15 @@ def test_dead_letters_go_to_a_topic(server: str) -> None:
         async with KafkaSinkConfig(url=server, topic=name, create_topic=True).build(MODEL):
             pass
         async with KafkaDeadLettersConfig(url=server, topic=name).build() as letters:
-            await letters.write([DeadLetter("why", "a/b", b"\x00", 1.0)])
+            # In base64 the second would be longer than a topic takes.
+            await letters.write(
+                [DeadLetter("why", "a/b", b"\x00", 1.0), DeadLetter("long", "a/b", bytes(1_000_000), 1.0)]
+            )
 
     asyncio.run(main())
-    (message,) = read(server, name)
+    message, long = read(server, name)
     assert b'"reason":"why"' in message.value()
+    assert b'"bytes":1000000' in long.value()
     assert message.headers() == [("content-type", b"application/json"), ("reason", b"why"), ("topic", b"a/b")]
 
 

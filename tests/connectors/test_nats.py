@@ -240,8 +240,12 @@ def test_dead_letters_go_to_a_subject(server: str) -> None:
         await client.jetstream().add_stream(name=name, subjects=[f"{name}.>"])
         async with NatsDeadLettersConfig(url=server, topic=f"{name}.dead").build() as letters:
             await letters.write([DeadLetter("why", "a.b", b"\x00", 1.0)])
-        message = await client.jetstream().get_last_msg(name, f"{name}.dead")
-        assert b'"reason":"why"' in message.data
+            message = await client.jetstream().get_last_msg(name, f"{name}.dead")
+            assert b'"reason":"why"' in message.data
+            # In base64 it would be longer than the server takes.
+            await letters.write([DeadLetter("long", "a.b", bytes(1_000_000), 1.0)])
+            message = await client.jetstream().get_last_msg(name, f"{name}.dead")
+            assert b'"bytes":1000000' in message.data
         await client.close()
 
     asyncio.run(main())

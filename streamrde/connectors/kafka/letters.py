@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamrde.connectors.clients import Outgoing
-from streamrde.connectors.dead_letters import encode_letter
+from streamrde.connectors.dead_letters import MESSAGE_BYTES, encode_letter
 from streamrde.connectors.ends import DeadLetter
 from streamrde.connectors.queues import QueueDeadLetters
 
@@ -15,7 +15,9 @@ class KafkaDeadLetters(QueueDeadLetters):
 
     async def write(self, letters: Sequence[DeadLetter]) -> None:
         """See `QueueDeadLetters.write`."""
-        await self.client.publish([Outgoing(self._topic, encode_letter(one), "", _headers(one)) for one in letters])
+        await self.client.publish(
+            [Outgoing(self._topic, encode_letter(one, MESSAGE_BYTES), "", _headers(one)) for one in letters]
+        )
 
 
 def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from streamrde.connectors.codecs.predictions import encode_prediction
-from streamrde.connectors.dead_letters import encode_letter
+from streamrde.connectors.dead_letters import MESSAGE_BYTES, encode_letter
 from streamrde.connectors.ends import DeadLetter, DeadLetters, End, Sink
 from streamrde.connectors.mqtt.connection import MqttConnection
 from streamrde.connectors.mqtt.link import MqttLink
@@ -114,5 +114,5 @@ class MqttDeadLetters(_Publisher, DeadLetters):
     async def write(self, letters: Sequence[DeadLetter]) -> None:
         """Publish the letters. Return when all are confirmed."""
         for letter in letters:
-            await self._connection.publish(self._topic, encode_letter(letter), 1)
+            await self._connection.publish(self._topic, encode_letter(letter, MESSAGE_BYTES), 1)
         await self._connection.drain()
