@@ -51,7 +51,9 @@ export LD_LIBRARY_PATH=/opt/python/lib
 health() { /opt/streamrde/bin/streamrde health "http://127.0.0.1:$PORT/$1"; }
 properties=ActiveState,StatusText,MainPID,NRestarts,Result,ExecMainStatus
 show() { systemctl show --property $properties streamrde@watch > "$1"; }
-until_well() { for _ in $(seq 30); do health readyz && return; sleep 0.1; done; }
+status() { systemctl show --value --property StatusText streamrde@watch; }
+# The service says how it is once a second, a moment after it is so.
+until_well() { for _ in $(seq 100); do health readyz && status | grep -q become && return; sleep 0.1; done; }
 systemd-analyze verify /etc/systemd/system/streamrde@.service > verify 2>&1; echo $? >> verify
 systemctl start streamrde@watch || { journalctl --unit streamrde@watch --output cat > log; exit 1; }
 until_well
