@@ -259,17 +259,11 @@ def throughput(options: argparse.Namespace, url: str, folder: Path) -> None:
             else:
                 config = write_run(folder, url, group, topic_of(kind), checkpoint=kind.checkpoint)
                 command = [sys.executable, "-m", "streamrde", "run", str(config)]
-            found[kind].append(
-                measured(
-                    url,
-                    group,
-                    kind,
-                    [command] * kind.processes,
-                    counts[kind.samples],
-                    options.seconds,
-                    folder / f"{group}.log",
-                )
-            )
+            log = folder / f"{group}.log"
+            commands = [command] * kind.processes
+            one = measured(url, group, kind, commands, counts[kind.samples], options.seconds, log)
+            print(f"{group:32}{one[0]:10,.0f}/s{one[1]:8.1f} us", file=sys.stderr, flush=True)
+            found[kind].append(one)
     rates = {kind.name: statistics.median(rate for rate, _ in rows) for kind, rows in found.items()}
     print(f"\n{'messages per second':26}{'median':>10}{'min':>10}{'max':>10}{'us CPU/message':>16}{'of bare':>9}")
     for kind, rows in found.items():
@@ -417,8 +411,8 @@ def plan(options: argparse.Namespace, url: str, folder: Path) -> None:
     for snapshot, checkpoint, samples in (
         (3900, 1, 1), (3900, 10, 1), (3900, 60, 1), (510, 1, 1), (510, 10, 1), (510, 60, 1), (510, 60, 60),
     ):  # fmt: skip
-        # Several samples in a message save a quarter of the work.
-        processors = streams * options.us * (1.0 if samples == 1 else 0.75) * 1e-6 / allowed
+        # Several samples in a message save two fifths of the work.
+        processors = streams * options.us * (1.0 if samples == 1 else 0.6) * 1e-6 / allowed
         partitions = max(2 * processors, streams / options.streams)
         record = snapshot + options.overhead
         changelog = streams / max(checkpoint, samples) * record / 1e6
@@ -449,8 +443,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--streams", type=int, default=100_000, help="of restore")
     parser.add_argument("--plan-streams", type=float, default=1e7)
-    parser.add_argument("--us", type=float, default=15.0, help="of plan: microseconds of CPU per sample")
-    parser.add_argument("--restore-mb", type=float, default=20.0, help="of plan: MB/s of restoring")
+    parser.add_argument("--us", type=float, default=17.0, help="of plan: microseconds of CPU per sample")
+    parser.add_argument("--restore-mb", type=float, default=60.0, help="of plan: MB/s of restoring")
     parser.add_argument("--overhead", type=int, default=AROUND, help="of plan: bytes of a record around the snapshot")
     parser.add_argument("--broker", choices=["tansu", "strict"], default="tansu")
     parser.add_argument("--url", help="kafka://host:port of a cluster instead")
