@@ -134,6 +134,11 @@ class TestWebSocketSink(SinkConformance):
         return WebSocketSinkConfig(url=self.server.url, wait=False).build(OUTLINE)
 
     async def read(self) -> list[tuple[str, int]]:
+        # The server's library confirms what it has read. The handler gets it a moment later.
+        known = -1
+        while known != len(self.server.received):
+            known = len(self.server.received)
+            await asyncio.sleep(0.05)
         rows = [decode_prediction(message.encode()) for message in list(self.server.received)]
         return [(row["stream"], row["window"]) for row in rows]
 
