@@ -198,21 +198,14 @@ class Worker:
     def status(self) -> dict[str, Any]:
         """Return the obstacles, the partitions, and which streams went wrong, the latest first."""
         self.count()
-        metrics, in_the_way = self.metrics, self.obstacles()
         latest = [
             trouble
             for one in self.partitions.values()
             if one.pipeline is not None
             for trouble in one.pipeline.troubles.status()
         ]
-        return {
-            "ready": not in_the_way,
-            "obstacles": in_the_way,
-            "streams": metrics.streams,
-            "rows": metrics.counts._asdict(),
-            "troubles": metrics.troubles,
-            "implausible": metrics.implausible,
-            "latest": sorted(latest, key=lambda trouble: trouble["since"] or 0.0, reverse=True)[:20],
+        latest = sorted(latest, key=lambda trouble: trouble["since"] or 0.0, reverse=True)[:20]
+        return self.metrics.status(self.obstacles(), latest) | {
             "rebalances": self.rebalances,
             "partitions": [self._shown(one) for _, one in sorted(self.partitions.items())],
         }

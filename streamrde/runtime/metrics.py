@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -184,6 +185,23 @@ class Metrics:
     def seconds(self) -> float:
         """Duration of the run so far."""
         return (self.ended or time.perf_counter()) - self.began
+
+    def status(self, obstacles: Sequence[str], latest: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what /status answers of whatever runs.
+
+        Args:
+            obstacles: what is in the way now.
+            latest: streams that went wrong, the latest first.
+        """
+        return {
+            "ready": not obstacles,
+            "obstacles": [*obstacles],
+            "streams": self.streams,
+            "rows": self.counts._asdict(),
+            "troubles": self.troubles,
+            "implausible": self.implausible,
+            "latest": [*latest],
+        }
 
     def summary(self) -> dict[str, float | int]:
         """Return the counters as plain numbers, for people and for JSON."""

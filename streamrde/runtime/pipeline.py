@@ -214,16 +214,7 @@ class Pipeline:
     def status(self) -> dict[str, Any]:
         """Return the obstacles, and which streams went wrong, the latest first."""
         self.count()
-        metrics, in_the_way = self.metrics, self.obstacles()
-        return {
-            "ready": not in_the_way,
-            "obstacles": in_the_way,
-            "streams": metrics.streams,
-            "rows": metrics.counts._asdict(),
-            "troubles": metrics.troubles,
-            "implausible": metrics.implausible,
-            "latest": self.troubles.status(),
-        }
+        return self.metrics.status(self.obstacles(), self.troubles.status())
 
     def close(self) -> None:
         """Let go of the store, after `run`."""
