@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from streamrde.cluster.transactions import SILENT
 from streamrde.connectors.ends import ConnectionCounts
+from streamrde.connectors.kafka.fetched import fetch
 from streamrde.errors import BrokerError
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class Member:
             while not self._ending:
                 for _ in range(self._orders.qsize()):
                     self._orders.get()()
-                if found := self._fetch():
+                if found := fetch(consumer, _PART, _HOLD):
                     self._take(found)
                 elif not self.counts.connected:
                     self._ask()
@@ -166,19 +167,6 @@ class Member:
             self._ending = True
             self.counts.connected = False
             consumer.close()
-
-    def _fetch(self) -> list[Any]:
-        """Return what has come, waiting a moment for the first message.
-
-        One by one: librdkafka's consume() serves a rebalance in between, and then throws away messages of the
-        partitions that stay, although it has passed them.
-        """
-        poll, found = self._consumer.poll, list[Any]()
-        message = poll(_HOLD)
-        while message is not None:
-            found.append(message)
-            message = poll(0) if len(found) < _PART else None
-        return found
 
     def _look(self) -> None:
         """Note what other threads may ask for."""

@@ -36,6 +36,24 @@ class Run(NamedTuple):
         return self.messages[count].receipt if count < len(self.messages) else self.end
 
 
+def fetch(consumer: Any, most: int, hold: float) -> list[Fetched]:
+    """Return what a consumer in a group has, waiting a moment for the first message.
+
+    It polls one by one. librdkafka's consume() may assign partitions in between, and then throws away messages that it
+    has taken already, although the position has passed them.
+
+    Args:
+        most: messages that are returned, at most.
+        hold: seconds to wait.
+    """
+    poll, found = consumer.poll, list[Any]()
+    message = poll(hold)
+    while message is not None:
+        found.append(message)
+        message = poll(0) if len(found) < most else None
+    return found
+
+
 class Unpacker:
     """Turn what a consumer fetched into messages.
 

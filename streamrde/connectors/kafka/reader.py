@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
 import logging
 import math
 import time
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from streamrde.connectors.clients import Intake, Outgoing
 from streamrde.connectors.ends import Message
 from streamrde.connectors.kafka.client import HOLD, SHARE, KafkaClient
-from streamrde.connectors.kafka.fetched import Run, Unpacker
+from streamrde.connectors.kafka.fetched import Run, Unpacker, fetch
 from streamrde.connectors.kafka.membership import Membership
 from streamrde.connectors.kafka.positions import Positions, Span, beginning
 from streamrde.errors import BrokerError
@@ -167,14 +166,6 @@ class KafkaReader(KafkaClient):
     def _on_lost(self, consumer: Any, taken: list[TopicPartition]) -> None:
         self._tell(self.lost, f"group {self._group!r} has dropped this client, which did not answer in time")
 
-    def _fetch(self, consumer: Any, room: int) -> list[Fetched]:
-        """Return what has come, waiting a moment for the first message. Called in the library's thread."""
-        first = consumer.poll(HOLD)
-        if first is None:
-            return []
-        # Not by `consume`: if partitions are assigned within it, librdkafka drops messages that it has taken already.
-        return [first, *itertools.islice(iter(functools.partial(consumer.poll, 0), None), room - 1)]
-
     async def _poll(self) -> None:
         consumer, waiting, limit = self._kafka, self.intake.messages, self.intake.limit
         await self._call(self._subscribe, consumer, [template.pattern for template in self._templates])
@@ -194,7 +185,7 @@ class KafkaReader(KafkaClient):
                 still = await self._call(consumer.assignment)
                 await self._call(consumer.resume, [one for one in self._paused if one in still])
                 self._paused = []
-            if fetched := await self._call(self._fetch, consumer, max(1, room)):
+            if fetched := await self._call(fetch, consumer, max(1, room), HOLD):
                 self._take(fetched)
 
     def _take(self, fetched: Sequence[Fetched]) -> None:
