@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from streamrde.cluster import placing
 from streamrde.cluster.changelog import POSITION, Entry, identity_entry
 from streamrde.cluster.contents import ChangelogContents, ChangelogPlace
 from streamrde.cluster.filling import Filling
+from streamrde.cluster.inlet import Position
 from streamrde.cluster.lag import Lag
 from streamrde.cluster.partitioners import Partitioner
 from streamrde.cluster.topics import check_topics, marker_of
@@ -147,8 +146,7 @@ def _fill(
 
 def source_entry(offset: int, model: str) -> Entry:
     """Return the record with the position of the input."""
-    data = msgspec.json.encode({"offset": offset, "token": ""})
-    return Entry(POSITION + SOURCE, data, "m", offset=offset, model=model)
+    return Entry(POSITION + SOURCE, Position(offset).encode(), "m", offset=offset, model=model)
 
 
 def to_sqlite(contents: Contents, path: Path, *, check: bool = False) -> Report:

@@ -7,6 +7,7 @@ from typing import Any
 from streamrde.cluster.contents import ChangelogPlace
 from streamrde.cluster.topics import changelog_of
 from streamrde.connectors.access import Address, Scheme
+from streamrde.connectors.kafka.cluster import KafkaCluster
 from streamrde.connectors.kafka.config import KafkaSourceConfig
 from streamrde.connectors.kafka.topics import KafkaTopic
 from streamrde.errors import ConfigError, ParameterError
@@ -29,14 +30,7 @@ def place_of_url(url: str, *, source: str | None = None, group: str | None = Non
     topic = address.path.strip("/")
     if not topic or "/" in topic:
         raise ConfigError(f"the store's address names no changelog: {_SCHEME}")
-    settings: dict[str, Any] = {
-        "bootstrap.servers": f"{address}",
-        "security.protocol": f"{'SASL_' if address.user else ''}{'SSL' if address.tls else 'PLAINTEXT'}",
-    }
-    if address.user:
-        login = {"sasl.mechanisms": "PLAIN", "sasl.username": address.user, "sasl.password": address.password or ""}
-        settings |= login
-    return ChangelogPlace(topic, settings, source, group)
+    return ChangelogPlace(topic, KafkaCluster(address).settings(), source, group)
 
 
 def place_of_run(source: Any, state: Any, *, config: str) -> ChangelogPlace:

@@ -41,9 +41,6 @@ from streamrde.state import StateStore
 
 logger = logging.getLogger(__name__)
 _TRANSACTION_MS = 60_000
-# Where a client forgets brokers that are all away, librdkafka 2.16 may never return from send_offsets_to_transaction
-# (its issues 5456 and 5511). The brokers of a cluster keep their addresses.
-_STEADY = {"metadata.recovery.strategy": "none"}
 
 
 class Building(Protocol):
@@ -119,12 +116,12 @@ class Plan:
         """Settings of the client library for a consumer of the group."""
         membership = self._source.membership()
         own = {"isolation.level": "read_committed", "enable.partition.eof": self.draining}
-        return _STEADY | self._cluster.settings() | membership.settings() | own
+        return self._cluster.settings() | membership.settings() | own
 
     @property
     def producer(self) -> dict[str, Any]:
         """Settings of the client library for a producer with transactions."""
-        own = {"transaction.timeout.ms": _TRANSACTION_MS} | _STEADY | self._sink.cluster().settings()
+        own = {"transaction.timeout.ms": _TRANSACTION_MS} | self._sink.cluster().settings()
         return own | {"enable.idempotence": True, "acks": "all"}
 
     def refusal(self, problem: Any) -> BrokerError:

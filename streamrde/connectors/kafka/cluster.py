@@ -87,7 +87,8 @@ class KafkaCluster:
             "security.protocol": f"{'SASL_' if named else ''}{'SSL' if address.tls else 'PLAINTEXT'}",
             # What the client library reports is raised or logged here.
             "log_level": 0,
-            # A client that begins again by itself (KIP-899) may hang in a transaction. Lost connections are made anew.
+            # Where a client begins again by itself (KIP-899), librdkafka 2.16 may never return from
+            # send_offsets_to_transaction (its issues 5456 and 5511). Lost connections are made anew.
             "metadata.recovery.strategy": "none",
         }
         if named:
