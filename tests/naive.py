@@ -356,7 +356,7 @@ class Stack:
 
     def __init__(self, kind, blocks, width, tensors, clip):
         self.kind, self.width, self.tensors, self.clip = kind, width, tensors, clip
-        self.h = [[0.0] * width for _ in range(blocks)]
+        self.h = [[0.0] * 8 * width for _ in range(blocks)]  # as many as any recurrence needs
         self.c = [[0.0] * width for _ in range(blocks)]
         self.lasts = []
 
@@ -391,7 +391,7 @@ class Stack:
             a = math.exp(-2 * math.log(1 + math.exp(own["rate"][j])) * sigmoid(gates[j]) * time)
             gain = math.sqrt(1 - a * a + 1e-6)
             self.h[block][j] = a * self.h[block][j] + gain * sigmoid(gates[self.width + j]) * value[j]
-        return times(own["out.weight"], self.h[block])
+        return times(own["out.weight"], self.h[block][: self.width])
 
     def min_gru(self, block, u, own, time):
         gate = times(own["gate.weight"], u, own["gate.bias"])
@@ -399,7 +399,7 @@ class Stack:
         for j in range(self.width):
             a = (1 - sigmoid(gate[j])) ** time
             self.h[block][j] = a * self.h[block][j] + (1 - a) * value[j]
-        return times(own["out.weight"], self.h[block])
+        return times(own["out.weight"], self.h[block][: self.width])
 
     def lru(self, block, u, own, time):
         drive, count = times(own["drive.weight"], u), len(own["rate"])
@@ -407,25 +407,72 @@ class Stack:
             factor = cmath.exp((-math.exp(own["rate"][j]) + 1j * math.exp(own["angle"][j])) * time)
             gain = math.sqrt(1 - abs(factor) ** 2 + 1e-6)
             self.h[block][j] = factor * self.h[block][j] + gain * (drive[j] + 1j * drive[count + j])
-        state = [complex(h).real for h in self.h[block]] + [complex(h).imag for h in self.h[block]]
+        state = [complex(h).real for h in self.h[block][:count]] + [complex(h).imag for h in self.h[block][:count]]
         return [y + s * v for y, s, v in zip(times(own["out.weight"], state), own["skip"], u, strict=True)]
 
     def gru(self, block, u, own, time):
         a = times(own["cell.weight_ih_l0"], u, own["cell.bias_ih_l0"])
-        b = times(own["cell.weight_hh_l0"], self.h[block], own["cell.bias_hh_l0"])
+        b = times(own["cell.weight_hh_l0"], self.h[block][: self.width], own["cell.bias_hh_l0"])
         n = self.width
         for j in range(n):
             keep = sigmoid(a[n + j] + b[n + j])
             new = math.tanh(a[2 * n + j] + sigmoid(a[j] + b[j]) * b[2 * n + j])
             self.h[block][j] = (1 - keep) * new + keep * self.h[block][j]
-        return list(self.h[block])
+        return self.h[block][:n]
 
     def lstm(self, block, u, own, time):
         a = times(own["cell.weight_ih_l0"], u, own["cell.bias_ih_l0"])
-        b = times(own["cell.weight_hh_l0"], self.h[block], own["cell.bias_hh_l0"])
+        b = times(own["cell.weight_hh_l0"], self.h[block][: self.width], own["cell.bias_hh_l0"])
         n, gates = self.width, [p + q for p, q in zip(a, b, strict=True)]
         for j in range(n):
             new = sigmoid(gates[j]) * math.tanh(gates[2 * n + j])
             self.c[block][j] = sigmoid(gates[n + j]) * self.c[block][j] + new
             self.h[block][j] = sigmoid(gates[3 * n + j]) * math.tanh(self.c[block][j])
-        return list(self.h[block])
+        return self.h[block][:n]
+
+    def s4d(self, block, u, own, time):
+        """The zero-order hold of x' = a x + u, y = 2 Re sum c x, as in S4D's code."""
+        y, width = [own["skip"][j] * u[j] for j in range(self.width)], self.width
+        for n in range(8):
+            for j in range(width):
+                place = n * width + j
+                a = -math.exp(own["rate"][place]) + 1j * own["angle"][place]
+                factor = cmath.exp(a * math.exp(own["step"][j]) * time)
+                self.h[block][place] = factor * self.h[block][place] + (factor - 1) / a * u[j]
+                c = own["out.weight"][0][n][j] + 1j * own["out.weight"][1][n][j]
+                y[j] += 2 * (c * self.h[block][place]).real
+        return y
+
+    def slice(self, block, u, own, time):
+        entries, value = (times(own[f"{p}.weight"], u, own[f"{p}.bias"]) for p in ("generator", "value"))
+        count = len(own["rate"])
+        for k in range(count):
+            m = [[entries[(i * 4 + j) * count + k] for j in range(4)] for i in range(4)]
+            stretch = math.sqrt(sum(((m[i][j] + m[j][i]) / 2) ** 2 for i in range(4) for j in range(4)) + 1e-6)
+            for i in range(4):
+                m[i][i] -= stretch + math.exp(own["rate"][k])
+            # Small steps of Taylor's series: exp(M) = exp(M / 100)^100.
+            h = [self.h[block][i * count + k] for i in range(4)]
+            for _ in range(100):
+                term = list(h)
+                for n in range(1, 9):
+                    term = [x * time / 100 / n for x in times(m, term)]
+                    h = [a + b for a, b in zip(h, term, strict=True)]
+            for i in range(4):
+                self.h[block][i * count + k] = h[i] + value[i * count + k] * time
+        return times(own["out.weight"], self.h[block][: 4 * count])
+
+    def rde(self, block, u, own, time):
+        drive, n = times(own["drive.weight"], u, own["drive.bias"]), self.width
+        h = self.h[block][:n]
+
+        def slope(z):
+            inner = times(own["hidden.weight"], z, own["hidden.bias"])
+            return times(own["move.weight"], [math.tanh(p) * q for p, q in zip(inner, drive, strict=True)])
+
+        rates = [math.log(1 + math.exp(v)) * time for v in own["rate"]]
+        # The midpoint rule for y = exp(rate s) h.
+        middle = [math.exp(-r / 2) * (a + time / 2 * b) for r, a, b in zip(rates, h, slope(h), strict=True)]
+        y = [a + math.exp(r / 2) * time * b for r, a, b in zip(rates, h, slope(middle), strict=True)]
+        self.h[block][:n] = [math.exp(-r) * v for r, v in zip(rates, y, strict=True)]
+        return times(own["out.weight"], self.h[block][:n])

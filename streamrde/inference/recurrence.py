@@ -25,6 +25,8 @@ class Packed(NamedTuple):
     """Weight and bias of each layer. One without a bias has zeros."""
     vectors: tuple[Reals, ...] = ()
     """Numbers of each component."""
+    option: int = 1
+    """A number that the recurrence's kernel reads: modes, rows of a block, or substeps."""
 
 
 class Recurrence(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=True):

@@ -209,7 +209,7 @@ class Stack:
         self,
         is_double: bool,
         cell: int,  # of inference.steppers.stack.CELLS
-        part: int,  # numbers in a row of a recurrence's state
+        sizes: tuple[int, int],  # numbers in a row of a recurrence's state, and the recurrence's option
         mean: bool,
         last: bool,  # what is pooled
         memory: float,  # windows that the mean goes back

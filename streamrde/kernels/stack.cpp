@@ -2,6 +2,7 @@
 #include "stack.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 
@@ -17,11 +18,30 @@ namespace {
 // Below this many multiply-adds a thread costs more than it saves.
 constexpr double work_per_thread = 2e6;
 
-// How many layers and vectors a recurrence has, and how many rows its state is.
+// How many layers and vectors a recurrence has, how many rows its state is, and the largest option.
 struct Needs {
-    int layers, vectors, parts;
+    int layers, vectors, parts, most;
 };
-constexpr Needs needs[cells] = {{4, 1, 1}, {3, 0, 1}, {4, 3, 2}, {6, 0, 1}, {8, 0, 2}};
+constexpr Needs needs_of(Cell cell, int option) {
+    switch (cell) {
+        case Cell::rg_lru:
+            return {4, 1, 1, 1};
+        case Cell::min_gru:
+            return {3, 0, 1, 1};
+        case Cell::lru:
+            return {4, 3, 2, 1};
+        case Cell::gru:
+            return {6, 0, 1, 1};
+        case Cell::lstm:
+            return {8, 0, 2, 1};
+        case Cell::s4d:
+            return {0, 4 * option + 1, 2 * option, most_modes};
+        case Cell::slice:
+            return {option * option + 2 * option, 2, option, most_rows};
+        default:
+            return {4, 1, 1, most_substeps};
+    }
+}
 
 class AnyStack {
 public:
@@ -36,9 +56,10 @@ class StackOf final : public AnyStack {
 
 public:
     // False with an error set where the arrays do not belong together.
-    bool build(int cell, int part, bool mean, bool last, double memory, double unit, PyObject* scaling, PyObject* ends,
-               PyObject* norm, PyObject* blocks) {
-        if (cell < 0 || cell >= cells || part < 1 || !(mean || last) || !(memory >= 1) || !(unit >= 0)) {
+    bool build(int cell, int part, int option, bool mean, bool last, double memory, double unit, PyObject* scaling,
+               PyObject* ends, PyObject* norm, PyObject* blocks) {
+        if (cell < 0 || cell >= cells || part < 1 || option < 1 || option > needs_of(static_cast<Cell>(cell), 1).most ||
+            !(mean || last) || !(memory >= 1) || !(unit >= 0)) {
             PyErr_SetString(PyExc_ValueError, "not a stack");
             return false;
         }
@@ -52,7 +73,8 @@ public:
         model_.cell = static_cast<Cell>(cell);
         model_.width = model_.input.outputs;
         model_.part = part;
-        model_.parts = needs[cell].parts;
+        model_.option = option;
+        model_.parts = needs().parts;
         model_.mean = mean;
         model_.last = last;
         model_.memory = static_cast<T>(memory);
@@ -140,7 +162,7 @@ private:
             !take_layer(inner, width, made.inner) || !take_layer(gate, width, made.gate) ||
             !take_layer(down, made.inner.outputs, made.down))
             return false;
-        const Needs own = needs[static_cast<int>(model_.cell)];
+        const Needs own = needs();
         bool fits = PyTuple_GET_SIZE(layers) == own.layers && PyTuple_GET_SIZE(vectors) == own.vectors &&
                     made.gate.outputs == made.inner.outputs && made.down.outputs == width &&
                     (model_.blocks.empty() || made.inner.outputs == model_.blocks.front().inner.outputs);
@@ -153,9 +175,14 @@ private:
         }
         for (int i = 0; fits && i < own.vectors; ++i) {
             Numbers<T> numbers;
-            if (!vector(PyTuple_GET_ITEM(vectors, i), i == 2 ? width : part, numbers)) return false;
+            const bool wide = i == 2 && model_.cell == Cell::lru;
+            if (!vector(PyTuple_GET_ITEM(vectors, i), wide ? width : part, numbers)) return false;
+            if (turns(i))
+                for (int j = 0; j < part; ++j) made.fastest = std::max(made.fastest, std::abs(numbers.data()[j]));
             made.vectors.push_back(std::move(numbers));
         }
+        // Its modes and their channels have one width.
+        fits = fits && (model_.cell != Cell::s4d || part == width);
         if (!fits) PyErr_SetString(PyExc_ValueError, "a block does not fit its recurrence");
         return fits;
     }
@@ -169,11 +196,24 @@ private:
                 return i == 2;
             case Cell::lru:
                 return i >= 2;
+            case Cell::slice:
+                return i >= model_.option * (model_.option + 1);
+            case Cell::rde:
+                return i == 3;
             default:
                 return false;
         }
     }
-    bool carries(int i) const { return (model_.cell == Cell::gru && i >= 3) || (model_.cell == Cell::lstm && i >= 4); }
+    bool carries(int i) const {
+        return (model_.cell == Cell::gru && i >= 3) || (model_.cell == Cell::lstm && i >= 4) ||
+               (model_.cell == Cell::rde && (i == 1 || i == 2));
+    }
+    // Vector i has angles.
+    bool turns(int i) const {
+        return (model_.cell == Cell::lru && i == 1) ||
+               (model_.cell == Cell::s4d && i >= model_.option && i < 2 * model_.option);
+    }
+    Needs needs() const { return needs_of(model_.cell, model_.option); }
 
     // False where memory ran out. Streams are split over threads; none of their numbers depends on how.
     bool run(T* z, const double* tokens, std::ptrdiff_t count, int threads) const {
@@ -203,17 +243,18 @@ struct StackObject {
 
 template <typename T>
 AnyStack* made(PyObject* arguments) {
-    int is_double, cell, part, mean, last;
+    int is_double, cell, part, option, mean, last;
     double memory, unit;
     PyObject *scaling, *ends, *norm, *blocks;
-    if (!PyArg_ParseTuple(arguments, "piippddO!O!OO", &is_double, &cell, &part, &mean, &last, &memory, &unit,
-                          &PyTuple_Type, &scaling, &PyTuple_Type, &ends, &norm, &blocks))
+    if (!PyArg_ParseTuple(arguments, "pi(ii)ppddO!O!OO", &is_double, &cell, &part, &option, &mean, &last, &memory,
+                          &unit, &PyTuple_Type, &scaling, &PyTuple_Type, &ends, &norm, &blocks))
         return nullptr;
     auto stack = std::make_unique<StackOf<T>>();
-    return stack->build(cell, part, mean, last, memory, unit, scaling, ends, norm, blocks) ? stack.release() : nullptr;
+    return stack->build(cell, part, option, mean, last, memory, unit, scaling, ends, norm, blocks) ? stack.release()
+                                                                                                   : nullptr;
 }
 
-// Stack(is_double, cell, part, mean, last, memory, unit, (scale, shift, clip, summaries, gain), (input, readout), norm, blocks)
+// Stack(is_double, cell, (part, option), mean, last, memory, unit, (scale, shift, clip, summaries, gain), (input, readout), norm, blocks)
 int stack_init(PyObject* object, PyObject* arguments, PyObject*) {
     auto* self = reinterpret_cast<StackObject*>(object);
     if (self->stack || PyTuple_GET_SIZE(arguments) < 1) {

@@ -22,20 +22,30 @@ STREAMRDE_ENUM(
     // layers: reset, keep and new of the token, then of the state
     gru,
     // layers: gate, forget, new and out of the token, then of the state
-    lstm);
-constexpr int cells = static_cast<int>(Cell::lstm) + 1;
+    lstm,
+    // option: modes; vectors: decays of each mode, halved angles, weights of the real parts, of the imaginary ones; skip
+    s4d,
+    // option: rows of a block; layers: each entry of the generator, row by row, each value, out of each component;
+    // vectors: strength of the damping, exp(rate)
+    slice,
+    // option: substeps; layers: drive, hidden, move, out; vectors: -softplus(rate)
+    rde);
+constexpr int cells = static_cast<int>(Cell::rde) + 1;
+constexpr int most_modes = 64, most_rows = 4, most_substeps = 64;
 
 template <typename T>
 struct StackBlock {
     Numbers<T> before, between;  // factors of the norms, (padded width,)
     std::vector<Layer<T>> layers;
     std::vector<Numbers<T>> vectors;  // padded
+    T fastest = 0;                    // largest angle per usual window, where there are angles
     Layer<T> inner, gate, down;
 };
 
 template <typename T>
 struct StackModel : Scaling {
     Cell cell;
+    int option;                      // see Cell
     int width, hidden, parts, part;  // a recurrence's state: `parts` rows of `part` numbers
     bool mean, last;                 // what is pooled
     T memory;                        // windows that the mean goes back

@@ -30,7 +30,7 @@ public:
         int wide = padded<T>(model.features);
         for (const int size : {model.width, model.part, model.blocks.front().inner.outputs})
             wide = padded<T>(size) > wide ? padded<T>(size) : wide;
-        constexpr int rows = 14;
+        const int rows = 6 + model_.parts + work_rows(model_);
         memory_ = buffer<T>(static_cast<std::size_t>(rows) * together * wide + together);
         time_ = memory_ + static_cast<std::size_t>(rows) * together * wide;
         stride_ = wide;
@@ -73,7 +73,10 @@ private:
     Rows<T> rows(int place) const { return {memory_ + place * together * stride_, stride_}; }
     // Of the recurrence's state and what it computes.
     Rows<T> state(int part) const { return rows(6 + part); }
-    Rows<T> work(int place) const { return rows(8 + place); }
+    Rows<T> work(int place) const { return rows(6 + model_.parts + place); }
+    static int work_rows(const StackModel<T>& model) {
+        return model.cell == Cell::slice ? model.option * (model.option + 1) : 6;
+    }
 
     // A vector's place in a row of one stream.
     struct At {
@@ -152,6 +155,21 @@ private:
                 return gru(block, u, y);
             case Cell::lstm:
                 return lstm(block, u, y);
+            case Cell::s4d:
+                return s4d(block, u, y);
+            case Cell::slice:
+                switch (model_.option) {
+                    case 1:
+                        return slice<1>(block, u, y);
+                    case 2:
+                        return slice<2>(block, u, y);
+                    case 3:
+                        return slice<3>(block, u, y);
+                    default:
+                        return slice<4>(block, u, y);
+                }
+            case Cell::rde:
+                return rde(block, u, y);
         }
     }
 
@@ -190,20 +208,16 @@ private:
 
     void lru(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
         const Rows<T> real = state(0), imaginary = state(1), exponent = work(0), gain = work(1), drive = work(2),
-                      other = work(3), cosine = work(4), sine = work(5);
+                      other = work(3);
         const int row = padded<T>(model_.part);
         product(block.layers[0], u, drive);
         product(block.layers[1], u, other);
         each(row, [&](auto at) { at.put(exponent, at(block.vectors[0]) * time_[at.s]); });
         gains(exponent, gain, row);
-        for (std::ptrdiff_t s = 0; s < count_; ++s)
-            for (int i = 0; i < model_.part; ++i) {
-                const T angle = block.vectors[1].data()[i] * time_[s];
-                cosine[s][i] = std::cos(angle);
-                sine[s][i] = std::sin(angle);
-            }
         each(row, [&](auto at) {
-            const V size = exponential<T>(at(exponent)), c = size * at(cosine), d = size * at(sine);
+            V sine, cosine;
+            turn(block, at.s, at(block.vectors[1]), sine, cosine);
+            const V size = exponential<T>(at(exponent)), c = size * cosine, d = size * sine;
             const V re = at(real), im = at(imaginary);
             at.put(real, fma(c, re, fma(-d, im, at(gain) * at(drive))));
             at.put(imaginary, fma(d, re, fma(c, im, at(gain) * at(other))));
@@ -243,6 +257,155 @@ private:
             at.put(h, output);
             at.put(y, output);
         });
+    }
+
+    // Sine and cosine of angles per usual window, for stream s.
+    void turn(const StackBlock<T>& block, std::ptrdiff_t s, V angle, V& sine, V& cosine) const {
+        const V x = angle * time_[s];
+        if (!(block.fastest * time_[s] > Of<T>::furthest)) return sine_cosine<T>(x, sine, cosine);
+        for (int i = 0; i < lanes_of<T>; ++i) {
+            sine[i] = std::sin(x[i]);
+            cosine[i] = std::cos(x[i]);
+        }
+    }
+
+    // No products: a vector of channels takes some 60 operations for each mode.
+    void s4d(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
+        const int modes = model_.option;
+        const std::vector<Numbers<T>>& own = block.vectors;
+        each(padded<T>(model_.width), [&](auto at) {
+            const V input = at(u);
+            V output = at(own[4 * modes]) * input;
+            for (int n = 0; n < modes; ++n) {
+                V sine, cosine;
+                turn(block, at.s, at(own[modes + n]), sine, cosine);
+                const V less = exponential_minus_1<T>(at(own[n]) * time_[at.s]), turned = sine * sine * T(2);
+                // e^(a t) - 1
+                const V real = fma(-less, turned, less - turned), imaginary = (less + T(1)) * (sine * cosine * T(2));
+                const V re = at(state(n)), im = at(state(modes + n)), from = re - input;
+                const V next = re + fma(real, from, -imaginary * im), other = im + fma(real, im, imaginary * from);
+                at.put(state(n), next);
+                at.put(state(modes + n), other);
+                output = fma(at(own[2 * modes + n]), next, fma(at(own[3 * modes + n]), other, output));
+            }
+            at.put(y, output);
+        });
+    }
+
+    // A matrix for each lane.
+    template <int S>
+    struct Matrix {
+        V of[S][S];
+        Matrix operator*(const Matrix& other) const {
+            Matrix result;
+            for (int i = 0; i < S; ++i)
+                for (int j = 0; j < S; ++j) {
+                    V sum = of[i][0] * other.of[0][j];
+                    for (int k = 1; k < S; ++k) sum = fma(of[i][k], other.of[k][j], sum);
+                    result.of[i][j] = sum;
+                }
+            return result;
+        }
+        // f(i, j) in each place.
+        template <typename F>
+        static Matrix made(const F& f) {
+            Matrix result;
+            for (int i = 0; i < S; ++i)
+                for (int j = 0; j < S; ++j) result.of[i][j] = f(i, j);
+            return result;
+        }
+    };
+
+    // As inference/stacks/slice.py says.
+    template <int S>
+    static Matrix<S> matrix_exponential(const Matrix<S>& of) {
+        using M = Matrix<S>;
+        constexpr T most = sizeof(T) == 4 ? T(0.5) : T(0.0625);
+        constexpr int halvings = 30;
+        V norm = {};
+        for (int i = 0; i < S; ++i) {
+            V sum = magnitude<T>(of.of[i][0]);
+            for (int j = 1; j < S; ++j) sum += magnitude<T>(of.of[i][j]);
+            norm = sum > norm ? sum : norm;
+        }
+        T top = 0;
+        for (int i = 0; i < lanes_of<T>; ++i) top = norm[i] > top ? norm[i] : top;
+        V scale = all<T>(1);
+        int times = 0;
+        for (; times < halvings && top > most; ++times, top /= 2) scale = norm * scale > most ? scale * T(0.5) : scale;
+        const double root = std::sqrt(177.0);
+        const T third = T(2.0 / 3), p = T((1 + root) / 132), q = T((1 + root) / 528), b = T((-271 + 29 * root) / 210),
+                c = T(11 * (-1 + root) / 840), d = T(11 * (-9 + root) / 3360), e = T((89 - root) / 2240),
+                f = T((857 - 58 * root) / 630);
+        const M a = M::made([&](int i, int j) { return of.of[i][j] * scale; });
+        const M a2 = a * a;
+        const M a4 = a2 * M::made([&](int i, int j) { return fma(all<T>(p), a.of[i][j], all<T>(q) * a2.of[i][j]); });
+        const M left = M::made([&](int i, int j) { return fma(all<T>(third), a2.of[i][j], a4.of[i][j]); });
+        const M right = M::made([&](int i, int j) {
+            return fma(all<T>(c), a.of[i][j],
+                       fma(all<T>(d), a2.of[i][j], fma(all<T>(e), a4.of[i][j], all<T>(i == j ? b : T(0)))));
+        });
+        const M high = left * right;
+        M power =
+            M::made([&](int i, int j) { return fma(all<T>(f), a2.of[i][j], high.of[i][j]) + a.of[i][j] + T(i == j); });
+        for (V rest = scale; times > 0; --times, rest *= T(2)) {
+            const M square = power * power;
+            for (int i = 0; i < S; ++i)
+                for (int j = 0; j < S; ++j) power.of[i][j] = rest < T(1) ? square.of[i][j] : power.of[i][j];
+        }
+        return power;
+    }
+
+    template <int S>
+    void slice(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
+        for (int i = 0; i < S * (S + 1); ++i) product(block.layers[i], u, work(i));
+        each(padded<T>(model_.part), [&](auto at) {
+            V stretch = all<T>(T(gain_floor));
+            Matrix<S> a = Matrix<S>::made([&](int i, int j) { return at(work(i * S + j)); });
+            for (int i = 0; i < S; ++i)
+                for (int j = 0; j < S; ++j) {
+                    const V half = (a.of[i][j] + a.of[j][i]) * T(0.5);
+                    stretch = fma(half, half, stretch);
+                }
+            for (int i = 0; i < lanes_of<T>; ++i) stretch[i] = std::sqrt(stretch[i]);
+            const V damping = fma(at(block.vectors[0]), stretch, at(block.vectors[1]));
+            const Matrix<S> flow = matrix_exponential<S>(Matrix<S>::made(
+                [&](int i, int j) { return (i == j ? a.of[i][j] - damping : a.of[i][j]) * time_[at.s]; }));
+            V before[S];
+            for (int i = 0; i < S; ++i) before[i] = at(state(i));
+            for (int i = 0; i < S; ++i) {
+                V sum = at(work(S * S + i)) * time_[at.s];
+                for (int j = 0; j < S; ++j) sum = fma(flow.of[i][j], before[j], sum);
+                at.put(state(i), sum);
+            }
+        });
+        product(block.layers[S * (S + 1)], state(0), y);
+        for (int i = 1; i < S; ++i) {
+            product(block.layers[S * (S + 1) + i], state(i), work(0));
+            add(y, work(0));
+        }
+    }
+
+    void rde(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
+        const Rows<T> h = state(0), drive = work(0), inner = work(1), slope = work(2), between = work(3),
+                      half = work(4);
+        const int row = padded<T>(model_.part);
+        const T share = T(1) / static_cast<T>(model_.option);
+        const auto field = [&](Rows<T> from) {
+            product(block.layers[1], from, inner);
+            each(row, [&](auto at) { at.put(inner, hyperbolic_tangent<T>(at(inner)) * at(drive)); });
+            product(block.layers[2], inner, slope);
+        };
+        product(block.layers[0], u, drive);
+        each(row, [&](auto at) { at.put(half, exponential<T>(at(block.vectors[0]) * (time_[at.s] * share / 2))); });
+        for (int n = 0; n < model_.option; ++n) {
+            field(h);
+            each(row,
+                 [&](auto at) { at.put(between, at(half) * fma(at(slope), all<T>(time_[at.s] * share / 2), at(h))); });
+            field(between);
+            each(row, [&](auto at) { at.put(h, at(half) * fma(at(half), at(h), at(slope) * (time_[at.s] * share))); });
+        }
+        product(block.layers[3], h, y);
     }
 
     void pool(Rows<T> x, T* z, int counter) const {

@@ -52,6 +52,10 @@ struct Of<float> {
     static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number in the low bits
     static constexpr float log2e = 1.44269504f, ln2_high = 0.693145752f, ln2_low = 1.42860677e-6f;
     static constexpr float least = -87.0f;  // exp of less is 0 to all that adds it
+    // pi / 2 in three parts, of which a multiple by a whole number below `furthest` loses nothing (Cephes).
+    static constexpr int sine_terms = 5;
+    static constexpr float quarter_high = 1.5703125f, quarter_middle = 4.837512969970703125e-4f,
+                           quarter_low = 7.54978995489188216e-8f, furthest = 65536.0f;
 };
 
 template <>
@@ -63,6 +67,9 @@ struct Of<double> {
     static constexpr double log2e = 1.4426950408889634, ln2_high = 0.69314718036912382,
                             ln2_low = 1.9082149292705877e-10;
     static constexpr double least = -708.0;
+    static constexpr int sine_terms = 9;
+    static constexpr double quarter_high = 1.57079625129699707031, quarter_middle = 7.54978941586159635335e-8,
+                            quarter_low = 5.39030252995776476554e-15, furthest = 1e6;
 };
 
 template <typename T>
@@ -141,6 +148,41 @@ template <typename T>
 inline Vector<T> sigmoid(Vector<T> x) {
     const Vector<T> e = exponential<T>(-magnitude<T>(x));
     return (x < T(0) ? e : all<T>(1)) / (e + T(1));
+}
+
+// Sine and cosine of |x| <= furthest: of x = n pi/2 + r by Taylor's series, |r| <= pi/4, turned by n quarters.
+template <typename T>
+inline void sine_cosine(Vector<T> x, Vector<T>& sine, Vector<T>& cosine) {
+    using V = Vector<T>;
+    using O = Of<T>;
+    using Bits = typename O::Bits;
+    const V shifted = fma(x, all<T>(T(0.63661977236758134308)), all<T>(O::round));
+    const V n = shifted - O::round;
+    const V r =
+        fma(n, all<T>(-O::quarter_low), fma(n, all<T>(-O::quarter_middle), fma(n, all<T>(-O::quarter_high), x)));
+    const V square = r * r;
+    // 1 - r^2/2! + ... has one term more than r - r^3/3! + ...
+    T sign = O::sine_terms % 2 ? T(-1) : T(1);
+    T size = 1;
+    for (int k = 2; k <= 2 * O::sine_terms; ++k) size *= k;
+    V c = all<T>(sign / size);
+    size /= 2 * O::sine_terms;
+    sign = -sign;
+    V s = all<T>(sign / size);
+    for (int k = O::sine_terms - 1; k >= 1; --k) {
+        size /= 2 * k + 1;
+        c = fma(c, square, all<T>(sign / size));
+        size /= 2 * k;
+        sign = -sign;
+        s = fma(s, square, all<T>(sign / size));
+    }
+    c = fma(c, square, all<T>(1));
+    s *= r;
+    const Bits quarters = (Bits)shifted;
+    const Bits swapped = (quarters & (Bits{} + 1)) != 0;
+    const V a = swapped ? c : s, b = swapped ? s : c;
+    sine = (quarters & (Bits{} + 2)) != 0 ? -a : a;
+    cosine = ((quarters + 1) & (Bits{} + 2)) != 0 ? -b : b;
 }
 
 // log(1 + u) = 2 atanh(u / (2 + u)) for u in [0, 1].

@@ -50,6 +50,41 @@ class _Scan(torch.autograd.Function):
         return reached * before.conj(), reached, conjugate[0] * reached[0]
 
 
+def matrix_scan(a: Tensor, b: Tensor, first: Tensor) -> Tensor:
+    """Return all states of ``h_k = a_k h_(k-1) + b_k`` with small matrices a_k, (K, N, blocks, s).
+
+    Args:
+        a: matrices, (K, N, blocks, s, s).
+        b: what is added, (K, N, blocks, s).
+        first: states before, (N, blocks, s).
+    """
+    if len(b) == 1:
+        return (a @ first[..., None])[..., 0] + b
+    return _MatrixScan.apply(a, b, first)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _MatrixScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, first: Tensor) -> Tensor:
+        states = torch.empty_like(b[..., None], memory_format=torch.contiguous_format)
+        before = first[..., None]
+        for matrix, added, state in zip(a.unbind(0), b[..., None].unbind(0), states.unbind(0), strict=True):
+            before = torch.add(matrix @ before, added, out=state)
+        ctx.save_for_backward(a, states, first)
+        return states[..., 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a, states, first = ctx.saved_tensors
+        reached = gradient[..., None].clone(memory_format=torch.contiguous_format)
+        after = reached[-1]
+        for matrix, own in zip(reversed(a.unbind(0)), reversed(reached[:-1].unbind(0)), strict=False):
+            after = own.add_(matrix.mT @ after)
+        before = torch.cat([first[None, ..., None], states[:-1]])
+        return reached @ before.mT, reached[..., 0], (a[0].mT @ reached[0])[..., 0]
+
+
 def _solve(a: Tensor, b: Tensor) -> None:
     """Replace b by the states of the recurrence from zeros, in place. `a[0]` is not read."""
     if b.device.type == "cpu":

@@ -160,7 +160,7 @@ def test_clipping_bounds_what_a_broken_sensor_does():
     assert np.abs([row["value"] for row in found]).max() < 100
 
 
-@pytest.mark.parametrize("kind", ["rg_lru", "min_gru", "lru"])
+@pytest.mark.parametrize("kind", ["rg_lru", "min_gru", "lru", "s4d", "slice"])
 def test_linear_recurrences_follow_time(kind):
     """With nothing but time passing, two windows leave of a state what one of twice the length does."""
     bundle = make_stack(kind, options={"blocks": 1}, dtype="float64")

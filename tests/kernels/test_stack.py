@@ -15,6 +15,7 @@ from streamrde.windowing.tokens import Scale, Token
 native = pytest.importorskip("streamrde.kernels._native")
 pytestmark = pytest.mark.skipif(kernels.Stack is None, reason="the compiled kernels do not run")
 KINDS = pytest.mark.parametrize("kind", sorted(RECURRENCES))
+OPTIONS = {"lru": ("modes", 100), "s4d": ("modes", 10), "slice": ("block", 4), "rde": ("substeps", 10)}
 TOKEN = Token(scales=(Scale(1), Scale(4, depth=1)), summaries=True)
 
 
@@ -43,8 +44,8 @@ def inputs(bundle, streams, seed=0):
 def test_the_compiled_step_is_the_one_in_numpy(variant, kind, dtype, sizes):
     width, units, pool = sizes
     options = {"width": width, "gate_width": units, "pool": pool}
-    if kind == "lru" and units:
-        options["recurrence"] = RECURRENCES[kind](modes=units)
+    if units and kind in OPTIONS:
+        options["recurrence"] = RECURRENCES[kind](**{OPTIONS[kind][0]: 1 + units % OPTIONS[kind][1]})
     bundle = make_stack(kind, options=options, token=TOKEN, dtype=dtype)
     arrays, compiled = ArrayStepper(bundle), make_stepper(bundle)
     assert isinstance(compiled, CompiledStack)
@@ -58,6 +59,31 @@ def test_the_compiled_step_is_the_one_in_numpy(variant, kind, dtype, sizes):
     ):
         assert a.dtype == b.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 4])
+@pytest.mark.parametrize("damped", [True, False])
+def test_flows_of_all_sizes_are_the_ones_in_numpy(variant, block, damped):
+    options = {"width": 37, "blocks": 1, "recurrence": RECURRENCES["slice"](block=block, damped=damped)}
+    bundle = make_stack("slice", options=options, dtype="float64")
+    z, tokens = inputs(bundle, 7)
+    tokens[:, 0] *= np.geomspace(1e-3, 10 if damped else 1, 7)  # from no squaring to eight
+    a, b = (make(bundle).step(z, tokens) for make in (ArrayStepper, make_stepper))
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * np.abs(a).max())
+
+
+@pytest.mark.parametrize("kind", ["lru", "s4d"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_angles_are_turned_right_over_any_time(variant, kind, dtype):
+    """Windows of ten million usual ones turn by more than the series for sines takes."""
+    bundle = make_stack(kind, options={"blocks": 1}, dtype=dtype)
+    bundle.tensors["field.blocks.0.recurrence.rate"][:] = -30
+    bundle.tensors["field.input.weight"][:, 0] = 0
+    for duration in (1.0, 1e3, 3e4, 1e5, 1e7):
+        z, tokens = inputs(bundle, 3)
+        tokens[:, 0] = duration * bundle.header.field.unit(bundle.header)
+        a, b = (make(bundle).step(z, tokens) for make in (ArrayStepper, make_stepper))
+        assert np.abs(a - b).max() < (1e-4 if dtype == "float32" else 1e-9)
 
 
 @KINDS
@@ -76,7 +102,7 @@ def test_a_streams_bits_depend_neither_on_its_batch_nor_on_threads(variant, kind
     assert make_stepper(bundle, threads=3).step(*many)[::60].tobytes() == together.tobytes()
 
 
-@pytest.mark.parametrize("kind", sorted(RECURRENCES.keys() - {"lru"}))  # whose sines are the platform's
+@KINDS
 def test_avx2_and_avx512_give_the_same_bits(kind):
     if not {"avx2", "avx512"} <= set(native.variants()):
         pytest.skip("this processor does not have both")
@@ -120,4 +146,4 @@ def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(TypeError, match="z"):
         stepper._native.step(z.astype(np.float64), tokens, 1)
     with pytest.raises(ValueError, match="not a stack"):
-        kernels.Stack(False, 9, 6, True, True, 1.0, 0.0, (), (), None, [])
+        kernels.Stack(False, 99, (6, 1), True, True, 1.0, 0.0, (), (), None, [])

@@ -14,9 +14,11 @@ from streamrde.errors import ConfigError
 from streamrde.inference import OnnxStepper
 from streamrde.inference.fields.stack import MEMORY
 from streamrde.inference.stacks import RECURRENCES
+from streamrde.inference.stacks.slice import exponential as on_arrays
 from streamrde.inference.steppers import make_stepper
 from streamrde.models import NeuralRDE, TorchStepper, export_onnx, to_bundle
-from streamrde.models.scans import in_pairs, in_turn, linear_scan
+from streamrde.models.scans import in_pairs, in_turn, linear_scan, matrix_scan
+from streamrde.models.stacks.slice import exponential
 from streamrde.models.training.config import as_train_config
 from streamrde.models.training.examples import Batch
 from streamrde.models.training.losses import Objective
@@ -72,6 +74,30 @@ def test_both_ways_to_scan_give_the_recurrence(length, dtype):
     torch.testing.assert_close(in_pairs(a, begun), torch.stack(expected))
     in_turn(a, begun)
     torch.testing.assert_close(begun, torch.stack(expected))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_exponentials_of_small_matrices_are_those_of_torch(size, dtype):
+    torch.manual_seed(0)
+    # A rotation, a shear, a decay: from no squaring to many.
+    matrices = torch.randn(7, 5, size, size, dtype=dtype) * torch.logspace(-4, 1.3, 7, dtype=dtype)[:, None, None, None]
+    matrices = torch.cat([matrices - matrices.mT, matrices.triu(1), -matrices @ matrices.mT])
+    expected = torch.linalg.matrix_exp(matrices.double())
+    # Each squaring doubles what rounding did: the error grows with the norm, as that of the matrix's own rounding.
+    tolerance = 16 * torch.finfo(dtype).eps * (1 + matrices.abs().sum(dim=-1).amax(dim=-1))
+    for found in (exponential(matrices), torch.tensor(on_arrays(matrices.numpy()))):
+        error = (found - expected).abs().amax(dim=(-1, -2)) / expected.abs().amax(dim=(-1, -2)).clamp(min=1.0)
+        assert found.dtype == dtype
+        assert (error < tolerance).all()
+
+
+def test_gradients_of_exponentials_and_of_their_scan_are_right():
+    torch.manual_seed(0)
+    matrices = torch.randn(3, 2, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    added, first = torch.randn(3, 2, 2, 2, dtype=torch.float64), torch.randn(2, 2, 2, dtype=torch.float64)
+    inputs = matrices, added.requires_grad_(), first.requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b, h: matrix_scan(exponential(a), b, h), inputs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])

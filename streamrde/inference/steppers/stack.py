@@ -17,7 +17,7 @@ from streamrde.inference.steppers.bundle import BundleStepper
 from streamrde.inference.steppers.compiled import with_threads
 from streamrde.kernels.layout import check_numbers
 
-CELLS = {name: number for number, name in enumerate(("rg_lru", "min_gru", "lru", "gru", "lstm"))}
+CELLS = {name: number for number, name in enumerate(("rg_lru", "min_gru", "lru", "gru", "lstm", "s4d", "slice", "rde"))}
 """Numbers of the recurrences in the compiled kernels."""
 check_numbers("Cell", CELLS)
 
@@ -49,13 +49,13 @@ class CompiledStack(BundleStepper):
         def named(name: str) -> tuple[Reals, Reals, int]:
             return layer(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
-        blocks, part = [], 0
+        blocks, part, option = [], 0, 1
         for block in range(field.blocks):
             name = f"field.blocks.{block}"
             own = {key: tensors[f"{name}.recurrence.{key}"] for key in field.recurrence.shapes(field.width)}
             packed = field.recurrence.packed(field.width, own)
             assert packed is not None  # noqa: S101
-            part = packed.part
+            part, option = packed.part, packed.option
             up = zip(*(np.split(tensors[f"{name}.up.{key}"], 2) for key in ("weight", "bias")), strict=True)
             inner, gate = (layer(*own_layer) for own_layer in up)
             blocks.append(
@@ -76,7 +76,7 @@ class CompiledStack(BundleStepper):
         self._native = kernels.Stack(
             self.dtype == np.float64,
             CELLS[field.recurrence.tag],
-            part,
+            (part, option),
             field.pool != "last",
             field.pool != "mean",
             float(MEMORY),
