@@ -63,7 +63,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-3
     """Error of a step that auto allows, relative to 1 + the state's size."""
     decay: NotNegative = 0.0
-    """Initial rate per second at which the state decays. Training learns it further. 0: no decay."""
+    """Initial rate per usual window at which the state decays, whatever the unit of time. Training learns it further.
+    0: no decay."""
     pooling: Pooling = "state"
     """Value that is read out: the state, or the mean of the states so far."""
     emit: Emit = "every"

@@ -17,7 +17,7 @@ from streamrde.models.training.history import History
 from streamrde.models.training.initialisation import carries_sample, carry_average, carry_sample, shrink_field
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.optimisation import optimise
-from streamrde.models.training.preparation import Prepared
+from streamrde.models.training.preparation import Prepared, usual_window
 from streamrde.models.training.splits import Split
 from streamrde.tables import say
 
@@ -122,10 +122,11 @@ _DECAY = 0.1
 def first_model(config: TrainConfig, data: Prepared) -> NeuralRDE:
     """Make the model that training starts from."""
     header = config.header(data.fills, data.classes, data.target_at)
-    model = NeuralRDE.from_header(header, decay=config.model.decay)
+    rate = config.model.decay / usual_window(config, data.examples["train"]) if config.model.decay else 0.0
+    model = NeuralRDE.from_header(header, decay=rate)
     model.set_scaling(data.scaling)
-    if config.model.decay:
-        model.rescale_decay(_DECAY / config.model.decay)
+    if rate:
+        model.rescale_decay(_DECAY / rate)
     shrink_field(model, config.training.field_gain)
     if config.training.start != "random" and carries_sample(header):
         carry_sample(model)

@@ -65,9 +65,18 @@ def with_usual_window(config: TrainConfig, train: Examples) -> TrainConfig:
         return config
     if not config.token.token.window_depth(depth):
         return config
-    usual = float(train.logsigs[:, 0].mean())
-    model = msgspec.structs.replace(config.model, field=msgspec.structs.replace(field, window=usual))
+    model = msgspec.structs.replace(
+        config.model, field=msgspec.structs.replace(field, window=usual_window(config, train))
+    )
     return msgspec.structs.replace(config, model=model)
+
+
+def usual_window(config: TrainConfig, train: Examples) -> float:
+    """Return the seconds of a usual window: the policy's, or the mean of those of training.
+
+    Tokens must begin with the window's own log-signature, whose first entry is its duration.
+    """
+    return config.windows.length if config.windows.fixed_length else float(train.logsigs[:, 0].mean())
 
 
 def prepare_data(config: TrainConfig, parts: Split, console: Console) -> Prepared:

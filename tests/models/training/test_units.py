@@ -54,7 +54,7 @@ def test_the_unit_of_time_changes_no_training(tmp_path, field, decay) -> None:
         name: trained(
             tmp_path / name,
             time=time,
-            model={"depth": 2, "hidden": 6, "field": field, "decay": decay / time},
+            model={"depth": 2, "hidden": 6, "field": field, "decay": decay},
             training=training,
         )
         for name, time in UNITS.items()
