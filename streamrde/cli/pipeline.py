@@ -1,10 +1,9 @@
-"""A pipeline run from the command line: its progress, its end, its report."""
+"""The report at the end of a run from the command line."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from streamrde.cli.printing import print_json
 
@@ -12,20 +11,8 @@ if TYPE_CHECKING:
     from streamrde.inference.troubles import Kind
     from streamrde.runtime.metrics import Metrics
 
-Show: TypeAlias = Callable[[Any], None]
 # Streams of which the end of a run says what was wrong with them.
 _SHOWN = 5
-
-
-def with_progress(go: Callable[[Show], Coroutine[Any, Any, Metrics]]) -> Metrics:
-    """Run `go` with a function that shows a word or the counters. On a terminal they share one line."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return asyncio.run(go(lambda _: None))
-    with console.status("starting") as status:
-        return asyncio.run(go(lambda now: status.update(now if isinstance(now, str) else _line(now))))
 
 
 def _line(metrics: Metrics) -> str:

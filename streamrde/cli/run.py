@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamrde.cli.options import Json
-from streamrde.cli.pipeline import Show, report, with_progress
+from streamrde.cli.pipeline import report
 from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError, ParameterError
 
 if TYPE_CHECKING:
+    from streamrde.cli.live import View
     from streamrde.cluster.worker import Worker
     from streamrde.config import RunConfig
     from streamrde.inference.bundle import Bundle
@@ -37,11 +40,15 @@ def run(
         bool,
         typer.Option("--drain", help="Work off what shared partitions have now, and end: before `state rehash`."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no live view, and log only warnings and errors.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Carry samples from a source through a model to a sink, until the source ends or Ctrl-C.
 
-    SIGTERM or Ctrl-C ends a live run in order, a second one at once. SIGHUP reloads the model file.
+    SIGTERM or Ctrl-C ends a live run in order, a second one at once. SIGHUP reloads the model file. On a terminal ten
+    lines show how it goes, unless the log is JSON.
 
     Example: `streamrde run configs/mqtt.toml`
     """
@@ -62,13 +69,29 @@ def run(
             raise ConfigError('--drain is for a run with [state] kind = "kafka" that reads one topic')
         if not wait:
             settings = settings.without_waiting()
-        with logs_to_stderr(level=settings.service.log_level, format=settings.service.log_format):
-            metrics = with_progress(lambda show: _serve(settings, bundle, show, drain=drain))
+        level, form = settings.service.log_level, settings.service.log_format
+        if quiet and level != "error":
+            level = "warning"
+        view = None if quiet or form == "json" else _view(config.name)
+        with logs_to_stderr(level=level, format=form, handler=None if view is None else view.log):
+            metrics = asyncio.run(_serve(settings, bundle, view, drain=drain))
     except (ConfigError, ParameterError) as error:
         raise ConfigError(f"{config}: {error}") from None
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     report(metrics, json, "done")
+
+
+def _view(title: str) -> View | None:
+    """Return a view of the run if standard error is a terminal that can move its cursor."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+
+    from streamrde.cli.live import View
+
+    console = Console(stderr=True)
+    return View(console, title) if console.is_terminal and not console.is_dumb_terminal else None
 
 
 def _show(lines: dict[str, str], warnings: list[str], notes: list[str], json: bool) -> None:
@@ -79,24 +102,25 @@ def _show(lines: dict[str, str], warnings: list[str], notes: list[str], json: bo
     print("\n".join(f"{name:12} {text}" for name, text in [*lines.items(), *beside]))
 
 
-async def _serve(settings: RunConfig, bundle: Bundle, show: Show, *, drain: bool) -> Metrics:
+async def _serve(settings: RunConfig, bundle: Bundle, view: View | None, *, drain: bool) -> Metrics:
     from streamrde.config import KafkaStateConfig
     from streamrde.runtime.service import serve
 
     for text in settings.warnings():
         logger.warning("%s", text)
-    hooks: dict[str, Any] = {"on_start": lambda: show("connected"), "on_batch": show}
+    hooks: dict[str, Any] = {} if view is None else {"on_predictions": view.predicted}
     pipeline: Pipeline | Worker
     if isinstance(settings.state, KafkaStateConfig):
         pipeline = settings.worker(bundle, until_end=drain, **hooks)
     else:
         pipeline = settings.build(bundle, **hooks)
     try:
-        if not settings.source.live:
-            return await pipeline.run()
-        return await serve(
-            pipeline, model=Path(settings.model), options=settings.service.options(), identity=settings.identity
-        )
+        async with nullcontext() if view is None else view.following(pipeline):
+            if not settings.source.live:
+                return await pipeline.run()
+            return await serve(
+                pipeline, model=Path(settings.model), options=settings.service.options(), identity=settings.identity
+            )
     finally:
         pipeline.close()
 

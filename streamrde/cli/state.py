@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +14,6 @@ import msgspec
 import typer
 
 from streamrde.cli.options import Json
-from streamrde.cli.pipeline import Show
 from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError, StateError
 
@@ -265,7 +264,7 @@ def _compact_file(path: Path, before: float | None, *, only_ended: bool, check: 
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Show]:
+def _progress() -> Iterator[Callable[[str], None]]:
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -292,7 +291,7 @@ def _sqlite(path: Path) -> Iterator[SqliteStore]:
 
 
 @contextlib.contextmanager
-def _opened(place: Place, show: Show) -> Iterator[Contents]:
+def _opened(place: Place, show: Callable[[str], None]) -> Iterator[Contents]:
     if isinstance(place, Path):
         with _sqlite(place) as store:
             yield store

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from streamrde.cluster.changelog import transactional_id
 from streamrde.cluster.copies import LocalCopy
 from streamrde.cluster.inlet import Inlet
@@ -213,7 +215,15 @@ class Plan:
             return None
         return LocalCopy(self._copies, self.changelog(task.topic), task, cluster=",".join(self._cluster.servers))
 
-    def parts(self, task: Task, member: Member, counts: ConnectionCounts, on_batch: Callable[[Metrics], None]) -> Parts:
+    def parts(
+        self,
+        task: Task,
+        member: Member,
+        counts: ConnectionCounts,
+        *,
+        on_batch: Callable[[Metrics], None],
+        on_predictions: Callable[[pa.RecordBatch], None],
+    ) -> Parts:
         """Return what one life of a partition needs, with the model that runs now."""
         bundle = self.bundle
         letters = None if self._letters is None else StagedLetters(self._letters.topic)
@@ -248,7 +258,14 @@ class Plan:
             )
             counts.lost += store.lost
             built = self._building(
-                bundle, inlet, sink, dead_letters=letters, store=store, on_start=on_start, on_batch=on_batch
+                bundle,
+                inlet,
+                sink,
+                dead_letters=letters,
+                store=store,
+                on_start=on_start,
+                on_batch=on_batch,
+                on_predictions=on_predictions,
             )
             return built, inlet
 

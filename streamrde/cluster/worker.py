@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
 from typing import Any
 
+import pyarrow as pa
+
 from streamrde.cluster.counting import Counting
 from streamrde.cluster.draining import Draining
 from streamrde.cluster.member import Member, Task
@@ -49,6 +51,7 @@ class Worker:
             them, for `streamrde state rehash`.
         on_start: called when the group is joined.
         on_batch: called after every batch of any partition.
+        on_predictions: called with the predictions of any partition. See `Pipeline`.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Worker:
         until_end: bool = False,
         on_start: Callable[[], None] | None = None,
         on_batch: Callable[[Metrics], None] | None = None,
+        on_predictions: Callable[[pa.RecordBatch], None] | None = None,
     ) -> None:
         self.metrics = Metrics()
         self.started = False
@@ -76,6 +80,7 @@ class Worker:
         self._limit = min(drain, _SHARE * interval)
         self._on_start = on_start
         self._on_batch = on_batch
+        self.on_predictions = on_predictions
         self._ended = Metrics()
         self._next_count = 0.0
         self._stopping = asyncio.Event()
@@ -288,7 +293,12 @@ class Worker:
             partition.start()
 
     def _parts(self, task: Task) -> Any:
-        return self._plan.parts(task, self._member, self.connections["source"], on_batch=self._batch_done)
+        counts = self.connections["source"]
+        return self._plan.parts(task, self._member, counts, on_batch=self._batch_done, on_predictions=self._predicted)
+
+    def _predicted(self, predictions: pa.RecordBatch) -> None:
+        if self.on_predictions is not None:
+            self.on_predictions(predictions)
 
     def _batch_done(self, metrics: Metrics) -> None:
         if self._on_batch is not None and (now := time.monotonic()) >= self._next_count:

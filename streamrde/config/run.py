@@ -189,7 +189,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Return the pipeline, with its store opened.
 
         Args:
-            hooks: `metrics`, `on_start` and `on_batch` of the pipeline.
+            hooks: `metrics`, `on_start`, `on_batch` and `on_predictions` of the pipeline.
         Raises:
             ConfigError, ParameterError: sections contradict each other, or a value cannot work.
             StateError: the store is another run's, in use or damaged.
@@ -207,7 +207,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Return a worker of the cluster, which has a pipeline for each partition that its group gives it.
 
         Args:
-            hooks: `on_start` and `on_batch` of the worker.
+            hooks: `on_start`, `on_batch` and `on_predictions` of the worker.
         Raises:
             ConfigError, ParameterError: sections contradict each other, or a value cannot work.
         """

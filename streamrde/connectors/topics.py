@@ -166,8 +166,12 @@ class TopicTemplate:
         """Return a part of a name as a level. An empty one is a lone %, which no other is."""
         if not part:
             return "%"
-        signs, blank = {*self.grammar, "\0"}, self.grammar is NATS
-        odd = {sign for sign in part if sign in signs or (blank and sign.isspace())}
+        signs, grammar = {*self.grammar, "\0"}, self.grammar
+        odd = {
+            sign
+            for sign in part
+            if sign in signs or (grammar is NATS and sign.isspace()) or (grammar is MQTT and _ends_connections(sign))
+        }
         if not odd and part != "%" and not _ENCODED.search(part):
             return part
         return "".join(_percent(sign) if sign in odd or sign == "%" else sign for sign in part)
@@ -204,6 +208,12 @@ class TopicTemplate:
                 f"has, as {{site}}{separator}{{stream}}"
             )
         return topic
+
+
+def _ends_connections(sign: str) -> bool:
+    """Return True if brokers of MQTT may end the connection of a client that sends it (MQTT 5, section 1.5.4)."""
+    code = ord(sign)
+    return code < 0x20 or 0x7F <= code < 0xA0 or 0xFDD0 <= code < 0xFDF0 or code & 0xFFFE == 0xFFFE
 
 
 def _percent(sign: str) -> str:

@@ -31,9 +31,15 @@ class JsonFormatter(logging.Formatter):
 
 
 @contextmanager
-def logs_to_stderr(*, level: Level = "info", format: Format = "text") -> Iterator[None]:
-    """Send the package's logs, and warnings of others, to standard error while the block lasts."""
-    handler = logging.StreamHandler()
+def logs_to_stderr(
+    *, level: Level = "info", format: Format = "text", handler: logging.Handler | None = None
+) -> Iterator[None]:
+    """Send the package's logs, and warnings of others, to standard error while the block lasts.
+
+    Args:
+        handler: takes them in place of standard error.
+    """
+    handler = handler or logging.StreamHandler()
     handler.setFormatter(
         JsonFormatter() if format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )

@@ -70,6 +70,7 @@ class Pipeline:
         metrics: counters to continue.
         on_start: called when both ends are connected and the streams are restored.
         on_batch: called after every batch.
+        on_predictions: called with predictions that the sink has confirmed, for views. It must be quick.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Pipeline:
         metrics: Metrics | None = None,
         on_start: Callable[[], None] | None = None,
         on_batch: Callable[[Metrics], None] | None = None,
+        on_predictions: Callable[[pa.RecordBatch], None] | None = None,
     ) -> None:
         self.metrics = metrics or Metrics()
         self.fleet = fleet
@@ -110,6 +112,7 @@ class Pipeline:
         self._suspects = SuspectLog(fleet)
         self._on_start = on_start
         self._on_batch = on_batch
+        self.on_predictions = on_predictions
         self._next_count = 0.0
         self._ending = asyncio.Event()
         self._pace = Pace(slice_windows)
@@ -315,6 +318,8 @@ class Pipeline:
             self._look(predictions)
             await self.sink.write(predictions)
             self.metrics.sink_time.add(time.perf_counter() - began)
+            if self.on_predictions is not None:
+                self.on_predictions(predictions)
 
     async def _confirm(self, predictions: pa.RecordBatch) -> None:
         """Write predictions that do not end a batch."""
@@ -359,6 +364,8 @@ class Pipeline:
             async with self._checkpoints.barrier:
                 if (predictions := provisional.peek()) is not None and not self._ending.is_set():
                     await self.sink.write(predictions)
+                    if self.on_predictions is not None:
+                        self.on_predictions(predictions)
                     self.metrics.provisional += predictions.num_rows
 
     async def _pass_time(self) -> None:

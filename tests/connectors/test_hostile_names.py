@@ -39,7 +39,7 @@ def test_a_name_that_cannot_be_kept_makes_its_message_malformed(payload, reason)
 
 
 def test_predictions_of_streams_of_any_name_are_published(mosquitto_url):
-    names = ["w1", "a/b", "+", "#", "nul\0", "%", "é" * 500]
+    names = ["w1", "a/b", "+", "#", "nul\0", "%", "é" * 500, "\x1b[2J\n", "\x7f\x85", "\ufdd0\uffff"]
     bundle = make_bundle()
     fleet = Fleet(bundle)
     streams = pa.array([name for name in names for _ in range(2)])
