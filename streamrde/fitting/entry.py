@@ -54,7 +54,7 @@ def fit(
 
     Args:
         data: a file, folder or glob, or several; a pyarrow Table, RecordBatch, RecordBatchReader or Dataset; a data
-            frame of pandas, polars or duckdb; or a dict of columns.
+            frame of pandas, polars or duckdb; a Dataset of xarray; or a dict of columns.
         target: column of the class or number to predict, or several columns of numbers.
         task: "auto" takes text and few whole numbers for classes.
         stream, time, group: columns; "" for none, None to find them by their usual names. Several of `stream` are

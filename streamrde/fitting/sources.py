@@ -23,7 +23,8 @@ from streamrde.errors import DataError, ParameterError
 
 Data: TypeAlias = Any
 """A file, folder or glob, or several. Or a pyarrow Table, RecordBatch, RecordBatchReader or Dataset, any object with
-``__arrow_c_stream__``, such as a data frame of pandas, polars or duckdb, or a mapping of names to columns."""
+``__arrow_c_stream__``, such as a data frame of pandas, polars or duckdb, a Dataset of xarray, or a mapping of names to
+columns."""
 _MOST_BATCHES = 20  # batches of a file whose target column says what kind it is
 
 
@@ -166,6 +167,8 @@ def as_source(data: Data, csv: Dialect | None = None, channels: Sequence[str] = 
     """
     if isinstance(data, str | os.PathLike):
         return Files(os.fspath(data), csv, channels)
+    if hasattr(data, "data_vars"):  # a Dataset of xarray, which is a mapping as well
+        data = data.to_dataframe().reset_index()
     if isinstance(data, Mapping):
         try:
             return Rows(pa.table(dict(data)))
@@ -185,5 +188,5 @@ def as_source(data: Data, csv: Dialect | None = None, channels: Sequence[str] = 
         return Files(tuple(os.fspath(one) for one in data), csv, channels)
     raise ParameterError(
         f"data is {type(data).__name__}: give a path or several, a pyarrow table or dataset, a data frame of pandas, "
-        "polars or duckdb, or a dict of columns"
+        "polars or duckdb, a Dataset of xarray, or a dict of columns"
     )

@@ -35,6 +35,7 @@ def test_every_kind_of_data_gives_the_same_model(tmp_path) -> None:
         ds.dataset(rows),
         Frame(rows),
         rows.to_pydict(),
+        rows.to_pandas().to_xarray(),
     ]
     fingerprints = {sr.fit(kind, "label").bundle.fingerprint for kind in kinds}
     assert len(fingerprints) == 1
