@@ -35,7 +35,7 @@ _TAGS: dict[str, Any] = {
     "python_dependencies": "scikit-learn",
 }
 _OF_CLASSES = {"capability:predict_proba": True, "capability:class_weight": True}
-_QUICK = [{"choice": "above, ridge"}, {"choice": "above, ridge", "step": 0.1}]
+_QUICK: list[dict[str, Any]] = [{"choice": "above, ridge"}, {"choice": "above, ridge", "step": 0.1}]
 """Parameters for sktime's checks: the first candidate alone."""
 
 

@@ -41,7 +41,7 @@ class Learned(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What is to be predicted."""
+    """The targets of the streams."""
 
     columns: Mapping[str, Sequence[Any]]
     """Values of each target, one per stream: texts of classes, or numbers."""

@@ -70,7 +70,7 @@ class Panel(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What an estimator was fitted to."""
+    """Channels and columns of the streams of `fit`."""
 
     channels: tuple[str, ...]
     width: int
