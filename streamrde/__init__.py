@@ -2,6 +2,7 @@
 
     signature   log-signatures: of whole paths, and of paths that grow
     windowing   from samples to windows
+    adapting    learning from labels that come late
     inference   Predictor (one stream), Fleet (many), the model file
     fitting     models from recorded files in seconds, without torch
     models      training, in torch; everything above runs without it
@@ -15,6 +16,7 @@ Importing this module imports neither torch nor a connector.
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from streamrde.adapting.settings import Adapt
 from streamrde.inference import (
     MLP,
     Bundle,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = version("streamrde")
 __all__ = [
     "MLP",
+    "Adapt",
     "Adaptive",
     "Bundle",
     "Channel",

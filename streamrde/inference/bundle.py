@@ -23,7 +23,7 @@ from streamrde.inference.header import FORMAT, Header, header_differences
 from streamrde.inference.novelty import TrainingWindows, novelty_fault
 from streamrde.windowing.policies import POLICIES, WindowPolicy
 
-_READABLE = (1, 2, 3, 4, 5)
+_READABLE = (1, 2, 3, 4, 5, 6)
 _KEY = "streamrde"
 # A header is a few kB and a model some MB; a file that claims more is not one of ours.
 _MAX_HEADER = 16 << 20
@@ -97,6 +97,7 @@ class Bundle:
             target_at="",
             novelty=None,
             statistics=None,
+            learned=None,
             metrics={},
             versions={},
             training={},

@@ -12,7 +12,7 @@ from streamrde.inference.predictor import check_stepper_pickles
 if TYPE_CHECKING:
     from streamrde.inference.fleet import Fleet
 
-_OWN = ("_time", "_unused", "_ended", "_ended_states", "_gone", "_archived")
+_OWN = ("_time", "_strangers", "_unused", "_ended", "_ended_states", "_gone", "_archived")
 """Attributes of a Fleet that neither its settings nor its streams' snapshots hold."""
 
 

@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from streamrde.adapting.settings import Adapt, Serve
 from streamrde.arrays import Indices
 from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, state_differences
 from streamrde.inference.copies import copied, copied_deeply, reduced
+from streamrde.inference.learner import Learner
 from streamrde.inference.names import stream_column
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import NOT_FINITE, Predictions, prediction_schema
@@ -44,7 +46,7 @@ class Changes(NamedTuple):
     """Names of the streams that ended."""
 
 
-class Fleet:
+class Fleet(Learner):
     """Stateful predictors of many streams, the array twin of Predictor.
 
     Each stream's predictions are, bit for bit, those of its own Predictor, whatever the order of the streams' rows and
@@ -78,6 +80,8 @@ class Fleet:
         time_check: treatment of streams whose first times cannot be seconds. ``"error"`` raises. ``"reject"`` counts
             their rows as rejected, with the reason in `suspects`. ``"off"`` skips the check. See `TimeCheck` and
             `times.plausible`.
+        adapt: use of labels that come after their predictions (see `label`): the name of what is served, such as
+            ``"best"``, or an `Adapt`. ``"off"``: labels are refused.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Fleet:
         restart_after: int = 0,
         on_trouble: Callable[[Trouble], None] | None = None,
         time_check: TimeCheck | OnTime = "error",
+        adapt: Adapt | Serve = "off",
     ) -> None:
         check_faults(faults)
         time_check = as_time_check(time_check, faults)
@@ -117,6 +122,7 @@ class Fleet:
             "restart_after": restart_after,
             "on_trouble": on_trouble,
             "time_check": time_check,
+            "adapt": Adapt.of(adapt),
         }
         self._order = order
         self._serving = Serving(**{name: self._settings[name] for name in Serving.__struct_fields__})

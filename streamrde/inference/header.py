@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from streamrde.adapting.settings import Learned
 from streamrde.errors import ParameterError
 from streamrde.floats import as_plain
 from streamrde.inference.ends import Blank, End, Layers
@@ -21,11 +22,13 @@ from streamrde.windowing.partition import BRIDGE, MAX_WINDOWS, Interpolation, Pa
 from streamrde.windowing.policies import Every, Windows
 from streamrde.windowing.tokens import Token
 
-FORMAT = 5
+FORMAT = 6
 """1: perceptrons, one step a window, one output. 2: families of fields, substeps, decay, hidden range, heads. 3: how
 the model was trained, notes, the distribution of its training windows, members. 4: statistics of the training streams,
 how long a silence is filled with windows, perceptrons and modules at the model's ends. 5: tokens of several scales,
-shifted and clipped."""
+shifted and clipped. 6: what streams that the model had not seen say about labels."""
+_OF_FORMAT_6 = ("learned",)
+"""Fields that a file of format 5 does not have."""
 _OF_FORMAT_5 = ("token", "clip")
 """Fields that a file of format 4 does not have."""
 
@@ -110,6 +113,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Facts about the training windows, whose distribution the tensors `novelty.*` hold."""
     statistics: StreamStatistics | None = None
     """Summary of the streams of training: rate, times, silences, values. None if the model was written without one."""
+    learned: Learned | None = None
+    """How strongly to correct predictions by labels that come late. None: the model was written without it."""
     windows: Windows = Every(1.0)
     token: Token = Token()
     """Inputs of the field after a window: its log-signature, or those of several scales and more."""
@@ -185,9 +190,12 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def written(self) -> dict[str, Any]:
         """Return the header's fields as they are written to a file, in the oldest format that has all it needs."""
         fields: dict[str, Any] = msgspec.to_builtins(self, enc_hook=as_plain)
-        if not self.shifts_tokens:
-            return {name: fields[name] for name in fields if name not in _OF_FORMAT_5} | {"format": FORMAT - 1}
-        return fields | {"format": FORMAT}
+        if any(fields[name] is not None for name in _OF_FORMAT_6):
+            return fields | {"format": 6}
+        left_out = _OF_FORMAT_6 if self.shifts_tokens else _OF_FORMAT_6 + _OF_FORMAT_5
+        return {name: fields[name] for name in fields if name not in left_out} | {
+            "format": 5 if self.shifts_tokens else 4
+        }
 
     def part(self, name: str) -> ModelPart:
         """Return the field, the initial layer or the readout, by its name."""
@@ -226,6 +234,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ParameterError(f"channels {names} has a name twice: give each channel a name of its own")
         self.windows.check(self.path_channels, self.depth)
         self._check_token()
+        if self.learned is not None:
+            self.learned.check(self.outputs)
         for head in self.parts:
             where = f"head '{head.name}': " if head.name else ""
             for name in ("labels", "units"):
@@ -322,7 +332,19 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 # What may differ between two models of which one takes over the other's streams.
 _OF_NO_STATE = (
-    *("format", "field", "initial", "readout", "solver", "clip", "target_at", "horizon", "novelty", "statistics"),
+    *(
+        "format",
+        "field",
+        "initial",
+        "readout",
+        "solver",
+        "clip",
+        "target_at",
+        "horizon",
+        "novelty",
+        "statistics",
+        "learned",
+    ),
     *("bridge", "versions", "metrics", "training", "description", "notes"),
 )
 

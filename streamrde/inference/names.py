@@ -56,7 +56,7 @@ class StreamNames:
         if streams is None:
             return self._names.live()
         names = list(dict.fromkeys([streams] if isinstance(streams, str) else streams))
-        slots = self._look_up(names)
+        slots = self.look_up(pa.array(names, pa.string()))
         if (slots < 0).any():
             unknown = names[int(np.flatnonzero(slots < 0)[0])]
             raise ParameterError(f"stream {unknown!r} is not live; {len(self)} are, see Fleet.streams")
@@ -64,12 +64,12 @@ class StreamNames:
 
     def live(self, streams: Sequence[str]) -> Indices:
         """Return the slots of those of the streams that are live."""
-        slots = self._look_up(streams)
+        slots = self.look_up(pa.array(streams, pa.string()))
         return slots[slots >= 0]
 
-    def _look_up(self, names: Sequence[str]) -> Indices:
+    def look_up(self, names: pa.StringArray) -> Indices:
         """Return the slot of each name, or -1 if there is none."""
-        return self._names.find(*_buffers(pa.array(names, pa.string())))
+        return self._names.find(*_buffers(names))
 
     def release(self, slots: Indices) -> None:
         """Make slots free for other streams."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
+from streamrde.adapting.settings import Adapt, Serve
 from streamrde.errors import ParameterError, SampleError, ShapeError
 from streamrde.floats import as_floats, swapped
 from streamrde.inference.bundle import Bundle
+from streamrde.inference.learner import take
 from streamrde.inference.lone_window import LoneWindow
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import Prediction, Predictions
@@ -36,7 +38,7 @@ class Predictor:
         faults: treatment of a sample that is late, a repeat, or not finite. ``"error"`` raises and leaves the state
             unchanged. ``"drop"`` skips and counts it (see `counts`).
         order: rules for late and repeated samples. None: they are faults.
-        stepper, on_range, step_error, novelty, plausible, restart_after, time_check: as for Fleet.
+        stepper, on_range, step_error, novelty, plausible, restart_after, time_check, adapt: as for Fleet.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Predictor:
         plausible: Plausible | None = None,
         restart_after: int = 0,
         time_check: TimeCheck | OnTime = "error",
+        adapt: Adapt | Serve = "off",
     ) -> None:
         check_faults(faults)
         time_check = as_time_check(time_check, faults)
@@ -67,6 +70,7 @@ class Predictor:
             "plausible": plausible,
             "restart_after": restart_after,
             "time_check": time_check,
+            "adapt": Adapt.of(adapt),
         }
         serving = Serving(
             stepper=stepper,
@@ -75,6 +79,7 @@ class Predictor:
             novelty=novelty,
             restart_after=restart_after,
             time_check=time_check,
+            adapt=Adapt.of(adapt),
         )
         self._table = StreamTable(bundle, order, serving)
         self._table.add(pa.array([stream], pa.string()))
@@ -174,6 +179,23 @@ class Predictor:
         """
         return self._predictions(self._table.advance(_SLOT, np.array([as_time(t)])))
 
+    def label(
+        self, values: ArrayLike | Mapping[str, Any], *, t: float | None = None, window: int | None = None
+    ) -> dict[str, Any]:
+        """Learn from the label of an earlier prediction. See `Fleet.label`.
+
+        Args:
+            values: targets, (outputs,), or a class. Of several heads, a dict by head.
+            t, window: time that the label is for, or number of its window.
+        Returns:
+            the row of `Fleet.label`'s batch.
+        """
+        rows: Any = {name: [value] for name, value in values.items()} if isinstance(values, Mapping) else [values]
+        times = None if t is None else [as_time(t)]
+        batch, _ = take(self._table, [self._name], rows, times, None if window is None else [window])
+        row: dict[str, Any] = batch.to_pylist()[0]
+        return row
+
     def flush(self) -> list[Prediction]:
         """End the stream: close its last, short window and forget it. The next sample begins a new one."""
         closed = self._predictions(self._table.flush(_SLOT))
@@ -215,6 +237,7 @@ class Predictor:
         plausible: Plausible | None = None,
         restart_after: int = 0,
         time_check: TimeCheck | OnTime = "error",
+        adapt: Adapt | Serve = "off",
     ) -> Predictor:
         """Return a predictor in the state of a Predictor's or a Fleet's snapshot.
 
@@ -232,6 +255,7 @@ class Predictor:
             plausible=plausible,
             restart_after=restart_after,
             time_check=time_check,
+            adapt=adapt,
         )
         predictor._go_on(data)
         return predictor

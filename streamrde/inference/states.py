@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -10,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamrde.adapting.settings import Adapt
 from streamrde.arrays import Bools, Floats, Indices, Ints, Reals
 from streamrde.errors import ParameterError
 from streamrde.floats import as_size
@@ -17,6 +17,7 @@ from streamrde.inference import drift
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.novelty import NOVEL, Novelty
 from streamrde.inference.steppers import RowStepper, Stepper, make_stepper, step_in_rounds
+from streamrde.inference.turns import before, rounds
 from streamrde.times.plausible import TimeCheck
 
 OnRange: TypeAlias = Literal["mend", "keep", "reset"]
@@ -44,6 +45,9 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """Further outputs of every window."""
     restart_after: int = 0
     """Late samples in a row with which a stream's time begins again, in a new segment. If 0, it never does."""
+
+    adapt: Adapt = Adapt(serve="off")
+    """Use of labels that come after their predictions."""
 
     time_check: TimeCheck = TimeCheck()
     """Check for streams whose times cannot be right, and what to do with them."""
@@ -126,7 +130,8 @@ class States:
         self.estimates = serving.step_error or header.substeps == "auto"
         self._resets, self._mends = serving.on_range == "reset", serving.on_range != "keep"
         self._low, self._high = _allowed(bundle)
-        self._hidden = header.hidden if "state" in serving.features else 0
+        learns, of_state = serving.adapt.serve != "off", serving.adapt.inputs == "state"
+        self._hidden = header.hidden if "state" in serving.features or (learns and of_state) else 0
         self._logsig = header.logsig_channels if "logsignature" in serving.features else 0
         self._averages, self._carries = header.pooling == "mean", header.first_stage == "previous"
         sizes = [
@@ -142,7 +147,7 @@ class States:
         """The column after the last."""
         self.after_counts = self._counts.stop
         self._novelty = novelty_of(bundle) if serving.novelty else None
-        alone = not (self.estimates or self._averages or self._carries or serving.novelty or serving.features)
+        alone = not (self.estimates or self._averages or self._carries or serving.novelty or serving.features or learns)
         self.steps_alone = alone
         """True if `step_alone` does all that is asked for after a window."""
 
@@ -221,7 +226,7 @@ class States:
         if self._hidden:
             # Each state must be copied before the stream's next window.
             stepped = self.nothing(len(slots))
-            for places in _rounds(slots):
+            for places in rounds(slots):
                 unusual, value = stepper.advance(states, slots[places], logsigs[places], read=read)
                 stepped.flag[places], stepped.state[places] = 2 * unusual, states[slots[places]]
                 if value is not None:
@@ -243,15 +248,15 @@ class States:
 
     def _step_then_judge(self, rows: Floats, slots: Indices, windows: Ints, logsigs: Floats, last: Floats) -> Stepped:
         """Step a model whose next state depends on the state alone, and compute the outputs of all windows at once."""
-        stepped, before = self.nothing(len(slots)), _before(slots)
+        stepped, before_each = self.nothing(len(slots)), before(slots)
         previous = None
         if self._carries:
-            previous = np.where(before[:, None] < 0, rows[slots, self._previous], logsigs[before])
+            previous = np.where(before_each[:, None] < 0, rows[slots, self._previous], logsigs[before_each])
             previous = np.where(_has_previous(windows, previous), previous, logsigs)
-        rounds = list(_rounds(slots))
-        z = self._states(rows, slots[rounds[0]])
+        turns = list(rounds(slots))
+        z = self._states(rows, slots[turns[0]])
         error = stepped.error if self.estimates else None
-        z = step_in_rounds(self.stepper, z, logsigs, previous, rounds, before, error)
+        z = step_in_rounds(self.stepper, z, logsigs, previous, turns, before_each, error)
         if self._mends and not np.isfinite(z).all():
             return self._step_and_judge(rows, slots, windows, logsigs, last)
         # A slot's last window is written last, and stays.
@@ -269,7 +274,7 @@ class States:
     def _step_and_judge(self, rows: Floats, slots: Indices, windows: Ints, logsigs: Floats, last: Floats) -> Stepped:
         """`step` where what is found of one window decides the next."""
         stepped = self.nothing(len(slots))
-        for places in _rounds(slots):
+        for places in rounds(slots):
             of, own = slots[places], logsigs[places]
             z, previous = self._states(rows, of), None
             if self._carries:
@@ -378,25 +383,3 @@ def novelty_of(bundle: Bundle) -> Novelty:
 def _has_previous(windows: Ints, previous: Floats) -> Bools:
     """Mark the windows, (n, 1), whose predecessor led to the same state."""
     return np.asarray((windows > 0) & ~np.isnan(previous[:, 0]))[:, None]
-
-
-def _before(slots: Indices) -> Indices:
-    """Return the place of each window's predecessor in its stream, or -1 if it is not among these."""
-    order = np.argsort(slots, kind="stable")
-    before = np.empty(len(slots), dtype=np.intp)
-    before[order] = np.where(np.diff(slots[order], prepend=-1) == 0, np.append(-1, order[:-1]), -1)
-    return before
-
-
-def _rounds(slots: Indices) -> Iterator[Indices]:
-    """Yield places of windows that can be stepped together: each stream's first, then each one's second, and so on."""
-    if len(slots) < 2:
-        yield from [np.zeros(1, np.intp)] * len(slots)
-        return
-    order = np.argsort(slots, kind="stable")
-    leads = np.flatnonzero(np.diff(slots[order], prepend=-1))
-    turn = np.empty(len(slots), dtype=np.intp)
-    turn[order] = np.arange(len(slots)) - np.repeat(leads, np.diff(leads, append=len(slots)))
-    by_turn = np.argsort(turn, kind="stable")
-    stops = [0, *np.cumsum(np.bincount(turn)).tolist()]
-    yield from (by_turn[a:b] for a, b in pairwise(stops))

@@ -1,6 +1,6 @@
 """The live state of streams: one row of float64 each, and all that can happen to it.
 
-    (see windowing.rows) | (see states)
+    (see windowing.rows) | (see states) | (see adapting.section)
 
 A Fleet is a table of such rows, a Predictor is a table with one, a snapshot is the bytes of
 one and of the samples that are held beside it.
@@ -20,9 +20,11 @@ from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.clocks import Clocks, expectation_of
 from streamrde.inference.drift import COLUMNS
+from streamrde.inference.labels import adapting_of
 from streamrde.inference.names import StreamNames
 from streamrde.inference.predictions import Predictions
 from streamrde.inference.states import Serving, StateCounts, States, Stepped
+from streamrde.inference.turns import lasts, rounds
 from streamrde.kernels import Loop, fold
 from streamrde.kernels.outcome import CUT, UNUSED, Outcome, Refusal
 from streamrde.windowing.compiled import compiled_loop
@@ -68,6 +70,10 @@ class SnapshotHeader(
     """Number of fixed columns with which the row begins. Later versions append to them."""
     state: str = ""
     """`Bundle.state_fingerprint`."""
+    labels: str = ""
+    """Layout of the columns at the row's end that labels are learned in, if there are any."""
+    learned: int = 0
+    """Their number."""
 
 
 class StreamTable:
@@ -82,13 +88,16 @@ class StreamTable:
         self.states = States(bundle, serving, layout.width)
         self._threads = serving.threads
         self._signature = layout.signature
-        self._blank = np.zeros(self.states.stop)
+        self.adapting = adapting_of(bundle, serving, self.states.stop)
+        learned = np.empty(0) if self.adapting is None else self.adapting.blank
+        self._blank = np.zeros(self.states.stop + len(learned))
         self._blank[: layout.width] = layout.blank
+        self._blank[self.states.stop :] = learned
         self._entry = layout.entry
         order = order or Order()
         again = serving.restart_after
-        self.loop = compiled_loop(Loop, layout, self.states.stop, order, again) or ReferenceLoop(layout, order, again)
-        self.rows = np.empty((0, self.states.stop))
+        self.loop = compiled_loop(Loop, layout, len(self._blank), order, again) or ReferenceLoop(layout, order, again)
+        self.rows = np.empty((0, len(self._blank)))
         self.changed = np.zeros(0, dtype=bool)
         """By slot: whether a stream's state changed since it was last saved."""
         self.names = StreamNames()
@@ -244,7 +253,7 @@ class StreamTable:
 
     def _flush(self, slots: Indices, windows: int, share: int) -> Predictions:
         outcome = self.loop.flush(self.rows, slots, windows, share)
-        return self._step(outcome, None if self.header.windows.fixed_length else _lasts(outcome.windows["slot"]))
+        return self._step(outcome, None if self.header.windows.fixed_length else lasts(outcome.windows["slot"]))
 
     def restart(self, slots: Indices) -> Predictions:
         """End the streams' segments and forget the times they have reached, as after a gap of unknown length."""
@@ -290,7 +299,14 @@ class StreamTable:
     def snapshot(self, slot: int) -> bytes:
         """Return the stream's row and held samples with a header that identifies stream and model."""
         bundle = self.bundle
-        header = SnapshotHeader(self.names[slot], bundle.fingerprint, len(Column), bundle.state_fingerprint)
+        header = SnapshotHeader(
+            self.names[slot],
+            bundle.fingerprint,
+            len(Column),
+            bundle.state_fingerprint,
+            "" if self.adapting is None else self.adapting.layout,
+            0 if self.adapting is None else len(self.adapting.blank),
+        )
         return snapshots.pack(header, np.append(self.rows[slot], self.loop.held(slot)))
 
     def read_snapshot(self, data: bytes) -> tuple[str, Floats]:
@@ -314,13 +330,30 @@ class StreamTable:
             base = self.states.after_counts
             values = np.delete(values, np.s_[base : base + self.header.path_channels - 1])
         held, ripe = values[[Column.HELD, Column.PENDING]] if len(values) > Column.PENDING else (-1, 0)
-        values = self._with_drift(values, held)
+        values = self._with_labels(header, values, held)
         if len(values) != width + held * self._entry or not (0 <= ripe <= held and ripe == ripe // 1):
             raise SnapshotError(
                 f"the snapshot of stream '{header.stream}' has {len(values)} values and this model's state {width}: "
                 "it was taken by another version of streamrde"
             )
         return header.stream, values
+
+    def _with_labels(self, header: SnapshotHeader, values: Floats, held: float) -> Floats:
+        """Fit a snapshot's values to this table: what labels taught, if the table keeps that, and the drift test."""
+        end = len(values) - int(max(held, 0)) * self._entry
+        begin = max(end - header.learned, 0)
+        own = np.empty(0) if self.adapting is None else self.adapting.blank
+        if header.learned and self.adapting is not None:
+            if header.labels != self.adapting.layout or header.learned != len(own):
+                raise SnapshotError(
+                    f"the snapshot of stream '{header.stream}' was taken with other settings of labels (layout "
+                    f"{header.labels}, and this is {self.adapting.layout}): keep adapt and the model's horizon as they "
+                    "were, or restore with adapt='off', which forgets what the stream has learned"
+                )
+            own = values[begin:end]
+        rest = self._with_drift(np.concatenate([values[:begin], values[end:]]), held)
+        width = self.states.stop
+        return np.concatenate([rest[:width], own, rest[width:]])
 
     def _with_drift(self, values: Floats, held: float) -> Floats:
         """Fit a snapshot's values to this table: with the drift test's columns if the table has them, or else without.
@@ -355,7 +388,19 @@ class StreamTable:
         else:
             self._begin(episodes["slot"], outcome.origins)
             stepped = self.states.step(self.rows, slots, windows["step"], outcome.logsigs, outcome.values, unjudged)
-        return Predictions(slots, windows["window"], windows["t_start"], windows["t_end"], *stepped)
+        return self._served(Predictions(slots, windows["window"], windows["t_start"], windows["t_end"], *stepped))
+
+    def _served(self, closed: Predictions) -> Predictions:
+        """Return what is served after windows, which then wait for their labels."""
+        if self.adapting is None or not len(closed.slot):
+            return closed
+        served = np.empty_like(closed.value)
+        for places in rounds(closed.slot):
+            own = closed.select(places)
+            served[places] = self.adapting.issue(
+                self.rows, own.slot, own.window, own.t_end, own.value.astype(np.float64), own.state
+            )
+        return closed._replace(value=served)
 
     def _step_in_turn(self, outcome: Outcome, unjudged: Bools) -> Stepped:
         """Step where a stream's state begins between two of its windows: one episode after the other."""
@@ -405,7 +450,12 @@ class StreamTable:
         """Return predictions of streams whose open windows are still empty."""
         row = self.rows[slots]
         start, window = row[:, Column.START], row[:, Column.WINDOW].astype(np.int64)
-        return Predictions(slots, window, start, start, *self.states.look(self.rows, slots))
+        standing = self.states.look(self.rows, slots)
+        if self.adapting is not None and len(slots):
+            frozen = standing.value.astype(np.float64)
+            served, _ = self.adapting.serve(self.rows, slots, frozen, standing.state)
+            standing = standing._replace(value=served.astype(standing.value.dtype))
+        return Predictions(slots, window, start, start, *standing)
 
     @staticmethod
     def _places(slots: Indices, wanted: Indices) -> Indices:
@@ -443,10 +493,3 @@ class StreamTable:
         """Return the result without any closed window."""
         empty = np.empty(0)
         return Predictions(empty.astype(np.intp), empty.astype(np.int64), empty, empty, *self.states.nothing(0))
-
-
-def _lasts(slots: Indices) -> Bools:
-    """Mark the places that are the last of their slot."""
-    lasts = np.zeros(len(slots), dtype=bool)
-    lasts[len(slots) - 1 - np.unique(slots[::-1], return_index=True)[1]] = True
-    return lasts

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
-from streamrde.kernels.reference import chen, level_slices, signature_channels
+from streamrde.kernels.reference import chen, kalman, level_slices, signature_channels
 
 if TYPE_CHECKING:
     from streamrde.kernels import _native
@@ -131,6 +131,7 @@ __all__ = [
     "chen",
     "fold",
     "join",
+    "kalman",
     "level_slices",
     "log_words",
     "observe",

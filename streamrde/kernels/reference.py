@@ -358,3 +358,54 @@ def _split(offsets: NDArray[np.int32], data: NDArray[np.uint8]) -> list[bytes]:
     """Split bytes into strings at their offsets."""
     text = data.tobytes()
     return [text[a:b] for a, b in pairwise(offsets.tolist())]
+
+
+def kalman(
+    rows: Floats,
+    slots: Indices,
+    start: int,
+    phi: Floats,
+    innovation: Floats,
+    noise: Floats,
+    keep: Floats,
+    prior: Floats,
+    clip: float,
+) -> None:
+    """Update linear readouts by one label each, in place: a Kalman filter with mean reversion (see adapting.readout).
+
+    Args:
+        rows: the table; from column `start` on a row holds theta, (outputs, features), and P, (outputs, features,
+            features).
+        slots: distinct rows, (n,).
+        phi: inputs, (n, outputs, features).
+        innovation: label less the prediction with ``keep * theta``, (n, outputs). An output with NaN is left as it is.
+        noise, keep: R and a, (n, outputs).
+        prior: P0, a diagonal, (outputs, features).
+        clip: standard deviations at which an innovation is clipped.
+    """
+    count, outputs, features = phi.shape
+    size = outputs * features
+    known = ~np.isnan(innovation)
+    a = keep[:, :, None]
+    theta = rows[slots, start : start + size].reshape(phi.shape)
+    before = rows[slots, start + size : start + size * (1 + features)].reshape(*phi.shape, features)
+    new, cov = theta * a, before * (a * a)[..., None]
+    diagonal = np.arange(features)
+    cov[:, :, diagonal, diagonal] += (1.0 - a * a) * prior
+    u = cov[:, :, 0] * phi[:, :, :1]
+    for i in range(1, features):
+        u += cov[:, :, i] * phi[:, :, i : i + 1]
+    spread = phi[:, :, 0] * u[:, :, 0]
+    for i in range(1, features):
+        spread += phi[:, :, i] * u[:, :, i]
+    s = noise + np.maximum(spread, 0.0)
+    bound = clip * np.sqrt(s)
+    gain = u / s[:, :, None]
+    new += gain * np.minimum(np.maximum(innovation, -bound), bound)[:, :, None]
+    # Joseph's form, multiplied out: symmetric to the last bit, and quadratic in the gain.
+    across = gain[..., :, None] * u[..., None, :] + u[..., :, None] * gain[..., None, :]
+    cov -= across - s[..., None, None] * (gain[..., :, None] * gain[..., None, :])
+    new = np.where(known[..., None], new, theta)
+    cov = np.where(known[..., None, None], cov, before)
+    rows[slots, start : start + size] = new.reshape(count, -1)
+    rows[slots, start + size : start + size * (1 + features)] = cov.reshape(count, -1)
