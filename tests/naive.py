@@ -18,6 +18,29 @@ def words(channels, depth):
     return [w for k in range(1, depth + 1) for w in itertools.product(range(channels), repeat=k)]
 
 
+def score_tracker(scores, first, alpha, step, late):
+    """Thresholds and misses of scores, each learned `late` scores after its threshold was issued."""
+    h, largest, issued, missed = 1.0, 0.0, [], []
+
+    def learn(k):
+        nonlocal h, largest
+        if math.isnan(scores[k]):
+            missed.append(False)
+            return
+        missed.append(bool(scores[k] > issued[k]))
+        largest = max(largest, scores[k])
+        most = step * (1 - alpha) + (1.0 if largest <= first else 1.0 + math.log(largest / first))
+        h = min(h + step * (missed[-1] - alpha), most)
+
+    for k in range(len(scores)):
+        if k >= late:
+            learn(k - late)
+        issued.append(first * h if h <= 1 else first * math.exp(h - 1))
+    for k in range(max(len(scores) - late, 0), len(scores)):
+        learn(k)
+    return issued, missed
+
+
 def lyndon_words(channels, depth):
     """The words strictly smaller than all their proper rotations."""
     return [w for w in words(channels, depth) if all(w < w[i:] + w[:i] for i in range(1, len(w)))]
