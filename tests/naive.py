@@ -29,7 +29,7 @@ def score_tracker(scores, first, alpha, step, late):
             return
         missed.append(bool(scores[k] > issued[k]))
         largest = max(largest, scores[k])
-        most = step * (1 - alpha) + (1.0 if largest <= first else 1.0 + math.log(largest / first))
+        most = 1.0 + (1.0 if largest <= first else 1.0 + math.log(largest / first))
         h = min(h + step * (missed[-1] - alpha), most)
 
     for k in range(len(scores)):

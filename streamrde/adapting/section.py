@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamrde.adapting.bands import Bands
 from streamrde.adapting.baselines import METHODS, Baselines, Method
 from streamrde.adapting.pending import Outcome, Pending
 from streamrde.adapting.readout import Readout
@@ -39,12 +40,14 @@ class Labelled(NamedTuple):
     """As they were when the window closed, by every method, (n, 5, outputs)."""
     served: Floats
     """(n, outputs)"""
+    threshold: Floats
+    """Thresholds of the intervals that were issued with it, (n, units). (n, 0): none were."""
 
 
 class Adapting:
     """The columns of what a stream learns, from `start` on.
 
-        pending | readout | baselines
+        pending | readout | baselines | bands
 
     Args:
         targets: the model's outputs.
@@ -53,10 +56,18 @@ class Adapting:
         learned: what training found out about streams it had not seen.
         spread: ranges of the components of the hidden state, (hidden,), if the correction's inputs are states.
         start: first column.
+        bands: intervals. None: they are not asked for.
     """
 
     def __init__(
-        self, targets: Targets, times: Times, adapt: Adapt, learned: Learned, spread: Floats, start: int
+        self,
+        targets: Targets,
+        times: Times,
+        adapt: Adapt,
+        learned: Learned,
+        spread: Floats,
+        start: int,
+        bands: Bands | None = None,
     ) -> None:
         self.adapt, self.targets, self._horizon = adapt, targets, times.horizon
         n = targets.outputs
@@ -64,8 +75,9 @@ class Adapting:
         self._extra = 0 if self._map is None else self._map.shape[1]
         capacity = adapt.pending or _PENDING + (int(np.ceil(times.horizon / times.length)) if times.length else 0)
         within = (0.5 * times.length or _WITHIN) if adapt.within is None else adapt.within
-        kept = (len(Method) + 1) * n + self._extra
-        self._fields = np.cumsum([len(Method) * n, n]).tolist()
+        issued = 0 if bands is None else bands.units
+        kept = (len(Method) + 1) * n + self._extra + issued
+        self._fields = np.cumsum([len(Method) * n, n, issued]).tolist()
         self.pending = Pending(start, capacity=capacity, kept=kept, within=within)
         memory = adapt.memory or learned.memory or _WINDOWS * times.length or _DAY
         prior = _each(learned.prior, _PRIOR, n) if adapt.prior is None else np.full(n, adapt.prior)
@@ -82,15 +94,20 @@ class Adapting:
             shrink=_each(learned.shrink, _SHRINK, n),
             errors=np.array(learned.errors) if learned.errors else np.ones((len(Method), n)),
         )
-        self.stop = self.baselines.stop
+        self.bands = None if bands is None else bands.at(self.baselines.stop)
+        self.stop = self.baselines.stop if self.bands is None else self.bands.stop
         """The column after the last."""
-        self.blank = np.concatenate([self.pending.blank, self.readout.blank, self.baselines.blank])
+        blank = [self.pending.blank, self.readout.blank, self.baselines.blank]
+        self.blank = np.concatenate(blank if self.bands is None else [*blank, self.bands.blank])
         """Columns of a stream that has learned nothing."""
-        self.layout = f"{capacity},{kept},{n},{features}"
+        self.layout = f"{capacity},{kept},{n},{features}" + ("" if self.bands is None else f",{self.bands.layout}")
         """Text that two sections share if the columns of one mean the same in the other."""
 
     def serve(self, rows: Floats, slots: Indices, frozen: Floats, state: Floats) -> tuple[Floats, Floats]:
-        """Return what is served for model outputs, (n, outputs), and what must be kept of it for a label."""
+        """Return what is served for model outputs, (n, outputs), and what must be kept of it for a label.
+
+        Of intervals that is their thresholds, (n, units), see `thresholds`.
+        """
         last, mean, blend = self.baselines.predict(rows, slots)
         extra = self._inputs(state)
         phi = self.readout.inputs(frozen, last, extra)
@@ -98,8 +115,12 @@ class Adapting:
         by_method = np.stack([frozen, online, last, mean, blend], axis=1)
         method = self.serving(rows, slots)
         served = np.take_along_axis(by_method, method[:, None], axis=1)[:, 0]
-        kept = np.concatenate([by_method.reshape(len(slots), -1), method, extra], axis=1)
-        return served, kept
+        kept = [by_method.reshape(len(slots), -1), method, self.thresholds(rows, slots), extra]
+        return served, np.concatenate(kept, axis=1)
+
+    def thresholds(self, rows: Floats, slots: Indices) -> Floats:
+        """Return the thresholds of streams' intervals now, (n, units). No intervals have none."""
+        return np.empty((len(slots), 0)) if self.bands is None else self.bands.threshold(rows, slots)
 
     def serving(self, rows: Floats, slots: Indices) -> Ints:
         """Return the method that streams are served by now, per output, (n, outputs)."""
@@ -124,18 +145,21 @@ class Adapting:
         count, n = labels.shape
         t_end, predicted = np.full(count, np.nan), np.full((count, len(Method), n), np.nan)
         served = np.full((count, n), np.nan)
+        threshold = np.full((count, 0 if self.bands is None else self.bands.units), np.nan)
         if len(joined):
             of, own = slots[joined], np.where(np.isfinite(labels[joined]), labels[joined], np.nan)
             t_end[joined], due, kept = self.pending.take(rows, of, found.place[joined])
-            flat, method, extra = np.split(kept, self._fields, axis=1)
+            flat, method, threshold[joined], extra = np.split(kept, self._fields, axis=1)
             by_method = flat.reshape(len(joined), len(Method), n)
             predicted[joined] = by_method
             served[joined] = np.take_along_axis(by_method, method[:, None].astype(np.int64), axis=1)[:, 0]
             frozen, last = by_method[:, Method.FROZEN], by_method[:, Method.LAST]
+            if self.bands is not None:
+                self.bands.learn(rows, of, served[joined], own, threshold[joined])
             self.baselines.judge(rows, of, by_method, own)
             self.readout.learn(rows, of, frozen, self.readout.inputs(frozen, last, extra), own, due)
             self.baselines.learn(rows, of, own, due)
-        return Labelled(outcome.astype(np.int64), found.window, t_end, predicted, served)
+        return Labelled(outcome.astype(np.int64), found.window, t_end, predicted, served, threshold)
 
     def _inputs(self, state: Floats) -> Floats:
         if self._map is None:

@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 import numpy as np
 
+from streamrde.adapting.scores import Sets
 from streamrde.adapting.split import LEVELS, RANKS, thresholds
 from streamrde.arrays import Bools, Floats, Indices
 from streamrde.errors import ParameterError
@@ -28,6 +29,7 @@ _DECAY_FROM = 100.0  # labels after which a decaying step has fallen to 2 ** -de
 _FORGETS = 0.99  # the largest score counts less with each label, for the step of the PID controller
 _SMOOTHING = 0.1  # weight of the latest score in the forecast of the next one
 _MOST = 100.0  # first thresholds up to which the PID controller's integrator goes
+_BEYOND = 1.0  # how far h may pass the largest score: twenty misses under way, with the usual step
 _LEAST = 1e-12  # first threshold, at least, so that a model without errors in training can learn of some
 
 
@@ -41,6 +43,8 @@ class Tracking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     "pid" adds to the tracker an integrator and a forecast of the scores."""
     step: float = 0.0
     """Step at each label: of "tracker" and "pid" in thresholds, of "aci" in levels. 0: .05, .05, or .005."""
+    sets: Sets = "lac"
+    """Sets of classes: "lac", the smallest on average, or "aps", larger ones where classes are hard to tell apart."""
     decay: float = 0.0
     """Power with which the step of "tracker" falls with the number of labels, below 1. 0: it stays, and the interval
     follows a stream that changes."""
@@ -52,6 +56,8 @@ class Tracking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ParameterError(f"intervals: method={self.method!r}: use 'tracker', 'aci' or 'pid'")
         if not 0 <= self.step <= 1:
             raise ParameterError(f"intervals: step={self.step} is not between 0 and 1; leave it out for the usual one")
+        if self.sets not in ("lac", "aps"):
+            raise ParameterError(f"intervals: sets={self.sets!r}: use 'lac' or 'aps'")
         if not 0 <= self.decay < 1:
             raise ParameterError(f"intervals: decay={self.decay} is not in [0, 1); use 0.6, or 0 for a fixed step")
         if self.decay and self.method != "tracker":
@@ -107,8 +113,8 @@ class ScoreTracker:
     The sum telescopes, so that after n labels |share of misses - alpha| <= (h_0 - min h, max h - h_0) / (eta n). A
     threshold above all scores is never missed. Scores up to b then keep h between -eta alpha and h(b) + eta (1 -
     alpha), and the share is alpha up to (1 + log(b / c) + eta) / (eta n) for b >= c, whatever the order of the scores.
-    With labels that come late it is the same share, with a range that is wider by the steps under way. Their sum is
-    kept from leaving it for good: a threshold does not pass what a miss of the largest score so far leads to.
+    With labels that come late it is the same share, with a range that is wider by the steps under way. So that hundreds
+    of them at once do not throw the threshold away, it does not pass e times the largest score so far, or e c.
 
     Reference: Angelopoulos, Barber & Bates 2024, "Online conformal prediction with decaying step sizes"; Angelopoulos,
     Candès & Tibshirani 2023, "Conformal PID control for time series prediction", section 2 (quantile tracking).
@@ -136,7 +142,7 @@ class ScoreTracker:
         eta = self._step if not self._decay else self._step * (1.0 + labels / _DECAY_FROM) ** -self._decay
         state[..., 2] = np.where(known, np.maximum(largest, score), largest)
         ratio = state[..., 2] / self._first
-        most = np.where(ratio > 1.0, 1.0 + np.log(np.maximum(ratio, 1.0)), 1.0) + self._step * (1.0 - self._alpha)
+        most = np.where(ratio > 1.0, 1.0 + np.log(np.maximum(ratio, 1.0)), 1.0) + _BEYOND
         state[..., 0] = np.where(known, np.minimum(h + eta * (missed - self._alpha), most), h)
         state[..., 1] = labels + known
         return np.asarray(missed & known)

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from streamrde.adapting.bands import SETS
+from streamrde.adapting.scores import Unit, scores_of
+from streamrde.arrays import Floats
 from streamrde.fitting.examples import Examples
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.statistics import stream_statistics
@@ -36,6 +39,20 @@ def with_card(bundle: Bundle, examples: Examples, found: Mapping[str, float]) ->
     statistics = stream_statistics([r.t for r in own], [r.x for r in own], header.partition)
     changed = msgspec.structs.replace(header, metrics=metrics, training=training, statistics=statistics)
     return Bundle(changed, bundle.tensors)
+
+
+def with_calibration(bundle: Bundle, examples: Examples, held_out: Floats) -> Bundle:
+    """Return the model with how far answers to rows that were left out were from the truth, which intervals need.
+
+    Rows of one group count as one stream: a group is what is left out whole.
+
+    Args:
+        held_out: probabilities (n, classes), or numbers (n, outputs).
+    """
+    classes = len(examples.labels)
+    units = (Unit(slice(0, classes), classes),) if classes else bundle.header.thresholds
+    scores = [scores_of(units, held_out, examples.truth, sets) for sets in SETS]
+    return bundle.with_calibration(scores, examples.groups)
 
 
 def with_units(bundle: Bundle, units: Sequence[str]) -> Bundle:

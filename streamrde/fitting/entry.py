@@ -9,7 +9,7 @@ from typing import Any, Literal
 from streamrde.connectors.columns import ColumnKeys
 from streamrde.connectors.dialect import PLAIN
 from streamrde.errors import ParameterError
-from streamrde.fitting.card import with_units
+from streamrde.fitting.card import with_calibration, with_units
 from streamrde.fitting.config import FitConfig
 from streamrde.fitting.large import find_large
 from streamrde.fitting.leaks import find_leaks
@@ -120,7 +120,8 @@ def fit(
     if large is not None:
         fitted = large.refit(fitted, test=parts.test, class_weights=class_weights, progress=progress, say=say)
     units = [found.config.unit_of(channel) for channel in found.config.channels]
-    fitted = fitted._replace(warnings=(*fitted.warnings, *warnings), bundle=with_units(fitted.bundle, units))
+    bundle = with_calibration(with_units(fitted.bundle, units), fitted.examples, fitted.chosen.held_out)
+    fitted = fitted._replace(warnings=(*fitted.warnings, *warnings), bundle=bundle)
     if out is not None:
         fitted.bundle.save(out)
     settings = FitConfig(

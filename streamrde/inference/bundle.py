@@ -16,7 +16,9 @@ import msgspec
 import numpy as np
 import safetensors.numpy
 
-from streamrde.arrays import Floats, Reals
+from streamrde.adapting.bands import Calibration
+from streamrde.adapting.split import calibrate
+from streamrde.arrays import Floats, Indices, Reals
 from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
 from streamrde.inference.header import FORMAT, Header, header_differences
@@ -33,12 +35,13 @@ _MAX_FILE = 4 << 30
 # Scales multiply float64 log-signatures before these are rounded to the model's dtype, hence their own.
 _SCALES = frozenset({"x0.shift", "x0.scale", "logsig.scale", "token.shift", "output.shift", "output.scale"})
 _FLOAT64 = _SCALES | {"range.low", "range.high"}
-# Tensors of novelty are no part of the fingerprint, and may be added or removed.
+# Tensors of novelty and calibration are no part of the fingerprint, and may be added or removed.
 _NOVELTY = "novelty."
+_CALIBRATION = "calibration."
 
 
 def _is_float64(name: str) -> bool:
-    return name in _FLOAT64 or name.startswith(_NOVELTY)
+    return name in _FLOAT64 or name.startswith((_NOVELTY, _CALIBRATION))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,8 @@ class Bundle:
                 raise BundleError(f"tensor '{name}' has a value that is not finite: the training diverged; train again")
         if self.header.decay and (self.tensors["decay"] < 0).any():
             raise BundleError("tensor 'decay' has a negative rate: the state would grow without end; make it 0")
+        if self.header.calibration is not None and (np.diff(self.tensors["calibration.scores"], axis=-1) < 0).any():
+            raise BundleError("tensor 'calibration.scores' has a row that does not ascend: fit the model again")
         if self.header.novelty is not None and (fault := novelty_fault(self.tensors)):
             raise BundleError(f"{fault}: it was not written by streamrde; add the novelty again")
 
@@ -98,6 +103,7 @@ class Bundle:
             novelty=None,
             statistics=None,
             learned=None,
+            calibration=None,
             metrics={},
             versions={},
             training={},
@@ -108,7 +114,7 @@ class Bundle:
             f.name: value for f in msgspec.structs.fields(header) if (value := getattr(header, f.name)) != f.default
         }
         digest = hashlib.sha256(msgspec.json.encode(decisive, order="deterministic"))
-        self._add(digest, [name for name in self.tensors if not name.startswith(_NOVELTY)])
+        self._add(digest, [name for name in self.tensors if not name.startswith((_NOVELTY, _CALIBRATION))])
         return digest.hexdigest()
 
     @cached_property
@@ -139,6 +145,18 @@ class Bundle:
         """Return the same model with this distribution of the training windows."""
         own = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(_NOVELTY)}
         return Bundle(msgspec.structs.replace(self.header, novelty=training), own | dict(tensors))
+
+    def with_calibration(self, scores: Sequence[Floats], streams: Indices) -> Bundle:
+        """Return the same model with the scores of held-out streams, which intervals need.
+
+        Args:
+            scores: by the kinds of `adapting.bands.SETS`, (windows, units) each, NaN where unknown.
+            streams: number of each window's stream, or of another part that is exchangeable with what will come.
+        """
+        tables, counts = zip(*(calibrate(own, streams) for own in scores), strict=True)
+        known = Calibration(streams=tuple(counts[0].tolist()), labels=int(np.isfinite(scores[0]).any(axis=1).sum()))
+        header = msgspec.structs.replace(self.header, calibration=known)
+        return Bundle(header, {**self.tensors, "calibration.scores": np.stack(tables)})
 
     @property
     def parameters(self) -> int:

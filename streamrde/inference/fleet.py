@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from streamrde.adapting.bands import as_tracking
 from streamrde.adapting.settings import Adapt, Serve
+from streamrde.adapting.trackers import Tracking
 from streamrde.arrays import Indices
 from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, state_differences
@@ -19,12 +21,7 @@ from streamrde.inference.learner import Learner
 from streamrde.inference.names import stream_column
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import NOT_FINITE, Predictions, prediction_schema
-from streamrde.inference.predictor import (
-    as_time_check,
-    check_faults,
-    check_samples,
-    check_windows,
-)
+from streamrde.inference.predictor import as_time_check, check_faults, check_samples, check_windows
 from streamrde.inference.slices import Slices
 from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
 from streamrde.inference.steppers import Stepper
@@ -82,6 +79,8 @@ class Fleet(Learner):
             `times.plausible`.
         adapt: use of labels that come after their predictions (see `label`): the name of what is served, such as
             ``"best"``, or an `Adapt`. ``"off"``: labels are refused.
+        intervals: coverage of intervals of numbers, `lower` and `upper`, and of sets of classes, `set`, such as 0.9, or
+            a `Tracking`. They follow the labels if the fleet adapts. None: there are none.
     """
 
     def __init__(
@@ -103,6 +102,7 @@ class Fleet(Learner):
         on_trouble: Callable[[Trouble], None] | None = None,
         time_check: TimeCheck | OnTime = "error",
         adapt: Adapt | Serve = "off",
+        intervals: Tracking | float | None = None,
     ) -> None:
         check_faults(faults)
         time_check = as_time_check(time_check, faults)
@@ -123,6 +123,7 @@ class Fleet(Learner):
             "on_trouble": on_trouble,
             "time_check": time_check,
             "adapt": Adapt.of(adapt),
+            "intervals": as_tracking(intervals),
         }
         self._order = order
         self._serving = Serving(**{name: self._settings[name] for name in Serving.__struct_fields__})
@@ -139,7 +140,8 @@ class Fleet(Learner):
         self._gone: set[str] = set()
         self._owing: dict[str, None] = {}  # streams that owe windows, in turn
         self._archived: dict[str, bytes] = {}
-        self.schema: pa.Schema = prediction_schema(bundle.header, features=self._features, novelty=novelty)
+        self._columns: Any = {"features": self._features, "novelty": novelty, "sets": self._serving.sets}
+        self.schema: pa.Schema = prediction_schema(bundle.header, **self._columns)
         """Schema of the record batches."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -490,10 +492,4 @@ class Fleet(Learner):
             bad = closed.select(np.flatnonzero(closed.flag == NOT_FINITE))
             self._troubles.cut(self._table.names, self._table.cuts)
             self._troubles.not_finite(self._table.names, bad.slot, bad.t_end, mended=self.on_range != "keep")
-        return closed.record_batch(
-            self._table.names,
-            self._table.header,
-            provisional=provisional,
-            features=self._features,
-            novelty=self._serving.novelty,
-        )
+        return closed.record_batch(self._table.names, self._table.header, provisional=provisional, **self._columns)

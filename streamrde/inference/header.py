@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from streamrde.adapting.bands import Calibration, calibration_shapes
+from streamrde.adapting.scores import Unit, units_of
 from streamrde.adapting.settings import Learned
 from streamrde.errors import ParameterError
 from streamrde.floats import as_plain
@@ -27,7 +29,7 @@ FORMAT = 6
 the model was trained, notes, the distribution of its training windows, members. 4: statistics of the training streams,
 how long a silence is filled with windows, perceptrons and modules at the model's ends. 5: tokens of several scales,
 shifted and clipped. 6: what streams that the model had not seen say about labels."""
-_OF_FORMAT_6 = ("learned",)
+_OF_FORMAT_6 = ("learned", "calibration")
 """Fields that a file of format 5 does not have."""
 _OF_FORMAT_5 = ("token", "clip")
 """Fields that a file of format 4 does not have."""
@@ -115,6 +117,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Summary of the streams of training: rate, times, silences, values. None if the model was written without one."""
     learned: Learned | None = None
     """How strongly to correct predictions by labels that come late. None: the model was written without it."""
+    calibration: Calibration | None = None
+    """Facts about held-out streams, whose scores the tensor `calibration.scores` holds. None: the model was written
+    without it, and has no intervals."""
     windows: Windows = Every(1.0)
     token: Token = Token()
     """Inputs of the field after a window: its log-signature, or those of several scales and more."""
@@ -236,6 +241,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         self._check_token()
         if self.learned is not None:
             self.learned.check(self.outputs)
+        if self.calibration is not None and len(self.calibration.streams) != len(self.thresholds):
+            raise ParameterError(
+                f"calibration.streams has {len(self.calibration.streams)} entries: give one per output that is a "
+                "number and one per head of classes"
+            )
         for head in self.parts:
             where = f"head '{head.name}': " if head.name else ""
             for name in ("labels", "units"):
@@ -300,6 +310,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             Head(name="", task=self.task, outputs=self.outputs, labels=self.labels, units=self.units),
         )
 
+    @property
+    def thresholds(self) -> tuple[Unit, ...]:
+        """Return what has one threshold each: outputs that are numbers, and heads of classes."""
+        return units_of((head.outputs, head.task == "classification") for head in self.parts)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor that belongs to this header."""
         channels, hidden = self.path_channels, self.hidden
@@ -314,6 +329,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             shapes["token.shift"] = (self.logsig_channels,)
         for name in ("initial", "readout"):
             shapes |= self.part(name).shapes(name, self)
+        if self.calibration is not None:
+            shapes |= calibration_shapes(len(self.thresholds))
         if self.decay:
             shapes["decay"] = (hidden,)
         if self.hidden_range:
@@ -344,6 +361,7 @@ _OF_NO_STATE = (
         "novelty",
         "statistics",
         "learned",
+        "calibration",
     ),
     *("bridge", "versions", "metrics", "training", "description", "notes"),
 )

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from streamrde.adapting.bands import Bands
 from streamrde.adapting.baselines import METHODS, Method
 from streamrde.adapting.pending import OUTCOMES, Outcome
+from streamrde.adapting.scores import Sets
 from streamrde.adapting.section import Adapting, Labelled, Times
 from streamrde.adapting.settings import Learned
 from streamrde.adapting.targets import Kind, Part, Targets
@@ -20,6 +22,7 @@ from streamrde.errors import ParameterError, ShapeError
 from streamrde.floats import as_floats
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.header import Head, Header
+from streamrde.inference.intervals import interval_columns, interval_fields
 from streamrde.inference.names import StreamNames, stream_column
 from streamrde.inference.states import Serving
 from streamrde.inference.turns import rounds
@@ -72,7 +75,26 @@ def adapting_of(bundle: Bundle, serving: Serving, start: int) -> Adapting | None
         spread = np.asarray(bundle.tensors["range.high"] - bundle.tensors["range.low"], dtype=np.float64)
     length = header.windows.length if header.windows.fixed_length else 0.0
     targets = Targets(list(_parts(header)), shift, scale)
-    return Adapting(targets, Times(header.horizon, length), adapt, learned, spread, start)
+    times = Times(header.horizon, length)
+    return Adapting(targets, times, adapt, learned, spread, start, bands_of(bundle, serving))
+
+
+def bands_of(bundle: Bundle, serving: Serving) -> Bands | None:
+    """Return the model's intervals, or None if they are not asked for.
+
+    Raises:
+        ParameterError: the model's file has no scores of held-out streams.
+    """
+    if serving.intervals is None:
+        return None
+    header = bundle.header
+    if header.calibration is None:
+        raise ParameterError(
+            f"intervals={serving.intervals.coverage:g}: this model's file does not say how far it was off on streams "
+            "that it was not fitted to; fit or train it again, or add that to it with Bundle.with_calibration"
+        )
+    scores = np.asarray(bundle.tensors["calibration.scores"], dtype=np.float64)
+    return Bands(header.thresholds, serving.intervals, header.calibration, scores)
 
 
 def _parts(header: Header) -> Sequence[Part]:
@@ -154,12 +176,14 @@ def _one_hot(head: Head, values: Any, count: int) -> Floats:
     return labels
 
 
-def label_schema(header: Header) -> pa.Schema:
+def label_schema(header: Header, sets: Sets | None = None) -> pa.Schema:
     """Return the columns of labelled predictions.
 
     stream, window, t_end (seconds), outcome ("joined", "expired", "duplicate", "unknown", "nan"), label, served, and
     what each method had predicted: frozen, online, last, mean, blend. They have one number per output, for classes
-    their probabilities, and are null unless the outcome is "joined".
+    their probabilities, and are null unless the outcome is "joined". With intervals of the kind `sets` also those that
+    were issued, see `inference.intervals`, and covered: whether the label was within, per output that is a number and
+    per head of classes, null where there is no label.
     """
     values = pa.list_(pa.float64(), header.outputs)
     return pa.schema(
@@ -169,6 +193,8 @@ def label_schema(header: Header) -> pa.Schema:
             pa.field("t_end", pa.float64(), metadata={"unit": "s"}),
             pa.field("outcome", pa.string(), nullable=False),
             *(pa.field(name, values) for name in ("label", "served", *METHODS)),
+            *(field.with_nullable(True) for field in interval_fields(header, sets)),
+            *([] if sets is None else [pa.field("covered", pa.list_(pa.bool_(), len(header.thresholds)))]),
         ]
     )
 
@@ -211,6 +237,7 @@ def take_labels(section: Adapting, rows: Floats, slots: Indices, given: Asked) -
         np.full(count, np.nan),
         np.full((count, len(Method), n), np.nan),
         np.full((count, n), np.nan),
+        np.full((count, 0 if section.bands is None else section.bands.units), np.nan),
     )
     live = np.flatnonzero(slots >= 0)
     for places in rounds(slots[live]):
@@ -223,7 +250,7 @@ def take_labels(section: Adapting, rows: Floats, slots: Indices, given: Asked) -
     return joined
 
 
-def labelled_batch(header: Header, given: Asked, joined: Labelled) -> pa.RecordBatch:
+def labelled_batch(header: Header, given: Asked, joined: Labelled, bands: Bands | None = None) -> pa.RecordBatch:
     """Return rows of `label_schema`."""
     absent = joined.outcome != Outcome.JOINED
     columns: list[NDArray[Any]] = [given.labels, joined.served]
@@ -236,9 +263,22 @@ def labelled_batch(header: Header, given: Asked, joined: Labelled) -> pa.RecordB
             pa.array(joined.t_end, mask=absent),
             pa.array([OUTCOMES[outcome] for outcome in joined.outcome.tolist()], pa.string()),
             *(_lists(values, absent) for values in columns),
+            *(_interval_lists(header, given, joined, bands) if bands is not None else ()),
         ],
-        schema=label_schema(header),
+        schema=label_schema(header, None if bands is None else bands.tracking.sets),
     )
+
+
+def _interval_lists(header: Header, given: Asked, joined: Labelled, bands: Bands) -> list[pa.Array]:
+    """Return the columns of the intervals that were issued, and which of them the labels were in."""
+    known = joined.outcome == Outcome.JOINED
+    places = pa.array(np.where(known, np.cumsum(known) - 1, 0), mask=~known)
+    served, threshold = joined.served[known], joined.threshold[known]
+    score = bands.scores(served, given.labels[known])
+    inside = pa.array((score <= threshold).ravel(), mask=np.isnan(score).ravel())
+    columns = interval_columns(served, threshold, header, bands.tracking.sets)
+    columns.append(pa.FixedSizeListArray.from_arrays(inside, bands.units))
+    return [column.take(places) for column in columns]
 
 
 def _lists(values: Floats, absent: NDArray[np.bool_]) -> pa.Array:

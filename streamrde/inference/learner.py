@@ -83,4 +83,4 @@ def take(
     given = asked(table.header, streams, values, t, window)
     slots = np.asarray(find_streams(table.names, given.streams), dtype=np.intp)
     joined = take_labels(table.adapting, table.rows, slots, given)
-    return labelled_batch(table.header, given, joined), slots
+    return labelled_batch(table.header, given, joined, table.adapting.bands), slots

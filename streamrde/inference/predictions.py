@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamrde.adapting.scores import Sets
 from streamrde.arrays import Floats, Indices, Ints, Reals
 from streamrde.inference.header import Head, Header
+from streamrde.inference.intervals import interval_columns, interval_fields, limits_of
 from streamrde.inference.names import StreamNames
 from streamrde.inference.states import Feature
 
@@ -33,6 +35,10 @@ class Prediction(msgspec.Struct, frozen=True, eq=False):
             None where it is as it should be.
         step_error: estimate of the solver's error in this window, relative to 1 + the state's size; None where it was
             not asked for.
+        lower, upper: limits of the intervals of numbers, (outputs,), float64, NaN for classes. None where they were not
+            asked for, or no output is a number.
+        set: classes that the right one is probably among, with the coverage asked for. None where it was not asked for,
+            for regression, and for a model with several heads.
         novelty: p-value of the window: how rare windows so far out were among those that the model was trained on; None
             where it was not asked for, and for a window that was cut short or has no sample.
         heads: for a model with several heads, each one's share of `value` and its label, by name.
@@ -51,6 +57,9 @@ class Prediction(msgspec.Struct, frozen=True, eq=False):
     novelty: float | None = None
     heads: Mapping[str, HeadPrediction] = msgspec.field(default_factory=dict)
     provisional: bool = False
+    lower: Floats | None = None
+    upper: Floats | None = None
+    set: tuple[str, ...] | None = None
 
 
 class HeadPrediction(NamedTuple):
@@ -60,6 +69,8 @@ class HeadPrediction(NamedTuple):
     """Class probabilities or targets, (outputs of this head,)."""
     label: str | None
     """The most probable class. None for regression, and if a value is not finite."""
+    set: tuple[str, ...] | None = None
+    """Classes that the right one is probably among. None for regression, and where it was not asked for."""
 
 
 FLAGS = (None, "out_of_range", "not_finite")
@@ -86,6 +97,8 @@ class Predictions(NamedTuple):
     """Hidden states after the windows, (windows, hidden); (windows, 0): not asked for."""
     logsignature: Floats
     """Log-signatures of the windows, (windows, B); (windows, 0): not asked for; NaN: of no single window."""
+    threshold: Floats
+    """Thresholds of intervals and sets, (windows, units), see adapting.scores. (windows, 0): not asked for."""
 
     def select(self, places: Indices) -> Predictions:
         """Return the predictions at the given places."""
@@ -97,10 +110,17 @@ class Predictions(NamedTuple):
         columns = zip(nothing, *parts, strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
-    def predictions(self, names: StreamNames, header: Header, *, provisional: bool = False) -> list[Prediction]:
-        """Return one Prediction per window."""
+    def predictions(
+        self, names: StreamNames, header: Header, *, provisional: bool = False, sets: Sets | None = None
+    ) -> list[Prediction]:
+        """Return one Prediction per window.
+
+        Args:
+            sets: kind of the sets of classes; None: neither intervals nor sets are asked for.
+        """
         if not len(self.slot):
             return []
+        lower, upper, found = limits_of(self.value, self.threshold, header, sets)
         classes, names_of_outputs = () if header.heads else header.parts[0].classes, header.output_names
         labels = _labels(classes, self.value) if classes else [None] * len(self.value)
         return [
@@ -115,11 +135,14 @@ class Predictions(NamedTuple):
                 FLAGS[flag],
                 None if np.isnan(error) else float(error),
                 None if np.isnan(novelty) else float(novelty),
-                _by_head(value, header) if header.heads else {},
+                _by_head(value, header, found, row) if header.heads else {},
                 provisional,
+                None if lower is None else lower[row],
+                None if upper is None else upper[row],
+                found[""][row] if "" in found else None,
             )
-            for name, label, window, t_start, t_end, value, flag, error, novelty in zip(
-                names.names_of(self.slot).to_pylist(), labels, *self[1:8], strict=True
+            for row, (name, label, window, t_start, t_end, value, flag, error, novelty) in enumerate(
+                zip(names.names_of(self.slot).to_pylist(), labels, *self[1:8], strict=True)
             )
         ]
 
@@ -131,9 +154,10 @@ class Predictions(NamedTuple):
         provisional: bool = False,
         features: Sequence[Feature] = (),
         novelty: bool = False,
+        sets: Sets | None = None,
     ) -> pa.RecordBatch:
         """Return the predictions as rows of `prediction_schema`."""
-        schema = prediction_schema(header, provisional=provisional, features=features, novelty=novelty)
+        schema = prediction_schema(header, provisional=provisional, features=features, novelty=novelty, sets=sets)
         columns = [
             names.names_of(self.slot),
             pa.array(self.window),
@@ -149,6 +173,7 @@ class Predictions(NamedTuple):
             pa.array([FLAGS[flag] for flag in self.flag], pa.string()),
             pa.array(self.error, pa.float64(), from_pandas=True),
         ]
+        columns += interval_columns(self.value, self.threshold, header, sets)
         if novelty:
             columns.append(pa.array(self.novelty, pa.float64(), from_pandas=True))
         for name in features:
@@ -167,11 +192,14 @@ def _slices(header: Header) -> Iterator[tuple[Head, slice]]:
         yield head, slice(begin, begin := begin + head.outputs)
 
 
-def _by_head(value: Reals, header: Header) -> dict[str, HeadPrediction]:
+def _by_head(
+    value: Reals, header: Header, sets: Mapping[str, list[tuple[str, ...]]], row: int
+) -> dict[str, HeadPrediction]:
     found = {}
     for head, own in _slices(header):
         labels, part = head.classes, value[own]
-        found[head.name] = HeadPrediction(part, _labels(labels, part[None])[0] if labels else None)
+        members_of = sets[head.name][row] if head.name in sets else None
+        found[head.name] = HeadPrediction(part, _labels(labels, part[None])[0] if labels else None, members_of)
     return found
 
 
@@ -193,13 +221,20 @@ def most_probable(value: Reals) -> Indices:
 
 
 def prediction_schema(
-    header: Header, *, provisional: bool = False, features: Sequence[Feature] = (), novelty: bool = False
+    header: Header,
+    *,
+    provisional: bool = False,
+    features: Sequence[Feature] = (),
+    novelty: bool = False,
+    sets: Sets | None = None,
 ) -> pa.Schema:
     """Return the columns of predictions.
 
     stream, window, t_start, t_end (seconds), value (one number per output); for a classification also label, and with
     several heads label_NAME for each that classifies, null where the value is not finite; then flag and step_error,
-    null where there is nothing to say (see Prediction); novelty, where it is asked for, null for windows that were cut
+    null where there is nothing to say (see Prediction); where intervals are asked for, by the kind of their sets, lower
+    and upper, if an output is a number (NaN for classes), and set, or with several heads set_NAME, the classes of each
+    that classifies; novelty, where it is asked for, null for windows that were cut
     short; the features asked for: state, in the dtype of the model's states, logsignature, float64, unscaled; and, of
     what is not committed, provisional. The metadata of the field `value` name the outputs and their units, as JSON
     lists under "outputs" and "units", and the heads under "heads".
@@ -220,6 +255,7 @@ def prediction_schema(
             name = f"label_{head.name}" if head.name else "label"
             fields.append(pa.field(name, pa.string()))
     fields += [pa.field("flag", pa.string()), pa.field("step_error", pa.float64())]
+    fields += interval_fields(header, sets)
     if novelty:
         fields.append(pa.field("novelty", pa.float64()))
     for name in features:

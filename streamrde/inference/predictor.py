@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
+from streamrde.adapting.bands import as_tracking
 from streamrde.adapting.settings import Adapt, Serve
+from streamrde.adapting.trackers import Tracking
 from streamrde.errors import ParameterError, SampleError, ShapeError
 from streamrde.floats import as_floats, swapped
 from streamrde.inference.bundle import Bundle
@@ -38,7 +40,8 @@ class Predictor:
         faults: treatment of a sample that is late, a repeat, or not finite. ``"error"`` raises and leaves the state
             unchanged. ``"drop"`` skips and counts it (see `counts`).
         order: rules for late and repeated samples. None: they are faults.
-        stepper, on_range, step_error, novelty, plausible, restart_after, time_check, adapt: as for Fleet.
+        stepper, on_range, step_error, novelty, plausible, restart_after, time_check, adapt, intervals: as for
+            Fleet.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Predictor:
         restart_after: int = 0,
         time_check: TimeCheck | OnTime = "error",
         adapt: Adapt | Serve = "off",
+        intervals: Tracking | float | None = None,
     ) -> None:
         check_faults(faults)
         time_check = as_time_check(time_check, faults)
@@ -71,6 +75,7 @@ class Predictor:
             "restart_after": restart_after,
             "time_check": time_check,
             "adapt": Adapt.of(adapt),
+            "intervals": as_tracking(intervals),
         }
         serving = Serving(
             stepper=stepper,
@@ -80,6 +85,7 @@ class Predictor:
             restart_after=restart_after,
             time_check=time_check,
             adapt=Adapt.of(adapt),
+            intervals=as_tracking(intervals),
         )
         self._table = StreamTable(bundle, order, serving)
         self._table.add(pa.array([stream], pa.string()))
@@ -216,7 +222,7 @@ class Predictor:
         if not self.counts.samples:
             raise SampleError(f"stream '{self.stream}' has no sample yet: push one before peek", stream=self.stream)
         closed = self._table.peek(_SLOT, None if t is None else as_time(t))
-        return closed.predictions(self._table.names, self._table.header, provisional=True)[0]
+        return self._predictions(closed, provisional=True)[0]
 
     def snapshot(self) -> bytes:
         """Return the stream's whole state, as bytes that `restore` reads on any machine."""
@@ -238,6 +244,7 @@ class Predictor:
         restart_after: int = 0,
         time_check: TimeCheck | OnTime = "error",
         adapt: Adapt | Serve = "off",
+        intervals: Tracking | float | None = None,
     ) -> Predictor:
         """Return a predictor in the state of a Predictor's or a Fleet's snapshot.
 
@@ -256,6 +263,7 @@ class Predictor:
             restart_after=restart_after,
             time_check=time_check,
             adapt=adapt,
+            intervals=intervals,
         )
         predictor._go_on(data)
         return predictor
@@ -281,8 +289,11 @@ class Predictor:
                 return [found]
         return self._predictions(self._table.pushed(outcome))
 
-    def _predictions(self, closed: Predictions) -> list[Prediction]:
-        return closed.predictions(self._table.names, self._table.header)
+    def _predictions(self, closed: Predictions, *, provisional: bool = False) -> list[Prediction]:
+        table, asked = self._table, as_tracking(self._settings["intervals"])
+        return closed.predictions(
+            table.names, table.header, provisional=provisional, sets=None if asked is None else asked.sets
+        )
 
 
 def _restored(

@@ -9,7 +9,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamrde.adapting.scores import Sets
 from streamrde.adapting.settings import Adapt
+from streamrde.adapting.trackers import Tracking
 from streamrde.arrays import Bools, Floats, Indices, Ints, Reals
 from streamrde.errors import ParameterError
 from streamrde.floats import as_size
@@ -49,6 +51,9 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     adapt: Adapt = Adapt(serve="off")
     """Use of labels that come after their predictions."""
 
+    intervals: Tracking | None = None
+    """Intervals or sets of the predictions, and how they follow labels."""
+
     time_check: TimeCheck = TimeCheck()
     """Check for streams whose times cannot be right, and what to do with them."""
 
@@ -59,6 +64,11 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, "restart_after", as_size("restart_after", self.restart_after, least=0))
         if set(self.features) - {"state", "logsignature"} or len(set(self.features)) < len(self.features):
             raise ParameterError(f"features={self.features!r}: use 'state', 'logsignature', both, or none")
+
+    @property
+    def sets(self) -> Sets | None:
+        """Return the kind of the sets of classes, or None without intervals."""
+        return None if self.intervals is None else self.intervals.sets
 
 
 class StateCounts(NamedTuple):
@@ -147,7 +157,8 @@ class States:
         """The column after the last."""
         self.after_counts = self._counts.stop
         self._novelty = novelty_of(bundle) if serving.novelty else None
-        alone = not (self.estimates or self._averages or self._carries or serving.novelty or serving.features or learns)
+        asked = serving.novelty or serving.features or learns or serving.intervals is not None
+        alone = not (self.estimates or self._averages or self._carries or asked)
         self.steps_alone = alone
         """True if `step_alone` does all that is asked for after a window."""
 

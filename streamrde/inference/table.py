@@ -20,11 +20,11 @@ from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.clocks import Clocks, expectation_of
 from streamrde.inference.drift import COLUMNS
-from streamrde.inference.labels import adapting_of
+from streamrde.inference.labels import adapting_of, bands_of
 from streamrde.inference.names import StreamNames
 from streamrde.inference.predictions import Predictions
 from streamrde.inference.states import Serving, StateCounts, States, Stepped
-from streamrde.inference.turns import lasts, rounds
+from streamrde.inference.turns import lasts, places_of, rounds
 from streamrde.kernels import Loop, fold
 from streamrde.kernels.outcome import CUT, UNUSED, Outcome, Refusal
 from streamrde.windowing.compiled import compiled_loop
@@ -89,6 +89,7 @@ class StreamTable:
         self._threads = serving.threads
         self._signature = layout.signature
         self.adapting = adapting_of(bundle, serving, self.states.stop)
+        self.bands = bands_of(bundle, serving)
         learned = np.empty(0) if self.adapting is None else self.adapting.blank
         self._blank = np.zeros(self.states.stop + len(learned))
         self._blank[: layout.width] = layout.blank
@@ -284,15 +285,15 @@ class StreamTable:
             filled = self.rows[slots, Column.FILLED] > 0
             outcome = self.loop.close(self.rows, slots[filled])
             closed = self._step(outcome, np.ones(len(outcome.windows), dtype=bool))
-            closed = closed._replace(t_end=end[self._places(slots, closed.slot)])
+            closed = closed._replace(t_end=end[places_of(slots, closed.slot)])
             if self.header.emit == "last":
                 return self._last(slots, closed)
             # A window that ends now is predicted as if closed, one that has only begun from the present state.
-            just_now = committed.select(np.flatnonzero(committed.t_end == end[self._places(slots, committed.slot)]))
+            just_now = committed.select(np.flatnonzero(committed.t_end == end[places_of(slots, committed.slot)]))
             rest = slots[~filled & ~np.isin(slots, just_now.slot)]
             just_now = just_now.select(np.flatnonzero(~np.isin(just_now.slot, closed.slot)))
             found = Predictions.join([closed, just_now, self._standing(rest)], self.nothing())
-            return found.select(np.argsort(self._places(slots, found.slot), kind="stable"))
+            return found.select(np.argsort(places_of(slots, found.slot), kind="stable"))
         finally:
             self.rows[slots], self.cuts, self.owing = before, cuts, owing
 
@@ -388,19 +389,26 @@ class StreamTable:
         else:
             self._begin(episodes["slot"], outcome.origins)
             stepped = self.states.step(self.rows, slots, windows["step"], outcome.logsigs, outcome.values, unjudged)
-        return self._served(Predictions(slots, windows["window"], windows["t_start"], windows["t_end"], *stepped))
+        now = self._thresholds(slots)
+        return self._served(Predictions(slots, windows["window"], windows["t_start"], windows["t_end"], *stepped, now))
 
     def _served(self, closed: Predictions) -> Predictions:
         """Return what is served after windows, which then wait for their labels."""
         if self.adapting is None or not len(closed.slot):
             return closed
-        served = np.empty_like(closed.value)
+        served, threshold = np.empty_like(closed.value), closed.threshold.copy()
         for places in rounds(closed.slot):
             own = closed.select(places)
-            served[places] = self.adapting.issue(
-                self.rows, own.slot, own.window, own.t_end, own.value.astype(np.float64), own.state
-            )
-        return closed._replace(value=served)
+            threshold[places] = self.adapting.thresholds(self.rows, own.slot)
+            frozen = own.value.astype(np.float64)
+            served[places] = self.adapting.issue(self.rows, own.slot, own.window, own.t_end, frozen, own.state)
+        return closed._replace(value=served, threshold=threshold)
+
+    def _thresholds(self, slots: Indices) -> Floats:
+        """Return the thresholds of streams' intervals, (n, units), or (n, 0) if there are none."""
+        if self.adapting is not None:
+            return self.adapting.thresholds(self.rows, slots)
+        return np.empty((len(slots), 0)) if self.bands is None else np.tile(self.bands.first, (len(slots), 1))
 
     def _step_in_turn(self, outcome: Outcome, unjudged: Bools) -> Stepped:
         """Step where a stream's state begins between two of its windows: one episode after the other."""
@@ -441,10 +449,12 @@ class StreamTable:
         """Return the predictions of streams whose last windows closed, some of them just now."""
         slots = slots[self.rows[slots, Column.WINDOW] > 0]
         row, (error, novelty), end = self.rows[slots], np.full((2, len(slots)), np.nan), self.rows[slots, Column.START]
-        just_now = self._places(slots, closed.slot)
+        just_now = places_of(slots, closed.slot)
         error[just_now], novelty[just_now], end[just_now] = closed.error, closed.novelty, closed.t_end
         seen = self.states.look(self.rows, slots)._replace(error=error, novelty=novelty)
-        return Predictions(slots, row[:, Column.WINDOW].astype(np.int64) - 1, row[:, Column.T0], end, *seen)
+        return Predictions(
+            slots, row[:, Column.WINDOW].astype(np.int64) - 1, row[:, Column.T0], end, *seen, self._thresholds(slots)
+        )
 
     def _standing(self, slots: Indices) -> Predictions:
         """Return predictions of streams whose open windows are still empty."""
@@ -455,13 +465,7 @@ class StreamTable:
             frozen = standing.value.astype(np.float64)
             served, _ = self.adapting.serve(self.rows, slots, frozen, standing.state)
             standing = standing._replace(value=served.astype(standing.value.dtype))
-        return Predictions(slots, window, start, start, *standing)
-
-    @staticmethod
-    def _places(slots: Indices, wanted: Indices) -> Indices:
-        """Return the places of the wanted slots among distinct ones."""
-        order = np.argsort(slots)
-        return np.asarray(order[np.searchsorted(slots, wanted, sorter=order)], dtype=np.intp)
+        return Predictions(slots, window, start, start, *standing, self._thresholds(slots))
 
     def _move_time(self, slots: Indices, end: Floats) -> None:
         """Hold the last values from where the paths end to times `end`, in the open windows."""
@@ -491,5 +495,6 @@ class StreamTable:
 
     def nothing(self) -> Predictions:
         """Return the result without any closed window."""
-        empty = np.empty(0)
-        return Predictions(empty.astype(np.intp), empty.astype(np.int64), empty, empty, *self.states.nothing(0))
+        empty, slots = np.empty(0), np.empty(0, np.intp)
+        states = self.states.nothing(0)
+        return Predictions(slots, empty.astype(np.int64), empty, empty, *states, self._thresholds(slots))

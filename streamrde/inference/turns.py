@@ -37,3 +37,9 @@ def lasts(slots: Indices) -> Bools:
     last = np.zeros(len(slots), dtype=bool)
     last[len(slots) - 1 - np.unique(slots[::-1], return_index=True)[1]] = True
     return last
+
+
+def places_of(slots: Indices, wanted: Indices) -> Indices:
+    """Return the places of the wanted slots among distinct ones."""
+    order = np.argsort(slots)
+    return np.asarray(order[np.searchsorted(slots, wanted, sorter=order)], dtype=np.intp)

@@ -21,6 +21,10 @@ class _Prediction(msgspec.Struct, omit_defaults=True):
     labels: dict[str, str | None] = {}
     flag: str | None = None
     step_error: float | None = None
+    lower: list[float | None] | None = None
+    upper: list[float | None] | None = None
+    set: list[str] | None = None
+    sets: dict[str, list[str] | None] = {}
     novelty: float | None = None
     provisional: bool = False
 
@@ -29,7 +33,8 @@ def encode_prediction(row: Mapping[str, Any]) -> bytes:
     """Return a prediction as JSON: stream, window, t_start, t_end, value and, for a classification, label.
 
     A value that is not finite is null, and has no label. Where there is something to say, also labels (by head), flag,
-    step_error, novelty, and provisional: true.
+    step_error, lower and upper, set, sets (by head), novelty, and provisional: true. A limit that is null is infinite,
+    or of a class.
 
     Args:
         row: a row of the prediction record batch, as `RecordBatch.to_pylist` gives it.
@@ -39,10 +44,12 @@ def encode_prediction(row: Mapping[str, Any]) -> bytes:
 
 def prediction_of(row: Mapping[str, Any]) -> _Prediction:
     """Return a row of the prediction record batch with the fields of a payload."""
-    labels = {}
+    labels, sets = {}, {}
     for name in row:  # a slice costs half of `startswith`, and this is done for every column of every prediction
         if name[:6] == "label_":
             labels[name[6:]] = row[name]
+        elif name[:4] == "set_":
+            sets[name[4:]] = row[name]
     return _Prediction(
         row["stream"],
         row["window"],
@@ -53,6 +60,10 @@ def prediction_of(row: Mapping[str, Any]) -> _Prediction:
         labels,
         row.get("flag"),
         row.get("step_error"),
+        row.get("lower"),
+        row.get("upper"),
+        row.get("set"),
+        sets,
         row.get("novelty"),
         row.get("provisional", False),
     )

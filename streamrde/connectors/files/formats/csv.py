@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from streamrde.connectors.dialect import PLAIN, Dialect
@@ -87,11 +88,17 @@ class Csv(Format):
     def converted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the batch with a column per output in place of a list of outputs, and with plain text.
 
+        A list of another kind, a set of classes, becomes their names with " | " between them.
+
         A list's columns have the names in the JSON list under ``b"outputs"`` in its metadata, else ``value_0``, ...
         """
         fields: list[pa.Field] = []
         arrays: list[pa.Array] = []
         for field, column in zip(batch.schema, batch.columns, strict=True):
+            if pa.types.is_list(field.type):
+                fields.append(field.with_type(pa.string()))
+                arrays.append(pc.binary_join(column, " | "))
+                continue
             if not pa.types.is_fixed_size_list(field.type):
                 fields.append(field)
                 arrays.append(column)

@@ -1,0 +1,129 @@
+"""Intervals and sets of a model's outputs: thresholds that its file brings along, and that a stream's labels move.
+
+Without labels the thresholds are constants, from streams that were held out in training (see `split`). With labels they
+lie in the stream's row and follow it (see `trackers`). Each output that is a number has a threshold of its own, and so
+has each head of classes: the coverage is that of each alone, not of all at once.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from streamrde.adapting.scores import Sets, Unit, scores_of
+from streamrde.adapting.split import RANKS
+from streamrde.adapting.trackers import Tracker, Tracking, make_tracker
+from streamrde.arrays import Bools, Floats, Indices, Reals
+from streamrde.errors import ParameterError
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Facts about the held-out streams whose scores a model's file has, beside them in its tensors."""
+
+    streams: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
+    """Held-out streams with a known target, or groups of them, or blocks of time of the same streams, of each unit.
+    Fewer than nine do not guarantee 90 %."""
+    labels: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Windows with a known target."""
+
+
+SETS: tuple[Sets, Sets] = ("lac", "aps")
+"""Kinds of scores that a file has. They are the same for numbers."""
+
+
+def calibration_shapes(units: int) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of the tensors with the scores of held-out streams, float64."""
+    return {"calibration.scores": (len(SETS), units, RANKS)}
+
+
+class Bands:
+    """Thresholds of the units of a model, and how they move in streams' rows.
+
+    Args:
+        units: of the model.
+        tracking: what is asked for.
+        calibration: facts about the held-out streams.
+        scores: their scores, `calibration.scores`.
+    """
+
+    def __init__(self, units: tuple[Unit, ...], tracking: Tracking, calibration: Calibration, scores: Floats) -> None:
+        self.tracking, self._units = tracking, units
+        streams = np.array(calibration.streams, np.intp)
+        self._tracker: Tracker = make_tracker(tracking, scores[SETS.index(tracking.sets)], streams)
+        self._columns = slice(0, len(units) * self._tracker.width)
+        self.blank = self._tracker.blank().ravel()
+        """Columns of a stream without labels."""
+        self.layout = f"{tracking.method},{len(units)}"
+        """Text that two share if the columns of one mean the same in the other."""
+        self.first = self._tracker.threshold(self._tracker.blank()[None])[0]
+        """Thresholds before the first label, (units,)."""
+
+    def at(self, start: int) -> Bands:
+        """Return the same with its columns from `start` on."""
+        found = copy.copy(self)
+        found._columns = slice(start, start + len(self.blank))
+        return found
+
+    @property
+    def stop(self) -> int:
+        """The column after the last."""
+        return self._columns.stop
+
+    @property
+    def units(self) -> int:
+        """Number of thresholds."""
+        return len(self._units)
+
+    def threshold(self, rows: Floats, slots: Indices) -> Floats:
+        """Return the thresholds to issue now to streams, (n, units)."""
+        return self._tracker.threshold(self._state(rows, slots))
+
+    def scores(self, served: Reals, labels: Floats) -> Floats:
+        """Return how far predictions were from their labels, (n, units). Arguments as of `learn`."""
+        return scores_of(self._units, served, truths(self._units, labels), self.tracking.sets)
+
+    def learn(self, rows: Floats, slots: Indices, served: Reals, labels: Floats, issued: Floats) -> Bools:
+        """Learn from a label of each of distinct streams, and return which lay outside, (n, units).
+
+        Args:
+            served: predictions, (n, outputs).
+            labels: as numbers, (n, outputs): targets, 1 for the right class and 0 for others. NaN: not known.
+            issued: thresholds that were issued with the predictions, (n, units).
+        """
+        state = self._state(rows, slots)
+        missed = self._tracker.learn(state, self.scores(served, labels), issued)
+        rows[slots, self._columns] = state.reshape(len(slots), -1)
+        return missed
+
+    def _state(self, rows: Floats, slots: Indices) -> Floats:
+        own = np.ascontiguousarray(rows[slots, self._columns])
+        return own.reshape(len(slots), len(self._units), self._tracker.width)
+
+
+def truths(units: tuple[Unit, ...], labels: Floats) -> Floats:
+    """Return labels (n, outputs) as `scores_of` takes them, (n, units): classes by their numbers."""
+    found = np.empty((len(labels), len(units)))
+    for i, unit in enumerate(units):
+        own = labels[:, unit.outputs]
+        if own.shape[1] == 1:
+            found[:, i] = own[:, 0]
+        else:
+            known = np.asarray(np.isfinite(own).all(axis=1))
+            found[:, i] = np.where(known, np.where(known[:, None], own, 0.0).argmax(axis=1), np.nan)
+    return found
+
+
+def as_tracking(asked: Tracking | float | None) -> Tracking | None:
+    """Return the settings of intervals that a coverage stands for.
+
+    Raises:
+        ParameterError: it is no number.
+    """
+    if asked is None or isinstance(asked, Tracking):
+        return asked
+    if isinstance(asked, bool) or not isinstance(asked, int | float):
+        raise ParameterError(f"intervals={asked!r}: give the coverage, such as 0.9, or None")
+    return Tracking(coverage=float(asked))
