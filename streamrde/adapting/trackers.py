@@ -34,7 +34,7 @@ _LEAST = 1e-12  # first threshold, at least, so that a model without errors in t
 
 
 class Tracking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How intervals follow the labels of a stream."""
+    """Settings of intervals, and of how they follow the labels of a stream."""
 
     coverage: float = 0.9
     """Share of the labels that lie within."""
