@@ -77,7 +77,9 @@ def fit(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Try no further candidate after so many minutes.", rich_help_panel=_SEARCH),
+        typer.Option(
+            help="Use so many minutes: go on from closed forms to stacks, which need torch.", rich_help_panel=_SEARCH
+        ),
     ] = None,
     memory: Annotated[
         str | None,
@@ -104,7 +106,7 @@ def fit(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: Json = False,
 ) -> None:
-    """Fit a model to recorded streams in seconds, without torch.
+    """Fit a model to recorded streams: in seconds without torch, or in --minutes with it.
 
     Writes the model, a report (HTML) and a TOML file that repeats the fit. Ctrl-C keeps the best model so far.
 

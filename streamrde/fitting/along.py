@@ -54,6 +54,7 @@ def examples_along(
     horizon: float = 0.0,
     grouped: bool = False,
     folds: Indices | None = None,
+    windows: Every | None = None,
 ) -> Examples:
     """Return one row for each window with a known target, the last one in (start + horizon, end + horizon].
 
@@ -62,6 +63,7 @@ def examples_along(
         grouped: groups were named. They are then left out in turn. Without a horizon, streams are too; else blocks of
             time are, see `folds.make_blocks`.
         folds: number of each recording's fold, (recordings,). None: they are made.
+        windows: base windows. None: those that suit the targets, see `base_windows`.
     Raises:
         DataError: too few windows have a target, or they are all the same.
     """
@@ -69,7 +71,7 @@ def examples_along(
     own = [recordings[i] for i in place]
     if not own:
         raise DataError("no stream has two samples and a target; give longer streams", path="")
-    windows = base_windows(own, horizon)
+    windows = windows or base_windows(own, horizon)
     bridge = bridge_of([recording.t for recording in own], windows)
     rows = [_rows(recording, windows, bridge, horizon) for recording in own]
     ends, truth = (np.concatenate(part) for part in zip(*rows, strict=True))

@@ -52,7 +52,8 @@ class FitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     choice: str = ""
     """Name of the candidate to fit, as the table of an earlier fit has it. "": the best of all."""
     minutes: Minutes | None = None
-    """Minutes after which no further candidate is tried. Left out: all are."""
+    """Minutes after which no further candidate is tried. After all others, PyTorch trains stacks and a Neural RDE while
+    there is time (extra `train`). Left out: all candidates but these are tried."""
     memory: int | str | None = None
     """Memory that the fit may use: bytes, or text such as "2GB". Of data that need more, a sample of streams chooses
     the model, and all streams teach its readout. Left out: a quarter of the machine's."""

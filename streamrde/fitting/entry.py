@@ -45,7 +45,7 @@ def fit(
     say: Callable[[str], None] = lambda text: None,
     progress: Progress = ignore,
 ) -> Report:
-    """Fit a model to recorded streams. Needs no torch.
+    """Fit a model to recorded streams. Needs no torch, unless `minutes` leave time for stacks.
 
     Where a target has one value per stream, the model answers for the stream so far. Where it changes along the
     streams, the model answers for the time when a window ends, or `horizon` later.
@@ -70,7 +70,8 @@ def fit(
         channels: columns of the channels; (): all other columns of numbers.
         drop: columns that are no channels.
         seed: of the random features and of the folds.
-        minutes: time after which no further candidate is tried, from the call on. None: all are tried.
+        minutes: time after which no further candidate is tried, from the call on. After all others, torch trains stacks
+            and a Neural RDE while there is time. None: all candidates but these are tried.
         choice: name of the candidate to fit, as the table of an earlier report has it. "": the best of all.
         memory: bytes, or text such as "2GB", that the fit may use. Data that need more are read in passes: a sample of
             their streams chooses the model, and all of them teach its readout. None: a quarter of the machine's.
@@ -79,6 +80,7 @@ def fit(
         progress: receives events, see `streamrde.fitting.progress`.
     Raises:
         DataError: a file or column cannot be used, or no candidate has the name `choice`.
+        MissingExtraError: `choice` is a candidate that torch trains, and torch is not installed.
         ParameterError: minutes is not above 0, data is of another kind, the horizon is no time, or the target has no
             classes to weigh.
         KeyboardInterrupt: Ctrl-C before a candidate was fitted, or for the second time.
@@ -115,7 +117,7 @@ def fit(
     fitted = fit_recordings(
         parts.train, roles.channels, classify=found.classify, seed=seed, progress=progress, budget=budget,
         choice=choice, targets=targets, along=prepared.along, horizon=ahead, grouped=found.grouped,
-        folds=parts.folds, test=parts.test, class_weights=class_weights,
+        folds=parts.folds, test=parts.test, class_weights=class_weights, trained=minutes is not None,
     )  # fmt: skip
     if large is not None:
         fitted = large.refit(fitted, test=parts.test, class_weights=class_weights, progress=progress, say=say)

@@ -15,7 +15,7 @@ from streamrde.fitting.recordings import Recording
 from streamrde.inference.bundle import Bundle
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.policies import Windows
-from streamrde.windowing.recorded import window_recordings
+from streamrde.windowing.recorded import Windowed, window_recordings
 
 
 class Examples(NamedTuple):
@@ -145,10 +145,14 @@ def tokens_of(examples: Examples, partition: Partition) -> Tokens:
     own = examples.recordings
     parts = window_recordings([r.t for r in own], [r.x for r in own], partition)
     stops = np.cumsum([len(part.logsigs) for part in parts])
-    values = np.concatenate([part.logsigs for part in parts])
+    return Tokens(np.concatenate([part.logsigs for part in parts]), stops, places_of(examples, parts))
+
+
+def places_of(examples: Examples, parts: Sequence[Windowed]) -> Indices:
+    """Return the place of each row's window among those of all episodes, (n,), see `tokens_of`."""
     stream = np.repeat([part.stream for part in parts], [len(part.logsigs) for part in parts])
     if not examples.along:
-        return Tokens(values, stops, np.searchsorted(stream, np.arange(len(own)), side="right") - 1)
+        return np.asarray(np.searchsorted(stream, np.arange(len(examples.recordings)), side="right") - 1)
     ends = np.concatenate([part.end for part in parts])
     at = np.empty(len(examples.truth), np.intp)
     for i in np.unique(examples.stream):
@@ -157,7 +161,7 @@ def tokens_of(examples: Examples, partition: Partition) -> Tokens:
         at[rows] = first + np.searchsorted(mine, examples.ends[rows])
     if not (ends[np.minimum(at, len(ends) - 1)] == examples.ends).all():
         raise DataError("a family has other windows than the examples; use the windows that they name", path="")
-    return Tokens(values, stops, at)
+    return at
 
 
 def squared_losses(truth: Floats, answers: Floats) -> Floats:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from streamrde.arrays import Floats, Indices
-from streamrde.errors import DataError
+from streamrde.errors import DataError, MissingExtraError
 from streamrde.fitting.along import examples_along
 from streamrde.fitting.baselines import measure_whole
 from streamrde.fitting.card import with_card
 from streamrde.fitting.examples import Candidate, Examples, as_examples
-from streamrde.fitting.families import FAMILIES
+from streamrde.fitting.families import FAMILIES, TRAINED_KINDS, trained_family
 from streamrde.fitting.lags import measure_along
 from streamrde.fitting.measuring import measures
 from streamrde.fitting.progress import Budget, Progress, Stage, Tried, ignore
@@ -23,6 +23,7 @@ from streamrde.fitting.trial import PLAIN_NAMES, measures_of_test
 from streamrde.fitting.weights import ClassWeights, describe, factors, weighted
 from streamrde.inference.bundle import Bundle
 from streamrde.nearest import did_you_mean, listed
+from streamrde.windowing.policies import Every
 
 
 class Fitted(NamedTuple):
@@ -58,6 +59,8 @@ def fit_recordings(
     folds: Indices | None = None,
     test: Sequence[Recording] = (),
     class_weights: ClassWeights = "equal",
+    trained: bool = False,
+    windows: Every | None = None,
 ) -> Fitted:
     """Fit a model to recordings with one target each. Groups stay together when they are left out in turn.
 
@@ -73,17 +76,21 @@ def fit_recordings(
         test: recordings that only measure the finished model: measures "test_accuracy" or "test_rmse" and so on, and
             those of the plain models beside them.
         class_weights: what an error costs by class, in what is fitted and in the choice. Measures do not use them.
+        trained: go on with candidates that torch trains, while there is time.
+        windows: base windows of these, and of all candidates for targets along the streams. None: they follow from the
+            data.
     Returns:
         the model; measures out of fold: accuracy and log_loss beside majority_accuracy, nearest_accuracy and
         summaries_accuracy, or rmse beside mean_rmse, nearest_rmse and summaries_rmse; and those of all candidates.
     Raises:
         DataError: fewer than two groups, classes or values, or no candidate has the name `choice`.
+        MissingExtraError: `choice` is a candidate that torch trains, and torch is not installed.
         KeyboardInterrupt: Ctrl-C before a candidate was fitted.
     """
     if along:
         examples = examples_along(
             recordings, channels, classify=classify, seed=seed, targets=targets, horizon=horizon, grouped=grouped,
-            folds=folds,
+            folds=folds, windows=windows,
         )  # fmt: skip
     else:
         examples = as_examples(recordings, channels, classify=classify, seed=seed, targets=targets, folds=folds)
@@ -94,7 +101,21 @@ def fit_recordings(
         if factor is not None:
             examples = examples._replace(weights=factor[examples.codes])
             warnings = (describe(examples.labels, factor),)
-    candidates, stopped = _search(examples, progress, budget or Budget(), choice)
+    budget = budget or Budget()
+    families: list[Iterable[Candidate]] = [family(examples) for family in FAMILIES]
+    if choice.startswith(TRAINED_KINDS):
+        families = []
+    if trained or choice.startswith(TRAINED_KINDS):
+        try:
+            train = trained_family()
+            families.append(train(examples, budget=budget, choice=choice, windows=windows, progress=progress))
+        except MissingExtraError as error:
+            if choice:
+                raise
+            warnings = (*warnings, f"warning: stacks were not tried: {error}")
+    candidates, stopped = _search(examples, families, progress, budget, choice)
+    if len(families) > len(FAMILIES) and not candidates[-1].name.startswith(TRAINED_KINDS):
+        stopped = stopped or "time"
     if choice:
         chosen = candidates[-1]
     else:
@@ -131,14 +152,16 @@ def _mean_loss(candidate: Candidate, weights: Floats | None) -> float:
     return float(weighted(candidate.losses, weights).mean())
 
 
-def _search(examples: Examples, progress: Progress, budget: Budget, choice: str) -> tuple[list[Candidate], str]:
+def _search(
+    examples: Examples, families: Sequence[Iterable[Candidate]], progress: Progress, budget: Budget, choice: str
+) -> tuple[list[Candidate], str]:
     """Return the candidates of all families, or those until time is up, and why they are not all."""
     found: list[Candidate] = []
     stage = "fit candidates"
     progress(Stage(stage, 0))
     try:
-        for family in FAMILIES:
-            for candidate in family(examples):
+        for family in families:
+            for candidate in family:
                 own_loss = _mean_loss(candidate, examples.weights)
                 best = all(own_loss < _mean_loss(other, examples.weights) for other in found)
                 found.append(candidate)

@@ -32,6 +32,8 @@ _SEEN = {
     "curves": "'curves' has curves in the ranks of summaries, and pairs of ranks",
     "along": "'along' has the latest windows and fading means of those before",
     "turned": "'sensors turned' has learned from turned copies of the recordings too",
+    "stack": "'stack' is trained: recurrences of a kind, in so many blocks of a width, for so many epochs",
+    "RDE": "'Neural RDE' is trained: a state of so many numbers, moved by log-signatures, for so many epochs",
 }
 
 

@@ -174,9 +174,8 @@ def _slim(drawing: Pooled) -> Pooled:
 
 
 def _header(examples: Examples) -> Header:
-    own, span = examples.recordings, examples.span
-    length = float(np.median([len(recording.t) for recording in own]))
-    windows = Every(_seconds(length, span, float(np.median(examples.steps))))
+    span = examples.span
+    windows = Every(window_seconds(examples, _WINDOWS))
     scales = tuple(Scale(m) for m in _SCALES if m == 1 or m * windows.seconds <= _LONGEST * span)
     path = 1 + len(examples.channels)
     depth = 1 + sum(logsignature_channels(path, 3 - i) <= most for i, most in enumerate(_LARGEST))
@@ -184,11 +183,17 @@ def _header(examples: Examples) -> Header:
     return header_for(examples, FeatureSpec(pools=_ABOVE), windows=windows, token=token, depth=depth, clip=_CLIP)
 
 
-def _seconds(length: float, span: float, step: float) -> float:
+def window_seconds(examples: Examples, windows: int) -> float:
+    """Return the length of a base window, with about so many of them in the median stream."""
+    length = float(np.median([len(recording.t) for recording in examples.recordings]))
+    return _seconds(length, examples.span, float(np.median(examples.steps)), windows)
+
+
+def _seconds(length: float, span: float, step: float, windows: int = _WINDOWS) -> float:
     """Return the length of a base window: a whole number of samples where they are evenly spaced."""
-    seconds = max(1, round(length / _WINDOWS)) * step
+    seconds = max(1, round(length / windows)) * step
     # Samples that come in bursts would have many more windows than samples.
-    return seconds if seconds * 1.5 * _WINDOWS >= span else span / _WINDOWS
+    return seconds if seconds * 1.5 * windows >= span else span / windows
 
 
 def _blocks(scales: int, directions: int) -> tuple[Block, ...]:

@@ -96,7 +96,9 @@ def prepare_data(config: TrainConfig, parts: Split, console: Console) -> Prepare
         raise ConfigError("no training stream has a window: shorten windows, or use longer recordings")
     say_windows(config, parts, examples["train"].lengths, functools.partial(say, console))
     at: TargetAt = "stream" if parts.train[0].target.t is None else "window"
-    return Prepared(at, classes, fills, deviation, examples, _scaling(config, parts, fills, classes, examples["train"]))
+    return Prepared(
+        at, classes, fills, deviation, examples, fit_scaling(config, parts.train, fills, classes, examples["train"])
+    )
 
 
 def without_window(recordings: Sequence[Recording], examples: Sequence[Example]) -> int:
@@ -104,13 +106,13 @@ def without_window(recordings: Sequence[Recording], examples: Sequence[Example])
     return len(recordings) - len({example.stream for example in examples})
 
 
-def _scaling(
-    config: TrainConfig, parts: Split, fills: Floats, classes: Sequence[str], examples: Sequence[Example]
+def fit_scaling(
+    config: TrainConfig, train: Sequence[Recording], fills: Floats, classes: Sequence[str], examples: Sequence[Example]
 ) -> Scaling:
-    """Fit the scaling to the training streams alone."""
+    """Fit the scaling to the training streams and their windows."""
     partition = config.partition(fills)
     inputs = fit_inputs(
-        [recording.x for recording in parts.train],
+        [recording.x for recording in train],
         [example.logsigs for example in examples],
         [channel.name for channel in config.data.channels],
         partition=partition,
