@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from streamrde.fitting.listing import cell, table_lines
 from streamrde.fitting.mistakes import by_class, confusion, most_confused
 from streamrde.fitting.usage import score_command
-from streamrde.fitting.words import baseline_name, percent, rows_of
+from streamrde.fitting.words import percent, rows_of
 from streamrde.pages.svg import number
 
 if TYPE_CHECKING:
     from streamrde.fitting.report import Report
 
 _CLASSES = 8  # classes that are listed, the least often found first
-_COLUMNS = {"accuracy": "right", "auc": "AUC", "log_loss": "log loss", "rmse": "rmse", "mae": "mae", "r2": "R2"}
 
 
 def print_report(report: Report, written: Sequence[str]) -> None:
     """Print the candidates, how good the chosen one is, its warnings, and commands to go on with."""
     examples = report.fitted.examples
     print()
-    _print_table(report)
+    print("\n".join(table_lines(report)))
     print()
     for text in report.sentences:
         _say(text)
@@ -52,29 +51,10 @@ def print_report(report: Report, written: Sequence[str]) -> None:
     print(f"  {command}")
 
 
-def _print_table(report: Report) -> None:
-    examples, baselines = report.fitted.examples, report.baselines
-    columns = [name for name in _COLUMNS if any(name in own for own in report.table.values())]
-    if len(examples.labels) > 2 and "auc" in columns:
-        columns.remove("auc")
-    names = {name: baseline_name(name, examples) if name in baselines else name for name in report.table}
-    width = max(map(len, names.values()))
-    print(" " * width + "".join(f"{_COLUMNS[name]:>10}" for name in columns))
-    for name, own in report.table.items():
-        cells = "".join(f"{_cell(column, own.get(column)):>10}" for column in columns)
-        print(f"{names[name]:<{width}}{cells}{'  chosen' if name == report.choice else ''}".rstrip())
-
-
-def _cell(name: str, value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "-"
-    return percent(value) if name == "accuracy" else f"{value:.4g}"
-
-
 def _early(report: Report) -> list[str]:
     main = "accuracy" if report.fitted.examples.labels else "rmse"
     after = "up to" if report.fitted.examples.along else "after"
-    return [f"{_cell(main, own.measures.get(main))} {after} {100 * own.share:.0f} %" for own in report.early]
+    return [f"{cell(main, own.measures.get(main))} {after} {100 * own.share:.0f} %" for own in report.early]
 
 
 def _print_classes(report: Report) -> None:

@@ -293,7 +293,11 @@ def _usage(report: Report) -> str:
 def _making(report: Report) -> str:
     parts = [own for own in sections(report.bundle) if own.title in ("what it takes", "what it gives", "the model")]
     shown = pair(*(f"<h3>{own.title}</h3>{table(own.rows, own.columns)}" for own in parts))
-    again = f"<h3>The configuration that repeats it</h3>{code(text_of(report.config))}" if report.config.data else ""
+    again = (
+        f"<h3>The configuration that repeats it</h3>{code(report.again or text_of(report.config))}"
+        if report.config.data
+        else ""
+    )
     return section("How it was made", f"Candidate: {report.choice}.", again, shown)
 
 

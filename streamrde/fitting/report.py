@@ -38,6 +38,8 @@ class Report:
     """Settings with which `streamrde fit` makes the same model again."""
     seconds: float = 0.0
     """Duration of the fit."""
+    again: str = ""
+    """TOML text that makes the same model again. "": that of `config`."""
 
     @property
     def bundle(self) -> Bundle:

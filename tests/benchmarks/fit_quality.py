@@ -1,13 +1,16 @@
 """Print how good `streamrde fit` is on test data, beside plain models and beside MiniRocket and Hydra of aeon.
 
 usage: python tests/benchmarks/fit_quality.py [--data FOLDER] [--sets NAME ...] [--seeds 0 1 2 3 4]
-           [--methods NAME ...] [--peers PYTHON] [--cache FOLDER] [--minutes 4] [--json]
+           [--methods NAME ...] [--stacks MINUTES] [--peers PYTHON] [--cache FOLDER] [--minutes 4] [--json]
 
 Each set is fitted as a newcomer does: `sr.fit(FILE, TARGET)` on the training part, without any option but the horizon.
 The saved model then serves the test part through `Fleet`, and the test part is read for nothing else. Peers run with
 their own defaults on the same parts, in the interpreter PYTHON, which has aeon and torch. Their streams are padded with
 the last value to one length, or, if sparse, sampled each hour with the last value so far. Seconds are processor time
 of one core. RidgeClassifierCV, which ends both peers, gives no probabilities, so they have no log loss.
+
+With --stacks, "either family" is the same fit with so many minutes: `sr.fit(FILE, TARGET, minutes=MINUTES)` trains
+stacks and a Neural RDE too, and keeps the better family by what was left out. The table of choices says which one won.
 
 --cache keeps finished runs: those of streamrde until its sources change, those of peers for good. With --minutes, no
 run begins after that time: start the script again to go on. "demo" needs no --data.
@@ -30,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -42,9 +46,9 @@ import streamrde as sr
 from streamrde.fitting.baselines import BASELINES, answers_to, fit_plainest
 from streamrde.inference.quality import area_under_roc, average_precision, classification_measures, regression_measures
 
-OURS, PEERS = "streamrde", ("MiniRocket", "Hydra")
+OURS, EITHER, PEERS = "streamrde", "either family", ("MiniRocket", "Hydra")
 PLAIN = tuple(baseline.name for baseline in BASELINES)
-ANY = (OURS, *PEERS, *PLAIN, "persistence")
+ANY = (OURS, EITHER, *PEERS, *PLAIN, "persistence")
 EARLY = (0.1, 0.25, 0.5, 1.0)
 NOT_CHANNELS = {"stream_id", "t", "label", "subject", "patient", "rr", "hr", "spo2"}
 SOURCES = pathlib.Path(sr.__file__).parent
@@ -84,6 +88,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=[*SETS], default=[*SETS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--methods", nargs="+", choices=ANY, default=ANY)
+    parser.add_argument("--stacks", type=float, metavar="MINUTES", help="minutes of a fit that goes on to stacks")
     parser.add_argument("--peers", help="a Python interpreter with aeon and torch")
     parser.add_argument("--cache", type=pathlib.Path, help="folder of finished runs")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no run begins after that time")
@@ -99,14 +104,19 @@ def main() -> None:
                 print(f"{name}: no {SETS[name].file} in --data", file=sys.stderr)
                 continue
             plain = ("plainest", "persistence") if "horizon" in SETS[name].options else PLAIN
-            known = (OURS, *plain, *(PEERS if arguments.peers and SETS[name].peers else ()))
+            known = (
+                OURS,
+                *([EITHER] if arguments.stacks else ()),
+                *plain,
+                *(PEERS if arguments.peers and SETS[name].peers else ()),
+            )
             wanted = [
                 (method, seed)
                 for method in known
                 if method in arguments.methods
                 for seed in (arguments.seeds if method not in plain else [0])
             ]
-            found, missing = runs(name, path, wanted, arguments.peers, cache, stop)
+            found, missing = runs(name, path, wanted, arguments.peers, cache, stop, arguments.stacks)
             left += missing
             rows += [row(name, method, found) for method in dict.fromkeys(m for m, _ in wanted)]
     rows = [one for one in rows if one]
@@ -127,10 +137,12 @@ def runs(
     peers: str | None,
     cache: pathlib.Path,
     stop: float,
+    stacks: float | None,
 ) -> tuple[dict[tuple[str, int], list[dict[str, Any]]], int]:
     """Return each method's runs on all parts of a set, those of the cache included, and how many are missing."""
     version = fingerprint()
     file = {m: f"{name}-{m}-{'peer' if m in PEERS else version}" for m, _ in wanted}
+    file = {m: f"{own}-{stacks:g}" if m == EITHER else own for m, own in file.items()}
     place = {(m, s): cache / f"{file[m]}-{s}.json" for m, s in wanted}
     found = {key: json.loads(p.read_text("utf-8")) if p.exists() else {} for key, p in place.items()}
     count = cache / f"{name}-parts.json"
@@ -147,7 +159,7 @@ def runs(
                 if not keys or time.monotonic() > stop:
                     continue
                 print(f"{name}, {part.name}: {', '.join(f'{m} {s}' for m, s in keys)}", file=sys.stderr)
-                for key, answer in zip(keys, answers(SETS[name], part, keys, peers), strict=True):
+                for key, answer in zip(keys, answers(SETS[name], part, keys, peers, stacks), strict=True):
                     found[key][part.name] = answer
                     place[key].write_text(json.dumps(found[key]), "utf-8")
         count.write_text(json.dumps(parts), "utf-8")
@@ -155,7 +167,9 @@ def runs(
     return whole, sum(len(parts) - len(own) for own in found.values())
 
 
-def answers(data: DataSet, part: Part, keys: Sequence[tuple[str, int]], peers: str | None) -> list[dict[str, Any]]:
+def answers(
+    data: DataSet, part: Part, keys: Sequence[tuple[str, int]], peers: str | None, stacks: float | None
+) -> list[dict[str, Any]]:
     """Fit and answer the test part: all seeds of peers, or one run of another method."""
     classes = sorted({str(v) for v in part.train[data.target[0]].to_pylist()}) if data.classes else None
     train, test = Streams(part.train, data, classes), Streams(part.test, data, classes)
@@ -163,13 +177,19 @@ def answers(data: DataSet, part: Part, keys: Sequence[tuple[str, int]], peers: s
         assert peers is not None
         return ask_peers(data, train, test, keys, peers)
     ((method, seed),) = keys
-    if method == OURS:
-        return [ask_fit(data, part, train, test, classes, seed)]
+    if method in (OURS, EITHER):
+        return [ask_fit(data, part, train, test, classes, seed, stacks if method == EITHER else None)]
     return [ask_plain(method, data, part, train, test, classes)]
 
 
 def ask_fit(
-    data: DataSet, part: Part, train: Streams, test: Streams, classes: list[str] | None, seed: int
+    data: DataSet,
+    part: Part,
+    train: Streams,
+    test: Streams,
+    classes: list[str] | None,
+    seed: int,
+    minutes: float | None,
 ) -> dict[str, Any]:
     """Fit as a newcomer does, save, load, and serve the test part.
 
@@ -180,11 +200,11 @@ def ask_fit(
         pq.write_table(part.train, file)
         target = data.target[0] if len(data.target) == 1 else list(data.target)
         began = time.process_time()
-        sr.fit(str(file), target, seed=seed, out=model, **data.options)
+        choice = sr.fit(str(file), target, seed=seed, minutes=minutes, out=model, **data.options).choice
         seconds = time.process_time() - began
         bundle = sr.load(model)
     if "horizon" in data.options:
-        return ask_ahead(bundle, data, part, test) | {"seconds": seconds}
+        return ask_ahead(bundle, data, part, test) | {"seconds": seconds, "choice": choice}
     shares = EARLY if classes else EARLY[-1:]
     served = {share: serve(bundle, test, share, classes) for share in shares}
     silent = {share: np.isnan(values).any(axis=1) for share, values in served.items()}
@@ -197,6 +217,7 @@ def ask_fit(
         "early": found,
         "silent": int(silent[1.0].sum()),
         "seconds": seconds,
+        "choice": choice,
     }
 
 
@@ -349,8 +370,9 @@ def row(name: str, method: str, found: dict[tuple[str, int], list[dict[str, Any]
     if not own:
         return {}
     measures = {key: [one[key] for one in own] for key in own[0]}
+    chosen = [part["choice"] for (m, _), parts in found.items() if m == method for part in parts if "choice" in part]
     return {
-        "set": name, "method": method, "seeds": len(own),
+        "set": name, "method": method, "seeds": len(own), "choices": dict(Counter(chosen)),
         **{key: statistics.mean(values) for key, values in measures.items()},
         "deviation": {key: statistics.stdev(values) if len(values) > 1 else 0.0 for key, values in measures.items()},
     }  # fmt: skip
@@ -416,6 +438,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         for m in (m for m in methods if (name, m) in of):
             text.append(f"| {m} | {' | '.join(cell(of[name, m], key, 1, 3) for key in keys)} |")
     block("seconds of a fit", "seconds", names, 1, 1, mean=False)
+    chosen = [(name, own) for name in names if (own := of.get((name, EITHER), {}).get("choices"))]
+    if chosen:
+        text.extend(["", f"| {EITHER} | chosen, fits |", "|---|---|"])
+        for name, own in chosen:
+            text.append(f"| {SETS[name].title} | {'; '.join(f'{one}: {count}' for one, count in own.items())} |")
     return "\n".join(text)
 
 

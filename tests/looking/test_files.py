@@ -370,7 +370,7 @@ def test_init_and_train_are_all_that_a_newcomer_types(tmp_path, monkeypatch):
     labelled(tmp_path)
     done = run("init", "walks.csv", "--target", "activity", "--out", "train.toml")
     assert "next: streamrde train train.toml" in done.output
-    run("train", "train.toml", "--set", "training.epochs=1", "--set", "compare=false")
+    run("train", "train.toml", "--set", "choice.minutes=0.02")
     assert (tmp_path / "model.safetensors").exists()
 
 

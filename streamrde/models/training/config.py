@@ -241,6 +241,15 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Times since a stream's start at which accuracy is measured too (classification)."""
 
 
+class ChoiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Comparison of families of models, reservoirs, stacks and a Neural RDE, in a run without [model]."""
+
+    minutes: AboveZero = 10.0
+    """Minutes for all of them. Reservoirs are fitted first, in seconds. Others are trained while there is time."""
+    name: str = ""
+    """Name of the candidate to train, as the table of an earlier run has it. "": the best of all."""
+
+
 class SweepConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Values that `streamrde sweep` tries. Training itself ignores them."""
 
@@ -291,6 +300,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
     output: OutputConfig = OutputConfig()
+    choice: ChoiceConfig | None = None
     sweep: SweepConfig = SweepConfig()
 
     def partition(self, fills: Iterable[float]) -> Partition:
@@ -411,6 +421,18 @@ def resolve_config(source: ConfigSource, settings: Sequence[str] = ()) -> TrainC
     if isinstance(source, (str, os.PathLike)):
         return load_train_config(source, settings)
     return as_train_config(source if isinstance(source, Mapping) else msgspec.to_builtins(source), settings)
+
+
+def given_tables(source: ConfigSource, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the tables of a configuration as they were given, without defaults.
+
+    A TrainConfig has all of them.
+
+    Raises:
+        ConfigError: as `read_toml`.
+    """
+    tables = read_tables(source) if isinstance(source, (str, os.PathLike)) else source
+    return override(msgspec.to_builtins(tables, enc_hook=as_plain), settings)
 
 
 def load_train_config(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> TrainConfig:

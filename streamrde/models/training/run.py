@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from rich.console import Console
 
-from streamrde.disk import replace_file
-from streamrde.errors import ConfigError, ParameterError, StreamRDEError
+from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.statistics import stream_statistics
+from streamrde.models.choosing.run import choose_model
 from streamrde.models.report.write import write_report
 from streamrde.models.saving import to_bundle
 from streamrde.models.training.baselines import baselines, majority
-from streamrde.models.training.config import ConfigSource, TrainConfig, resolve_config
+from streamrde.models.training.config import ConfigSource, TrainConfig, given_tables, resolve_config
 from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.measures import measure, predict, state_range
 from streamrde.models.training.members import fit_members
 from streamrde.models.training.novelty import learn_windows
+from streamrde.models.training.outputs import write_outputs
 from streamrde.models.training.plain import plain_models
 from streamrde.models.training.preflight import check_outputs
 from streamrde.models.training.preparation import prepare_data, with_bridge, with_usual_window, without_window
 from streamrde.models.training.progress import print_metrics
 from streamrde.models.training.provenance import provenance
-from streamrde.models.training.score_file import truth_columns, write_test
-from streamrde.models.training.segments import Say
 from streamrde.models.training.splits import Split, leakage
 from streamrde.models.training.streams import read_parts
 from streamrde.models.training.verdict import verdict
@@ -42,6 +40,8 @@ def train(
     console: Console | None = None,
 ) -> Bundle:
     """Train a model as a configuration says, and write it where `output.model` says.
+
+    A configuration without [model] compares families of models, see `choosing.run.choose_model`.
 
     Ctrl-C ends the training, not the run: the best weights so far are measured, written and returned. With
     `training.checkpoint` it can be resumed, also after its process was killed.
@@ -57,55 +57,34 @@ def train(
         ParameterError: a channel or target that never changes, or a training that diverged.
         StateError: the checkpoint is damaged, or of another configuration or other data.
     """
-    config = resolve_config(config, settings)
+    tables, config = given_tables(config, settings), resolve_config(config, settings)
     console = console or Console()
     begin = time.perf_counter()
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    if "model" not in tables:
+        return choose_model(config, tables, resume=resume, say=say)
+    if config.choice is not None:
+        raise ConfigError("[choice] is for runs that compare families of models: leave it out, or leave out [model]")
     check_outputs(config)
     parts = read_parts(config, say=say)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         fitted = fit(config, parts, console=console, resume=resume)
     bundle, seconds = fitted.bundle, time.perf_counter() - begin
-    _write(config, fitted, parts, seconds, say)
+    write_outputs(
+        config,
+        bundle,
+        parts,
+        say,
+        report=lambda path: write_report(path, fitted, config=config, parts=parts, seconds=seconds),
+    )
     say(f"done: {fitted.verdict.line}")
     for alarm in fitted.verdict.alarms:
         say(f"warning: {alarm}")
     return bundle
-
-
-def _write(config: TrainConfig, fitted: Fitted, parts: Split, seconds: float, say: Say) -> None:
-    """Write what was asked for. If one of the files fails, the others are written all the same."""
-    bundle, output = fitted.bundle, config.output
-    failed: list[str] = []
-
-    def write(path: str, what: str, how: Callable[[], object]) -> None:
-        if not path:
-            return
-        try:
-            how()
-        except (OSError, StreamRDEError) as error:
-            failed.append(f"{what}: {error}")
-        else:
-            say(f"{what} written to {path}")
-
-    write(output.model, "model", lambda: bundle.save(output.model))
-    metrics = json.dumps(bundle.header.metrics, indent=2).encode() + b"\n"
-    write(output.metrics, "metrics", lambda: replace_file(output.metrics, metrics))
-    write(output.test, "test streams", lambda: write_test(output.test, parts.test, config, bundle.header))
-    for target, column in truth_columns(config).items() if output.test else ():
-        if column != target:
-            say(f"in {output.test} the target '{target}' is column '{column}', as a channel has its name")
-    write(
-        output.report,
-        "report",
-        lambda: write_report(output.report, fitted, config=config, parts=parts, seconds=seconds),
-    )
-    if failed:
-        raise ParameterError(f"trained, but not all could be written: {'; '.join(failed)}")
 
 
 def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = False) -> Fitted:

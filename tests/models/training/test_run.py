@@ -282,6 +282,7 @@ def test_a_value_that_serving_would_refuse_stops_training(tmp_path) -> None:
     config = {
         "data": {"files": str(tmp_path / "infinite.parquet"), "channels": [{"name": "x"}], "target": "y"},
         "split": {"validation": 0.0, "test": 0.0},
+        "model": {},
         "training": {"epochs": 1},
     }
     with pytest.raises(DataError, match=r"stream 'a': row 2, channel 0: its value is inf"):

@@ -164,12 +164,12 @@ def test_the_majority_is_that_of_training(tmp_path) -> None:
 
 def test_what_was_trained_is_kept_when_a_later_file_fails(tmp_path, monkeypatch) -> None:
     from streamrde.errors import DataError, ParameterError
-    from streamrde.models.training import run
+    from streamrde.models.training import outputs
 
     def full(*args: object) -> None:
         raise DataError("the disk is full", path="x")
 
-    monkeypatch.setattr(run, "write_test", full)
+    monkeypatch.setattr(outputs, "write_test", full)
     output = {key: str(tmp_path / key) for key in ("model", "report", "metrics")} | {"test": str(tmp_path / "t.csv")}
     config = config_for(write_recordings(tmp_path), training={"epochs": 1}, output=output)
     with pytest.raises(ParameterError, match="test streams: the disk is full"):
