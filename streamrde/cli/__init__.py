@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streamrde.cli import bench, demo, export, fit, health, init, inspect, replay, run, score, state, sweep, train
+from streamrde.cli import bench, demo, export, fit, health, init, inspect, replay, run, score, state, sweep, tail, train
 from streamrde.errors import StreamRDEError
 
 __all__ = ["app", "main"]
@@ -31,6 +31,7 @@ for _command in (
     sweep.sweep,
     score.score,
     run.run,
+    tail.tail,
     health.health,
     replay.replay,
     export.export,

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -25,7 +25,7 @@ from streamrde.connectors.kafka.topics import KAFKA
 from streamrde.connectors.payloads import PayloadSourceConfig
 from streamrde.connectors.registry import SOURCES
 from streamrde.connectors.sections import ModelOutline
-from streamrde.connectors.topics import Grammar, TopicTemplate
+from streamrde.connectors.topics import NATS, Grammar, TopicTemplate
 from streamrde.errors import ConfigError
 from streamrde.looking.guesses import Guess
 from streamrde.looking.messages import Captured
@@ -42,6 +42,8 @@ _APART: dict[str, dict[str, Any]] = {"redis": {"group": "-"}, "amqp": {"queue_na
 _WHOLE = {"ws": "websocket", "wss": "websocket"}
 # Enough messages to see shapes, rates and spellings.
 _ENOUGH = 50_000
+# Seconds between two looks at a client that says nothing of what it received.
+_LOOK_EVERY = 0.1
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>[^/]*)/?(?P<topic>.*)", re.DOTALL)
 
 Say = Callable[[str], None]
@@ -111,6 +113,74 @@ def listen(
     Raises:
         ConfigError, BrokerError: the source cannot be reached, or a key is wrong.
     """
+    grammar, config = _section(place, keys)
+    begin = time.monotonic()
+    with _silence():
+        captured, fields = asyncio.run(_receive(config, place.topic or "", seconds, keys, say))
+    captured = _wanted(captured, place, grammar)
+    captured, found = _chosen_field(captured, fields, keys)
+    return captured, config, time.monotonic() - begin, found
+
+
+async def heard(place: Place, keys: Mapping[str, Any]) -> AsyncGenerator[tuple[list[Captured], int], None]:
+    """Receive messages until Ctrl-C, and yield those that have come with the number of those that were dropped.
+
+    A broker that goes away is waited for where its client connects again without repeating what it has sent: MQTT, NATS
+    and WebSocket. Elsewhere it is an error.
+
+    Args:
+        keys: further keys of the section [source], such as user.
+    Raises:
+        ConfigError, BrokerError: the source cannot be reached, or a key is wrong.
+    """
+    grammar, config = _section(place, keys, whole=True)
+    topic = place.topic or ""
+    filtered = TopicTemplate(topic, config.grammar, named=False).filter if topic else ""
+    ended = asyncio.Event()
+    with _silence(), _interrupting(ended):
+        client = config.overhear(filtered, _ENOUGH, keys)
+        if client is None:
+            source = config.build(ModelOutline((_NO_CHANNEL,), pa.schema([]), {}))
+            batches = _letters(source)
+        else:
+            batches = _overheard(client)
+        ending = asyncio.ensure_future(ended.wait())
+        coming = asyncio.ensure_future(anext(batches))
+        try:
+            while True:
+                await asyncio.wait((coming, ending), return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    return
+                messages, dropped = coming.result()
+                yield _wanted(messages, place, grammar), dropped
+                coming = asyncio.ensure_future(anext(batches))
+        finally:
+            for task in (ending, coming):
+                task.cancel()
+            await asyncio.gather(ending, coming, return_exceptions=True)
+            await batches.aclose()
+
+
+async def _letters(source: Any) -> AsyncGenerator[tuple[list[Captured], int], None]:
+    async with source:
+        async for batch in source:
+            yield [Captured(one.topic, one.payload, one.received) for one in batch.letters], source.counts.dropped
+
+
+async def _overheard(client: QueueClient) -> AsyncGenerator[tuple[list[Captured], int], None]:
+    assert client.intake is not None  # noqa: S101 (it receives)
+    waiting = client.intake.messages
+    client.patience = replace(client.patience, wait=False, reconnect=False)
+    async with client:
+        while True:
+            messages = [waiting.popleft() for _ in range(len(waiting))]
+            if messages:
+                yield [Captured(one.topic, one.payload, one.arrival) for one in messages], 0
+            else:
+                await client.wait(timeout=_LOOK_EVERY)
+
+
+def _section(place: Place, keys: Mapping[str, Any], *, whole: bool = False) -> tuple[Grammar, PayloadSourceConfig]:
     section: type[Any] | None = SOURCES.find(place.kind)
     if section is None or not issubclass(section, PayloadSourceConfig):
         raise ConfigError(f"{place.url}: there is no source of the kind {place.kind!r}")
@@ -118,18 +188,24 @@ def listen(
     tables = {**(_QUIETLY | _APART)[place.kind], "url": _with_secret(place), "quarantine_faults": 0, **keys}
     if place.topic is not None:
         tables["topic"] = template_of(place.topic, grammar) if grammar is not KAFKA else place.topic or "*"
+    above = (place.topic or "").removesuffix(">")
+    if whole and grammar is NATS and place.topic == f"{above}>":
+        # There the rest of a subject is one level at least, and a name takes one.
+        tables["topics"] = [{"topic": f"{above}{{stream}}"}, {"topic": f"{above}{{stream}}.>"}]
+        del tables["topic"]
     # As a whole run is read, so that errors name the keys as they stand in its file.
     run = {"model": "-", "source": {"kind": place.kind, **tables}, "sink": {"kind": "arrow", "path": "-"}}
     config = convert(run, RunConfig).source.without_waiting()
     assert isinstance(config, PayloadSourceConfig)  # noqa: S101 (the section's class says so)
-    begin = time.monotonic()
-    with _silence():
-        captured, fields = asyncio.run(_receive(config, place.topic or "", seconds, keys, say))
+    return grammar, config
+
+
+def _wanted(captured: list[Captured], place: Place, grammar: Grammar) -> list[Captured]:
+    """Return the messages of the topics that were asked for, as the source may receive more."""
+    if grammar is KAFKA:  # where messages may have keys, topics are matched before
+        return captured
     wanted = re.compile(_pattern(place.topic or "", grammar))
-    if grammar is not KAFKA:  # where messages may have keys, topics are matched before
-        captured = [one for one in captured if wanted.fullmatch(one.topic)]
-    captured, found = _chosen_field(captured, fields, keys)
-    return captured, config, time.monotonic() - begin, found
+    return [one for one in captured if wanted.fullmatch(one.topic)]
 
 
 def _with_secret(place: Place) -> str:
@@ -224,18 +300,27 @@ async def _until(
 ) -> None:
     """Wait until the time is over, Ctrl-C, or there is enough, and show how it goes."""
     loop = asyncio.get_running_loop()
-    # Ctrl-C ends the listening, and what came by then is looked at. Loops on Windows have no signal handlers
-    # (NotImplementedError), and threads beside the main one may set none (RuntimeError, ValueError).
-    unsupported = (NotImplementedError, RuntimeError, ValueError)
-    with contextlib.suppress(*unsupported):
-        loop.add_signal_handler(signal.SIGINT, enough.set)
-    try:
+    # What came by Ctrl-C is looked at.
+    with _interrupting(enough):
         end = loop.time() + seconds
         while not enough.is_set() and not ended() and (left := end - loop.time()) > 0:
             count, topics = state()
             say(f"listening: {count:,} messages on {len(topics):,} topics, {left:.0f} s left (Ctrl-C: enough)")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(enough.wait(), min(0.5, left))
+
+
+@contextlib.contextmanager
+def _interrupting(event: asyncio.Event) -> Iterator[None]:
+    """Set an event on Ctrl-C while the block lasts."""
+    loop = asyncio.get_running_loop()
+    # Loops on Windows have no signal handlers (NotImplementedError), and threads beside the main one may set none
+    # (RuntimeError, ValueError).
+    unsupported = (NotImplementedError, RuntimeError, ValueError)
+    with contextlib.suppress(*unsupported):
+        loop.add_signal_handler(signal.SIGINT, event.set)
+    try:
+        yield
     finally:
         with contextlib.suppress(*unsupported):
             loop.remove_signal_handler(signal.SIGINT)

@@ -34,22 +34,32 @@ class CborCodec(RowCodec):
         return lambda payload: msgspec.convert(self._read(payload), rows)
 
     def _read(self, payload: bytes) -> Any:
-        stream = io.BytesIO(payload)
-        try:
-            found = cbor().CBORDecoder(stream).decode()
-        except (OverflowError, RecursionError):
-            raise
-        except Exception as error:  # cbor2 lets errors of the types that its tags build through
-            raise msgspec.DecodeError(f"not CBOR: {error}") from None
-        # A second item, which `loads` would leave unread without a word.
-        if rest := len(payload) - stream.tell():
-            raise msgspec.DecodeError(f"{rest} bytes follow its first CBOR item; send several samples as a list")
-        return found
+        return decode(payload)
 
     @staticmethod
     def encode_prediction(row: Mapping[str, Any]) -> bytes:
         """Return a prediction as CBOR, with the fields of JSON."""
         return bytes(cbor().dumps(msgspec.to_builtins(prediction_of(row))))
+
+
+def decode(payload: bytes) -> Any:
+    """Return the one item of a CBOR payload.
+
+    Raises:
+        DecodeError, OverflowError, RecursionError: it is none.
+        MissingExtraError: cbor2 is not installed.
+    """
+    module, stream = cbor(), io.BytesIO(payload)
+    try:
+        found = module.CBORDecoder(stream).decode()
+    except (OverflowError, RecursionError):
+        raise
+    except Exception as error:  # cbor2 lets errors of the types that its tags build through
+        raise msgspec.DecodeError(f"not CBOR: {error}") from None
+    # A second item, which `loads` would leave unread without a word.
+    if rest := len(payload) - stream.tell():
+        raise msgspec.DecodeError(f"{rest} bytes follow its first CBOR item; send several samples as a list")
+    return found
 
 
 def cbor() -> ModuleType:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -69,15 +69,39 @@ def prediction_of(row: Mapping[str, Any]) -> _Prediction:
     )
 
 
+def read_prediction(payload: bytes) -> dict[str, Any]:
+    """Decode a prediction in any format that has one: JSON, MessagePack or CBOR, told apart by the first byte.
+
+    A prediction is a map. It begins with "{", 0x7b, in JSON, with 0x80 to 0x8f or 0xde in MessagePack, and with 0xa0 to
+    0xbf in CBOR.
+
+    Raises:
+        PayloadError: the payload is no prediction.
+        MissingExtraError: it is CBOR, and cbor2 is not installed.
+    """
+    first = payload[0] if payload else 0
+    if first in range(0x80, 0x90) or first == 0xDE:
+        return _converted(lambda: msgspec.msgpack.decode(payload))
+    if first in range(0xA0, 0xC0):
+        from streamrde.connectors.codecs.cbor import decode
+
+        return _converted(lambda: decode(payload))
+    return decode_prediction(payload)
+
+
 def decode_prediction(payload: bytes) -> dict[str, Any]:
     """Decode a row that `encode_prediction` wrote.
 
     Raises:
         PayloadError: the payload is no prediction.
     """
+    return _converted(lambda: msgspec.json.decode(payload))
+
+
+def _converted(decode: Callable[[], Any]) -> dict[str, Any]:
     try:
-        row: dict[str, Any] = msgspec.to_builtins(msgspec.json.decode(payload, type=_Prediction))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        row: dict[str, Any] = msgspec.to_builtins(msgspec.convert(decode(), _Prediction))
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, OverflowError) as error:
         raise PayloadError(f"not a prediction: {error}") from None
     row["value"] = [math.nan if value is None else value for value in row["value"]]
     return row
