@@ -21,7 +21,9 @@ def train(
     where: Where = None,
     json: Json = False,
 ) -> None:
-    """Train a Neural RDE on recorded files and write the model.
+    """Train a model on recorded files and write it.
+
+    Without [model] in the file, families of models are compared out of fold, and the best one is written.
 
     Example: `streamrde train configs/watch.toml --seed 1 --set training.epochs=5 --set output.model=""`
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from streamrde.errors import DataError, MissingExtraError
 from streamrde.fitting.along import examples_along
 from streamrde.fitting.baselines import measure_whole
 from streamrde.fitting.card import with_card
-from streamrde.fitting.examples import Candidate, Examples, as_examples
+from streamrde.fitting.examples import Candidate, Examples, Family, as_examples
 from streamrde.fitting.families import FAMILIES, TRAINED_KINDS, trained_family
 from streamrde.fitting.lags import measure_along
 from streamrde.fitting.measuring import measures
@@ -102,13 +103,13 @@ def fit_recordings(
             examples = examples._replace(weights=factor[examples.codes])
             warnings = (describe(examples.labels, factor),)
     budget = budget or Budget()
-    families: list[Iterable[Candidate]] = [family(examples) for family in FAMILIES]
-    if choice.startswith(TRAINED_KINDS):
-        families = []
+    families = [] if choice.startswith(TRAINED_KINDS) else [*FAMILIES]
     if trained or choice.startswith(TRAINED_KINDS):
         try:
-            train = trained_family()
-            families.append(train(examples, budget=budget, choice=choice, windows=windows, progress=progress))
+            found_family = trained_family()
+            families.append(
+                functools.partial(found_family, budget=budget, choice=choice, windows=windows, progress=progress)
+            )
         except MissingExtraError as error:
             if choice:
                 raise
@@ -153,7 +154,7 @@ def _mean_loss(candidate: Candidate, weights: Floats | None) -> float:
 
 
 def _search(
-    examples: Examples, families: Sequence[Iterable[Candidate]], progress: Progress, budget: Budget, choice: str
+    examples: Examples, families: Sequence[Family], progress: Progress, budget: Budget, choice: str
 ) -> tuple[list[Candidate], str]:
     """Return the candidates of all families, or those until time is up, and why they are not all."""
     found: list[Candidate] = []
@@ -161,7 +162,7 @@ def _search(
     progress(Stage(stage, 0))
     try:
         for family in families:
-            for candidate in family:
+            for candidate in family(examples):
                 own_loss = _mean_loss(candidate, examples.weights)
                 best = all(own_loss < _mean_loss(other, examples.weights) for other in found)
                 found.append(candidate)

@@ -20,7 +20,7 @@ from streamrde.models.training.config import ModelConfig, TokenConfig, TrainConf
 from streamrde.signature.words import logsignature_channels
 from streamrde.windowing.policies import Every
 
-_STACKS = (("rg_lru", 2, 32), ("gru", 2, 32), ("lru", 2, 32), ("gru", 1, 16), ("rg_lru", 3, 64))
+_STACKS = (("rg_lru", 2, 32), ("gru", 2, 32), ("s4d", 2, 32), ("gru", 1, 16), ("slice", 2, 32), ("rg_lru", 3, 64))
 """Recurrence, number of blocks and their width."""
 _HIDDEN = 32
 _WINDOWS = 64  # base windows in the median stream

@@ -21,6 +21,7 @@ from streamrde.fitting.targets import Target
 from streamrde.models.choosing import contenders as proposed
 from streamrde.models.choosing.contenders import contenders
 from streamrde.models.choosing.family import train_candidates
+from streamrde.models.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -157,6 +158,24 @@ def test_fewer_epochs_are_trained_where_time_is_short() -> None:
     usual = contenders(examples)[0].epochs
     assert found
     assert all(usual / 3 <= int(one.name.split(", ")[-1].split()[0]) < usual * 3 for one in found)
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_an_interrupt_of_a_training_keeps_the_best_candidate_so_far(monkeypatch, epochs) -> None:
+    epoch, done = Trainer.epoch, []
+
+    def interrupted(trainer, *given):
+        if len(done) == epochs:
+            raise KeyboardInterrupt
+        done.append(trainer)
+        return epoch(trainer, *given)
+
+    monkeypatch.setattr(Trainer, "epoch", interrupted)
+    report = fit(turning(streams=8, length=20), "label", drop=("size",), minutes=60)
+    assert len(done) == epochs
+    assert report.fitted.stopped == "interrupt"
+    assert not any(name.startswith(("stack", "Neural RDE")) for name in report.table)
+    assert report.measures["accuracy"] > 0.9
 
 
 def test_torch_that_is_missing_is_said_and_the_fit_goes_on() -> None:

@@ -124,6 +124,24 @@ def test_parts_in_time_and_single_streams_are_left_out_as_the_split_says(tmp_pat
     assert "test_accuracy" in metrics
 
 
+@pytest.mark.parametrize("split", [{"column": "subject", "test": [7]}, {"by": "time", "validation": 0.2, "test": 0.3}])
+def test_numbers_along_streams_are_answered_after_each_window(tmp_path, split) -> None:
+    tables = tables_for(tmp_path, choice={"minutes": 60})
+    tables["data"] |= {"target": ["b"], "task": "regression", "horizon": 0.2, "target_units": ["m"]}
+    tables["split"], tables["windows"] = split, {"policy": "every", "seconds": 0.2}
+    if split.get("by") == "time":
+        write_recordings(tmp_path, streams=4, length=500)
+    console = quiet()
+    bundle = train(tables, console=console)
+    shown = console.file.getvalue()
+    for name in ("along, ", "stack, ", "last known value", "always the mean"):
+        assert name in shown
+    assert bundle.header.horizon == 0.2
+    assert bundle.header.windows == sr.Every(0.2)
+    assert bundle.header.units == ("m",)
+    assert bundle.header.metrics["test_rmse"] < bundle.header.metrics["test_mean_rmse"]
+
+
 def test_the_text_in_the_report_trains_the_same_model_again(tmp_path) -> None:
     tables = tables_for(tmp_path, choice={"minutes": 1e-6}, output={"report": str(tmp_path / "r.html")})
     console = quiet()
