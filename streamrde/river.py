@@ -116,8 +116,8 @@ class Predictor(base.Estimator):  # type: ignore[misc]
         name = self._name(x)
         if known is None or y is None or known.window <= self._labelled.get(name, -1):
             return
-        self._labelled[name] = known.window
         self.fleet.label([name], self._values(y), window=[known.window])
+        self._labelled[name] = known.window
 
     def _newest(self, x: Sample) -> Floats | None:
         known = self._at(x)

@@ -111,7 +111,7 @@ def test_classes_have_probabilities_in_rivers_evaluation():
     assert entropy == pytest.approx(np.mean(losses), rel=1e-6)
     assert sum(model.predict_proba_one(rows[-1][0]).values()) == pytest.approx(1)
     with pytest.raises(ParameterError, match="'slow'"):
-        model.learn_one(rows[-1][0], "other")
+        again.learn_one(rows[-1][0], "other")
 
 
 def test_several_numbers_come_by_their_names():
