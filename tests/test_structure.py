@@ -43,7 +43,7 @@ ARROWS = {
     "river": {"adapting", "inference"},
     "sktime": {"sklearn"},
     "cluster": {"runtime", "inference", "connectors", "state"},
-    "config": {"cluster", "runtime", "inference", "connectors", "state", "windowing"},
+    "config": {"adapting", "cluster", "runtime", "inference", "connectors", "state", "windowing"},
     "demo": {"runtime", "inference", "connectors"},
     "bench": {"models", "inference", "features", "signature", "windowing", "kernels"},
     "cli": {

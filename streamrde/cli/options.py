@@ -86,6 +86,8 @@ def _parameter(field: types.Field, flags: tuple[str, ...], text: str) -> inspect
         plain = bool
     elif isinstance(kind, types.IntType):
         plain = int | None
+    elif isinstance(kind, types.FloatType):
+        plain = float | None
     elif isinstance(kind, types.DictType) or _is_table(kind):
         plain = list[str] | None
     return inspect.Parameter(

@@ -26,7 +26,7 @@ SKIPPED = 3
 # Keys of a job that have an option, and its flags where they are not the key's name.
 _JOB = {
     "model": ("--model", "-m"), "out": ("--out", "-o"), "filters": ("--where",), "truth": ("--evaluate",),
-    "features": (), "novelty": (), "sort": (), "restarts": (), "on_error": (), "time_check": (),
+    "features": (), "novelty": (), "intervals": (), "sort": (), "restarts": (), "on_error": (), "time_check": (),
     "jobs": ("--jobs", "-j"), "engine": (), "ray_address": (), "groups": (), "state_in": (), "state_out": (),
 }  # fmt: skip
 _COLUMNS = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from streamrde.adapting.trackers import Tracking
 from streamrde.config.durations import seconds_of
 from streamrde.config.service import ServiceConfig
 from streamrde.config.state import KafkaStateConfig, StateConfig
@@ -65,6 +66,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Estimate the solver's error in every window and put it on the prediction."""
     novelty: bool = False
     """Add to every prediction how far its window lies outside of training, and watch the streams for drift."""
+    intervals: Tracking | None = None
+    """Intervals of numbers and sets of classes beside the predictions. Without it there are none."""
     provisional: str | None = None
     """Publish provisional predictions of the open windows at this interval, such as "200ms"."""
     flush: bool | None = None
@@ -255,6 +258,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 on_range=self.on_range,
                 step_error=self.step_error,
                 novelty=self.novelty,
+                intervals=self.intervals,
                 plausible=self.streams.plausible,
                 vigilance=self.streams.vigilance,
                 restart_after=self.streams.restart_after,

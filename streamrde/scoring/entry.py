@@ -58,6 +58,7 @@ class Settings(TypedDict, total=False):
     truth: Sequence[str]
     features: Sequence[Feature]
     novelty: bool
+    intervals: float
     plausible: Plausible | None
     order: Order | None
     sort: Sort

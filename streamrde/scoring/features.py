@@ -16,7 +16,7 @@ from streamrde.scoring.entry import Settings, Source, score
 if TYPE_CHECKING:
     from streamrde.scoring.lazily import ArrowStream
 
-_OF_PREDICTIONS = ("truth", "features", "novelty", "state_in", "state_out", "state_identity")
+_OF_PREDICTIONS = ("truth", "features", "novelty", "intervals", "state_in", "state_out", "state_identity")
 """Settings of `score` about predictions and their streams' states."""
 
 

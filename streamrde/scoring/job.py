@@ -85,6 +85,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Further columns to write for each window: state (the hidden state after it), logsignature."""
     novelty: bool = False
     """Write for each window a p-value of its distance from the training data."""
+    intervals: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    """Coverage of intervals of numbers (lower, upper) and of sets of classes (set) to write, such as 0.9. 0: none."""
     sort: Sort = "auto"
     """Rows that are not in order of time: sort them on disk if there are any, always, or never (they are faults)."""
     restarts: OnRestart = "error"

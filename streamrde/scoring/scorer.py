@@ -56,6 +56,7 @@ class Scorer:
             order=job.order,
             features=job.features,
             novelty=job.novelty,
+            intervals=job.intervals or None,
             threads=threads,
             time_check=job.check_of_times(),
             plausible=job.plausible,
