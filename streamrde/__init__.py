@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from streamrde.adapting.settings import Adapt
+from streamrde.adapting.trackers import Tracking
 from streamrde.inference import (
     MLP,
     Bundle,
@@ -74,6 +75,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Stack",
+    "Tracking",
     "WindowPolicy",
     "fit",
     "load",

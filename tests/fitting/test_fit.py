@@ -85,6 +85,12 @@ def test_a_number_per_stream_is_fitted(tmp_path) -> None:
     report = fit(tmp_path, "size", task="regression", drop=["label"])
     assert report.measures["rmse"] < 0.3 * report.measures["mean_rmse"]
     assert report.bundle.header.task == "regression"
+    known = report.bundle.header.calibration
+    assert known.streams == (len(np.unique(report.fitted.examples.groups)),)
+    errors = np.abs(report.fitted.chosen.held_out - report.fitted.examples.truth)[:, 0]
+    assert report.bundle.tensors["calibration.scores"][0, 0, -1] == errors.max()
+    rows = sr.Fleet(report.bundle, faults="drop", time_check="off", intervals=0.8).schema
+    assert {"lower", "upper"} <= set(rows.names)
 
 
 def test_the_command_needs_no_torch_and_overwrites_nothing(tmp_path) -> None:

@@ -16,6 +16,7 @@ from streamrde.models.choosing.run import choose_model
 from streamrde.models.report.write import write_report
 from streamrde.models.saving import to_bundle
 from streamrde.models.training.baselines import baselines, majority
+from streamrde.models.training.calibration import with_validation
 from streamrde.models.training.config import ConfigSource, TrainConfig, given_tables, resolve_config
 from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.measures import measure, predict, state_range
@@ -115,6 +116,8 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
         training=provenance(config, parts, epochs=[history.best for history in histories]),
         statistics=stream_statistics([r.t for r in parts.train], [r.x for r in parts.train], model.header.partition),
     )
+    if "validation" in predicted:
+        bundle = with_validation(bundle, predicted["validation"])
     if config.novelty:
         bundle = learn_windows(bundle, parts, say=lambda text: console.print(text, highlight=False))
     judged = verdict(

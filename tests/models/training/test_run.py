@@ -43,6 +43,10 @@ def test_classification_learns_which_way_a_stream_turns(files, tmp_path) -> None
     assert bundle.header.training["split"] == "by subject; validation: 6; test: 7"
     assert bundle.header.training["epochs"].endswith(" of 25")
     assert json.loads((tmp_path / "out" / "m.json").read_text()) == metrics
+    known = bundle.header.calibration
+    assert known.streams == (3,)
+    assert known.labels == metrics["validation_windows"]
+    assert sr.Predictor(bundle, intervals=0.9)
     shown = console.file.getvalue()
     assert "epoch 1/25" in shown
     assert "accuracy end" in shown
