@@ -17,7 +17,7 @@ from streamrde.fitting.config import FitConfig
 from streamrde.fitting.discovery import Roles
 from streamrde.fitting.inputs import SplitConfig
 from streamrde.fitting.listing import cell, table_lines
-from streamrde.fitting.progress import Budget, Event, Tried
+from streamrde.fitting.progress import Budget, Event, Stage, Tried
 from streamrde.fitting.recipe import Fitted, fit_recordings
 from streamrde.fitting.recordings import Recording
 from streamrde.fitting.report import Report
@@ -73,7 +73,7 @@ def choose_model(config: TrainConfig, tables: Mapping[str, Any], *, resume: bool
         channels,
         classify=data.task == "classification",
         seed=config.training.seed,
-        progress=lambda event: _tell(event, say),
+        progress=_Teller(say),
         budget=Budget(choice.minutes),
         choice=choice.name,
         targets=data.targets,
@@ -136,11 +136,20 @@ def _grouped(streams: Sequence[Recording], split: SplitConfig, *, along: bool) -
     ]
 
 
-def _tell(event: Event, say: Say) -> None:
-    if isinstance(event, Tried):
-        main = "accuracy" if "accuracy" in event.measures else "rmse"
-        best = ", the best so far" if event.best else ""
-        say(f"  {event.name}: {main} {cell(main, event.measures[main])}{best}")
+class _Teller:
+    """Say when a stage begins, and what each candidate reached."""
+
+    def __init__(self, say: Say) -> None:
+        self._say, self._stage = say, ""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Stage) and event.name != self._stage:
+            self._stage = event.name
+            self._say(f"{event.name} ...")
+        elif isinstance(event, Tried):
+            main = "accuracy" if "accuracy" in event.measures else "rmse"
+            best = ", the best so far" if event.best else ""
+            self._say(f"  {event.name}: {main} {cell(main, event.measures[main])}{best}")
 
 
 def _report(config: TrainConfig, fitted: Fitted, seconds: float, again: str) -> Report:

@@ -47,6 +47,7 @@ def test_without_a_model_families_are_compared_and_the_best_is_written(tmp_path)
     for name in ("above, ridge", "stack, ", "nearest neighbour", "linear model on summaries", "always 'left'"):
         assert name in shown
     assert shown.count("  chosen\n") == 1
+    assert [shown.index(f"{stage} ...\n") for stage in ("fit candidates", "train stacks", "measure the test part")]
     assert "on the test part, which was read once" in shown
     metrics = bundle.header.metrics
     assert metrics["validation_accuracy"] == 1.0
