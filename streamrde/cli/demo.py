@@ -15,6 +15,11 @@ def demo(
         str | None, typer.Option(help="Use the broker at mqtt://host:port. By default the demo runs its own.")
     ] = None,
     speed: Annotated[float, typer.Option(min=0.1, help="Speed, as a multiple of real time.")] = 2.0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the live page. 0: any free one.")] = 0,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve a live page, and print its address.")] = True,
+    opens: Annotated[
+        bool, typer.Option("--open", help="Open the page in a browser, and serve it until Ctrl-C.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Classify 42 smart-watch recordings live over MQTT. Takes half a minute.
@@ -26,7 +31,7 @@ def demo(
     from streamrde.demo.show import show
 
     console = Console(stderr=json)
-    summary = show(console, broker=broker, speed=speed)
+    summary = show(console, broker=broker, speed=speed, port=port if page else None, opens=opens and page)
     if json:
         print_json(summary)
         return

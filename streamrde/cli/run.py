@@ -104,11 +104,15 @@ def _show(lines: dict[str, str], warnings: list[str], notes: list[str], json: bo
 
 async def _serve(settings: RunConfig, bundle: Bundle, view: View | None, *, drain: bool) -> Metrics:
     from streamrde.config import KafkaStateConfig
+    from streamrde.page import Page
+    from streamrde.runtime.recent import Recent
     from streamrde.runtime.service import serve
 
     for text in settings.warnings():
         logger.warning("%s", text)
     hooks: dict[str, Any] = {} if view is None else {"on_predictions": view.predicted}
+    recent = Recent(len(bundle.header.channels)) if settings.service.page and settings.source.live else None
+    hooks["recent"] = recent
     pipeline: Pipeline | Worker
     if isinstance(settings.state, KafkaStateConfig):
         pipeline = settings.worker(bundle, until_end=drain, **hooks)
@@ -118,9 +122,13 @@ async def _serve(settings: RunConfig, bundle: Bundle, view: View | None, *, drai
         async with nullcontext() if view is None else view.following(pipeline):
             if not settings.source.live:
                 return await pipeline.run()
-            return await serve(
-                pipeline, model=Path(settings.model), options=settings.service.options(), identity=settings.identity
-            )
+            page = None
+            if recent is not None:
+                channels = [(channel.name, channel.unit) for channel in bundle.header.channels]
+                title = bundle.header.description
+                page = Page(pipeline, recent, access=settings.service.access(), channels=channels, title=title)
+            model, options = Path(settings.model), settings.service.options()
+            return await serve(pipeline, model=model, options=options, identity=settings.identity, page=page)
     finally:
         pipeline.close()
 
@@ -174,4 +182,6 @@ async def _checked(settings: RunConfig, bundle: Bundle, config: str) -> tuple[di
             warnings += described.warnings
     if (port := settings.service.port) is not None:
         found["health"] = f"http://{settings.service.host}:{port}/healthz, /readyz, /status, /metrics"
+        if settings.service.page:
+            found["page"] = f"http://{settings.service.host}:{port}/"
     return found, warnings

@@ -23,6 +23,7 @@ from streamrde.errors import BundleError, StateError
 from streamrde.inference.bundle import Bundle
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.partitions import GroupMetrics
+from streamrde.runtime.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 # Threads that restore and commit: a broker that is away holds one for each partition.
@@ -156,6 +157,11 @@ class Worker:
                 await pipeline.swap(bundle, identity)
             partition.retry()
         self.metrics.swaps += 1
+
+    @property
+    def pipelines(self) -> list[Pipeline]:
+        """See `runtime.service.Served.pipelines`."""
+        return [one.pipeline for one in self.partitions.values() if one.pipeline is not None]
 
     @property
     def fingerprints(self) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from streamrde.cluster.worker import Worker
     from streamrde.connectors.ends import DeadLetters, Sink, Source
     from streamrde.runtime.pipeline import Pipeline
+    from streamrde.runtime.recent import Recent
     from streamrde.state import StateStore
 
 
@@ -106,6 +108,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Raise ConfigError or ParameterError where sections contradict each other."""
         for name, end in self.sections.named().items():
             end.check(name, self.sections)
+        self.service.check()
         if isinstance(self.state, KafkaStateConfig):
             self._check_shared(self.state)
         if self.unused == "letters" and self.dead_letters is None:
@@ -192,7 +195,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Return the pipeline, with its store opened.
 
         Args:
-            hooks: `metrics`, `on_start`, `on_batch` and `on_predictions` of the pipeline.
+            hooks: `metrics`, `recent`, `on_start`, `on_batch` and `on_predictions` of the pipeline.
         Raises:
             ConfigError, ParameterError: sections contradict each other, or a value cannot work.
             StateError: the store is another run's, in use or damaged.
@@ -206,10 +209,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             store = state.open(self.identity(bundle.fingerprint), self.replaced(bundle))
         return self._pipeline(bundle, source, sink, dead_letters=dead_letters, store=store, **hooks)
 
-    def worker(self, bundle: Bundle, **hooks: Any) -> Worker:
+    def worker(self, bundle: Bundle, *, recent: Recent | None = None, **hooks: Any) -> Worker:
         """Return a worker of the cluster, which has a pipeline for each partition that its group gives it.
 
         Args:
+            recent: keeps the latest samples and predictions of all partitions.
             hooks: `on_start`, `on_batch` and `on_predictions` of the worker.
         Raises:
             ConfigError, ParameterError: sections contradict each other, or a value cannot work.
@@ -225,7 +229,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             bundle=bundle,
             outline=outline_of,
             identity=self.identity,
-            building=self._pipeline,
+            building=partial(self._pipeline, recent=recent),
             changelog=state.topic,
             replication=state.replication,
             replaced=self.replaced(bundle),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 from streamrde.errors import ParameterError
@@ -36,6 +37,11 @@ class Quarantine:
     def is_empty(self) -> bool:
         """True if no name is under suspicion or set aside."""
         return not (self._in_a_row or self._until)
+
+    @property
+    def names(self) -> Mapping[str | bytes, float]:
+        """The names set aside, the latest last, with the times until which they are. These may have passed."""
+        return self._until
 
     def knows(self, name: str | bytes) -> bool:
         """Return True if a name is set aside, or has sent faults since its last good message."""

@@ -19,6 +19,7 @@ from streamrde.inference.bundle import Bundle, state_differences
 from streamrde.inference.copies import copied, copied_deeply, reduced
 from streamrde.inference.learner import Learner
 from streamrde.inference.names import stream_column
+from streamrde.inference.overview import overview
 from streamrde.inference.plausibility import Plausible
 from streamrde.inference.predictions import NOT_FINITE, Predictions, prediction_schema
 from streamrde.inference.predictor import as_time_check, check_faults, check_samples, check_windows
@@ -27,7 +28,7 @@ from streamrde.inference.states import Feature, OnRange, Serving, StateCounts
 from streamrde.inference.steppers import Stepper
 from streamrde.inference.table import Counts, OnFault, StreamTable
 from streamrde.inference.troubles import KINDS, Kind, Trouble, Troubles, Vigilance
-from streamrde.inference.unused import UNUSED, unused_rows
+from streamrde.inference.unused import NOTHING_UNUSED, unused_rows
 from streamrde.times import as_time
 from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
@@ -194,7 +195,7 @@ class Fleet(Learner):
         With ``duplicates="last"`` a row that replaced an earlier one is listed in its place.
         """
         if self._unused is None:
-            return pa.RecordBatch.from_pylist([], UNUSED)
+            return NOTHING_UNUSED
         return unused_rows(*self._unused)
 
     @property
@@ -213,6 +214,10 @@ class Fleet(Learner):
         if stream is not None:
             return self._table.state_counts(self._find([stream]))
         return self._ended_states + self._table.state_counts(self._find(None))
+
+    def overview(self, most: int | None = None) -> pa.RecordBatch:
+        """Return times, window and counts of the live streams, or the first `most`: see `inference.overview`."""
+        return overview(self._table, self._find(None)[:most])
 
     def troubles(self, most: int = 20) -> list[Trouble]:
         """Return the latest troubles of streams, the last one first, each with its kind, reason and remedy."""

@@ -18,6 +18,8 @@ UNUSED = pa.schema(
 )
 """Place of the row in the arrays handed in, its stream, time, "late", "duplicate" or "rejected", and its values."""
 
+NOTHING_UNUSED = pa.RecordBatch.from_pylist([], UNUSED)
+
 
 def unused_rows(
     rows: Indices,

@@ -16,11 +16,13 @@ from streamrde.connectors.ends import Batch, ConnectionCounts, DeadLetters, Sink
 from streamrde.errors import BundleError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
+from streamrde.inference.unused import NOTHING_UNUSED
 from streamrde.runtime.checkpoints import Checkpointer, CheckpointPolicy, not_finite, streams_of
 from streamrde.runtime.clock import Clock, SystemClock
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.pace import SLICE_WINDOWS, Pace, until_ends
 from streamrde.runtime.provisional import Provisional
+from streamrde.runtime.recent import Recent
 from streamrde.runtime.silence import Silence, Timekeeper
 from streamrde.runtime.suspects import SuspectLog
 from streamrde.runtime.troubles import StreamRules, TroubleLog
@@ -68,6 +70,7 @@ class Pipeline:
         slice_windows: most windows that a slice closes because time passes. Fewer if the model is slow.
         clock: the clock, in seconds since 1970.
         metrics: counters to continue.
+        recent: keeps the latest samples and predictions, for the page. None: nothing is kept.
         on_start: called when both ends are connected and the streams are restored.
         on_batch: called after every batch.
         on_predictions: called with predictions that the sink has confirmed, for views. It must be quick.
@@ -91,11 +94,13 @@ class Pipeline:
         slice_windows: int = SLICE_WINDOWS,
         clock: Clock | None = None,
         metrics: Metrics | None = None,
+        recent: Recent | None = None,
         on_start: Callable[[], None] | None = None,
         on_batch: Callable[[Metrics], None] | None = None,
         on_predictions: Callable[[pa.RecordBatch], None] | None = None,
     ) -> None:
         self.metrics = metrics or Metrics()
+        self._recent = recent
         self.fleet = fleet
         self.source, self.sink = source, sink
         self._store = store
@@ -173,6 +178,11 @@ class Pipeline:
         """Free the loop if a task beside it failed, since it may wait for something that never comes."""
         self._checkpoints.stop()
         self.source.stop()
+
+    @property
+    def pipelines(self) -> list[Pipeline]:
+        """See `service.Served.pipelines`."""
+        return [self]
 
     @property
     def group(self) -> None:
@@ -261,8 +271,11 @@ class Pipeline:
                 predictions = self.fleet.push(part.streams, part.t, part.x, windows=self._pace.windows)
                 spent += self._time_slice(began)
                 predicted += predictions.num_rows
-                if self._letters_of_rows and len(unused := self.fleet.unused):
+                unused = self.fleet.unused if self._letters_of_rows or self._recent is not None else NOTHING_UNUSED
+                if self._letters_of_rows and len(unused):
                     letters += letters_of(unused, self.fleet.channels, time.time())
+                if self._recent is not None:
+                    self._recent.pushed(part, unused)
                 metrics.suspects, times = self._suspects.look(), part.t
                 if metrics.suspects:
                     times = np.delete(times, self.fleet.unused["row"].to_numpy())
@@ -273,6 +286,8 @@ class Pipeline:
         if self._provisional is not None:
             self._provisional.mark(streams_of(samples.streams))
         await self._write(predictions)
+        if self._recent is not None:
+            self._recent.refuse(batch.letters)
         if letters and self._dead_letters is not None:
             await self._dead_letters.write(letters)
         await self._checkpoints.finish_batch(batch, predictions)
@@ -317,6 +332,8 @@ class Pipeline:
             began = time.perf_counter()
             self._look(predictions)
             await self.sink.write(predictions)
+            if self._recent is not None:
+                self._recent.predictions.append(predictions)
             self.metrics.sink_time.add(time.perf_counter() - began)
             if self.on_predictions is not None:
                 self.on_predictions(predictions)
@@ -366,6 +383,8 @@ class Pipeline:
                     await self.sink.write(predictions)
                     if self.on_predictions is not None:
                         self.on_predictions(predictions)
+                    if self._recent is not None:
+                        self._recent.provisional.append(predictions)
                     self.metrics.provisional += predictions.num_rows
 
     async def _pass_time(self) -> None:

@@ -15,9 +15,10 @@ from streamrde.connectors.ends import ConnectionCounts
 from streamrde.errors import BundleError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.runtime.exposition import Exposition
-from streamrde.runtime.health import HealthServer
+from streamrde.runtime.health import HealthServer, Pages
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.partitions import GroupMetrics
+from streamrde.runtime.pipeline import Pipeline
 from streamrde.runtime.supervision import Supervision
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,10 @@ class Served(Protocol):
         """The messages that have arrived and were not taken yet, or None if that is not known."""
 
     @property
+    def pipelines(self) -> list[Pipeline]:
+        """The pipelines that run now: itself, or one for each partition."""
+
+    @property
     def group(self) -> GroupMetrics | None:
         """The partitions that it shares with others, or None if it shares none."""
 
@@ -93,6 +98,7 @@ async def serve(
     model: Path,
     options: ServiceOptions,
     identity: Callable[[str], dict[str, str]],
+    page: Pages | None = None,
 ) -> Metrics:
     """Run a pipeline until SIGTERM or Ctrl-C. SIGHUP reloads the model file.
 
@@ -103,27 +109,15 @@ async def serve(
     Args:
         model: the file that `pipeline` has its model from.
         identity: what the state store belongs to, by the model's fingerprint.
+        page: the live page, on the port of `options`.
     Raises:
         StreamRDEError: as Pipeline.run.
     """
-    exposition = Exposition(
-        pipeline.metrics,
-        refresh=pipeline.count,
-        connections=pipeline.connections,
-        waiting=lambda: pipeline.waiting,
-        group=pipeline.group,
-    )
     async with AsyncExitStack() as stack:
         if options.port is not None:
-            server = HealthServer(
-                obstacles=pipeline.obstacles,
-                metrics=exposition.text,
-                status=pipeline.status,
-                host=options.host,
-                port=options.port,
-            )
-            await stack.enter_async_context(server)
-            logger.info("health and metrics on http://%s:%d", server.host, server.port)
+            server = await stack.enter_async_context(server_of(pipeline, options.host, options.port, page))
+            what = "health and metrics" if page is None else "page, health and metrics"
+            logger.info("%s on http://%s:%d", what, server.host, server.port)
         await stack.enter_async_context(Supervision(pipeline.obstacles))
         running = asyncio.create_task(pipeline.run())
         given_up = asyncio.Event()
@@ -140,6 +134,20 @@ async def serve(
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+
+
+def server_of(run: Served, host: str, port: int, page: Pages | None = None) -> HealthServer:
+    """Return the server of a run's health, metrics and page, which is still to be entered."""
+    exposition = Exposition(
+        run.metrics,
+        refresh=run.count,
+        connections=run.connections,
+        waiting=lambda: run.waiting,
+        group=run.group,
+    )
+    return HealthServer(
+        obstacles=run.obstacles, metrics=exposition.text, status=run.status, page=page, host=host, port=port
+    )
 
 
 def _handle_signals(
