@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 import tolerances
@@ -12,6 +13,7 @@ from models.recordings import config_for, quiet, write_recordings
 import streamrde as sr
 from streamrde.errors import ConfigError
 from streamrde.inference import OnnxStepper
+from streamrde.inference.fields import Stack
 from streamrde.inference.fields.stack import MEMORY
 from streamrde.inference.stacks import RECURRENCES
 from streamrde.inference.stacks.slice import exponential as on_arrays
@@ -274,8 +276,39 @@ def test_keys_that_a_stack_does_not_have_are_refused(tmp_path, key, value):
         stack_config(tmp_path, model=model)
 
 
+def test_a_stack_has_defaults_of_its_own_which_a_file_overrides(tmp_path):
+    tables = config_for(write_recordings(tmp_path), training={"dropout": 0.3})
+    plain = as_train_config(tables)
+    assert (plain.training.weight_decay, plain.token.ends) == (1e-4, False)
+    tables["model"] = {"field": "stack"}
+    config = as_train_config(tables, ["training.warm_up=0.3"])
+    assert config.model.field == Stack()
+    assert config.token.ends
+    training = config.training
+    assert (training.weight_decay, training.betas, training.averaging) == (0.05, (0.9, 0.98), 0.95)
+    assert (training.dropout, training.warm_up) == (0.3, 0.3)
+    assert as_train_config(msgspec.to_builtins(config)) == config
+    with pytest.raises(ConfigError, match="token = 3: expected a table"):
+        as_train_config(tables | {"token": 3})
+    with pytest.raises(ConfigError, match=r"model\.field"):
+        as_train_config(tables | {"model": {"field": "stak"}})
+
+
+@pytest.mark.slow
+def test_a_newcomers_stack_trains_without_a_step_or_an_epoch_undone(tmp_path):
+    tables = config_for(write_recordings(tmp_path))
+    tables["training"] = {"epochs": 15, "balance": "groups", "draw": 16, "mixup": 0.2}
+    tables["model"] = {"field": "stack"}
+    config = as_train_config(tables)
+    torch.manual_seed(0)
+    fitted = fit(config, read_parts(config), console=quiet())
+    (history,) = fitted.histories
+    assert not any(epoch.skipped or epoch.rewound for epoch in history.epochs)
+    assert fitted.bundle.header.metrics["train_accuracy_end"] > 0.9
+
+
 def test_a_stack_that_does_not_know_where_the_path_is_says_so(tmp_path):
-    config = stack_config(tmp_path, token={"scales": [1]}, training={"epochs": 1})
+    config = stack_config(tmp_path, token={"scales": [1], "ends": False}, training={"epochs": 1})
     console = quiet()
     fit(config, read_parts(config), console=console)
     assert "token.ends = true" in console.file.getvalue()

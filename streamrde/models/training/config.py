@@ -19,6 +19,7 @@ from streamrde.inference.fields import MLP, StoredField
 from streamrde.inference.header import Channel, Depth, Emit, Header, Members, Pooling, TargetAt
 from streamrde.inference.model_part import Positive
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
+from streamrde.models.training.defaults import with_usual_settings
 from streamrde.models.training.overrides import override
 from streamrde.settings import convert
 from streamrde.windowing.gaps import Gap
@@ -92,7 +93,7 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     gives a scale a smaller depth than the model's. For windows that overlap, make [windows] as long as their hop, and
     name one scale, such as [4]."""
     ends: bool = False
-    """Add each channel's value at the window's end."""
+    """Add each channel's value at the window's end. For a stack: by default true."""
     summaries: bool = False
     """Add summaries of each channel's observations so far: number, first, last, mean, least and largest value,
     deviation, slope, seconds since the last one."""
@@ -119,6 +120,8 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Sets of channels. With probability 1/2 a set changes its signs, as between left and right hand."""
     tempo: Share = 0.0
     """Time is stretched by a factor uniform in [1 - tempo, 1 + tempo]."""
+    rates: tuple[str, ...] = ()
+    """Targets that are rates of what the signal shows, such as a heart rate. The factor of tempo divides them."""
     gain: Share = 0.0
     """Each channel (each triple of `rotate` as one) is multiplied by a factor uniform in [1 - gain, 1 + gain]."""
     noise: NotNegative = 0.0
@@ -141,6 +144,11 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Passes over the training streams, at most."""
     batch_size: Positive = 32
     """Streams per step."""
+    draw: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Training streams per epoch, drawn anew in each. 0: all of them."""
+    balance: Literal["streams", "groups"] = "streams"
+    """Draw streams equally often, or groups (`split.group`): each then has the same share of an epoch, however many
+    streams it has."""
     length_pool: Positive = 8
     """Number of batches that are drawn at once and made of streams of similar lengths. 1: batches are drawn one by
     one."""
@@ -149,15 +157,17 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"
     """Learning rate after its rise: falls to 0 as a cosine, stays constant, or falls on plateaus."""
     warm_up: Share = 0.05
-    """Share of the run over which the learning rate rises from 0, while AdamW's second moments settle."""
+    """Share of the run over which the learning rate rises from 0, while AdamW's second moments settle. For a stack:
+    by default 0.15."""
     plateau_epochs: Positive = 10
     """Epochs without improvement after which the rate of schedule "plateau" falls."""
     plateau_factor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
     """Factor by which it then falls."""
     betas: tuple[Share, Share] = (0.9, 0.999)
-    """AdamW's decays of the running means of the gradient and of its square."""
+    """AdamW's decays of the running means of the gradient and of its square. For a stack: by default [0.9, 0.98]."""
     weight_decay: NotNegative = 1e-4
-    """AdamW's weight decay. It leaves a stack's vectors alone: biases, factors of norms, rates."""
+    """AdamW's weight decay. It leaves a stack's vectors alone: biases, factors of norms, rates. For a stack: by default
+    0.05."""
     truncate: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Windows that gradients reach back. Longer streams are trained part by part, a step after each, with the state
     carried over. 0: all windows."""
@@ -180,9 +190,12 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Share of a target's probability that is spread over all classes."""
     dropout: Share = 0.0
     """Share of the field's hidden features, or of a stack's residuals, that are dropped for a training stream, the same
-    ones in all its windows."""
+    ones in all its windows. For a stack: by default 0.1."""
     token_dropout: Share = 0.0
     """Share of the entries of tokens that are dropped for a training stream, the same ones in all its windows."""
+    mixup: NotNegative = 0.0
+    """Mix each training stream with another one of its batch: their tokens in the shares s and 1 - s, and their losses
+    too, with s drawn from the Beta(mixup, mixup) distribution. 0: no mixing."""
     gradient_norm: AboveZero = 1.0
     """Largest length of gradients. Longer ones are clipped."""
     spike: NotNegative = 10.0
@@ -204,7 +217,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Factor on the learning rate of all weights but the readout's. With many channels and few streams, a small one
     keeps the state near its initial dynamics, and mostly the readout learns."""
     averaging: Share = 0.0
-    """Decay per step of the running average of the weights, which is validated and kept. 0: no average."""
+    """Decay per step of the running average of the weights, which is validated and kept. 0: no average. For a stack: by
+    default 0.95."""
     monitor: str = "loss"
     """Measure of the validation streams that selects the epoch whose weights are kept: "loss", or a measure over all
     windows or at the streams' ends, such as "auc_end" or "rmse"."""
@@ -362,6 +376,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             for name in (name for members in getattr(self.augment, key) for name in members):
                 if name not in names:
                     raise ConfigError(f"augment.{key} names '{name}', which is not in data.channels {names}")
+        for name in self.augment.rates:
+            if self.data.task != "regression" or name not in self.data.targets:
+                raise ConfigError(
+                    f"augment.rates names '{name}', which is not a number to predict: use one of data.target, of a "
+                    "regression"
+                )
         if self.training.dropout and not self.model.field.dropout_width:
             raise ConfigError(
                 f"training.dropout={self.training.dropout}: field '{self.model.field.tag}' has no features to drop; "
@@ -461,7 +481,7 @@ def as_train_config(tables: Mapping[str, Any], settings: Sequence[str] = ()) -> 
         plain = msgspec.to_builtins(tables, enc_hook=as_plain)
     except TypeError as error:
         raise ConfigError(str(error)) from None
-    config = convert(_with_channels(override(plain, settings)), TrainConfig)
+    config = convert(with_usual_settings(_with_channels(override(plain, settings))), TrainConfig)
     config.check()
     return config
 

@@ -153,11 +153,14 @@ def prepare(
         return found
 
     windows = cached_windows(recordings, config, partition, compute=compute) if variation is None else compute()
+    rates = [config.data.targets.index(name) for name in config.augment.rates]
     examples = []
     for windowed in windows:
         if len(windowed.logsigs):
             recording, variant = recordings[windowed.stream], variants[windowed.stream]
             target = targets_of(recording.target, variant, windowed, config.data.horizon, classes)
+            if rates:
+                target[:, rates] /= variant.tempo
             first, ends = np.append(0.0, windowed.first), windowed.end - windowed.start[0]
             examples.append(Example(recording.stream, first, ends, windowed.logsigs, target))
     return Examples.join(examples, padding=0.0 if partition.token.plain else np.nan)

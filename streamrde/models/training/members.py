@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 import numpy as np
 import torch
 from rich.console import Console
 
+from streamrde.arrays import Ints
 from streamrde.inference.ensemble import join
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.saving import to_bundle
+from streamrde.models.training.batches import draw_streams
 from streamrde.models.training.checkpoint import Checkpoint, identity_of
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.examples import Examples, Variation, prepare
@@ -83,12 +87,23 @@ def _fit_member(
     model.to(device)
     objective = Objective(config.training, model.header, data.examples["train"], device=device)
 
+    training, groups = config.training, {recording.stream: recording.group for recording in parts.train}
+
+    def drawn(streams: Iterable[str], rng: np.random.Generator) -> Ints:
+        of = [groups[stream] for stream in streams]
+        return draw_streams(of, count=training.draw, balance=training.balance == "groups", rng=rng)
+
     def variants(epoch: int) -> Examples:
+        examples, some = data.examples["train"], training.draw > 0 or training.balance == "groups"
+        # Seeded by epoch: an epoch's streams and variants do not depend on what was drawn before.
+        rng = np.random.default_rng((training.seed, epoch))
         if not config.augment.active:
-            return data.examples["train"]
-        # Seeded by epoch: an epoch's variants do not depend on what was drawn before.
-        variation = Variation(np.random.default_rng((config.training.seed, epoch)), data.deviation)
-        return prepare(parts.train, config, fills=data.fills, classes=data.classes, variation=variation)
+            return examples[drawn(examples.streams, rng)] if some else examples
+        chosen = parts.train
+        if some:
+            chosen = [parts.train[i] for i in drawn([recording.stream for recording in parts.train], rng)]
+        variation = Variation(rng, data.deviation)
+        return prepare(chosen, config, fills=data.fills, classes=data.classes, variation=variation)
 
     history = optimise(
         model,

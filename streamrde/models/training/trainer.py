@@ -23,7 +23,8 @@ from streamrde.models.training.examples import Example, Examples, collate, in_tu
 from streamrde.models.training.history import Epoch, History, less_is_better
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.measures import measure, unpadded
-from streamrde.models.training.propagation import propagate
+from streamrde.models.training.mixing import mix
+from streamrde.models.training.propagation import Part, propagate
 from streamrde.models.training.schedules import Plateau, rate_share
 from streamrde.models.training.stability import Losses, Steps
 
@@ -161,6 +162,12 @@ class Trainer:
             batch = collate(examples[members], self._device)
             own = [lengths[i] for i in members]
             weight = self._objective.weights(batch)
+            terms = [(batch.target, weight)]
+            if config.mixup and len(own) > 1:
+                batch, own, partner, first = mix(batch, own, beta=config.mixup, rng=self._rng)
+                first = first.reshape(-1, *[1] * (weight.ndim - 1))
+                terms = [(batch.target, weight * first), (batch.target[partner], weight[partner] * (1 - first))]
+                weight = terms[0][1] + terms[1][1]
             share = len(members) / len(examples) / max(own)
             parts = propagate(
                 self._model,
@@ -175,14 +182,7 @@ class Trainer:
                 at = (number - 1 + done + share * part.begin) / config.epochs
                 step = share * (part.end - part.begin) / config.epochs
                 rate = config.learning_rate * self._place.factor * rate_share(config, at, step)
-                loss = self._objective.loss(
-                    part.y,
-                    part.select(batch.target),
-                    part.select(weight),
-                    shift=self._model.output_shift,
-                    scale=self._model.output_scale,
-                    smoothing=config.label_smoothing,
-                )
+                loss = self._loss(part, terms)
                 value, norm = self._step(loss, rate)
                 if value is None:
                     skipped += 1
@@ -196,6 +196,27 @@ class Trainer:
         if not sum(counts):
             return math.nan, math.nan, rate, skipped
         return float(np.average(losses, weights=counts)), float(np.mean(norms)), rate, skipped
+
+    def _loss(self, part: Part, terms: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return the mean loss of a part over the targets of all terms, with their weights."""
+        objective, model = self._objective, self._model
+        losses, sums = [], []
+        for target, weight in terms:
+            losses.append(
+                objective.loss(
+                    part.y,
+                    part.select(target),
+                    part.select(weight),
+                    shift=model.output_shift,
+                    scale=model.output_scale,
+                    smoothing=self._config.label_smoothing,
+                )
+            )
+            sums.append(part.select(weight).sum())
+        if len(terms) == 1:
+            return losses[0]
+        total = torch.stack(sums)
+        return (torch.stack(losses) * (total / total.sum().clamp(min=1e-12)).to(losses[0].dtype)).sum()
 
     def _draw_mask(self, streams: int, width: int, dropped: float) -> Tensor | None:
         """Draw dropout's mask of each stream's features or tokens, (N, width)."""

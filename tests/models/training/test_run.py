@@ -219,6 +219,7 @@ def test_a_channel_that_never_changes_is_refused(tmp_path) -> None:
         ({"training": {"epoch": 3}}, "unknown key 'training.epoch'; did you mean 'training.epochs'"),
         ({"training": {"epochs": "3"}}, 'training.epochs = "3": expected a whole number >= 1; write 3 without'),
         ({"augment": {"flip": [["c"]]}}, "augment.flip names 'c'"),
+        ({"augment": {"rates": ["turn"]}}, r"augment.rates names 'turn', which is not a number .* of a regression"),
         ({"training": {"monitor": "rmse"}}, "training.monitor='rmse': of a classification use one of loss, accuracy_w"),
         ({"training": {"class_weights": {"up": 2.0}}}, "class_weights names 'up', which is not a .*: left, right"),
         ({"training": {"undo_weights": True}}, "training.undo_weights: there are no training.class_weights to undo"),

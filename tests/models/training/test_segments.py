@@ -142,3 +142,20 @@ def test_targets_of_a_stretched_stream_stay_with_their_samples(tmp_path) -> None
     for example in prepare(streams, config, fills=np.zeros(1), classes=(), variation=variation):
         # A window of 125 samples lasts one second of the recording, however time was stretched.
         assert set(np.diff(example.target[:-1, 0])) == {1.0}
+
+
+def test_rates_follow_the_tempo_and_other_targets_do_not(tmp_path) -> None:
+    tables = {"files": write_long(tmp_path), "channels": [{"name": "x"}], "target": ["y", "x"], "task": "regression"}
+    augment = {"tempo": 0.5, "rates": ["x"]}
+    config = as_train_config({"data": tables, "windows": {"policy": "count", "n": RATE}, "augment": augment})
+    streams = read_streams(config.data)
+    plain = prepare(streams, config, fills=np.zeros(1), classes=())
+    variation = Variation(np.random.default_rng(0), np.ones(1))
+    tempos = set()
+    varied = prepare(streams, config, fills=np.zeros(1), classes=(), variation=variation)
+    for example, own in zip(varied, plain, strict=True):
+        (tempo,) = set(np.round(example.ends / own.ends, 9))
+        np.testing.assert_allclose(example.target[:, 0], own.target[:, 0])
+        np.testing.assert_allclose(example.target[:, 1] * tempo, own.target[:, 1])
+        tempos.add(tempo)
+    assert len(tempos) > 1

@@ -1,0 +1,38 @@
+"""Settings that suit a kind of field. A configuration has them unless it says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+USUAL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "stack": {
+        # Log-signatures say how a path moves, and a stack has no first state that says where it is.
+        "token": {"ends": True},
+        "training": {
+            "weight_decay": 0.05,
+            # A short memory of squares: gradients of recurrences change their size quickly.
+            "betas": [0.9, 0.98],
+            "warm_up": 0.15,
+            "dropout": 0.1,
+            "averaging": 0.95,
+        },
+    }
+}
+"""Tables of settings by the field's name."""
+
+
+def with_usual_settings(tables: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration's tables with what suits their field. A field may be its name alone."""
+    model: Any = tables.get("model")
+    if not isinstance(model, dict) or "field" not in model:
+        return tables
+    if isinstance(model["field"], str):
+        model = model | {"field": {"field": model["field"]}}
+        tables = tables | {"model": model}
+    name = model["field"].get("field") if isinstance(model["field"], dict) else None
+    for title, usual in USUAL.get(name, {}).items() if isinstance(name, str) else ():
+        own: Any = tables.get(title, {})
+        if isinstance(own, dict):
+            tables = tables | {title: {**usual, **own}}
+    return tables
