@@ -224,6 +224,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     windows or at the streams' ends, such as "auc_end" or "rmse"."""
     patience: Annotated[int, msgspec.Meta(ge=0)] = 50
     """Epochs without improvement of `monitor` before training stops. 0: never."""
+    shrink: Literal["none", "validation"] = "none"
+    """Regression: shrink each target's predictions towards the mean of training by the factor that suits the validation
+    streams best. All groups count the same. A target whose prediction is not better than the mean there by a standard
+    error over the groups is answered by the mean. For a stack: by default "validation"."""
     members: Members = 1
     """Number of models that are trained one after the other, each with its own seed, and served as one: outputs are
     their mean. See inference.ensemble."""

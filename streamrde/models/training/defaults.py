@@ -16,6 +16,7 @@ USUAL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "warm_up": 0.15,
             "dropout": 0.1,
             "averaging": 0.95,
+            "shrink": "validation",
         },
     }
 }

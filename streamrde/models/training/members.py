@@ -22,6 +22,7 @@ from streamrde.models.training.initialisation import carries_sample, carry_avera
 from streamrde.models.training.losses import Objective
 from streamrde.models.training.optimisation import optimise
 from streamrde.models.training.preparation import Prepared, usual_window
+from streamrde.models.training.shrinkage import shrink
 from streamrde.models.training.splits import Split
 from streamrde.tables import say
 
@@ -119,6 +120,11 @@ def _fit_member(
     )
     if config.training.undo_weights:
         objective.undo_weights(model)
+    if training.shrink == "validation" and config.data.task == "regression" and (own := data.examples["validation"]):
+        group_of = {recording.stream: recording.group for recording in parts.validation}
+        shares = shrink(model, own, [group_of[e.stream] for e in own], objective, batch_size=training.batch_size)
+        texts = (f"{target} {share:.2f}" for target, share in zip(config.data.targets, shares, strict=True))
+        say(console, f"distances from the mean are multiplied by what suits the validation streams: {', '.join(texts)}")
     return model, history
 
 
