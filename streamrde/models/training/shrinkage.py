@@ -18,7 +18,8 @@ def factors(true: Floats, predicted: Floats, weights: Floats, groups: Sequence[s
 
     With t the true and p the predicted distance from the mean, the factor is ``c = sum w t p / sum w p^2``: it gives
     the least weighted squared error. Each group counts the same. If the prediction c p is better than the mean by less
-    than one standard error over the groups, the factor is 0: nothing was learned that carries over to others.
+    than one standard error over the groups, the factor is 0: nothing was learned that carries over to others. One group
+    alone cannot tell: the factors are 1.
 
     Args:
         true, predicted: distances from the mean, (n, outputs).
@@ -28,6 +29,8 @@ def factors(true: Floats, predicted: Floats, weights: Floats, groups: Sequence[s
     """
     _, number = np.unique(np.asarray(groups), return_inverse=True)
     count = int(number.max()) + 1
+    if count == 1:
+        return np.ones(true.shape[1])
 
     def sums(values: Floats) -> Floats:
         found = np.zeros((count, values.shape[1]))
@@ -40,7 +43,7 @@ def factors(true: Floats, predicted: Floats, weights: Floats, groups: Sequence[s
     whole = square.sum(axis=0)
     factor = np.clip(product.sum(axis=0) / np.where(whole > 0, whole, 1.0), 0.0, 1.0)
     better = 2 * factor * product - factor**2 * square
-    error = better.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else 0.0
+    error = better.std(axis=0, ddof=1) / np.sqrt(count)
     return np.where(better.mean(axis=0) > error, factor, 0.0)
 
 
