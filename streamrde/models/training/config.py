@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from streamrde.connectors.columns import ColumnKeys, merged_keys
+from streamrde.connectors.columns import ColumnKeys
 from streamrde.disk import read_tables
 from streamrde.errors import ConfigError, ParameterError
 from streamrde.fitting.inputs import DataConfig, NotNegative, Share, SplitConfig
@@ -19,7 +19,7 @@ from streamrde.inference.fields import MLP, StoredField
 from streamrde.inference.header import Channel, Depth, Emit, Header, Members, Pooling, TargetAt
 from streamrde.inference.model_part import Positive
 from streamrde.inference.solvers import FirstStage, Solver, Substeps
-from streamrde.models.training.defaults import with_usual_settings
+from streamrde.models.training.defaults import with_columns, with_usual_settings
 from streamrde.models.training.overrides import override
 from streamrde.settings import convert
 from streamrde.windowing.gaps import Gap
@@ -485,19 +485,6 @@ def as_train_config(tables: Mapping[str, Any], settings: Sequence[str] = ()) -> 
         plain = msgspec.to_builtins(tables, enc_hook=as_plain)
     except TypeError as error:
         raise ConfigError(str(error)) from None
-    config = convert(with_usual_settings(_with_channels(override(plain, settings))), TrainConfig)
+    config = convert(with_usual_settings(with_columns(override(plain, settings))), TrainConfig)
     config.check()
     return config
-
-
-def _with_channels(tables: dict[str, Any]) -> dict[str, Any]:
-    """Return the tables with [columns] in [data], and channels that are plain names written out as tables."""
-    if columns := tables.get("columns"):
-        convert(columns, ColumnKeys)
-        merged = merged_keys(columns, tables.get("data", {}), DataConfig, "data")
-        tables = {name: table for name, table in tables.items() if name != "columns"} | {"data": merged}
-    data: Any = tables.get("data")
-    if isinstance(data, dict) and isinstance(data.get("channels"), list | tuple):
-        names = [{"name": item} if isinstance(item, str) else item for item in data["channels"]]
-        return tables | {"data": data | {"channels": names}}
-    return tables

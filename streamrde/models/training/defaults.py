@@ -1,9 +1,13 @@
-"""Settings that suit a kind of field. A configuration has them unless it says otherwise."""
+"""Complete the tables of a configuration before they are read: columns, and settings that suit the field."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from streamrde.connectors.columns import ColumnKeys, merged_keys
+from streamrde.fitting.inputs import DataConfig
+from streamrde.settings import convert
 
 USUAL: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "stack": {
@@ -36,4 +40,17 @@ def with_usual_settings(tables: dict[str, Any]) -> dict[str, Any]:
         own: Any = tables.get(title, {})
         if isinstance(own, dict):
             tables = tables | {title: {**usual, **own}}
+    return tables
+
+
+def with_columns(tables: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables with [columns] in [data], and channels that are plain names written out as tables."""
+    if columns := tables.get("columns"):
+        convert(columns, ColumnKeys)
+        merged = merged_keys(columns, tables.get("data", {}), DataConfig, "data")
+        tables = {name: table for name, table in tables.items() if name != "columns"} | {"data": merged}
+    data: Any = tables.get("data")
+    if isinstance(data, dict) and isinstance(data.get("channels"), list | tuple):
+        names = [{"name": item} if isinstance(item, str) else item for item in data["channels"]]
+        return tables | {"data": data | {"channels": names}}
     return tables
