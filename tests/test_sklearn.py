@@ -203,3 +203,16 @@ def test_a_missing_extra_names_the_command():
     code = "import sys; sys.modules['sklearn'] = None; import streamrde.sklearn"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'streamrde[sklearn]'" in done.stderr
+
+
+def test_the_model_is_the_one_that_fit_makes_of_the_same_rows():
+    X, y = waves()
+    names = [f"s{i:02}" for i in range(len(X))]
+    frame = rows_of(X, names)
+    people = pd.Series(np.repeat(["a", "b", "c"], 8), names)
+    report = sr.fit(
+        frame.assign(label=np.repeat(y, 40), person=np.repeat(people.to_numpy(), 40)), "label", group="person"
+    )
+    own = NeuralRDEClassifier().fit(frame, pd.Series(y, names), groups=people)
+    assert own.bundle_.fingerprint == report.bundle.fingerprint
+    assert own.report_.choice == report.choice
