@@ -18,6 +18,7 @@ h1{font-size:1.6rem;line-height:1.25;margin:0 0 .25rem}
 h2{font-size:1.15rem;margin:2.6rem 0 .4rem;padding-top:.9rem;border-top:1px solid var(--grid)}
 h3{font-size:.95rem;margin:1.2rem 0 .3rem}
 p{margin:.3rem 0 .8rem;max-width:75ch}
+.lead{font-size:1.1rem;margin:.6rem 0 .2rem}.lead+.lead{font-size:1rem;color:var(--soft)}
 .soft,figcaption{color:var(--soft)}
 .alarm{background:var(--alarm);border-left:4px solid var(--c5);padding:.5rem .8rem;border-radius:3px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.7rem;margin:1.2rem 0}
@@ -87,6 +88,16 @@ def tiles(figures: Sequence[tuple[str, str]]) -> str:
     """Return key figures as tiles, from pairs of a value and its name."""
     inner = "".join(f'<div class="tile"><b>{html.escape(v)}</b><span>{html.escape(k)}</span></div>' for v, k in figures)
     return f'<div class="tiles">{inner}</div>'
+
+
+def lead(texts: Sequence[str]) -> str:
+    """Return the sentences that open a page, the first of them larger."""
+    return "".join(f'<p class="lead">{html.escape(text)}.</p>' for text in texts)
+
+
+def listing(texts: Sequence[str]) -> str:
+    """Return sentences as a numbered list, the first comes first."""
+    return f"<ol>{''.join(f'<li>{html.escape(text)}.</li>' for text in texts)}</ol>"
 
 
 def alarm(text: str) -> str:

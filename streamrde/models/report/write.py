@@ -11,7 +11,7 @@ import numpy as np
 from streamrde.arrays import Floats
 from streamrde.disk import replace_file
 from streamrde.inference.bundle import Bundle
-from streamrde.models.report import sections, workings
+from streamrde.models.report import opening, sections, workings
 from streamrde.models.report.quality import Answers, answers
 from streamrde.models.report.resolution import outputs_to_depth, step_errors
 from streamrde.models.report.speed import serving_speed
@@ -19,7 +19,7 @@ from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.splits import Split, warnings_of
 from streamrde.models.training.verdict import NAMES
-from streamrde.pages.page import alarm, page, section, table, tiles
+from streamrde.pages.page import alarm, lead, listing, page, section, table, tiles
 from streamrde.pages.svg import number, thinned
 
 # Enough streams and windows to see the contribution of a level.
@@ -64,9 +64,12 @@ def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float)
     per_second = windows / float(np.median([epoch.seconds for history in histories for epoch in history.epochs]))
     levels, measure = _levels(bundle, fitted.parts[part])
     alarms = [*fitted.verdict.alarms, *_warnings(part, answered), *warnings_of(parts, config.split)]
+    steps = opening.next_steps(fitted, part, config)
     chapters = [
+        lead(opening.sentences(fitted, part, shown, groups)),
         tiles(_figures(fitted, part, seconds)),
         *(alarm(_sentence(text)) for text in alarms),
+        section("What to try next", "", listing(steps)) if steps else "",
         section("Data", "", _data(config, parts, answered)),
         sections.metrics(header),
         sections.learning(histories),

@@ -61,7 +61,12 @@ def headings(text: str) -> list[str]:
 @pytest.mark.slow
 def test_the_report_of_a_classifier_has_its_chapters_and_needs_nothing_else(tmp_path) -> None:
     text = page(tmp_path, training={"epochs": 2}, streams=96)
+    assert re.search(
+        "Right at the end of [0-9]+ of [0-9]+ test streams: [0-9.]+ % .*always the most common class", text
+    )
+    assert "a linear model of summaries of each channel" in text
     assert headings(text) == [
+        "What to try next",
         "Data",
         "Measures",
         "Learning",
@@ -85,6 +90,7 @@ def test_the_report_of_a_regression_has_a_scatter_per_target_with_its_unit(tmp_p
     data = {"target": ["speed", "b"], "task": "regression", "target_units": ["rad/s", "m"]}
     split = {"validation": [], "test": []}
     text = page(tmp_path, data=data, training={"epochs": 1}, split=split)
+    assert "the mean of training" in text
     for told in ("speed: predicted against true", "predicted (rad/s)", "predicted - true (m)", "There is no test part"):
         assert told in text
     assert "Can the probabilities be trusted?" not in headings(text)
