@@ -10,6 +10,7 @@
     stepper, sequence                  the log-ODE step for live streams, and for training with its gradients
     products, vectors                  matrix products and elementwise functions for both
     names, observe, novelty            slots of streams, what samples show of them, p-values of windows
+    kalman                             readouts that learn from labels
     pooling                            random features of tokens, pooled over streams' lives
     arrays, threads, layout, word_table    what these files share
 
@@ -36,7 +37,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
-from streamrde.kernels.reference import chen, kalman, level_slices, signature_channels
+from streamrde.kernels.reference import chen, level_slices, signature_channels
 
 if TYPE_CHECKING:
     from streamrde.kernels import _native
@@ -79,7 +80,7 @@ def _choose() -> Implementation:
 IMPLEMENTATION = _choose()
 
 if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
-    from streamrde.kernels.reference import Accumulator, Names, fold, log_words, observe, path_signatures
+    from streamrde.kernels.reference import Accumulator, Names, fold, kalman, log_words, observe, path_signatures
     from streamrde.kernels.reference import chen as join
 
     # Kernels whose references are built of several modules; None if these run.
@@ -110,6 +111,7 @@ else:
         Stepper,
         fold,
         join,
+        kalman,
         log_words,
         observe,
         path_signatures,

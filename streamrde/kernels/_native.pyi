@@ -58,6 +58,18 @@ def log_words(
     places: Indices,  # (places,)
     /,
 ) -> Floats: ...  # (rows, places)
+def kalman(
+    rows: Floats,  # (slots, columns), changed in place
+    slots: Indices,  # (n,), distinct
+    start: int,  # column
+    phi: Floats,  # (n, outputs, features)
+    innovation: Floats,  # (n, outputs)
+    noise: Floats,  # (n, outputs)
+    keep: Floats,  # (n, outputs)
+    prior: Floats,  # (outputs, features)
+    clip: float,
+    /,
+) -> None: ...
 def observe(
     marks: NDArray[np.uint32],  # (slots, 2 + 3 channels), changed in place
     slots: Indices,  # (n,)

@@ -67,6 +67,7 @@ STREAMRDE_ENUM(enum Event : std::int64_t, event, implausible, unseen, gone, far,
 // What each file gives to the module.
 extern PyMethodDef path_functions[];
 extern PyMethodDef sequence_functions[];
+extern PyMethodDef kalman_functions[];
 extern PyMethodDef observe_functions[];
 extern PyType_Spec accumulator_spec;
 extern PyType_Spec loop_spec;

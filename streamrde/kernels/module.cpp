@@ -164,7 +164,7 @@ PyObject* make_module() {
     PyObject* module = PyModule_Create(&definition);
     if (!module || PyModule_AddFunctions(module, path_functions) < 0 ||
         PyModule_AddFunctions(module, sequence_functions) < 0 || PyModule_AddFunctions(module, observe_functions) < 0 ||
-        !add_layout(module)) {
+        PyModule_AddFunctions(module, kalman_functions) < 0 || !add_layout(module)) {
         Py_XDECREF(module);
         return nullptr;
     }
