@@ -15,6 +15,7 @@ from streamrde.fitting.baselines import measure_whole
 from streamrde.fitting.card import with_card
 from streamrde.fitting.examples import Candidate, Examples, Family, as_examples
 from streamrde.fitting.families import FAMILIES, TRAINED_KINDS, trained_family
+from streamrde.fitting.labels import with_learned
 from streamrde.fitting.lags import measure_along
 from streamrde.fitting.measuring import measures
 from streamrde.fitting.progress import Budget, Progress, Stage, Tried, ignore
@@ -135,7 +136,7 @@ def fit_recordings(
         progress(Stage("measure the test part", 0, 1))
         found |= measures_of_test(examples, bundle, test)
         progress(Stage("measure the test part", 1, 1))
-    bundle = with_card(bundle, examples, found)
+    bundle = with_learned(with_card(bundle, examples, found), examples, chosen.held_out)
     return Fitted(bundle, found, {**table, **baselines}, chosen.name, warnings, examples, chosen, stopped)
 
 

@@ -74,7 +74,7 @@ def adapting_of(bundle: Bundle, serving: Serving, start: int) -> Adapting | None
     if header.hidden_range:
         spread = np.asarray(bundle.tensors["range.high"] - bundle.tensors["range.low"], dtype=np.float64)
     length = header.windows.length if header.windows.fixed_length else 0.0
-    targets = Targets(list(_parts(header)), shift, scale)
+    targets = Targets(parts_of(header), shift, scale)
     times = Times(header.horizon, length)
     return Adapting(targets, times, adapt, learned, spread, start, bands_of(bundle, serving))
 
@@ -97,7 +97,8 @@ def bands_of(bundle: Bundle, serving: Serving) -> Bands | None:
     return Bands(header.thresholds, serving.intervals, header.calibration, scores)
 
 
-def _parts(header: Header) -> Sequence[Part]:
+def parts_of(header: Header) -> Sequence[Part]:
+    """Return the kinds of the model's outputs, with their places."""
     parts, begin = [], 0
     for head in header.parts:
         kind: Kind = "numbers" if head.task == "regression" else "binary" if head.is_binary else "classes"

@@ -1,0 +1,146 @@
+"""Compare predictions corrected by late labels with frozen ones and with the simplest answers.
+
+    python tests/benchmarks/late_labels.py FOLDER [--sets bidmc beijing6 beijing24]
+
+FOLDER holds the files that fit_sets.py names. All errors are progressive: each label is predicted before it is learned.
+
+bidmc: models of `fit` that have not seen a patient (out of fold) answer for an excerpt of 32 s each 15 s. Once a minute
+the truth about an excerpt comes, 60 s late. Settings of the corrections come from patients of the other folds.
+beijing6, beijing24: a model of the first four fifths of the time; the label of each hour comes when it is due.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from fit_sets import HOUR, SETS, file_of
+
+import streamrde as sr
+from streamrde.adapting.baselines import METHODS, Method
+from streamrde.adapting.learning import find_learned
+from streamrde.adapting.section import Adapting, Times
+from streamrde.adapting.settings import Adapt
+from streamrde.adapting.targets import Part, Targets
+
+LATE, EVERY = 60.0, 60.0
+AFTER = (1, 3, 10)
+
+
+def rmse(squares: list[np.ndarray]) -> np.ndarray:
+    return np.sqrt(np.nanmean(np.array(squares), axis=0))
+
+
+def show(title: str, errors: dict[str, list[np.ndarray]]) -> None:
+    print(f"{title}: " + "; ".join(f"{name} {' / '.join(f'{e:.2f}' for e in rmse(e))}" for name, e in errors.items()))
+
+
+def bidmc(folder: pathlib.Path, minutes: float) -> None:
+    file = file_of("bidmc", folder)
+    assert file is not None
+    parts = SETS["bidmc"].parts(file)
+    part = next(iter(parts))
+    table = pa.concat_tables([part.train, part.test])
+    names = SETS["bidmc"].targets
+    report = sr.fit(table, names, group="patient", stream="stream_id", time="t", drop=(), minutes=minutes)
+    examples, frozen = report.fitted.examples, report.fitted.chosen.held_out
+    # As_examples keeps the order of the recordings: one row each.
+    ids = [recording.stream for recording in examples.recordings]
+    patient = np.unique([name.rsplit("_", 1)[0] for name in ids], return_inverse=True)[1]
+    t_end = np.array([float(name.rsplit("_", 1)[1]) + 32.0 for name in ids])
+    order = np.lexsort((t_end, patient))
+    patient, t_end, frozen, truth, fold = (
+        column[order] for column in (patient, t_end, frozen, examples.truth, examples.folds)
+    )
+    errors: dict[str, list[np.ndarray]] = {name: [] for name in (*METHODS, "best")}
+    after: dict[int, dict[str, list[np.ndarray]]] = {n: {name: [] for name in (*METHODS, "best")} for n in AFTER}
+    worst = np.zeros(len(names))
+    for number in np.unique(fold):
+        others = fold != number
+        minute = others & (np.round(t_end - 32.0) % EVERY == 0)
+        shift, scale = truth[others].mean(axis=0), truth[others].std(axis=0)
+        targets = Targets([Part("numbers", slice(0, len(names)))], shift, scale)
+        learned = find_learned(targets, patient[minute], t_end[minute], frozen[minute], truth[minute], lag=LATE)
+        assert learned is not None
+        section = Adapting(targets, Times(0.0, 15.0), Adapt(), learned, np.empty(0), 0)
+        for one in np.unique(patient[fold == number]):
+            own = np.flatnonzero(patient == one)
+            rows, slots, wait, known = section.blank[None].copy(), np.zeros(1, np.intp), [], 0
+            squares: dict[str, list[np.ndarray]] = {name: [] for name in (*METHODS, "best")}
+            for window, at in enumerate(own):
+                while wait and t_end[wait[0][1]] + LATE <= t_end[at]:
+                    number_of, place = wait.pop(0)
+                    section.label(rows, slots, truth[place][None], np.array([number_of]), None)
+                    known += 1
+                _, kept = section.serve(rows, slots, frozen[at][None], np.empty((1, 0)))
+                served = section.issue(
+                    rows, slots, np.array([window]), t_end[at][None], frozen[at][None], np.empty((1, 0))
+                )
+                by_method = kept[0, : len(Method) * len(names)].reshape(len(Method), -1)
+                for name, value in zip((*METHODS, "best"), (*by_method, served[0]), strict=True):
+                    square = (value - truth[at]) ** 2
+                    squares[name].append(square)
+                    errors[name].append(square)
+                    if known in AFTER:
+                        after[known][name].append(square)
+                if round(t_end[at] - 32.0) % EVERY == 0:
+                    wait.append((window, at))
+            worst = np.maximum(worst, rmse(squares["best"]) / np.maximum(rmse(squares["last"]), 1e-9))
+    print(f"BIDMC, {len(np.unique(patient))} patients, {' / '.join(names)}, root mean squared errors")
+    show("all", errors)
+    for n in AFTER:
+        show(f"after {n} labels", after[n])
+    print("best beside last label, worst patient: " + " / ".join(f"{ratio:.2f}" for ratio in worst))
+
+
+def beijing(folder: pathlib.Path, hours: int, minutes: float) -> None:
+    data = SETS[f"beijing{hours}"]
+    file = file_of(f"beijing{hours}", folder)
+    assert file is not None
+    part = next(iter(data.parts(file)))
+    report = sr.fit(part.train, data.targets, minutes=minutes, stream="stream_id", time="t", horizon=hours * HOUR)
+    bundle = report.bundle
+    channels = [channel.name for channel in bundle.header.channels]
+    table = part.test.sort_by([("t", "ascending"), ("stream_id", "ascending")])
+    t, names = np.asarray(table["t"]), table["stream_id"].combine_chunks()
+    x = np.stack([np.asarray(table[name], dtype=float) for name in channels], axis=1)
+    label = np.asarray(table["label"], dtype=float)
+    begin = t.max() - 365 * 24 * HOUR
+    fleet = sr.Fleet(bundle, adapt="best", faults="drop")
+    before = int(np.searchsorted(t, begin))
+    fleet.push(names[:before], t[:before], x[:before])
+    errors: dict[str, list[np.ndarray]] = {name: [] for name in (*METHODS, "best")}
+    for now in np.unique(t[before:]):
+        a, b = np.searchsorted(t, [now, now + 1e-3])
+        known = pa.array(np.isfinite(label[a:b]))
+        if pc.any(known).as_py():
+            batch = fleet.label(names[a:b].filter(known), label[a:b][np.asarray(known)], t=t[a:b][np.asarray(known)])
+            for row in batch.to_pylist():
+                if row["outcome"] == "joined":
+                    for name in METHODS:
+                        errors[name].append((np.array(row[name]) - row["label"]) ** 2)
+                    errors["best"].append((np.array(row["served"]) - row["label"]) ** 2)
+        fleet.push(names[a:b], t[a:b], x[a:b])
+    print(f"Beijing, {hours} h ahead, the last year, {len(errors['best']):,} labels, root mean squared errors")
+    show("all", errors)
+    print(fleet.adaptation())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--sets", nargs="+", default=["bidmc", "beijing6", "beijing24"])
+    parser.add_argument("--minutes", type=float, default=1.0, help="time that a fit may take")
+    asked = parser.parse_args()
+    for name in asked.sets:
+        if name == "bidmc":
+            bidmc(asked.folder, asked.minutes)
+        else:
+            beijing(asked.folder, int(name.removeprefix("beijing")), asked.minutes)
+
+
+if __name__ == "__main__":
+    main()
