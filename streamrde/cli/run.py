@@ -138,10 +138,9 @@ async def _checked(settings: RunConfig, bundle: Bundle, config: str) -> tuple[di
     from streamrde.cluster.describing import describe
     from streamrde.cluster.naming import only_topic, place_of_run
     from streamrde.config import StateConfig
-    from streamrde.config.run import outline_of
 
     warnings = settings.warnings()
-    header, model = bundle.header, outline_of(bundle)
+    header, model = bundle.header, settings.outline_of(bundle)
     settings.streams.plausible.bounds(header)
     for end in (settings.source, settings.sink):
         end.build(model)

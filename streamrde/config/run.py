@@ -10,6 +10,7 @@ import msgspec
 
 from streamrde.adapting.trackers import Tracking
 from streamrde.config.durations import seconds_of
+from streamrde.config.labels import LabelsConfig
 from streamrde.config.service import ServiceConfig
 from streamrde.config.state import KafkaStateConfig, StateConfig
 from streamrde.connectors.columns import ColumnKeys
@@ -70,6 +71,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Add to every prediction how far its window lies outside of training, and watch the streams for drift."""
     intervals: Tracking | None = None
     """Intervals of numbers and sets of classes beside the predictions. Without it there are none."""
+    labels: LabelsConfig | None = None
+    """Labels that come with the samples. Without it the model stays as it is."""
     provisional: str | None = None
     """Publish provisional predictions of the open windows at this interval, such as "200ms"."""
     flush: bool | None = None
@@ -191,6 +194,19 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             found.append(before.fingerprint)
         return found
 
+    def outline_of(self, bundle: Bundle) -> ModelOutline:
+        """Return what ends need to know of the model, with the columns of labels after its channels.
+
+        Raises:
+            ConfigError: the columns of labels do not fit the model.
+        """
+        outline = outline_of(bundle)
+        if self.labels is None:
+            return outline
+        self.labels.check(bundle.header)
+        more = self.labels.columns
+        return outline._replace(channels=outline.channels + more, units=outline.units + ("",) * len(more))
+
     def build(self, bundle: Bundle, **hooks: Any) -> Pipeline:
         """Return the pipeline, with its store opened.
 
@@ -201,7 +217,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             StateError: the store is another run's, in use or damaged.
         """
         self.check()
-        model = outline_of(bundle)
+        model = self.outline_of(bundle)
         source, sink = self.source.build(model), self.sink.build(model)
         dead_letters = None if self.dead_letters is None else self.dead_letters.build()
         store, state = None, self.state
@@ -227,7 +243,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         plan = Plan(
             *ends,
             bundle=bundle,
-            outline=outline_of,
+            outline=self.outline_of,
             identity=self.identity,
             building=partial(self._pipeline, recent=recent),
             changelog=state.topic,
@@ -267,6 +283,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 vigilance=self.streams.vigilance,
                 restart_after=self.streams.restart_after,
                 time_check=self.check_of_times(),
+                adapt="off" if self.labels is None else self.labels.settings(),
             ),
             sink,
             store=store,
@@ -278,6 +295,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             rules=self.streams,
             silence=self.silence,
             slice_windows=self.service.slice_windows,
+            labels=self.labels is not None,
             provisional=None if self.provisional is None else seconds_of("provisional", self.provisional),
             **hooks,
         )

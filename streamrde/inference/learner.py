@@ -62,6 +62,12 @@ class Learner:
         self._table.changed[slots[slots >= 0]] = True
         return batch
 
+    @property
+    def classes(self) -> int:
+        """Number of the model's classes, or 0 for a regression and for a model with several heads."""
+        header = self._table.header
+        return 0 if header.heads else len(header.parts[0].classes)
+
     def adaptation(self, streams: Sequence[str] | None = None) -> Adaptation:
         """Return what became of the labels of live streams (None: all), and each method's progressive error."""
         table = self._table

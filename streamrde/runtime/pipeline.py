@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from streamrde.connectors.ends import Batch, ConnectionCounts, DeadLetters, Sink, Source
+from streamrde.connectors.samples import Samples
 from streamrde.errors import BundleError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.unused import NOTHING_UNUSED
 from streamrde.runtime.checkpoints import Checkpointer, CheckpointPolicy, not_finite, streams_of
 from streamrde.runtime.clock import Clock, SystemClock
+from streamrde.runtime.labels import LabelColumns, learn
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.pace import SLICE_WINDOWS, Pace, until_ends
 from streamrde.runtime.provisional import Provisional
@@ -67,6 +69,7 @@ class Pipeline:
             clock does not advance the streams, since samples that still wait there would be late.
         provisional: seconds between provisional predictions of the open windows, which are marked as such. The sink
             must take that column.
+        labels: the columns after the model's channels are labels, and the fleet adapts.
         slice_windows: most windows that a slice closes because time passes. Fewer if the model is slow.
         clock: the clock, in seconds since 1970.
         metrics: counters to continue.
@@ -91,6 +94,7 @@ class Pipeline:
         rules: StreamRules | None = None,
         silence: Silence | None = None,
         provisional: float | None = None,
+        labels: bool = False,
         slice_windows: int = SLICE_WINDOWS,
         clock: Clock | None = None,
         metrics: Metrics | None = None,
@@ -111,6 +115,7 @@ class Pipeline:
         self._letters_of_rows = letters_of_rows
         self._provisional = None if provisional is None else Provisional(fleet, provisional)
         self.troubles = TroubleLog(fleet, rules, source=source)
+        self._labels = LabelColumns(len(fleet.channels)) if labels else None
         self._silence = silence or Silence()
         self._clock = clock or SystemClock()
         self._keeper = Timekeeper(fleet, self._silence, self._clock)
@@ -263,7 +268,7 @@ class Pipeline:
                     await self._confirm(predictions)
                 await self._end_streams(ended)
                 predictions = None
-            for part in self._pace.slices(rows):
+            async for part in self._parts(rows):
                 if predictions is not None:
                     await self._confirm(predictions)
                     await asyncio.sleep(0)
@@ -308,6 +313,23 @@ class Pipeline:
         if now >= self._next_count:
             self._next_count = now + _COUNT_EVERY
             self.count()
+
+    async def _parts(self, rows: Samples) -> AsyncIterator[Samples]:
+        """Yield the rows in slices, and give the fleet the labels that come before each."""
+        if self._labels is None:
+            for part in self._pace.slices(rows):
+                yield part
+            return
+        for turn in self._labels.turns(rows):
+            if turn.labels is not None:
+                # A label may be for a window that is owed. What closed before is confirmed first.
+                if self.fleet.owing:
+                    yield rows._replace(streams=rows.streams[:0], t=rows.t[:0], x=turn.samples.x[:0])
+                while self.fleet.owing and await self._close_owed():
+                    pass
+                learn(self.fleet, turn.labels)
+            for part in self._pace.slices(turn.samples):
+                yield part
 
     async def _end_streams(self, streams: Collection[str]) -> None:
         """Close the windows of streams whose messages say that they end, and forget them."""

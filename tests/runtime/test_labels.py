@@ -1,0 +1,202 @@
+"""Labels in columns beside the channels: predictions that depend neither on batches nor on crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from bundles import make_bundle, make_recording
+
+import streamrde as sr
+from streamrde.config.run import RunConfig
+from streamrde.connectors import ends
+from streamrde.connectors.samples import Samples
+from streamrde.errors import BrokerError, ConfigError
+from streamrde.runtime.checkpoints import CheckpointPolicy
+from streamrde.runtime.pipeline import Pipeline
+from streamrde.settings import convert
+from streamrde.state import SqliteStore
+
+BUNDLE = make_bundle(
+    task="regression", labels=("u", "v"), outputs=2, windows=sr.Every(1.0), interpolation="hold", horizon=8.0
+)
+ROWS = 300
+NAMES = np.array([f"s{i % 3}" for i in range(ROWS)])
+T, X = make_recording(0, ROWS)
+
+
+def rows_with_labels():
+    """Samples of three streams; a row in four has labels too, and one in eight nothing else."""
+    rng = np.random.default_rng(5)
+    labels = rng.normal(size=(ROWS, 2)) * 3
+    labels[rng.random(ROWS) < 0.75] = np.nan
+    labels[rng.random(labels.shape) < 0.1] = np.nan
+    x = X.copy()
+    x[(rng.random(ROWS) < 0.5) & ~np.isnan(labels).all(axis=1)] = np.nan
+    return np.concatenate([x, labels], axis=1)
+
+
+ALL = rows_with_labels()
+
+
+class Batch:
+    def __init__(self, first, last):
+        self.samples = Samples(pa.array(NAMES[first:last]), T[first:last], ALL[first:last])
+        self.arrivals, self.messages, self.letters, self.ends = None, last - first, (), ()
+        self.rows, self.source = (first, last), ""
+
+
+class Source(ends.Source):
+    """The rows from the first that was never acknowledged on, as a broker with a session would send them."""
+
+    def __init__(self, size, first=0):
+        self.first, self.size, self.acknowledged = first, size, first
+
+    async def __aiter__(self):
+        for first in range(self.first, ROWS, self.size):
+            await asyncio.sleep(0)
+            yield Batch(first, min(first + self.size, ROWS))
+
+    async def acknowledge(self, batch):
+        self.acknowledged = batch.rows[1]
+
+    def stop(self):
+        pass
+
+
+class Sink(ends.Sink):
+    def __init__(self, kept, dies=math.inf):
+        self.kept, self.dies, self.written = kept, dies, 0
+
+    async def write(self, batch):
+        self.kept += [((r["stream"], r["window"]), tuple(r["value"])) for r in batch.to_pylist()]
+        self.written += 1
+        if self.written == self.dies:
+            raise BrokerError("killed")
+
+
+def pipeline(source, sink, store=None, **options):
+    fleet = sr.Fleet(BUNDLE, faults="drop", adapt="best")
+    return Pipeline(source, fleet, sink, store=store, labels=True, **options)
+
+
+def one_by_one():
+    """Each row's label, then its sample, by hand."""
+    fleet, kept = sr.Fleet(BUNDLE, faults="drop", adapt="best"), {}
+    for name, t, row in zip(NAMES, T, ALL, strict=True):
+        if not np.isnan(row[2:]).all():
+            fleet.label([name], row[None, 2:], t=[t])
+            if np.isnan(row[:2]).all():
+                continue
+        for r in fleet.push([name], [t], row[None, :2]).to_pylist():
+            kept[r["stream"], r["window"]] = tuple(r["value"])
+    return kept, fleet
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, ROWS])
+def test_batches_of_any_size_give_the_same_predictions(size):
+    kept, expected = [], one_by_one()
+    service = pipeline(Source(size), Sink(kept), flush=False)
+    asyncio.run(asyncio.wait_for(service.run(), 20))
+    assert dict(kept) == expected[0]
+    assert service.fleet.snapshot() == expected[1].snapshot()
+    found = service.fleet.adaptation()
+    assert found.joined > 30
+    assert found == expected[1].adaptation()
+    # Labels change what is served.
+    frozen = sr.Fleet(BUNDLE, faults="drop")
+    sampled = ~np.isnan(ALL[:, :2]).all(axis=1) | np.isnan(ALL[:, 2:]).all(axis=1)
+    plain = frozen.push(NAMES[sampled], T[sampled], ALL[sampled, :2]).to_pylist()
+    assert {(r["stream"], r["window"]) for r in plain} == dict(kept).keys()
+    assert {(r["stream"], r["window"]): tuple(r["value"]) for r in plain} != dict(kept)
+
+
+@pytest.mark.parametrize("slice_windows", [1, 1000])
+def test_windows_that_are_owed_close_before_their_labels(slice_windows):
+    kept = []
+    service = pipeline(Source(ROWS), Sink(kept), flush=False, slice_windows=slice_windows)
+    asyncio.run(asyncio.wait_for(service.run(), 20))
+    assert dict(kept) == one_by_one()[0]
+
+
+def test_a_run_that_dies_anywhere_goes_on_with_the_same_predictions(tmp_path):
+    kept, expected = [], one_by_one()
+
+    async def main():
+        store, first = SqliteStore(tmp_path / "state.db"), 0
+        for dies in (2, 5, 1, 9, 3, math.inf):
+            source = Source(10, first)
+            store.open({})
+            service = pipeline(
+                source, Sink(kept, dies), store, policy=CheckpointPolicy(seconds=60.0, messages=30), flush=False
+            )
+            with contextlib.suppress(BrokerError):
+                await service.run()
+            store.close()
+            first = source.acknowledged
+        assert first == ROWS
+        # What came twice is counted, and changes nothing that is learned.
+        assert service.fleet.adaptation().errors == expected[1].adaptation().errors
+        assert service.fleet.adaptation().duplicate > 0
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    assert len(kept) > len(dict(kept)), "some were published twice"
+    assert set(kept) == set(expected[0].items()), "and are the same"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"columns": ["u"]}, "labels.columns has 1 names: this model needs 2"),
+        ({"columns": ["u", "u"]}, "2 different ones"),
+        ({"columns": ["u", "a"]}, "'a', which is a channel too"),
+        ({"columns": ["u", "v"], "adapt": "off"}, "leave \\[labels\\] out"),
+    ],
+)
+def test_labels_that_do_not_fit_the_model_say_so(labels, message):
+    run = {
+        "model": "m",
+        "source": {"kind": "mqtt", "topic": "in/{stream}", "url": "mqtt://h"},
+        "sink": {"kind": "arrow", "path": "y"},
+        "labels": labels,
+    }
+    config = convert(run, RunConfig)
+    with pytest.raises(ConfigError, match=message):
+        config.outline_of(BUNDLE)
+    heads = (sr.Head(name="p", outputs=1), sr.Head(name="q", outputs=1))
+    headed = make_bundle(heads=heads, outputs=2, labels=(), task="regression")
+    with pytest.raises(ConfigError, match=r"one head|leave"):
+        config.outline_of(headed)
+    assert msgspec.structs.replace(config, labels=None).outline_of(BUNDLE).channels == ("a", "b")
+
+
+def test_numbers_that_are_no_class_are_counted():
+    bundle = make_bundle(windows=sr.Every(1.0), interpolation="hold")
+    fleet = sr.Fleet(bundle, adapt="online")
+    kept = []
+    service = Pipeline(ClassSource(), fleet, Sink(kept), labels=True, flush=False)
+    asyncio.run(asyncio.wait_for(service.run(), 20))
+    found = fleet.adaptation()
+    assert found.joined > 0
+    assert found.skipped > 0
+
+
+class ClassSource(Source):
+    """Rows with numbers of classes, some of which there are not."""
+
+    def __init__(self):
+        super().__init__(50)
+
+    async def __aiter__(self):
+        rng = np.random.default_rng(0)
+        labels = rng.choice([0.0, 1.0, 2.0, 3.0, 1.5, np.nan], size=ROWS)
+        for first in range(0, ROWS, 50):
+            batch = Batch(first, first + 50)
+            x = np.concatenate([X[first : first + 50], labels[first : first + 50, None]], axis=1)
+            batch.samples = batch.samples._replace(x=x)
+            yield batch
