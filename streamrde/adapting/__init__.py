@@ -6,7 +6,7 @@
     readout.py     the correction of the outputs: a Kalman filter with mean reversion
     baselines.py   last label, mean of labels, their blend, and the errors of all
     section.py     all of it, in the columns of a stream's row
-    learning.py    how strongly to correct, from streams that the model has not seen
+    learning.py    settings of the correction, from streams that the model has not seen
 
 Everything that a stream learns lies in its row, so that snapshots, checkpoints and swaps of models keep it.
 """

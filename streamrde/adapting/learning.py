@@ -1,4 +1,4 @@
-"""How strongly streams should correct a model, from streams that it has not seen, with their labels.
+"""Settings of corrections by labels, chosen on streams that the model has not seen.
 
 Residuals on streams of training would say that there is nothing to correct. So the answers must be out of fold.
 """
