@@ -24,6 +24,37 @@ def tables(evaluation: dict[str, Any]) -> Iterator[Table]:
                 yield table
 
 
+def progressive_tables(learned: dict[str, Any]) -> Iterator[Table]:
+    """Yield the tables that show a summary of `scoring.progressive`."""
+    methods = list(learned["rmse"])
+    outputs = learned["outputs"] or [str(i) for i in range(len(learned["rmse"]["frozen"]))]
+    table = Table("rmse", *methods, title=f"Predicted before each of {learned['labels']:,} labels was learned")
+    for i, name in enumerate(outputs):
+        table.add_row(name, *(_number(learned["rmse"][method][i]) for method in methods))
+    for count, own in learned["after"].items():
+        table.add_row(f"all, after {count} labels, in spreads", *(_number(own[method]) for method in methods))
+    yield table
+    if "coverage" in learned:
+        table = Table("interval", "labels", "coverage", "worst stream", "its coverage", "worst 200", "width")
+        table.title = f"Intervals of {learned['asked']:.0%} that follow the labels"
+        for i, own in enumerate(learned["coverage"]):
+            name = outputs[i] if len(outputs) == len(learned["coverage"]) else str(i)
+            worst = own["worst_stream"] or ""
+            shares = (_share(own[key]) for key in ("coverage", "worst_stream_coverage", "worst_200"))
+            everywhere, of_worst, in_a_row = shares
+            cells = (f"{own['labels']:,}", everywhere, worst, of_worst, in_a_row, _number(own["width"]))
+            table.add_row(name, *cells)
+        yield table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
 def alarms(evaluation: dict[str, Any], name: str = "") -> Iterator[str]:
     """Yield what is to be said of a model that is worse than one answer to everything."""
     of = f" of '{name}'" if name else ""

@@ -50,6 +50,17 @@ def score(
         bool, typer.Option("--skip-faults", help="Count and skip late, repeated and unusable rows instead of stopping.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a job that was stopped.")] = False,
+    progressive: Annotated[
+        bool,
+        typer.Option(
+            "--progressive",
+            help="Evaluate what streams would learn from the truth when it comes: needs --evaluate. See also --delay.",
+        ),
+    ] = False,
+    delay: Annotated[
+        str | None,
+        typer.Option("--delay", help="Time until a label is known, after the time that it is for, such as 60s."),
+    ] = None,
     json: Json = False,
     **options: Any,
 ) -> None:
@@ -57,6 +68,7 @@ def score(
 
     Example: `streamrde score recordings/ --model model.safetensors --out predictions.parquet --jobs 2`
     """
+    from streamrde.config.durations import seconds_of
     from streamrde.inference.bundle import load
     from streamrde.scoring.run import run_job
 
@@ -66,6 +78,11 @@ def score(
     columns, csv = given_options(ColumnsConfig, _COLUMNS, options), given_options(Dialect, DIALECT, options)
     job = _job(config, settings, columns, csv)
     bundle = load(job.model)
+    late = 0.0 if delay is None else seconds_of("--delay", delay)
+    if delay is not None and not progressive:
+        raise ConfigError(f"--delay {delay}: it is of labels that are learned from; add --progressive, or leave it out")
+    if progressive and not job.truth:
+        raise ConfigError("--progressive: there is no truth to learn from; name its columns with --evaluate")
     job = _with_stores_of_runs(job, bundle)
     if "-" in (job.out, *job.patterns):
         _pipe(job, bundle)
@@ -75,10 +92,23 @@ def score(
             summary = run_job(job, bundle=bundle, resume=resume, on_status=on_status)
         except DataError as error:
             raise DataError(f"{error}{_remedy(job, error)}", path=error.path, column=error.column) from None
+    learned = None
+    if progressive:
+        from streamrde.scoring.progressive import evaluate_progressively
+
+        learned = evaluate_progressively(job.out, bundle, job.truth, delay=late, coverage=job.intervals)
     if json:
-        print_json(summary.as_dict())
+        print_json(summary.as_dict() | ({} if learned is None else {"progressive": learned}))
     else:
         print_summary(summary)
+        if learned is not None:
+            from rich.console import Console
+
+            from streamrde.cli.evaluation import progressive_tables
+            from streamrde.tables import print_whole
+
+            for table in progressive_tables(learned):
+                print_whole(Console(), table)
     if summary.skipped:
         raise typer.Exit(SKIPPED)
 

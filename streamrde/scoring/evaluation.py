@@ -138,7 +138,7 @@ class RegressionEvaluation:
         """Return the measures as plain numbers, by output."""
         result: dict[str, Any] = {}
         for i, name in enumerate(self.names):
-            count, total, absolute, squares = self._sums[:, i]
+            count, total, absolute, squares = self._sums[:, i].tolist()
             deviation = math.sqrt(self._spread[i][2] / count) if count else 0.0
             seen = self._buckets[i].cumsum()
             result[name] = {"windows": int(count), "unit": self._units[i]} | (
