@@ -182,5 +182,6 @@ async def _checked(settings: RunConfig, bundle: Bundle, config: str) -> tuple[di
     if (port := settings.service.port) is not None:
         found["health"] = f"http://{settings.service.host}:{port}/healthz, /readyz, /status, /metrics"
         if settings.service.page:
+            settings.service.access()
             found["page"] = f"http://{settings.service.host}:{port}/"
     return found, warnings

@@ -47,7 +47,10 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         if self.page:
             if self.port is None:
                 raise ConfigError("service.page = true needs a port; set port = 9464")
-            self.access()
+            from streamrde.page import Access
+
+            # The token itself is read when the run begins.
+            Access(self.host, self.page_token_env or self.page_token_file)
 
     def access(self) -> Access:
         """Return who may look at the page, with the token from wherever it is."""

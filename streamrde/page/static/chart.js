@@ -298,7 +298,7 @@ export class Chart {
       const window = row.window !== undefined && row.window !== null ? this.windows.find((w) => w.window === row.window) : null;
       if (window) blocks.push({ ...window, text: String(row.label) });
       else if (row.t !== undefined && row.t !== null) blocks.push({ t_start: row.t, t_end: row.t + (view.end - view.begin) * 0.01, text: String(row.label) });
-      else blocks.push({ t_start: view.begin, t_end: view.latest, text: String(row.label) });
+      else blocks.push({ t_start: Math.max(view.begin, this.t[0] ?? view.begin), t_end: view.latest, text: String(row.label) });
     }
     this.band("truth", blocks.filter((b) => b.t_end > view.begin), (b) => b.text, () => 1, top, height);
   }
