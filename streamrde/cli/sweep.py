@@ -20,6 +20,9 @@ def sweep(
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Trainings at a time, each a process.")] = 1,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write results to this Parquet file.")] = None,
     best: Annotated[Path | None, typer.Option(help="Write the best configuration to this TOML file.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with ranks, costs and what each key did.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the sweep whose results are in --out.")] = False,
     minutes: Annotated[float | None, typer.Option(help="Start no training after this many minutes.")] = None,
     where: Where = None,
@@ -44,6 +47,7 @@ def sweep(
         raise ConfigError("--resume: give --out, the file with the results so far")
     prepare_file(out, "--out")
     prepare_file(best, "--best")
+    prepare_file(report, "--report")
     console = Console(stderr=json)
     settings = [*(settings or []), *([] if trials is None else [f"sweep.trials={trials}"]), *filters_of(where)]
     found = models.sweep(
@@ -58,6 +62,11 @@ def sweep(
         text = f"# The best of a sweep over {config}: validation {found.best.training.monitor} {winner.score:.5g}.\n"
         replace_file(best, (text + toml.dumps(space.all_tables(found.best))).encode())
         say(console, f"written to {best}: train it with `streamrde train {best}`")
+    if report is not None:
+        from streamrde.models.report.sweep import write_sweep
+
+        write_sweep(report, found.standings, found.best)
+        say(console, f"the page is {report}")
     if found.unfinished:
         remedy = "use --resume to run them" if out is not None else "with --out, --resume can run them later"
         say(
