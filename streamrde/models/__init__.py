@@ -5,6 +5,7 @@ saving           its tensors, out of and into a bundle; torch_stepper serves it 
 graphs           ONNX graphs of steps: onnx_export traces torch, reservoir_graph needs none
 training         from recorded files to a bundle; sweeping tries configurations, report shows what came out
 importers        models that were trained elsewhere; foreign and structure read their modules
+stack_importers  stacks that were trained elsewhere; stack_layouts knows the names of their recurrences' tensors
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from streamrde.models.importers import Imported, from_neural_rdes, from_torchcde
     from streamrde.models.neural_rde import NeuralRDE
     from streamrde.models.saving import save, to_bundle
+    from streamrde.models.stack_importers import from_slices, from_stack
     from streamrde.models.sweeping.run import Sweep, sweep
     from streamrde.models.torch_stepper import TorchStepper
     from streamrde.models.training.config import TrainConfig, load_train_config
@@ -36,6 +38,8 @@ __all__ = [
     "add_statistics",
     "export_onnx",
     "from_neural_rdes",
+    "from_slices",
+    "from_stack",
     "from_torchcde",
     "load_train_config",
     "save",
@@ -54,6 +58,8 @@ _HOMES = {
     "add_statistics": "training.statistics",
     "export_onnx": "graphs",
     "from_neural_rdes": "importers",
+    "from_slices": "stack_importers",
+    "from_stack": "stack_importers",
     "from_torchcde": "importers",
     "load_train_config": "training.config",
     "save": "saving",

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
-from streamrde.inference.activations import sigmoid
+from streamrde.inference.activations import ACTIVATIONS, sigmoid
 from streamrde.inference.model_part import Positive, Shapes, Tensors
 from streamrde.inference.recurrence import ArrayRecurrence, Recurrence
 from streamrde.inference.stacks import RGLRU, AnyRecurrence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamrde.inference.header import Header
 
 Pool: TypeAlias = Literal["both", "last", "mean"]
+Perceptron: TypeAlias = Literal["swiglu", "glu", "gelu"]
 
 MEMORY = 65536
 """Windows that the running mean goes back. After as many, each new one counts 1 / 65,536: in float32 the mean of more
@@ -34,7 +35,8 @@ class Stack(VectorField, frozen=True, kw_only=True, omit_defaults=True, tag="sta
     ``x = W_in s``, s the scaled token. In each block ``x <- x + R(norm(x))`` with R the recurrence, and
     ``x <- x + W_down (silu(p) q) + b_down`` with ``p, q = W_up norm(x) + b_up``. ``norm(x) = g x / rms(x)``. The
     readout takes the running mean of the last ``norm(x)``, the present one, or both. The state is what the readout
-    takes, the number of windows, and the recurrences' states one after the other. It begins with zeros.
+    takes, the number of windows, and the recurrences' states one after the other. It begins with zeros. An imported
+    stack may have other perceptrons: ``W_down (p sigmoid(q))`` ("glu"), or ``W_down gelu(p)`` without gates ("gelu").
 
     Tokens say how the path moves. With `ends` they also say where it is, which a stack has no other way to know.
 
@@ -55,6 +57,10 @@ class Stack(VectorField, frozen=True, kw_only=True, omit_defaults=True, tag="sta
     """Recurrence of each block: a kind of `streamrde.inference.stacks` by its name."""
     gate_width: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Units of each block's gated perceptron. 0: as many as width."""
+    perceptron: Perceptron = "swiglu"
+    """Units of the perceptrons. NumPy steps all but "swiglu", which is compiled."""
+    last_norm: bool = True
+    """Whether the last output is divided by its root mean square. NumPy steps stacks without."""
     pool: Pool = "both"
     """Input of the readout: the running mean, the last one, or both."""
     window: Annotated[float, msgspec.Meta(ge=0)] = 0.0
@@ -75,6 +81,11 @@ class Stack(VectorField, frozen=True, kw_only=True, omit_defaults=True, tag="sta
     def units(self) -> int:
         """Return the number of units of a block's perceptron."""
         return self.gate_width or self.width
+
+    @property
+    def gated(self) -> bool:
+        """Return True if the perceptrons have gates, which double the units of their first layers."""
+        return self.perceptron != "gelu"
 
     @property
     def dropout_width(self) -> int:
@@ -136,14 +147,16 @@ class Stack(VectorField, frozen=True, kw_only=True, omit_defaults=True, tag="sta
         shapes: Shapes = {
             f"{name}.input.weight": (width, header.logsig_channels),
             f"{name}.input.bias": (width,),
-            f"{name}.last.weight": (width,),
         }
+        if self.last_norm:
+            shapes[f"{name}.last.weight"] = (width,)
+        up = units * (1 + self.gated)
         own = self.recurrence.shapes(width)
         for block in range(self.blocks):
             before = f"{name}.blocks.{block}"
             shapes |= {f"{before}.{norm}.weight": (width,) for norm in ("before", "between")}
             shapes |= {f"{before}.recurrence.{part}": shape for part, shape in own.items()}
-            shapes |= {f"{before}.up.weight": (2 * units, width), f"{before}.up.bias": (2 * units,)}
+            shapes |= {f"{before}.up.weight": (up, width), f"{before}.up.bias": (up,)}
             shapes |= {f"{before}.down.weight": (width, units), f"{before}.down.bias": (width,)}
         return shapes
 
@@ -186,7 +199,7 @@ class _Blocks(ArrayField):
         # A scaled token has a mean square of one over its size. The blocks take entries of order 1.
         self._gain = self._type(header.logsig_channels**0.5)
         self._input = tensors[f"{name}.input.weight"], tensors[f"{name}.input.bias"]
-        self._last = tensors[f"{name}.last.weight"]
+        self._last = tensors[f"{name}.last.weight"] if spec.last_norm else None
         self._blocks = [
             _Block(spec.recurrence, spec.width, f"{name}.blocks.{block}", tensors) for block in range(spec.blocks)
         ]
@@ -204,12 +217,20 @@ class _Blocks(ArrayField):
                 moved[own], output = block.recurrence.advance(z[own], _norm(x, block.before), time)
                 x = x + output
                 weight, bias = block.up
-                inner, gate = (weight @ _norm(x, block.between) + bias).reshape(2, -1)
+                units = self._units(weight @ _norm(x, block.between) + bias)
                 weight, bias = block.down
-                x = x + (weight @ (inner * sigmoid(inner) * gate) + bias)
-            x = _norm(x, self._last)
+                x = x + (weight @ units + bias)
+            if self._last is not None:
+                x = _norm(x, self._last)
             self._pool(moved, x)
         return moved, 0.0
+
+    def _units(self, p: Reals) -> Reals:
+        """Return the outputs of a perceptron's units from those of its first layer."""
+        if not self._spec.gated:
+            return ACTIVATIONS["gelu"](p)
+        inner, gate = p.reshape(2, -1)
+        return inner * sigmoid(gate) if self._spec.perceptron == "glu" else inner * sigmoid(inner) * gate
 
     def _pool(self, moved: Reals, x: Reals) -> None:
         """Move the pooled columns of the state towards the last output."""

@@ -33,6 +33,9 @@ class SLiCE(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="slic
     """Rows of a block."""
     damped: bool = True
     """Whether blocks are kept from growing. Without, a long stream may leave the range of numbers."""
+    started: bool = False
+    """Whether h begins with learned numbers, as that of imported models does. The state is then h without them, which
+    begins with zeros as all do. NumPy steps it."""
 
     def count(self, width: int) -> int:
         """Return the number of blocks."""
@@ -52,7 +55,16 @@ class SLiCE(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="slic
             "value.bias": (states,),
             "out.weight": (width, states),
         }
-        return shapes | {"rate": (self.count(width),)} if self.damped else shapes
+        if self.damped:
+            shapes["rate"] = (self.count(width),)
+        if self.started:
+            shapes["start"] = (states,)
+        return shapes
+
+    @property
+    def compiled(self) -> bool:
+        """See Recurrence."""
+        return not self.started
 
     def summary(self, width: int) -> str:
         """See Recurrence."""
@@ -87,6 +99,7 @@ class _Flow(ArrayRecurrence):
             (tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in ("generator", "value")
         )
         self._out = tensors["out.weight"]
+        self._start = tensors["start"] if spec.started else np.zeros_like(tensors["value.bias"])
 
     def advance(self, state: Reals, u: Reals, time: Reals) -> Moved:
         """See ArrayRecurrence."""
@@ -99,9 +112,9 @@ class _Flow(ArrayRecurrence):
             damping = damping + np.sqrt((stretch * stretch).sum(axis=(1, 2)) + u.dtype.type(FLOOR))
         flow = exponential((matrices - damping[:, None, None] * np.eye(size, dtype=u.dtype)) * time)
         weight, bias = self._value
-        before = state.reshape(size, -1).T[:, :, None]
+        before = (state + self._start).reshape(size, -1).T[:, :, None]
         moved = (flow @ before)[:, :, 0].T.ravel() + (weight @ u + bias) * time
-        return Moved(moved, self._out @ moved)
+        return Moved(moved - self._start, self._out @ moved)
 
 
 def exponential(matrices: Reals) -> Reals:

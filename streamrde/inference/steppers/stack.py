@@ -24,7 +24,10 @@ check_numbers("Cell", CELLS)
 
 def runs_compiled(header: Header) -> bool:
     """Return True if the kernels run the model's field."""
-    return kernels.Stack is not None and isinstance(header.field, Stack) and header.field.recurrence.tag in CELLS
+    field = header.field
+    if kernels.Stack is None or not isinstance(field, Stack) or field.recurrence.tag not in CELLS:
+        return False
+    return field.recurrence.compiled and field.perceptron == "swiglu" and field.last_norm
 
 
 class CompiledStack(BundleStepper):

@@ -32,7 +32,8 @@ class _Block(nn.Module):
         width = spec.width
         self.before, self.between = _Norm(width, dtype=dtype), _Norm(width, dtype=dtype)
         self.recurrence = make_recurrence(spec.recurrence, width, dtype=dtype)
-        self.up = nn.Linear(width, 2 * spec.units, dtype=dtype)
+        self._perceptron = spec.perceptron
+        self.up = nn.Linear(width, spec.units * (1 + spec.gated), dtype=dtype)
         self.down = nn.Linear(spec.units, width, dtype=dtype)
 
     def forward(
@@ -41,9 +42,15 @@ class _Block(nn.Module):
         """Return the states after each token, (K, N, state), and what the next block takes, (K, N, width)."""
         states, output = self.recurrence.run(state, self.before(x), time, through=through)
         x = x + (output if keep is None else output * keep[0])
-        inner, gate = self.up(self.between(x)).chunk(2, dim=-1)
-        output = self.down(nn.functional.silu(inner) * gate)
+        output = self.down(self._units(self.up(self.between(x))))
         return states, x + (output if keep is None else output * keep[1])
+
+    def _units(self, p: Tensor) -> Tensor:
+        """Return the outputs of the perceptron's units from those of its first layer."""
+        if self._perceptron == "gelu":
+            return nn.functional.gelu(p)
+        inner, gate = p.chunk(2, dim=-1)
+        return inner * gate.sigmoid() if self._perceptron == "glu" else nn.functional.silu(inner) * gate
 
 
 class StackField(SequenceTorchField):
@@ -57,7 +64,7 @@ class StackField(SequenceTorchField):
         self._gain = header.logsig_channels**0.5
         self.input = nn.Linear(header.logsig_channels, spec.width, dtype=dtype)
         self.blocks = nn.ModuleList(_Block(spec, dtype=dtype) for _ in range(spec.blocks))
-        self.last = _Norm(spec.width, dtype=dtype)
+        self.last = _Norm(spec.width, dtype=dtype) if spec.last_norm else nn.Identity()
 
     def last_weights(self) -> Sequence[Tensor]:
         """Return nothing: residuals start as they are drawn."""

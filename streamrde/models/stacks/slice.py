@@ -25,6 +25,7 @@ class TorchSLiCE(TorchRecurrence):
         self.value = nn.Linear(width, states, dtype=dtype)
         self.out = nn.Linear(states, width, bias=False, dtype=dtype)
         self.rate = nn.Parameter(draw_rates(spec.count(width), dtype).log()) if spec.damped else None
+        self.start = nn.Parameter(torch.zeros(states, dtype=dtype)) if spec.started else None
         with torch.no_grad():
             # A norm is 1 in the mean: turns of some tenths of a radian per usual window.
             self.generator.weight.normal_(0.0, 0.2 / math.sqrt(width * spec.block))
@@ -43,8 +44,10 @@ class TorchSLiCE(TorchRecurrence):
             matrices = matrices - damping[..., None, None] * torch.eye(size, dtype=u.dtype, device=u.device)
         flow = exponential(matrices * time[..., None, None])
         values = (self.value(u) * time).reshape(*u.shape[:2], size, -1).mT
+        if self.start is not None:
+            state = state + self.start
         states = matrix_scan(flow, values, state.reshape(u.shape[1], size, -1).mT).mT.flatten(2)
-        return states, self.out(states)
+        return states if self.start is None else states - self.start, self.out(states)
 
 
 def exponential(matrices: Tensor) -> Tensor:
