@@ -1,5 +1,7 @@
 """Intervals and sets of a model's outputs: thresholds that its file brings along, and that a stream's labels move.
 
+Labels also tell whether errors are larger than on held-out streams: each threshold has a sequential test (see `drift`).
+
 Without labels the thresholds are constants, from streams that were held out in training (see `split`). With labels they
 lie in the stream's row and follow it (see `trackers`). Each output that is a number has a threshold of its own, and so
 has each head of classes: the coverage is that of each alone, not of all at once.
@@ -8,15 +10,17 @@ has each head of classes: the coverage is that of each alone, not of all at once
 from __future__ import annotations
 
 import copy
+import math
 from typing import Annotated
 
 import msgspec
 import numpy as np
 
+from streamrde.adapting.drift import COLUMNS, watch
 from streamrde.adapting.scores import Sets, Unit, scores_of
-from streamrde.adapting.split import RANKS
+from streamrde.adapting.split import CAPITAL, RANKS, p_values
 from streamrde.adapting.trackers import Tracker, Tracking, make_tracker
-from streamrde.arrays import Bools, Floats, Indices, Reals
+from streamrde.arrays import Bools, Floats, Indices, Ints, Reals
 from streamrde.errors import ParameterError
 
 
@@ -28,8 +32,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Fewer than nine do not guarantee 90 %."""
     labels: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Windows with a known target."""
+    alarm: Annotated[float, msgspec.Meta(gt=0, lt=1e6)] = math.log(CAPITAL)
+    """Logarithm of the betting capital at which a stream's errors have drifted; see `drift`."""
 
 
+_RARE = 0.01  # errors with a smaller p-value are counted
 SETS: tuple[Sets, Sets] = ("lac", "aps")
 """Kinds of scores that a file has. They are the same for numbers."""
 
@@ -54,7 +61,9 @@ class Bands:
         streams = np.array(calibration.streams, np.intp)
         self._tracker: Tracker = make_tracker(tracking, scores[SETS.index(tracking.sets)], streams)
         self._columns = slice(0, len(units) * self._tracker.width)
-        self.blank = self._tracker.blank().ravel()
+        self._table, self._streams, self._alarm = scores[SETS.index(tracking.sets)], streams, calibration.alarm
+        watched = np.zeros(len(units) * COLUMNS)
+        self.blank = np.concatenate([self._tracker.blank().ravel(), watched])
         """Columns of a stream without labels."""
         self.layout = f"{tracking.method},{len(units)}"
         """Text that two share if the columns of one mean the same in the other."""
@@ -64,13 +73,13 @@ class Bands:
     def at(self, start: int) -> Bands:
         """Return the same with its columns from `start` on."""
         found = copy.copy(self)
-        found._columns = slice(start, start + len(self.blank))
+        found._columns = slice(start, start + len(self._units) * self._tracker.width)
         return found
 
     @property
     def stop(self) -> int:
         """The column after the last."""
-        return self._columns.stop
+        return self._columns.stop + len(self._units) * COLUMNS
 
     @property
     def units(self) -> int:
@@ -94,9 +103,19 @@ class Bands:
             issued: thresholds that were issued with the predictions, (n, units).
         """
         state = self._state(rows, slots)
-        missed = self._tracker.learn(state, self.scores(served, labels), issued)
+        scores = self.scores(served, labels)
+        missed = self._tracker.learn(state, scores, issued)
         rows[slots, self._columns] = state.reshape(len(slots), -1)
+        p = p_values(self._table, self._streams, scores)
+        for unit in range(len(self._units)):
+            column = self._columns.stop + unit * COLUMNS
+            watch(rows, column, slots, p[:, unit], novel=_RARE, alarm=self._alarm)
         return missed
+
+    def alarms(self, rows: Floats, slots: Indices) -> Ints:
+        """Return how often the errors of streams were found to be larger than those of held-out ones, (n, units)."""
+        columns = self._columns.stop + np.arange(len(self._units)) * COLUMNS + 1
+        return np.asarray(rows[slots[:, None], columns], dtype=np.int64)
 
     def _state(self, rows: Floats, slots: Indices) -> Floats:
         own = np.ascontiguousarray(rows[slots, self._columns])

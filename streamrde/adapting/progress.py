@@ -52,6 +52,8 @@ class Progress(NamedTuple):
     """Labels that were scored, (n, units), or (n, 0)."""
     labels: Ints
     """Number of the labels that each prediction's stream had learned before it, (n,)."""
+    alarms: Ints
+    """Alarms of drift, (units,), or (0,)."""
 
 
 def progress(section: Adapting, windows: Windows, *, horizon: float = 0.0, delay: float = 0.0) -> Progress:
@@ -86,9 +88,10 @@ def progress(section: Adapting, windows: Windows, *, horizon: float = 0.0, delay
             learned[of] += fate.outcome == 0
     if section.bands is None:
         none = np.zeros((n, 0), dtype=bool)
-        return Progress(predicted, served, threshold, none, none, labels)
+        return Progress(predicted, served, threshold, none, none, labels, np.zeros(0, np.int64))
     score = section.bands.scores(served, windows.label)
-    return Progress(predicted, served, threshold, score > threshold, np.isfinite(score), labels)
+    alarms = section.bands.alarms(rows, np.arange(len(names))).sum(axis=0)
+    return Progress(predicted, served, threshold, score > threshold, np.isfinite(score), labels, alarms)
 
 
 def _turns(stream: Indices, windows: Windows, delay: float) -> list[tuple[Indices, Bools]]:
@@ -175,6 +178,7 @@ def coverage_of(windows: Windows, found: Progress, names: list[str]) -> list[dic
                 "worst_stream_coverage": None if low_name is None else by_stream[low_name],
                 f"worst_{WORST}": worst,
                 "width": float(2 * np.maximum(found.threshold[known, unit], 0).mean()) if known.any() else None,
+                "drifts": int(found.alarms[unit]),
                 "streams": by_stream,
             }
         )

@@ -15,8 +15,11 @@ threshold has this guarantee, and the plain quantile stands in for it.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from streamrde.adapting.drift import highest_capital
 from streamrde.arrays import Floats, Indices
 
 RANKS = 256
@@ -24,6 +27,10 @@ RANKS = 256
 LEVELS = 1.0 - (1.0 - np.arange(RANKS) / (RANKS - 1)) ** 2
 """Levels of the scores that are kept, ascending, (RANKS,). They are a quarter of a percent apart at 90 %, and closer
 above."""
+
+CAPITAL = 1e4
+"""Mean number of independent labels before a false alarm."""
+_ALARMED = 0.05  # share of streams like the held-out ones that may raise one
 
 
 def calibrate(scores: Floats, streams: Indices) -> tuple[Floats, Indices]:
@@ -50,6 +57,43 @@ def calibrate(scores: Floats, streams: Indices) -> tuple[Floats, Indices]:
         place = np.minimum(np.searchsorted(reached, LEVELS - 1e-12), len(own) - 1)
         table[unit] = own[order][place]
     return table, count
+
+
+def p_values(table: Floats, streams: Indices, scores: Floats) -> Floats:
+    """Return how rare scores as high are in windows of held-out streams, (n, units). NaN: not known.
+
+    With F the share of the held-out scores below a score, by the weights of `calibrate`, and m streams it is
+    ``(1 + m (1 - F)) / (m + 1)``, at most `a` with probability `a` for a window drawn from a new stream.
+
+    Args:
+        table, streams: from `calibrate`.
+        scores: (n, units).
+    """
+    found = np.full(scores.shape, np.nan)
+    levels = np.append(0.0, LEVELS)
+    for unit, count in enumerate(streams.tolist()):
+        known = np.isfinite(scores[:, unit])
+        below = levels[np.searchsorted(table[unit], scores[known, unit], side="left")]
+        found[known, unit] = (1.0 + count * (1.0 - below)) / (count + 1.0)
+    return found
+
+
+def alarm_of(table: Floats, streams: Indices, scores: Floats, numbers: Indices) -> float:
+    """Return the logarithm of the capital at which a stream's errors have drifted, see `drift`.
+
+    It is 10,000, the mean number of independent labels before a false alarm, or what few of the held-out streams
+    themselves reached, if that is more: errors of one stream depend on each other.
+
+    Args:
+        table, streams: from `calibrate`.
+        scores, numbers: that were given to it, in order of time within each stream.
+    """
+    p, reached = p_values(table, streams, scores), [0.0]
+    for number in np.unique(numbers).tolist():
+        own = p[numbers == number]
+        reached += [highest_capital(column[np.isfinite(column)]) for column in own.T]
+    rank = math.ceil((1.0 - _ALARMED) * (len(reached) + 1))
+    return max(math.log(CAPITAL), sorted(reached)[min(rank, len(reached)) - 1])
 
 
 def _numbered(streams: Indices) -> tuple[Indices, Indices]:

@@ -35,14 +35,22 @@ def progressive_tables(learned: dict[str, Any]) -> Iterator[Table]:
         table.add_row(f"all, after {count} labels, in spreads", *(_number(own[method]) for method in methods))
     yield table
     if "coverage" in learned:
-        table = Table("interval", "labels", "coverage", "worst stream", "its coverage", "worst 200", "width")
+        table = Table("interval", "labels", "coverage", "worst stream", "its coverage", "worst 200", "width", "drifts")
         table.title = f"Intervals of {learned['asked']:.0%} that follow the labels"
         for i, own in enumerate(learned["coverage"]):
             name = outputs[i] if len(outputs) == len(learned["coverage"]) else str(i)
             worst = own["worst_stream"] or ""
             shares = (_share(own[key]) for key in ("coverage", "worst_stream_coverage", "worst_200"))
             everywhere, of_worst, in_a_row = shares
-            cells = (f"{own['labels']:,}", everywhere, worst, of_worst, in_a_row, _number(own["width"]))
+            cells = (
+                f"{own['labels']:,}",
+                everywhere,
+                worst,
+                of_worst,
+                in_a_row,
+                _number(own["width"]),
+                f"{own['drifts']:,}",
+            )
             table.add_row(name, *cells)
         yield table
 

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 from streamrde.adapting.bands import Calibration
-from streamrde.adapting.split import calibrate
+from streamrde.adapting.split import alarm_of, calibrate
 from streamrde.arrays import Floats, Indices, Reals
 from streamrde.disk import replace_file
 from streamrde.errors import BundleError, ParameterError
@@ -151,10 +151,15 @@ class Bundle:
 
         Args:
             scores: by the kinds of `adapting.bands.SETS`, (windows, units) each, NaN where unknown.
-            streams: number of each window's stream, or of another part that is exchangeable with what will come.
+            streams: number of each window's stream, or of another part that is exchangeable with what will come. The
+                windows of one are in order of time.
         """
         tables, counts = zip(*(calibrate(own, streams) for own in scores), strict=True)
-        known = Calibration(streams=tuple(counts[0].tolist()), labels=int(np.isfinite(scores[0]).any(axis=1).sum()))
+        known = Calibration(
+            streams=tuple(counts[0].tolist()),
+            labels=int(np.isfinite(scores[0]).any(axis=1).sum()),
+            alarm=alarm_of(tables[0], counts[0], scores[0], streams),
+        )
         header = msgspec.structs.replace(self.header, calibration=known)
         return Bundle(header, {**self.tensors, "calibration.scores": np.stack(tables)})
 

@@ -56,7 +56,7 @@ class TrainingWindows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Windows that the p-values are calibrated on: none can be below ``1 / (windows + 1)``."""
     streams: Positive
     alarm: Annotated[float, msgspec.Meta(gt=0, lt=1e6)]
-    """Logarithm of the betting capital at which a stream has drifted; see inference.drift."""
+    """Logarithm of the betting capital at which a stream has drifted; see adapting.drift."""
 
 
 class Features(NamedTuple):

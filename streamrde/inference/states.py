@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamrde.adapting import drift
 from streamrde.adapting.scores import Sets
 from streamrde.adapting.settings import Adapt
 from streamrde.adapting.trackers import Tracking
 from streamrde.arrays import Bools, Floats, Indices, Ints, Reals
 from streamrde.errors import ParameterError
 from streamrde.floats import as_size
-from streamrde.inference import drift
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.novelty import NOVEL, Novelty
 from streamrde.inference.steppers import RowStepper, Stepper, make_stepper, step_in_rounds

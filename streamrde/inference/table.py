@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from streamrde import snapshots
+from streamrde.adapting.drift import COLUMNS
 from streamrde.arrays import Bools, Floats, Indices, Structured
 from streamrde.errors import OrderError, SampleError, SnapshotError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.clocks import Clocks, expectation_of
-from streamrde.inference.drift import COLUMNS
 from streamrde.inference.labels import adapting_of, bands_of
 from streamrde.inference.names import StreamNames
 from streamrde.inference.predictions import Predictions

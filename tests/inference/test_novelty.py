@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import streamrde as sr
 from streamrde import kernels
+from streamrde.adapting.drift import highest_capital, log_growth, watch
 from streamrde.errors import BundleError, ParameterError
-from streamrde.inference.drift import highest_capital, log_growth, watch
 from streamrde.inference.novelty import Novelty, ReferenceNovelty, TrainingWindows, features, novelty_shapes
 from streamrde.windowing.recorded import window_recordings
 

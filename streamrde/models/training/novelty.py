@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from streamrde.adapting.drift import highest_capital
 from streamrde.arrays import Floats, Indices
 from streamrde.errors import ParameterError
 from streamrde.inference.bundle import Bundle
-from streamrde.inference.drift import highest_capital
 from streamrde.inference.header import Header
 from streamrde.inference.novelty import (
     CUT_SHORT,

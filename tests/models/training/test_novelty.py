@@ -17,8 +17,8 @@ from streamrde.errors import ConfigError, ParameterError
 pytest.importorskip("torch")
 pytest.importorskip("pysiglib")
 
+from streamrde.adapting.drift import highest_capital
 from streamrde.connectors.files.reading import read
-from streamrde.inference.drift import highest_capital
 from streamrde.inference.novelty import Novelty
 from streamrde.models import add_novelty, train
 from streamrde.models.training.novelty import fit_novelty

@@ -1,4 +1,7 @@
-"""Has a stream drifted away from what a model was trained on? A sequential test of its windows' p-values.
+"""Has a stream drifted away from what a model was trained on? A sequential test of p-values.
+
+Those of its windows' inputs (see inference.novelty) need no labels. Those of its errors come with its labels, and say
+how rare errors as large were on streams that were left out in training (see adapting.split).
 
 A gambler who does not believe that the p-values p_1, p_2, ... are uniform bets on small ones. Each bet multiplies a
 capital by
