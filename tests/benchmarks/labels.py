@@ -1,9 +1,10 @@
 """Measure what a label costs, and the memory of streams that learn from labels.
 
-    python tests/benchmarks/labels.py [--streams 100000] [--repeats 5]
+    python tests/benchmarks/labels.py [--streams 100000] [--repeats 5] [--updates 1000000]
 
 The kernel's update is measured at 3 and at 64 inputs of the correction with three outputs, beside its NumPy reference
-in the same run, and `Fleet.label` whole on a fleet of many streams.
+in the same run, and `Fleet.label` whole on a fleet of many streams. Last, one stream's correction is updated a million
+times on inputs that ruin least squares with forgetting.
 """
 
 from __future__ import annotations
@@ -53,6 +54,39 @@ def updates(features: int, labels: int, repeats: int) -> None:
         )
 
 
+INPUTS = {
+    "constant": lambda rng, n, features: np.ones((n, features)),
+    "low rank": lambda rng, n, features: rng.normal(size=(n, 2)) @ rng.normal(size=(2, features)),
+    "wild": lambda rng, n, features: rng.standard_cauchy(size=(n, features)).clip(-1e6, 1e6),
+}
+
+
+def endurance(count: int) -> None:
+    """Update one stream's correction so often, with wild labels and missing ones, and restore it on the way."""
+    features, rng = 6, np.random.default_rng(0)
+    blank = np.concatenate([np.zeros(features), 0.3 * np.eye(features).ravel()])
+    one, slot, prior = np.ones((1, 1)), np.zeros(1, np.intp), np.full((1, features), 0.3)
+    for name, draw in INPUTS.items():
+        for memory in (100.0, np.inf):
+            keep = one * np.exp(-1.0 / memory)
+            rows, restored = blank[None].copy(), blank[None].copy()
+            phi = draw(rng, count, features)[:, None, None, :]
+            innovation = rng.standard_cauchy(size=(count, 1, 1)) * 1e3
+            innovation[rng.random(count) < 0.1] = np.nan
+            for step in range(count):
+                kalman(rows, slot, 0, phi[step], innovation[step], one, keep, prior, 2.5)
+            for step in range(count):
+                if step % 9973 == 0:
+                    restored = np.frombuffer(restored.tobytes()).reshape(1, -1).copy()
+                kalman(restored, slot, 0, phi[step], innovation[step], one, keep, prior, 2.5)
+            eigenvalues = np.linalg.eigvalsh(rows[0, features:].reshape(features, features))
+            print(
+                f"{count:,} updates on {name} inputs, tau {memory:g}: finite {bool(np.isfinite(rows).all())}, |theta| "
+                f"{np.abs(rows[0, :features]).max():.3g}, P from {eigenvalues.min():.2g} to {eigenvalues.max():.2g}, "
+                f"same bits after restores {rows.tobytes() == restored.tobytes()}"
+            )
+
+
 def fleets(streams: int, repeats: int) -> None:
     bundle = make_bundle(task="regression", labels=(), outputs=3, windows=sr.Every(1.0), interpolation="hold")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -81,11 +115,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--updates", type=int, default=1_000_000, help="of one stream, in the test of endurance")
     asked = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}")
     updates(3, 10_000, asked.repeats)
     updates(64, 500, asked.repeats)
     fleets(asked.streams, asked.repeats)
+    endurance(asked.updates)
 
 
 if __name__ == "__main__":
