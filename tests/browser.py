@@ -115,8 +115,8 @@ class Served:
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
-    def call(self, function, *arguments) -> None:
-        """Call a function in the loop."""
+    def call(self, function, *arguments):
+        """Call a function in the loop, and return what it returns."""
         done: Future = Future()
         self._loop.call_soon_threadsafe(lambda: done.set_result(function(*arguments)))
-        done.result(30)
+        return done.result(30)
