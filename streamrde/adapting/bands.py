@@ -62,7 +62,7 @@ class Bands:
         self._tracker: Tracker = make_tracker(tracking, scores[SETS.index(tracking.sets)], streams)
         self._columns = slice(0, len(units) * self._tracker.width)
         self._table, self._streams, self._alarm = scores[SETS.index(tracking.sets)], streams, calibration.alarm
-        watched = np.zeros(len(units) * COLUMNS)
+        watched = np.zeros(len(units) * (COLUMNS + 2))
         self.blank = np.concatenate([self._tracker.blank().ravel(), watched])
         """Columns of a stream without labels."""
         self.layout = f"{tracking.method},{len(units)}"
@@ -79,7 +79,7 @@ class Bands:
     @property
     def stop(self) -> int:
         """The column after the last."""
-        return self._columns.stop + len(self._units) * COLUMNS
+        return self._columns.stop + len(self._units) * (COLUMNS + 2)
 
     @property
     def units(self) -> int:
@@ -106,11 +106,23 @@ class Bands:
         scores = self.scores(served, labels)
         missed = self._tracker.learn(state, scores, issued)
         rows[slots, self._columns] = state.reshape(len(slots), -1)
+        rows[slots[:, None], self._counted] += np.isfinite(scores)
+        rows[slots[:, None], self._counted + 1] += missed
         p = p_values(self._table, self._streams, scores)
         for unit in range(len(self._units)):
             column = self._columns.stop + unit * COLUMNS
             watch(rows, column, slots, p[:, unit], novel=_RARE, alarm=self._alarm)
         return missed
+
+    def coverage(self, rows: Floats, slots: Indices) -> Floats:
+        """Return the share of all labels of streams that were within, (units,). NaN without any."""
+        labels, missed = (rows[slots[:, None], self._counted + i].sum(axis=0) for i in range(2))
+        return np.where(labels > 0, 1.0 - missed / np.maximum(labels, 1.0), np.nan)
+
+    @property
+    def _counted(self) -> Indices:
+        """The columns with the numbers of labels. Those of misses follow each."""
+        return self._columns.stop + len(self._units) * COLUMNS + 2 * np.arange(len(self._units))
 
     def alarms(self, rows: Floats, slots: Indices) -> Ints:
         """Return how often the errors of streams were found to be larger than those of held-out ones, (n, units)."""

@@ -51,6 +51,9 @@ class Adaptation(NamedTuple):
     errors are progressive: every label was predicted before it was learned."""
     served: dict[str, int]
     """Number of streams whose first output is served by each method now."""
+    coverage: tuple[float, ...] = ()
+    """Share of the labels within their intervals or sets, per output that is a number and per head of classes, NaN
+    without a label. Empty without intervals."""
     drifts: tuple[int, ...] = ()
     """Alarms that errors are larger than on held-out streams, per output that is a number and per head of classes (see
     `adapting.drift`). Empty without intervals."""
@@ -314,6 +317,7 @@ def adaptation(section: Adapting, rows: Floats, slots: Indices, unknown: int) ->
         int(section.pending.waiting(rows, slots).sum()),
         by_method,
         {name: number for name, number in zip(METHODS, served, strict=True) if number},
+        () if section.bands is None else tuple(section.bands.coverage(rows, slots).tolist()),
         () if section.bands is None else tuple(section.bands.alarms(rows, slots).sum(axis=0).tolist()),
     )
 

@@ -84,6 +84,8 @@ def test_intervals_follow_late_labels():
     assert np.mean(width[-200:]) / width[0] == pytest.approx(4, rel=0.25)
     inside = [row["covered"][0] for row in labelled if row["outcome"] == "joined" and row["stream"] == "s1"]
     assert np.mean(inside[-300:]) == pytest.approx(0.9, abs=0.03)
+    joined = np.array([row["covered"] for row in labelled if row["outcome"] == "joined"])
+    np.testing.assert_allclose(fleet.adaptation().coverage, joined.mean(axis=0), rtol=1e-12)
     by_key = {(row["stream"], row["window"]): row for row in predicted}
     for row in labelled[:50]:
         issued = by_key[row["stream"], row["window"]]
