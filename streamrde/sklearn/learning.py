@@ -165,5 +165,7 @@ def _train(
             "split": split,
             "training": training,
             "compare": False,
+            # Without this table families would be compared, which `fit` without a configuration does.
+            "model": tables.get("model", {}),
         }
         return train(tables, console=Console(file=io.StringIO()))

@@ -9,7 +9,9 @@ from scoring_data import make_model
 from streamrde.cli import main
 from streamrde.errors import StreamRDEError
 
-TRAIN = '[data]\nfiles = "recordings.parquet"\nchannels = ["a", "b"]\ntarget = "turn"\n[training]\nepochs = 1\n'
+TRAIN = (
+    '[data]\nfiles = "recordings.parquet"\nchannels = ["a", "b"]\ntarget = "turn"\n[model]\n[training]\nepochs = 1\n'
+)
 SCORE = ("score", "recordings.parquet", "--model", "model.safetensors", "--out", "o.parquet")
 BROKER = "mqtt://127.0.0.1:1"
 
