@@ -13,8 +13,8 @@ from streamrde.adapting.settings import Learned
 from streamrde.adapting.targets import Targets
 from streamrde.arrays import Floats, Indices
 
-MOST_STREAMS, MOST_LABELS = 200, 60
-"""Streams, and labels of each, that are gone through for every setting. More change little."""
+MOST_STREAMS, MOST_LABELS = 100, 120
+"""Streams, and first labels of each, that are gone through for every setting."""
 # What is tried. Only the ratio of P0 to R changes a correction; tau is in labels.
 _RATIOS = (0.01, 0.1, 1.0, 10.0)
 _MEMORIES = (10.0, 100.0, 1000.0)
@@ -44,8 +44,8 @@ def find_learned(
     streams = streams[:: max(1, -(-len(streams) // MOST_STREAMS))]
     if not streams:
         return None
-    spread = [own[:: max(1, -(-len(own) // MOST_LABELS))] for own in streams]
-    spread = [own for own in spread if len(own) > 1] or streams
+    # Neighbours, not every tenth: a last label is as old as it will be.
+    spread = [own[:MOST_LABELS] for own in streams]
     most = max(len(own) for own in spread)
     rows = np.full((len(spread), most), -1)
     for place, own in enumerate(spread):

@@ -68,3 +68,14 @@ def test_a_label_for_each_stream_says_nothing():
     assert find_learned(NUMBERS, stream, np.zeros(5), np.zeros((5, 2)), np.ones((5, 2))) is None
     missing = np.full((5, 2), np.nan)
     assert find_learned(NUMBERS, np.zeros(5, int), np.arange(5.0), np.zeros((5, 2)), missing) is None
+
+
+def test_long_streams_are_judged_by_labels_as_dense_as_theirs():
+    rng = np.random.default_rng(0)
+    t = np.arange(5000.0)
+    # A label says much of the next one, and nothing of those a hundred later.
+    label = np.zeros((5000, 2))
+    for k in range(1, 5000):
+        label[k] = 0.95 * label[k - 1] + rng.normal(size=2) * 0.3
+    learned = find_learned(NUMBERS, np.zeros(5000, int), t, np.zeros((5000, 2)) + NUMBERS.shift, label + NUMBERS.shift)
+    assert min(learned.blend) >= 0.75
