@@ -341,7 +341,7 @@ class StreamTable:
 
     def _with_labels(self, header: SnapshotHeader, values: Floats, held: float) -> Floats:
         """Fit a snapshot's values to this table: what labels taught, if the table keeps that, and the drift test."""
-        end = len(values) - int(max(held, 0)) * self._entry
+        end = len(values) - (int(held) * self._entry if 0 <= held <= len(values) else 0)
         begin = max(end - header.learned, 0)
         own = np.empty(0) if self.adapting is None else self.adapting.blank
         if header.learned and self.adapting is not None:
