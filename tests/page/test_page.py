@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+from http import HTTPStatus
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from brokers import free_port
 from browser import CHROMIUM, Served, browser
 from bundles import make_bundle
+from services import eventually, get
 
 from streamrde.connectors.ends import DeadLetter
 
@@ -173,3 +179,22 @@ def test_the_page_says_that_the_run_has_ended(open_page):
         page = open_page(served.url)
         page.locator("#name", has_text="a").wait_for()
     page.locator("#health", has_text="the run has ended").wait_for()
+
+
+def test_the_demos_streams_appear_and_its_counts_are_those_that_it_prints(open_page):
+    pytest.importorskip("amqtt")
+    port = free_port()
+    command = [sys.executable, "-m", "streamrde", "demo", "--port", f"{port}", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            eventually(lambda: get(port, "/healthz")[0] == HTTPStatus.OK, process, seconds=60)
+            page = open_page(f"http://127.0.0.1:{port}/")
+            page.locator("#shown", has_text=re.compile("^42$")).wait_for(timeout=60_000)
+            page.locator("#answer .truth").wait_for()
+            page.locator("#health", has_text="the run has ended").wait_for(timeout=120_000)
+            out, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    total = page.evaluate(COUNTED)
+    assert int(total.replace(",", "")) == json.loads(out)["predictions"]
