@@ -30,7 +30,6 @@ how many in a row were not used up to the latest. A count below 0 stands for row
 
 def overview(table: StreamTable, slots: Indices) -> pa.RecordBatch:
     """Return the rows of `OVERVIEW` for the streams in these slots."""
-    rows = table.rows[slots]
-    times = [pa.array(rows[:, column]) for column in (Column.TOP, Column.START)]
-    counts = [pa.array(rows[:, column].astype("int64")) for column in _COUNTS.values()]
+    times = [pa.array(table.rows[slots, column]) for column in (Column.TOP, Column.START)]
+    counts = [pa.array(table.rows[slots, column].astype("int64")) for column in _COUNTS.values()]
     return pa.record_batch([table.names.names_of(slots), *times, *counts], OVERVIEW)
