@@ -34,8 +34,8 @@ def test_the_checks_of_sktime_pass(name):
 
     import streamrde.sktime
 
-    ran = check_estimator(getattr(streamrde.sktime, name), verbose=False)
-    assert len(ran) >= 80
+    ran = check_estimator(getattr(streamrde.sktime, name)(choice=FIRST), verbose=False)
+    assert len(ran) >= 45
     assert {check: how for check, how in ran.items() if how != "PASSED"} == {}
 
 

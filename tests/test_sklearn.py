@@ -216,3 +216,26 @@ def test_the_model_is_the_one_that_fit_makes_of_the_same_rows():
     own = NeuralRDEClassifier().fit(frame, pd.Series(y, names), groups=people)
     assert own.bundle_.fingerprint == report.bundle.fingerprint
     assert own.report_.choice == report.choice
+
+
+def test_data_frames_go_in_and_out_of_scores_and_fleets(fitted):
+    classifier, X, _ = fitted
+    frame = rows_of(X, [f"s{i:02}" for i in range(len(X))])
+    wanted = classifier.predict_over_time(frame)
+    given = [
+        frame,
+        pl.from_pandas(frame),
+        duckdb.sql("select * from frame"),
+        frame.set_index(["stream_id", "t"]).to_xarray(),
+    ]
+    for rows in given:
+        scored = (
+            sr.score(rows, classifier.bundle_).read_all().sort_by([("stream", "ascending"), ("window", "ascending")])
+        )
+        assert scored.column("value").equals(wanted.column("value"))
+        assert (
+            pl.DataFrame(scored).height == len(scored.to_pandas()) == duckdb.from_arrow(scored).shape[0] == len(wanted)
+        )
+    for rows in given[:2]:
+        closed = classifier.fleet().push(rows["stream_id"], rows["t"], rows[["c0", "c1"]])
+        assert len(closed.to_pandas()) == pl.DataFrame(closed).height > 0

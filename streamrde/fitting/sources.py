@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from streamrde.connectors.datasets import as_rows
 from streamrde.connectors.dialect import PLAIN, Dialect
 from streamrde.connectors.files.formats import reading_format
 from streamrde.connectors.files.places import AnyPath, shown
@@ -167,8 +168,7 @@ def as_source(data: Data, csv: Dialect | None = None, channels: Sequence[str] = 
     """
     if isinstance(data, str | os.PathLike):
         return Files(os.fspath(data), csv, channels)
-    if hasattr(data, "data_vars"):  # a Dataset of xarray, which is a mapping as well
-        data = data.to_dataframe().reset_index()
+    data = as_rows(data)  # a Dataset is a mapping as well
     if isinstance(data, Mapping):
         try:
             return Rows(pa.table(dict(data)))

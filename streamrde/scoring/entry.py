@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from streamrde.connectors.columns import Missing
+from streamrde.connectors.datasets import as_rows
 from streamrde.connectors.dialect import Dialect
 from streamrde.connectors.files.filters import Filter
 from streamrde.connectors.files.restarts import OnRestart
@@ -110,7 +111,7 @@ def score(
 
     Args:
         source: files, folders or globs, see `streamrde.connectors.files.read`; or, without `out`, any object with
-            ``__arrow_c_stream__``: of pyarrow, polars, duckdb, pandas.
+            ``__arrow_c_stream__``: of pyarrow, polars, duckdb, pandas. Or a Dataset of xarray.
         model: path of a model file; or, without `out`, a Bundle.
         out: .parquet, .feather, .arrow, .ipc, .arrows or .csv; a name without extension is a folder of Parquet files.
         resume: go on with a job that was stopped.
@@ -121,6 +122,7 @@ def score(
         DataError: a file or a row that cannot be used; names the file, the column and, where it is one, the row.
         WorkerError: worker processes die again and again.
     """
+    source = as_rows(source)
     is_arrow = not isinstance(source, str | os.PathLike) and isinstance(source, ArrowStream)
     job = job_of(
         settings,
