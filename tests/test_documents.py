@@ -1,6 +1,8 @@
 """README, documentation, examples and configs do what they say."""
 
 import itertools
+import json
+import os
 import pathlib
 import pkgutil
 import re
@@ -27,12 +29,16 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / ".github").rglob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 MQTT, KAFKA = RUN_CONFIGS = [ROOT / "configs" / f"{queue}.toml" for queue in ("mqtt", "kafka")]
 COMMANDS = typer.main.get_command(app).commands
 
 
-def run(*command, cwd=ROOT):
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600, cwd=cwd, check=False)
+def run(*command, cwd=ROOT, **environment):
+    environment = os.environ | environment
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, timeout=600, cwd=cwd, env=environment, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -145,6 +151,30 @@ def test_every_public_name_has_its_page():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_the_examples_run(path):
     assert run(sys.executable, path)
+
+
+def cells(path, kind):
+    """The text of each cell of a kind."""
+    found = json.loads(path.read_text("utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in found if cell["cell_type"] == kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def test_the_notebooks_cells_run_in_their_order(path, tmp_path):
+    """In a fresh process, as "Restart and run all" does; any warning is an error."""
+    assert run(sys.executable, "-W", "error", "-c", "\n".join(cells(path, "code")), cwd=tmp_path, MPLBACKEND="agg")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def test_the_notebooks_are_light_and_have_a_title_and_a_line_in_the_index(path):
+    notebook = json.loads(path.read_text("utf-8"))
+    assert (notebook["nbformat"], notebook["metadata"]["kernelspec"]["name"]) == (4, "python3")
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook["cells"])
+    assert cells(path, "markdown")[0].startswith("# ")
+    assert f"`examples/{path.name}`" in (ROOT / "docs" / "index.md").read_text("utf-8")
+    for code in re.findall(r"`([\w./]+\.(?:py|ipynb))`", "\n".join(cells(path, "markdown"))):
+        assert (ROOT / "examples" / code).exists(), code
 
 
 def keys_without_a_line(path, tables):
