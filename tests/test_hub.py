@@ -149,6 +149,7 @@ class _Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tmp_path):
+    pytest.importorskip("huggingface_hub")
     handler = type("Own", (_Hub,), {"files": {}, "commits": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -159,12 +160,12 @@ def hub(tmp_path):
     thread.join()
 
 
-def on_hub(address, home, code):
+def on_hub(address, home, code, **more):
     """Run code in a process of its own: the client reads its settings when it is imported."""
     own = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     code = f"from streamrde.hub import *\nimport streamrde as sr\n{code}"
     return subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | own, capture_output=True, text=True, check=False, cwd=home
+        [sys.executable, "-c", code], env=os.environ | own | more, capture_output=True, text=True, check=False, cwd=home
     )
 
 
@@ -190,5 +191,5 @@ def test_a_model_goes_to_a_hub_and_comes_back(tmp_path, hub):
 def test_a_repository_that_is_not_there_is_an_error_of_a_model(tmp_path, hub):
     done = on_hub(hub[1], tmp_path, "from_pretrained('me/none')")
     assert "BundleError: me/none: no folder here, and not read from the Hub; check the name" in done.stderr
-    done = on_hub("http://127.0.0.1:9", tmp_path, "from_pretrained('me/pump')")
+    done = on_hub(hub[1], tmp_path, "from_pretrained('me/pump')", HF_HUB_OFFLINE="1")
     assert "BundleError: me/pump: no folder here, and not read from the Hub" in done.stderr

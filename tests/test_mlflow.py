@@ -15,6 +15,8 @@ from streamrde.errors import BundleError, ConfigError, DataError, ParameterError
 
 mlflow = pytest.importorskip("mlflow")
 from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.models import ModelSignature  # noqa: E402
+from mlflow.types import ParamSchema, ParamSpec  # noqa: E402
 
 from streamrde import mlflow as flavour  # noqa: E402
 
@@ -72,12 +74,29 @@ def test_settings_of_score_are_kept_and_can_be_changed(bundle, frame, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # MLflow's use of pandas
-def test_an_example_is_kept_beside_the_signature(bundle, frame, tmp_path):
-    flavour.save_model(bundle, tmp_path / "watch", input_example=frame.head(400), pip_requirements=["streamrde"])
+def test_an_example_and_a_signature_of_ones_own_are_kept(bundle, frame, tmp_path):
+    example = frame.head(400)
+    signature = ModelSignature(params=ParamSchema([ParamSpec("novelty", "boolean", False)]))
+    options = {"signature": signature, "input_example": example, "pip_requirements": ["streamrde"]}
+    flavour.save_model(bundle, tmp_path / "watch", **options)
     model = mlflow.pyfunc.load_model(str(tmp_path / "watch"))
-    example = model.metadata.load_input_example(str(tmp_path / "watch"))
-    check_equal(model.predict(example), sr.score(frame.head(400), bundle).read_all())
+    kept = model.metadata.load_input_example(str(tmp_path / "watch"))
+    for novelty in (False, True):
+        wanted = sr.score(example, bundle, novelty=novelty).read_all()
+        check_equal(model.predict(kept.astype(example.dtypes), params={"novelty": novelty}), wanted)
     assert (tmp_path / "watch" / "requirements.txt").read_text().split()[-1] == "streamrde"
+
+
+def test_dates_numbers_of_streams_and_whole_numbers_are_read(bundle, frame, tmp_path):
+    other = frame.assign(
+        stream_id=frame["stream_id"].str[-3:].astype(int),
+        t=pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(frame["t"], unit="s").dt.round("ms"),
+        ax=frame["ax"].round().astype(int),
+    )
+    flavour.save_model(bundle, tmp_path / "watch")
+    found = mlflow.pyfunc.load_model(str(tmp_path / "watch")).predict(other)
+    check_equal(found, sr.score(other, bundle).read_all())
+    assert {*found["stream"]} == {*map(str, other["stream_id"])}
 
 
 def test_a_run_and_the_registry_give_the_model_back(bundle, frame, tmp_path, monkeypatch):
