@@ -29,8 +29,8 @@ class Method(IntEnum):
 METHODS = ("frozen", "online", "last", "mean", "blend")
 """The methods as users read them."""
 
-# Errors count half after some thirty labels, so that a stream that changes may change its method.
-_KEEP = 0.98
+# Errors count half after some 140 labels: a stream that changes may change its method, and chance seldom does.
+_KEEP = 0.995
 # Labels that the errors in training count for.
 _BEFORE = 2.0
 
