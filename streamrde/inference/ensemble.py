@@ -62,6 +62,8 @@ def join(bundles: Sequence[Bundle]) -> Bundle:
         hidden=first.header.hidden * len(bundles),
         members=first.header.members * len(bundles),
         novelty=first.header.novelty if len({bundle.novelty_fingerprint for bundle in bundles}) == 1 else None,
+        learned=None,  # it is of errors that a member alone makes
+        calibration=None,
     )
     tensors = {name: first.tensors[name] for name in _SHARED if name in first.tensors}
     tensors |= {
@@ -92,7 +94,9 @@ def split(bundle: Bundle) -> list[Bundle]:
     header = bundle.header
     if header.members == 1:
         return [bundle]
-    own = msgspec.structs.replace(header, members=1, hidden=header.member_hidden, novelty=None)
+    own = msgspec.structs.replace(
+        header, members=1, hidden=header.member_hidden, novelty=None, learned=None, calibration=None
+    )
     found, inputs = [], header.field.readout_inputs(own)
     for member in range(header.members):
         part = slice(member * own.hidden, (member + 1) * own.hidden)

@@ -70,7 +70,7 @@ def load_tensors(model: NeuralRDE, bundle: Bundle) -> None:
     names = {_tensor_name(name): name for name in state if _tensor_name(name) in bundle.tensors}
     model.novelty = {name: tensor for name, tensor in bundle.tensors.items() if name.startswith("novelty.")}
     # A copy: the bundle's arrays may be read-only, and must not train along.
-    loaded = {names[name]: torch.tensor(bundle.tensors[name]) for name in bundle.tensors.keys() - model.novelty}
+    loaded = {own: torch.tensor(bundle.tensors[name]) for name, own in names.items()}
     model.load_state_dict(state | loaded)
 
 

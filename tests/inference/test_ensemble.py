@@ -175,3 +175,18 @@ def test_models_whose_ends_are_more_than_linear_layers_are_not_joined():
     deep = make_bundle(readout=Layers(widths=(5,), activations=("tanh",)))
     with pytest.raises(ParameterError, match="readout is more than one linear layer"):
         join([deep, deep])
+
+
+def test_the_errors_of_a_member_are_not_taken_for_those_of_the_ensemble():
+    scores, streams = np.random.default_rng(0).uniform(size=(40, 3)), np.arange(40) // 2
+    members = [one.with_calibration([scores, scores], streams) for one in members_of(2, **MODELS["regression"])]
+    joined = join(members)
+    assert joined.header.calibration is None
+    assert [member.header.calibration for member in split(joined.with_calibration([scores, scores], streams))] == [
+        None
+    ] * 2
+    t, x = make_recording(0, 40)
+    calibrated = sr.Predictor(joined.with_calibration([scores, scores], streams), intervals=0.9).push_many(t, x)
+    plain = sr.Predictor(joined).push_many(t, x)
+    assert all(np.isfinite(found.lower).all() for found in calibrated)
+    assert [found.value.tolist() for found in calibrated] == [found.value.tolist() for found in plain]
