@@ -67,7 +67,7 @@ def _unmasked(values: Any) -> Any:
         if values.dtype.kind in "biuf":
             return np.ma.filled(values.astype(np.float64), np.nan)
         plain = np.array(values.data, dtype=object)
-        plain[np.ma.getmaskarray(values)] = None
+        plain[np.broadcast_to(np.asarray(values.mask, dtype=bool), values.shape)] = None
         return plain
     if isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values):
         return [_unmasked(row) for row in values]

@@ -245,4 +245,4 @@ def _unscaled(linear: Linear, mean: Floats, scale: Floats) -> Linear:
 
 
 def _own(probability: Floats, codes: Indices) -> Floats:
-    return np.maximum(probability[np.arange(len(codes)), codes], np.finfo(np.float32).tiny)
+    return np.asarray(np.maximum(probability[np.arange(len(codes)), codes], np.finfo(np.float32).tiny))

@@ -151,7 +151,7 @@ def _left_out(vectors: Floats, kept: Floats, residual: Floats, rows: list[Indice
     total = n if root is None else float((root**2).sum())
     if len(rows) == n:
         leverage = (1.0 if root is None else root**2) / total + (vectors**2) @ kept
-        return residual / np.maximum(1 - leverage, 1e-12)[:, None]
+        return np.asarray(residual / np.maximum(1 - leverage, 1e-12)[:, None])
     errors = np.empty_like(residual)
     for own in rows:
         u = vectors[own]

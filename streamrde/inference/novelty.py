@@ -231,7 +231,7 @@ def rooted(logsigs: Floats, level: Indices) -> Floats:
     for k in range(2, int(level[-1]) + 1):
         own = size[:, level == k]
         size[:, level == k] = np.sqrt(own) if k == 2 else np.cbrt(own) if k == 3 else own ** (1 / k)
-    return np.copysign(size, logsigs)
+    return np.asarray(np.copysign(size, logsigs))
 
 
 def described(logsigs: Floats, scale: Floats, known: Features) -> Floats:

@@ -18,7 +18,7 @@ UNUSED = pa.schema(
 )
 """Place of the row in the arrays handed in, its stream, time, "late", "duplicate" or "rejected", and its values."""
 
-NOTHING_UNUSED = pa.RecordBatch.from_pylist([], UNUSED)
+NOTHING_UNUSED = pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in UNUSED], schema=UNUSED)
 
 
 def unused_rows(
