@@ -33,7 +33,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     labels: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Windows with a known target."""
     alarm: Annotated[float, msgspec.Meta(gt=0, lt=1e6)] = math.log(CAPITAL)
-    """Logarithm of the betting capital at which a stream's errors have drifted; see `drift`."""
+    """Logarithm of the betting capital at which a stream's errors have drifted. See `drift`."""
 
 
 _RARE = 0.01  # errors with a smaller p-value are counted

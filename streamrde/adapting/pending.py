@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
     outcome: Ints
     place: Indices
-    """Place in the ring; of no use unless the outcome is JOINED."""
+    """Place in the ring. It is of no use unless the outcome is JOINED."""
     window: Ints
     """Number of the window, or -1."""
 

@@ -45,7 +45,7 @@ class Progress(NamedTuple):
     served: Floats
     """(n, outputs)"""
     threshold: Floats
-    """Of the intervals, (n, units), or (n, 0)."""
+    """Thresholds of the intervals, (n, units), or (n, 0)."""
     missed: Bools
     """Labels outside of them, (n, units), or (n, 0)."""
     known: Bools

@@ -28,7 +28,7 @@ class Unit(NamedTuple):
 
     outputs: slice
     classes: int = 0
-    """Number of classes; 0 for a number. Two classes may share one output, the probability of the second."""
+    """Number of classes, or 0 for a number. Two classes may share one output, the probability of the second."""
 
 
 def units_of(parts: Iterable[tuple[int, bool]]) -> tuple[Unit, ...]:

@@ -25,7 +25,7 @@ class Times(NamedTuple):
     """Times of a model, seconds."""
 
     horizon: float
-    """How far the targets lie ahead of their windows."""
+    """Time by which the targets lie ahead of their windows."""
     length: float
     """Length of a window. 0: they have none."""
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from streamrde.cli.options import Json, split
+from streamrde.cli.options import Json, SourceKeys, split
 from streamrde.cli.printing import print_json
 from streamrde.errors import ConfigError
 
@@ -83,12 +83,7 @@ def init(
         Path | None, typer.Option("--out", "-o", help="Write to this file instead of standard output.")
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Time to listen to a live source.")] = 10.0,
-    source_key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source", metavar="KEY=VALUE", help="Further keys of [source], such as user=me. May be repeated."
-        ),
-    ] = None,
+    source_key: SourceKeys = None,
     json: Json = False,
 ) -> None:
     """Look at data and write a configuration for it, or write one with every key and its default.

@@ -23,6 +23,10 @@ Flags: TypeAlias = Mapping[str, tuple[str, ...]]
 """Keys of a configuration with an option, and its flags. () = the key's name is the flag."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
+SourceKeys = Annotated[
+    list[str] | None,
+    typer.Option("--source", metavar="KEY=VALUE", help="Further keys of [source], such as user=me. May be repeated."),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", help="Rows to train on, as data.filters: 'site == A', 'hr > 40'. May be repeated."),

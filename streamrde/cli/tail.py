@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamrde.cli.options import Json
+from streamrde.cli.options import Json, SourceKeys
 from streamrde.cli.printing import moment, plain, print_json, said
 from streamrde.errors import ConfigError, PayloadError
 
@@ -29,12 +29,7 @@ def tail(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="End after so many predictions.", show_default="never")
     ] = None,
-    source_key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source", metavar="KEY=VALUE", help="Further keys of [source], such as user=me. May be repeated."
-        ),
-    ] = None,
+    source_key: SourceKeys = None,
     json: Json = False,
 ) -> None:
     """Print predictions as a run publishes them, until Ctrl-C.

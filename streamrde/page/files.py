@@ -12,7 +12,7 @@ KINDS = {
     "svg": "image/svg+xml",
 }
 _PATHS = {"/": "page.html", "/page/login": "login.html"}
-_NAMES = ("page.css", "page.js", "feed.js", "list.js", "chart.js", "facts.js", "words.js", "icon.svg")
+_NAMES = ("page.css", "page.js", "feed.js", "list.js", "chart.js", "drawn.js", "facts.js", "words.js", "icon.svg")
 OPEN = ("/page/login", "/page/page.css", "/page/icon.svg")
 """Paths that a viewer without the token needs to give it."""
 

@@ -1,4 +1,5 @@
 // The chart of one stream: a lane per channel, then predictions, truth and novelty, above one axis of time.
+import { Drawn } from "./drawn.js";
 import { classColour, colour, figure, moment, percent } from "./words.js";
 
 const MOST = 8000; // samples that are kept
@@ -7,8 +8,9 @@ const LEFT = 86;
 const RIGHT = 62;
 const LINES = ["#2f7ebc", "#d97b29", "#3a9a5c", "#9b5fc0", "#c2504f", "#1f9d9d"];
 
-export class Chart {
+export class Chart extends Drawn {
   constructor(canvas) {
+    super();
     this.canvas = canvas;
     this.pen = canvas.getContext("2d");
     this.calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -53,15 +55,6 @@ export class Chart {
     this.unused = this.unused.concat(part.unused || []).slice(-500);
     this.labels = this.labels.concat(part.labels || []).slice(-500);
     this.soon();
-  }
-
-  soon() {
-    if (this.due) return;
-    this.due = true;
-    requestAnimationFrame(() => {
-      this.due = false;
-      this.draw();
-    });
   }
 
   // The time at the right edge, and how much is in sight. The edge glides, so that batches do not jump.

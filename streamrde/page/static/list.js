@@ -1,4 +1,5 @@
 // The list of streams: thousands of rows, of which only those in sight are elements.
+import { Drawn } from "./drawn.js";
 import { count, figure, make, percent, span } from "./words.js";
 
 const HEIGHT = 48;
@@ -6,8 +7,9 @@ const SPARE = 6;
 const KEYS = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -1e9, End: 1e9 };
 const NOTES = ["ended", "", "samples are not used", "novel: far from training", "state out of range", "", "set aside"];
 
-export class List {
+export class List extends Drawn {
   constructor(chosen) {
+    super();
     this.chosen = chosen;
     this.streams = new Map();
     this.order = [];
@@ -18,7 +20,6 @@ export class List {
     this.search = document.getElementById("search");
     this.sort = document.getElementById("sort");
     this.rows = [];
-    this.due = false;
     this.stale = false;
     this.box.addEventListener("scroll", () => this.soon(), { passive: true });
     new ResizeObserver(() => this.soon()).observe(this.box);
@@ -82,15 +83,6 @@ export class List {
     const all = this.streams.size;
     document.getElementById("shown").textContent = sought ? `${count(found.length)} of ${count(all)}` : `${count(all)}${this.beyond ? ` + ${count(this.beyond)} not listed` : ""}`;
     this.soon();
-  }
-
-  soon() {
-    if (this.due) return;
-    this.due = true;
-    requestAnimationFrame(() => {
-      this.due = false;
-      this.draw();
-    });
   }
 
   draw() {
