@@ -32,7 +32,8 @@ def to_bundle(
 ) -> Bundle:
     """Return the model's weights and header as NumPy arrays, ready to be saved or served.
 
-    The header is the model's, completed with what its weights say of it.
+    The header is the model's, completed with what its weights say of it. What was known of the errors of the bundle
+    that it came from, `learned` and `calibration`, is left out: the weights may have been trained since.
 
     Args:
         metrics, training, statistics: of the header. None: as the model has them.
@@ -50,6 +51,8 @@ def to_bundle(
         metrics=own.metrics if metrics is None else dict(metrics),
         training=own.training if training is None else dict(training),
         statistics=own.statistics if statistics is None else statistics,
+        learned=None,
+        calibration=None,
         **external,
     )
     tensors, shapes = {}, header.shapes()

@@ -153,3 +153,13 @@ def test_every_kind_of_field_has_the_name_of_its_module_and_a_twin_with_the_same
     assert bundle.header.field.tag == tag
     again = to_bundle(NeuralRDE.from_header(bundle.header))
     assert {name: tensor.shape for name, tensor in again.tensors.items()} == bundle.header.shapes()
+
+
+def test_a_model_that_may_train_on_keeps_no_errors_of_before():
+    bundle = make_bundle(seed=2)
+    scores = np.random.default_rng(0).uniform(size=(40, len(bundle.header.thresholds)))
+    calibrated = bundle.with_calibration([scores, scores], np.arange(40) // 2)
+    again = to_bundle(NeuralRDE.from_bundle(calibrated))
+    assert again.header.calibration is None
+    assert again.tensors.keys() == bundle.tensors.keys()
+    assert again.fingerprint == bundle.fingerprint
