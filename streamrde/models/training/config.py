@@ -27,7 +27,7 @@ from streamrde.windowing.missing import Missing
 from streamrde.windowing.order import Order
 from streamrde.windowing.partition import BRIDGE, MAX_WINDOWS, Interpolation, Partition
 from streamrde.windowing.policies import Every, Windows
-from streamrde.windowing.tokens import Token, as_scales
+from streamrde.windowing.tokens import Bands, Token, as_scales
 
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 _OF_CLASSES = ("accuracy", "auc", "average_precision", "f1", "log_loss", "calibration")
@@ -97,6 +97,9 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     summaries: bool = False
     """Add summaries of each channel's observations so far: number, first, last, mean, least and largest value,
     deviation, slope, seconds since the last one."""
+    bands: Bands | None = None
+    """Add each channel's oscillations so far in frequency bands: their number per second, and their share of the
+    amplitude. For rates of what repeats, such as heart beats. Keys: low and high, Hz, and count."""
     clip: NotNegative = 8.0
     """Largest magnitude of an input, in its root mean squares over the training windows. 0: any. The window's
     log-signature alone is clipped for stacks only."""
@@ -104,7 +107,7 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def token(self) -> Token:
         """Return what these inputs are."""
-        return Token(scales=as_scales(self.scales), ends=self.ends, summaries=self.summaries)
+        return Token(scales=as_scales(self.scales), ends=self.ends, summaries=self.summaries, bands=self.bands)
 
 
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

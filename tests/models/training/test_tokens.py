@@ -17,7 +17,12 @@ from streamrde.models.training.examples import collate, prepare
 from streamrde.models.training.run import fit
 from streamrde.models.training.streams import read_parts
 
-TOKEN = {"scales": [1, [4, 1]], "ends": True, "summaries": True}
+TOKEN = {
+    "scales": [1, [4, 1]],
+    "ends": True,
+    "summaries": True,
+    "bands": {"low": 0.2, "high": 4.0, "count": 3, "half_life": 20.0},
+}
 
 
 def trained(tmp_path, **tables):
