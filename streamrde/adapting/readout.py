@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamrde.adapting.targets import Targets
-from streamrde.arrays import Floats, Indices
+from streamrde.arrays import Bools, Floats, Indices
 from streamrde.kernels import kalman
 
 CLIP = 2.5
@@ -41,8 +41,8 @@ class Readout:
 
         theta | P | latest
 
-    theta: weights, (outputs, features). P: their covariance, (outputs, features, features). latest: time of the latest
-    label, (outputs,), NaN before the first.
+    theta: weights, (outputs, features). P: the lower triangle of their covariance, row by row, (outputs, features
+    (features + 1) / 2). latest: time of the latest label, (outputs,), NaN before the first.
 
     Args:
         targets: the model's outputs.
@@ -57,13 +57,12 @@ class Readout:
         self._prior, self._noise, self._memory = np.ascontiguousarray(prior), noise, memory
         outputs, features = prior.shape
         self._theta = slice(start, start + prior.size)
-        self._latest = slice(
-            self._theta.stop + prior.size * features, self._theta.stop + prior.size * features + outputs
-        )
+        triangle = features * (features + 1) // 2
+        self._latest = slice(self._theta.stop + outputs * triangle, self._theta.stop + outputs * (triangle + 1))
         self.stop = self._latest.stop
         """The column after the last."""
-        covariance = np.zeros((outputs, features, features))
-        covariance[:, np.arange(features), np.arange(features)] = prior
+        covariance = np.zeros((outputs, triangle))
+        covariance[:, np.cumsum(np.arange(1, features + 1)) - 1] = prior
         self.blank = np.concatenate([np.zeros(prior.size), covariance.ravel(), np.full(outputs, np.nan)])
 
     def inputs(self, frozen: Floats, last: Floats, extra: Floats) -> Floats:
@@ -89,20 +88,50 @@ class Readout:
 
     def learn(self, rows: Floats, slots: Indices, frozen: Floats, phi: Floats, labels: Floats, t: Floats) -> None:
         """Take labels of distinct streams, (n, outputs), of predictions for times t. NaN: that output has none."""
-        targets, latest = self._targets, rows[slots, self._latest]
-        present = np.isfinite(labels) & np.isfinite(frozen) & np.isfinite(phi).all(axis=2)
+        self._learn(rows, slots, frozen, phi, labels, t, rows[slots, self._latest])
+
+    def learn_in_turn(self, rows: Floats, frozen: Floats, phi: Floats, labels: Floats, t: Floats) -> None:
+        """Take labels of one row, the first, in order. Arguments as of `learn`."""
+        slots = np.zeros(len(t), np.intp)
+        if not self._targets.numeric.all():
+            # What a class's label says depends on the prediction with all labels before it.
+            for i in range(len(t)):
+                one = slice(i, i + 1)
+                self.learn(rows, slots[one], frozen[one], phi[one], labels[one], t[one])
+            return
+        times = np.where(self._present(frozen, phi, labels), t[:, None], np.nan)
+        latest = np.fmax.accumulate(np.concatenate([rows[:1, self._latest], times]), axis=0)
+        self._learn(rows, slots, frozen, phi, labels, t, latest[:-1])
+
+    def _present(self, frozen: Floats, phi: Floats, labels: Floats) -> Bools:
+        return np.asarray(np.isfinite(labels) & np.isfinite(frozen) & np.isfinite(phi).all(axis=2))
+
+    def _learn(
+        self, rows: Floats, slots: Indices, frozen: Floats, phi: Floats, labels: Floats, t: Floats, latest: Floats
+    ) -> None:
+        present = self._present(frozen, phi, labels)
         passed = np.where(np.isnan(latest), 0.0, np.maximum(t[:, None] - latest, 0.0))
         keep = np.exp(-passed / self._memory)
-        links = targets.links(frozen) + keep * self._correction(rows, slots, phi)
-        p = targets.values(links)
-        spread = np.maximum(p * (1.0 - p), _LEAST_SPREAD)
-        numeric = targets.numeric
-        labels = np.where(numeric, targets.within(labels), labels)
-        innovation = np.where(numeric, (labels - targets.shift) / targets.scale - links, (labels - p) / spread)
-        innovation[~present] = np.nan
-        noise = np.where(numeric, self._noise, self._noise / spread)
-        kalman(rows, slots, self._start, phi, innovation, noise, keep, self._prior, CLIP)
+        residual, noise = self._residual(rows, slots, frozen, phi, labels, keep)
+        residual[~present] = np.nan
+        kalman(rows, slots, self._start, phi, residual, noise, keep, self._prior, CLIP, _MOST_CORRECTION)
         rows[slots, self._latest] = np.where(present, np.fmax(latest, t[:, None]), latest)
+
+    def _residual(
+        self, rows: Floats, slots: Indices, frozen: Floats, phi: Floats, labels: Floats, keep: Floats
+    ) -> tuple[Floats, Floats]:
+        """Return labels less the model's outputs, and the labels' noise, (n, outputs) each, in links."""
+        targets = self._targets
+        links, numeric = targets.links(frozen), targets.numeric
+        numbers = (targets.within(labels) - targets.shift) / targets.scale - links
+        noise = np.tile(self._noise, (len(slots), 1))
+        if numeric.all():
+            return np.asarray(numbers), noise
+        correction = keep * self._correction(rows, slots, phi)
+        p = targets.values(links + correction)
+        spread = np.maximum(p * (1.0 - p), _LEAST_SPREAD)
+        classes = (labels - p) / spread + correction
+        return np.where(numeric, numbers, classes), np.where(numeric, noise, noise / spread)
 
     def _correction(self, rows: Floats, slots: Indices, phi: Floats) -> Floats:
         theta = rows[slots, self._theta].reshape(phi.shape)

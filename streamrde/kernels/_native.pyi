@@ -60,14 +60,15 @@ def log_words(
 ) -> Floats: ...  # (rows, places)
 def kalman(
     rows: Floats,  # (slots, columns), changed in place
-    slots: Indices,  # (n,), distinct
+    slots: Indices,  # (n,)
     start: int,  # column
     phi: Floats,  # (n, outputs, features)
-    innovation: Floats,  # (n, outputs)
+    residual: Floats,  # (n, outputs)
     noise: Floats,  # (n, outputs)
     keep: Floats,  # (n, outputs)
     prior: Floats,  # (outputs, features)
     clip: float,
+    most: float,
     /,
 ) -> None: ...
 def observe(

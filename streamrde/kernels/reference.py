@@ -365,47 +365,67 @@ def kalman(
     slots: Indices,
     start: int,
     phi: Floats,
-    innovation: Floats,
+    residual: Floats,
     noise: Floats,
     keep: Floats,
     prior: Floats,
     clip: float,
+    most: float,
 ) -> None:
     """Update linear readouts by one label each, in place: a Kalman filter with mean reversion (see adapting.readout).
 
     Args:
-        rows: the table; from column `start` on a row holds theta, (outputs, features), and P, (outputs, features,
-            features).
-        slots: distinct rows, (n,).
+        rows: the table; from column `start` on a row holds theta, (outputs, features), and the lower triangle of each
+            output's P, row by row, (outputs, features (features + 1) / 2).
+        slots: rows, (n,). Labels of the same row are learned in order.
         phi: inputs, (n, outputs, features).
-        innovation: label less the prediction with ``keep * theta``, (n, outputs). An output with NaN is left as it is.
+        residual: label less the prediction without theta, (n, outputs). An output with NaN is left as it is.
         noise, keep: R and a, (n, outputs).
         prior: P0, a diagonal, (outputs, features).
         clip: standard deviations at which an innovation is clipped.
+        most: bound of a correction ``theta . phi``.
     """
+    if len(np.unique(slots)) < len(slots):
+        for i in range(len(slots)):
+            one = slice(i, i + 1)
+            kalman(rows, slots[one], start, phi[one], residual[one], noise[one], keep[one], prior, clip, most)
+        return
     count, outputs, features = phi.shape
-    size = outputs * features
-    known = ~np.isnan(innovation)
-    a = keep[:, :, None]
+    size, known, low = outputs * features, ~np.isnan(residual), np.tril_indices(features)
+    part = slice(start + size, start + size + outputs * len(low[0]))
+    a, decay = keep[:, :, None], (keep * keep)[:, :, None]
     theta = rows[slots, start : start + size].reshape(phi.shape)
-    before = rows[slots, start + size : start + size * (1 + features)].reshape(*phi.shape, features)
-    new, cov = theta * a, before * (a * a)[..., None]
-    diagonal = np.arange(features)
-    cov[:, :, diagonal, diagonal] += (1.0 - a * a) * prior
-    u = cov[:, :, 0] * phi[:, :, :1]
-    for i in range(1, features):
-        u += cov[:, :, i] * phi[:, :, i : i + 1]
-    spread = phi[:, :, 0] * u[:, :, 0]
-    for i in range(1, features):
-        spread += phi[:, :, i] * u[:, :, i]
-    s = noise + np.maximum(spread, 0.0)
+    before = rows[slots, part].reshape(count, outputs, -1)
+    cov = np.zeros((*phi.shape, features))
+    cov[:, :, low[0], low[1]] = before
+    u = np.zeros(phi.shape)
+    for i in range(features):
+        weight = phi[:, :, i : i + 1]
+        u[:, :, i] = _dot(cov[:, :, i, :i], phi[:, :, :i]) + cov[:, :, i, i] * weight[:, :, 0]
+        u[:, :, :i] += cov[:, :, i, :i] * weight
+    u = decay * u + (1.0 - decay) * prior * phi
+    s = noise + np.maximum(_dot(phi, u), 0.0)
     bound = clip * np.sqrt(s)
+    innovation = residual - keep * np.clip(_dot(theta, phi), -most, most)
     gain = u / s[:, :, None]
-    new += gain * np.minimum(np.maximum(innovation, -bound), bound)[:, :, None]
-    # Joseph's form, multiplied out: symmetric to the last bit, and quadratic in the gain.
-    across = gain[..., :, None] * u[..., None, :] + u[..., :, None] * gain[..., None, :]
-    cov -= across - s[..., None, None] * (gain[..., :, None] * gain[..., None, :])
+    rest = u - s[:, :, None] * gain
+    new = theta * a + gain * np.minimum(np.maximum(innovation, -bound), bound)[:, :, None]
+    # Joseph's form, multiplied out: P - K u' - (u - s K) K', quadratic in the gain.
+    across = gain[:, :, low[0]] * u[:, :, low[1]] + rest[:, :, low[0]] * gain[:, :, low[1]]
+    packed = before * decay - across
+    diagonal = np.cumsum(np.arange(1, features + 1)) - 1
+    packed[:, :, diagonal] += (1.0 - decay) * prior
     new = np.where(known[..., None], new, theta)
-    cov = np.where(known[..., None, None], cov, before)
+    packed = np.where(known[..., None], packed, before)
     rows[slots, start : start + size] = new.reshape(count, -1)
-    rows[slots, start + size : start + size * (1 + features)] = cov.reshape(count, -1)
+    rows[slots, part] = packed.reshape(count, -1)
+
+
+def _dot(a: Floats, b: Floats) -> Floats:
+    """Sum products over the last axis in eight lanes, which are then folded."""
+    lanes = np.zeros((*a.shape[:-1], 8))
+    for j in range(0, a.shape[-1], 8):
+        part = a[..., j : j + 8] * b[..., j : j + 8]
+        lanes[..., : part.shape[-1]] += part
+    half = lanes[..., :4] + lanes[..., 4:]
+    return np.asarray((half[..., 0] + half[..., 2]) + (half[..., 1] + half[..., 3]))
