@@ -20,14 +20,18 @@ class Outcome(IntEnum):
     DUPLICATE = 2
     """Its prediction has a label already."""
     UNKNOWN = 3
-    """There is no such prediction, or not yet, or no such stream."""
+    """There is no such prediction, or no such stream."""
     SKIPPED = 4
     """It has no finite number."""
+    HELD = 5
+    """It came before its prediction and waits for it."""
 
 
-OUTCOMES = ("joined", "expired", "duplicate", "unknown", "nan")
+OUTCOMES = ("joined", "expired", "duplicate", "unknown", "nan", "held")
 """The outcomes as users read them."""
 
+_COUNTED = 5
+"""Outcomes that are final, and counted."""
 _WINDOW, _END, _DUE, _JOINED, _FIXED = range(5)
 
 
@@ -44,10 +48,11 @@ class Found(NamedTuple):
 class Pending:
     """The columns of the ring, from `start` on.
 
-        counts | issued | entries
+        counts | issued | window | end | due | joined | kept
 
-    counts: labels by outcome, and predictions that never had one. issued: predictions so far. An entry: window, end,
-    time that the prediction is for, 1 once it is joined, and the values that are kept of it.
+    counts: labels by outcome, and predictions that never had one. issued: predictions so far. The others have one entry
+    for each prediction that waits: its window, end, the time that it is for, 1 once it is joined, and the values that
+    are kept of it.
 
     Args:
         start: first column.
@@ -57,33 +62,40 @@ class Pending:
     """
 
     def __init__(self, start: int, *, capacity: int, kept: int, within: float) -> None:
-        self.capacity, self._entry, self._within = capacity, _FIXED + kept, within
-        self._counts = slice(start, start + len(Outcome) + 1)
+        self.capacity, self._kept, self._within = capacity, kept, within
+        self._counts = slice(start, start + _COUNTED + 1)
         self._issued = self._counts.stop
         self._first = self._issued + 1
-        self.stop = self._first + capacity * self._entry
+        self._values = self._first + _FIXED * capacity
+        self.stop = self._values + capacity * kept
         """The column after the last."""
         self.blank = np.zeros(self.stop - start)
-        self.blank[len(Outcome) + 2 :: self._entry] = -1.0
+        window = self._first - start
+        self.blank[window : window + capacity] = -1.0
 
     def add(self, rows: Floats, slots: Indices, window: Ints, end: Floats, due: Floats, kept: Floats) -> None:
         """Let predictions of distinct streams wait, each in the place of its stream's oldest."""
-        issued = rows[slots, self._issued].astype(np.intp)
-        base = self._first + issued % self.capacity * self._entry
-        rows[slots, self._counts.stop - 1] += (rows[slots, base + _WINDOW] >= 0) & (rows[slots, base + _JOINED] == 0)
+        place = rows[slots, self._issued].astype(np.intp) % self.capacity
+        base = self._first + place
+        waits = rows[slots, base + _WINDOW * self.capacity] >= 0
+        rows[slots, self._counts.stop - 1] += waits & (rows[slots, base + _JOINED * self.capacity] == 0)
         for column, values in ((_WINDOW, window), (_END, end), (_DUE, due), (_JOINED, 0.0)):
-            rows[slots, base + column] = values
-        rows[slots[:, None], base[:, None] + np.arange(_FIXED, self._entry)] = kept
+            rows[slots, base + column * self.capacity] = values
+        rows[slots[:, None], self._kept_at(place)] = kept
         rows[slots, self._issued] += 1
 
     def find(self, rows: Floats, slots: Indices, window: Ints | None, t: Floats | None) -> Found:
-        """Find the predictions that labels belong to, by window or by time. Of two as near, the later one."""
+        """Find the predictions that labels belong to, by window or by time. Of two as near, the later one.
+
+        A label whose prediction may yet come is HELD, which the caller sees to.
+        """
         count = len(slots)
         windows = self._column(rows, slots, _WINDOW)
         waits = windows >= 0
         if window is not None:
             hit = waits & (windows == window[:, None])
-            gone = (window >= 0) & (window < windows.max(axis=1, initial=-1.0))
+            newest = windows.max(axis=1, initial=-1.0)
+            gone, ahead = (window >= 0) & (window < newest), window > newest
         else:
             due = self._column(rows, slots, _DUE)
             assert t is not None  # noqa: S101 (one of the two is there)
@@ -92,10 +104,11 @@ class Pending:
             hit = waits & (distance == nearest) & (nearest <= self._within)
             full = rows[slots, self._issued] > self.capacity
             gone = full & (t < np.where(waits, due, np.inf).min(axis=1, initial=np.inf))
+            ahead = t > np.where(waits, due, -np.inf).max(axis=1, initial=-np.inf)
         place = np.where(hit, windows, -1.0).argmax(axis=1).astype(np.intp)
         found = hit.any(axis=1)
-        joined = self._column(rows, slots, _JOINED)[np.arange(count), place] > 0
-        outcome = np.where(gone, int(Outcome.EXPIRED), int(Outcome.UNKNOWN))
+        joined = rows[slots, self._first + _JOINED * self.capacity + place] > 0
+        outcome = np.where(gone, int(Outcome.EXPIRED), np.where(ahead, int(Outcome.HELD), int(Outcome.UNKNOWN)))
         outcome = np.where(found, np.where(joined, int(Outcome.DUPLICATE), int(Outcome.JOINED)), outcome)
         named = windows[np.arange(count), place].astype(np.int64)
         otherwise = np.full(count, -1, dtype=np.int64) if window is None else window
@@ -103,27 +116,28 @@ class Pending:
 
     def take(self, rows: Floats, slots: Indices, place: Indices) -> tuple[Floats, Floats, Floats]:
         """Mark entries as joined. Return their ends, the times that they are for, and what was kept of them."""
-        base = self._first + place * self._entry
-        rows[slots, base + _JOINED] = 1.0
-        kept = rows[slots[:, None], base[:, None] + np.arange(_FIXED, self._entry)]
-        return rows[slots, base + _END], rows[slots, base + _DUE], kept
+        base = self._first + place
+        rows[slots, base + _JOINED * self.capacity] = 1.0
+        kept = rows[slots[:, None], self._kept_at(place)]
+        return rows[slots, base + _END * self.capacity], rows[slots, base + _DUE * self.capacity], kept
 
     def count(self, rows: Floats, slots: Indices, outcome: Ints) -> None:
-        """Count labels of distinct streams by outcome."""
-        rows[slots, self._counts.start + outcome] += 1
+        """Count labels of distinct streams by outcome. Those that are held have none yet."""
+        final = outcome != Outcome.HELD
+        rows[slots[final], self._counts.start + outcome[final]] += 1
 
     def counts(self, rows: Floats, slots: Indices) -> Ints:
         """Sum over streams of labels by outcome, and of predictions that expired without one, (6,)."""
         return np.asarray(rows[slots, self._counts].sum(axis=0), dtype=np.int64)
-
-    def forget_counts(self, rows: Floats, slots: Indices) -> None:
-        """Reset the counts."""
-        rows[slots, self._counts] = 0
 
     def waiting(self, rows: Floats, slots: Indices) -> Bools:
         """Mark the entries that wait, (n, capacity)."""
         return np.asarray((self._column(rows, slots, _WINDOW) >= 0) & (self._column(rows, slots, _JOINED) == 0))
 
     def _column(self, rows: Floats, slots: Indices, column: int) -> Floats:
-        places = self._first + column + np.arange(self.capacity) * self._entry
-        return np.asarray(rows[slots[:, None], places])
+        first = self._first + column * self.capacity
+        return np.asarray(rows[slots, first : first + self.capacity])
+
+    def _kept_at(self, place: Indices) -> Indices:
+        """Return the columns of what is kept of entries, (n, kept)."""
+        return np.asarray(self._values + place[:, None] * self._kept + np.arange(self._kept))

@@ -8,6 +8,7 @@ import numpy as np
 
 from streamrde.adapting.bands import Bands
 from streamrde.adapting.baselines import METHODS, Baselines, Method
+from streamrde.adapting.held import Held
 from streamrde.adapting.pending import Outcome, Pending
 from streamrde.adapting.readout import Readout
 from streamrde.adapting.settings import Adapt, Learned
@@ -47,7 +48,7 @@ class Labelled(NamedTuple):
 class Adapting:
     """The columns of what a stream learns, from `start` on.
 
-        pending | readout | baselines | bands
+        pending | held | readout | baselines | bands
 
     Args:
         targets: the model's outputs.
@@ -79,6 +80,7 @@ class Adapting:
         kept = (len(Method) + 1) * n + self._extra + issued
         self._fields = np.cumsum([len(Method) * n, n, issued]).tolist()
         self.pending = Pending(start, capacity=capacity, kept=kept, within=within)
+        self.held = Held(self.pending.stop, capacity=adapt.early, outputs=n)
         memory = adapt.memory or learned.memory or _WINDOWS * times.length or _DAY
         prior = _each(learned.prior, _PRIOR, n) if adapt.prior is None else np.full(n, adapt.prior)
         features = 2 + (self._extra or 1)
@@ -86,7 +88,7 @@ class Adapting:
         if self._extra:
             variances[:, 1:-1] /= self._extra
         noise = _each(learned.noise, _NOISE, n) if adapt.noise is None else np.full(n, adapt.noise)
-        self.readout = Readout(targets, self.pending.stop, prior=variances, noise=noise, memory=memory)
+        self.readout = Readout(targets, self.held.stop, prior=variances, noise=noise, memory=memory)
         self.baselines = Baselines(
             targets,
             self.readout.stop,
@@ -97,10 +99,11 @@ class Adapting:
         self.bands = None if bands is None else bands.at(self.baselines.stop)
         self.stop = self.baselines.stop if self.bands is None else self.bands.stop
         """The column after the last."""
-        blank = [self.pending.blank, self.readout.blank, self.baselines.blank]
+        blank = [self.pending.blank, self.held.blank, self.readout.blank, self.baselines.blank]
         self.blank = np.concatenate(blank if self.bands is None else [*blank, self.bands.blank])
         """Columns of a stream that has learned nothing."""
-        self.layout = f"{capacity},{kept},{n},{features}" + ("" if self.bands is None else f",{self.bands.layout}")
+        layout = [capacity, kept, adapt.early, n, features, *([] if self.bands is None else [self.bands.layout])]
+        self.layout = ",".join(map(str, layout))
         """Text that two sections share if the columns of one mean the same in the other."""
 
     def serve(self, rows: Floats, slots: Indices, frozen: Floats, state: Floats) -> tuple[Floats, Floats]:
@@ -129,37 +132,98 @@ class Adapting:
         return np.full((len(slots), self.targets.outputs), METHODS.index(self.adapt.serve), dtype=np.int64)
 
     def issue(self, rows: Floats, slots: Indices, window: Ints, t_end: Floats, frozen: Floats, state: Floats) -> Floats:
-        """Return what is served after windows of distinct streams, and let it wait for its labels."""
+        """Return what is served after windows of distinct streams, and let it wait for its labels.
+
+        Labels that came before it are learned at once.
+        """
         served, kept = self.serve(rows, slots, frozen, state)
         self.pending.add(rows, slots, window, t_end, t_end + self._horizon, kept)
+        holds = slots[self.held.number(rows, slots) > 0]
+        if len(holds):
+            self._recall(rows, holds)
         return served
 
-    def label(self, rows: Floats, slots: Indices, labels: Floats, window: Ints | None, t: Floats | None) -> Labelled:
-        """Take a label of each of distinct streams, (n, outputs), and learn from it. NaN: that output has none."""
+    def _recall(self, rows: Floats, slots: Indices) -> None:
+        """Learn the held labels of streams whose predictions have come, and give up those whose never will."""
+        gone = np.zeros((len(slots), self.held.capacity), dtype=bool)
+        for place in range(int(self.held.number(rows, slots).max())):
+            early = self.held.at(rows, slots, place)
+            of_window = early.window >= 0
+            for own, by_window in ((of_window, True), (~of_window, False)):
+                part = early.slots[own]
+                if not len(part):
+                    continue
+                window, t = (early.window[own], None) if by_window else (None, early.t[own])
+                outcome = self.label(rows, part, early.labels[own], window, t, again=True).outcome
+                gone[np.isin(slots, part[outcome != Outcome.HELD]), place] = True
+        self.held.drop(rows, slots, gone)
+
+    def label(
+        self,
+        rows: Floats,
+        slots: Indices,
+        labels: Floats,
+        window: Ints | None,
+        t: Floats | None,
+        *,
+        again: bool = False,
+    ) -> Labelled:
+        """Take a label of each of distinct streams, (n, outputs), and learn from it. NaN: that output has none.
+
+        Args:
+            again: the labels are held already.
+        """
         found = self.pending.find(rows, slots, window, t)
-        outcome = np.where(
-            np.isfinite(labels).any(axis=1) | (found.outcome != Outcome.JOINED), found.outcome, int(Outcome.SKIPPED)
-        )
+        labels = np.where(np.isfinite(labels), labels, np.nan)
+        learns = (found.outcome == Outcome.JOINED) | (found.outcome == Outcome.HELD)
+        outcome = np.where(learns & np.isnan(labels).all(axis=1), int(Outcome.SKIPPED), found.outcome)
+        if not again and (outcome == Outcome.HELD).any():
+            self._hold(rows, slots, labels, window, t, outcome)
         self.pending.count(rows, slots, outcome)
-        joined = np.flatnonzero(outcome == Outcome.JOINED)
         count, n = labels.shape
-        t_end, predicted = np.full(count, np.nan), np.full((count, len(Method), n), np.nan)
-        served = np.full((count, n), np.nan)
-        threshold = np.full((count, 0 if self.bands is None else self.bands.units), np.nan)
+        units = 0 if self.bands is None else self.bands.units
+        whole = Labelled(
+            outcome.astype(np.int64),
+            found.window,
+            np.full(count, np.nan),
+            np.full((count, len(Method), n), np.nan),
+            np.full((count, n), np.nan),
+            np.full((count, units), np.nan),
+        )
+        joined = np.flatnonzero(outcome == Outcome.JOINED)
         if len(joined):
-            of, own = slots[joined], np.where(np.isfinite(labels[joined]), labels[joined], np.nan)
-            t_end[joined], due, kept = self.pending.take(rows, of, found.place[joined])
-            flat, method, threshold[joined], extra = np.split(kept, self._fields, axis=1)
-            by_method = flat.reshape(len(joined), len(Method), n)
-            predicted[joined] = by_method
-            served[joined] = np.take_along_axis(by_method, method[:, None].astype(np.int64), axis=1)[:, 0]
-            frozen, last = by_method[:, Method.FROZEN], by_method[:, Method.LAST]
-            if self.bands is not None:
-                self.bands.learn(rows, of, served[joined], own, threshold[joined])
-            self.baselines.judge(rows, of, by_method, own)
-            self.readout.learn(rows, of, frozen, self.readout.inputs(frozen, last, extra), own, due)
-            self.baselines.learn(rows, of, own, due)
-        return Labelled(outcome.astype(np.int64), found.window, t_end, predicted, served, threshold)
+            part = self._learn(rows, slots[joined], found.place[joined], labels[joined])
+            for all_of_it, own in zip(whole[2:], part, strict=True):
+                all_of_it[joined] = own
+        return whole
+
+    def _hold(
+        self, rows: Floats, slots: Indices, labels: Floats, window: Ints | None, t: Floats | None, outcome: Ints
+    ) -> None:
+        """Hold the labels whose outcome says so. Change the outcome of those that cannot be."""
+        if not self.held.capacity:
+            outcome[outcome == Outcome.HELD] = Outcome.UNKNOWN
+            return
+        repeated = self.held.repeated(rows, slots, window, t)
+        outcome[(outcome == Outcome.HELD) & repeated] = Outcome.DUPLICATE
+        own = np.flatnonzero(outcome == Outcome.HELD)
+        of, names = slots[own], (None if window is None else window[own], None if t is None else t[own])
+        given_up = of[self.held.add(rows, of, labels[own], *names)]
+        self.pending.count(rows, given_up, np.full(len(given_up), int(Outcome.UNKNOWN)))
+
+    def _learn(self, rows: Floats, slots: Indices, place: Indices, labels: Floats) -> tuple[Floats, ...]:
+        """Learn from labels of distinct streams. Return the last four of `Labelled`."""
+        t_end, due, kept = self.pending.take(rows, slots, place)
+        flat, method, threshold, extra = np.split(kept, self._fields, axis=1)
+        by_method = flat.reshape(len(slots), len(Method), -1)
+        served = np.take_along_axis(by_method, method[:, None].astype(np.int64), axis=1)[:, 0]
+        frozen, last = by_method[:, Method.FROZEN], by_method[:, Method.LAST]
+        if self.bands is not None:
+            self.bands.learn(rows, slots, served, labels, threshold)
+        self.baselines.judge(rows, slots, by_method, labels)
+        self.readout.learn(rows, slots, frozen, self.readout.inputs(frozen, last, extra), labels, due)
+        self.baselines.learn(rows, slots, labels, due)
+        return t_end, by_method, served, threshold
 
     def _inputs(self, state: Floats) -> Floats:
         if self._map is None:

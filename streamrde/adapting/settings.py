@@ -14,6 +14,7 @@ Serve: TypeAlias = Literal["off", "frozen", "online", "last", "mean", "blend", "
 Inputs: TypeAlias = Literal["outputs", "state"]
 
 MOST_PENDING = 4096
+MOST_EARLY = 1024
 _CHOICES = ("off", "frozen", "online", "last", "mean", "blend", "best")
 
 NonNegative: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
@@ -38,6 +39,9 @@ class Adapt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pending: Annotated[int, msgspec.Meta(ge=0, le=MOST_PENDING)] = 0
     """Number of predictions of a stream that wait for their labels. A new one takes the place of the oldest, which
     counts as expired if it never got a label. 0: as many as the model's horizon covers, and 32."""
+    early: Annotated[int, msgspec.Meta(ge=0, le=MOST_EARLY)] = 8
+    """Number of labels of a stream that wait for predictions which are not there yet. A new one takes the place of the
+    oldest, which then counts as unknown. 0: labels that come before their predictions are unknown."""
     within: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """Most seconds between a label's time and the time that a prediction is for. None: half a window if windows have
     one length, or else a microsecond."""
@@ -53,7 +57,7 @@ class Adapt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ParameterError(f"adapt={self.serve!r}: use one of {', '.join(map(repr, _CHOICES))}")
         if self.inputs not in ("outputs", "state"):
             raise ParameterError(f"inputs={self.inputs!r}: use 'outputs' or 'state'")
-        for name, most in (("projection", 512), ("pending", MOST_PENDING)):
+        for name, most in (("projection", 512), ("pending", MOST_PENDING), ("early", MOST_EARLY)):
             if as_size(name, getattr(self, name), least=0) > most:
                 raise ParameterError(f"{name}={getattr(self, name)}: use at most {most}")
         if self.projection and self.inputs != "state":

@@ -39,7 +39,7 @@ class Adaptation(NamedTuple):
     duplicate: int
     """Labels of predictions that had one already."""
     unknown: int
-    """Labels of predictions, or streams, that there are not."""
+    """Labels of predictions, or streams, that there are not, and early ones whose predictions never came."""
     skipped: int
     """Labels without a finite number."""
     never: int
@@ -51,6 +51,8 @@ class Adaptation(NamedTuple):
     errors are progressive: every label was predicted before it was learned."""
     served: dict[str, int]
     """Number of streams whose first output is served by each method now."""
+    held: int = 0
+    """Labels that came before their predictions and wait for them."""
     coverage: tuple[float, ...] = ()
     """Share of the labels within their intervals or sets, per output that is a number and per head of classes, NaN
     without a label. Empty without intervals."""
@@ -186,11 +188,11 @@ def _one_hot(head: Head, values: Any, count: int) -> Floats:
 def label_schema(header: Header, sets: Sets | None = None) -> pa.Schema:
     """Return the columns of labelled predictions.
 
-    stream, window, t_end (seconds), outcome ("joined", "expired", "duplicate", "unknown", "nan"), label, served, and
-    what each method had predicted: frozen, online, last, mean, blend. They have one number per output, for classes
-    their probabilities, and are null unless the outcome is "joined". With intervals of the kind `sets` also those that
-    were issued, see `inference.intervals`, and covered: whether the label was within, per output that is a number and
-    per head of classes, null where there is no label.
+    stream, window, t_end (seconds), outcome ("joined", "expired", "duplicate", "unknown", "nan", "held"), label,
+    served, and what each method had predicted: frozen, online, last, mean, blend. They have one number per output, for
+    classes their probabilities, and are null unless the outcome is "joined". With intervals of the kind `sets` also
+    those that were issued, see `inference.intervals`, and covered: whether the label was within, per output that is a
+    number and per head of classes, null where there is no label.
     """
     values = pa.list_(pa.float64(), header.outputs)
     return pa.schema(
@@ -317,6 +319,7 @@ def adaptation(section: Adapting, rows: Floats, slots: Indices, unknown: int) ->
         int(section.pending.waiting(rows, slots).sum()),
         by_method,
         {name: number for name, number in zip(METHODS, served, strict=True) if number},
+        int(section.held.number(rows, slots).sum()),
         () if section.bands is None else tuple(section.bands.coverage(rows, slots).tolist()),
         () if section.bands is None else tuple(section.bands.alarms(rows, slots).sum(axis=0).tolist()),
     )

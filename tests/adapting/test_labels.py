@@ -68,15 +68,69 @@ def test_every_label_has_its_outcome_and_is_counted():
     values = np.array([[1.0, 2], [3, 4], [np.nan, np.nan], [1, 2], [1, 2], [1, np.nan], [1, 2]])
     window = [newest, newest, newest - 1, 0, newest + 1, newest - 2, 0]
     batch = fleet.label(streams, values, window=window)
-    assert outcomes(batch) == ["joined", "duplicate", "nan", "expired", "unknown", "joined", "unknown"]
+    assert outcomes(batch) == ["joined", "duplicate", "nan", "expired", "held", "joined", "unknown"]
     found = fleet.adaptation()
-    assert found[:5] == (2, 1, 1, 2, 1)
+    assert found[:5] == (2, 1, 1, 1, 1)
+    assert found.held == 1
     assert found.never == newest + 1 - 4
     assert found.waiting == 2
     # What was skipped waits for its label still.
     assert outcomes(fleet.label(["s"], [[1.0, 2.0]], window=[newest - 1])) == ["joined"]
     assert batch["label"].to_pylist()[1] is None
     assert batch["label"].to_pylist()[0] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("by", ["window", "t"])
+def test_a_label_that_comes_early_is_learned_with_its_prediction(by):
+    early, late = (sr.Fleet(regression(), adapt="best") for _ in range(2))
+    t, x = make_recording(0, 40)
+    half = np.searchsorted(t, 5.5)
+    for fleet in (early, late):
+        newest = int(fleet.push(["s"] * half, t[:half], x[:half])["window"].to_numpy()[-1])
+    named = [newest + 2] if by == "window" else [t[0] + newest + 3.2]
+    label = [[7.0, 8.0]]
+    assert outcomes(early.label(["s"], label, **{by: named})) == ["held"]
+    assert outcomes(early.label(["s"], label, **{by: named})) == ["duplicate"]
+    assert (early.adaptation().held, early.adaptation().joined) == (1, 0)
+    # However rows are cut: the windows before see nothing of it, and the one after it does.
+    for at in range(half, 40):
+        one, two = (fleet.push(["s"], t[at : at + 1], x[at : at + 1]) for fleet in (early, late))
+        assert one.equals(two)
+        if newest + 2 in two["window"].to_pylist():
+            assert outcomes(late.label(["s"], label, window=[newest + 2])) == ["joined"]
+    assert (early.adaptation().held, early.adaptation().joined) == (0, 1)
+    assert early.adaptation().errors == late.adaptation().errors
+
+
+def test_early_labels_are_bounded_and_never_lost_unseen():
+    fleet = sr.Fleet(regression(), adapt=Adapt(early=3))
+    t, x = make_recording(0, 40)
+    fleet.push(["s"], t[:1], x[:1])
+    ahead = [1, 1000, 2, 2, 3, 1001]
+    batch = fleet.label(["s"] * 6, np.ones((6, 2)), window=ahead)
+    assert outcomes(batch) == ["held", "held", "held", "duplicate", "held", "held"]
+    assert fleet.label(["s"], [[np.nan, np.inf]], window=[4])["outcome"].to_pylist() == ["nan"]
+    assert fleet.adaptation().unknown == 2  # 1 and 1000 gave up their places
+    restored = sr.Fleet(regression(), adapt=Adapt(early=3))
+    restored.restore(fleet.snapshot())
+    for own in (fleet, restored):
+        own.push(["s"] * 39, t[1:], x[1:])
+    assert restored.snapshot() == fleet.snapshot()
+    found = fleet.adaptation()
+    assert (found.joined, found.unknown, found.duplicate, found.skipped, found.held) == (2, 2, 1, 1, 1)
+    none = sr.Fleet(regression(), adapt=Adapt(early=0))
+    none.push(["s"], t[:1], x[:1])
+    assert outcomes(none.label(["s"], [[1.0, 2.0]], window=[3])) == ["unknown"]
+
+
+def test_early_labels_whose_predictions_never_come_are_given_up():
+    fleet = sr.Fleet(regression(), adapt=Adapt(within=0.01))
+    pushed(fleet, length=20)
+    newest = fleet.event_time
+    assert outcomes(fleet.label(["s"], [[1.0, 2.0]], t=[newest + 3.3])) == ["held"]
+    t, x = make_recording(0, 40)
+    fleet.push(["s"] * 20, t[20:], x[20:])
+    assert (fleet.adaptation().held, fleet.adaptation().unknown) == (0, 1)
 
 
 def test_duplicates_and_strangers_change_nothing_but_counts():
@@ -212,7 +266,7 @@ def test_snapshots_from_before_labels_go_on_with_them_and_without():
     pushed(plain)
     learning = sr.Fleet(regression(), adapt="best")
     learning.restore(plain.snapshot())
-    assert outcomes(learning.label(["s"], [[1.0, 2.0]], window=[0])) == ["unknown"]
+    assert outcomes(learning.label(["s"], [[1.0, 2.0]], window=[-1])) == ["unknown"]
     back = sr.Fleet(regression())
     back.restore(learning.snapshot())
     assert back.snapshot() == plain.snapshot()
