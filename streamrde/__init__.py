@@ -47,6 +47,7 @@ from streamrde.windowing import (
 
 if TYPE_CHECKING:
     from streamrde.fitting.entry import fit
+    from streamrde.inference.untrained import reservoir
     from streamrde.models import NeuralRDE, save, train
     from streamrde.scoring import score
     from streamrde.scoring.features import Features
@@ -82,6 +83,7 @@ __all__ = [
     "logsig_windows",
     "logsignature",
     "logsignature_channels",
+    "reservoir",
     "save",
     "score",
     "signature",
@@ -95,6 +97,10 @@ def __getattr__(name: str) -> Any:
         from streamrde.fitting import entry
 
         return entry.fit
+    if name == "reservoir":
+        from streamrde.inference import untrained
+
+        return untrained.reservoir
     if name == "Features":
         from streamrde.scoring import features
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,8 +15,10 @@ from streamrde.arrays import Floats
 from streamrde.errors import MissingExtraError, ParameterError
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.fleet import Fleet
+from streamrde.inference.untrained import Scales, reservoir
 from streamrde.nearest import did_you_mean, listed
 from streamrde.times import as_time
+from streamrde.windowing.policies import Every, WindowPolicy
 
 try:
     from river import base
@@ -26,6 +28,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("streamrde.river", "river") from None
 
 Sample: TypeAlias = Mapping[Any, Any]
+Model: TypeAlias = Bundle | str | os.PathLike[str] | None
 _MOST = 4096
 """Predictions of a stream that are kept for labels to come, as many as a Fleet keeps at most."""
 
@@ -41,7 +44,8 @@ class _Known(NamedTuple):
 class Predictor(base.Estimator):  # type: ignore[misc]
     """Predict and learn sample by sample, as River's models do. State and labels are kept for each stream.
 
-    The model is fitted or trained beforehand. `predict_one` takes a sample and returns the newest prediction of its
+    The model is fitted or trained beforehand, or it is an untrained reservoir that learns its whole readout from the
+    labels, see `streamrde.reservoir`. `predict_one` takes a sample and returns the newest prediction of its
     stream, None before the first window closes. A sample is taken once: the same one does not count again, and
     `learn_one` takes a sample that was not predicted. `learn_one` brings the label of what was predicted at the sample;
     the stream learns from it as by `Fleet.label`. Of several samples between two predictions, the first label counts.
@@ -49,20 +53,26 @@ class Predictor(base.Estimator):  # type: ignore[misc]
     An instance is a classifier, a regressor or a multi-target regressor of River, as the model says. Classes are texts.
 
     Args:
-        model: a model, from `fit`, `train` or `load`, or the path of its file.
+        model: a model, from `fit`, `train`, `load` or `reservoir`, or the path of its file. None: a reservoir of the
+            settings below.
         time: key of the time in a sample, seconds or a datetime.
         stream: key of the stream's name in a sample. "": all samples are of one stream.
         adapt: use of labels, as of `Fleet`: "best" serves for each stream what has had the smallest error so far.
+        channels: of a reservoir: the keys of its channels in a sample, or centre and spread by key.
+        windows: of a reservoir: seconds of a window, or another rule.
+        targets: of a reservoir: names of the numbers to predict, or centre and spread by name.
+        classes: of a reservoir: the classes to predict, in the place of targets.
     Attributes:
         fleet: the streams.
     Raises:
         BundleError, ParameterError: the file is no model, or the model predicts only when a stream ends.
     """
 
-    def __new__(cls, model: Bundle | str | os.PathLike[str], **settings: Any) -> Predictor:
+    def __new__(cls, model: Model = None, *others: Any, **settings: Any) -> Predictor:
         """Make the kind of River's models that the model's task asks for."""
         if cls is Predictor:
-            parts = (model if isinstance(model, Bundle) else load(model)).header.parts
+            own = {name: settings[name] for name in ("channels", "windows", "targets", "classes") if name in settings}
+            parts = _bundle_of(model, **own).header.parts
             if len(parts) > 1:
                 raise ParameterError(f"the model has {len(parts)} heads, and River's models predict one thing")
             numbers = _Regressor if parts[0].outputs == 1 else _MultiTargetRegressor
@@ -71,13 +81,19 @@ class Predictor(base.Estimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: Bundle | str | os.PathLike[str],
+        model: Model = None,
         time: str = "t",
         stream: str = "",
         adapt: Adapt | str = "best",
+        *,
+        channels: Scales = (),
+        windows: WindowPolicy | float = 1.0,
+        targets: Scales = ("y",),
+        classes: Sequence[str] = (),
     ) -> None:
         self.model, self.time, self.stream, self.adapt = model, time, stream, adapt
-        bundle = model if isinstance(model, Bundle) else load(model)
+        self.channels, self.windows, self.targets, self.classes = channels, windows, targets, classes
+        bundle = _bundle_of(model, channels, windows, targets, classes)
         self.fleet = Fleet(bundle, adapt=adapt)  # type: ignore[arg-type]
         self._head = bundle.header.parts[0]
         self._channels = [channel.name for channel in bundle.header.channels]
@@ -202,6 +218,24 @@ class _MultiTargetRegressor(Predictor, base.MultiTargetRegressor):  # type: igno
 
     def _values(self, y: Any) -> Any:
         return [[float(y.get(name, np.nan)) for name in self._names()]]
+
+
+def _bundle_of(
+    model: Model,
+    channels: Scales = (),
+    windows: WindowPolicy | float = 1.0,
+    targets: Scales = ("y",),
+    classes: Sequence[str] = (),
+) -> Bundle:
+    """Return the model, or make a reservoir."""
+    if model is not None:
+        if channels:
+            raise ParameterError("channels are those of the model: leave them out, or leave the model out")
+        return model if isinstance(model, Bundle) else load(model)
+    if not channels:
+        raise ParameterError("give a model, or channels=[...], the keys of what a reservoir is to learn from")
+    rule = windows if isinstance(windows, WindowPolicy) else Every(windows)
+    return reservoir(channels, windows=rule, targets=() if classes else targets, classes=classes)
 
 
 def _restored(kind: type[Predictor], params: dict[str, Any], state: tuple[Any, ...]) -> Predictor:

@@ -48,6 +48,32 @@ def test_labels_make_predictions_better_in_rivers_evaluation(bundle):
     assert found["online"] < 0.7 * found["frozen"]
 
 
+def test_without_a_model_all_is_learned_from_labels_in_rivers_evaluation():
+    rows = samples(wandering(2, 7))
+    settings = {"stream": "stream", "adapt": "online", "channels": ["x"], "windows": 5.0, "targets": {"y": (0.0, 3.0)}}
+    model = Predictor(**settings)
+    assert isinstance(model, base.Regressor)
+    nothing = evaluate.progressive_val_score(rows, Predictor(**{**settings, "adapt": "frozen"}), metrics.MAE()).get()
+    assert evaluate.progressive_val_score(rows, model, metrics.MAE()).get() < 0.3 * nothing
+    x = {"stream": "s0", "t": 1000.0, "x": 1.0}
+    assert copy.deepcopy(model).predict_one(x) == pickle.loads(pickle.dumps(model)).predict_one(x)
+    assert model.clone().fleet.adaptation().joined == 0
+    with pytest.raises(ParameterError, match="give a model, or channels"):
+        Predictor()
+    with pytest.raises(ParameterError, match="channels are those of the model"):
+        Predictor(sr.reservoir(["x"], windows=sr.Every(1.0), targets=["y"]), channels=["x"])
+
+
+def test_classes_are_learned_without_a_model():
+    rng = np.random.default_rng(0)
+    fast = np.repeat(rng.integers(0, 2, 40), 20)
+    wave = np.sin(np.cumsum(np.where(fast, 1.5, 0.3)))
+    rows = [({"t": i / 4, "x": wave[i]}, ["slow", "fast"][fast[i]]) for i in range(800)]
+    model = Predictor(adapt="online", channels=["x"], classes=["slow", "fast"])
+    assert isinstance(model, base.Classifier)
+    assert evaluate.progressive_val_score(rows, model, metrics.Accuracy()).get() > 0.8
+
+
 def test_predictions_and_labels_are_those_of_a_fleet(bundle):
     rows = samples(wandering(2, 2))
     model, fleet = Predictor(bundle, stream="stream", adapt="online"), sr.Fleet(bundle, adapt="online")

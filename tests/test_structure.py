@@ -41,7 +41,7 @@ ARROWS = {
     },
     "sklearn": {"fitting", "models", "inference", "signature", "windowing", "connectors"},
     "aeon": {"sklearn"},
-    "river": {"adapting", "inference"},
+    "river": {"adapting", "inference", "windowing"},
     "hub": {"inference", "windowing"},
     "mlflow": {"scoring", "inference", "windowing"},
     "sktime": {"sklearn"},

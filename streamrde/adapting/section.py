@@ -11,9 +11,10 @@ from streamrde.adapting.baselines import METHODS, Baselines, Method
 from streamrde.adapting.held import Held
 from streamrde.adapting.pending import Outcome, Pending
 from streamrde.adapting.readout import Readout
-from streamrde.adapting.settings import Adapt, Learned
+from streamrde.adapting.settings import MOST_INPUTS, Adapt, Learned
 from streamrde.adapting.targets import Targets
 from streamrde.arrays import Floats, Indices, Ints
+from streamrde.errors import ParameterError
 
 _PENDING = 32
 _WITHIN = 1e-6
@@ -72,8 +73,8 @@ class Adapting:
     ) -> None:
         self.adapt, self.targets, self._horizon = adapt, targets, times.horizon
         n = targets.outputs
-        self._map = _projection(adapt, spread)
-        self._extra = 0 if self._map is None else self._map.shape[1]
+        self._map = _projection(adapt, spread) if adapt.takes_state(learned) else None
+        self._extra = 0 if self._map is None else self._map.shape[-1]
         capacity = adapt.pending or _PENDING + (int(np.ceil(times.horizon / times.length)) if times.length else 0)
         within = (0.5 * times.length or _WITHIN) if adapt.within is None else adapt.within
         issued = 0 if bands is None else bands.units
@@ -102,7 +103,9 @@ class Adapting:
         blank = [self.pending.blank, self.held.blank, self.readout.blank, self.baselines.blank]
         self.blank = np.concatenate(blank if self.bands is None else [*blank, self.bands.blank])
         """Columns of a stream that has learned nothing."""
-        layout = [capacity, kept, adapt.early, n, features, *([] if self.bands is None else [self.bands.layout])]
+        layout: list[object] = [capacity, kept, adapt.early, n, features]
+        layout += [] if self._map is None else ["state", adapt.seed]
+        layout += [] if self.bands is None else [self.bands.layout]
         self.layout = ",".join(map(str, layout))
         """Text that two sections share if the columns of one mean the same in the other."""
 
@@ -228,22 +231,27 @@ class Adapting:
     def _inputs(self, state: Floats) -> Floats:
         if self._map is None:
             return np.empty((len(state), 0))
+        if self._map.ndim == 1:
+            return np.asarray(np.clip(state * self._map, -_STATE, _STATE))
         total = state[:, :1] * self._map[0]
         for row in range(1, len(self._map)):
             total += state[:, row : row + 1] * self._map[row]
         return np.asarray(np.clip(total, -_STATE, _STATE))
 
 
-def _projection(adapt: Adapt, spread: Floats) -> Floats | None:
-    """Return the matrix from hidden states to inputs of the correction, or None if states are none."""
-    if adapt.inputs == "outputs":
-        return None
-    own = np.diag(1.0 / np.maximum(spread, 1e-9))
-    if not adapt.projection:
-        return np.asarray(own)
-    # Gaussian: distances survive it (Johnson & Lindenstrauss 1984). The seed makes it a part of the code.
-    drawn = np.random.default_rng(0).normal(size=(len(spread), adapt.projection))
-    return np.asarray(own @ drawn / np.sqrt(len(spread)))
+def _projection(adapt: Adapt, spread: Floats) -> Floats:
+    """Return the matrix from states to inputs of the correction, or their factors, (hidden,), if they are these."""
+    own = 1.0 / np.maximum(spread, 1e-9)
+    if adapt.projection:
+        # Gaussian: distances survive it (Johnson & Lindenstrauss 1984).
+        drawn = np.random.Generator(np.random.PCG64(adapt.seed)).normal(size=(len(spread), adapt.projection))
+        return np.asarray(own[:, None] * drawn / np.sqrt(len(spread)))
+    if len(spread) > MOST_INPUTS:
+        raise ParameterError(
+            f"inputs='state': this model's state has {len(spread)} numbers, and a correction takes {MOST_INPUTS} at "
+            "most; add projection=64, or another number of projections"
+        )
+    return np.asarray(own)
 
 
 def _each(values: tuple[float, ...], otherwise: float, count: int) -> Floats:

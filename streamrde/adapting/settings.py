@@ -15,6 +15,8 @@ Inputs: TypeAlias = Literal["outputs", "state"]
 
 MOST_PENDING = 4096
 MOST_EARLY = 1024
+MOST_INPUTS = 512
+"""Numbers of a state that a correction takes. The covariance of so many has 1 MB, for each stream and output."""
 _CHOICES = ("off", "frozen", "online", "last", "mean", "blend", "best")
 
 NonNegative: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
@@ -31,11 +33,15 @@ class Adapt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     it. "online": the model's with the correction that the stream has learned. "last": the stream's last label. "mean":
     the mean of its labels, which begins at that of training. "blend": a mix of the two. "best": for each stream and
     output the one of these whose error on its labels so far is smallest."""
-    inputs: Inputs = "outputs"
+    inputs: Inputs | None = None
     """Inputs of the correction of an output. "outputs": 1, the model's output, and the last known label. "state": 1,
-    the hidden state, and the last known label."""
+    the hidden state (of a reservoir, its pooled features), and the last known label. None: "outputs", or "state" for
+    a reservoir without training."""
     projection: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """With inputs = "state": number of random projections that take the hidden state's place. 0: the whole state."""
+    """With inputs = "state": number of random projections that take the state's place, drawn from `seed`. 0: the whole
+    state, of 512 numbers at most."""
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
+    """Seed of the projections."""
     pending: Annotated[int, msgspec.Meta(ge=0, le=MOST_PENDING)] = 0
     """Number of predictions of a stream that wait for their labels. A new one takes the place of the oldest, which
     counts as expired if it never got a label. 0: as many as the model's horizon covers, and 32."""
@@ -55,11 +61,12 @@ class Adapt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         if self.serve not in _CHOICES:
             raise ParameterError(f"adapt={self.serve!r}: use one of {', '.join(map(repr, _CHOICES))}")
-        if self.inputs not in ("outputs", "state"):
-            raise ParameterError(f"inputs={self.inputs!r}: use 'outputs' or 'state'")
-        for name, most in (("projection", 512), ("pending", MOST_PENDING), ("early", MOST_EARLY)):
+        if self.inputs not in (None, "outputs", "state"):
+            raise ParameterError(f"inputs={self.inputs!r}: use 'outputs', 'state', or None for the model's")
+        for name, most in (("projection", MOST_INPUTS), ("pending", MOST_PENDING), ("early", MOST_EARLY)):
             if as_size(name, getattr(self, name), least=0) > most:
                 raise ParameterError(f"{name}={getattr(self, name)}: use at most {most}")
+        msgspec.structs.force_setattr(self, "seed", as_size("seed", self.seed, least=0))
         if self.projection and self.inputs != "state":
             raise ParameterError(
                 f"projection={self.projection}: it is of the hidden state; add inputs='state' or leave it out"
@@ -70,6 +77,10 @@ class Adapt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ParameterError(f"{name}={value!r}: must be a positive number")
+
+    def takes_state(self, learned: Learned | None) -> bool:
+        """Return True if the inputs are the state, for a model with these findings."""
+        return (self.inputs or (learned or Learned()).inputs) == "state"
 
     @classmethod
     def of(cls, asked: Adapt | str) -> Adapt:
@@ -98,6 +109,8 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Weight of the last label in the blend."""
     shrink: tuple[NonNegative, ...] = ()
     """Number of labels that the mean of training counts for in a stream's mean."""
+    inputs: Inputs = "outputs"
+    """Inputs of the correction unless `Adapt` names others. A reservoir without training has "state"."""
     errors: tuple[tuple[NonNegative, ...], ...] = ()
     """Mean squared errors of the model, the correction and the baselines, (5, outputs), in the targets' variance."""
 

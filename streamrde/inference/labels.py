@@ -78,7 +78,8 @@ def adapting_of(bundle: Bundle, serving: Serving, start: int) -> Adapting | None
     shift = np.array(learned.shift) if learned.shift else np.array(bundle.tensors["output.shift"], dtype=np.float64)
     scale = np.array(learned.scale) if learned.scale else np.array(bundle.tensors["output.scale"], dtype=np.float64)
     scale = np.where(scale > 0, scale, 1.0)
-    spread = np.ones(header.hidden)
+    # A reservoir's features are of order one.
+    spread = np.ones(header.sizes("readout")[0] if header.field.in_rows else header.hidden)
     if header.hidden_range:
         spread = np.asarray(bundle.tensors["range.high"] - bundle.tensors["range.low"], dtype=np.float64)
     length = header.windows.length if header.windows.fixed_length else 0.0

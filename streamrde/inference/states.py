@@ -140,8 +140,9 @@ class States:
         self.estimates = serving.step_error or header.substeps == "auto"
         self._resets, self._mends = serving.on_range == "reset", serving.on_range != "keep"
         self._low, self._high = _allowed(bundle)
-        learns, of_state = serving.adapt.serve != "off", serving.adapt.inputs == "state"
+        learns, of_state = serving.adapt.serve != "off", serving.adapt.takes_state(header.learned)
         self._hidden = header.hidden if "state" in serving.features or (learns and of_state) else 0
+        self._takes_state = learns and of_state
         self._logsig = header.logsig_channels if "logsignature" in serving.features else 0
         self._averages, self._carries = header.pooling == "mean", header.first_stage == "previous"
         sizes = [
@@ -170,6 +171,12 @@ class States:
         """Give streams whose path begins at x, (n, C - 1), without time, their initial states."""
         rows[slots, self._z] = self._initial(x)
         rows[slots, self._mean] = 0.0
+
+    def inputs_of(self, states: Floats) -> Floats:
+        """Return what corrections take of hidden states, (n, hidden): of a reservoir, its pooled features."""
+        if self._in_rows is None or not self._takes_state:
+            return states
+        return self._in_rows.features(states)
 
     def counts(self, rows: Floats, slots: Indices) -> StateCounts:
         """Sum over streams."""

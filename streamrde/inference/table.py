@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -23,6 +22,7 @@ from streamrde.inference.clocks import Clocks, expectation_of
 from streamrde.inference.labels import adapting_of, bands_of
 from streamrde.inference.names import StreamNames
 from streamrde.inference.predictions import Predictions
+from streamrde.inference.snapshot_header import SnapshotHeader
 from streamrde.inference.states import Serving, StateCounts, States, Stepped
 from streamrde.inference.turns import lasts, places_of, rounds
 from streamrde.kernels import Loop, fold
@@ -33,9 +33,6 @@ from streamrde.windowing.loop import ReferenceLoop
 from streamrde.windowing.order import Order
 from streamrde.windowing.ordering import Fault
 from streamrde.windowing.rows import COUNTS, Column, Layout
-
-# Columns with which rows began before snapshots said how many there were.
-_COLUMNS_BEFORE = 21
 
 OnFault: TypeAlias = Literal["error", "drop"]
 
@@ -56,24 +53,6 @@ class Counts(NamedTuple):
 
     def __add__(self, other: Counts) -> Counts:  # type: ignore[override]
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
-
-
-class SnapshotHeader(
-    msgspec.Struct, frozen=True, tag="stream", tag_field="kind", forbid_unknown_fields=True, omit_defaults=True
-):
-    """Identity of the stream and model that a snapshot belongs to."""
-
-    stream: str
-    model: str
-    """Fingerprint of the bundle."""
-    columns: int = _COLUMNS_BEFORE
-    """Number of fixed columns with which the row begins. Later versions append to them."""
-    state: str = ""
-    """`Bundle.state_fingerprint`."""
-    labels: str = ""
-    """Layout of the columns at the row's end that labels are learned in, if there are any."""
-    learned: int = 0
-    """Their number."""
 
 
 class StreamTable:
@@ -401,7 +380,8 @@ class StreamTable:
             own = closed.select(places)
             threshold[places] = self.adapting.thresholds(self.rows, own.slot)
             frozen = own.value.astype(np.float64)
-            served[places] = self.adapting.issue(self.rows, own.slot, own.window, own.t_end, frozen, own.state)
+            state = self.states.inputs_of(own.state)
+            served[places] = self.adapting.issue(self.rows, own.slot, own.window, own.t_end, frozen, state)
         return closed._replace(value=served, threshold=threshold)
 
     def _thresholds(self, slots: Indices) -> Floats:
@@ -463,7 +443,8 @@ class StreamTable:
         standing = self.states.look(self.rows, slots)
         if self.adapting is not None and len(slots):
             frozen = standing.value.astype(np.float64)
-            served, _ = self.adapting.serve(self.rows, slots, frozen, standing.state)
+            state = self.states.inputs_of(standing.state)
+            served, _ = self.adapting.serve(self.rows, slots, frozen, state)
             standing = standing._replace(value=served.astype(standing.value.dtype))
         return Predictions(slots, window, start, start, *standing, self._thresholds(slots))
 

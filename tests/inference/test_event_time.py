@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import streamrde as sr
 from streamrde import snapshots
 from streamrde.errors import BundleError, OrderError, ParameterError, SampleError, SnapshotError
-from streamrde.inference.table import Counts, SnapshotHeader
+from streamrde.inference.snapshot_header import SnapshotHeader
+from streamrde.inference.table import Counts
 from streamrde.windowing.rows import Column
 
 NAMES = np.array(["a", "b", "c"], dtype=object)
