@@ -51,6 +51,8 @@ class Adapting:
 
         pending | held | readout | baselines | bands
 
+    A readout that streams share has a row of its own.
+
     Args:
         targets: the model's outputs.
         times: the model's horizon and window length.
@@ -81,7 +83,7 @@ class Adapting:
         kept = (len(Method) + 1) * n + self._extra + issued
         self._fields = np.cumsum([len(Method) * n, n, issued]).tolist()
         self.pending = Pending(start, capacity=capacity, kept=kept, within=within)
-        self.held = Held(self.pending.stop, capacity=adapt.early, outputs=n)
+        self.held = Held(self.pending.stop, capacity=0 if adapt.share else adapt.early, outputs=n)
         memory = adapt.memory or learned.memory or _WINDOWS * times.length or _DAY
         prior = _each(learned.prior, _PRIOR, n) if adapt.prior is None else np.full(n, adapt.prior)
         features = 2 + (self._extra or 1)
@@ -89,10 +91,13 @@ class Adapting:
         if self._extra:
             variances[:, 1:-1] /= self._extra
         noise = _each(learned.noise, _NOISE, n) if adapt.noise is None else np.full(n, adapt.noise)
-        self.readout = Readout(targets, self.held.stop, prior=variances, noise=noise, memory=memory)
+        start = 0 if adapt.share else self.held.stop
+        self.readout = Readout(targets, start, prior=variances, noise=noise, memory=memory)
+        self.shared = self.readout.blank[None].copy() if adapt.share else None
+        """The columns of the correction that all streams share, one row. None: each stream has them in its own."""
         self.baselines = Baselines(
             targets,
-            self.readout.stop,
+            self.held.stop if adapt.share else self.readout.stop,
             blend=_each(learned.blend, _BLEND, n),
             shrink=_each(learned.shrink, _SHRINK, n),
             errors=np.array(learned.errors) if learned.errors else np.ones((len(Method), n)),
@@ -100,10 +105,11 @@ class Adapting:
         self.bands = None if bands is None else bands.at(self.baselines.stop)
         self.stop = self.baselines.stop if self.bands is None else self.bands.stop
         """The column after the last."""
-        blank = [self.pending.blank, self.held.blank, self.readout.blank, self.baselines.blank]
-        self.blank = np.concatenate(blank if self.bands is None else [*blank, self.bands.blank])
+        blank = [self.pending.blank, self.held.blank, *([] if adapt.share else [self.readout.blank])]
+        blank += [self.baselines.blank, *([] if self.bands is None else [self.bands.blank])]
+        self.blank = np.concatenate(blank)
         """Columns of a stream that has learned nothing."""
-        layout: list[object] = [capacity, kept, adapt.early, n, features]
+        layout: list[object] = [capacity, kept, self.held.capacity, n, features, *["shared"] * adapt.share]
         layout += [] if self._map is None else ["state", adapt.seed]
         layout += [] if self.bands is None else [self.bands.layout]
         self.layout = ",".join(map(str, layout))
@@ -117,7 +123,8 @@ class Adapting:
         last, mean, blend = self.baselines.predict(rows, slots)
         extra = self._inputs(state)
         phi = self.readout.inputs(frozen, last, extra)
-        online = self.readout.predict(rows, slots, frozen, phi)
+        table, of = (rows, slots) if self.shared is None else (self.shared, np.zeros(len(slots), np.intp))
+        online = self.readout.predict(table, of, frozen, phi)
         by_method = np.stack([frozen, online, last, mean, blend], axis=1)
         method = self.serving(rows, slots)
         served = np.take_along_axis(by_method, method[:, None], axis=1)[:, 0]
@@ -224,7 +231,11 @@ class Adapting:
         if self.bands is not None:
             self.bands.learn(rows, slots, served, labels, threshold)
         self.baselines.judge(rows, slots, by_method, labels)
-        self.readout.learn(rows, slots, frozen, self.readout.inputs(frozen, last, extra), labels, due)
+        phi = self.readout.inputs(frozen, last, extra)
+        if self.shared is None:
+            self.readout.learn(rows, slots, frozen, phi, labels, due)
+        else:
+            self.readout.learn_in_turn(self.shared, frozen, phi, labels, due)
         self.baselines.learn(rows, slots, labels, due)
         return t_end, by_method, served, threshold
 

@@ -42,6 +42,10 @@ class Adapt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     state, of 512 numbers at most."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
     """Seed of the projections."""
+    share: bool = False
+    """Learn one correction for all streams of a fleet together, in the place of one for each: it knows more of what
+    streams have in common, and nothing of how they differ. What labels teach then depends on their order over all
+    streams. Early labels are unknown."""
     pending: Annotated[int, msgspec.Meta(ge=0, le=MOST_PENDING)] = 0
     """Number of predictions of a stream that wait for their labels. A new one takes the place of the oldest, which
     counts as expired if it never got a label. 0: as many as the model's horizon covers, and 32."""

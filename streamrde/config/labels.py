@@ -20,6 +20,8 @@ class LabelsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     adapt: Serve = "best"
     """Prediction that is served: "frozen" (the model's), "online" (corrected), "last" (label), "mean" (of the labels),
     "blend" (of both), or "best" (the one with the smallest error so far)."""
+    share: bool = False
+    """Learn one correction for all streams together. See `streamrde.Adapt`. Workers that share topics cannot."""
     pending: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     """Predictions of a stream that wait for labels. 0: those of the model's horizon, and 32."""
     within: Annotated[float, msgspec.Meta(ge=0)] | None = None
@@ -27,7 +29,7 @@ class LabelsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def settings(self) -> Adapt:
         """Return the settings of the fleet."""
-        return Adapt(serve=self.adapt, pending=self.pending, within=self.within)
+        return Adapt(serve=self.adapt, share=self.share, pending=self.pending, within=self.within)
 
     def check(self, header: Header) -> None:
         """Raise ConfigError where the columns do not fit the model."""

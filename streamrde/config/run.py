@@ -143,6 +143,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 'provisional with state.kind = "kafka": predictions appear with a transaction, and none could be shown '
                 "before; leave it out"
             )
+        if self.labels is not None and self.labels.share:
+            raise ConfigError(
+                'labels.share with state.kind = "kafka": each worker has some of the streams, and they change hands; '
+                "leave it out, and each stream learns its own correction"
+            )
         if self.silence.returning == "state":
             raise ConfigError(
                 'silence.returning = "state" is not for state.kind = "kafka", which keeps the last window of a stream '

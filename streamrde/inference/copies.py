@@ -12,7 +12,7 @@ from streamrde.inference.predictor import check_stepper_pickles
 if TYPE_CHECKING:
     from streamrde.inference.fleet import Fleet
 
-_OWN = ("_time", "_strangers", "_unused", "_ended", "_ended_states", "_gone", "_archived")
+_OWN = ("_time", "_strangers", "_taught", "_unused", "_ended", "_ended_states", "_gone", "_archived")
 """Attributes of a Fleet that neither its settings nor its streams' snapshots hold."""
 
 
@@ -42,7 +42,7 @@ def _state_of(fleet: Fleet) -> dict[str, Any]:
     """Return all that `restored` needs besides bundle and settings."""
     live = fleet._find(None)
     return {
-        "snapshots": fleet._snapshots(live),
+        "snapshots": fleet.snapshot(),
         "changed": fleet._table.changed[live],
         "predecessors": set(fleet._table.predecessors),
         "own": {name: copy.copy(getattr(fleet, name)) for name in _OWN},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,6 +17,7 @@ from streamrde.arrays import Indices
 from streamrde.errors import BundleError, ParameterError, ShapeError
 from streamrde.inference.bundle import Bundle, state_differences
 from streamrde.inference.copies import copied, copied_deeply, reduced
+from streamrde.inference.fleet_snapshots import SHARED, Changes, restore_shared, shared_snapshot
 from streamrde.inference.learner import Learner
 from streamrde.inference.names import stream_column
 from streamrde.inference.overview import overview
@@ -33,15 +34,6 @@ from streamrde.times import as_time
 from streamrde.times.plausible import OnTime, TimeCheck
 from streamrde.windowing.order import Order
 from streamrde.windowing.rows import Column
-
-
-class Changes(NamedTuple):
-    """Everything that a checkpoint has to save."""
-
-    snapshots: dict[str, bytes]
-    """Snapshots of the streams that changed or were archived, by name."""
-    ended: tuple[str, ...]
-    """Names of the streams that ended."""
 
 
 class Fleet(Learner):
@@ -396,11 +388,12 @@ class Fleet(Learner):
         return self._table.silent(self._find(None), (self.event_time if now is None else as_time(now)) - idle)
 
     def snapshot(self, streams: Iterable[str] | None = None) -> dict[str, bytes]:
-        """Return the whole state of each stream (None: all), by name. Predictor.restore reads one too."""
-        return self._snapshots(self._find(streams))
+        """Return the whole state of each stream, by name. Predictor.restore reads one too.
 
-    def _snapshots(self, slots: Indices) -> dict[str, bytes]:
-        return {name: self._table.snapshot(slot) for slot, name in zip(slots.tolist(), self._names(slots), strict=True)}
+        Of all streams (None), also what they learned together with `Adapt.share`, as `fleet_snapshots.SHARED`.
+        """
+        shared = shared_snapshot(self._table) if streams is None else {}
+        return self._table.snapshots(self._find(streams)) | shared
 
     def restore(self, snapshots: Mapping[str, bytes], *, repeats: int = 0) -> None:
         """Restore streams to their snapshots, beside the live ones.
@@ -414,7 +407,8 @@ class Fleet(Learner):
         Raises:
             SnapshotError: one is damaged, or belongs to another model. Then none is restored.
         """
-        states = {name: self._table.read_snapshot(data)[1] for name, data in snapshots.items()}
+        states = {name: self._table.read_snapshot(data)[1] for name, data in snapshots.items() if name != SHARED}
+        restore_shared(self._table, snapshots.get(SHARED))
         slots, _ = self._table.add(pa.array(list(states), pa.string()))
         for slot, values in zip(slots.tolist(), states.values(), strict=True):
             self._table.restore(slot, values)
@@ -431,11 +425,12 @@ class Fleet(Learner):
         intervals. `restore` of the latest snapshot of every stream that has not ended brings the fleet back.
         """
         live = self._find(None)
-        changed = self._snapshots(live[self._table.changed[live]])
+        changed = self._table.snapshots(live[self._table.changed[live]])
+        changed |= shared_snapshot(self._table) if self._taught else {}
         archived = {name: data for name, data in self._archived.items() if name not in self._table.names}
         ended = tuple(name for name in self._gone if name not in self._table.names)
         self._table.changed[:] = False
-        self._gone, self._archived = set(), {}
+        self._gone, self._archived, self._taught = set(), {}, False
         return Changes(changed | archived, ended)
 
     @property
@@ -480,7 +475,7 @@ class Fleet(Learner):
         self._table = table
         self.restore(saved)
         self._troubles.swapped(new.header, slots, self._find(names))
-        self._table.changed[self._find(None)] = True
+        self._table.changed[self._find(None)] = self._taught = True
 
     def accept(self, predecessors: Iterable[str]) -> None:
         """Accept snapshots of these models too, by fingerprint: models that this one replaced."""

@@ -25,7 +25,7 @@ from streamrde.inference.header import Head, Header
 from streamrde.inference.intervals import interval_columns, interval_fields
 from streamrde.inference.names import StreamNames, stream_column
 from streamrde.inference.states import Serving
-from streamrde.inference.turns import rounds
+from streamrde.inference.turns import rounds, stretches
 from streamrde.times import as_times
 
 
@@ -250,7 +250,8 @@ def take_labels(section: Adapting, rows: Floats, slots: Indices, given: Asked) -
         np.full((count, 0 if section.bands is None else section.bands.units), np.nan),
     )
     live = np.flatnonzero(slots >= 0)
-    for places in rounds(slots[live]):
+    # What streams share depends on the order of their labels.
+    for places in (rounds if section.shared is None else stretches)(slots[live]):
         own = live[places]
         window = None if given.window is None else given.window[own]
         t = None if given.t is None else given.t[own]

@@ -28,6 +28,8 @@ class Learner:
     _table: StreamTable
     _strangers: int = 0
     """Labels of streams that there were not."""
+    _taught: bool = False
+    """True if a label came since the last checkpoint."""
 
     def label(
         self,
@@ -59,7 +61,7 @@ class Learner:
         """
         batch, slots = take(self._table, streams, values, t, window)
         self._strangers += int((slots < 0).sum())
-        self._table.changed[slots[slots >= 0]] = True
+        self._table.changed[slots[slots >= 0]] = self._taught = True
         return batch
 
     @property
@@ -67,6 +69,11 @@ class Learner:
         """Number of the model's classes, or 0 for a regression and for a model with several heads."""
         header = self._table.header
         return 0 if header.heads else len(header.parts[0].classes)
+
+    @property
+    def learns_together(self) -> bool:
+        """True if all streams learn one correction, see `Adapt.share`."""
+        return self._table.adapting is not None and self._table.adapting.shared is not None
 
     def adaptation(self, streams: Sequence[str] | None = None) -> Adaptation:
         """Return what became of the labels of live streams (None: all), and each method's progressive error."""

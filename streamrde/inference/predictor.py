@@ -87,6 +87,8 @@ class Predictor:
             adapt=Adapt.of(adapt),
             intervals=as_tracking(intervals),
         )
+        if serving.adapt.share:
+            raise ParameterError("share: a Predictor has one stream; leave it out, or use a Fleet")
         self._table = StreamTable(bundle, order, serving)
         self._table.add(pa.array([stream], pa.string()))
         self._faults: OnFault = faults

@@ -289,6 +289,11 @@ class StreamTable:
         )
         return snapshots.pack(header, np.append(self.rows[slot], self.loop.held(slot)))
 
+    def snapshots(self, slots: Indices) -> dict[str, bytes]:
+        """Return the snapshots of streams by name."""
+        names = self.names.names_of(slots).to_pylist()
+        return {name: self.snapshot(slot) for slot, name in zip(slots.tolist(), names, strict=True)}
+
     def read_snapshot(self, data: bytes) -> tuple[str, Floats]:
         """Name of a snapshot of this model, and its values, as `restore` takes them."""
         header, values = snapshots.unpack(data, SnapshotHeader)

@@ -32,6 +32,17 @@ def rounds(slots: Indices) -> Iterator[Indices]:
     yield from (by_turn[a:b] for a, b in pairwise(stops))
 
 
+def stretches(slots: Indices) -> Iterator[Indices]:
+    """Yield places in order, cut where a slot would come a second time."""
+    begin = 0
+    for place, earlier in enumerate(before(slots).tolist()):
+        if earlier >= begin:
+            yield np.arange(begin, place)
+            begin = place
+    if begin < len(slots):
+        yield np.arange(begin, len(slots))
+
+
 def lasts(slots: Indices) -> Bools:
     """Mark the places that are the last of their slot."""
     last = np.zeros(len(slots), dtype=bool)

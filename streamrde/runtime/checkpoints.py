@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from streamrde.connectors.ends import Batch, Sink, Source
 from streamrde.errors import ParameterError, StateFullError
 from streamrde.inference.fleet import Fleet
+from streamrde.inference.fleet_snapshots import SHARED
 from streamrde.runtime.archive import StoreArchive
 from streamrde.runtime.metrics import Metrics
 from streamrde.state import Checkpoint, StateStore
@@ -35,6 +36,8 @@ _REPEATS_BEFORE_RESTART = 1000
 
 MODELS = "models before"
 """Position in the store: fingerprints of the models that were swapped for the one that the store belongs to."""
+SHARED_READOUT = "shared readout"
+"""Position in the store: what all streams learned together, if they share a correction."""
 SOURCE = "source"
 """Position in the store: where the input goes on, if the store keeps it."""
 
@@ -112,6 +115,8 @@ class Checkpointer:
             self._sink.resume(self._position, self._store.outbox())
         if models := self._store.positions().get(MODELS):
             self._fleet.accept(msgspec.json.decode(models, type=list[str]))
+        if readout := self._store.positions().get(SHARED_READOUT):
+            self._fleet.restore({SHARED: readout})
         self._prune()
         if not lazily:
             for part in self._store.scan():
@@ -216,11 +221,14 @@ class Checkpointer:
         position, outbox, sent = (b"", [], 0) if self._sink is None else self._sink.stage()
         moved, self._position = position != self._position, position
         place = self._source.position_after(batches[-1]) if batches else b""
-        if not (changes.snapshots or changes.ended or moved or place or identity):
+        readout = changes.snapshots.pop(SHARED, b"")
+        if not (changes.snapshots or changes.ended or moved or place or identity or readout):
             return None
         positions = {} if self._sink is None else {"sink": position}
         if place:
             positions[SOURCE] = place
+        if readout:
+            positions[SHARED_READOUT] = readout
         if identity is not None:
             positions[MODELS] = msgspec.json.encode(sorted(self._fleet.predecessors))
         return Checkpoint(

@@ -30,10 +30,11 @@ class LabelColumns:
 
     Args:
         channels: number of the model's channels, which come first.
+        together: all streams learn one correction, and no row is taken before an earlier one of any stream.
     """
 
-    def __init__(self, channels: int) -> None:
-        self._channels = channels
+    def __init__(self, channels: int, *, together: bool = False) -> None:
+        self._channels, self._together = channels, together
 
     def turns(self, samples: Samples) -> Iterator[Turn]:
         """Yield the rows in turns. There is at least one."""
@@ -43,7 +44,7 @@ class LabelColumns:
         if not labelled.any():
             yield Turn(None, samples._replace(x=np.ascontiguousarray(x)))
             return
-        turn = _turns(samples, labelled)
+        turn = np.cumsum(labelled & np.append(False, sampled[:-1])) if self._together else _turns(samples, labelled)
         for number in range(int(turn.max()) + 1):
             own = turn == number
             given, rows = np.flatnonzero(own & labelled), np.flatnonzero(own & sampled)

@@ -115,7 +115,7 @@ class Pipeline:
         self._letters_of_rows = letters_of_rows
         self._provisional = None if provisional is None else Provisional(fleet, provisional)
         self.troubles = TroubleLog(fleet, rules, source=source)
-        self._labels = LabelColumns(len(fleet.channels)) if labels else None
+        self._labels = LabelColumns(len(fleet.channels), together=fleet.learns_together) if labels else None
         self._silence = silence or Silence()
         self._clock = clock or SystemClock()
         self._keeper = Timekeeper(fleet, self._silence, self._clock)

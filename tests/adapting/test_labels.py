@@ -80,6 +80,75 @@ def test_every_label_has_its_outcome_and_is_counted():
     assert batch["label"].to_pylist()[0] == [1.0, 2.0]
 
 
+@st.composite
+def shared_histories(draw):
+    """Samples and labels of three streams, in an order of their own."""
+    return draw(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 6)), min_size=5, max_size=25))
+
+
+@given(shared_histories(), st.integers(0, 2**32), st.booleans())
+def test_a_shared_correction_depends_on_the_order_of_labels_alone(events, seed, classes):
+    bundle = make_bundle(windows=sr.Every(1.0)) if classes else regression()
+    adapt, rng = Adapt(serve="online", share=True, pending=6), np.random.default_rng(seed)
+    fleets = [sr.Fleet(bundle, adapt=adapt) for _ in range(2)]
+    samples = {name: make_recording(at, 200) for at, name in enumerate("abc")}
+    used, waiting = dict.fromkeys("abc", 0), []
+    label = (lambda number: "xyz"[number % 3]) if classes else (lambda number: [number, -number])
+
+    def learn_at_once():
+        if waiting:
+            names, values, windows = zip(*waiting, strict=True)
+            fleets[0].label(list(names), list(values), window=list(windows))
+            waiting.clear()
+
+    for name, is_label, number in events:
+        if is_label and used[name]:
+            # One fleet takes neighbouring labels in one call, the other one by one.
+            waiting.append((name, label(number), number))
+            fleets[1].label([name], [label(number)], window=[number])
+            continue
+        learn_at_once()
+        t, x = (part[used[name] : used[name] + 3] for part in samples[name])
+        used[name] += 3
+        one, two = (fleet.push([name] * 3, t, x) for fleet in fleets)
+        assert one.equals(two)
+        if rng.random() < 0.3:
+            kept, fleets[1] = fleets[1].snapshot(), sr.Fleet(bundle, adapt=adapt)
+            fleets[1].restore(dict(reversed(kept.items())))
+    learn_at_once()
+    assert fleets[0].snapshot() == fleets[1].snapshot()
+
+
+def test_streams_without_labels_gain_from_a_shared_correction():
+    plain = regression()
+    still = {"readout.weight": np.zeros_like(plain.tensors["readout.weight"])}
+    bundle, adapt = sr.Bundle(plain.header, {**plain.tensors, **still}), Adapt(serve="online", share=True)
+    fleet = sr.Fleet(bundle, adapt=adapt)
+    closed = pushed(fleet, "old", 200)
+    fleet.label(["old"] * 30, np.full((30, 2), 5.0), window=closed["window"].to_numpy()[-30:])
+    fresh = np.array(pushed(fleet, "new")["value"].to_pylist())
+    assert np.abs(fresh - 5.0).max() < 1.0
+    assert outcomes(fleet.label(["new"], [[1.0, 2.0]], window=[10_000])) == ["unknown"]
+    own = sr.Fleet(bundle, adapt="online")
+    pushed(own, "old", 200)
+    assert np.abs(np.array(pushed(own, "new")["value"].to_pylist()) - 5.0).min() > 1.0
+    # It stays when streams end, and over swaps, copies and checkpoints.
+    fleet.checkpoint()
+    fleet.flush()
+    fleet.label(["gone"], [[1.0, 2.0]], window=[0])
+    assert [name for name in fleet.checkpoint().snapshots if not name.startswith("\0")] == []
+    fleet.swap(sr.Bundle(bundle.header, {**bundle.tensors, "readout.bias": bundle.tensors["readout.bias"] * 1.0}))
+    twin, empty = copy.deepcopy(fleet), sr.Fleet(bundle, adapt=adapt)
+    empty.restore(fleet.snapshot())
+    for later in (fleet, twin, empty):
+        assert np.array(pushed(later, "later")["value"].to_pylist()).tobytes() == fresh.tobytes()
+    fleet.flush()
+    with pytest.raises(SnapshotError, match="shared readout was taken with other settings"):
+        sr.Fleet(bundle, adapt=Adapt(share=True, pending=3)).restore(fleet.snapshot())
+    with pytest.raises(ParameterError, match="a Predictor has one stream"):
+        sr.Predictor(bundle, adapt=adapt)
+
+
 @pytest.mark.parametrize("by", ["window", "t"])
 def test_a_label_that_comes_early_is_learned_with_its_prediction(by):
     early, late = (sr.Fleet(regression(), adapt="best") for _ in range(2))

@@ -80,14 +80,17 @@ class Sink(ends.Sink):
             raise BrokerError("killed")
 
 
-def pipeline(source, sink, store=None, **options):
-    fleet = sr.Fleet(BUNDLE, faults="drop", adapt="best")
+SHARED = sr.Adapt(share=True)
+
+
+def pipeline(source, sink, store=None, adapt="best", **options):
+    fleet = sr.Fleet(BUNDLE, faults="drop", adapt=adapt)
     return Pipeline(source, fleet, sink, store=store, labels=True, **options)
 
 
-def one_by_one():
+def one_by_one(adapt="best"):
     """Each row's label, then its sample, by hand."""
-    fleet, kept = sr.Fleet(BUNDLE, faults="drop", adapt="best"), {}
+    fleet, kept = sr.Fleet(BUNDLE, faults="drop", adapt=adapt), {}
     for name, t, row in zip(NAMES, T, ALL, strict=True):
         if not np.isnan(row[2:]).all():
             fleet.label([name], row[None, 2:], t=[t])
@@ -98,10 +101,12 @@ def one_by_one():
     return kept, fleet
 
 
-@pytest.mark.parametrize("size", [1, 7, 64, ROWS])
-def test_batches_of_any_size_give_the_same_predictions(size):
-    kept, expected = [], one_by_one()
-    service = pipeline(Source(size), Sink(kept), flush=False)
+@pytest.mark.parametrize(
+    ("size", "adapt"), [(1, "best"), (7, "best"), (64, "best"), (ROWS, "best"), (7, SHARED), (ROWS, SHARED)]
+)
+def test_batches_of_any_size_give_the_same_predictions(size, adapt):
+    kept, expected = [], one_by_one(adapt)
+    service = pipeline(Source(size), Sink(kept), adapt=adapt, flush=False)
     asyncio.run(asyncio.wait_for(service.run(), 20))
     assert dict(kept) == expected[0]
     assert service.fleet.snapshot() == expected[1].snapshot()
@@ -124,8 +129,9 @@ def test_windows_that_are_owed_close_before_their_labels(slice_windows):
     assert dict(kept) == one_by_one()[0]
 
 
-def test_a_run_that_dies_anywhere_goes_on_with_the_same_predictions(tmp_path):
-    kept, expected = [], one_by_one()
+@pytest.mark.parametrize("adapt", ["best", SHARED])
+def test_a_run_that_dies_anywhere_goes_on_with_the_same_predictions(tmp_path, adapt):
+    kept, expected = [], one_by_one(adapt)
 
     async def main():
         store, first = SqliteStore(tmp_path / "state.db"), 0
@@ -133,7 +139,7 @@ def test_a_run_that_dies_anywhere_goes_on_with_the_same_predictions(tmp_path):
             source = Source(10, first)
             store.open({})
             service = pipeline(
-                source, Sink(kept, dies), store, policy=CheckpointPolicy(seconds=60.0, messages=30), flush=False
+                source, Sink(kept, dies), store, adapt, policy=CheckpointPolicy(seconds=60.0, messages=30), flush=False
             )
             with contextlib.suppress(BrokerError):
                 await service.run()
@@ -173,6 +179,19 @@ def test_labels_that_do_not_fit_the_model_say_so(labels, message):
     with pytest.raises(ConfigError, match=r"one head|leave"):
         config.outline_of(headed)
     assert msgspec.structs.replace(config, labels=None).outline_of(BUNDLE).channels == ("a", "b")
+
+
+def test_workers_that_share_topics_share_no_correction():
+    run = {
+        "model": "m",
+        "source": {"kind": "kafka", "topic": "in", "url": "kafka://h", "group": "g"},
+        "sink": {"kind": "kafka", "topic": "out", "url": "kafka://h"},
+        "state": {"kind": "kafka"},
+        "labels": {"columns": ["u", "v"], "share": True},
+    }
+    with pytest.raises(ConfigError, match=r"labels.share with state.kind = .kafka.: each worker has some"):
+        convert(run, RunConfig).check()
+    convert(run | {"labels": {"columns": ["u", "v"]}}, RunConfig).check()
 
 
 def test_numbers_that_are_no_class_are_counted():
