@@ -116,8 +116,7 @@ def fit(config: TrainConfig, parts: Split, *, console: Console, resume: bool = F
         training=provenance(config, parts, epochs=[history.best for history in histories]),
         statistics=stream_statistics([r.t for r in parts.train], [r.x for r in parts.train], model.header.partition),
     )
-    if "validation" in predicted:
-        bundle = with_validation(bundle, predicted["validation"])
+    bundle = with_validation(bundle, predicted, unseen="validation_streams_shared_group" not in metrics)
     if config.novelty:
         bundle = learn_windows(bundle, parts, say=lambda text: console.print(text, highlight=False))
     judged = verdict(

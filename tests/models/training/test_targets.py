@@ -75,6 +75,7 @@ def test_classes_may_change_along_a_stream(tmp_path) -> None:
     assert bundle.header.labels == ("down", "up")
     assert bundle.header.target_at == "window"
     assert bundle.header.metrics["test_accuracy_windows"] > 0.7
+    assert len(bundle.header.learned.noise) == 2
 
 
 def test_a_stream_may_be_short_of_values_but_not_have_two(tmp_path) -> None:
@@ -104,6 +105,12 @@ def test_the_card_tells_what_is_to_be_predicted(tmp_path) -> None:
     console = quiet()
     bundle = train(changing(tmp_path, horizon=1.5, training={"epochs": 1}), console=console)
     assert bundle.header.horizon == 1.5
+    # How strongly to correct it by labels comes from the streams of validation.
+    learned, metrics = bundle.header.learned, bundle.header.metrics
+    assert learned.streams == metrics["validation_streams"]
+    assert 0 < learned.labels < metrics["validation_windows"]
+    assert np.isfinite(learned.errors).all()
+    assert sr.Fleet(bundle, adapt="best").adaptation().served == {}
     console.print(card(bundle, "m"))
     assert "the last value of each window, 1.5 s ahead of it" in console.file.getvalue()
 
@@ -130,7 +137,10 @@ def test_score_measures_the_test_streams_as_training_did(tmp_path, make, target)
     paths = {name: str(tmp_path / name) for name in ("model.safetensors", "test.parquet", "predictions.parquet")}
     config = make(tmp_path)
     config["output"] |= {"model": paths["model.safetensors"], "test": paths["test.parquet"]}
-    metrics = train(config, console=quiet()).header.metrics
+    header = train(config, console=quiet()).header
+    metrics = header.metrics
+    # Streams that were trained on, in earlier time, do not say how strongly to correct a model by labels.
+    assert (header.learned is None) == (header.target_at == "stream" or config["split"].get("by") == "time")
     summary = sr.score(
         paths["test.parquet"], paths["model.safetensors"], out=paths["predictions.parquet"], truth=[target]
     )
