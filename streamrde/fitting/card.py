@@ -16,6 +16,8 @@ from streamrde.inference.statistics import stream_statistics
 from streamrde.nearest import listed
 
 _TEST = "test_"
+MEASURED = "measured"
+"""Row of a card that says how a fit was measured. Cards of trainings do not have it."""
 
 
 def with_card(bundle: Bundle, examples: Examples, found: Mapping[str, float]) -> Bundle:
@@ -32,7 +34,7 @@ def with_card(bundle: Bundle, examples: Examples, found: Mapping[str, float]) ->
     training = {
         "streams": f"{len(own):,}, {rows}",
         "groups": f"{len(np.unique([recording.group for recording in own])):,}",
-        "measured": f"out of fold, {len(np.unique(examples.folds))} folds",
+        MEASURED: f"out of fold, {len(np.unique(examples.folds))} folds",
         "seed": str(examples.seed),
         "targets": listed(examples.targets) if examples.targets else "-",
     }

@@ -8,10 +8,12 @@ import os
 import platform
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from streamrde.fitting.config import text_of
 from streamrde.fitting.mistakes import OfClass, by_class, confusion, most_confused
+from streamrde.fitting.record import Run, as_comment, run_of
 from streamrde.fitting.usage import embedding, run_commands, score_command
 from streamrde.fitting.words import baseline_name, divided, explain_names, percent, rows_of
 from streamrde.inference.card import sections
@@ -52,6 +54,28 @@ def document(report: Report) -> str:
             _usage(report),
             _making(report),
         ],
+        data=as_comment([_record(report)]),
+    )
+
+
+def _record(report: Report) -> Run:
+    """Return the fit as data."""
+    config = report.config
+    settings = {name: value for name, value in msgspec.to_builtins(config).items() if name not in ("data", "out")}
+    run = run_of(
+        report.bundle,
+        name="",
+        kind="fit",
+        targets=(config.target,) if isinstance(config.target, str) else config.target,
+        data=config.data,
+        settings=settings | {"choice": report.choice},
+        seconds=report.seconds,
+        model=config.out,
+    )
+    if report.fitted.examples.along:
+        return run
+    return msgspec.structs.replace(
+        run, measures=run.measures | {"validation_streams": len(report.fitted.examples.truth)}
     )
 
 

@@ -65,8 +65,12 @@ table{font-size:10px}*{print-color-adjust:exact}}
 """
 
 
-def page(title: str, subtitle: str, parts: Sequence[str]) -> str:
-    """Return the whole page."""
+def page(title: str, subtitle: str, parts: Sequence[str], *, data: str = "") -> str:
+    """Return the whole page.
+
+    Args:
+        data: an HTML comment for programs, which nobody sees.
+    """
     name = html.escape(title)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -74,7 +78,7 @@ def page(title: str, subtitle: str, parts: Sequence[str]) -> str:
         f"<title>{name}</title><style>{_STYLE}</style></head>\n"
         f'<body><header><h1>{name}</h1><p class="soft">{html.escape(subtitle)}</p></header>\n<main>\n'
         + "\n".join(part for part in parts if part)
-        + "\n</main></body></html>\n"
+        + f"\n</main>{data}</body></html>\n"
     )
 
 

@@ -19,6 +19,7 @@ from streamrde.fitting import entry, recipe
 from streamrde.fitting.config import FitConfig
 from streamrde.fitting.examples import Candidate, Examples
 from streamrde.fitting.families.reservoir import fit_reservoirs
+from streamrde.fitting.record import read_runs
 from streamrde.inference.bundle import load
 
 
@@ -60,6 +61,11 @@ def test_it_says_in_plain_words_how_good_the_model_is_and_writes_all_three_files
     assert not re.search(r"(src|href)=|@import|url\(", page), "the page needs no other file"
     for heading in ("The data as it was understood", "What was compared", "Can the probabilities be trusted?"):
         assert heading in page
+    # It holds the fit as data, for comparisons: `streamrde inspect`.
+    (own,) = read_runs(folder / "model.html")
+    assert (own.kind, own.fingerprint) == ("fit", load(folder / "model.safetensors").fingerprint)
+    assert own.measures["validation_streams"] == 20
+    assert own.settings["choice"]
 
 
 def test_the_command_that_it_prints_works_as_it_stands(folder: Path) -> None:

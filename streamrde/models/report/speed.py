@@ -43,11 +43,12 @@ def serving_speed(bundle: Bundle, recordings: Sequence[Recording]) -> Speed:
 
 def step_cost(bundle: Bundle, *, seconds: float = _TIME) -> tuple[float, float]:
     """Return the seconds for a window's step and readout: for one stream, and per stream of 64 at once."""
-    stepper, found = make_stepper(bundle), []
+    stepper, scale, found = make_stepper(bundle), bundle.tensors["logsig.scale"], []
     rng = np.random.default_rng(0)
     for streams in (1, 64):
         # Scaled so that the field sees inputs of about 1.
-        logsigs = rng.normal(size=(streams, bundle.header.logsig_channels)) / bundle.tensors["logsig.scale"]
+        # A scale of 0 is that of an input that never changed.
+        logsigs = rng.normal(size=(streams, bundle.header.logsig_channels)) / np.where(scale == 0, 1.0, scale)
         logsigs[:, 0] = np.abs(logsigs[:, 0])
         z = stepper.initial(np.repeat(bundle.tensors["x0.shift"][None], streams, axis=0))
         times: list[float] = []

@@ -10,17 +10,19 @@ import numpy as np
 
 from streamrde.arrays import Floats
 from streamrde.disk import replace_file
+from streamrde.fitting.record import Curve, Run, as_comment, run_of
 from streamrde.inference.bundle import Bundle
 from streamrde.models.report import opening, sections, workings
 from streamrde.models.report.quality import Answers, answers
 from streamrde.models.report.resolution import outputs_to_depth, step_errors
 from streamrde.models.report.speed import serving_speed
+from streamrde.models.sweeping.space import all_tables
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.history import Fitted, Predicted
 from streamrde.models.training.splits import Split, warnings_of
 from streamrde.models.training.verdict import NAMES
 from streamrde.pages.page import alarm, lead, listing, page, section, table, tiles
-from streamrde.pages.svg import number, thinned
+from streamrde.pages.svg import duration, number, thinned
 
 # Enough streams and windows to see the contribution of a level.
 _STREAMS, _WINDOWS = 200, 20_000
@@ -83,14 +85,41 @@ def report(fitted: Fitted, *, config: TrainConfig, parts: Split, seconds: float)
         sections.card(bundle),
     ]
     title = header.description or f"{', '.join(config.data.targets)} from {', '.join(c.name for c in header.channels)}"
-    return page(title, _subtitle(config, seconds), chapters)
+    return page(title, _subtitle(config, seconds), chapters, data=as_comment([_record(fitted, config, seconds)]))
+
+
+def _record(fitted: Fitted, config: TrainConfig, seconds: float) -> Run:
+    """Return the run as data, with the curves of its first member."""
+    history = fitted.histories[0]
+    minutes = (np.cumsum([epoch.seconds for epoch in history.epochs]) / 60).tolist()
+
+    def curve(name: str) -> Curve:
+        values = (getattr(epoch, name) for epoch in history.epochs)
+        finite = (value if value is not None and np.isfinite(value) else None for value in values)
+        numbers = tuple(float(epoch.number) for epoch in history.epochs)
+        return Curve(epochs=numbers, minutes=tuple(minutes), values=tuple(finite))
+
+    curves = {"loss": curve("loss"), "validation_loss": curve("validation_loss")}
+    if history.monitor != "loss":
+        curves[history.monitor] = curve("monitored")
+    return run_of(
+        fitted.bundle,
+        name="",
+        kind="train",
+        targets=config.data.targets,
+        data=config.data.files,
+        settings={name: table for name, table in all_tables(config).items() if name != "output"},
+        curves={name: own for name, own in curves.items() if any(value is not None for value in own.values)},
+        seconds=seconds,
+        model=config.output.model,
+    )
 
 
 def _subtitle(config: TrainConfig, seconds: float) -> str:
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     device = "" if config.training.device == "auto" else f"{config.training.device}, "
     return (
-        f"A training run of streamrde, {now}, seed {config.training.seed}, {_duration(seconds)} on "
+        f"A training run of streamrde, {now}, seed {config.training.seed}, {duration(seconds)} on "
         f"{device}{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     )
 
@@ -115,7 +144,7 @@ def _figures(fitted: Fitted, part: str, seconds: float) -> list[tuple[str, str]]
         *found,
         kept if members == 1 else (str(members), "members of the ensemble"),
         (f"{fitted.bundle.parameters:,}", "parameters"),
-        (_duration(seconds), "training took"),
+        (duration(seconds), "training took"),
     ]
 
 
@@ -195,9 +224,3 @@ def _levels(bundle: Bundle, predicted: Predicted) -> tuple[list[tuple[int, float
             error = np.sqrt(np.nanmean((own.value - own.target) ** 2, axis=0)) / bundle.tensors["output.scale"]
         found.append((depth, float(np.nanmean(error))))
     return found, "windows that are right" if classify else "error in deviations of the target"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

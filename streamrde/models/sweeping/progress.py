@@ -10,9 +10,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from streamrde.models.sweeping.results import Standing
+from streamrde.models.sweeping.results import Outcome, Standing
 from streamrde.models.sweeping.space import Rung, on_one_line, short_keys
-from streamrde.models.sweeping.trial import Outcome
 from streamrde.models.training.config import TrainConfig
 from streamrde.tables import say
 from streamrde.toml import value

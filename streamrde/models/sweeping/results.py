@@ -16,11 +16,48 @@ import pyarrow.parquet as pq
 from streamrde.disk import replace_file
 from streamrde.errors import ConfigError, DataError
 from streamrde.models.sweeping.space import Trial, base_tables
-from streamrde.models.sweeping.trial import Outcome
 from streamrde.models.training.config import TrainConfig
 
 _KEY = b"streamrde.sweep"
 _OUTCOME = b"streamrde.outcomes"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of one training of a trial."""
+
+    trial: int
+    rung: int
+    """Counts from 0."""
+    repeat: int
+    """Counts from 0: all folds with the first seed, then all folds with the next."""
+    epochs: int
+    """Epochs that it was given."""
+    values: dict[str, Any]
+    score: float | None = None
+    """The validation streams' value of `training.monitor` in the best epoch. None: the trial failed."""
+    best_epoch: int | None = None
+    monitor: str = ""
+    """Name of the score, `training.monitor`. "": not known."""
+    curve: tuple[float | None, ...] = ()
+    """The score of each epoch, the mean over members. None: it is not known."""
+    measures: dict[str, float] = {}
+    """All measures of the training and the validation streams."""
+    parameters: int | None = None
+    step_us: float | None = None
+    """Serving time of a window's step and readout for one stream, microseconds."""
+    step_us_together: float | None = None
+    """The same per stream of 64."""
+    stream_us: float | None = None
+    """Serving time of a second of one stream: `step_us` times the validation streams' windows per second."""
+    seconds: float = 0.0
+    """Duration of the training."""
+    error: str = ""
+    """Reason of the failure, or ""."""
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Identity within the sweep: rung, trial, repeat."""
+        return self.rung, self.trial, self.repeat
 
 
 class Results:
@@ -57,7 +94,7 @@ class Results:
     def table(self) -> pa.Table:
         """Return a row per outcome with a column per key and per measure, in the order of rung, trial, repeat."""
         outcomes = [self.outcomes[key] for key in sorted(self.outcomes)]
-        plain = [f for f in Outcome.__struct_fields__ if f not in ("values", "measures")]
+        plain = [f for f in Outcome.__struct_fields__ if f not in ("values", "measures", "curve")]
         columns: dict[str, list[Any]] = {name: [getattr(outcome, name) for outcome in outcomes] for name in plain}
         for key in dict.fromkeys(key for outcome in outcomes for key in outcome.values):
             columns[key] = _alike([outcome.values.get(key) for outcome in outcomes])
@@ -67,15 +104,34 @@ class Results:
         return pa.table(columns).replace_schema_metadata(metadata)
 
     def _read(self, path: Path) -> list[Outcome]:
-        try:
-            metadata = pq.read_schema(path).metadata or {}
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path}: not a Parquet file ({error}); remove it", path=str(path)) from None
-        if _KEY not in metadata:
-            raise ConfigError(f"{path} does not hold the results of a sweep: name another file")
-        if metadata[_KEY].decode() != self._digest:
+        digest, outcomes = _read(path)
+        if digest != self._digest:
             raise ConfigError(f"{path} belongs to a sweep with another configuration: name another file, or remove it")
-        return msgspec.json.decode(metadata[_OUTCOME], type=list[Outcome])
+        return outcomes
+
+
+def read_outcomes(path: str | os.PathLike[str]) -> list[Outcome]:
+    """Read the outcomes of a sweep from its Parquet file.
+
+    Raises:
+        ConfigError: the file holds no results of a sweep.
+        DataError: the file cannot be read.
+    """
+    return _read(path)[1]
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[str, list[Outcome]]:
+    """Return the digest of a sweep's configuration and its outcomes."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file ({error}); remove it", path=str(path)) from None
+    if _KEY not in metadata:
+        raise ConfigError(f"{path} does not hold the results of a sweep: name another file")
+    try:
+        return metadata[_KEY].decode(), msgspec.json.decode(metadata[_OUTCOME], type=list[Outcome])
+    except (KeyError, UnicodeDecodeError, msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DataError(f"{path}: the results in it cannot be read ({error}); remove it", path=str(path)) from None
 
 
 class Standing(NamedTuple):
@@ -98,6 +154,8 @@ class Standing(NamedTuple):
     error: str
     pareto: bool = False
     """True for trials of the highest rung that no other dominates in both score and cost of serving."""
+    curve: tuple[float | None, ...] = ()
+    """Score by epoch, the mean over the repeats. None: not known."""
 
 
 def standings(trials: Sequence[Trial], outcomes: Iterable[Outcome], *, less: bool) -> list[Standing]:
@@ -130,20 +188,32 @@ def standings(trials: Sequence[Trial], outcomes: Iterable[Outcome], *, less: boo
                 float("nan") if error else _median(own, "stream_us"),
                 sum(outcome.seconds for outcome in everything),
                 error,
+                curve=mean_curve(outcome.curve for outcome in own),
             )
         )
     sign = 1 if less else -1
     found.sort(key=lambda s: (s.score is None, -s.rung, sign * (s.score or 0.0), s.trial.number))
-    return [standing._replace(pareto=_on_front(standing, found, sign)) for standing in found]
+    top = max((own.rung for own in found if own.score is not None), default=0)
+    rivals = [own for own in found if own.score is not None and own.rung == top]
+    front = on_front([(own.score or 0.0, own.stream_us) for own in rivals], less=less)
+    best = {own.trial.number for own, ahead in zip(rivals, front, strict=True) if ahead}
+    return [standing._replace(pareto=standing.trial.number in best) for standing in found]
 
 
-def _on_front(standing: Standing, others: Sequence[Standing], sign: int) -> bool:
-    top = max(other.rung for other in others if other.score is not None) if standing.score is not None else -1
-    if standing.score is None or standing.rung < top:
-        return False
-    here = (sign * standing.score, standing.stream_us)
-    rivals = [(sign * s.score, s.stream_us) for s in others if s.score is not None and s.rung == top]
-    return not any(rival != here and rival[0] <= here[0] and rival[1] <= here[1] for rival in rivals)
+def on_front(scored: Sequence[tuple[float, float]], *, less: bool) -> list[bool]:
+    """Return True for each pair of score and cost that no other beats in one and reaches in the other.
+
+    Args:
+        less: a smaller score is better.
+    """
+    signed = [((1 if less else -1) * score, cost) for score, cost in scored]
+    return [not any(rival != own and rival[0] <= own[0] and rival[1] <= own[1] for rival in signed) for own in signed]
+
+
+def mean_curve(curves: Iterable[Sequence[float | None]]) -> tuple[float | None, ...]:
+    """Return the mean of curves by epoch, as far as all go. It is None where one is."""
+    columns = zip(*curves, strict=False)
+    return tuple(None if None in own else float(np.mean([value or 0.0 for value in own])) for own in columns)
 
 
 def _median(outcomes: Sequence[Outcome], name: str) -> float:

@@ -22,9 +22,9 @@ from rich.console import Console
 
 from streamrde.errors import ConfigError, ParameterError, WorkerError
 from streamrde.models.sweeping.progress import Board
-from streamrde.models.sweeping.results import Results, Standing, standings
+from streamrde.models.sweeping.results import Outcome, Results, Standing, standings
 from streamrde.models.sweeping.space import Rung, Trial, ladder, trials
-from streamrde.models.sweeping.trial import Outcome, parts_without_test, run_trial
+from streamrde.models.sweeping.trial import parts_without_test, run_trial
 from streamrde.models.training.config import ConfigSource, SweepConfig, TrainConfig, resolve_config
 from streamrde.models.training.history import less_is_better
 

@@ -6,7 +6,6 @@ import functools
 import io
 import statistics
 import time
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,6 +15,7 @@ from rich.console import Console
 from streamrde.errors import ConfigError, StreamRDEError
 from streamrde.fitting.inputs import SplitConfig
 from streamrde.models.report.speed import step_cost
+from streamrde.models.sweeping.results import Outcome, mean_curve
 from streamrde.models.sweeping.space import Trial
 from streamrde.models.training.config import SweepConfig, TrainConfig
 from streamrde.models.training.preflight import names_parts
@@ -25,40 +25,6 @@ from streamrde.models.training.streams import read_parts
 
 # Seconds: enough for a median, and little beside a training.
 _TIMING = 0.1
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of one training of a trial."""
-
-    trial: int
-    rung: int
-    """Counts from 0."""
-    repeat: int
-    """Counts from 0: all folds with the first seed, then all folds with the next."""
-    epochs: int
-    """Epochs that it was given."""
-    values: dict[str, Any]
-    score: float | None = None
-    """The validation streams' value of `training.monitor` in the best epoch. None: the trial failed."""
-    best_epoch: int | None = None
-    measures: dict[str, float] = {}
-    """All measures of the training and the validation streams."""
-    parameters: int | None = None
-    step_us: float | None = None
-    """Serving time of a window's step and readout for one stream, microseconds."""
-    step_us_together: float | None = None
-    """The same per stream of 64."""
-    stream_us: float | None = None
-    """Serving time of a second of one stream: `step_us` times the validation streams' windows per second."""
-    seconds: float = 0.0
-    """Duration of the training."""
-    error: str = ""
-    """Reason of the failure, or ""."""
-
-    @property
-    def key(self) -> tuple[int, int, int]:
-        """Identity within the sweep: rung, trial, repeat."""
-        return self.rung, self.trial, self.repeat
 
 
 def run_trial(trial: Trial, *, sweep: SweepConfig, rung: int, repeat: int, epochs: int) -> Outcome:
@@ -86,6 +52,8 @@ def run_trial(trial: Trial, *, sweep: SweepConfig, rung: int, repeat: int, epoch
     return msgspec.structs.replace(
         outcome,
         score=statistics.mean(float(epoch.monitored) for epoch in kept if epoch.monitored is not None),
+        monitor=config.training.monitor,
+        curve=mean_curve([epoch.monitored for epoch in history.epochs] for history in fitted.histories),
         best_epoch=round(statistics.mean(epoch.number for epoch in kept)),
         measures={name: v for name, v in bundle.header.metrics.items() if name.startswith(("train_", "validation_"))},
         parameters=bundle.parameters,

@@ -10,6 +10,7 @@ from bundles import make_bundle
 from models.recordings import config_for, quiet, write_recordings
 
 import streamrde as sr
+from streamrde.fitting.record import read_runs
 from streamrde.fitting.recordings import Recording
 from streamrde.fitting.targets import Target
 from streamrde.models import train
@@ -99,7 +100,18 @@ def test_the_report_of_a_regression_has_a_scatter_per_target_with_its_unit(tmp_p
 @pytest.mark.slow
 def test_groups_on_both_sides_of_the_split_are_warned_about(tmp_path) -> None:
     split = {"by": "stream", "column": "", "group": "subject", "validation": 0.2, "test": 0.2}
-    text = page(tmp_path, training={"epochs": 1}, split=split, novelty=False)
+    text = page(tmp_path, training={"epochs": 2, "monitor": "accuracy_end"}, split=split, novelty=False)
+    # The page holds its run, for comparisons.
+    (run,) = read_runs(tmp_path / "out" / "run.html")
+    assert [(name, curve.epochs) for name, curve in run.curves.items()] == [
+        ("loss", (1, 2)),
+        ("validation_loss", (1, 2)),
+        ("accuracy_end", (1, 2)),
+    ]
+    assert run.settings["training.epochs"] == 2
+    assert run.settings["model.field.width"] == 12
+    assert 0 <= run.measures["test_accuracy_end"] <= 1
+    assert run.seconds > 0
     assert "test streams are of the same &#x27;subject&#x27; as training streams" in text
     assert "How new are the windows?" not in text
 

@@ -5,9 +5,8 @@ import pytest
 from models.recordings import config_for
 
 from streamrde.errors import ConfigError, DataError
-from streamrde.models.sweeping.results import Results, standings
+from streamrde.models.sweeping.results import Outcome, Results, standings
 from streamrde.models.sweeping.space import trials
-from streamrde.models.sweeping.trial import Outcome
 from streamrde.models.training.config import as_train_config
 
 CONFIG = as_train_config(
