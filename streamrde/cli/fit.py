@@ -99,6 +99,9 @@ def fit(
         Path | None,
         typer.Option(help="The report's HTML file. [beside the model]", rich_help_panel=_WRITTEN),
     ] = None,
+    opens: Annotated[
+        bool, typer.Option("--open", help="Open the report in a browser.", rich_help_panel=_WRITTEN)
+    ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.", rich_help_panel=_WRITTEN)] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite files that exist.", rich_help_panel=_WRITTEN)
@@ -112,7 +115,7 @@ def fit(
 
     Examples:
 
-    - `streamrde fit recordings.parquet --target label`
+    - `streamrde fit recordings.parquet --target label --open`
 
     - `streamrde fit "day*/*.csv" --target label --group person --minutes 2 --out walk.safetensors`
 
@@ -125,6 +128,8 @@ def fit(
     from streamrde.fitting.entry import fit as fit_files
     from streamrde.fitting.progress import Stage
 
+    if opens and no_report:
+        raise ConfigError("--open: there is no report with --no-report; leave one of them out")
     given: dict[str, Any] = {
         "target": None if target is None else _one_or_more(target),
         "horizon": horizon,
@@ -186,8 +191,27 @@ def fit(
         print_report(found, written)
         again = shlex.join(["streamrde", "fit", str(toml), "--force"])
         print(f"  {again}")
+    if not no_report:
+        _show(files["--report"], opens=opens, quiet=json)
     if found.fitted.stopped == "interrupt":
         raise typer.Exit(INTERRUPTED)
+
+
+def _show(page: Path, *, opens: bool, quiet: bool) -> None:
+    """Say where the report is, and open it if that is wanted and possible."""
+    import webbrowser
+
+    address = page.absolute().as_uri()
+    opened = opens and webbrowser.open(address)
+    if not quiet:
+        how = (
+            "opened in a browser"
+            if opened
+            else "no browser was found: open it yourself"
+            if opens
+            else "a browser opens it"
+        )
+        print(f"report: {address} ({how})")
 
 
 def _config(data: list[str], file: str | None, given: dict[str, Any]) -> FitConfig:

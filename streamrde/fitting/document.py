@@ -13,6 +13,7 @@ import numpy as np
 
 from streamrde.fitting.config import text_of
 from streamrde.fitting.mistakes import OfClass, by_class, confusion, most_confused
+from streamrde.fitting.portrait import portrait
 from streamrde.fitting.record import Run, as_comment, run_of
 from streamrde.fitting.usage import embedding, run_commands, score_command
 from streamrde.fitting.words import baseline_name, divided, explain_names, percent, rows_of
@@ -45,6 +46,7 @@ def document(report: Report) -> str:
             tiles(_figures(report)),
             "".join(f"<p>{html.escape(_sentence(text))}</p>" for text in report.sentences),
             *(alarm(_sentence(text.removeprefix("warning: "))) for text in report.warnings),
+            portrait(report.fitted.examples, report.fitted.chosen, report.bundle),
             _data(report),
             _candidates(report),
             _classes(report) if classify else _numbers(report),

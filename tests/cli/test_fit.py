@@ -15,6 +15,7 @@ from fit_data import turning
 from typer.testing import CliRunner, Result
 
 from streamrde.cli import app
+from streamrde.cli.fit import _show
 from streamrde.fitting import entry, recipe
 from streamrde.fitting.config import FitConfig
 from streamrde.fitting.examples import Candidate, Examples
@@ -59,13 +60,34 @@ def test_it_says_in_plain_words_how_good_the_model_is_and_writes_all_three_files
     assert "\x1b" not in result.output, "no colours in a pipe"
     page = (folder / "model.html").read_text("utf-8")
     assert not re.search(r"(src|href)=|@import|url\(", page), "the page needs no other file"
-    for heading in ("The data as it was understood", "What was compared", "Can the probabilities be trusted?"):
+    for heading in (
+        "One stream while it runs",
+        "The data as it was understood",
+        "What was compared",
+        "Can the probabilities be trusted?",
+    ):
         assert heading in page
+    assert "The model that answers has not seen it." in page
+    assert f"report: {(folder / 'model.html').as_uri()} (a browser opens it)" in out
     # It holds the fit as data, for comparisons: `streamrde inspect`.
     (own,) = read_runs(folder / "model.html")
     assert (own.kind, own.fingerprint) == ("fit", load(folder / "model.safetensors").fingerprint)
     assert own.measures["validation_streams"] == 20
     assert own.settings["choice"]
+
+
+def test_the_report_is_opened_in_a_browser_where_there_is_one(folder, monkeypatch, capsys) -> None:
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or len(opened) == 1)
+    for quiet in (False, True):
+        _show(folder / "model.html", opens=True, quiet=quiet)
+    _show(folder / "model.html", opens=False, quiet=False)
+    _show(folder / "model.html", opens=True, quiet=False)
+    address = (folder / "model.html").as_uri()
+    assert opened == [address] * 3
+    said = [line.removeprefix(f"report: {address} ") for line in capsys.readouterr().out.splitlines()]
+    assert said == ["(opened in a browser)", "(a browser opens it)", "(no browser was found: open it yourself)"]
+    assert "--open: there is no report with --no-report" in refused(*FIT, "--open", "--no-report")
 
 
 def test_the_command_that_it_prints_works_as_it_stands(folder: Path) -> None:
