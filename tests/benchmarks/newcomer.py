@@ -3,9 +3,9 @@
 usage: python tests/benchmarks/newcomer.py [--keep FOLDER] [--screenshot PNG]
 
 The commands are those of README.md: `pip install .` into a fresh environment, and `streamrde fit own.csv --target state
---open`. The CSV has the columns of a logger in a factory: a machine's name, dates, two channels with holes, a state. A
-program takes the browser's place and notes what would be opened. Pip uses the package index of the machine, and no cache
-of an earlier install unless PIP_CACHE_DIR names one. With --screenshot a headless Chromium draws the page that was opened.
+--open`. The CSV has the columns of a logger in a factory: a machine's name, dates, two channels with holes, a state.
+A program takes the browser's place and notes what would be opened. Pip uses the package index of the machine, and no
+cache of an earlier install unless PIP_CACHE_DIR names one. With --screenshot a headless Chromium draws the page.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_csv(path: pathlib.Path) -> int:
         writer.writerow(["shift", "machine", "timestamp", "vibration", "temperature", "state"])
         for shift in range(60):
             loose, phase = shift % 2, draw.uniform(0, 6)
-            begin = datetime.datetime(2026, 3, 1, 6) + datetime.timedelta(hours=8 * shift)
+            begin = datetime.datetime(2026, 3, 1, 6, tzinfo=datetime.UTC) + datetime.timedelta(hours=8 * shift)
             for i in range(240):
                 at = begin + datetime.timedelta(seconds=0.5 * i + draw.uniform(0, 0.2))
                 shaking = math.sin(phase + (1.0 + 0.5 * loose) * i / 2) + draw.gauss(0, 0.4)
