@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 from streamrde.disk import replace_file
 from streamrde.errors import BundleError, MissingExtraError, ParameterError
@@ -18,6 +19,7 @@ from streamrde.nearest import listed
 from streamrde.windowing.policies import WindowPolicy
 
 _MODEL, _CARD = "model.safetensors", "README.md"
+_MESSAGE = "Upload a streamrde model"
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 # What Markdown and HTML take as markup. Names of channels and classes come from files and may hold any of it.
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")
@@ -80,7 +82,7 @@ def push_to_hub(
     *,
     private: bool | None = None,
     token: str | None = None,
-    message: str = "Upload a streamrde model",
+    message: str = _MESSAGE,
     card: bool = True,
 ) -> str:
     """Upload a model and its card to a repository of the Hugging Face Hub, as one commit. Needs the extra `hub`.
@@ -105,6 +107,55 @@ def push_to_hub(
         _write(bundle, Path(folder), made, card=card)
         commit: Any = api.upload_folder(repo_id=made, folder_path=folder, commit_message=message)
     return str(commit.commit_url)
+
+
+class Pretrained(abc.ABC):
+    """The three functions above as methods of a model that can be trained, such as `streamrde.NeuralRDE`."""
+
+    @abc.abstractmethod
+    def to_bundle(self) -> Bundle:
+        """Return the model as it is saved."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_bundle(cls, bundle: Bundle, *, field: Any = None, initial: Any = None, readout: Any = None) -> Self:
+        """Make the model of a bundle, with the modules that are not in its file."""
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, card: bool = True) -> None:
+        """Write the model and its card into a folder. Arguments are those of `hub.save_pretrained`."""
+        save_pretrained(self.to_bundle(), folder, card=card)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        message: str = _MESSAGE,
+        card: bool = True,
+    ) -> str:
+        """Upload the model and its card. Arguments, result and errors are those of `hub.push_to_hub`."""
+        return push_to_hub(self.to_bundle(), repo, private=private, token=token, message=message, card=card)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_repo: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        policies: Sequence[type[WindowPolicy]] = (),
+        field: Any = None,
+        initial: Any = None,
+        readout: Any = None,
+    ) -> Self:
+        """Read a model, to train it further. Arguments and errors are those of `hub.from_pretrained`.
+
+        Args:
+            field, initial, readout: the torch modules that are not in the file, as of `from_bundle`.
+        """
+        bundle = from_pretrained(folder_or_repo, revision=revision, token=token, policies=policies)
+        return cls.from_bundle(bundle, field=field, initial=initial, readout=readout)
 
 
 def model_card(bundle: Bundle, name: str) -> str:

@@ -68,6 +68,21 @@ def test_hostile_names_stay_text_on_the_card(tmp_path):
     assert yaml.safe_load(text.split("---\n")[1])["library_name"] == "streamrde"
 
 
+def test_a_torch_model_has_the_three_as_methods(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    model = sr.NeuralRDE(3, depth=2, hidden=4, outputs=2, windows=sr.Every(0.5))
+    model.save_pretrained(tmp_path / "own")
+    assert "# own\n" in (tmp_path / "own" / "README.md").read_text()
+    found = sr.NeuralRDE.from_pretrained(tmp_path / "own")
+    assert isinstance(found, torch.nn.Module)
+    assert (
+        found.to_bundle().fingerprint == model.to_bundle().fingerprint == from_pretrained(tmp_path / "own").fingerprint
+    )
+    assert all(weight.requires_grad for weight in found.parameters())
+    with pytest.raises(ParameterError, match="only repositories have revisions"):
+        sr.NeuralRDE.from_pretrained(tmp_path / "own", revision="v1")
+
+
 def test_an_edited_card_can_be_kept(tmp_path):
     save_pretrained(make_bundle(), tmp_path)
     (tmp_path / "README.md").write_text("mine")
@@ -178,10 +193,16 @@ def test_a_model_goes_to_a_hub_and_comes_back(tmp_path, hub):
         address,
         tmp_path,
         "print(push_to_hub(sr.load('own.safetensors'), 'me/pump', token='hf_own', message='First'))\n"
-        "print(from_pretrained('me/pump', token='hf_own').fingerprint)",
+        "print(from_pretrained('me/pump', token='hf_own').fingerprint)\n"
+        "model = sr.NeuralRDE.from_pretrained('me/pump', token='hf_own')\n"
+        "print(model.push_to_hub('me/pump', token='hf_own', card=False))",
     )
-    assert done.stdout.split() == [f"{address}/me/pump/commit/{COMMIT}", bundle.fingerprint], done.stderr
-    assert [(own["summary"], own["by"]) for own in handler.commits] == [("First", "Bearer hf_own")]
+    commit = f"{address}/me/pump/commit/{COMMIT}"
+    assert done.stdout.split() == [commit, bundle.fingerprint, commit], done.stderr
+    assert [(own["summary"], own["by"]) for own in handler.commits] == [
+        ("First", "Bearer hf_own"),
+        ("Upload a streamrde model", "Bearer hf_own"),
+    ]
     assert sorted(handler.files) == ["README.md", "model.safetensors"]
     card = handler.files["README.md"].decode()
     assert "from_pretrained('me/pump')" in card

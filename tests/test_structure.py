@@ -37,6 +37,7 @@ ARROWS = {
         "windowing",
         "kernels",
         "connectors",
+        "hub",
         "pages",
     },
     "sklearn": {"fitting", "models", "inference", "signature", "windowing", "connectors"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError, ShapeError
 from streamrde.floats import as_size, swapped
+from streamrde.hub import Pretrained
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.ends import Blank, Layers
 from streamrde.inference.fields import MLP, External
@@ -22,7 +23,7 @@ from streamrde.models.compiled_sequence import compiled_states, is_compiled
 from streamrde.models.ends import make_end
 from streamrde.models.fields import make_field
 from streamrde.models.header import data_channels, dtype_name
-from streamrde.models.saving import load_tensors
+from streamrde.models.saving import load_tensors, to_bundle
 from streamrde.models.scaling import Scaling, far_from_zero
 from streamrde.models.torch_field import SequenceTorchField, TorchField, Window
 from streamrde.signature.words import check_room
@@ -32,7 +33,7 @@ from streamrde.windowing.tokens import Token
 _MLP, _LINEAR, _WINDOWS, _TOKEN, _MISSING = MLP(), Layers(), Every(1.0), Token(), Missing()
 
 
-class NeuralRDE(nn.Module):
+class NeuralRDE(nn.Module, Pretrained):
     """A Neural RDE by the log-ODE method, with a readout after every window.
 
     ``z(0) = Linear(x0)``, ``dz/ds = F(z) l_k`` over s in [0, 1], l_k window k's log-signature, and
@@ -155,7 +156,7 @@ class NeuralRDE(nn.Module):
         field: nn.Module | None = None,
         initial: nn.Module | None = None,
         readout: nn.Module | None = None,
-    ) -> NeuralRDE:
+    ) -> Self:
         """Make a model with random weights.
 
         Args:
@@ -448,6 +449,10 @@ class NeuralRDE(nn.Module):
             y = y.double()
         return y * self.output_scale.to(y.dtype) + self.output_shift.to(y.dtype)
 
+    def to_bundle(self) -> Bundle:
+        """Return the weights and the header as NumPy arrays, to be served or saved."""
+        return to_bundle(self)
+
     @classmethod
     def from_bundle(
         cls,
@@ -456,7 +461,7 @@ class NeuralRDE(nn.Module):
         field: nn.Module | None = None,
         initial: nn.Module | None = None,
         readout: nn.Module | None = None,
-    ) -> NeuralRDE:
+    ) -> Self:
         """Make the torch model of a bundle, for training further or for gradients.
 
         Args:
