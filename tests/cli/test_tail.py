@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
 
 import brokers
+import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from bundles import make_bundle
 from services import eventually, publish
@@ -20,9 +23,10 @@ from streamrde import Fleet
 from streamrde.cli import app
 from streamrde.config import RunConfig
 from streamrde.config.run import outline_of
-from streamrde.connectors.codecs.predictions import encode_prediction, read_prediction
+from streamrde.connectors.codecs.predictions import encode_prediction, prediction_of, read_prediction
+from streamrde.connectors.files.writing import PredictionWriter
 from streamrde.connectors.registry import PREDICTION_CODECS
-from streamrde.errors import BrokerError, ConfigError, PayloadError
+from streamrde.errors import BrokerError, ConfigError, DataError, PayloadError
 from streamrde.settings import convert
 
 BUNDLE = make_bundle(seed=1)
@@ -211,3 +215,56 @@ def test_what_is_no_live_topic_is_refused_with_what_is(url):
 def test_what_is_no_prediction_is_an_error_of_ours(payload):
     with pytest.raises(PayloadError, match="not a prediction"):
         read_prediction(payload)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather", ".arrow", ".arrows"])
+def test_a_file_shows_its_last_predictions(tmp_path, suffix):
+    batch = predictions()
+    with PredictionWriter(tmp_path / f"p{suffix}", batch.schema) as writer:
+        for _ in range(8):
+            writer.write(batch)
+    done = CliRunner().invoke(app, ["tail", str(tmp_path / f"p{suffix}"), "--limit", "3", "--json"])
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    own = [msgspec.to_builtins(prediction_of(row)) for row in (batch.to_pylist() * 8)[-3:]]
+    assert [(row["stream"], row["window"], row["value"]) for row in rows] == [
+        (row["stream"], row["window"], row["value"]) for row in own
+    ]
+    assert len(CliRunner().invoke(app, ["tail", str(tmp_path / f"p{suffix}")]).stdout.splitlines()) == 10
+
+
+def test_a_folder_shows_what_comes_into_it(tmp_path):
+    batch = predictions()
+
+    def write(number):
+        with PredictionWriter(tmp_path / f"part-{number:06}.parquet", batch.schema) as writer:
+            writer.write(batch)
+
+    write(1)
+    command = [sys.executable, "-m", "streamrde", "tail", str(tmp_path), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert len([process.stdout.readline() for _ in range(batch.num_rows)]) == batch.num_rows
+    (tmp_path / "notes.txt").write_text("no prediction")
+    write(2)
+    came = [json.loads(process.stdout.readline()) for _ in range(batch.num_rows)]
+    assert [row["stream"] for row in came] == batch.column("stream").to_pylist()
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=60)
+    assert (rest, process.returncode) == ("", 0)
+    assert errors.splitlines()[-1] == f"{2 * batch.num_rows} predictions"
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("none.parquet", "neither live topics"),
+        ("p.csv", "write one of these, or read this file with pandas, polars or DuckDB"),
+        ("junk.parquet", "give a file that a run or `streamrde score` wrote"),
+        ("other.parquet", "no column 'stream', so these are no predictions"),
+    ],
+)
+def test_what_is_no_file_of_predictions_is_refused_with_the_remedy(tmp_path, name, match):
+    (tmp_path / "p.csv").write_text("stream,value")
+    (tmp_path / "junk.parquet").write_bytes(b"junk")
+    pq.write_table(pa.table({"t": [1.0]}), tmp_path / "other.parquet")
+    with pytest.raises((ConfigError, DataError), match=re.escape(match)):
+        CliRunner().invoke(app, ["tail", str(tmp_path / name)], catch_exceptions=False)
