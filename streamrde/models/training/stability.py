@@ -11,6 +11,9 @@ import msgspec
 _RECENT, _FIRST = 100, 20
 # With this many steps without a finite gradient, the weights themselves are at fault.
 _MOST_IN_A_ROW = 10
+ENOUGH = 200
+"""Streams whose mean loss is judged where epochs draw some of all: chance then moves it by a tenth or two, and not by
+the half or the double that count as divergence."""
 
 
 class Steps(msgspec.Struct, kw_only=True):
@@ -47,21 +50,33 @@ class Losses(msgspec.Struct, kw_only=True):
 
     first: float = math.inf
     lowest: float = math.inf
+    recent: list[tuple[float, int]] = msgspec.field(default_factory=list)
+    """Losses of the last epochs that are judged together, and how many streams each had."""
 
-    def diverged(self, loss: float) -> bool:
+    def diverged(self, loss: float, *, streams: int = 1, enough: int = 1) -> bool:
         """Return True if an epoch's loss shows that the training has diverged.
 
         It has if the loss is not finite, or more than twice that of the first epoch, or if it had fallen below half of
-        that and more than half of the fall is undone.
+        that and more than half of the fall is undone. An epoch of fewer streams than `enough` is judged together with
+        the ones before it, as soon as they have as many: other streams alone may have other losses.
         """
         if not math.isfinite(loss):
+            self.recent = []
             return True
+        self.recent = [*self.recent, (loss, streams)]
+        seen = sum(count for _, count in self.recent)
+        while seen - self.recent[0][1] >= enough:
+            seen -= self.recent.pop(0)[1]
+        if seen < enough:
+            return False
+        loss = sum(own * count for own, count in self.recent) / seen
         if not math.isfinite(self.first):
             self.first = self.lowest = loss
             return False
         # Losses are never negative. A first loss of 0 cannot fall.
         undone = self.lowest < self.first / 2 and loss > (self.first + self.lowest) / 2
         if undone or loss > 2 * self.first:
+            self.recent = []
             return True
         self.lowest = min(self.lowest, loss)
         return False

@@ -26,7 +26,7 @@ from streamrde.models.training.measures import measure, unpadded
 from streamrde.models.training.mixing import mix
 from streamrde.models.training.propagation import Part, propagate
 from streamrde.models.training.schedules import Plateau, rate_share
-from streamrde.models.training.stability import Losses, Steps
+from streamrde.models.training.stability import ENOUGH, Losses, Steps
 
 
 class _Place(msgspec.Struct, kw_only=True):
@@ -100,7 +100,7 @@ class Trainer:
         began = time.perf_counter()
         config, place, number = self._config, self._place, len(self._place.epochs) + 1
         loss, norm, rate, skipped = self._pass(number, Examples.join(examples))
-        rewound = place.losses.diverged(loss) and self._rewind(number, loss)
+        rewound = self._diverged(loss, len(examples)) and self._rewind(number, loss)
         measures = {} if rewound or not validation else self._validate(validation)
         better = self._judge(number, measures)
         if config.schedule == "plateau":
@@ -283,6 +283,10 @@ class Trainer:
         place.best, place.score = number, score
         self._best_weights = copy.deepcopy(self._averaged.state_dict())
         return True
+
+    def _diverged(self, loss: float, streams: int) -> bool:
+        enough = ENOUGH if self._config.draw else streams
+        return self._place.losses.diverged(loss, streams=streams, enough=enough)
 
     def _rewind(self, number: int, loss: float) -> bool:
         """Return to the weights before this epoch, to continue at half the rate. False if that was done too often.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from streamrde.models.training.stability import Losses, Steps
@@ -45,3 +46,17 @@ def test_an_epoch_has_diverged_where_more_than_half_of_the_progress_is_undone(lo
     judge = Losses()
     verdicts = [judge.diverged(loss) for loss in losses]
     assert verdicts == [False] * (len(losses) - 1) + [diverged]
+
+
+def test_epochs_of_few_streams_are_judged_together() -> None:
+    rng = np.random.default_rng(0)
+    # Squared errors of 4 streams, of which one may be large, while the model learns nothing and forgets nothing.
+    losses = (rng.normal(size=(300, 4)) ** 2).mean(axis=1)
+    alone, judge = Losses(), Losses()
+    assert any(alone.diverged(loss) for loss in losses)
+    assert not any(judge.diverged(loss, streams=4, enough=200) for loss in losses)
+    worse = [judge.diverged(3 * loss, streams=4, enough=200) for loss in losses]
+    assert 10 < worse.index(True) <= 50
+    # After a return to earlier weights, nothing of what was undone counts.
+    assert judge.recent == [] or not worse[-1]
+    assert judge.diverged(math.nan, streams=4, enough=200)
