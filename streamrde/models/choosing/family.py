@@ -20,6 +20,7 @@ from streamrde.inference.bundle import Bundle
 from streamrde.inference.quality import softmax
 from streamrde.models.choosing.contenders import Contender, contenders
 from streamrde.models.choosing.training import Learned, Material, gather, learn
+from streamrde.models.training.shrinkage import factors
 from streamrde.nearest import did_you_mean, listed
 from streamrde.windowing.policies import Every
 
@@ -196,6 +197,8 @@ class _Race:
         examples = self._examples
         some = examples._replace(
             truth=examples.truth[out],
+            groups=examples.groups[out],
+            folds=examples.folds[out],
             weights=None if examples.weights is None else examples.weights[out],
         )
         answers = _calibrated(some, scores[out]).held_out
@@ -205,8 +208,8 @@ class _Race:
 def _calibrated(examples: Examples, scores: Floats) -> _Answers:
     """Turn scores of what was left out into answers. The plainest answer stands for rows without a score.
 
-    Scores of classes are multiplied by one factor. Numbers are drawn towards the mean by a factor of each target, from
-    0 to 1, with the least squared error: what is not learned is not claimed.
+    Scores of classes are multiplied by one factor. Numbers are drawn towards the mean as those of any training are: see
+    `streamrde.models.training.shrinkage`.
     """
     heard: Bools = np.asarray(np.isfinite(scores).all(axis=1))
     if examples.labels:
@@ -220,12 +223,14 @@ def _calibrated(examples: Examples, scores: Floats) -> _Answers:
             return _with(bundle, changed)
 
         return _Answers(held_out, sharpened)
-    truth = examples.truth
+    truth, weights = examples.truth, examples.weights
     mean = np.nanmean(truth, axis=0)
     away, wanted = scores - mean, truth - mean
     known = np.isfinite(away) & np.isfinite(wanted)
     away, wanted = np.where(known, away, 0.0), np.where(known, wanted, 0.0)
-    share = np.clip((away * wanted).sum(axis=0) / np.maximum((away**2).sum(axis=0), 1e-300), _LEAST, 1.0)
+    counts = known * (1.0 if weights is None else weights[:, None])
+    groups = examples.groups if len(np.unique(examples.groups)) > 1 else examples.folds
+    share = np.maximum(factors(wanted, away, counts, groups), _LEAST)
     held_out = np.where(heard[:, None], mean + share * (scores - mean), mean)
 
     def shrunk(bundle: Bundle) -> Bundle:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from streamrde.arrays import Floats
+from streamrde.arrays import Floats, Indices
 from streamrde.models.neural_rde import NeuralRDE
 from streamrde.models.training.examples import Example, in_turn
 from streamrde.models.training.losses import Objective
 
 
-def factors(true: Floats, predicted: Floats, weights: Floats, groups: Sequence[str]) -> Floats:
+def factors(true: Floats, predicted: Floats, weights: Floats, groups: Sequence[str] | Indices) -> Floats:
     """Return the factor on each output's distance from the mean, (outputs,), from 0 to 1.
 
     With t the true and p the predicted distance from the mean, the factor is ``c = sum w t p / sum w p^2``: it gives
