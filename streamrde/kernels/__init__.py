@@ -8,7 +8,8 @@
     ordering, settling, walk, loop     samples through order, gaps and window edges, with policies/, plain and shares;
                                        fleet_loop is their Python object
     stepper, sequence                  the log-ODE step for live streams, and for training with its gradients
-    products, vectors                  matrix products and elementwise functions for both
+    stack, residual                    the step of a stack, and half a block of it over a sequence with its gradients
+    products, vectors, matrices        matrix products, elementwise functions and small exponentials for these
     names, observe, novelty            slots of streams, what samples show of them, p-values of windows
     kalman                             readouts that learn from labels
     pooling                            random features of tokens, pooled over streams' lives
@@ -33,7 +34,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamrde.arrays import Reals
 from streamrde.errors import ParameterError
@@ -97,6 +98,9 @@ if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
     sequence_forward: Callable[..., tuple[Reals, Reals]] | None = None
     sequence_backward: Callable[..., tuple[Reals, list[tuple[Reals, Reals]], Reals, Reals, Reals | None]] | None = None
     """Twins of models.NeuralRDE's steps over all windows, and of their gradients."""
+    residual_forward: Callable[..., tuple[Reals, Reals, Reals]] | None = None
+    residual_backward: Callable[..., tuple[Any, ...]] | None = None
+    """Twins of models.fields.stack's blocks over all tokens, half a block at a time, and of their gradients."""
     LAYOUT: dict[str, str] = {}
     """Text of the C++ declarations that Python has too, by name; see layout.py."""
 else:
@@ -115,6 +119,8 @@ else:
         log_words,
         observe,
         path_signatures,
+        residual_backward,
+        residual_forward,
         sequence_backward,
         sequence_forward,
     )
@@ -138,6 +144,8 @@ __all__ = [
     "log_words",
     "observe",
     "path_signatures",
+    "residual_backward",
+    "residual_forward",
     "sequence_backward",
     "sequence_forward",
     "signature_channels",

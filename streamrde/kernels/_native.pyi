@@ -215,6 +215,48 @@ class Stepper:
         self, z: Reals, logsigs: Floats, previous: Floats | None, error: Literal[True], threads: int, /
     ) -> tuple[Reals, Floats]: ...  # (n, H), (n,)
 
+# Training: half a block of a stack over K tokens of N streams. See models/compiled_residual.py.
+TokenData: TypeAlias = tuple[
+    Reals,  # x (K, N, width)
+    Reals | None,  # keep (N, width): factors on the branch's output
+    Reals | None,  # time (K, N) in usual windows, and
+    Reals | None,  # state (N, S) before the first token, where the branch has a state
+]
+TorchLayer: TypeAlias = tuple[Reals, Reals | None]  # weight (out, in), bias (out,)
+TorchLayers: TypeAlias = tuple[TorchLayer | None, TorchLayer | None, TorchLayer | None]
+
+def residual_forward(
+    data: TokenData,
+    branch: int,  # of models.compiled_residual.BRANCHES
+    option: int,
+    norm: Reals,  # (width,)
+    layers: TorchLayers,  # on the token, on the state before, and out of the state
+    vectors: tuple[Reals, ...],
+    keep: bool,
+    threads: int,
+    /,
+) -> tuple[Reals, Reals, Reals]: ...  # y (K, N, width), states (K, N, S), tape (n,) or, unless kept, (0,)
+def residual_backward(
+    data: TokenData,
+    branch: int,
+    option: int,
+    norm: Reals,
+    layers: TorchLayers,
+    vectors: tuple[Reals, ...],
+    of_y: Reals,  # (K, N, width)
+    of_states: Reals | None,  # (K, N, S)
+    states: Reals,
+    tape: Reals,
+    threads: int,
+    /,
+) -> tuple[
+    Reals,  # gradient of x
+    Reals,  # of the state
+    Reals,  # of norm
+    tuple[tuple[Reals | None, Reals | None], ...],  # of the layers' weights and biases
+    tuple[Reals, ...],  # of the vectors
+]: ...
+
 class Stack:
     """Twin of inference.fields.stack, in float32, or in float64 if is_double."""
 

@@ -12,9 +12,11 @@
 #include <numpy/arrayobject.h>
 
 #include <cstdint>
+#include <memory>
 
 #include "layout.hpp"
 #include "pooling.hpp"
+#include "residual.hpp"
 #include "sequence.hpp"
 #include "stack.hpp"
 #include "stepper.hpp"
@@ -31,6 +33,7 @@ extern StepKernels step_kernels;
 extern SequenceKernels sequence_kernels;
 extern PoolingKernel pooling_kernel;
 extern StackKernels stack_kernels;
+extern ResidualKernels residual_kernels;
 
 // C + C^2 + ... + C^depth
 npy_intp row_size(int channels, int depth);
@@ -56,6 +59,26 @@ PyObject* array_from(const void* data, int type, npy_intp rows, npy_intp columns
 
 PyObject* object_new(PyTypeObject* type, PyObject*, PyObject*);
 
+struct Release {
+    void operator()(PyObject* object) const { Py_XDECREF(object); }
+};
+using Owned = std::unique_ptr<PyObject, Release>;
+
+template <typename T>
+constexpr int type_of = sizeof(T) == 4 ? NPY_FLOAT : NPY_DOUBLE;
+
+template <typename T>
+T* data(PyObject* array) {
+    return static_cast<T*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array)));
+}
+
+// A new array of the given shape, all 0; sizes < 0: no such axis.
+template <typename T>
+inline PyObject* zeros(npy_intp first, npy_intp second = -1, npy_intp third = -1) {
+    npy_intp shape[3] = {first, second, third};
+    return PyArray_ZEROS(second < 0 ? 1 : third < 0 ? 2 : 3, shape, type_of<T>, 0);
+}
+
 template <typename F>
 PyCFunction cast(F* function) {
     return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
@@ -67,6 +90,7 @@ STREAMRDE_ENUM(enum Event : std::int64_t, event, implausible, unseen, gone, far,
 // What each file gives to the module.
 extern PyMethodDef path_functions[];
 extern PyMethodDef sequence_functions[];
+extern PyMethodDef residual_functions[];
 extern PyMethodDef kalman_functions[];
 extern PyMethodDef observe_functions[];
 extern PyType_Spec accumulator_spec;

@@ -70,6 +70,7 @@ struct Variant {
     SequenceKernels (*sequences)();
     PoolingKernel (*pooling)();
     StackKernels (*stacks)();
+    ResidualKernels (*residuals)();
 };
 
 const Variant* running = nullptr;
@@ -83,11 +84,13 @@ std::vector<Variant> find_variants() {
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512dq");
     if (avx512)
-        found.push_back({"avx512", select_avx512, steps_avx512, sequences_avx512, pooling_avx512, stacks_avx512});
-    if (avx2) found.push_back({"avx2", select_avx2, steps_avx2, sequences_avx2, pooling_avx2, stacks_avx2});
+        found.push_back(
+            {"avx512", select_avx512, steps_avx512, sequences_avx512, pooling_avx512, stacks_avx512, residuals_avx512});
+    if (avx2)
+        found.push_back({"avx2", select_avx2, steps_avx2, sequences_avx2, pooling_avx2, stacks_avx2, residuals_avx2});
 #endif
-    found.push_back(
-        {"baseline", select_baseline, steps_baseline, sequences_baseline, pooling_baseline, stacks_baseline});
+    found.push_back({"baseline", select_baseline, steps_baseline, sequences_baseline, pooling_baseline, stacks_baseline,
+                     residuals_baseline});
     return found;
 }
 
@@ -103,6 +106,7 @@ void run(const Variant& chosen) {
     sequence_kernels = chosen.sequences();
     pooling_kernel = chosen.pooling();
     stack_kernels = chosen.stacks();
+    residual_kernels = chosen.residuals();
 }
 
 PyObject* choose(PyObject*, PyObject* wanted) {
@@ -140,11 +144,11 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, functio
 
 // Text of the declarations that Python has too; see layout.hpp.
 constexpr std::pair<const char*, const char*> declarations[] = {
-    {"Activation", activation_names}, {"Cell", cell_names},        {"Column", column_names},
-    {"Duplicates", duplicates_names}, {"Event", event_names},      {"Fault", fault_names},
-    {"Window", window_fields},        {"Episode", episode_fields}, {"PoolKind", pool_kind_names},
-    {"Unused", unused_fields},        {"Cut", cut_fields},         {"Sum", summary::sum_names},
-    {"Trace", wave::trace_names},     {"Wave", wave::wave_names},
+    {"Activation", activation_names}, {"Branch", branch_names},         {"Cell", cell_names},
+    {"Column", column_names},         {"Duplicates", duplicates_names}, {"Event", event_names},
+    {"Fault", fault_names},           {"Window", window_fields},        {"Episode", episode_fields},
+    {"PoolKind", pool_kind_names},    {"Unused", unused_fields},        {"Cut", cut_fields},
+    {"Sum", summary::sum_names},      {"Trace", wave::trace_names},     {"Wave", wave::wave_names},
 };
 
 bool add_layout(PyObject* module) {
@@ -163,7 +167,8 @@ bool add_layout(PyObject* module) {
 PyObject* make_module() {
     PyObject* module = PyModule_Create(&definition);
     if (!module || PyModule_AddFunctions(module, path_functions) < 0 ||
-        PyModule_AddFunctions(module, sequence_functions) < 0 || PyModule_AddFunctions(module, observe_functions) < 0 ||
+        PyModule_AddFunctions(module, sequence_functions) < 0 ||
+        PyModule_AddFunctions(module, residual_functions) < 0 || PyModule_AddFunctions(module, observe_functions) < 0 ||
         PyModule_AddFunctions(module, kalman_functions) < 0 || !add_layout(module)) {
         Py_XDECREF(module);
         return nullptr;

@@ -16,26 +16,6 @@ namespace {
 // Below this many multiply-adds a thread costs more than it saves.
 constexpr double work_per_thread = 2e6;
 
-struct Release {
-    void operator()(PyObject* object) const { Py_XDECREF(object); }
-};
-using Owned = std::unique_ptr<PyObject, Release>;
-
-template <typename T>
-constexpr int type_of = sizeof(T) == 4 ? NPY_FLOAT : NPY_DOUBLE;
-
-template <typename T>
-T* data(PyObject* array) {
-    return static_cast<T*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array)));
-}
-
-// An array of the given shape, all 0; sizes < 0: no such axis.
-template <typename T>
-PyObject* zeros(npy_intp first, npy_intp second = -1, npy_intp third = -1) {
-    npy_intp shape[3] = {first, second, third};
-    return PyArray_ZEROS(second < 0 ? 1 : third < 0 ? 2 : 3, shape, type_of<T>, 0);
-}
-
 template <typename T>
 class Passes {
 public:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from streamrde.models.compiled_residual import Branch
+
 
 class TorchRecurrence(nn.Module):
     """A recurrence with weights, made from its description: ``TorchRecurrence(description, width, dtype=...)``."""
@@ -21,6 +23,10 @@ class TorchRecurrence(nn.Module):
             through: False promises that no gradient is asked for of the states, but of the outputs alone.
         """
         raise NotImplementedError
+
+    def branch(self) -> Branch | None:
+        """Return the recurrence as the compiled kernels take it. None: they do not have it."""
+        return None
 
 
 def draw_rates(count: int, dtype: torch.dtype) -> Tensor:

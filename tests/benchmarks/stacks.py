@@ -119,7 +119,7 @@ def looped_matrix_scan(a: torch.Tensor, b: torch.Tensor, first: torch.Tensor) ->
 
 @contextlib.contextmanager
 def plain_torch(kind: str) -> Iterator[None]:
-    """Put loops over time, and torch's own exponential of matrices, in the place of streamrde's."""
+    """Put loops over time, and torch's own exponential of matrices, in the place of streamrde's kernels and scans."""
     modules = {f"streamrde.models.stacks.{kind}", "streamrde.models.fields.stack"}
     replaced = {
         "linear_scan": looped_scan,
@@ -127,6 +127,7 @@ def plain_torch(kind: str) -> Iterator[None]:
         "exponential": lambda matrices: torch.linalg.matrix_exp(matrices.contiguous()),
     }
     with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch("streamrde.models.fields.stack.is_compiled", return_value=False))
         for module in modules:
             for name, other in replaced.items():
                 if hasattr(sys.modules[module], name):
@@ -155,7 +156,8 @@ def trainings(kinds: list[str]) -> Iterator[bench.Case]:
 
         def epoch(states, model=model, batches=batches, targets=targets):
             model = copy.deepcopy(model)
-            optimiser, losses, gradients = torch.optim.AdamW(model.parameters(), lr=1e-3), [], []
+            optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)  # as streamrde's training has it
+            losses, gradients = [], []
             for tokens, target in zip(batches, targets, strict=True):
                 loss = (model.read(states(model, tokens)) - target).square().mean()
                 optimiser.zero_grad()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from streamrde.inference.fields.stack import FLOOR, MEMORY, Stack, state_parts
 from streamrde.inference.header import Header
+from streamrde.models.compiled_residual import Branch, is_compiled, residual
 from streamrde.models.scans import linear_scan
 from streamrde.models.stacks import make_recurrence
 from streamrde.models.torch_field import SequenceTorchField
@@ -40,10 +41,18 @@ class _Block(nn.Module):
         self, x: Tensor, state: Tensor, time: Tensor, keep: Sequence[Tensor] | None, *, through: bool
     ) -> tuple[Tensor, Tensor]:
         """Return the states after each token, (K, N, state), and what the next block takes, (K, N, width)."""
-        states, output = self.recurrence.run(state, self.before(x), time, through=through)
-        x = x + (output if keep is None else output * keep[0])
+        masks = (None, None) if keep is None else keep
+        branch = self.recurrence.branch()
+        if branch is not None and is_compiled(branch, x, time):
+            x, states = residual(branch, self.before.weight, x, keep=masks[0], time=time, state=state)
+        else:
+            states, output = self.recurrence.run(state, self.before(x), time, through=through)
+            x = x + (output if masks[0] is None else output * masks[0])
+        units = Branch(self._perceptron, (self.up.weight, self.up.bias), out=(self.down.weight, self.down.bias))
+        if is_compiled(units, x, None):
+            return states, residual(units, self.between.weight, x, keep=masks[1])[0]
         output = self.down(self._units(self.up(self.between(x))))
-        return states, x + (output if keep is None else output * keep[1])
+        return states, x + (output if masks[1] is None else output * masks[1])
 
     def _units(self, p: Tensor) -> Tensor:
         """Return the outputs of the perceptron's units from those of its first layer."""

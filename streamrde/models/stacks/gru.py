@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from streamrde.inference.stacks.gru import GRU
+from streamrde.models.compiled_residual import Branch
 from streamrde.models.torch_recurrence import TorchRecurrence
 
 
@@ -29,3 +30,8 @@ class TorchGRU(TorchRecurrence):
         new = torch.tanh(own[2] + reset * carried[2])
         states = ((1 - keep) * new + keep * state)[None]
         return states, states
+
+    def branch(self) -> Branch:
+        """See TorchRecurrence."""
+        own_weight, carried_weight, own_bias, carried_bias = self.cell.all_weights[0]
+        return Branch("gru", (own_weight, own_bias), (carried_weight, carried_bias))

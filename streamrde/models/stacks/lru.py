@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from streamrde.inference.stacks.lru import FLOOR, LRU
+from streamrde.models.compiled_residual import Branch
 from streamrde.models.scans import linear_scan
 from streamrde.models.torch_recurrence import TorchRecurrence, draw_angles, draw_rates
 
@@ -42,3 +43,8 @@ class TorchLRU(TorchRecurrence):
             moved = states.real, states.imag
         joined = torch.cat(moved, dim=-1)
         return joined, self.out(joined) + self.skip * u
+
+    def branch(self) -> Branch:
+        """See TorchRecurrence."""
+        vectors = -self.rate.exp(), self.angle.exp(), self.skip
+        return Branch("lru", (self.drive.weight, None), out=(self.out.weight, None), vectors=vectors)

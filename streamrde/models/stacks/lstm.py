@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from streamrde.inference.stacks.lstm import LSTM
+from streamrde.models.compiled_residual import Branch
 from streamrde.models.scans import linear_scan
 from streamrde.models.torch_recurrence import TorchRecurrence
 
@@ -37,6 +38,11 @@ class TorchLSTM(TorchRecurrence):
             states.append(torch.cat([hidden, memory], dim=-1))
         joined = torch.stack(states)
         return joined, joined[..., : hidden.shape[-1]]
+
+    def branch(self) -> Branch:
+        """See TorchRecurrence."""
+        own_weight, carried_weight, own_bias, carried_bias = self.cell.all_weights[0]
+        return Branch("lstm", (own_weight, own_bias), (carried_weight, carried_bias))
 
     @torch.no_grad()
     def _memories(self, u: Tensor, outputs: Tensor, hidden: Tensor, memory: Tensor) -> Tensor:

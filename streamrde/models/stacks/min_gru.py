@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from streamrde.inference.stacks.min_gru import MinGRU
 from streamrde.models.activations import ACTIVATIONS
+from streamrde.models.compiled_residual import Branch
 from streamrde.models.scans import linear_scan
 from streamrde.models.torch_recurrence import TorchRecurrence, draw_rates, inverse_softplus
 
@@ -27,3 +28,11 @@ class TorchMinGRU(TorchRecurrence):
         exponent = -ACTIVATIONS["softplus"](self.gate(u)) * time
         states = linear_scan(exponent.exp(), -torch.expm1(exponent) * self.value(u), state)
         return states, self.out(states)
+
+    def branch(self) -> Branch:
+        """See TorchRecurrence."""
+        token = (
+            torch.cat([self.gate.weight, self.value.weight]),
+            torch.cat([self.gate.bias, self.value.bias]),
+        )
+        return Branch("min_gru", token, out=(self.out.weight, None))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from streamrde.inference.stacks.s4d import S4D
+from streamrde.models.compiled_residual import Branch
 from streamrde.models.scans import linear_scan
 from streamrde.models.torch_recurrence import TorchRecurrence
 
@@ -53,15 +54,24 @@ class TorchS4D(TorchRecurrence):
             driven = torch.complex(-real * inputs, -imaginary * inputs)
             scanned = linear_scan(factor, driven, torch.complex(re, im))
             states = torch.stack([scanned.real, scanned.imag], dim=2)
-        # 2 c / -a, of which the real part is read
+        return states.flatten(2), (states * self._read(rate, angle)).sum(dim=(2, 3)) + self.skip * u
+
+    def branch(self) -> Branch:
+        """See TorchRecurrence."""
+        rate, angle, step = self.rate.exp().view(self._modes, -1), self.angle.view(self._modes, -1), self.step.exp()
+        # The kernel needs the sine of half the angle.
+        vectors = (*(-rate * step), *(angle * step / 2), *self._read(rate, angle).flatten(0, 1), self.skip)
+        return Branch("s4d", vectors=vectors, option=self._modes)
+
+    def _read(self, rate: Tensor, angle: Tensor) -> Tensor:
+        """Return the weights of real and imaginary parts, (2, modes, width), of the real part of 2 c / -a h."""
         weight, size = self.out.weight, rate * rate + angle * angle
-        read = torch.stack(
+        return torch.stack(
             [
                 2 * (weight[0] * rate - weight[1] * angle) / size,
                 -2 * (weight[0] * angle + weight[1] * rate) / size,
             ]
         )
-        return states.flatten(2), (states * read).sum(dim=(2, 3)) + self.skip * u
 
 
 class _Weight(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from streamrde.inference.stacks.slice import FLOOR, HALVINGS, TAYLOR, SLiCE, largest_norm
+from streamrde.models.compiled_residual import Branch
 from streamrde.models.scans import matrix_scan
 from streamrde.models.torch_recurrence import TorchRecurrence, draw_rates
 
@@ -48,6 +49,18 @@ class TorchSLiCE(TorchRecurrence):
             state = state + self.start
         states = matrix_scan(flow, values, state.reshape(u.shape[1], size, -1).mT).mT.flatten(2)
         return states if self.start is None else states - self.start, self.out(states)
+
+    def branch(self) -> Branch | None:
+        """See TorchRecurrence."""
+        if self.start is not None:
+            return None
+        token = (
+            torch.cat([self.generator.weight, self.value.weight]),
+            torch.cat([self.generator.bias, self.value.bias]),
+        )
+        zeros = self.value.bias.new_zeros(self.value.out_features // self._block)
+        vectors = (zeros, zeros) if self.rate is None else (torch.ones_like(zeros), self.rate.exp())
+        return Branch("slice", token, out=(self.out.weight, None), vectors=vectors, option=self._block)
 
 
 def exponential(matrices: Tensor) -> Tensor:
