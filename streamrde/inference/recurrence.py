@@ -53,11 +53,6 @@ class Recurrence(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", fo
         return None
 
     @property
-    def compiled(self) -> bool:
-        """Return True if the compiled step has the recurrence with these options."""
-        return True
-
-    @property
     def tag(self) -> str:
         """Name of the kind of recurrence, in model files and configurations."""
         return str(self.__struct_config__.tag)

@@ -8,7 +8,8 @@
     ordering, settling, walk, loop     samples through order, gaps and window edges, with policies/, plain and shares;
                                        fleet_loop is their Python object
     stepper, sequence                  the log-ODE step for live streams, and for training with its gradients
-    stack, residual                    the step of a stack, and half a block of it over a sequence with its gradients
+    stack, residual, closing           the step of a stack, and over a sequence half a block and the end, with gradients
+    cells                              elementwise parts of recurrences and perceptrons, for both
     products, vectors, matrices        matrix products, elementwise functions and small exponentials for these
     names, observe, novelty            slots of streams, what samples show of them, p-values of windows
     kalman                             readouts that learn from labels
@@ -101,6 +102,9 @@ if TYPE_CHECKING or IMPLEMENTATION.name == "reference":
     residual_forward: Callable[..., tuple[Reals, Reals, Reals]] | None = None
     residual_backward: Callable[..., tuple[Any, ...]] | None = None
     """Twins of models.fields.stack's blocks over all tokens, half a block at a time, and of their gradients."""
+    closing_forward: Callable[..., Reals] | None = None
+    closing_backward: Callable[..., tuple[Any, ...]] | None = None
+    """Twins of what follows the blocks, and of its gradients."""
     LAYOUT: dict[str, str] = {}
     """Text of the C++ declarations that Python has too, by name; see layout.py."""
 else:
@@ -113,6 +117,8 @@ else:
         Pooling,
         Stack,
         Stepper,
+        closing_backward,
+        closing_forward,
         fold,
         join,
         kalman,
@@ -137,6 +143,8 @@ __all__ = [
     "Stack",
     "Stepper",
     "chen",
+    "closing_backward",
+    "closing_forward",
     "fold",
     "join",
     "kalman",

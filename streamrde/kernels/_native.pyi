@@ -227,7 +227,7 @@ TorchLayers: TypeAlias = tuple[TorchLayer | None, TorchLayer | None, TorchLayer 
 
 def residual_forward(
     data: TokenData,
-    branch: int,  # of models.compiled_residual.BRANCHES
+    cell: int,  # of inference.steppers.stack.CELLS
     option: int,
     norm: Reals,  # (width,)
     layers: TorchLayers,  # on the token, on the state before, and out of the state
@@ -238,7 +238,7 @@ def residual_forward(
 ) -> tuple[Reals, Reals, Reals]: ...  # y (K, N, width), states (K, N, S), tape (n,) or, unless kept, (0,)
 def residual_backward(
     data: TokenData,
-    branch: int,
+    cell: int,
     option: int,
     norm: Reals,
     layers: TorchLayers,
@@ -256,6 +256,28 @@ def residual_backward(
     tuple[tuple[Reals | None, Reals | None], ...],  # of the layers' weights and biases
     tuple[Reals, ...],  # of the vectors
 ]: ...
+def closing_forward(
+    x: Reals,  # (K, N, width)
+    z: Reals,  # (N, H)
+    norm: Reals | None,  # (width,)
+    states: tuple[Reals, ...],  # of each block, (K, N, S)
+    mean: bool,
+    last: bool,
+    memory: float,
+    /,
+) -> Reals: ...  # (N, K + 1, H)
+def closing_backward(
+    x: Reals,
+    z: Reals,
+    norm: Reals | None,
+    states: tuple[Reals, ...],
+    mean: bool,
+    last: bool,
+    memory: float,
+    gradient: Reals,  # (N, K + 1, H)
+    through: bool,
+    /,
+) -> tuple[Reals, Reals, Reals, tuple[Reals, ...]]: ...  # gradients of x, z, norm and, if through, states
 
 class Stack:
     """Twin of inference.fields.stack, in float32, or in float64 if is_double."""
@@ -264,15 +286,15 @@ class Stack:
         self,
         is_double: bool,
         cell: int,  # of inference.steppers.stack.CELLS
-        sizes: tuple[int, int],  # numbers in a row of a recurrence's state, and the recurrence's option
+        sizes: tuple[int, int, int],  # numbers in a row of the state, the recurrence's option, and the perceptron
         mean: bool,
         last: bool,  # what is pooled
         memory: float,  # windows that the mean goes back
         unit: float,  # seconds that count as 1; 0: every token counts as 1
         scaling: tuple[Floats, Floats | None, float, int, float],  # scale, shift (B,), clip, summaries, gain
         ends: tuple[Layer, Layer],  # the layer that takes tokens, and the readout
-        norm: Reals,  # (width,)
-        blocks: list[tuple[Reals, Reals, tuple[Layer, ...], tuple[Reals, ...], Layer, Layer, Layer]],
+        norm: Reals | None,  # (width,)
+        blocks: list[tuple[Reals, Reals, tuple[Layer, ...], tuple[Reals, ...], Layer, Layer | None, Layer]],
         /,
     ) -> None: ...
     def output(self, pooled: Reals, probabilities: bool, /) -> Reals: ...  # (n, pooled) -> (n, outputs)

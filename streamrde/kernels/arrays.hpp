@@ -91,6 +91,7 @@ STREAMRDE_ENUM(enum Event : std::int64_t, event, implausible, unseen, gone, far,
 extern PyMethodDef path_functions[];
 extern PyMethodDef sequence_functions[];
 extern PyMethodDef residual_functions[];
+extern PyMethodDef closing_functions[];
 extern PyMethodDef kalman_functions[];
 extern PyMethodDef observe_functions[];
 extern PyType_Spec accumulator_spec;

@@ -55,8 +55,8 @@ struct Matrix {
     }
 };
 
-// The exponential, and its gradient from what `of` leaves behind.
-template <typename T, int S>
+// The exponential and, where it `keeps` the powers on the way, its gradient.
+template <typename T, int S, bool keeps>
 class Exponential {
     using V = Vector<T>;
     using M = Matrix<T, S>;
@@ -89,10 +89,11 @@ public:
             [&](int i, int j) { return fma(all<T>(f), a2_.of[i][j], high.of[i][j]) + a_.of[i][j] + T(i == j); });
         V rest = scale_;
         for (int n = 0; n < times_; ++n, rest *= T(2)) {
-            const M square = power_[n] * power_[n];
-            power_[n + 1] = M::made([&](int i, int j) { return rest < T(1) ? square.of[i][j] : power_[n].of[i][j]; });
+            const M &before = power_[keeps ? n : 0], square = before * before;
+            power_[keeps ? n + 1 : 0] =
+                M::made([&](int i, int j) { return rest < T(1) ? square.of[i][j] : before.of[i][j]; });
         }
-        return power_[times_];
+        return power_[keeps ? times_ : 0];
     }
 
     // The gradient with respect to the matrix, of the one with respect to its exponential.
@@ -128,7 +129,7 @@ private:
                        e = T((89 - root) / 2240), f = T((857 - 58 * root) / 630);
     int times_ = 0;
     V scale_;
-    M a_, a2_, inner_, left_, right_, power_[halvings + 1];
+    M a_, a2_, inner_, left_, right_, power_[keeps ? halvings + 1 : 1];
 };
 
 }  // namespace

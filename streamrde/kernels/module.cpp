@@ -144,11 +144,11 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, functio
 
 // Text of the declarations that Python has too; see layout.hpp.
 constexpr std::pair<const char*, const char*> declarations[] = {
-    {"Activation", activation_names}, {"Branch", branch_names},         {"Cell", cell_names},
-    {"Column", column_names},         {"Duplicates", duplicates_names}, {"Event", event_names},
-    {"Fault", fault_names},           {"Window", window_fields},        {"Episode", episode_fields},
-    {"PoolKind", pool_kind_names},    {"Unused", unused_fields},        {"Cut", cut_fields},
-    {"Sum", summary::sum_names},      {"Trace", wave::trace_names},     {"Wave", wave::wave_names},
+    {"Activation", activation_names}, {"Cell", cell_names},        {"Column", column_names},
+    {"Duplicates", duplicates_names}, {"Event", event_names},      {"Fault", fault_names},
+    {"Window", window_fields},        {"Episode", episode_fields}, {"PoolKind", pool_kind_names},
+    {"Unused", unused_fields},        {"Cut", cut_fields},         {"Sum", summary::sum_names},
+    {"Trace", wave::trace_names},     {"Wave", wave::wave_names},
 };
 
 bool add_layout(PyObject* module) {
@@ -168,8 +168,9 @@ PyObject* make_module() {
     PyObject* module = PyModule_Create(&definition);
     if (!module || PyModule_AddFunctions(module, path_functions) < 0 ||
         PyModule_AddFunctions(module, sequence_functions) < 0 ||
-        PyModule_AddFunctions(module, residual_functions) < 0 || PyModule_AddFunctions(module, observe_functions) < 0 ||
-        PyModule_AddFunctions(module, kalman_functions) < 0 || !add_layout(module)) {
+        PyModule_AddFunctions(module, residual_functions) < 0 || PyModule_AddFunctions(module, closing_functions) < 0 ||
+        PyModule_AddFunctions(module, observe_functions) < 0 || PyModule_AddFunctions(module, kalman_functions) < 0 ||
+        !add_layout(module)) {
         Py_XDECREF(module);
         return nullptr;
     }

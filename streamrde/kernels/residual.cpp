@@ -6,7 +6,6 @@
 #include <memory>
 
 #include "arrays.hpp"
-#include "stack.hpp"
 #include "threads.hpp"
 
 namespace streamrde {
@@ -23,25 +22,25 @@ class Passes {
     static constexpr int type = type_of<T>;
 
 public:
-    Residual<T> model{};
+    Residual<T> model;
 
     // False with an error set where the arrays do not belong together. data: (x, keep, time, state); layers: (in, carried,
     // out).
-    bool take(int branch, int option, PyObject* data, PyObject* norm, PyObject* layers, PyObject* vectors) {
+    bool take(int cell, int option, PyObject* data, PyObject* norm, PyObject* layers, PyObject* vectors) {
         PyObject *x, *keep, *time, *state, *in, *carried, *out;
         if (!PyArg_ParseTuple(data, "OOOO", &x, &keep, &time, &state) ||
             !PyArg_ParseTuple(layers, "OOO", &in, &carried, &out))
             return false;
         PyArrayObject* tokens = checked(x, type, 3, "x");
         if (!tokens) return false;
-        model.branch = static_cast<Branch>(branch);
-        const int most = model.branch == Branch::s4d ? most_modes : model.branch == Branch::slice ? most_rows : 1;
-        if (branch < 0 || branch >= branches || option < 1 || option > most || PyArray_DIM(tokens, 2) < 1) {
-            PyErr_SetString(PyExc_ValueError, "branch, option or width out of range");
+        model.cell = static_cast<Cell>(cell);
+        if (cell < 0 || cell >= cells || model.cell == Cell::rde || option < 1 ||
+            option > form_of(model.cell, 1).most || PyArray_DIM(tokens, 2) < 1) {
+            PyErr_SetString(PyExc_ValueError, "cell, option or width out of range");
             return false;
         }
         model.option = option;
-        model.form = form_of(model.branch, option);
+        model.form = form_of(model.cell, option);
         model.steps = PyArray_DIM(tokens, 0);
         model.streams = PyArray_DIM(tokens, 1);
         const int width = model.width = model.part = static_cast<int>(PyArray_DIM(tokens, 2));
@@ -52,7 +51,7 @@ public:
             if (!weight) return PyErr_Occurred() ? false : misfit();
             model.part = static_cast<int>(PyArray_DIM(weight, 0)) / model.form.in;
         }
-        const bool is_state = model.form.carried || model.branch == Branch::s4d;  // the output has the state's size
+        const bool is_state = model.form.carried || model.cell == Cell::s4d;  // the output has the state's size
         if (model.part < 1 || (is_state && model.part != width)) return misfit();
         if (!layer(in, 1, width, model.form.in, model.part, model.in) ||
             !layer(carried, 1, model.part, model.form.carried, model.part, model.carried) ||
@@ -127,7 +126,7 @@ private:
         else return residual_kernels.of_double;
     }
     static bool misfit() {
-        PyErr_SetString(PyExc_ValueError, "layers or vectors do not fit the branch");
+        PyErr_SetString(PyExc_ValueError, "layers or vectors do not fit the cell");
         return false;
     }
     bool is_like(PyObject* object, npy_intp size) const {
@@ -140,7 +139,7 @@ private:
         return false;
     }
 
-    // (weight, bias or None), or None where the branch has none.
+    // (weight, bias or None), or None where the cell has none.
     static bool layer(PyObject* pair, int ins, int in, int outs, int out, Linear<T>& made) {
         if (!outs) return pair == Py_None ? true : misfit();
         PyObject *weight, *bias;
@@ -157,18 +156,13 @@ private:
         std::copy_n(data<T>(object), size, made.data());
         return true;
     }
-    // The skip is added to the output, and all others are of components.
-    int size_of(int i) const { return model.branch == Branch::lru && i == 2 ? model.width : model.part; }
-    bool turns(int i) const {
-        return (model.branch == Branch::lru && i == 1) ||
-               (model.branch == Branch::s4d && i >= model.option && i < 2 * model.option);
-    }
+    int size_of(int i) const { return is_skip(model.cell, i) ? model.width : model.part; }
     bool take_vectors(PyObject* vectors) {
         if (!PyTuple_Check(vectors) || PyTuple_GET_SIZE(vectors) != model.form.vectors) return misfit();
         for (int i = 0; i < model.form.vectors; ++i) {
             Numbers<T> numbers;
             if (!vector(PyTuple_GET_ITEM(vectors, i), size_of(i), numbers)) return false;
-            for (int j = 0; turns(i) && j < model.part; ++j)
+            for (int j = 0; turns(model.cell, model.option, i) && j < model.part; ++j)
                 model.fastest = std::max(model.fastest, std::abs(numbers.data()[j]));
             model.vectors.push_back(std::move(numbers));
         }
@@ -231,24 +225,24 @@ private:
 template <typename T>
 PyObject* forward(PyObject* arguments) {
     PyObject *data, *norm, *layers, *vectors;
-    int branch, option, keep, threads;
-    if (!PyArg_ParseTuple(arguments, "O!iiOO!Opi", &PyTuple_Type, &data, &branch, &option, &norm, &PyTuple_Type,
-                          &layers, &vectors, &keep, &threads))
+    int cell, option, keep, threads;
+    if (!PyArg_ParseTuple(arguments, "O!iiOO!Opi", &PyTuple_Type, &data, &cell, &option, &norm, &PyTuple_Type, &layers,
+                          &vectors, &keep, &threads))
         return nullptr;
     Passes<T> passes;
-    if (!passes.take(branch, option, data, norm, layers, vectors)) return nullptr;
+    if (!passes.take(cell, option, data, norm, layers, vectors)) return nullptr;
     return passes.forward(keep, threads);
 }
 
 template <typename T>
 PyObject* backward(PyObject* arguments) {
     PyObject *data, *norm, *layers, *vectors, *of_y, *of_states, *states, *tape;
-    int branch, option, threads;
-    if (!PyArg_ParseTuple(arguments, "O!iiOO!OOOOOi", &PyTuple_Type, &data, &branch, &option, &norm, &PyTuple_Type,
+    int cell, option, threads;
+    if (!PyArg_ParseTuple(arguments, "O!iiOO!OOOOOi", &PyTuple_Type, &data, &cell, &option, &norm, &PyTuple_Type,
                           &layers, &vectors, &of_y, &of_states, &states, &tape, &threads))
         return nullptr;
     Passes<T> passes;
-    if (!passes.take(branch, option, data, norm, layers, vectors)) return nullptr;
+    if (!passes.take(cell, option, data, norm, layers, vectors)) return nullptr;
     return passes.backward(of_y, of_states, states, tape, threads);
 }
 
@@ -258,7 +252,7 @@ bool of_float(PyObject* arguments) {
     return x && PyArray_Check(x) && PyArray_TYPE(reinterpret_cast<PyArrayObject*>(x)) == NPY_FLOAT;
 }
 
-// residual_forward((x, keep, time, state), branch, option, norm, (in, carried, out), vectors, keep, threads)
+// residual_forward((x, keep, time, state), cell, option, norm, (in, carried, out), vectors, keep, threads)
 // -> (y, states, tape)
 PyObject* residual_forward(PyObject*, PyObject* arguments) {
     try {
@@ -268,7 +262,7 @@ PyObject* residual_forward(PyObject*, PyObject* arguments) {
     }
 }
 
-// residual_backward((x, keep, time, state), branch, option, norm, (in, carried, out), vectors, gradient of y, of the states,
+// residual_backward((x, keep, time, state), cell, option, norm, (in, carried, out), vectors, gradient of y, of the states,
 // states, tape, threads) -> gradients (x, state, norm, (in, carried, out), vectors)
 PyObject* residual_backward(PyObject*, PyObject* arguments) {
     try {

@@ -2,53 +2,16 @@
 //
 // The branch is a recurrence or the units of a perceptron: a layer takes norm(x), an elementwise part follows token by token
 // where it carries a state, and a layer leads out. The layers are products over all tokens of a chunk, which stays in the
-// caches from the norm to the sum. See inference/fields/stack.py and inference/stacks/ for the meaning.
+// caches from the norm to the sum. See inference/fields/stack.py and inference/stacks/ for the meaning. The step of stack.hpp
+// computes the same, with the same code for the elementwise part.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
-#include "layout.hpp"
-#include "stepper.hpp"
+#include "stack.hpp"
 
 namespace streamrde {
-
-// Parts of the layers and vectors are those of `Cell` in stack.hpp, each layer's one after the other.
-STREAMRDE_ENUM(enum class Branch : int, branch, rg_lru, min_gru, lru, gru, lstm, s4d, slice, swiglu, glu, gelu);
-constexpr int branches = static_cast<int>(Branch::gelu) + 1;
-
-// How many parts of `part` numbers each thing has; 0: there is no such thing.
-struct Form {
-    int in;       // of what the layer on the token gives
-    int state;    // of the state, or of what the perceptron's last layer takes
-    int carried;  // of what a layer on the state before gives
-    int out;      // of what the last layer takes
-    int vectors;  // numbers of each component
-    int kept;     // of what the forward pass keeps for the backward pass
-    bool lasts;   // the state goes on from token to token
-};
-constexpr Form form_of(Branch branch, int option) {
-    switch (branch) {
-        case Branch::rg_lru:
-            return {3, 1, 0, 1, 1, 3, true};
-        case Branch::min_gru:
-            return {2, 1, 0, 1, 0, 2, true};
-        case Branch::lru:
-            return {2, 2, 0, 2, 3, 2, true};
-        case Branch::gru:
-            return {3, 1, 3, 0, 0, 4, true};
-        case Branch::lstm:
-            return {4, 2, 4, 0, 0, 4, true};
-        case Branch::s4d:
-            return {0, 2 * option, 0, 0, 4 * option + 1, 0, true};
-        case Branch::slice:
-            return {option * (option + 1), option, 0, option, 2, option * (option + 1), true};
-        case Branch::gelu:
-            return {1, 1, 0, 1, 0, 1, false};
-        default:
-            return {2, 1, 0, 1, 0, 2, false};
-    }
-}
 
 // A layer as torch has it: weight (outs * out, ins * in), bias (outs * out,); weight null: there is none.
 template <typename T>
@@ -61,14 +24,14 @@ struct Linear {
 
 template <typename T>
 struct Residual {
-    Branch branch;
-    int option, width, part;
-    Form form;
-    std::ptrdiff_t steps, streams;
-    const T* x;      // (steps, streams, width)
-    const T* keep;   // factors on the branch's output, (streams, width); null: 1
-    const T* time;   // durations in usual windows, (steps, streams); null: 1
-    const T* state;  // before the first token, (streams, state_size())
+    Cell cell = Cell::rg_lru;
+    int option = 1, width = 0, part = 0;
+    Form form{};
+    std::ptrdiff_t steps = 0, streams = 0;
+    const T* x = nullptr;      // (steps, streams, width)
+    const T* keep = nullptr;   // factors on the branch's output, (streams, width); null: 1
+    const T* time = nullptr;   // durations in usual windows, (steps, streams); null: 1
+    const T* state = nullptr;  // before the first token, (streams, state_size())
     Numbers<T> norm;
     Linear<T> in, carried, out;
     std::vector<Numbers<T>> vectors;  // padded

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "residual_cells-inl.hpp"
+#include "cells-inl.hpp"
 
 namespace streamrde {
 namespace {
@@ -13,6 +13,67 @@ constexpr double norm_floor = 1e-6;
 // Rows of a chunk, so that all that is computed of it stays in a second-level cache; fewer where rows are long.
 constexpr std::ptrdiff_t rows_together = 64, few_together = 16;
 constexpr int long_row = 512;
+
+// Rows of a chunk; row r of `states` is the state before the token whose row is r.
+template <typename T>
+struct Chunk {
+    T *u, *y, *in, *states, *carried;                          // of the forward pass
+    T *of_u, *of_y, *of_in, *of_states, *of_carried, *passed;  // gradients; passed: by a stream's state after
+    std::ptrdiff_t width, in_row, state_row, carried_row, part, streams, record;
+};
+
+// A vector of components of one token.
+template <typename T>
+struct Place {
+    using Number = T;
+    using V = Vector<T>;
+    const Residual<T>& model;
+    const Chunk<T>& chunk;
+    ResidualGradients<T>* shared;
+    T* tape;  // of this token; null: nothing is kept
+    std::ptrdiff_t row, stream;
+    int i;
+    T time;
+
+    V input(int part) const { return load(chunk.in + row * chunk.in_row + part * chunk.part + i); }
+    V carried(int part) const { return load(chunk.carried + stream * chunk.carried_row + part * chunk.part + i); }
+    V before(int part) const { return load(chunk.states + row * chunk.state_row + part * chunk.part + i); }
+    V state(int part) const {
+        return load(chunk.states + (row + chunk.streams) * chunk.state_row + part * chunk.part + i);
+    }
+    void put_state(int part, V value) const {
+        store(chunk.states + (row + chunk.streams) * chunk.state_row + part * chunk.part + i, value);
+    }
+    V vector(int n) const { return load(model.vectors[n].data() + i); }
+    V u() const { return load(chunk.u + row * chunk.width + i); }
+    void put_y(V value) const { store(chunk.y + row * chunk.width + i, value); }
+    void keep(int part, V value) const {
+        if (tape) store(tape + part * chunk.part + i, value);
+    }
+
+    V kept(int part) const { return load(tape + part * chunk.part + i); }
+    V of_y() const { return load(chunk.of_y + row * chunk.width + i); }
+    V reached(int part) const {
+        return load(chunk.of_states + row * chunk.state_row + part * chunk.part + i) +
+               load(chunk.passed + stream * chunk.state_row + part * chunk.part + i);
+    }
+    void pass(int part, V value) const {
+        store(chunk.passed + stream * chunk.state_row + part * chunk.part + i, value);
+    }
+    void put_of_input(int part, V value) const {
+        store(chunk.of_in + row * chunk.in_row + part * chunk.part + i, value);
+    }
+    void put_of_carried(int part, V value) const {
+        store(chunk.of_carried + row * chunk.carried_row + part * chunk.part + i, value);
+    }
+    void put_of_u(V value) const { store(chunk.of_u + row * chunk.width + i, value); }
+    void add_to_vector(int n, V value) const {
+        T* to = shared->vectors[n].data() + i;
+        store(to, load(to) + value);
+    }
+    int option() const { return model.option; }
+    T fastest() const { return model.fastest; }
+};
 
 // A matrix of a product, (inputs, outputs), in panels of the width of a tile: each stands together, and so does not
 // throw itself out of a first-level cache.
@@ -196,7 +257,7 @@ public:
                     add_gradients(0, chunk_.u, wide_, chunk_.of_in, rows, shared);
                     in.product(chunk_.of_in, chunk_.in_row, nullptr, chunk_.of_u, wide_, rows);
                 }
-                if (m_.branch == Branch::lru) skip_backwards(rows, shared.vectors[2].data());
+                if (m_.cell == Cell::lru) skip_backwards(rows, shared.vectors[2].data());
                 norm_backwards(rows, shared.norm.data());
                 for (std::ptrdiff_t i = 0; i < steps; ++i)
                     for (std::ptrdiff_t s = 0; s < n_; ++s)
@@ -228,20 +289,20 @@ private:
 
     template <bool forwards>
     void each(std::ptrdiff_t i, ResidualGradients<T>* shared) const {
-        switch (m_.branch) {
-            case Branch::rg_lru:
-                return each_of<forwards, Part<Branch::rg_lru>>(i, shared);
-            case Branch::min_gru:
-                return each_of<forwards, Part<Branch::min_gru>>(i, shared);
-            case Branch::lru:
-                return each_of<forwards, Part<Branch::lru>>(i, shared);
-            case Branch::gru:
-                return each_of<forwards, Part<Branch::gru>>(i, shared);
-            case Branch::lstm:
-                return each_of<forwards, Part<Branch::lstm>>(i, shared);
-            case Branch::s4d:
-                return each_of<forwards, Part<Branch::s4d>>(i, shared);
-            case Branch::slice:
+        switch (m_.cell) {
+            case Cell::rg_lru:
+                return each_of<forwards, Part<Cell::rg_lru>>(i, shared);
+            case Cell::min_gru:
+                return each_of<forwards, Part<Cell::min_gru>>(i, shared);
+            case Cell::lru:
+                return each_of<forwards, Part<Cell::lru>>(i, shared);
+            case Cell::gru:
+                return each_of<forwards, Part<Cell::gru>>(i, shared);
+            case Cell::lstm:
+                return each_of<forwards, Part<Cell::lstm>>(i, shared);
+            case Cell::s4d:
+                return each_of<forwards, Part<Cell::s4d>>(i, shared);
+            case Cell::slice:
                 switch (m_.option) {
                     case 1:
                         return each_of<forwards, Flow<1>>(i, shared);
@@ -252,12 +313,14 @@ private:
                     default:
                         return each_of<forwards, Flow<4>>(i, shared);
                 }
-            case Branch::swiglu:
-                return each_of<forwards, Part<Branch::swiglu>>(i, shared);
-            case Branch::glu:
-                return each_of<forwards, Part<Branch::glu>>(i, shared);
-            case Branch::gelu:
-                return each_of<forwards, Part<Branch::gelu>>(i, shared);
+            case Cell::rde:
+                return;  // torch runs it
+            case Cell::swiglu:
+                return each_of<forwards, Part<Cell::swiglu>>(i, shared);
+            case Cell::glu:
+                return each_of<forwards, Part<Cell::glu>>(i, shared);
+            case Cell::gelu:
+                return each_of<forwards, Part<Cell::gelu>>(i, shared);
         }
     }
     template <bool forwards, typename P>
@@ -268,8 +331,8 @@ private:
             T* const kept = tape_ ? tape_ + number * chunk_.record : nullptr;
             for (int j = 0; j < part_; j += lanes) {
                 const Place<T> at{m_, chunk_, shared, kept, i * n_ + s, s, j, time};
-                if constexpr (forwards) P::template forward<T>(at);
-                else P::template backward<T>(at);
+                if constexpr (forwards) P::forward(at);
+                else P::backward(at);
             }
         }
     }
@@ -308,7 +371,7 @@ private:
 
     // y = x + keep * what the branch gives.
     void give_outputs(const T* after, T* y, std::ptrdiff_t steps) const {
-        const bool is_state = m_.form.carried > 0, skips = m_.branch == Branch::lru;
+        const bool is_state = m_.form.carried > 0, skips = m_.cell == Cell::lru;
         for (std::ptrdiff_t i = 0; i < steps; ++i)
             for (std::ptrdiff_t s = 0; s < n_; ++s) {
                 const std::ptrdiff_t r = i * n_ + s;

@@ -18,31 +18,6 @@ namespace {
 // Below this many multiply-adds a thread costs more than it saves.
 constexpr double work_per_thread = 2e6;
 
-// How many layers and vectors a recurrence has, how many rows its state is, and the largest option.
-struct Needs {
-    int layers, vectors, parts, most;
-};
-constexpr Needs needs_of(Cell cell, int option) {
-    switch (cell) {
-        case Cell::rg_lru:
-            return {4, 1, 1, 1};
-        case Cell::min_gru:
-            return {3, 0, 1, 1};
-        case Cell::lru:
-            return {4, 3, 2, 1};
-        case Cell::gru:
-            return {6, 0, 1, 1};
-        case Cell::lstm:
-            return {8, 0, 2, 1};
-        case Cell::s4d:
-            return {0, 4 * option + 1, 2 * option, most_modes};
-        case Cell::slice:
-            return {option * option + 2 * option, 2, option, most_rows};
-        default:
-            return {4, 1, 1, most_substeps};
-    }
-}
-
 class AnyStack {
 public:
     virtual ~AnyStack() = default;
@@ -56,10 +31,13 @@ class StackOf final : public AnyStack {
 
 public:
     // False with an error set where the arrays do not belong together.
-    bool build(int cell, int part, int option, bool mean, bool last, double memory, double unit, PyObject* scaling,
-               PyObject* ends, PyObject* norm, PyObject* blocks) {
-        if (cell < 0 || cell >= cells || part < 1 || option < 1 || option > needs_of(static_cast<Cell>(cell), 1).most ||
-            !(mean || last) || !(memory >= 1) || !(unit >= 0)) {
+    bool build(int cell, int units, int part, int option, bool mean, bool last, double memory, double unit,
+               PyObject* scaling, PyObject* ends, PyObject* norm, PyObject* blocks) {
+        const auto is_of = [](int number, bool lasts) {
+            return number >= 0 && number < cells && form_of(static_cast<Cell>(number), 1).lasts == lasts;
+        };
+        if (!is_of(cell, true) || !is_of(units, false) || part < 1 || option < 1 ||
+            option > form_of(static_cast<Cell>(cell), 1).most || !(mean || last) || !(memory >= 1) || !(unit >= 0)) {
             PyErr_SetString(PyExc_ValueError, "not a stack");
             return false;
         }
@@ -71,22 +49,25 @@ public:
             !take_layer(input, model_.features, model_.input))
             return false;
         model_.cell = static_cast<Cell>(cell);
+        model_.units = static_cast<Cell>(units);
         model_.width = model_.input.outputs;
         model_.part = part;
         model_.option = option;
-        model_.parts = needs().parts;
+        model_.form = form_of(model_.cell, option);
         model_.mean = mean;
         model_.last = last;
         model_.memory = static_cast<T>(memory);
         model_.unit = unit;
         model_.gain = static_cast<T>(gain);
         const int pooled = (mean + last) * model_.width;
-        if (!take_layer(readout, pooled, model_.readout) || !vector(norm, model_.width, model_.norm)) return false;
+        if (!take_layer(readout, pooled, model_.readout) ||
+            (norm != Py_None && !vector(norm, model_.width, model_.norm)))
+            return false;
         if (!PyList_Check(blocks) || !PyList_GET_SIZE(blocks)) {
             PyErr_SetString(PyExc_TypeError, "blocks must be a list with at least one entry");
             return false;
         }
-        model_.hidden = pooled + mean + static_cast<int>(PyList_GET_SIZE(blocks)) * model_.parts * part;
+        model_.hidden = pooled + mean + static_cast<int>(PyList_GET_SIZE(blocks)) * model_.form.state * part;
         for (Py_ssize_t i = 0; i < PyList_GET_SIZE(blocks); ++i) {
             StackBlock<T> made;
             if (!block(PyList_GET_ITEM(blocks, i), made)) return false;
@@ -152,68 +133,43 @@ private:
         return true;
     }
 
-    // (before, between, layers, vectors, inner, gate, down)
+    // (before, between, layers, vectors, inner, gate or None, down)
     bool block(PyObject* parts, StackBlock<T>& made) const {
         PyObject *before, *between, *layers, *vectors, *inner, *gate, *down;
         const int width = model_.width, part = model_.part;
         if (!PyArg_ParseTuple(parts, "OOO!O!OOO", &before, &between, &PyTuple_Type, &layers, &PyTuple_Type, &vectors,
                               &inner, &gate, &down) ||
             !vector(before, width, made.before) || !vector(between, width, made.between) ||
-            !take_layer(inner, width, made.inner) || !take_layer(gate, width, made.gate) ||
+            !take_layer(inner, width, made.inner) || (has_gate() && !take_layer(gate, width, made.gate)) ||
             !take_layer(down, made.inner.outputs, made.down))
             return false;
-        const Needs own = needs();
-        bool fits = PyTuple_GET_SIZE(layers) == own.layers && PyTuple_GET_SIZE(vectors) == own.vectors &&
-                    made.gate.outputs == made.inner.outputs && made.down.outputs == width &&
+        const Form own = model_.form;
+        const int count = own.in + own.carried + own.out;
+        bool fits = PyTuple_GET_SIZE(layers) == count && PyTuple_GET_SIZE(vectors) == own.vectors &&
+                    (!has_gate() || made.gate.outputs == made.inner.outputs) && made.down.outputs == width &&
                     (model_.blocks.empty() || made.inner.outputs == model_.blocks.front().inner.outputs);
-        for (int i = 0; fits && i < own.layers; ++i) {
+        for (int i = 0; fits && i < count; ++i) {
             Layer<T> layer;
             if (!take_layer(PyTuple_GET_ITEM(layers, i), -1, layer)) return false;
-            const bool out = leaves(i), carried = out || carries(i);
+            const bool out = i >= own.in + own.carried, carried = i >= own.in;
             fits = layer.inputs == (carried ? part : width) && layer.outputs == (out ? width : part);
             made.layers.push_back(std::move(layer));
         }
         for (int i = 0; fits && i < own.vectors; ++i) {
             Numbers<T> numbers;
-            const bool wide = i == 2 && model_.cell == Cell::lru;
+            const bool wide = is_skip(model_.cell, i);
             if (!vector(PyTuple_GET_ITEM(vectors, i), wide ? width : part, numbers)) return false;
-            if (turns(i))
+            if (turns(model_.cell, model_.option, i))
                 for (int j = 0; j < part; ++j) made.fastest = std::max(made.fastest, std::abs(numbers.data()[j]));
             made.vectors.push_back(std::move(numbers));
         }
-        // Its modes and their channels have one width.
-        fits = fits && (model_.cell != Cell::s4d || part == width);
+        // Where no layer leads out of the state, its parts and their channels have one width.
+        fits = fits && (own.out || part == width);
         if (!fits) PyErr_SetString(PyExc_ValueError, "a block does not fit its recurrence");
         return fits;
     }
 
-    // Layer i of the recurrence leads out of the state, or takes the state.
-    bool leaves(int i) const {
-        switch (model_.cell) {
-            case Cell::rg_lru:
-                return i == 3;
-            case Cell::min_gru:
-                return i == 2;
-            case Cell::lru:
-                return i >= 2;
-            case Cell::slice:
-                return i >= model_.option * (model_.option + 1);
-            case Cell::rde:
-                return i == 3;
-            default:
-                return false;
-        }
-    }
-    bool carries(int i) const {
-        return (model_.cell == Cell::gru && i >= 3) || (model_.cell == Cell::lstm && i >= 4) ||
-               (model_.cell == Cell::rde && (i == 1 || i == 2));
-    }
-    // Vector i has angles.
-    bool turns(int i) const {
-        return (model_.cell == Cell::lru && i == 1) ||
-               (model_.cell == Cell::s4d && i >= model_.option && i < 2 * model_.option);
-    }
-    Needs needs() const { return needs_of(model_.cell, model_.option); }
+    bool has_gate() const { return form_of(model_.units, 1).in > 1; }
 
     // False where memory ran out. Streams are split over threads; none of their numbers depends on how.
     bool run(T* z, const double* tokens, std::ptrdiff_t count, int threads) const {
@@ -243,18 +199,19 @@ struct StackObject {
 
 template <typename T>
 AnyStack* made(PyObject* arguments) {
-    int is_double, cell, part, option, mean, last;
+    int is_double, cell, part, option, units, mean, last;
     double memory, unit;
     PyObject *scaling, *ends, *norm, *blocks;
-    if (!PyArg_ParseTuple(arguments, "pi(ii)ppddO!O!OO", &is_double, &cell, &part, &option, &mean, &last, &memory,
-                          &unit, &PyTuple_Type, &scaling, &PyTuple_Type, &ends, &norm, &blocks))
+    if (!PyArg_ParseTuple(arguments, "pi(iii)ppddO!O!OO", &is_double, &cell, &part, &option, &units, &mean, &last,
+                          &memory, &unit, &PyTuple_Type, &scaling, &PyTuple_Type, &ends, &norm, &blocks))
         return nullptr;
     auto stack = std::make_unique<StackOf<T>>();
-    return stack->build(cell, part, option, mean, last, memory, unit, scaling, ends, norm, blocks) ? stack.release()
-                                                                                                   : nullptr;
+    return stack->build(cell, units, part, option, mean, last, memory, unit, scaling, ends, norm, blocks)
+               ? stack.release()
+               : nullptr;
 }
 
-// Stack(is_double, cell, (part, option), mean, last, memory, unit, (scale, shift, clip, summaries, gain), (input, readout), norm, blocks)
+// Stack(is_double, cell, (part, option, units), mean, last, memory, unit, (scale, shift, clip, summaries, gain), (input, readout), norm, blocks)
 int stack_init(PyObject* object, PyObject* arguments, PyObject*) {
     auto* self = reinterpret_cast<StackObject*>(object);
     if (self->stack || PyTuple_GET_SIZE(arguments) < 1) {

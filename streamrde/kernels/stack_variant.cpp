@@ -3,15 +3,15 @@
 
 #include <cmath>
 
-#include "layers-inl.hpp"
+#include "cells-inl.hpp"
 
 namespace streamrde {
 namespace {
 
 // Streams that pass through a layer together, so that its weights stay in a first-level cache.
 constexpr std::ptrdiff_t together = 16;
-// Added to what a norm divides by, and under the root of an input's gain: see inference/fields/stack.py and stacks/.
-constexpr double norm_floor = 1e-6, gain_floor = 1e-6;
+// Added to what a norm divides by: see inference/fields/stack.py.
+constexpr double norm_floor = 1e-6;
 
 // Rows of a block of streams, all of one padded length.
 template <typename T>
@@ -30,7 +30,7 @@ public:
         int wide = padded<T>(model.features);
         for (const int size : {model.width, model.part, model.blocks.front().inner.outputs})
             wide = padded<T>(size) > wide ? padded<T>(size) : wide;
-        const int rows = 6 + model_.parts + work_rows(model_);
+        const int rows = 6 + model_.form.state + work_rows(model_);
         memory_ = buffer<T>(static_cast<std::size_t>(rows) * together * wide + together);
         time_ = memory_ + static_cast<std::size_t>(rows) * together * wide;
         stride_ = wide;
@@ -57,25 +57,22 @@ public:
             give(z + begin);
             add(x, y);
             norm(x, block.between, normed);
-            const Rows<T> inner = rows(4), gate = rows(5);
-            product(block.inner, normed, inner);
-            product(block.gate, normed, gate);
-            each(padded<T>(block.inner.outputs), [&](auto at) { at.put(inner, Silu::of<T>(at(inner)) * at(gate)); });
-            product(block.down, inner, y);
+            perceptron(block, normed, y);
             add(x, y);
-            begin += static_cast<std::ptrdiff_t>(model_.parts) * model_.part;
+            begin += static_cast<std::ptrdiff_t>(model_.form.state) * model_.part;
         }
-        norm(x, model_.norm, normed);
-        pool(normed, z, pooled);
+        if (model_.norm.size()) norm(x, model_.norm, normed);
+        pool(model_.norm.size() ? normed : x, z, pooled);
     }
 
 private:
     Rows<T> rows(int place) const { return {memory_ + place * together * stride_, stride_}; }
     // Of the recurrence's state and what it computes.
     Rows<T> state(int part) const { return rows(6 + part); }
-    Rows<T> work(int place) const { return rows(6 + model_.parts + place); }
+    Rows<T> work(int place) const { return rows(6 + model_.form.state + place); }
     static int work_rows(const StackModel<T>& model) {
-        return model.cell == Cell::slice ? model.option * (model.option + 1) : 6;
+        const int rows = model.form.in + model.form.carried;
+        return rows < 6 ? 6 : rows;
     }
 
     // A vector's place in a row of one stream.
@@ -129,7 +126,7 @@ private:
     void take(const T* z) const {
         const int row = padded<T>(model_.part);
         for (std::ptrdiff_t s = 0; s < count_; ++s)
-            for (int part = 0; part < model_.parts; ++part) {
+            for (int part = 0; part < model_.form.state; ++part) {
                 const T* from = z + s * model_.hidden + part * model_.part;
                 T* to = state(part)[s];
                 for (int i = 0; i < row; ++i) to[i] = i < model_.part ? from[i] : T(0);
@@ -137,252 +134,98 @@ private:
     }
     void give(T* z) const {
         for (std::ptrdiff_t s = 0; s < count_; ++s)
-            for (int part = 0; part < model_.parts; ++part) {
+            for (int part = 0; part < model_.form.state; ++part) {
                 T* to = z + s * model_.hidden + part * model_.part;
                 for (int i = 0; i < model_.part; ++i) to[i] = state(part)[s][i];
             }
     }
 
+    // Where a cell of cells-inl.hpp finds what it reads, and puts what it gives.
+    struct Place {
+        using Number = T;
+        const Pass& pass;
+        const StackBlock<T>& block;
+        Rows<T> in, of_state, states, token, output;
+        std::ptrdiff_t s;
+        int i;
+        T time;
+
+        V input(int part) const { return load(pass.after(in, part)[s] + i); }
+        V carried(int part) const { return load(pass.after(of_state, part)[s] + i); }
+        V before(int part) const { return load(pass.after(states, part)[s] + i); }
+        void put_state(int part, V value) const { store(pass.after(states, part)[s] + i, value); }
+        V vector(int n) const { return load(block.vectors[n].data() + i); }
+        V u() const { return load(token[s] + i); }
+        void put_y(V value) const { store(output[s] + i, value); }
+        void keep(int, V) const {}
+        int option() const { return pass.model_.option; }
+        T fastest() const { return block.fastest; }
+    };
+    Rows<T> after(Rows<T> rows, int place) const { return {rows.data + place * together * stride_, stride_}; }
+
+    template <typename P>
+    void cell(const StackBlock<T>& block, int size, Rows<T> in, Rows<T> states, Rows<T> u, Rows<T> y) const {
+        const Rows<T> carried = after(in, model_.form.in);
+        each(padded<T>(size),
+             [&](auto at) { P::forward(Place{*this, block, in, carried, states, u, y, at.s, at.i, time_[at.s]}); });
+    }
+
+    void perceptron(const StackBlock<T>& block, Rows<T> u, Rows<T> y) const {
+        const Rows<T> inner = rows(4), gate = rows(5);
+        const int size = block.inner.outputs;
+        product(block.inner, u, inner);
+        if (model_.units != Cell::gelu) product(block.gate, u, gate);
+        if (model_.units == Cell::swiglu) cell<Part<Cell::swiglu>>(block, size, inner, inner, u, y);
+        else if (model_.units == Cell::glu) cell<Part<Cell::glu>>(block, size, inner, inner, u, y);
+        else cell<Part<Cell::gelu>>(block, size, inner, inner, u, y);
+        product(block.down, inner, y);
+    }
+
     void recur(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
+        if (model_.cell == Cell::rde) return rde(block, u, y);
+        const Form& form = model_.form;
+        for (int i = 0; i < form.in; ++i) product(block.layers[i], u, work(i));
+        for (int i = 0; i < form.carried; ++i) product(block.layers[form.in + i], state(0), work(form.in + i));
+        advance(block, u, y);
+        const Layer<T>* out = block.layers.data() + form.in + form.carried;
+        for (int i = 0; i < form.out; ++i) {
+            product(out[i], state(i), i ? work(0) : y);
+            if (i) add(y, work(0));
+        }
+        const int row = padded<T>(model_.width);
+        if (model_.cell == Cell::lru) each(row, [&](auto at) { at.put(y, fma(at(block.vectors[2]), at(u), at(y))); });
+        if (form.carried) each(row, [&](auto at) { at.put(y, at(state(0))); });
+    }
+
+    void advance(const StackBlock<T>& block, Rows<T> u, Rows<T> y) const {
+        const int part = model_.part;
+        const Rows<T> in = work(0), h = state(0);
         switch (model_.cell) {
             case Cell::rg_lru:
-                return rg_lru(block, u, y);
+                return cell<Part<Cell::rg_lru>>(block, part, in, h, u, y);
             case Cell::min_gru:
-                return min_gru(block, u, y);
+                return cell<Part<Cell::min_gru>>(block, part, in, h, u, y);
             case Cell::lru:
-                return lru(block, u, y);
+                return cell<Part<Cell::lru>>(block, part, in, h, u, y);
             case Cell::gru:
-                return gru(block, u, y);
+                return cell<Part<Cell::gru>>(block, part, in, h, u, y);
             case Cell::lstm:
-                return lstm(block, u, y);
+                return cell<Part<Cell::lstm>>(block, part, in, h, u, y);
             case Cell::s4d:
-                return s4d(block, u, y);
+                return cell<Part<Cell::s4d>>(block, part, in, h, u, y);
             case Cell::slice:
                 switch (model_.option) {
                     case 1:
-                        return slice<1>(block, u, y);
+                        return cell<Flow<1>>(block, part, in, h, u, y);
                     case 2:
-                        return slice<2>(block, u, y);
+                        return cell<Flow<2>>(block, part, in, h, u, y);
                     case 3:
-                        return slice<3>(block, u, y);
+                        return cell<Flow<3>>(block, part, in, h, u, y);
                     default:
-                        return slice<4>(block, u, y);
+                        return cell<Flow<4>>(block, part, in, h, u, y);
                 }
-            case Cell::rde:
-                return rde(block, u, y);
-        }
-    }
-
-    // out = sqrt(1 - exp(2 exponent) + floor): the gain of an input beside which exp(exponent) of a state stays.
-    void gains(Rows<T> exponents, Rows<T> out, int row) const {
-        each(row, [&](auto at) { at.put(out, all<T>(T(gain_floor)) - exponential_minus_1<T>(at(exponents) * T(2))); });
-        for (std::ptrdiff_t s = 0; s < count_; ++s)
-            for (int i = 0; i < row; ++i) out[s][i] = std::sqrt(out[s][i]);
-    }
-
-    void rg_lru(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
-        const Rows<T> h = state(0), exponent = work(0), admit = work(1), value = work(2), gain = work(3);
-        const int row = padded<T>(model_.part);
-        product(block.layers[0], u, exponent);
-        product(block.layers[1], u, admit);
-        product(block.layers[2], u, value);
-        each(row, [&](auto at) { at.put(exponent, at(block.vectors[0]) * sigmoid<T>(at(exponent)) * time_[at.s]); });
-        gains(exponent, gain, row);
-        each(row, [&](auto at) {
-            const V input = at(gain) * (sigmoid<T>(at(admit)) * at(value));
-            at.put(h, fma(exponential<T>(at(exponent)), at(h), input));
-        });
-        product(block.layers[3], h, y);
-    }
-
-    void min_gru(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
-        const Rows<T> h = state(0), gate = work(0), value = work(1);
-        product(block.layers[0], u, gate);
-        product(block.layers[1], u, value);
-        each(padded<T>(model_.part), [&](auto at) {
-            const V exponent = -Softplus::of<T>(at(gate)) * time_[at.s];
-            at.put(h, fma(exponential<T>(exponent), at(h), -exponential_minus_1<T>(exponent) * at(value)));
-        });
-        product(block.layers[2], h, y);
-    }
-
-    void lru(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
-        const Rows<T> real = state(0), imaginary = state(1), exponent = work(0), gain = work(1), drive = work(2),
-                      other = work(3);
-        const int row = padded<T>(model_.part);
-        product(block.layers[0], u, drive);
-        product(block.layers[1], u, other);
-        each(row, [&](auto at) { at.put(exponent, at(block.vectors[0]) * time_[at.s]); });
-        gains(exponent, gain, row);
-        each(row, [&](auto at) {
-            V sine, cosine;
-            turn(block, at.s, at(block.vectors[1]), sine, cosine);
-            const V size = exponential<T>(at(exponent)), c = size * cosine, d = size * sine;
-            const V re = at(real), im = at(imaginary);
-            at.put(real, fma(c, re, fma(-d, im, at(gain) * at(drive))));
-            at.put(imaginary, fma(d, re, fma(c, im, at(gain) * at(other))));
-        });
-        product(block.layers[2], real, y);
-        product(block.layers[3], imaginary, drive);
-        each(padded<T>(model_.width), [&](auto at) { at.put(y, fma(at(block.vectors[2]), at(u), at(y) + at(drive))); });
-    }
-
-    void gru(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
-        const Rows<T> h = state(0);
-        for (int i = 0; i < 3; ++i) {
-            product(block.layers[i], u, work(i));
-            product(block.layers[3 + i], h, work(3 + i));
-        }
-        each(padded<T>(model_.part), [&](auto at) {
-            const V reset = sigmoid<T>(at(work(0)) + at(work(3))), keep = sigmoid<T>(at(work(1)) + at(work(4)));
-            const V fresh = hyperbolic_tangent<T>(fma(reset, at(work(5)), at(work(2))));
-            const V moved = fma(keep, at(h), (all<T>(1) - keep) * fresh);
-            at.put(h, moved);
-            at.put(y, moved);
-        });
-    }
-
-    void lstm(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
-        const Rows<T> h = state(0), memory = state(1), other = work(4);
-        for (int i = 0; i < 4; ++i) {
-            product(block.layers[i], u, work(i));
-            product(block.layers[4 + i], h, other);
-            each(padded<T>(model_.part), [&](auto at) { at.put(work(i), at(work(i)) + at(other)); });
-        }
-        each(padded<T>(model_.part), [&](auto at) {
-            const V fresh = sigmoid<T>(at(work(0))) * hyperbolic_tangent<T>(at(work(2)));
-            const V moved = fma(sigmoid<T>(at(work(1))), at(memory), fresh);
-            const V output = sigmoid<T>(at(work(3))) * hyperbolic_tangent<T>(moved);
-            at.put(memory, moved);
-            at.put(h, output);
-            at.put(y, output);
-        });
-    }
-
-    // Sine and cosine of angles per usual window, for stream s.
-    void turn(const StackBlock<T>& block, std::ptrdiff_t s, V angle, V& sine, V& cosine) const {
-        const V x = angle * time_[s];
-        if (!(block.fastest * time_[s] > Of<T>::furthest)) return sine_cosine<T>(x, sine, cosine);
-        for (int i = 0; i < lanes_of<T>; ++i) {
-            sine[i] = std::sin(x[i]);
-            cosine[i] = std::cos(x[i]);
-        }
-    }
-
-    // No products: a vector of channels takes some 60 operations for each mode.
-    void s4d(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
-        const int modes = model_.option;
-        const std::vector<Numbers<T>>& own = block.vectors;
-        each(padded<T>(model_.width), [&](auto at) {
-            const V input = at(u);
-            V output = at(own[4 * modes]) * input;
-            for (int n = 0; n < modes; ++n) {
-                V sine, cosine;
-                turn(block, at.s, at(own[modes + n]), sine, cosine);
-                const V less = exponential_minus_1<T>(at(own[n]) * time_[at.s]), turned = sine * sine * T(2);
-                // e^(a t) - 1
-                const V real = fma(-less, turned, less - turned), imaginary = (less + T(1)) * (sine * cosine * T(2));
-                const V re = at(state(n)), im = at(state(modes + n)), from = re - input;
-                const V next = re + fma(real, from, -imaginary * im), other = im + fma(real, im, imaginary * from);
-                at.put(state(n), next);
-                at.put(state(modes + n), other);
-                output = fma(at(own[2 * modes + n]), next, fma(at(own[3 * modes + n]), other, output));
-            }
-            at.put(y, output);
-        });
-    }
-
-    // A matrix for each lane.
-    template <int S>
-    struct Matrix {
-        V of[S][S];
-        Matrix operator*(const Matrix& other) const {
-            Matrix result;
-            for (int i = 0; i < S; ++i)
-                for (int j = 0; j < S; ++j) {
-                    V sum = of[i][0] * other.of[0][j];
-                    for (int k = 1; k < S; ++k) sum = fma(of[i][k], other.of[k][j], sum);
-                    result.of[i][j] = sum;
-                }
-            return result;
-        }
-        // f(i, j) in each place.
-        template <typename F>
-        static Matrix made(const F& f) {
-            Matrix result;
-            for (int i = 0; i < S; ++i)
-                for (int j = 0; j < S; ++j) result.of[i][j] = f(i, j);
-            return result;
-        }
-    };
-
-    // As inference/stacks/slice.py says.
-    template <int S>
-    static Matrix<S> matrix_exponential(const Matrix<S>& of) {
-        using M = Matrix<S>;
-        constexpr T most = sizeof(T) == 4 ? T(0.5) : T(0.0625);
-        constexpr int halvings = 30;
-        V norm = {};
-        for (int i = 0; i < S; ++i) {
-            V sum = magnitude<T>(of.of[i][0]);
-            for (int j = 1; j < S; ++j) sum += magnitude<T>(of.of[i][j]);
-            norm = sum > norm ? sum : norm;
-        }
-        T top = 0;
-        for (int i = 0; i < lanes_of<T>; ++i) top = norm[i] > top ? norm[i] : top;
-        V scale = all<T>(1);
-        int times = 0;
-        for (; times < halvings && top > most; ++times, top /= 2) scale = norm * scale > most ? scale * T(0.5) : scale;
-        const double root = std::sqrt(177.0);
-        const T third = T(2.0 / 3), p = T((1 + root) / 132), q = T((1 + root) / 528), b = T((-271 + 29 * root) / 210),
-                c = T(11 * (-1 + root) / 840), d = T(11 * (-9 + root) / 3360), e = T((89 - root) / 2240),
-                f = T((857 - 58 * root) / 630);
-        const M a = M::made([&](int i, int j) { return of.of[i][j] * scale; });
-        const M a2 = a * a;
-        const M a4 = a2 * M::made([&](int i, int j) { return fma(all<T>(p), a.of[i][j], all<T>(q) * a2.of[i][j]); });
-        const M left = M::made([&](int i, int j) { return fma(all<T>(third), a2.of[i][j], a4.of[i][j]); });
-        const M right = M::made([&](int i, int j) {
-            return fma(all<T>(c), a.of[i][j],
-                       fma(all<T>(d), a2.of[i][j], fma(all<T>(e), a4.of[i][j], all<T>(i == j ? b : T(0)))));
-        });
-        const M high = left * right;
-        M power =
-            M::made([&](int i, int j) { return fma(all<T>(f), a2.of[i][j], high.of[i][j]) + a.of[i][j] + T(i == j); });
-        for (V rest = scale; times > 0; --times, rest *= T(2)) {
-            const M square = power * power;
-            for (int i = 0; i < S; ++i)
-                for (int j = 0; j < S; ++j) power.of[i][j] = rest < T(1) ? square.of[i][j] : power.of[i][j];
-        }
-        return power;
-    }
-
-    template <int S>
-    void slice(const StackBlock<T>& block, Rows<T> u, Rows<T> y) {
-        for (int i = 0; i < S * (S + 1); ++i) product(block.layers[i], u, work(i));
-        each(padded<T>(model_.part), [&](auto at) {
-            V stretch = all<T>(T(gain_floor));
-            Matrix<S> a = Matrix<S>::made([&](int i, int j) { return at(work(i * S + j)); });
-            for (int i = 0; i < S; ++i)
-                for (int j = 0; j < S; ++j) {
-                    const V half = (a.of[i][j] + a.of[j][i]) * T(0.5);
-                    stretch = fma(half, half, stretch);
-                }
-            for (int i = 0; i < lanes_of<T>; ++i) stretch[i] = std::sqrt(stretch[i]);
-            const V damping = fma(at(block.vectors[0]), stretch, at(block.vectors[1]));
-            const Matrix<S> flow = matrix_exponential<S>(Matrix<S>::made(
-                [&](int i, int j) { return (i == j ? a.of[i][j] - damping : a.of[i][j]) * time_[at.s]; }));
-            V before[S];
-            for (int i = 0; i < S; ++i) before[i] = at(state(i));
-            for (int i = 0; i < S; ++i) {
-                V sum = at(work(S * S + i)) * time_[at.s];
-                for (int j = 0; j < S; ++j) sum = fma(flow.of[i][j], before[j], sum);
-                at.put(state(i), sum);
-            }
-        });
-        product(block.layers[S * (S + 1)], state(0), y);
-        for (int i = 1; i < S; ++i) {
-            product(block.layers[S * (S + 1) + i], state(i), work(0));
-            add(y, work(0));
+            default:
+                return;
         }
     }
 

@@ -9,6 +9,7 @@ threads' gradients are added in one order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -17,11 +18,8 @@ from torch.autograd.function import once_differentiable
 
 from streamrde import kernels
 from streamrde.arrays import Reals
-from streamrde.kernels.layout import check_numbers
-
-BRANCHES = ("rg_lru", "min_gru", "lru", "gru", "lstm", "s4d", "slice", "swiglu", "glu", "gelu")
-"""What the compiled kernels run, by number."""
-check_numbers("Branch", {name: number for number, name in enumerate(BRANCHES)})
+from streamrde.inference.fields.stack import MEMORY
+from streamrde.inference.steppers.stack import CELLS
 
 Layer: TypeAlias = tuple[Tensor, Tensor | None]
 """Weight and bias, as torch has them."""
@@ -31,6 +29,7 @@ class Branch(NamedTuple):
     """What lies between a block's norm and its sum, as the kernels take it: see kernels/stack.hpp for the parts."""
 
     name: str
+    """Of inference.steppers.stack.CELLS."""
     token: Layer | None = None
     """Takes the token."""
     carried: Layer | None = None
@@ -49,13 +48,19 @@ def is_compiled(branch: Branch | None, x: Tensor, time: Tensor | None) -> bool:
     They give no gradients to the windows' durations. They cannot run it under autocast, where the tokens have another
     dtype than the weights, nor where torch traces a graph.
     """
-    if branch is None or kernels.residual_forward is None or not x.numel():
+    if branch is None:
         return False
     weights = [own for layer in (branch.token, branch.carried, branch.out) if layer for own in layer]
+    return not (time is not None and time.requires_grad) and are_compiled(x, time, *weights)
+
+
+def are_compiled(x: Tensor, *others: Tensor | None) -> bool:
+    """Return True if the kernels can run on these outputs of a block, with weights and whatever else they take."""
     return (
-        x.dtype in (torch.float32, torch.float64)
-        and all(own is None or (own.device.type == "cpu" and own.dtype == x.dtype) for own in (x, *weights))
-        and not (time is not None and (time.requires_grad or time.dtype != x.dtype))
+        kernels.residual_forward is not None
+        and x.numel() > 0
+        and x.dtype in (torch.float32, torch.float64)
+        and all(own is None or (own.device.type == "cpu" and own.dtype == x.dtype) for own in (x, *others))
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not torch.compiler.is_exporting()
@@ -88,13 +93,60 @@ def residual(
     duration = None if time is None else time[..., 0]
     inputs = (x, state, norm, *weights, *branch.vectors)
     wanted = torch.is_grad_enabled() and any(own is not None and own.requires_grad for own in inputs)
-    plan = _Plan(BRANCHES.index(branch.name), branch.option, wanted, torch.get_num_threads())
+    plan = _Plan(CELLS[branch.name], branch.option, wanted, torch.get_num_threads())
     kept = None if keep is None else keep.to(x.dtype)
     return _Residual.apply(plan, kept, duration, *inputs)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def closing(
+    norm: Tensor | None, x: Tensor, z: Tensor, carried: Sequence[Tensor], *, pool: str, through: bool
+) -> Tensor:
+    """Return the states of a stack at every window edge, (N, K+1, hidden), as `StackField.states` does.
+
+    They are differentiable in all arguments, but for the number of windows in z.
+
+    Args:
+        norm: factors of the last norm, (width,). None: there is none.
+        x: outputs of the last block, (K, N, width).
+        z: states before the first token, (N, hidden).
+        carried: states of each block's recurrence, (K, N, state).
+        pool: "both", "last" or "mean".
+        through: False leaves gradients out of `carried`.
+    """
+    return _Closing.apply((pool != "last", pool != "mean", through), norm, x, z, *carried)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Closing(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, plan: tuple[bool, bool, bool], norm: Tensor | None, x: Tensor, z: Tensor, *carried: Tensor
+    ) -> Tensor:
+        assert kernels.closing_forward is not None  # noqa: S101
+        ctx.plan = plan
+        ctx.save_for_backward(norm, x, z, *carried)
+        return torch.from_numpy(kernels.closing_forward(*_ends(plan, norm, x, z, carried)))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        assert kernels.closing_backward is not None  # noqa: S101
+        norm, x, z, *carried = ctx.saved_tensors
+        through = ctx.plan[2]
+        given = _array(gradient), through
+        of_x, of_z, of_norm, parts = kernels.closing_backward(*_ends(ctx.plan, norm, x, z, carried), *given)
+        arrays = (None if norm is None else of_norm, of_x, of_z, *(parts if through else (None,) * len(carried)))
+        return None, *(None if own is None else torch.from_numpy(own) for own in arrays)
+
+
+def _ends(
+    plan: tuple[bool, bool, bool], norm: Tensor | None, x: Tensor, z: Tensor, carried: Sequence[Tensor]
+) -> tuple[Any, ...]:
+    """Return (x, z, norm, states, mean, last, memory), as the kernels take them."""
+    return _array(x), _array(z), _array(norm), tuple(map(_array, carried)), plan[0], plan[1], float(MEMORY)
+
+
 class _Plan(NamedTuple):
-    branch: int
+    cell: int
     option: int
     keep: bool  # for gradients
     threads: int
@@ -134,12 +186,12 @@ class _Residual(torch.autograd.Function):
 def _model(
     plan: _Plan, keep: Tensor | None, time: Tensor | None, x: Tensor, state: Tensor | None, more: Any
 ) -> tuple[Any, ...]:
-    """Return (data, branch, option, norm, layers, vectors), as the kernels take them."""
+    """Return (data, cell, option, norm, layers, vectors), as the kernels take them."""
     norm, *weights = map(_array, more[:7])
     pairs = zip(weights[::2], weights[1::2], strict=True)
     layers = tuple(None if weight is None else (weight, bias) for weight, bias in pairs)
     data = tuple(map(_array, (x, keep, time, state)))
-    return data, plan.branch, plan.option, norm, layers, tuple(map(_array, more[7:]))
+    return data, plan.cell, plan.option, norm, layers, tuple(map(_array, more[7:]))
 
 
 def _array(tensor: Tensor | None) -> Reals | None:

@@ -1,5 +1,7 @@
 """The compiled step of stacks against the one in NumPy, on every instruction set of this processor."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from bundles import make_stack
@@ -7,6 +9,7 @@ from tolerances import LAW, STEPPER32
 
 from streamrde import kernels
 from streamrde.inference.ends import Layers
+from streamrde.inference.fields.stack import Perceptron
 from streamrde.inference.stacks import RECURRENCES
 from streamrde.inference.steppers import ArrayStepper, make_stepper
 from streamrde.inference.steppers.stack import CELLS, CompiledStack
@@ -72,6 +75,18 @@ def test_flows_of_all_sizes_are_the_ones_in_numpy(variant, block, damped):
     np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * np.abs(a).max())
 
 
+@pytest.mark.parametrize(("perceptron", "last_norm"), [("swiglu", False), ("glu", True), ("gelu", False)])
+def test_stacks_from_elsewhere_are_stepped_as_in_numpy(variant, perceptron, last_norm):
+    recurrence = RECURRENCES["slice"](block=3, damped=False, started=True)
+    options = {"width": 19, "gate_width": 21, "recurrence": recurrence}
+    bundle = make_stack(options=options | {"perceptron": perceptron, "last_norm": last_norm}, dtype="float64")
+    z, tokens = inputs(bundle, 21)
+    compiled = make_stepper(bundle)
+    assert isinstance(compiled, CompiledStack)
+    a, b = ArrayStepper(bundle).step(z, tokens), compiled.step(z, tokens)
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * np.abs(a).max())
+
+
 @pytest.mark.parametrize("kind", ["lru", "s4d"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_angles_are_turned_right_over_any_time(variant, kind, dtype):
@@ -132,8 +147,8 @@ def test_a_readout_of_several_layers_is_run_in_numpy():
     np.testing.assert_array_equal(arrays.output(z), compiled.output(z))
 
 
-def test_every_recurrence_is_compiled():
-    assert CELLS.keys() == RECURRENCES.keys()
+def test_every_recurrence_and_perceptron_is_compiled():
+    assert CELLS.keys() == RECURRENCES.keys() | set(get_args(Perceptron))
 
 
 def test_arrays_that_do_not_fit_are_refused():
@@ -146,4 +161,4 @@ def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(TypeError, match="z"):
         stepper._native.step(z.astype(np.float64), tokens, 1)
     with pytest.raises(ValueError, match="not a stack"):
-        kernels.Stack(False, 99, (6, 1), True, True, 1.0, 0.0, (), (), None, [])
+        kernels.Stack(False, 99, (6, 1, 8), True, True, 1.0, 0.0, (), (), None, [])

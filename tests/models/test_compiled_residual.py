@@ -42,6 +42,8 @@ def states_and_gradients(model: NeuralRDE, *arguments: torch.Tensor, **more: obj
     start = more["start"]
     gradients = {name: own.grad.clone() for name, own in model.named_parameters() if own.grad is not None}
     found = {"states": states.detach(), "start": start.grad.clone(), **gradients}
+    if (counter := model.header.field.counter) is not None:
+        found["start"][:, counter] = 0  # the number of windows is no weight
     start.grad = None
     return found
 
@@ -56,7 +58,8 @@ def assert_compiled_equals_eager(
     tokens = rng.normal(size=(streams, windows, header.logsig_channels))
     tokens[:, :, 0] = rng.uniform(0.0, 2.0, size=(streams, windows))
     start = torch.tensor(rng.normal(size=(streams, header.hidden)), dtype=model.dtype)
-    start[:, header.field.counter] = 3
+    if header.field.counter is not None:
+        start[:, header.field.counter] = 3
     width = header.field.dropout_width
     mask = torch.tensor(rng.integers(0, 2, (streams, width)) * 2.0, dtype=model.dtype) if masked else None
     arguments = torch.zeros(streams, header.path_channels), torch.tensor(tokens)
@@ -64,6 +67,7 @@ def assert_compiled_equals_eager(
     compiled = states_and_gradients(model, *arguments, **more)
     with monkeypatch.context() as patch:
         patch.setattr(stack, "is_compiled", lambda *_: False)
+        patch.setattr(stack, "are_compiled", lambda *_: False)
         eager = states_and_gradients(model, *arguments, **more)
     assert compiled.keys() == eager.keys()
     for name, value in eager.items():
@@ -91,7 +95,14 @@ def test_every_perceptron_has_the_eager_gradients(variant, perceptron, monkeypat
 @pytest.mark.parametrize("block", [1, 2, 3, 4])
 @pytest.mark.parametrize("damped", [True, False])
 def test_flows_of_all_sizes_have_the_eager_gradients(variant, block, damped, monkeypatch) -> None:
-    assert_compiled_equals_eager(monkeypatch, "slice", recurrence={"block": block, "damped": damped}, width=9)
+    recurrence = {"block": block, "damped": damped, "started": block % 2 == 0}
+    assert_compiled_equals_eager(monkeypatch, "slice", recurrence=recurrence, width=9, last_norm=block < 4)
+
+
+@pytest.mark.parametrize("pool", ["both", "last", "mean"])
+@pytest.mark.parametrize("through", [True, False])
+def test_what_is_pooled_has_the_eager_gradients(pool, through, monkeypatch) -> None:
+    assert_compiled_equals_eager(monkeypatch, "rg_lru", pool=pool, through=through, last_norm=through)
 
 
 @pytest.mark.slow
@@ -134,7 +145,7 @@ def test_gradients_are_those_of_small_differences(kind) -> None:
     branch = made.branch()
     given_layers = branch.token, branch.carried, branch.out
     weights = [own.detach().requires_grad_() for layer in given_layers if layer for own in layer if own is not None]
-    vectors = [own.detach().requires_grad_() for own in branch.vectors]
+    vectors = [own.detach().clone().requires_grad_() for own in branch.vectors]
 
     def run(x, state, norm, *more):
         left = iter(more)

@@ -58,9 +58,9 @@ class Stack(VectorField, frozen=True, kw_only=True, omit_defaults=True, tag="sta
     gate_width: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Units of each block's gated perceptron. 0: as many as width."""
     perceptron: Perceptron = "swiglu"
-    """Units of the perceptrons. NumPy steps all but "swiglu", which is compiled."""
+    """Units of the perceptrons."""
     last_norm: bool = True
-    """Whether the last output is divided by its root mean square. NumPy steps stacks without."""
+    """Whether the last output is divided by its root mean square."""
     pool: Pool = "both"
     """Input of the readout: the running mean, the last one, or both."""
     window: Annotated[float, msgspec.Meta(ge=0)] = 0.0

@@ -35,7 +35,7 @@ class SLiCE(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="slic
     """Whether blocks are kept from growing. Without, a long stream may leave the range of numbers."""
     started: bool = False
     """Whether h begins with learned numbers, as that of imported models does. The state is then h without them, which
-    begins with zeros as all do. NumPy steps it."""
+    begins with zeros as all do."""
 
     def count(self, width: int) -> int:
         """Return the number of blocks."""
@@ -61,11 +61,6 @@ class SLiCE(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="slic
             shapes["start"] = (states,)
         return shapes
 
-    @property
-    def compiled(self) -> bool:
-        """See Recurrence."""
-        return not self.started
-
     def summary(self, width: int) -> str:
         """See Recurrence."""
         return f"{self.count(width)} linear flows of {self.block} components (SLiCE)"
@@ -79,10 +74,13 @@ class SLiCE(Recurrence, frozen=True, kw_only=True, omit_defaults=True, tag="slic
         size = self.block
         generator = split_layer(tensors["generator.weight"], tensors["generator.bias"], size * size)
         value = split_layer(tensors["value.weight"], tensors["value.bias"], size)
-        out = unbiased(*np.split(tensors["out.weight"], size, axis=1))
+        start = tensors["start"] if self.started else np.zeros_like(tensors["value.bias"])
+        (first, _), *others = unbiased(*np.split(tensors["out.weight"], size, axis=1))
         rate = damping(self, tensors)
-        strength = np.full_like(rate, self.damped)
-        return Packed(self.count(width), (*generator, *value, *out), (strength, rate), option=size)
+        vectors = np.full_like(rate, self.damped), rate, *np.split(start, size)
+        # The state is without `start`, which the output has.
+        out = (first, tensors["out.weight"] @ start), *others
+        return Packed(self.count(width), (*generator, *value, *out), vectors, option=size)
 
 
 def damping(spec: SLiCE, tensors: Tensors) -> Reals:

@@ -17,17 +17,17 @@ from streamrde.inference.steppers.bundle import BundleStepper
 from streamrde.inference.steppers.compiled import with_threads
 from streamrde.kernels.layout import check_numbers
 
-CELLS = {name: number for number, name in enumerate(("rg_lru", "min_gru", "lru", "gru", "lstm", "s4d", "slice", "rde"))}
-"""Numbers of the recurrences in the compiled kernels."""
+_RECURRENCES = "rg_lru", "min_gru", "lru", "gru", "lstm", "s4d", "slice", "rde"
+_PERCEPTRONS = "swiglu", "glu", "gelu"
+CELLS = {name: number for number, name in enumerate((*_RECURRENCES, *_PERCEPTRONS))}
+"""Numbers of the recurrences and perceptrons in the compiled kernels."""
 check_numbers("Cell", CELLS)
 
 
 def runs_compiled(header: Header) -> bool:
     """Return True if the kernels run the model's field."""
     field = header.field
-    if kernels.Stack is None or not isinstance(field, Stack) or field.recurrence.tag not in CELLS:
-        return False
-    return field.recurrence.compiled and field.perceptron == "swiglu" and field.last_norm
+    return kernels.Stack is not None and isinstance(field, Stack) and field.recurrence.tag in CELLS
 
 
 class CompiledStack(BundleStepper):
@@ -59,8 +59,9 @@ class CompiledStack(BundleStepper):
             packed = field.recurrence.packed(field.width, own)
             assert packed is not None  # noqa: S101
             part, option = packed.part, packed.option
-            up = zip(*(np.split(tensors[f"{name}.up.{key}"], 2) for key in ("weight", "bias")), strict=True)
-            inner, gate = (layer(*own_layer) for own_layer in up)
+            parts = 2 if field.gated else 1
+            up = zip(*(np.split(tensors[f"{name}.up.{key}"], parts) for key in ("weight", "bias")), strict=True)
+            inner, *gate = (layer(*own_layer) for own_layer in up)
             blocks.append(
                 (
                     tensors[f"{name}.before.weight"],
@@ -68,7 +69,7 @@ class CompiledStack(BundleStepper):
                     tuple(layer(*pair) for pair in packed.layers),
                     tuple(np.ascontiguousarray(own_vector) for own_vector in packed.vectors),
                     inner,
-                    gate,
+                    gate[0] if gate else None,
                     named(f"{name}.down"),
                 )
             )
@@ -79,7 +80,7 @@ class CompiledStack(BundleStepper):
         self._native = kernels.Stack(
             self.dtype == np.float64,
             CELLS[field.recurrence.tag],
-            (part, option),
+            (part, option, CELLS[field.perceptron]),
             field.pool != "last",
             field.pool != "mean",
             float(MEMORY),
@@ -92,7 +93,7 @@ class CompiledStack(BundleStepper):
                 header.logsig_channels**0.5,
             ),
             (named("field.input"), named("readout") if self._linear else zeros),
-            tensors["field.last.weight"],
+            tensors.get("field.last.weight"),
             blocks,
         )
 

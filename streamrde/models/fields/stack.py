@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from streamrde.inference.fields.stack import FLOOR, MEMORY, Stack, state_parts
 from streamrde.inference.header import Header
-from streamrde.models.compiled_residual import Branch, is_compiled, residual
+from streamrde.models.compiled_residual import Branch, are_compiled, closing, is_compiled, residual
 from streamrde.models.scans import linear_scan
 from streamrde.models.stacks import make_recurrence
 from streamrde.models.torch_field import SequenceTorchField
@@ -89,11 +89,14 @@ class StackField(SequenceTorchField):
         time = seconds.transpose(0, 1) / self._unit if self._unit else torch.ones_like(seconds.transpose(0, 1))
         x = self.input(tokens * self._gain)
         keep = None if mask is None else mask.reshape(len(mask), len(self.blocks), 2, -1)
-        carried = []
+        carried: list[Tensor] = []
         for i, (block, own) in enumerate(zip(self.blocks, self._states, strict=True)):
             kept = None if keep is None else keep[:, i].unbind(1)
             states, x = cast(_Block, block)(x, z[:, own], time, kept, through=through)
             carried.append(states if through else states.detach())
+        norm = self.last.weight if isinstance(self.last, _Norm) else None
+        if are_compiled(x, z, norm, *carried):
+            return closing(norm, x, z, carried, pool=self._spec.pool, through=through)
         moved = torch.cat([*self._pool(z, self.last(x)), *carried], dim=-1)
         return torch.cat([z[:, None], moved.transpose(0, 1)], dim=1)
 

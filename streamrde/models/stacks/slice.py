@@ -50,17 +50,18 @@ class TorchSLiCE(TorchRecurrence):
         states = matrix_scan(flow, values, state.reshape(u.shape[1], size, -1).mT).mT.flatten(2)
         return states if self.start is None else states - self.start, self.out(states)
 
-    def branch(self) -> Branch | None:
+    def branch(self) -> Branch:
         """See TorchRecurrence."""
-        if self.start is not None:
-            return None
         token = (
             torch.cat([self.generator.weight, self.value.weight]),
             torch.cat([self.generator.bias, self.value.bias]),
         )
         zeros = self.value.bias.new_zeros(self.value.out_features // self._block)
-        vectors = (zeros, zeros) if self.rate is None else (torch.ones_like(zeros), self.rate.exp())
-        return Branch("slice", token, out=(self.out.weight, None), vectors=vectors, option=self._block)
+        damping = (zeros, zeros) if self.rate is None else (torch.ones_like(zeros), self.rate.exp())
+        # The state is without `start`, which the output has.
+        bias = None if self.start is None else self.out.weight @ self.start
+        start = (zeros,) * self._block if self.start is None else self.start.chunk(self._block)
+        return Branch("slice", token, out=(self.out.weight, bias), vectors=(*damping, *start), option=self._block)
 
 
 def exponential(matrices: Tensor) -> Tensor:

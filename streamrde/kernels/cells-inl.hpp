@@ -1,14 +1,15 @@
 // What a recurrence or a perceptron computes of one token, component by component, and the gradients of that.
 //
-// A component's equations stand in inference/stacks/. Backwards, `reached` is the gradient that reaches a state: its own and
-// what the state after it passes on.
+// A component's equations stand in inference/stacks/. Both the step (stack_variant.cpp) and training (residual_variant.cpp)
+// run them: `at` says where what is read and written stands, and a state may be written where it was read. Backwards,
+// `reached` is the gradient that reaches a state: its own and what the state after it passes on.
 #pragma once
 
 #include <cmath>
 
 #include "layers-inl.hpp"
 #include "matrices-inl.hpp"
-#include "residual.hpp"
+#include "stack.hpp"
 
 namespace streamrde {
 namespace {
@@ -23,73 +24,16 @@ inline Vector<T> root(Vector<T> x) {
     return x;
 }
 
-// Rows of a chunk; row r of `states` is the state before the token whose row is r.
+// Sine and cosine of angles per usual window; `fastest` is the largest of all angles.
 template <typename T>
-struct Chunk {
-    T *u, *y, *in, *states, *carried;                          // of the forward pass
-    T *of_u, *of_y, *of_in, *of_states, *of_carried, *passed;  // gradients; passed: by a stream's state after
-    std::ptrdiff_t width, in_row, state_row, carried_row, part, streams, record;
-};
-
-// A vector of components of one token.
-template <typename T>
-struct Place {
-    using V = Vector<T>;
-    const Residual<T>& model;
-    const Chunk<T>& chunk;
-    ResidualGradients<T>* shared;
-    T* tape;  // of this token; null: nothing is kept
-    std::ptrdiff_t row, stream;
-    int i;
-    T time;
-
-    V input(int part) const { return load(chunk.in + row * chunk.in_row + part * chunk.part + i); }
-    V carried(int part) const { return load(chunk.carried + stream * chunk.carried_row + part * chunk.part + i); }
-    V before(int part) const { return load(chunk.states + row * chunk.state_row + part * chunk.part + i); }
-    V state(int part) const {
-        return load(chunk.states + (row + chunk.streams) * chunk.state_row + part * chunk.part + i);
+inline void turn(Vector<T> angle, T time, T fastest, Vector<T>& sine, Vector<T>& cosine) {
+    const Vector<T> x = angle * time;
+    if (!(fastest * time > Of<T>::furthest)) return sine_cosine<T>(x, sine, cosine);
+    for (int i = 0; i < lanes_of<T>; ++i) {
+        sine[i] = std::sin(x[i]);
+        cosine[i] = std::cos(x[i]);
     }
-    void put_state(int part, V value) const {
-        store(chunk.states + (row + chunk.streams) * chunk.state_row + part * chunk.part + i, value);
-    }
-    V vector(int n) const { return load(model.vectors[n].data() + i); }
-    V u() const { return load(chunk.u + row * chunk.width + i); }
-    void put_y(V value) const { store(chunk.y + row * chunk.width + i, value); }
-    void keep(int part, V value) const {
-        if (tape) store(tape + part * chunk.part + i, value);
-    }
-
-    V kept(int part) const { return load(tape + part * chunk.part + i); }
-    V of_y() const { return load(chunk.of_y + row * chunk.width + i); }
-    V reached(int part) const {
-        return load(chunk.of_states + row * chunk.state_row + part * chunk.part + i) +
-               load(chunk.passed + stream * chunk.state_row + part * chunk.part + i);
-    }
-    void pass(int part, V value) const {
-        store(chunk.passed + stream * chunk.state_row + part * chunk.part + i, value);
-    }
-    void put_of_input(int part, V value) const {
-        store(chunk.of_in + row * chunk.in_row + part * chunk.part + i, value);
-    }
-    void put_of_carried(int part, V value) const {
-        store(chunk.of_carried + row * chunk.carried_row + part * chunk.part + i, value);
-    }
-    void put_of_u(V value) const { store(chunk.of_u + row * chunk.width + i, value); }
-    void add_to_vector(int n, V value) const {
-        T* to = shared->vectors[n].data() + i;
-        store(to, load(to) + value);
-    }
-
-    // Sine and cosine of an angle per usual window.
-    void turn(V angle, V& sine, V& cosine) const {
-        const V x = angle * time;
-        if (!(model.fastest * time > Of<T>::furthest)) return sine_cosine<T>(x, sine, cosine);
-        for (int k = 0; k < lanes_of<T>; ++k) {
-            sine[k] = std::sin(x[k]);
-            cosine[k] = std::cos(x[k]);
-        }
-    }
-};
+}
 
 // The share e^x that a token leaves, x <= 0, and the gain of what it adds, sqrt(1 - e^2x).
 template <typename T>
@@ -109,13 +53,14 @@ inline Vector<T> sigmoid_slope(Vector<T> y) {
     return fma(-y, y, y);
 }
 
-template <Branch branch>
+template <Cell cell>
 struct Part;
 
 template <>
-struct Part<Branch::rg_lru> {
-    template <typename T>
-    static void forward(const Place<T>& at) {
+struct Part<Cell::rg_lru> {
+    template <typename At>
+    static void forward(const At& at) {
+        using T = typename At::Number;
         const Vector<T> recall = sigmoid<T>(at.input(0)), admit = sigmoid<T>(at.input(1)), value = at.input(2);
         const Share<T> share(at.vector(0) * recall * at.time);
         at.put_state(0, fma(share.left, at.before(0), share.gain * (admit * value)));
@@ -123,8 +68,9 @@ struct Part<Branch::rg_lru> {
         at.keep(1, admit);
         at.keep(2, value);
     }
-    template <typename T>
-    static void backward(const Place<T>& at) {
+    template <typename At>
+    static void backward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         const V recall = at.kept(0), admit = at.kept(1), value = at.kept(2), rate = at.vector(0), g = at.reached(0);
         const Share<T> share(rate * recall * at.time);
@@ -139,17 +85,19 @@ struct Part<Branch::rg_lru> {
 };
 
 template <>
-struct Part<Branch::min_gru> {
-    template <typename T>
-    static void forward(const Place<T>& at) {
+struct Part<Cell::min_gru> {
+    template <typename At>
+    static void forward(const At& at) {
+        using T = typename At::Number;
         const Vector<T> gate = at.input(0), value = at.input(1);
         const Vector<T> less = exponential_minus_1<T>(-Softplus::of<T>(gate) * at.time);
         at.put_state(0, fma(less + T(1), at.before(0), -less * value));
         at.keep(0, gate);
         at.keep(1, value);
     }
-    template <typename T>
-    static void backward(const Place<T>& at) {
+    template <typename At>
+    static void backward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         const V gate = at.kept(0), value = at.kept(1), g = at.reached(0);
         const V less = exponential_minus_1<T>(-Softplus::of<T>(gate) * at.time), left = less + T(1);
@@ -160,12 +108,13 @@ struct Part<Branch::min_gru> {
 };
 
 template <>
-struct Part<Branch::lru> {
-    template <typename T>
-    static void forward(const Place<T>& at) {
+struct Part<Cell::lru> {
+    template <typename At>
+    static void forward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         V sine, cosine;
-        at.turn(at.vector(1), sine, cosine);
+        turn<T>(at.vector(1), at.time, at.fastest(), sine, cosine);
         const Share<T> share(at.vector(0) * at.time);
         const V c = share.left * cosine, d = share.left * sine, re = at.before(0), im = at.before(1);
         at.put_state(0, fma(c, re, fma(-d, im, share.gain * at.input(0))));
@@ -173,11 +122,12 @@ struct Part<Branch::lru> {
         at.keep(0, at.input(0));
         at.keep(1, at.input(1));
     }
-    template <typename T>
-    static void backward(const Place<T>& at) {
+    template <typename At>
+    static void backward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         V sine, cosine;
-        at.turn(at.vector(1), sine, cosine);
+        turn<T>(at.vector(1), at.time, at.fastest(), sine, cosine);
         const Share<T> share(at.vector(0) * at.time);
         const V c = share.left * cosine, d = share.left * sine, re = at.before(0), im = at.before(1);
         const V of_re = at.reached(0), of_im = at.reached(1);
@@ -193,9 +143,10 @@ struct Part<Branch::lru> {
 };
 
 template <>
-struct Part<Branch::gru> {
-    template <typename T>
-    static void forward(const Place<T>& at) {
+struct Part<Cell::gru> {
+    template <typename At>
+    static void forward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         const V reset = sigmoid<T>(at.input(0) + at.carried(0)), stay = sigmoid<T>(at.input(1) + at.carried(1));
         const V carried = at.carried(2), fresh = hyperbolic_tangent<T>(fma(reset, carried, at.input(2)));
@@ -205,8 +156,9 @@ struct Part<Branch::gru> {
         at.keep(2, fresh);
         at.keep(3, carried);
     }
-    template <typename T>
-    static void backward(const Place<T>& at) {
+    template <typename At>
+    static void backward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         const V reset = at.kept(0), stay = at.kept(1), fresh = at.kept(2), g = at.reached(0);
         const V inner = g * (T(1) - stay) * fma(-fresh, fresh, all<T>(1));
@@ -223,9 +175,10 @@ struct Part<Branch::gru> {
 };
 
 template <>
-struct Part<Branch::lstm> {
-    template <typename T>
-    static void forward(const Place<T>& at) {
+struct Part<Cell::lstm> {
+    template <typename At>
+    static void forward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         const V gate = sigmoid<T>(at.input(0) + at.carried(0)), stay = sigmoid<T>(at.input(1) + at.carried(1));
         const V fresh = hyperbolic_tangent<T>(at.input(2) + at.carried(2));
@@ -237,8 +190,9 @@ struct Part<Branch::lstm> {
         at.keep(2, fresh);
         at.keep(3, leave);
     }
-    template <typename T>
-    static void backward(const Place<T>& at) {
+    template <typename At>
+    static void backward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         const V gate = at.kept(0), stay = at.kept(1), fresh = at.kept(2), leave = at.kept(3), g = at.reached(0);
         const V memory = hyperbolic_tangent<T>(at.state(1));
@@ -255,23 +209,25 @@ struct Part<Branch::lstm> {
 };
 
 template <>
-struct Part<Branch::s4d> {
+struct Part<Cell::s4d> {
     // e^(a t) - 1 of a mode.
     template <typename T>
     struct Move {
         Vector<T> real, imaginary;
-        Move(const Place<T>& at, int modes, int n) {
+        template <typename At>
+        Move(const At& at, int modes, int n) {
             Vector<T> sine, cosine;
-            at.turn(at.vector(modes + n), sine, cosine);
+            turn<T>(at.vector(modes + n), at.time, at.fastest(), sine, cosine);
             const Vector<T> less = exponential_minus_1<T>(at.vector(n) * at.time), turned = sine * sine * T(2);
             real = fma(-less, turned, less - turned);
             imaginary = (less + T(1)) * (sine * cosine * T(2));
         }
     };
-    template <typename T>
-    static void forward(const Place<T>& at) {
+    template <typename At>
+    static void forward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
-        const int modes = at.model.option;
+        const int modes = at.option();
         const V input = at.u();
         V output = at.vector(4 * modes) * input;
         for (int n = 0; n < modes; ++n) {
@@ -285,10 +241,11 @@ struct Part<Branch::s4d> {
         }
         at.put_y(output);
     }
-    template <typename T>
-    static void backward(const Place<T>& at) {
+    template <typename At>
+    static void backward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
-        const int modes = at.model.option;
+        const int modes = at.option();
         const V input = at.u(), g = at.of_y();
         V of_input = at.vector(4 * modes) * g;
         at.add_to_vector(4 * modes, g * input);
@@ -314,8 +271,8 @@ struct Part<Branch::s4d> {
 
 template <int S>
 struct Flow {
-    template <typename T>
-    static Matrix<T, S> generator(const Place<T>& at, const Matrix<T, S>& a, Vector<T>& stretch) {
+    template <typename At, typename T>
+    static Matrix<T, S> generator(const At& at, const Matrix<T, S>& a, Vector<T>& stretch) {
         stretch = all<T>(gain_floor<T>);
         for (int i = 0; i < S; ++i)
             for (int j = 0; j < S; ++j) {
@@ -326,35 +283,41 @@ struct Flow {
         const Vector<T> damping = fma(at.vector(0), stretch, at.vector(1));
         return Matrix<T, S>::made([&](int i, int j) { return (i == j ? a.of[i][j] - damping : a.of[i][j]) * at.time; });
     }
-    template <typename T>
-    static void forward(const Place<T>& at) {
+    template <typename At>
+    static void forward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         const auto a = Matrix<T, S>::made([&](int i, int j) { return at.input(i * S + j); });
         V stretch;
-        Exponential<T, S> exponential;
+        Exponential<T, S, false> exponential;
         const Matrix<T, S>& flow = exponential.of(generator(at, a, stretch));
+        V before[S];
+        for (int i = 0; i < S; ++i) before[i] = at.before(i) + at.vector(2 + i);
         for (int i = 0; i < S; ++i) {
-            V sum = at.input(S * S + i) * at.time;
-            for (int j = 0; j < S; ++j) sum = fma(flow.of[i][j], at.before(j), sum);
+            V sum = fma(at.input(S * S + i), all<T>(at.time), -at.vector(2 + i));
+            for (int j = 0; j < S; ++j) sum = fma(flow.of[i][j], before[j], sum);
             at.put_state(i, sum);
         }
         for (int n = 0; n < S * S; ++n) at.keep(n, at.input(n));
     }
-    template <typename T>
-    static void backward(const Place<T>& at) {
+    template <typename At>
+    static void backward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         const auto a = Matrix<T, S>::made([&](int i, int j) { return at.kept(i * S + j); });
         V stretch, g[S];
-        Exponential<T, S> exponential;
+        Exponential<T, S, true> exponential;
         const Matrix<T, S>& flow = exponential.of(generator(at, a, stretch));
         for (int i = 0; i < S; ++i) g[i] = at.reached(i);
         for (int j = 0; j < S; ++j) {
             V sum = flow.of[0][j] * g[0];
             for (int i = 1; i < S; ++i) sum = fma(flow.of[i][j], g[i], sum);
             at.pass(j, sum);
+            at.add_to_vector(2 + j, sum - g[j]);
             at.put_of_input(S * S + j, g[j] * at.time);
         }
-        const auto of = exponential.gradient(Matrix<T, S>::made([&](int i, int j) { return g[i] * at.before(j); }));
+        const auto of = exponential.gradient(
+            Matrix<T, S>::made([&](int i, int j) { return g[i] * (at.before(j) + at.vector(2 + j)); }));
         V of_damping = {};
         for (int i = 0; i < S; ++i) of_damping -= of.of[i][i] * at.time;
         at.add_to_vector(0, of_damping * stretch);
@@ -368,15 +331,17 @@ struct Flow {
 
 // silu(p) q, p sigmoid(q), gelu(p).
 template <>
-struct Part<Branch::swiglu> {
-    template <typename T>
-    static void forward(const Place<T>& at) {
+struct Part<Cell::swiglu> {
+    template <typename At>
+    static void forward(const At& at) {
+        using T = typename At::Number;
         at.put_state(0, Silu::of<T>(at.input(0)) * at.input(1));
         at.keep(0, at.input(0));
         at.keep(1, at.input(1));
     }
-    template <typename T>
-    static void backward(const Place<T>& at) {
+    template <typename At>
+    static void backward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         const V p = at.kept(0), q = at.kept(1), g = at.reached(0), share = sigmoid<T>(p), silu = p * share;
         at.put_state(0, silu * q);
@@ -386,15 +351,17 @@ struct Part<Branch::swiglu> {
 };
 
 template <>
-struct Part<Branch::glu> {
-    template <typename T>
-    static void forward(const Place<T>& at) {
+struct Part<Cell::glu> {
+    template <typename At>
+    static void forward(const At& at) {
+        using T = typename At::Number;
         at.put_state(0, at.input(0) * sigmoid<T>(at.input(1)));
         at.keep(0, at.input(0));
         at.keep(1, at.input(1));
     }
-    template <typename T>
-    static void backward(const Place<T>& at) {
+    template <typename At>
+    static void backward(const At& at) {
+        using T = typename At::Number;
         using V = Vector<T>;
         const V p = at.kept(0), share = sigmoid<T>(at.kept(1)), g = at.reached(0);
         at.put_state(0, p * share);
@@ -404,14 +371,16 @@ struct Part<Branch::glu> {
 };
 
 template <>
-struct Part<Branch::gelu> {
-    template <typename T>
-    static void forward(const Place<T>& at) {
+struct Part<Cell::gelu> {
+    template <typename At>
+    static void forward(const At& at) {
+        using T = typename At::Number;
         at.put_state(0, Gelu::of<T>(at.input(0)));
         at.keep(0, at.input(0));
     }
-    template <typename T>
-    static void backward(const Place<T>& at) {
+    template <typename At>
+    static void backward(const At& at) {
+        using T = typename At::Number;
         const Vector<T> p = at.kept(0);
         at.put_state(0, Gelu::of<T>(p));
         at.put_of_input(0, at.reached(0) * Gelu::slope<T>(p, p));
