@@ -26,7 +26,7 @@ Layer: TypeAlias = tuple[Tensor, Tensor | None]
 
 
 class Branch(NamedTuple):
-    """What lies between a block's norm and its sum, as the kernels take it: see kernels/stack.hpp for the parts."""
+    """Part of a block between its norm and its sum, as the kernels take it: see kernels/stack.hpp."""
 
     name: str
     """Of inference.steppers.stack.CELLS."""
