@@ -3,11 +3,17 @@
     python examples/torture.py                                        # some seconds; needs mosquitto
     python examples/torture.py --queue nats                           # or redis, amqp or kafka, each with its server
     python examples/torture.py --service-kills 100 --broker-kills 10  # some minutes
+    python examples/torture.py --labels                               # streams that learn from late labels
 
 A broker with a disk, a replayer that plays recordings of people into it, `streamrde run` with a state store, and a
 client that collects the predictions. At random moments the service, or the broker, is killed with SIGKILL and started
 again. At the end the predictions, told apart by (stream, window), must be those of the recordings pushed through a
 Fleet: none missing, none other. With --sink parts they come from files, where none may be twice.
+
+With --labels the streams also get labels of most of their predictions: late, out of order, some twice, some too late,
+some for times without a prediction, some beside a sample and most in rows of their own. Predictions and the limits of
+their intervals must be those of a Fleet that got the same rows undisturbed, and so must all that each stream has
+learned at the end: no label is lost, and none is learned twice.
 
 The broker writes to its disk after each change, yet what it confirms in its last moment may be lost with it. A sensor
 that must lose nothing keeps what it sent for a while; so does the replayer: after a broker's death it goes back three
@@ -20,6 +26,7 @@ import argparse
 import asyncio
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -36,6 +43,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
@@ -44,6 +52,7 @@ import streamrde as sr
 from streamrde.connectors.amqp import AmqpSourceConfig
 from streamrde.connectors.clients import Intake
 from streamrde.connectors.codecs import decode_prediction
+from streamrde.connectors.columns import Columns
 from streamrde.connectors.kafka import KafkaSourceConfig
 from streamrde.connectors.mqtt import MqttAddress
 from streamrde.connectors.mqtt.connection import MqttConnection
@@ -53,13 +62,18 @@ from streamrde.connectors.redis import RedisSourceConfig
 from streamrde.connectors.samples import Samples
 from streamrde.demo.watch_data import COLUMNS, MODEL, held_out_files
 from streamrde.errors import BrokerError
-from streamrde.runtime.replay import load_recording
+from streamrde.inference.labels import Adaptation
+from streamrde.runtime.replay import Recording, load_recording
+from streamrde.state import SqliteStore
 
 # Debian installs servers where a user's PATH does not look.
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 TICK = 0.02  # seconds between two publications
 BACK = 3.0  # seconds that the replayer goes back after a broker's death
 BATCH = 10  # samples in a message
+TRUTH = ("truth0", "truth1", "truth2", "truth3", "truth4", "truth5", "truth6")  # columns of the labels
+ADAPT = sr.Adapt(serve="best")
+Row = tuple[tuple[str, int], list[float]]
 
 
 class Process:
@@ -129,14 +143,15 @@ class Working:
         return False
 
 
-async def play(url: str, topic: str, recording, seconds: float, working: Working) -> int:
+async def play(url: str, topic: str, case: Case, seconds: float, working: Working) -> int:
     """Publish the recording in about so many seconds; returns how often it went back."""
+    recording, columns = case.recording, case.columns
     rows, back, returns = len(recording.t), deque[tuple[float, int]](), 0
     pace = rows / seconds
     position = 0
     while position < rows:
         try:
-            async with publisher_to(url, topic=topic, columns=COLUMNS, batch=BATCH, keys={}) as publisher:
+            async with publisher_to(url, topic=topic, columns=columns, batch=BATCH, keys={}) as publisher:
                 while position < rows:
                     step = int(pace * working.seconds) - position
                     part = slice(position, position + max(1, min(step, 500)))
@@ -156,10 +171,117 @@ async def play(url: str, topic: str, recording, seconds: float, working: Working
     return returns
 
 
-def undisturbed(recording) -> dict[tuple[str, int], list[float]]:
-    fleet = sr.Fleet(sr.load(MODEL), faults="drop")
-    batch = fleet.push(pa.array(recording.streams), recording.t, recording.x)
-    return {(row["stream"], row["window"]): row["value"] for row in batch.to_pylist()}
+class Case(NamedTuple):
+    """What is played, by which model, and what must come out."""
+
+    recording: Recording
+    columns: Columns
+    model: Path | str
+    sections: str
+    """Further lines of the run's configuration."""
+    expected: dict[tuple[str, int], list[float]]
+    learned: dict[str, Adaptation]
+    """What each stream knows at the end. Empty without labels."""
+
+
+def plain_case(people: int) -> Case:
+    recording, fleet = load_recording(held_out_files()[:people], COLUMNS), sr.Fleet(sr.load(MODEL), faults="drop")
+    expected = fleet.push(pa.array(recording.streams), recording.t, recording.x)
+    return Case(recording, COLUMNS, MODEL, "", dict(map(keyed, expected.to_pylist())), {})
+
+
+def labelled_case(people: int, seed: int, folder: Path) -> Case:
+    recording, chance = load_recording(held_out_files()[:people], COLUMNS), np.random.default_rng(seed)
+    bundle = scores_as_numbers(sr.load(MODEL), chance)
+    bundle.save(folder / "model.safetensors")
+    frozen = sr.Fleet(bundle, faults="drop").push(pa.array(recording.streams), recording.t, recording.x)
+    labelled = with_labels(recording, frozen.to_pylist(), chance)
+    fleet = learning_fleet(bundle)
+    expected = dict(map(keyed, one_by_one(fleet, labelled)))
+    columns = msgspec.structs.replace(COLUMNS, channels=(*COLUMNS.channels, *TRUTH))
+    sections = f'[labels]\ncolumns = {json.dumps(TRUTH)}\nadapt = "{ADAPT.serve}"\n[intervals]\ncoverage = 0.9\n'
+    learned = {stream: fleet.adaptation([stream]) for stream in fleet.streams}
+    return Case(labelled, columns, folder / "model.safetensors", sections, expected, learned)
+
+
+def scores_as_numbers(bundle: sr.Bundle, chance: np.random.Generator) -> sr.Bundle:
+    """Return a classifier as a regression on its seven scores, with errors on streams that it has not seen."""
+    header = msgspec.structs.replace(bundle.header, task="regression", labels=())
+    errors = np.abs(chance.normal(size=(1000, header.outputs)))
+    return sr.Bundle(header, bundle.tensors).with_calibration([errors, errors], np.repeat(np.arange(25), 40))
+
+
+def learning_fleet(bundle: sr.Bundle) -> sr.Fleet:
+    return sr.Fleet(bundle, faults="drop", adapt=ADAPT, intervals=0.9)
+
+
+def with_labels(recording: Recording, predictions: list[dict], chance: np.random.Generator) -> Recording:
+    """Put labels of these predictions among the rows, each somewhere after its prediction."""
+    rows = {stream: np.flatnonzero(recording.streams == stream) for stream in dict.fromkeys(recording.streams)}
+    offsets = {stream: chance.normal(size=len(TRUTH)) * 3 for stream in rows}
+    beside = np.full((len(recording.t), len(TRUTH)), np.nan)
+    places, streams, times, labels = [], [], [], []
+    for row in predictions:
+        stream, t_end = row["stream"], row["t_end"]
+        own, kind = rows[stream], chance.random()
+        label = np.array(row["value"]) + offsets[stream] + chance.normal(size=len(TRUTH))
+        label[chance.random(len(TRUTH)) < 0.1] = np.nan
+        after = own[recording.t[own] > t_end]
+        if kind < 0.2:
+            continue  # never
+        if kind < 0.3 and len(after) > 1 and recording.t[after[1]] < t_end + 0.2:
+            beside[after[1]] = label
+            continue
+        delays = [20.0 if kind < 0.4 else chance.uniform(0.0, 8.0)]  # 32 predictions wait, for 16 s
+        if kind > 0.8:
+            delays.append(chance.uniform(0.0, 20.0))
+        for delay in delays:
+            due = after[recording.t[after] > t_end + delay]
+            places.append(due[0] if len(due) else len(recording.t))
+            streams.append(stream)
+            times.append(-5.0 if 0.4 < kind < 0.45 else t_end + chance.uniform(-0.2, 0.2))
+            labels.append(label)
+    order = np.argsort(np.concatenate([np.arange(len(recording.t)), np.array(places) + 0.5]), kind="stable")
+    x = np.concatenate([recording.x, np.full((len(labels), recording.x.shape[1]), np.nan)])
+    truth = np.concatenate([beside, labels])
+    return Recording(
+        np.concatenate([recording.streams, np.array(streams, dtype=object)])[order],
+        np.concatenate([recording.t, times])[order],
+        np.concatenate([x, truth], axis=1)[order],
+    )
+
+
+def one_by_one(fleet: sr.Fleet, recording: Recording) -> list[dict]:
+    """Take the rows in order: of each its label, then its sample."""
+    channels = recording.x.shape[1] - len(TRUTH)
+    samples, truth = recording.x[:, :channels], recording.x[:, channels:]
+    labelled, found = ~np.isnan(truth).all(axis=1), []
+    sampled = ~(labelled & np.isnan(samples).all(axis=1))
+    cuts = [0, *np.flatnonzero(labelled), len(labelled)]
+    for begin, end in itertools.pairwise(cuts):
+        if begin < len(labelled) and labelled[begin]:
+            fleet.label([recording.streams[begin]], truth[begin][None], t=recording.t[begin][None])
+        part = begin + np.flatnonzero(sampled[begin:end])
+        found += fleet.push(pa.array(recording.streams[part]), recording.t[part], samples[part]).to_pylist()
+    return found
+
+
+def learned_in(store: Path, model: Path | str) -> dict[str, Adaptation]:
+    """Return what the streams in a store have learned."""
+    fleet, states = learning_fleet(sr.load(model)), SqliteStore(store)
+    states.open(SqliteStore.identity_of(store) or {})
+    for part in states.scan():
+        fleet.restore(part)
+    states.close()
+    return {stream: fleet.adaptation([stream]) for stream in fleet.streams}
+
+
+def is_same(learned: Adaptation | None, wanted: Adaptation) -> bool:
+    """Compare what a stream has learned. Labels that came again after a crash may only be counted."""
+    if learned is None or learned.duplicate < wanted.duplicate:
+        return False
+    names = [name for name in wanted._fields if name not in ("duplicate", "unknown", "expired")]
+    return all(repr(getattr(learned, name)) == repr(getattr(wanted, name)) for name in names)
 
 
 class Queue(NamedTuple):
@@ -267,7 +389,7 @@ async def collect_mqtt(url: str, found: list) -> AsyncIterator[None]:
     """Collect predictions in a session of MQTT."""
 
     def take(message, receipt) -> None:
-        found.append(keyed(bytes(message.payload)))
+        found.append(keyed(decode_prediction(bytes(message.payload))))
         collector.acknowledge(receipt)
 
     collector = MqttConnection(
@@ -292,7 +414,7 @@ async def collect(section: Any, found: list) -> AsyncIterator[None]:
                 while not intake.messages:
                     await client.wait()
                 message = intake.messages.popleft()
-                found.append(keyed(message.payload))
+                found.append(keyed(decode_prediction(message.payload)))
                 await client.acknowledge([message.receipt])
 
         taking = asyncio.create_task(take())
@@ -302,17 +424,18 @@ async def collect(section: Any, found: list) -> AsyncIterator[None]:
             taking.cancel()
 
 
-def keyed(payload: bytes) -> tuple[tuple[str, int], list[float]]:
-    row = decode_prediction(payload)
-    return (row["stream"], row["window"]), row["value"]
+def keyed(row: dict[str, Any]) -> Row:
+    """Return a prediction's key, and its value with the limits of its interval, NaN where they are infinite."""
+    numbers = [*row["value"], *(row.get("lower") or ()), *(row.get("upper") or ())]
+    return (row["stream"], row["window"]), [np.nan if one is None or not np.isfinite(one) else one for one in numbers]
 
 
-def configuration(folder: Path, name: str, queue: Queue, sink: str, health: int) -> str:
+def configuration(folder: Path, name: str, queue: Queue, sink: str, health: int, case: Case) -> str:
     ends = {
         "queue": f'kind = "{name}"\nurl = "{queue.url}"\n{queue.sink}',
         "parts": f'kind = "parts"\nfolder = "{folder / "parts"}"\npart_rows = 200\npart_seconds = 5',
     }
-    return f"""model = "{MODEL}"
+    return f"""model = "{case.model}"
 [source]
 kind = "{name}"
 url = "{queue.url}"
@@ -326,7 +449,7 @@ path = "{folder / "state.db"}"
 checkpoint_seconds = 0.25
 [service]
 port = {health}
-"""
+{case.sections}"""
 
 
 def free_ports(count: int) -> list[int]:
@@ -335,25 +458,25 @@ def free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def in_files(folder: Path) -> list[tuple[tuple[str, int], list[float]]]:
+def in_files(folder: Path) -> list[Row]:
     files = sorted((folder / "parts").glob("part-*.parquet"))
     rows = pa.dataset.dataset(files).to_table().to_pylist() if files else []
-    return [((row["stream"], row["window"]), row["value"]) for row in rows]
+    return [*map(keyed, rows)]
 
 
 async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float | int | str]:
     chance = random.Random(options.seed)
-    recording = load_recording(held_out_files()[: options.people], COLUMNS)
-    expected = undisturbed(recording)
+    case = labelled_case(options.people, options.seed, folder) if options.labels else plain_case(options.people)
+    recording, expected = case.recording, case.expected
     port, health = free_ports(2)
     queue = QUEUES[options.queue](folder, port)
-    (folder / "run.toml").write_text(configuration(folder, options.queue, queue, options.sink, health))
+    (folder / "run.toml").write_text(configuration(folder, options.queue, queue, options.sink, health, case))
     if (program := shutil.which(queue.program, path=PATH)) is None:
         raise SystemExit(f"{queue.program} is not installed: apt-get install {queue.program}")
     broker = Process([program, *queue.command], folder / "broker.log", port, queue.environment)
     await broker.listening()
 
-    received: list[tuple[tuple[str, int], list[float]]] = []
+    received: list[Row] = []
     service = Process(
         [sys.executable, "-m", "streamrde", "run", str(folder / "run.toml")], folder / "service.log", health
     )
@@ -368,7 +491,7 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
             kills = ["service"] * options.service_kills + ["broker"] * options.broker_kills
             chance.shuffle(kills)
             pauses = [chance.uniform(0.1, 3.0) for _ in kills]
-            playing = asyncio.create_task(play(queue.url, queue.topic, recording, sum(pauses) + 3.0, working))
+            playing = asyncio.create_task(play(queue.url, queue.topic, case, sum(pauses) + 3.0, working))
             for name, moment in zip(kills, np.cumsum(pauses), strict=True):
                 while working.seconds < moment:
                     await asyncio.sleep(0.02)
@@ -406,8 +529,11 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
         received = in_files(folder)
     got = dict(received)
     different = [
-        key for key in expected.keys() & got.keys() if not np.allclose(got[key], expected[key], rtol=0, atol=1e-6)
+        key
+        for key, numbers in received
+        if key in expected and not np.allclose(numbers, expected[key], rtol=0, atol=1e-6, equal_nan=True)
     ]
+    learned = learned_in(folder / "state.db", case.model) if options.labels else {}
     return {
         "queue": options.queue,
         "sink": options.sink,
@@ -423,6 +549,12 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
         "different": len(different),
         "duplicates": len(received) - len(got),
         "exit_status_after_sigterm": ended,
+        "labels_learned": sum(one.joined for one in learned.values()),
+        "labels_again": sum(one.duplicate for one in learned.values()),
+        "labels_expired": sum(one.expired for one in learned.values()),
+        "streams_that_learned_otherwise": sum(
+            not is_same(learned.get(stream), wanted) for stream, wanted in case.learned.items()
+        ),
     }
 
 
@@ -432,6 +564,7 @@ def main() -> int:
     parser.add_argument("--broker-kills", type=int, default=1)
     parser.add_argument("--queue", choices=[*QUEUES], default="mqtt")
     parser.add_argument("--sink", choices=["queue", "parts"], default="queue")
+    parser.add_argument("--labels", action="store_true", help="labels that come late, and intervals")
     parser.add_argument("--people", type=int, default=1, help="recordings of so many people, 14 streams each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for logs, state and files; default: a temporary one")
@@ -443,7 +576,8 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         result = asyncio.run(torture(options, folder))
     print(json.dumps(result, indent=2))
-    wrong = result["missing"] + result["unexpected"] + result["different"] + result["exit_status_after_sigterm"]
+    counted = ("missing", "unexpected", "different", "exit_status_after_sigterm", "streams_that_learned_otherwise")
+    wrong = sum(result[name] for name in counted)
     if options.sink == "parts":
         wrong += result["duplicates"]
     return int(wrong > 0)

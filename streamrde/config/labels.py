@@ -9,14 +9,15 @@ import msgspec
 from streamrde.adapting.settings import Adapt, Serve
 from streamrde.errors import ConfigError
 from streamrde.inference.header import Header
+from streamrde.inference.labels import are_numbers
 
 
 class LabelsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Labels that come late, in columns of the source's rows."""
 
     columns: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    """Columns with the labels, one per output: targets, or the number of the class. A label is for its row's time. A
-    row without any channel is only a label."""
+    """Columns with the labels: one per output that is a number, and one per head of classes, whose names or places it
+    has. A label is for its row's time. A row without any channel is only a label."""
     adapt: Serve = "best"
     """Prediction that is served: "frozen" (the model's), "online" (corrected), "last" (label), "mean" (of the labels),
     "blend" (of both), or "best" (the one with the smallest error so far)."""
@@ -27,6 +28,15 @@ class LabelsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     within: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """Most seconds between a label's time and its prediction's. By default half a window."""
 
+    def classes(self, header: Header) -> dict[str, tuple[str, ...]]:
+        """Return the names of classes that stand in a column, by column. Names that are numbers are read as these."""
+        found, begin = {}, 0
+        for head in header.parts:
+            if head.classes and not are_numbers(head.classes):
+                found[self.columns[begin]] = tuple(head.classes)
+            begin += 1 if head.classes else head.outputs
+        return found
+
     def settings(self) -> Adapt:
         """Return the settings of the fleet."""
         return Adapt(serve=self.adapt, share=self.share, pending=self.pending, within=self.within)
@@ -35,13 +45,17 @@ class LabelsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Raise ConfigError where the columns do not fit the model."""
         if self.adapt == "off":
             raise ConfigError('labels.adapt = "off": labels would not be used; leave [labels] out')
-        if header.heads:
-            raise ConfigError("[labels] is for models with one head; label the others with Fleet.label")
-        wanted = header.outputs if header.task == "regression" else 1
+        wanted = sum(1 if head.classes else head.outputs for head in header.parts)
         if len(self.columns) != wanted or len(set(self.columns)) < wanted:
+            needs = [
+                f"one with the class{f' of {head.name!r}' if head.name else ''}"
+                if head.classes
+                else f"one per output{f' of {head.name!r}' if head.name else ''}"
+                for head in header.parts
+            ]
             raise ConfigError(
                 f"labels.columns has {len(self.columns)} names: this model needs {wanted} different ones, "
-                + ("one per output" if header.task == "regression" else "with the number of the class")
+                + ", ".join(needs)
             )
         if both := sorted({channel.name for channel in header.channels} & set(self.columns)):
             raise ConfigError(

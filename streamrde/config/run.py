@@ -210,7 +210,11 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return outline
         self.labels.check(bundle.header)
         more = self.labels.columns
-        return outline._replace(channels=outline.channels + more, units=outline.units + ("",) * len(more))
+        return outline._replace(
+            channels=outline.channels + more,
+            units=outline.units + ("",) * len(more),
+            classes=self.labels.classes(bundle.header),
+        )
 
     def build(self, bundle: Bundle, **hooks: Any) -> Pipeline:
         """Return the pipeline, with its store opened.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, Self, TypeAlias
 
 import msgspec
@@ -102,13 +103,21 @@ class ColumnKeys(SharedKeys, frozen=True, kw_only=True):
     """Columns, or paths such as values.ax and acc[0], of the model's channels, in its order. "" is a payload that is
     the bare value. If empty, they have the channels' names."""
 
-    def columns_for(self, own: Sequence[str], *, stream: str | None = None, sequence: str = "") -> Columns:
+    def columns_for(
+        self,
+        own: Sequence[str],
+        *,
+        stream: str | None = None,
+        sequence: str = "",
+        classes: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    ) -> Columns:
         """Return the columns, or payload fields, of a model's channels.
 
         Args:
             own: names of the model's channels.
             stream: column of the stream's name if the keys name none. None: there is none.
             sequence: field of a sequence number.
+            classes: names that stand in a column for numbers, by channel. See `Columns.classes`.
         Raises:
             ConfigError: there is another number of channels.
         """
@@ -118,8 +127,10 @@ class ColumnKeys(SharedKeys, frozen=True, kw_only=True):
             )
         name, levels = streams_of(self.stream, stream)
         date, time = dates_of(self.time)
+        channels = self.channels or tuple(own)
         return Columns(
-            channels=self.channels or tuple(own),
+            channels=channels,
+            classes={column: classes[mine] for column, mine in zip(channels, own, strict=True) if mine in classes},
             stream=name,
             levels=levels,
             sender=() if self.stream in (None, "@topic", "", ()) else tuple(part for part in (name, *levels) if part),
@@ -156,6 +167,9 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
     others: Literal["count", "refuse", "ignore"] = "count"
     missing: Missing = ()
     words: dict[str, float] = {}
+    classes: dict[str, tuple[str, ...]] = {}
+    """Names of classes that stand in a column, exactly as they are written. The number of one is its place. No other
+    words are read there."""
     limits: Limits = {}
     csv: Dialect = Dialect()
     rate: float = 1.0
@@ -215,7 +229,8 @@ class Columns(TimeKeys, frozen=True, kw_only=True):
         if isinstance(missing, Mapping):
             missing = {key: spellings for key, spellings in missing.items() if key in own}
         limits = {key: pair for key, pair in self.limits.items() if key in own}
-        return msgspec.structs.replace(self, channels=tuple(channels), missing=missing, limits=limits)
+        classes = {key: names for key, names in self.classes.items() if key in own}
+        return msgspec.structs.replace(self, channels=tuple(channels), missing=missing, limits=limits, classes=classes)
 
 
 _SHARED = frozenset(SharedKeys.__struct_fields__)

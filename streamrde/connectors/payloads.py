@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Self
 
 import msgspec
@@ -37,14 +38,20 @@ class PayloadKeys(ColumnKeys, frozen=True, kw_only=True):
     """For codec = "sparkplug": ask nodes for their birth where it was not seen, or messages are missing (NCMD)."""
 
     def subscription(
-        self, topic: TopicTemplate, own: Sequence[str], units: Sequence[str] = (), *, max_bytes: int
+        self,
+        topic: TopicTemplate,
+        own: Sequence[str],
+        units: Sequence[str] = (),
+        *,
+        max_bytes: int,
+        classes: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     ) -> Subscription:
-        """Return the topics with their codec, for a model's channels and their units.
+        """Return the topics with their codec, for a model's channels, their units and names of classes.
 
         Raises:
             ConfigError: there is no such codec or unit, or there are limits, which belong to the whole run.
         """
-        columns = self.columns_for(own, sequence=self.sequence)
+        columns = self.columns_for(own, sequence=self.sequence, classes=classes)
         names = columns.channels
         if topic.has_channel:
             if isinstance(self.missing, dict) and self.missing.keys() - {ALL}:
@@ -121,12 +128,20 @@ class PayloadSourceConfig(PayloadKeys, SourceConfig, frozen=True, kw_only=True):
         """Return the templates of all topics."""
         return [payload.template(self.grammar, self.sort) for payload in self.payloads()]
 
-    def subscriptions(self, own: Sequence[str], units: Sequence[str] = ()) -> list[Subscription]:
-        """Return all topics with their codecs, for a model's channels and their units."""
+    def subscriptions(
+        self,
+        own: Sequence[str],
+        units: Sequence[str] = (),
+        classes: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    ) -> list[Subscription]:
+        """Return all topics with their codecs, for a model's channels, their units and names of classes."""
         pairs = [*zip(self.templates(), self.payloads(), strict=True)]
         if not self.answers and any(payload.rebirth for _, payload in pairs):
             raise ConfigError("source.rebirth is for MQTT, which carries messages to the senders; leave it out")
-        return [payload.subscription(topic, own, units, max_bytes=self.max_bytes) for topic, payload in pairs]
+        return [
+            payload.subscription(topic, own, units, max_bytes=self.max_bytes, classes=classes)
+            for topic, payload in pairs
+        ]
 
     def overhear(self, topic: str, limit: int, given: Collection[str] = ()) -> QueueClient | None:
         """Return a client that receives what is sent and takes it from nobody. None: the source itself does.

@@ -192,7 +192,7 @@ class QueueSourceConfig(PayloadSourceConfig, QueueAccess, frozen=True, kw_only=T
     def reader(self, model: ModelOutline) -> MessageReader:
         """Return how messages are read."""
         return MessageReader(
-            self.subscriptions(model.channels, model.units),
+            self.subscriptions(model.channels, model.units, model.classes),
             model.channels,
             queue=self.queue,
             time_zero=self.zero,

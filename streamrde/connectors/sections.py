@@ -10,6 +10,7 @@ What has a default here need not be written.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
 import msgspec
@@ -34,6 +35,8 @@ class ModelOutline(NamedTuple):
     """Model and version, for the metadata of files."""
     units: tuple[str, ...] = ()
     """Units of the data channels. If (), they are not known."""
+    classes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Names that stand for numbers in a channel, by channel. See `Columns.classes`."""
 
 
 class EndConfig:

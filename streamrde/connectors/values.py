@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ _COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
 _WITH_UNIT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*(?:[°%µ]|[a-z]+[a-z0-9/²³%°]*$)", re.ASCII)
 # A word of which no more is shown in a message.
 _LONGEST = 40
+# Classes that a message names.
+_MOST_NAMES = 20
 
 
 class Spellings(NamedTuple):
@@ -39,6 +41,19 @@ class Spellings(NamedTuple):
     """Numbers that say so."""
     words: Mapping[str, float] = WORDS
     """Numbers of words."""
+    classes: tuple[str, ...] = ()
+    """Names whose number is their place, as they are written but for spaces around them."""
+
+    def explain(self, word: str) -> str:
+        """Say what is wrong with a word that stands for nothing, and what to do."""
+        if self.classes:
+            names = ", ".join(map(repr, self.classes[:_MOST_NAMES]))
+            more = f", ... ({len(self.classes)} in all)" if len(self.classes) > _MOST_NAMES else ""
+            return f"it is none of the classes {names}{more}; send one of them, or null where it is not known"
+        return (
+            f"send a number; or give the word one, as words = {{ {word!r} = 1 }}, or list it in missing if nothing was "
+            "observed"
+        )
 
 
 USUAL = Spellings()
@@ -46,8 +61,11 @@ PLAIN_NUMBERS = Spellings(frozenset(), (), {})
 """Spellings of a column where every text has to be a number."""
 
 
-def spellings(missing: Sequence[str | float], words: Mapping[str, float]) -> Spellings:
-    """Return the spellings of a column that has these beside the usual ones. What is given wins over what is usual."""
+def spellings(columns: Columns, channel: str) -> Spellings:
+    """Return the spellings of a channel's column. What `columns` says wins over what is usual."""
+    missing, words, classes = columns.missing_of(channel), columns.words, columns.classes.get(channel, ())
+    if classes:
+        words = {}
     given = {word.strip().lower(): float(number) for word, number in words.items()}
     texts, numbers = set(NO_VALUE - given.keys()), []
     for one in missing:
@@ -57,7 +75,7 @@ def spellings(missing: Sequence[str | float], words: Mapping[str, float]) -> Spe
         else:
             numbers.append(float(text))
     known = {word: number for word, number in {**WORDS, **given}.items() if word not in texts}
-    return Spellings(frozenset(texts), tuple(numbers), known)
+    return Spellings(frozenset(texts), tuple(numbers), {} if classes else known, classes)
 
 
 class NotANumberError(ValueError):
@@ -72,7 +90,7 @@ class Values:
     """
 
     def __init__(self, columns: Columns) -> None:
-        self._spellings = {name: spellings(columns.missing_of(name), columns.words) for name in columns.channels}
+        self._spellings = {name: spellings(columns, name) for name in columns.channels}
         codes = [(i, np.array(self._spellings[name].numbers)) for i, name in enumerate(columns.channels)]
         self._codes = [(i, found) for i, found in codes if len(found)]
         self.has_codes = bool(self._codes)
@@ -91,23 +109,23 @@ class Values:
             return float(value)
         if not isinstance(value, str):
             raise NotANumberError("send a number, or null where it was not observed")
-        text = value.strip().lower()
-        own = self._spellings.get(channel, USUAL)
+        own, text = self._spellings.get(channel, USUAL), value.strip()
+        if text in own.classes:
+            return float(own.classes.index(text))
+        text = text.lower()
         if text in own.texts:
             return math.nan
         if (number := own.words.get(text)) is not None:
             return number
         if _NUMBER.fullmatch(text):
             return float(text)
+        if own.classes:
+            raise NotANumberError(own.explain(text))
         if _COMMA.fullmatch(text):
             raise NotANumberError(f"send a number with a decimal point, as {text.replace(',', '.')}")
         if (found := _WITH_UNIT.match(text)) is not None:
             raise NotANumberError(f"send the number alone, {found[1]}, and give its unit in units")
-        word = text[:_LONGEST]
-        raise NotANumberError(
-            f"send a number; or give the word one, as words = {{ {word!r} = 1 }}, or list it in missing if nothing was "
-            "observed"
-        )
+        raise NotANumberError(own.explain(text[:_LONGEST]))
 
     def without_codes(self, x: Floats) -> Floats:
         """Return values with NaN for numbers that stand for "no value".

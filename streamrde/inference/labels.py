@@ -186,6 +186,20 @@ def _one_hot(head: Head, values: Any, count: int) -> Floats:
     return labels
 
 
+def class_numbers(classes: Sequence[str]) -> dict[float, int]:
+    """Return the places of classes by the numbers that stand for them: their names if all are numbers, else places."""
+    named = are_numbers(classes)
+    return {float(name) if named else float(place): place for place, name in enumerate(classes)}
+
+
+def are_numbers(classes: Sequence[str]) -> bool:
+    """Return True if the names of classes are numbers, so that a number is a name."""
+    try:
+        return len({float(name) for name in classes}) == len(classes)
+    except ValueError:
+        return False
+
+
 def label_schema(header: Header, sets: Sets | None = None) -> pa.Schema:
     """Return the columns of labelled predictions.
 

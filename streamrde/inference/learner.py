@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamrde.arrays import Indices
 from streamrde.errors import ParameterError
+from streamrde.inference.header import Header
 from streamrde.inference.labels import (
     Adaptation,
     adaptation,
@@ -65,10 +66,9 @@ class Learner:
         return batch
 
     @property
-    def classes(self) -> int:
-        """Number of the model's classes, or 0 for a regression and for a model with several heads."""
-        header = self._table.header
-        return 0 if header.heads else len(header.parts[0].classes)
+    def header(self) -> Header:
+        """The model's header."""
+        return self._table.header
 
     @property
     def learns_together(self) -> bool:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from streamrde.arrays import Indices
+from streamrde.arrays import Floats, Indices
 from streamrde.connectors.samples import Samples
 from streamrde.inference.fleet import Fleet
+from streamrde.inference.labels import class_numbers
 
 
 class Turn(NamedTuple):
@@ -52,12 +53,20 @@ class LabelColumns:
             yield Turn(first, _take(samples, rows, x))
 
 
-def learn(fleet: Fleet, rows: Samples) -> None:
-    """Give the fleet the labels of rows. Numbers that are no class count as labels without a number."""
-    values = rows.x
-    if fleet.classes:
-        values = np.where(np.isin(values[:, 0], np.arange(fleet.classes)), values[:, 0], np.nan)
-    fleet.label(rows.streams, values, t=rows.t)
+def learn(fleet: Fleet, rows: Samples) -> pa.RecordBatch:
+    """Give the fleet the labels of rows, (n, columns). Numbers that are no class count as labels without a number."""
+    header, values, begin = fleet.header, {}, 0
+    for head in header.parts:
+        width = 1 if head.classes else head.outputs
+        own = rows.x[:, begin : begin + width]
+        begin += width
+        values[head.name] = _places(class_numbers(head.classes), own[:, 0]) if head.classes else own
+    return fleet.label(rows.streams, values if header.heads else values[""], t=rows.t)
+
+
+def _places(numbers: dict[float, int], values: Floats) -> Floats:
+    """Return the classes' places, NaN for what is none."""
+    return np.array([numbers.get(value, np.nan) for value in values.tolist()])
 
 
 def _take(samples: Samples, rows: Indices, x: np.ndarray) -> Samples:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -37,9 +38,16 @@ class ColumnsConfig(ColumnKeys, frozen=True, kw_only=True):
     """Column with the stream's name. Several are joined by "/". If "", each file is one stream, named after the
     file."""
 
-    def columns_for(self, own: Sequence[str], *, stream: str | None = None, sequence: str = "") -> Columns:
+    def columns_for(
+        self,
+        own: Sequence[str],
+        *,
+        stream: str | None = None,
+        sequence: str = "",
+        classes: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    ) -> Columns:
         """See `ColumnKeys.columns_for`. Payloads made of the files have no field for the stream."""
-        found = ColumnKeys.columns_for(self, own, stream=stream, sequence=sequence)
+        found = ColumnKeys.columns_for(self, own, stream=stream, sequence=sequence, classes=classes)
         return msgspec.structs.replace(found, sender=())
 
     def columns(self, header: Header) -> Columns:

@@ -14,13 +14,17 @@ TORTURE = Path(__file__).parents[2] / "examples" / "torture.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("queue", "installed"), [("nats", NATS_SERVER), ("redis", REDIS_SERVER)])
-def test_kills_lose_and_change_no_prediction(queue: str, installed: str | None) -> None:
+@pytest.mark.parametrize(
+    ("queue", "installed", "more"), [("nats", NATS_SERVER, ["--labels"]), ("redis", REDIS_SERVER, [])]
+)
+def test_kills_lose_and_change_no_prediction(queue: str, installed: str | None, more: list[str]) -> None:
     if installed is None:
         pytest.skip(f"the server of {queue} is not installed")
-    options = ["--queue", queue, "--service-kills", "1", "--broker-kills", "1"]
+    options = ["--queue", queue, "--service-kills", "1", "--broker-kills", "1", *more]
     done = subprocess.run([sys.executable, TORTURE, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["predictions"] > 500
     assert (result["missing"], result["unexpected"], result["different"]) == (0, 0, 0)
+    assert result["streams_that_learned_otherwise"] == 0
+    assert (result["labels_learned"] > 500) == (more == ["--labels"])

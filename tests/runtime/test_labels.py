@@ -13,11 +13,13 @@ import pytest
 from bundles import make_bundle, make_recording
 
 import streamrde as sr
+from streamrde.config.labels import LabelsConfig
 from streamrde.config.run import RunConfig
 from streamrde.connectors import ends
 from streamrde.connectors.samples import Samples
 from streamrde.errors import BrokerError, ConfigError
 from streamrde.runtime.checkpoints import CheckpointPolicy
+from streamrde.runtime.labels import learn
 from streamrde.runtime.pipeline import Pipeline
 from streamrde.settings import convert
 from streamrde.state import SqliteStore
@@ -174,10 +176,6 @@ def test_labels_that_do_not_fit_the_model_say_so(labels, message):
     config = convert(run, RunConfig)
     with pytest.raises(ConfigError, match=message):
         config.outline_of(BUNDLE)
-    heads = (sr.Head(name="p", outputs=1), sr.Head(name="q", outputs=1))
-    headed = make_bundle(heads=heads, outputs=2, labels=(), task="regression")
-    with pytest.raises(ConfigError, match=r"one head|leave"):
-        config.outline_of(headed)
     assert msgspec.structs.replace(config, labels=None).outline_of(BUNDLE).channels == ("a", "b")
 
 
@@ -192,6 +190,33 @@ def test_workers_that_share_topics_share_no_correction():
     with pytest.raises(ConfigError, match=r"labels.share with state.kind = .kafka.: each worker has some"):
         convert(run, RunConfig).check()
     convert(run | {"labels": {"columns": ["u", "v"]}}, RunConfig).check()
+
+
+HEADS = (
+    sr.Head(name="p", outputs=2),
+    sr.Head(name="q", outputs=3, task="classification", labels=("x", "y", "z")),
+    sr.Head(name="r", outputs=2, task="classification", labels=("10", "20")),
+)
+
+
+def headed(**labels):
+    bundle = make_bundle(heads=HEADS, outputs=7, labels=(), task="regression", windows=sr.Every(1.0))
+    config = LabelsConfig(**labels)
+    config.check(bundle.header)
+    return bundle, config.classes(bundle.header)
+
+
+def test_several_heads_have_columns_each_and_their_classes_names():
+    with pytest.raises(ConfigError, match="needs 4 different ones, one per output of 'p', one with the class of 'q'"):
+        headed(columns=["p0"])
+    bundle, classes = headed(columns=["p0", "p1", "q", "r"])
+    assert classes == {"q": ("x", "y", "z")}
+    fleet = sr.Fleet(bundle, adapt="online")
+    end = fleet.push(["s"] * 4, [0.0, 0.6, 1.2, 2.4], np.ones((4, 2)))["t_end"].to_pylist()
+    found = learn(fleet, Samples(pa.array(["s", "s"]), np.array(end[:2]), np.array([[1, 2, 2, 20], [1, 2, 3, 30.0]])))
+    assert found["outcome"].to_pylist() == ["joined", "joined"]
+    assert found["label"].to_pylist()[0] == [1, 2, 0, 0, 1, 0, 1], "20 is the name of the second class"
+    assert np.isnan(found["label"].to_pylist()[1][2:]).all(), "there is no class 3, and none of the name 30"
 
 
 def test_numbers_that_are_no_class_are_counted():

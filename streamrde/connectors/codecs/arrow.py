@@ -14,7 +14,7 @@ from streamrde.connectors.codecs.checks import check_samples, check_size
 from streamrde.connectors.codecs.refusals import listed, no_channel
 from streamrde.connectors.columns import Columns
 from streamrde.connectors.ends import MAX_BYTES, Codec
-from streamrde.connectors.values import Values
+from streamrde.connectors.values import NotANumberError, Values
 from streamrde.errors import ParameterError, PayloadError
 from streamrde.times import NotATimeError
 
@@ -78,12 +78,26 @@ class ArrowCodec(Codec):
         for i, name in enumerate(self.columns.values):
             if name in table.column_names:
                 column = _one_chunk(table[name])
+                if (
+                    name in self.columns.classes
+                    and not pa.types.is_floating(column.type)
+                    and not pa.types.is_integer(column.type)
+                ):
+                    x[:, i] = self._classes(name, column)
+                    continue
                 try:
                     x[:, i] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
                 except (pa.ArrowException, ValueError) as error:
                     raise PayloadError(f"column {name!r} is of type {column.type}: {str(error)[:200]}") from None
         check_samples(t, x, self.columns)
         return t, self._values.without_codes(x)
+
+    def _classes(self, name: str, column: pa.Array) -> list[float]:
+        """Return the numbers of names."""
+        try:
+            return [self._values.number(name, value) for value in column.to_pylist()]
+        except NotANumberError as error:
+            raise PayloadError(f"column {name!r}: {error}") from None
 
     def encode_samples(self, t: ArrayLike, x: ArrayLike) -> bytes:
         """See `Codec.encode_samples`."""
@@ -96,6 +110,10 @@ class ArrowCodec(Codec):
         with pa.ipc.new_stream(sink, batch.schema) as writer:
             writer.write_batch(batch)
         return bytes(sink.getvalue())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _flattened(table: pa.Table, names: Sequence[str]) -> pa.Table:

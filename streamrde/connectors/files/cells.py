@@ -36,7 +36,8 @@ def without_blanks(text: pa.Array) -> pa.Array:
 
 def are_like_numbers(own: Spellings) -> bool:
     """Return True if a word is what a reader of CSV takes for a number or for no value."""
-    return any(re.match(_NUMBER, word) or word in _null_words() for word in own.words)
+    words = (*own.words, *(name.lower() for name in own.classes))
+    return any(re.match(_NUMBER, word) or word in _null_words() for word in words)
 
 
 def numbers_of(text: pa.Array, own: Spellings, dialect: Dialect = PLAIN) -> tuple[Floats, Bools]:
@@ -44,7 +45,11 @@ def numbers_of(text: pa.Array, own: Spellings, dialect: Dialect = PLAIN) -> tupl
     trimmed = pc.utf8_trim_whitespace(text)
     lower = pc.utf8_lower(trimmed)
     nothing = pc.fill_null(pc.is_in(lower, pa.array(sorted(own.texts), pa.string())), True)
-    word = pc.index_in(lower, pa.array(list(own.words), pa.string()))
+    if own.classes:
+        word = pc.index_in(trimmed, pa.array(own.classes, pa.string()))
+        nothing = pc.and_not(nothing, pc.is_valid(word))
+    else:
+        word = pc.index_in(lower, pa.array(list(own.words), pa.string()))
     plain = as_plain_numbers(trimmed, dialect)
     other = pc.or_(nothing, pc.is_valid(word))
     number = pc.and_not(pc.fill_null(pc.match_substring_regex(plain, _NUMBER), True), other)
@@ -54,7 +59,11 @@ def numbers_of(text: pa.Array, own: Spellings, dialect: Dialect = PLAIN) -> tupl
     places = pc.fill_null(word, -1).to_numpy(zero_copy_only=False)
     spoken = (places >= 0) & ~nothing.to_numpy(zero_copy_only=False)
     if spoken.any():
-        values = np.where(spoken, np.array([*own.words.values(), np.nan])[places], values)
+        values = np.where(
+            spoken,
+            np.array([*(range(len(own.classes)) if own.classes else own.words.values()), np.nan])[places],
+            values,
+        )
     bad: Bools = pc.invert(pc.or_(number, other)).to_numpy(zero_copy_only=False)
     return values, bad
 

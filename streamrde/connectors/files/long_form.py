@@ -92,5 +92,5 @@ class LongForm:
             )
 
 
-def _key(one: Spellings) -> tuple[frozenset[str], tuple[tuple[str, float], ...]]:
-    return one.texts, tuple(one.words.items())
+def _key(one: Spellings) -> tuple[frozenset[str], tuple[tuple[str, float], ...], tuple[str, ...]]:
+    return one.texts, tuple(one.words.items()), one.classes

@@ -131,7 +131,7 @@ class SampleReader:
         self.nameless: Counter[str] = Counter()
         """Rows left out whose stream is not known. Who reads a file twice counts them once."""
         self._names: tuple[str, ...] = () if columns.stream is None else (columns.stream, *columns.levels)
-        own = {channel: spellings(columns.missing_of(channel), columns.words) for channel in columns.channels}
+        own = {channel: spellings(columns, channel) for channel in columns.channels}
         self._spellings = own
         self._long = LongForm(columns.name, columns.value, own, others=columns.others) if columns.name else None
         self._values_in = (columns.name, columns.value) if columns.name else columns.channels

@@ -215,7 +215,8 @@ class SampleFile:
             if bad.any():
                 place = int(np.argmax(bad))
                 text = values[place].as_py()
-                raise self.error(column, self._explain(text, self._row(place)), bad, text=text)
+                reason = own.explain(text) if own.classes else self._explain(text, self._row(place))
+                raise self.error(column, reason, bad, text=text)
             return numbers
         numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
         if not (numeric or pa.types.is_boolean(kind) or pa.types.is_null(kind)):

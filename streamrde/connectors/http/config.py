@@ -128,7 +128,7 @@ class HttpSourceConfig(HttpEnd, PayloadSourceConfig, frozen=True, kw_only=True, 
             return (PayloadConfig.of(self, self.default_topic),)
         return super().payloads()
 
-    def readers(self, own: Sequence[str], units: Sequence[str] = ()) -> tuple[dict[str, MessageReader], dict[str, str]]:
+    def readers(self, model: ModelOutline) -> tuple[dict[str, MessageReader], dict[str, str]]:
         """Return a reader for each codec that a Content-Type can choose, and the codec of each type.
 
         The reader with the name "" is that of the configured codec.
@@ -138,7 +138,7 @@ class HttpSourceConfig(HttpEnd, PayloadSourceConfig, frozen=True, kw_only=True, 
         def reader(subscriptions: Sequence[Subscription]) -> MessageReader:
             return MessageReader(
                 subscriptions,
-                own,
+                model.channels,
                 queue=f"HTTP server {self.listen.host}:{self.listen.port}",
                 counts=counts,
                 time_zero=self.zero,
@@ -147,7 +147,7 @@ class HttpSourceConfig(HttpEnd, PayloadSourceConfig, frozen=True, kw_only=True, 
                 lossy="look at the sender",
             )
 
-        readers, types = {"": reader(self.subscriptions(own, units))}, dict[str, str]()
+        readers, types = {"": reader(self.subscriptions(model.channels, model.units, model.classes))}, dict[str, str]()
         configured = {payload.codec for payload in self.payloads()}
         for codec in CODECS.classes():
             if not codec.media_types:
@@ -160,7 +160,7 @@ class HttpSourceConfig(HttpEnd, PayloadSourceConfig, frozen=True, kw_only=True, 
             with contextlib.suppress(ConfigError, ParameterError, MissingExtraError):
                 found = [
                     msgspec.structs.replace(payload, codec=name, layout=None).subscription(
-                        template, own, units, max_bytes=self.listen.max_bytes
+                        template, model.channels, model.units, max_bytes=self.listen.max_bytes, classes=model.classes
                     )
                     for template, payload in zip(self.templates(), self.payloads(), strict=True)
                 ]
@@ -187,7 +187,7 @@ class HttpSourceConfig(HttpEnd, PayloadSourceConfig, frozen=True, kw_only=True, 
 
     def build(self, model: ModelOutline) -> HttpSource:
         """See `SourceConfig.build`."""
-        readers, types = self.readers(model.channels, model.units)
+        readers, types = self.readers(model)
         return HttpSource(self.listen.listening("source"), readers, "", types, queue_messages=self.queue_messages)
 
 

@@ -236,7 +236,7 @@ class MqttSourceConfig(PayloadSourceConfig, MqttClient, frozen=True, kw_only=Tru
         return MqttSource(
             self.address(),
             columns=ColumnKeys().columns_for(model.channels),
-            subscriptions=self.subscriptions(model.channels, model.units),
+            subscriptions=self.subscriptions(model.channels, model.units, model.classes),
             qos=self.qos,
             client_id=self.client_id,
             session=self.session,

@@ -129,7 +129,8 @@ TEXTS = st.text(max_size=4) | st.sampled_from([
 def test_columns_of_text_agree_with_texts_one_by_one_and_with_payloads(
     texts: list[str | None], missing: list[str | float], words: dict[str, float]
 ) -> None:
-    own = spellings(missing, words)
+    columns = Columns(channels=("ax",), missing=tuple(missing), words=words)
+    own = spellings(columns, "ax")
     values, bad = numbers_of(pa.array(texts, pa.string()), own)
     texts_missing = [one for one in missing if one != "-9999"]
     for text, value, is_bad in zip(texts, values.tolist(), bad.tolist(), strict=True):
@@ -137,7 +138,7 @@ def test_columns_of_text_agree_with_texts_one_by_one_and_with_payloads(
         assert is_bad == (expected is None), text
         if expected is not None:
             np.testing.assert_equal(value, expected)
-    payloads = Values(Columns(channels=("ax",), missing=tuple(missing), words=words))
+    payloads = Values(columns)
     for text, value, is_bad in zip(texts, values.tolist(), bad.tolist(), strict=True):
         try:
             np.testing.assert_equal(payloads.number("ax", text), value)
