@@ -4,6 +4,7 @@
     python examples/torture.py --queue nats                           # or redis, amqp or kafka, each with its server
     python examples/torture.py --service-kills 100 --broker-kills 10  # some minutes
     python examples/torture.py --labels                               # streams that learn from late labels
+    python examples/torture.py --labels apart                         # which come on a topic of their own
 
 A broker with a disk, a replayer that plays recordings of people into it, `streamrde run` with a state store, and a
 client that collects the predictions. At random moments the service, or the broker, is killed with SIGKILL and started
@@ -13,7 +14,9 @@ Fleet: none missing, none other. With --sink parts they come from files, where n
 With --labels the streams also get labels of most of their predictions: late, out of order, some twice, some too late,
 some for times without a prediction, some beside a sample and most in rows of their own. Predictions and the limits of
 their intervals must be those of a Fleet that got the same rows undisturbed, and so must all that each stream has
-learned at the end: no label is lost, and none is learned twice.
+learned at the end: no label is lost, and none is learned twice. On a topic of their own, labels meet the samples in
+any order, so that what they change is not the same in two runs. There the model's own predictions are served, and each
+label must be learned once.
 
 The broker writes to its disk after each change, yet what it confirms in its last moment may be lost with it. A sensor
 that must lose nothing keeps what it sent for a while; so does the replayer: after a broker's death it goes back three
@@ -53,6 +56,7 @@ from streamrde.connectors.amqp import AmqpSourceConfig
 from streamrde.connectors.clients import Intake
 from streamrde.connectors.codecs import decode_prediction
 from streamrde.connectors.columns import Columns
+from streamrde.connectors.ends import Publisher
 from streamrde.connectors.kafka import KafkaSourceConfig
 from streamrde.connectors.mqtt import MqttAddress
 from streamrde.connectors.mqtt.connection import MqttConnection
@@ -72,6 +76,7 @@ TICK = 0.02  # seconds between two publications
 BACK = 3.0  # seconds that the replayer goes back after a broker's death
 BATCH = 10  # samples in a message
 TRUTH = ("truth0", "truth1", "truth2", "truth3", "truth4", "truth5", "truth6")  # columns of the labels
+LABELS = msgspec.structs.replace(COLUMNS, channels=TRUTH)
 ADAPT = sr.Adapt(serve="best")
 Row = tuple[tuple[str, int], list[float]]
 
@@ -143,21 +148,28 @@ class Working:
         return False
 
 
-async def play(url: str, topic: str, case: Case, seconds: float, working: Working) -> int:
+async def play(queue: Queue, case: Case, seconds: float, working: Working) -> int:
     """Publish the recording in about so many seconds; returns how often it went back."""
-    recording, columns = case.recording, case.columns
+    recording, url = case.recording, queue.url
     rows, back, returns = len(recording.t), deque[tuple[float, int]](), 0
     pace = rows / seconds
     position = 0
     while position < rows:
         try:
-            async with publisher_to(url, topic=topic, columns=columns, batch=BATCH, keys={}) as publisher:
+            async with (
+                publisher_to(url, topic=queue.topic, columns=case.columns, batch=BATCH, keys={}) as publisher,
+                publisher_to(url, topic=apart(queue.topic), columns=LABELS, batch=BATCH, keys={}) as labels,
+            ):
                 while position < rows:
                     step = int(pace * working.seconds) - position
                     part = slice(position, position + max(1, min(step, 500)))
                     names = pa.array(recording.streams[part])
-                    await publisher.publish(Samples(names, recording.t[part], recording.x[part]))
-                    await publisher.flush()
+                    samples = Samples(names, recording.t[part], recording.x[part])
+                    for own, to in (
+                        ((samples, publisher),) if case.labels is None else split(samples, publisher, labels)
+                    ):
+                        await to.publish(own)
+                        await to.flush()
                     position = part.stop
                     back.append((time.monotonic(), position))
                     while len(back) > 1 and back[1][0] < time.monotonic() - BACK:
@@ -171,6 +183,23 @@ async def play(url: str, topic: str, case: Case, seconds: float, working: Workin
     return returns
 
 
+def apart(text: str) -> str:
+    """Return a topic, or further keys of a source, of labels that have one of their own."""
+    return text.replace("torture", "truth")
+
+
+def split(samples: Samples, publisher: Publisher, labels: Publisher) -> list[tuple[Samples, Publisher]]:
+    """Part rows into samples and labels, each with where it is published."""
+    channels = len(COLUMNS.channels)
+    sampled, labelled = (~np.isnan(part).all(axis=1) for part in (samples.x[:, :channels], samples.x[:, channels:]))
+    own = ((sampled | ~labelled, slice(0, channels), publisher), (labelled, slice(channels, None), labels))
+    return [
+        (Samples(samples.streams.filter(pa.array(rows)), samples.t[rows], samples.x[rows][:, columns]), to)
+        for rows, columns, to in own
+        if rows.any()
+    ]
+
+
 class Case(NamedTuple):
     """What is played, by which model, and what must come out."""
 
@@ -182,6 +211,8 @@ class Case(NamedTuple):
     expected: dict[tuple[str, int], list[float]]
     learned: dict[str, Adaptation]
     """What each stream knows at the end. Empty without labels."""
+    labels: str | None = None
+    """Their source's configuration, if it is one of their own."""
 
 
 def plain_case(people: int) -> Case:
@@ -202,6 +233,21 @@ def labelled_case(people: int, seed: int, folder: Path) -> Case:
     sections = f'[labels]\ncolumns = {json.dumps(TRUTH)}\nadapt = "{ADAPT.serve}"\n[intervals]\ncoverage = 0.9\n'
     learned = {stream: fleet.adaptation([stream]) for stream in fleet.streams}
     return Case(labelled, columns, folder / "model.safetensors", sections, expected, learned)
+
+
+def case_with_labels_apart(people: int, seed: int, folder: Path, queue: Queue, name: str) -> Case:
+    case = labelled_case(people, seed, folder)
+    bundle = sr.load(case.model)
+    # Labels expire by the samples that have come before them, which is not the same in two runs: let all wait.
+    fleet = sr.Fleet(bundle, faults="drop", adapt=sr.Adapt(serve="frozen", pending=400))
+    expected = dict(map(keyed, one_by_one(fleet, case.recording)))
+    sections = (
+        f'[labels]\ncolumns = {json.dumps(TRUTH)}\nadapt = "frozen"\npending = 400\nwait = 5\n'
+        f'[labels.source]\nkind = "{name}"\nurl = "{queue.url}"\ntopic = "{apart(queue.topic)}"\n'
+        f"{apart(queue.source)}\ninflight = 100\n"
+    )
+    learned = {stream: fleet.adaptation([stream]) for stream in fleet.streams}
+    return case._replace(columns=COLUMNS, sections=sections, expected=expected, learned=learned, labels=sections)
 
 
 def scores_as_numbers(bundle: sr.Bundle, chance: np.random.Generator) -> sr.Bundle:
@@ -266,9 +312,12 @@ def one_by_one(fleet: sr.Fleet, recording: Recording) -> list[dict]:
     return found
 
 
-def learned_in(store: Path, model: Path | str) -> dict[str, Adaptation]:
+def learned_in(store: Path, case: Case) -> dict[str, Adaptation]:
     """Return what the streams in a store have learned."""
-    fleet, states = learning_fleet(sr.load(model)), SqliteStore(store)
+    bundle, states = sr.load(case.model), SqliteStore(store)
+    fleet = (
+        learning_fleet(bundle) if case.labels is None else sr.Fleet(bundle, adapt=sr.Adapt(serve="frozen", pending=400))
+    )
     states.open(SqliteStore.identity_of(store) or {})
     for part in states.scan():
         fleet.restore(part)
@@ -276,10 +325,13 @@ def learned_in(store: Path, model: Path | str) -> dict[str, Adaptation]:
     return {stream: fleet.adaptation([stream]) for stream in fleet.streams}
 
 
-def is_same(learned: Adaptation | None, wanted: Adaptation) -> bool:
+def is_same(learned: Adaptation | None, wanted: Adaptation, *, in_order: bool) -> bool:
     """Compare what a stream has learned. Labels that came again after a crash may only be counted."""
     if learned is None or learned.duplicate < wanted.duplicate:
         return False
+    if not in_order:
+        pair = learned.errors["frozen"], wanted.errors["frozen"]
+        return (learned.joined, learned.never) == (wanted.joined, wanted.never) and np.allclose(*pair, equal_nan=True)
     names = [name for name in wanted._fields if name not in ("duplicate", "unknown", "expired")]
     return all(repr(getattr(learned, name)) == repr(getattr(wanted, name)) for name in names)
 
@@ -466,10 +518,13 @@ def in_files(folder: Path) -> list[Row]:
 
 async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float | int | str]:
     chance = random.Random(options.seed)
-    case = labelled_case(options.people, options.seed, folder) if options.labels else plain_case(options.people)
-    recording, expected = case.recording, case.expected
     port, health = free_ports(2)
     queue = QUEUES[options.queue](folder, port)
+    if options.labels == "apart":
+        case = case_with_labels_apart(options.people, options.seed, folder, queue, options.queue)
+    else:
+        case = labelled_case(options.people, options.seed, folder) if options.labels else plain_case(options.people)
+    recording, expected = case.recording, case.expected
     (folder / "run.toml").write_text(configuration(folder, options.queue, queue, options.sink, health, case))
     if (program := shutil.which(queue.program, path=PATH)) is None:
         raise SystemExit(f"{queue.program} is not installed: apt-get install {queue.program}")
@@ -491,7 +546,7 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
             kills = ["service"] * options.service_kills + ["broker"] * options.broker_kills
             chance.shuffle(kills)
             pauses = [chance.uniform(0.1, 3.0) for _ in kills]
-            playing = asyncio.create_task(play(queue.url, queue.topic, case, sum(pauses) + 3.0, working))
+            playing = asyncio.create_task(play(queue, case, sum(pauses) + 3.0, working))
             for name, moment in zip(kills, np.cumsum(pauses), strict=True):
                 while working.seconds < moment:
                     await asyncio.sleep(0.02)
@@ -533,7 +588,7 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
         for key, numbers in received
         if key in expected and not np.allclose(numbers, expected[key], rtol=0, atol=1e-6, equal_nan=True)
     ]
-    learned = learned_in(folder / "state.db", case.model) if options.labels else {}
+    learned = learned_in(folder / "state.db", case) if options.labels else {}
     return {
         "queue": options.queue,
         "sink": options.sink,
@@ -553,7 +608,8 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
         "labels_again": sum(one.duplicate for one in learned.values()),
         "labels_expired": sum(one.expired for one in learned.values()),
         "streams_that_learned_otherwise": sum(
-            not is_same(learned.get(stream), wanted) for stream, wanted in case.learned.items()
+            not is_same(learned.get(stream), wanted, in_order=case.labels is None)
+            for stream, wanted in case.learned.items()
         ),
     }
 
@@ -564,7 +620,10 @@ def main() -> int:
     parser.add_argument("--broker-kills", type=int, default=1)
     parser.add_argument("--queue", choices=[*QUEUES], default="mqtt")
     parser.add_argument("--sink", choices=["queue", "parts"], default="queue")
-    parser.add_argument("--labels", action="store_true", help="labels that come late, and intervals")
+    parser.add_argument(
+        "--labels", nargs="?", const="rows", choices=["rows", "apart"],
+        help="labels that come late, in rows of the samples' topic with intervals, or apart on a topic of their own",
+    )  # fmt: skip
     parser.add_argument("--people", type=int, default=1, help="recordings of so many people, 14 streams each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for logs, state and files; default: a temporary one")

@@ -44,8 +44,8 @@ class Registry(Protocol):
 def convert(tables: Mapping[str, Any], kind: type[S]) -> S:
     """Turn tables into a struct.
 
-    Tables whose struct a registry finds stand at the top, or in such tables. A struct's classmethod `prepared` may put
-    keys of one table into others first.
+    Tables whose struct a registry finds stand at the top, in such tables, or in a table at the top. A struct's
+    classmethod `prepared` may put keys of one table into others first.
 
     Raises:
         ConfigError: a key is unknown, missing or of a wrong type, or a value cannot work; names the key by its dotted
@@ -75,6 +75,9 @@ def _built(tables: Mapping[str, Any], kind: Any, path: str) -> Any:
             found[name] = {key: chosen(registry, one, _join(place, key)) for key, one in value.items()}
         else:
             found[name] = chosen(registry, value, place)
+    for name, struct in _holders(kind).items():
+        if tables.get(name) is not None:
+            found[name] = _built(tables[name], struct, _join(path, name))
     return _converted({**tables, **found}, kind, path)
 
 
@@ -103,12 +106,24 @@ def _registries(kind: type) -> dict[str, tuple[Registry, bool]]:
     return found
 
 
+def _holders(kind: type) -> dict[str, type]:
+    """Return the struct of each key whose table has keys with a registry."""
+    fields: Iterable[inspect.Field] = inspect.type_info(kind).fields  # type: ignore[attr-defined]
+    members = ((field.encode_name, one) for field in fields for one in _members(field.type))
+    return {name: one.cls for name, one in members if isinstance(one, inspect.StructType) and _registries(one.cls)}
+
+
 def _members(kind: inspect.Type) -> tuple[inspect.Type, ...]:
     return kind.types if isinstance(kind, inspect.UnionType) else (kind,)
 
 
 def _registry(kind: inspect.Type) -> Registry | None:
     return (kind.extra or {}).get("registry") if isinstance(kind, inspect.Metadata) else None
+
+
+def has_kinds(kind: inspect.Type) -> bool:
+    """Return True if a registry finds the struct of a value."""
+    return any(_registry(member) is not None for member in _members(kind))
 
 
 def choices(kind: inspect.Type) -> tuple[inspect.Type, ...]:

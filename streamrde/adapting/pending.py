@@ -114,6 +114,15 @@ class Pending:
         otherwise = np.full(count, -1, dtype=np.int64) if window is None else window
         return Found(outcome.astype(np.int64), place, np.where(found, named, otherwise))
 
+    def is_ahead(self, rows: Floats, slots: Indices, window: Ints | None, t: Floats | None) -> Bools:
+        """Mark labels whose predictions have not been made yet, by window or by time. Slots may repeat."""
+        windows = self._column(rows, slots, _WINDOW)
+        if window is not None:
+            return np.asarray(window > windows.max(axis=1, initial=-1.0))
+        assert t is not None  # noqa: S101 (one of the two is there)
+        due = np.where(windows >= 0, self._column(rows, slots, _DUE), -np.inf)
+        return np.asarray(t > due.max(axis=1, initial=-np.inf) + self._within)
+
     def take(self, rows: Floats, slots: Indices, place: Indices) -> tuple[Floats, Floats, Floats]:
         """Mark entries as joined. Return their ends, the times that they are for, and what was kept of them."""
         base = self._first + place

@@ -1,4 +1,4 @@
-"""The view of a run on a terminal: ten lines that stay in place, and the log above them."""
+"""The view of a run on a terminal: ten lines that stay in place, eleven with labels, and the log above them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from streamrde.cli.printing import moment, plain, said
+from streamrde.cli.printing import moment, plain, said, said_labels
 from streamrde.connectors.codecs.predictions import prediction_of
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class View:
             _line("rate", f"{rows:,} rows/s, {predictions:,} predictions/s  ", (self._bars(), "cyan")),
             _line("lag", _lag(run)),
             _line("streams", _streams(run)),
+            *([] if metrics.labels is None else [_line("labels", said_labels(metrics.labels))]),
             _line("ends", *_ends(run)),
             *self._last(),
             *self._warnings(status),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from streamrde.cli.printing import print_json
+from streamrde.cli.printing import print_json, said_labels
 
 if TYPE_CHECKING:
     from streamrde.inference.troubles import Kind
@@ -37,6 +37,8 @@ def report(metrics: Metrics, json: bool, what: str) -> None:
     print(f"{what}: {_line(metrics)}, {metrics.seconds:.2f} s")
     if skipped:
         print("skipped: " + ", ".join(f"{count:,} {name}" for name, count in skipped.items()))
+    if metrics.labels is not None:
+        print(f"labels: {said_labels(metrics.labels)}")
     print_troubles(metrics.troubles, metrics.implausible, [_words(trouble) for trouble in metrics.latest_troubles])
     if "latency_p50_ms" in summary:
         print(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from streamrde.runtime.tally import LabelTally
 
 # Values of a prediction that are shown.
 _MOST_VALUES = 4
@@ -42,6 +45,20 @@ def moment(t: float) -> str:
         except (OverflowError, ValueError):
             pass
     return f"{t:.1f} s"
+
+
+def said_labels(tally: LabelTally) -> str:
+    """Return what became of labels, the error of what was served beside others, and the coverage, for people."""
+    parts = [", ".join(f"{count:,} {name}" for name, count in tally.outcomes.items() if count) or "none yet"]
+    errors = tally.errors
+    for output, error in [*errors["served"].items()][:_MOST_VALUES]:
+        if error is not None:
+            others = ", ".join(f"{name} {errors[name][output]:.3g}" for name in ("frozen", "last", "mean"))
+            parts.append(f"error of {plain(output)} {error:.3g} ({others})")
+    for output, share in [*tally.coverage.items()][:_MOST_VALUES]:
+        if share is not None:
+            parts.append(f"{share:.1%} of {plain(output)} within")
+    return "; ".join(parts)
 
 
 def said(row: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from streamrde import toml
 from streamrde.cli.documented import documented, on_one_line
 from streamrde.cli.init import STRUCTS
 from streamrde.nearest import either
-from streamrde.settings import bounds_of, choices
+from streamrde.settings import bounds_of, choices, has_kinds
 
 _TITLES = {
     "fit": "Keys of `streamrde fit FILE.toml`",
@@ -79,7 +79,9 @@ def _tables(kind: inspect.StructType, path: str, above: Any) -> Iterator[Section
     for field in kind.fields:
         default = _default(field, above)
         key = f"{path}.{field.encode_name}" if path else field.encode_name
-        tables = [own for own in tables_of(field.type) if own.cls.__module__.startswith("streamrde.")]
+        # Kinds of a table within a table are those of the table at the top.
+        own_tables = [] if path and has_kinds(field.type) else tables_of(field.type)
+        tables = [own for own in own_tables if own.cls.__module__.startswith("streamrde.")]
         inner += [(key, own, default, _several(field.type)) for own in tables]
         if not tables or field.name in texts:
             shown = "must be given" if field.required else _shown(default, bool(tables))

@@ -138,6 +138,7 @@ async def _checked(settings: RunConfig, bundle: Bundle, config: str) -> tuple[di
     from streamrde.cluster.describing import describe
     from streamrde.cluster.naming import only_topic, place_of_run
     from streamrde.config import StateConfig
+    from streamrde.config.run import outline_of
 
     warnings = settings.warnings()
     header, model = bundle.header, settings.outline_of(bundle)
@@ -155,8 +156,11 @@ async def _checked(settings: RunConfig, bundle: Bundle, config: str) -> tuple[di
     if settings.dead_letters is not None:
         settings.dead_letters.build()
         found["dead letters"] = await settings.dead_letters.probe()
+    if settings.labels is not None and settings.labels.source is not None:
+        settings.labels.build(outline_of(bundle), header)
+        found["labels"] = await settings.labels.source.probe()
     if isinstance(state := settings.state, StateConfig):
-        inflight = settings.source.inflight
+        inflight = settings.inflight
         policy = state.policy(inflight)
         known = "a new store"
         if Path(state.path).exists():

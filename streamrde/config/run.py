@@ -16,6 +16,7 @@ from streamrde.config.state import KafkaStateConfig, StateConfig
 from streamrde.connectors.columns import ColumnKeys
 from streamrde.connectors.registry import SOURCES, AnyDeadLetters, AnySink, AnySource
 from streamrde.connectors.sections import ModelOutline, RunSections
+from streamrde.connectors.several import SeveralSource
 from streamrde.errors import ConfigError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
@@ -105,13 +106,16 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     @property
     def sections(self) -> RunSections:
         """The sections of source, sink and dead letters."""
-        return RunSections(self.source, self.sink, self.dead_letters, self.state is not None)
+        labels = None if self.labels is None else self.labels.source
+        return RunSections(self.source, self.sink, self.dead_letters, self.state is not None, labels)
 
     def check(self) -> None:
         """Raise ConfigError or ParameterError where sections contradict each other."""
         for name, end in self.sections.named().items():
             end.check(name, self.sections)
         self.service.check()
+        if self.labels is not None:
+            self.labels.check_source(self.source, self.state)
         if isinstance(self.state, KafkaStateConfig):
             self._check_shared(self.state)
         if self.unused == "letters" and self.dead_letters is None:
@@ -165,8 +169,10 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def without_waiting(self) -> RunConfig:
         """Return the same run, which fails at once where a broker is not there."""
         letters = None if self.dead_letters is None else self.dead_letters.without_waiting()
-        source, sink = self.source.without_waiting(), self.sink.without_waiting()
-        return msgspec.structs.replace(self, source=source, sink=sink, dead_letters=letters)
+        source, sink, labels = self.source.without_waiting(), self.sink.without_waiting(), self.labels
+        if labels is not None and labels.source is not None:
+            labels = msgspec.structs.replace(labels, source=labels.source.without_waiting())
+        return msgspec.structs.replace(self, source=source, sink=sink, dead_letters=letters, labels=labels)
 
     def check_of_times(self) -> TimeCheck:
         """Return the check for times that cannot be right. Times of arrival always can."""
@@ -200,21 +206,19 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return found
 
     def outline_of(self, bundle: Bundle) -> ModelOutline:
-        """Return what ends need to know of the model, with the columns of labels after its channels.
+        """Return what ends need to know of the model, with columns of labels that come with the samples.
 
         Raises:
             ConfigError: the columns of labels do not fit the model.
         """
         outline = outline_of(bundle)
-        if self.labels is None:
-            return outline
-        self.labels.check(bundle.header)
-        more = self.labels.columns
-        return outline._replace(
-            channels=outline.channels + more,
-            units=outline.units + ("",) * len(more),
-            classes=self.labels.classes(bundle.header),
-        )
+        return outline if self.labels is None else self.labels.outline(outline, bundle.header)
+
+    @property
+    def inflight(self) -> int:
+        """Messages of a source that may be unacknowledged."""
+        own = None if self.labels is None else self.labels.source
+        return self.source.inflight if own is None else min(self.source.inflight, own.inflight)
 
     def build(self, bundle: Bundle, **hooks: Any) -> Pipeline:
         """Return the pipeline, with its store opened.
@@ -228,6 +232,9 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         self.check()
         model = self.outline_of(bundle)
         source, sink = self.source.build(model), self.sink.build(model)
+        if self.labels is not None and (labels := self.labels.build(outline_of(bundle), bundle.header)) is not None:
+            several = source if isinstance(source, SeveralSource) else SeveralSource({"": source})
+            source = several.with_labels(labels)
         dead_letters = None if self.dead_letters is None else self.dead_letters.build()
         store, state = None, self.state
         if isinstance(state, StateConfig):
@@ -277,26 +284,27 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
         state = self.state
         archive = StoreArchive(store) if store is not None and self.silence.returning == "state" else None
+        fleet = Fleet(
+            bundle,
+            faults=self.faults,
+            order=self.order,
+            archive=archive,
+            on_range=self.on_range,
+            step_error=self.step_error,
+            novelty=self.novelty,
+            intervals=self.intervals,
+            plausible=self.streams.plausible,
+            vigilance=self.streams.vigilance,
+            restart_after=self.streams.restart_after,
+            time_check=self.check_of_times(),
+            adapt="off" if self.labels is None else self.labels.settings(),
+        )
         return Pipeline(
             source,
-            Fleet(
-                bundle,
-                faults=self.faults,
-                order=self.order,
-                archive=archive,
-                on_range=self.on_range,
-                step_error=self.step_error,
-                novelty=self.novelty,
-                intervals=self.intervals,
-                plausible=self.streams.plausible,
-                vigilance=self.streams.vigilance,
-                restart_after=self.streams.restart_after,
-                time_check=self.check_of_times(),
-                adapt="off" if self.labels is None else self.labels.settings(),
-            ),
+            fleet,
             sink,
             store=store,
-            policy=None if state is None else state.policy(self.source.inflight),
+            policy=None if state is None else state.policy(self.inflight),
             lazily=isinstance(state, StateConfig) and state.restore == "lazy",
             flush=self.flush,
             dead_letters=dead_letters,
@@ -304,7 +312,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             rules=self.streams,
             silence=self.silence,
             slice_windows=self.service.slice_windows,
-            labels=self.labels is not None,
+            labels=None if self.labels is None else self.labels.taker(fleet),
             provisional=None if self.provisional is None else seconds_of("provisional", self.provisional),
             **hooks,
         )

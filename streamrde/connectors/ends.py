@@ -95,6 +95,8 @@ class Batch:
     that ends with "/" stands for all streams below it."""
     source: str = field(default="", kw_only=True)
     """Name of the source, in a run with several."""
+    labels: bool = field(default=False, kw_only=True)
+    """The rows are labels of earlier predictions, and no samples."""
 
 
 B = TypeVar("B", bound=Batch)

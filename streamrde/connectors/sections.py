@@ -151,8 +151,12 @@ class RunSections(NamedTuple):
     dead_letters: DeadLettersConfig | None
     saves_state: bool
     """The run has [state]."""
+    labels: SourceConfig | None = None
+    """Source of labels, if they have one of their own."""
 
     def named(self) -> dict[str, EndConfig]:
-        """Return the sections by name, in the order source, sink, dead_letters."""
+        """Return the sections by name, in the order source, sink, labels.source, dead_letters."""
         found: dict[str, EndConfig] = {**self.source.named("source"), "sink": self.sink}
+        if self.labels is not None:
+            found |= self.labels.named("labels.source")
         return found if self.dead_letters is None else found | {"dead_letters": self.dead_letters}

@@ -21,6 +21,8 @@ from streamrde.connectors.sections import EndConfig, ModelOutline, RunSections, 
 from streamrde.errors import ConfigError, ParameterError
 
 logger = logging.getLogger(__name__)
+LABELS = "labels"
+"""Name of a source of labels, and of its connection."""
 # Streams whose source is remembered. Who sends is free to invent more.
 _REMEMBERED = 100_000
 
@@ -60,7 +62,7 @@ class SeveralSource(Source[Batch]):
     A stream that comes from two sources is one stream. That is logged once.
 
     Args:
-        sources: sources by name, not yet entered.
+        sources: sources by name, not yet entered. One of the name `LABELS` delivers labels and no samples.
     """
 
     def __init__(self, sources: Mapping[str, Source[Any]]) -> None:
@@ -75,8 +77,12 @@ class SeveralSource(Source[Batch]):
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """Return the names of the sources."""
-        return tuple(self._sources)
+        """Return the names of the sources of samples."""
+        return tuple(name for name in self._sources if name != LABELS)
+
+    def with_labels(self, labels: Source[Any]) -> SeveralSource:
+        """Return the same sources and one of labels. None of them is entered yet."""
+        return SeveralSource({**self._sources, LABELS: labels})
 
     @property
     def counts(self) -> SourceCounts:
@@ -89,7 +95,8 @@ class SeveralSource(Source[Batch]):
     @property
     def connections(self) -> dict[str, ConnectionCounts]:
         """Return the connections of the sources that have one, by name."""
-        pairs = ((f"source {name}", one.connection) for name, one in self._sources.items())
+        ends = {name: name if name == LABELS else f"source {name}".rstrip() for name in self._sources}
+        pairs = ((ends[name], one.connection) for name, one in self._sources.items())
         return {name: connection for name, connection in pairs if connection is not None}
 
     @property
@@ -127,7 +134,8 @@ class SeveralSource(Source[Batch]):
             try:
                 async for batch in source:
                     processed = asyncio.Event()
-                    arrived.put_nowait((dataclasses.replace(batch, source=name), processed))
+                    named = dataclasses.replace(batch, source=name, labels=name == LABELS)
+                    arrived.put_nowait((named, processed))
                     await processed.wait()
             finally:
                 arrived.put_nowait(None)
@@ -170,7 +178,7 @@ class SeveralSource(Source[Batch]):
         if len(self._origins) >= _REMEMBERED:
             self._origins.clear()
             self._merged.clear()
-        for stream in pc.unique(batch.samples.streams).to_pylist():
+        for stream in [] if batch.labels else pc.unique(batch.samples.streams).to_pylist():
             before = self._origins.setdefault(stream, batch.source)
             if before == batch.source or stream in self._merged:
                 continue
@@ -192,6 +200,8 @@ class SeveralConfig(Section, SourceConfig, frozen=True, kw_only=True, tag="sever
     def __post_init__(self) -> None:
         if not self.of:
             raise ConfigError("of is empty: give a table [source.of.NAME] for each source")
+        if LABELS in self.of:
+            raise ConfigError(f"[source.of.{LABELS}]: this name is for the source in [labels]; choose another")
 
     @property
     def live(self) -> bool:

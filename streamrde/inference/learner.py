@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from streamrde.arrays import Indices
+from streamrde.arrays import Bools, Indices
 from streamrde.errors import ParameterError
 from streamrde.inference.header import Header
 from streamrde.inference.labels import (
@@ -20,6 +20,7 @@ from streamrde.inference.labels import (
     labelled_batch,
     take_labels,
 )
+from streamrde.inference.names import stream_column
 from streamrde.inference.table import StreamTable
 
 
@@ -65,6 +66,30 @@ class Learner:
         self._table.changed[slots[slots >= 0]] = self._taught = True
         return batch
 
+    def awaits(
+        self,
+        streams: pa.Array | Sequence[str] | NDArray[Any],
+        *,
+        t: ArrayLike | None = None,
+        window: ArrayLike | None = None,
+    ) -> Bools:
+        """Mark labels whose predictions have not been made yet, (n,). `label` would call them unknown.
+
+        Args:
+            streams: stream of each label, (n,). One that is not live may still come.
+            t: times that the labels are for, (n,), in seconds.
+            window: numbers of the windows, (n,). Give this or `t`.
+        """
+        section = self._table.adapting
+        if section is None:
+            raise ParameterError(_OFF)
+        slots = np.asarray(find_streams(self._table.names, stream_column(streams)), dtype=np.intp)
+        found, live = np.ones(len(slots), np.bool_), slots >= 0
+        times = None if t is None else np.asarray(t, dtype=np.float64)[live]
+        windows = None if window is None else np.asarray(window)[live]
+        found[live] = section.pending.is_ahead(self._table.rows, slots[live], windows, times)
+        return found
+
     @property
     def header(self) -> Header:
         """The model's header."""
@@ -74,6 +99,15 @@ class Learner:
     def learns_together(self) -> bool:
         """True if all streams learn one correction, see `Adapt.share`."""
         return self._table.adapting is not None and self._table.adapting.shared is not None
+
+    def label_counts(self) -> tuple[int, list[int]]:
+        """Return how many predictions of live streams never had a label, and alarms of drift as in `Adaptation`."""
+        table, section = self._table, self._table.adapting
+        if section is None:
+            raise ParameterError(_OFF)
+        slots, bands = table.names.find(None), section.bands
+        alarms = [] if bands is None else bands.alarms(table.rows, slots).sum(axis=0).tolist()
+        return int(section.pending.counts(table.rows, slots)[-1]), alarms
 
     def adaptation(self, streams: Sequence[str] | None = None) -> Adaptation:
         """Return what became of the labels of live streams (None: all), and each method's progressive error."""

@@ -37,6 +37,7 @@ def status(run: Served, recent: Recent) -> dict[str, Any]:
         "checkpoint_p99": metrics.checkpoint_time.quantile(0.99),
         "connections": {name: one.connected for name, one in run.connections.items()},
         "model": run.fingerprints[0][:12],
+        "labels": None if metrics.labels is None else metrics.labels.status(),
         "aside": aside(run.pipelines, letters),
         "letters": [_letter(letter) for letter in reversed(letters[-_MOST_LETTERS:])],
         "now": time.time(),

@@ -132,9 +132,10 @@ class Checkpointer:
         if absent := [name for name in streams if name not in self._fleet and name not in unsaved]:
             self._fleet.restore(self._store.read(absent), repeats=self._repeats)
 
-    async def finish_batch(self, batch: Batch, predictions: pa.RecordBatch) -> None:
+    async def finish_batch(self, batch: Batch, predictions: pa.RecordBatch | None = None) -> None:
         """Note that a batch is done, and that its predictions are confirmed or held by a staging sink."""
-        self.confirmed(predictions)
+        if predictions is not None:
+            self.confirmed(predictions)
         if self._store is None:
             await self._source.acknowledge(batch)
             return

@@ -13,6 +13,7 @@ from streamrde.connectors.ends import ConnectionCounts
 from streamrde.inference.troubles import KINDS
 from streamrde.runtime.metrics import Durations, Metrics
 from streamrde.runtime.partitions import GroupMetrics
+from streamrde.runtime.tally import LabelTally
 
 _SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 _ROWS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
@@ -135,6 +136,8 @@ class Exposition(Collector):
         for channel, number in metrics.implausible.items():
             implausible.add_metric([channel], number)
         yield implausible
+        if metrics.labels is not None:
+            yield from _of_labels(metrics.labels)
         for name, text, attribute in _COUNTERS:
             yield CounterMetricFamily(f"streamrde_{name}", text, value=getattr(metrics, attribute))
         for name, text, attribute in _GAUGES:
@@ -154,6 +157,35 @@ class Exposition(Collector):
             yield family
         if self._group is not None:
             yield from _of_group(self._group)
+
+
+def _of_labels(tally: LabelTally) -> Iterator[Any]:
+    outcomes = CounterMetricFamily("streamrde_labels", "Labels, by what became of them.", labels=["outcome"])
+    for outcome, number in tally.outcomes.items():
+        outcomes.add_metric([outcome], number)
+    yield outcomes
+    text = "Predictions of the live streams that no longer wait for a label and never had one."
+    yield GaugeMetricFamily("streamrde_labels_never", text, value=tally.never)
+    text = "Labels from a source of their own that wait for their predictions."
+    yield GaugeMetricFamily("streamrde_labels_held", text, value=tally.held)
+    text = "Error of labels before they were learned: root mean square, of classes the share of wrong answers."
+    errors = GaugeMetricFamily("streamrde_label_error", text, labels=["output", "method"])
+    for method, by_output in tally.errors.items():
+        for output, error in by_output.items():
+            if error is not None:
+                errors.add_metric([output, method], error)
+    yield errors
+    text = "Share of labels within their intervals or sets."
+    coverage = GaugeMetricFamily("streamrde_interval_coverage", text, labels=["output"])
+    for output, share in tally.coverage.items():
+        if share is not None:
+            coverage.add_metric([output], share)
+    yield coverage
+    text = "Alarms that errors of live streams are larger than on held-out streams."
+    drifts = GaugeMetricFamily("streamrde_label_drifts", text, labels=["output"])
+    for output, number in tally.alarms.items():
+        drifts.add_metric([output], number)
+    yield drifts
 
 
 def _of_group(group: GroupMetrics) -> Iterator[Any]:

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from streamrde.connectors.samples import SourceCounts
+from streamrde.inference.fleet import Fleet
 from streamrde.inference.states import StateCounts
 from streamrde.inference.table import Counts
 from streamrde.inference.troubles import KINDS, Kind
+from streamrde.runtime.tally import LabelTally
 
 # Numbers that add up over the partitions of a worker.
 _SUMS = (
@@ -122,6 +125,8 @@ class Metrics:
     swaps: int = 0
     """Models taken on without a restart."""
     swaps_refused: int = 0
+    labels: LabelTally | None = None
+    """Labels, and what was predicted for them. None: the run has none."""
     latency: Durations = field(default_factory=Durations)
     """From the arrival of a sample to the confirmation of the predictions of its micro-batch; live sources only."""
     began: float = field(default_factory=time.perf_counter)
@@ -144,12 +149,24 @@ class Metrics:
             getattr(self, name).join(getattr(other, name))
         self.last_checkpoint = max(self.last_checkpoint, other.last_checkpoint)
         self.last_batch = max(self.last_batch, other.last_batch)
+        if other.labels is not None:
+            self.labels = other.labels if self.labels is None else self.labels.joined(other.labels)
         if live:
             self.streams += other.streams
             self.suspects += other.suspects
             self.unsaved += other.unsaved
             self.lag = max(self.lag, other.lag)
             self.store_full |= other.store_full
+
+    def look(self, fleet: Fleet, source: SourceCounts) -> None:
+        """Take over the counts that are sums over streams, or the source's."""
+        self.counts, self.states = fleet.counts(), fleet.state_counts()
+        self.troubles, self.implausible = fleet.trouble_counts, fleet.implausible
+        self.streams = len(fleet)
+        self.malformed, self.dropped, self.quarantined = source.malformed, source.dropped, source.quarantined
+        self.missed, self.merged, self.unused = source.missed, source.merged, source.unused
+        if self.labels is not None:
+            self.labels.never, self.labels.drifts = fleet.label_counts()
 
     @property
     def out_of_range(self) -> int:
@@ -201,7 +218,7 @@ class Metrics:
             "troubles": self.troubles,
             "implausible": self.implausible,
             "latest": [*latest],
-        }
+        } | ({} if self.labels is None else {"labels": self.labels.status()})
 
     def summary(self) -> dict[str, float | int]:
         """Return the counters as plain numbers, for people and for JSON."""
@@ -225,6 +242,8 @@ class Metrics:
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.rows / max(self.seconds, 1e-9)),
         }
+        if self.labels is not None:
+            summary |= self.labels.summary()
         if self.checkpoints:
             summary["checkpoints"] = self.checkpoints
             summary["checkpoint_bytes"] = self.checkpoint_bytes

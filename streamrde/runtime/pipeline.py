@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streamrde.connectors.ends import Batch, ConnectionCounts, DeadLetters, Sink, Source
+from streamrde.connectors.ends import Batch, ConnectionCounts, DeadLetter, DeadLetters, Sink, Source
 from streamrde.connectors.samples import Samples
+from streamrde.connectors.several import LABELS
 from streamrde.errors import BundleError
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.fleet import Fleet
 from streamrde.inference.unused import NOTHING_UNUSED
 from streamrde.runtime.checkpoints import Checkpointer, CheckpointPolicy, not_finite, streams_of
 from streamrde.runtime.clock import Clock, SystemClock
-from streamrde.runtime.labels import LabelColumns, learn
+from streamrde.runtime.labels import LateLabels
 from streamrde.runtime.metrics import Metrics
 from streamrde.runtime.pace import SLICE_WINDOWS, Pace, until_ends
 from streamrde.runtime.provisional import Provisional
 from streamrde.runtime.recent import Recent
-from streamrde.runtime.silence import Silence, Timekeeper
+from streamrde.runtime.silence import Backlog, Silence, Timekeeper
 from streamrde.runtime.suspects import SuspectLog
 from streamrde.runtime.troubles import StreamRules, TroubleLog
 from streamrde.runtime.unused import letters_of
@@ -36,8 +37,6 @@ logger = logging.getLogger(__name__)
 _COUNT_EVERY = 0.5
 # Longest turn, in seconds, of waiting batches after a slice of owed windows. It is as long as the slice took.
 _LONGEST_PAUSE = 0.1
-# A source whose latest samples are this many seconds old has a backlog, and the clock is ahead of it.
-_OLD = 5.0
 # Most samples that may wait for owed windows of their streams.
 _MOST_HELD = 10_000
 
@@ -69,7 +68,7 @@ class Pipeline:
             clock does not advance the streams, since samples that still wait there would be late.
         provisional: seconds between provisional predictions of the open windows, which are marked as such. The sink
             must take that column.
-        labels: the columns after the model's channels are labels, and the fleet adapts.
+        labels: takes the labels of a fleet that adapts, beside the samples or from a source of their own.
         slice_windows: most windows that a slice closes because time passes. Fewer if the model is slow.
         clock: the clock, in seconds since 1970.
         metrics: counters to continue.
@@ -94,7 +93,7 @@ class Pipeline:
         rules: StreamRules | None = None,
         silence: Silence | None = None,
         provisional: float | None = None,
-        labels: bool = False,
+        labels: LateLabels | None = None,
         slice_windows: int = SLICE_WINDOWS,
         clock: Clock | None = None,
         metrics: Metrics | None = None,
@@ -115,7 +114,9 @@ class Pipeline:
         self._letters_of_rows = letters_of_rows
         self._provisional = None if provisional is None else Provisional(fleet, provisional)
         self.troubles = TroubleLog(fleet, rules, source=source)
-        self._labels = LabelColumns(len(fleet.channels), together=fleet.learns_together) if labels else None
+        self._labels = labels
+        if labels is not None:
+            self.metrics.labels, labels.recent = labels.tally, recent
         self._silence = silence or Silence()
         self._clock = clock or SystemClock()
         self._keeper = Timekeeper(fleet, self._silence, self._clock)
@@ -127,9 +128,7 @@ class Pipeline:
         self._ending = asyncio.Event()
         self._pace = Pace(slice_windows)
         self._owes = asyncio.Event()
-        # Of the tick: connections made so far, and the latest sample that came from each source.
-        self._connects = -1
-        self._latest: dict[str, float] = {}
+        self._backlog = Backlog()
         # Until a source has said how far it is, the watermark waits for it.
         for name in source.source_names:
             self._keeper.observe(np.empty(0), name)
@@ -155,6 +154,8 @@ class Pipeline:
                 tasks.append(asyncio.create_task(self._pass_time()))
             if self._provisional is not None:
                 tasks.append(asyncio.create_task(self._peek(self._provisional)))
+            if self._labels is not None:
+                tasks.append(asyncio.create_task(self._labels.look_after(self._ending, self._checkpoints)))
             for task in tasks:
                 task.add_done_callback(self._give_up)
             try:
@@ -221,7 +222,8 @@ class Pipeline:
         for end, connection in self.connections.items():
             if connection.waiting:
                 found.append(f"waiting for the {end}'s broker")
-            if self.started and not connection.connected:
+            # Samples become predictions without labels, too.
+            if self.started and not connection.connected and end != LABELS:
                 found.append(f"the {end}'s broker is away")
         if 0 < self.metrics.streams <= self.metrics.suspects:
             found.append("no stream has times that can be right")
@@ -260,6 +262,11 @@ class Pipeline:
         letters = [*batch.letters]
         if self._lazily and len(samples.t):
             self._checkpoints.fetch(streams_of(samples.streams))
+        if self._labels is not None and batch.labels:
+            await self._set_aside(batch, letters)
+            self._labels.take(batch)
+            await self._labels.settle(self._checkpoints)
+            return
         spent, predicted = 0.0, 0
         predictions: pa.RecordBatch = None
         for ended, rows in until_ends(samples, batch.ends):
@@ -285,19 +292,17 @@ class Pipeline:
                 if metrics.suspects:
                     times = np.delete(times, self.fleet.unused["row"].to_numpy())
                 if len(times):
-                    latest = self._latest.get(batch.source, -np.inf)
-                    self._latest[batch.source] = max(float(times.max()), latest)
+                    self._backlog.observe(float(times.max()), batch.source)
                     self._keeper.observe(times, batch.source)
         if self._provisional is not None:
             self._provisional.mark(streams_of(samples.streams))
         await self._write(predictions)
-        if self._recent is not None:
-            self._recent.refuse(batch.letters)
-        if letters and self._dead_letters is not None:
-            await self._dead_letters.write(letters)
+        await self._set_aside(batch, letters)
         await self._checkpoints.finish_batch(batch, predictions)
         if self.fleet.owing:
             await self._keep_up()
+        if self._labels is not None and predicted:
+            await self._labels.settle(self._checkpoints)
         now = time.perf_counter()
         if batch.arrivals is not None and len(batch.arrivals):
             metrics.lag = now - float(batch.arrivals[0])
@@ -327,9 +332,16 @@ class Pipeline:
                     yield rows._replace(streams=rows.streams[:0], t=rows.t[:0], x=turn.samples.x[:0])
                 while self.fleet.owing and await self._close_owed():
                     pass
-                learn(self.fleet, turn.labels)
+                self._labels.learn(turn.labels)
             for part in self._pace.slices(turn.samples):
                 yield part
+
+    async def _set_aside(self, batch: Batch, letters: list[DeadLetter]) -> None:
+        """Note and write what could not be used."""
+        if self._recent is not None:
+            self._recent.refuse(batch.letters)
+        if letters and self._dead_letters is not None:
+            await self._dead_letters.write(letters)
 
     async def _end_streams(self, streams: Collection[str]) -> None:
         """Close the windows of streams whose messages say that they end, and forget them."""
@@ -417,22 +429,14 @@ class Pipeline:
             await asyncio.wait((ending, passing), return_when=asyncio.FIRST_COMPLETED)
             for task in (ending, passing):
                 task.cancel()
-            caught_up = self._is_caught_up(self._clock.now())
+            connections = [one for name, one in self.source.connections.items() if name != LABELS]
+            caught_up = self._backlog.is_over(connections, self._clock.now())
             work = self._keeper.slices(windows=self._pace.windows, trust_clock=caught_up)
             more = True
             while more and not self._ending.is_set():
                 async with self._checkpoints.barrier:
                     more = await self._slice(work)
             self.metrics.streams = len(self.fleet)
-
-    def _is_caught_up(self, now: float) -> bool:
-        """Return True if nothing old is on its way. Call it once per tick."""
-        connections = self.source.connections.values()
-        connects = sum(connection.connects for connection in connections)
-        new, self._connects = connects != self._connects, connects
-        latest, self._latest = self._latest, {}
-        away = any(not connection.connected for connection in connections)
-        return not new and not away and all(t >= now - _OLD for t in latest.values())
 
     def _look(self, predictions: pa.RecordBatch) -> None:
         """Count predictions that are no numbers.
@@ -464,14 +468,8 @@ class Pipeline:
 
     def count(self) -> None:
         """Update the metrics that are sums over streams, or the source's."""
-        metrics, counts = self.metrics, self.source.counts
-        metrics.counts, metrics.states = self.fleet.counts(), self.fleet.state_counts()
-        metrics.troubles, metrics.implausible = self.fleet.trouble_counts, self.fleet.implausible
-        metrics.streams = len(self.fleet)
+        self.metrics.look(self.fleet, self.source.counts)
         self.troubles.catch_up(at_once=False)
-        metrics.malformed, metrics.dropped = counts.malformed, counts.dropped
-        metrics.quarantined, metrics.missed, metrics.merged = counts.quarantined, counts.missed, counts.merged
-        metrics.unused = counts.unused
 
 
 async def run(

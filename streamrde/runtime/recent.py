@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from streamrde.arrays import Floats
 from streamrde.connectors.ends import DeadLetter
 from streamrde.connectors.samples import Samples
+from streamrde.inference.header import Header
 
 P = TypeVar("P", bound=Any)
 
@@ -133,7 +134,8 @@ class Recent:
         self.unused: Ring[Any] = Ring(join_batches, _FEW)
         """Rows of `Fleet.unused`."""
         self.labels: Ring[Any] = Ring(join_batches, _FEW)
-        """Record batches of labels: the columns stream and label, and t or window where they are known."""
+        """Record batches of labels: the columns stream and label (a text, or a list of numbers), and t or window where
+        they are known."""
         self.refused: deque[Refused] = deque(maxlen=50)
         """The latest messages that could not be used."""
 
@@ -142,6 +144,30 @@ class Recent:
         self.samples.append(Rows(samples.streams, samples.t, samples.x))
         self.unused.append(unused)
 
+    def learned(self, found: pa.RecordBatch, header: Header) -> None:
+        """Keep labels that met their predictions. See `inference.labels.label_schema`."""
+        joined = found.filter(pc.equal(found["outcome"], "joined"))
+        if joined.num_rows:
+            labels = [said_label(row, header) for row in joined["label"].to_pylist()]
+            due = pc.add(joined["t_end"], header.horizon)
+            columns = {"stream": joined["stream"], "window": joined["window"], "t": due, "label": pa.array(labels)}
+            self.labels.append(pa.record_batch(columns))
+
     def refuse(self, letters: Iterable[DeadLetter]) -> None:
         """Keep why messages could not be used."""
         self.refused.extend(Refused(one.topic, one.reason, len(one.payload), one.received) for one in letters)
+
+
+def said_label(values: list[float], header: Header) -> list[float | None] | str:
+    """Return a label for people: its numbers, or the names of its classes."""
+    if all(not head.classes for head in header.parts):
+        return [value if np.isfinite(value) else None for value in values]
+    words, begin = [], 0
+    for head in header.parts:
+        own = values[begin : begin + head.outputs]
+        begin += head.outputs
+        if head.classes and np.isfinite(own).all():
+            words.append(head.classes[round(own[0]) if head.is_binary else int(np.argmax(own))])
+        elif not head.classes:
+            words += [f"{value:.4g}" for value in own if np.isfinite(value)]
+    return ", ".join(words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -11,10 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from streamrde.arrays import Floats
+from streamrde.connectors.ends import ConnectionCounts
 from streamrde.inference.fleet import Fleet
 from streamrde.runtime.clock import Clock
 from streamrde.runtime.pace import SLICE_WINDOWS
 from streamrde.settings import Seconds
+
+# A source whose latest samples are this many seconds old has a backlog, and the clock is ahead of it.
+_OLD = 5.0
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,3 +112,23 @@ class Timekeeper:
             yield from slices.advance(time)
         if self._silence.idle is not None:
             yield from slices.evict(idle=self._silence.idle, now=time)
+
+
+class Backlog:
+    """Notice that samples are on their way that are older than the clock says."""
+
+    def __init__(self) -> None:
+        self._connects = -1
+        self._latest: dict[str, float] = {}
+
+    def observe(self, latest: float, source: str) -> None:
+        """Note the latest time of samples that came from a source."""
+        self._latest[source] = max(latest, self._latest.get(source, -math.inf))
+
+    def is_over(self, connections: Sequence[ConnectionCounts], now: float) -> bool:
+        """Return True if no source is away, or was since the last call, and none has delivered old samples since."""
+        connects = sum(connection.connects for connection in connections)
+        new, self._connects = connects != self._connects, connects
+        latest, self._latest = self._latest, {}
+        away = any(not connection.connected for connection in connections)
+        return not new and not away and all(t >= now - _OLD for t in latest.values())

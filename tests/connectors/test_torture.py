@@ -15,7 +15,8 @@ TORTURE = Path(__file__).parents[2] / "examples" / "torture.py"
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("queue", "installed", "more"), [("nats", NATS_SERVER, ["--labels"]), ("redis", REDIS_SERVER, [])]
+    ("queue", "installed", "more"),
+    [("nats", NATS_SERVER, ["--labels"]), ("redis", REDIS_SERVER, ["--labels", "apart"])],
 )
 def test_kills_lose_and_change_no_prediction(queue: str, installed: str | None, more: list[str]) -> None:
     if installed is None:
@@ -27,4 +28,4 @@ def test_kills_lose_and_change_no_prediction(queue: str, installed: str | None, 
     assert result["predictions"] > 500
     assert (result["missing"], result["unexpected"], result["different"]) == (0, 0, 0)
     assert result["streams_that_learned_otherwise"] == 0
-    assert (result["labels_learned"] > 500) == (more == ["--labels"])
+    assert result["labels_learned"] > 500

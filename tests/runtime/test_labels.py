@@ -13,16 +13,23 @@ import pytest
 from bundles import make_bundle, make_recording
 
 import streamrde as sr
+from streamrde.cli.printing import said_labels
 from streamrde.config.labels import LabelsConfig
 from streamrde.config.run import RunConfig
 from streamrde.connectors import ends
+from streamrde.connectors.files.file import LabelFileConfig
 from streamrde.connectors.samples import Samples
+from streamrde.connectors.sections import ModelOutline
+from streamrde.connectors.several import SeveralSource
 from streamrde.errors import BrokerError, ConfigError
 from streamrde.runtime.checkpoints import CheckpointPolicy
-from streamrde.runtime.labels import learn
+from streamrde.runtime.exposition import Exposition
+from streamrde.runtime.labels import LateLabels, learn
 from streamrde.runtime.pipeline import Pipeline
+from streamrde.runtime.recent import Recent
 from streamrde.settings import convert
 from streamrde.state import SqliteStore
+from streamrde.testing import ScriptedSource, batch_of
 
 BUNDLE = make_bundle(
     task="regression", labels=("u", "v"), outputs=2, windows=sr.Every(1.0), interpolation="hold", horizon=8.0
@@ -50,7 +57,7 @@ class Batch:
     def __init__(self, first, last):
         self.samples = Samples(pa.array(NAMES[first:last]), T[first:last], ALL[first:last])
         self.arrivals, self.messages, self.letters, self.ends = None, last - first, (), ()
-        self.rows, self.source = (first, last), ""
+        self.rows, self.source, self.labels = (first, last), "", False
 
 
 class Source(ends.Source):
@@ -87,7 +94,7 @@ SHARED = sr.Adapt(share=True)
 
 def pipeline(source, sink, store=None, adapt="best", **options):
     fleet = sr.Fleet(BUNDLE, faults="drop", adapt=adapt)
-    return Pipeline(source, fleet, sink, store=store, labels=True, **options)
+    return Pipeline(source, fleet, sink, store=store, labels=LateLabels(fleet), **options)
 
 
 def one_by_one(adapt="best"):
@@ -213,17 +220,60 @@ def test_several_heads_have_columns_each_and_their_classes_names():
     assert classes == {"q": ("x", "y", "z")}
     fleet = sr.Fleet(bundle, adapt="online")
     end = fleet.push(["s"] * 4, [0.0, 0.6, 1.2, 2.4], np.ones((4, 2)))["t_end"].to_pylist()
-    found = learn(fleet, Samples(pa.array(["s", "s"]), np.array(end[:2]), np.array([[1, 2, 2, 20], [1, 2, 3, 30.0]])))
+    rows = Samples(pa.array(["s", "s"]), np.array(end[:2]), np.array([[1, 2, 2, 20], [1, 2, 3, 30.0]]))
+    found = learn(fleet, rows, rows.t, None)
     assert found["outcome"].to_pylist() == ["joined", "joined"]
     assert found["label"].to_pylist()[0] == [1, 2, 0, 0, 1, 0, 1], "20 is the name of the second class"
     assert np.isnan(found["label"].to_pylist()[1][2:]).all(), "there is no class 3, and none of the name 30"
+
+
+def test_a_tally_counts_errors_and_coverage_of_what_was_issued_before_each_label():
+    rng = np.random.default_rng(0)
+    bundle = make_bundle(
+        heads=HEADS[:2], outputs=5, labels=(), task="regression", windows=sr.Every(1.0)
+    ).with_calibration([np.abs(rng.normal(size=(200, 3)))] * 2, np.repeat(np.arange(20), 10))
+    fleet = sr.Fleet(bundle, adapt="best", intervals=0.8)
+    labels, recent = LateLabels(fleet), Recent(2)
+    labels.recent = recent
+    t, x = make_recording(3, 200)
+    ends = fleet.push(["s"] * 200, t, x)["t_end"].to_numpy()[-20:]
+    values = np.concatenate([rng.normal(size=(20, 2)), rng.integers(0, 4, size=(20, 1))], axis=1)
+    batches, real = [], fleet.label
+    fleet.label = lambda *given, **more: batches.append(real(*given, **more)) or batches[-1]
+    labels.learn(Samples(pa.array(["s"] * 20), ends, values))
+    labels.learn(Samples(pa.array(["s", "s", "r"]), ends[[0, 0, 0]] - [0, 900, 0], values[:3]))
+    (rows, again) = (batch.to_pylist() for batch in batches)
+    assert {row["outcome"] for row in rows} == {"joined"}
+    tally = labels.tally
+    assert tally.names == ("p.0", "p.1", "q")
+    assert tally.outcomes["joined"] == 20
+    assert sum(tally.outcomes.values()) == 23
+    assert (tally.outcomes["duplicate"], len(again)) == (1, 3)
+    for method in ("served", "frozen", "last"):
+        error = [row[method][1] - row["label"][1] for row in rows]
+        assert tally.errors[method]["p.1"] == pytest.approx(np.sqrt(np.mean(np.square(error))))
+        known = [row for row in rows if not np.isnan(row["label"][2])]
+        wrong = [np.argmax(row[method][2:]) != np.argmax(row["label"][2:]) for row in known]
+        assert tally.errors[method]["q"] == pytest.approx(np.mean(wrong))
+    for i, name in enumerate(tally.names):
+        assert tally.coverage[name] == pytest.approx(
+            np.mean([r["covered"][i] for r in rows if r["covered"][i] is not None])
+        )
+    both = tally.joined(tally)
+    assert both.outcomes["joined"] == 40
+    assert both.errors == tally.errors
+    assert "labels_joined" in both.summary()
+    assert "20 joined" in said_labels(tally)
+    (kept,) = recent.labels.since(0)
+    assert kept.num_rows == 20
+    assert kept["label"].to_pylist()[0].endswith((", x", ", y", ", z")) or values[0, 2] == 3
 
 
 def test_numbers_that_are_no_class_are_counted():
     bundle = make_bundle(windows=sr.Every(1.0), interpolation="hold")
     fleet = sr.Fleet(bundle, adapt="online")
     kept = []
-    service = Pipeline(ClassSource(), fleet, Sink(kept), labels=True, flush=False)
+    service = Pipeline(ClassSource(), fleet, Sink(kept), labels=LateLabels(fleet), flush=False)
     asyncio.run(asyncio.wait_for(service.run(), 20))
     found = fleet.adaptation()
     assert found.joined > 0
@@ -244,3 +294,128 @@ class ClassSource(Source):
             x = np.concatenate([X[first : first + 50], labels[first : first + 50, None]], axis=1)
             batch.samples = batch.samples._replace(x=x)
             yield batch
+
+
+def own_source(**keys):
+    """Labels by window or time from a source of their own: (fleet, source of samples, of labels, run)."""
+    fleet = sr.Fleet(BUNDLE, faults="drop", adapt="best")
+    samples, labels = ScriptedSource(live=True), ScriptedSource(live=True)
+    source = SeveralSource({"": samples}).with_labels(labels)
+    kept = []
+    service = Pipeline(
+        source, fleet, Sink(kept), labels=LateLabels(fleet, beside=False, windowed=True, **keys), flush=False
+    )
+    return fleet, samples, labels, service
+
+
+def labels_batch(rows):
+    names, t, u, v, window = zip(*rows, strict=True)
+    return batch_of(names, t, np.array([u, v, window], dtype=float).T)
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_labels_from_a_source_of_their_own_wait_for_their_predictions_and_are_acknowledged_once_learned():
+    async def main():
+        fleet, samples, labels, service = own_source()
+        running = asyncio.create_task(service.run())
+        await until(lambda: service.started)
+        # Nothing has come yet: labels wait, the second batch behind the first.
+        labels.send(labels_batch([("s", 1.0 + 8.0, 1, 2, math.nan), ("s", 0, 1, 2, 1)]))
+        labels.send(labels_batch([("s", -50.0, 1, 2, math.nan)]))
+        await until(lambda: service.metrics.labels.held == 3)
+        await asyncio.sleep(0.1)
+        assert not labels.acknowledged
+        samples.send(batch_of(["s"] * 3, [0.0, 0.5, 1.5]))
+        await until(lambda: service.metrics.labels.outcomes["joined"] == 1)
+        assert not labels.acknowledged, "window 1 is open"
+        samples.send(batch_of(["s"], [2.5]))
+        await until(lambda: len(labels.acknowledged) == 2)
+        assert service.metrics.labels.outcomes["joined"] == 2
+        assert service.metrics.labels.outcomes["unknown"] == 1
+        # The same again changes nothing.
+        before = fleet.snapshot()["s"]
+        labels.send(labels_batch([("s", 1.0 + 8.0, 9, 9, math.nan), ("s", 0, 9, 9, 1), ("s", 0, 9, 9, 1.5)]))
+        await until(lambda: len(labels.acknowledged) == 3)
+        assert service.metrics.labels.outcomes["duplicate"] == 2
+        assert fleet.adaptation().joined == 2
+        assert len(before) == len(fleet.snapshot()["s"])
+        assert service.status()["labels"]["joined"] == 2
+        assert b'streamrde_labels_total{outcome="joined"} 2.0' in Exposition(service.metrics, connections={}).text()
+        assert service.source.counts.merged == 0, "labels are not samples of the stream"
+        service.stop()
+        await running
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_labels_that_wait_too_long_are_unknown_and_hold_up_no_others():
+    async def main():
+        _, samples, labels, service = own_source(wait=0.2)
+        running = asyncio.create_task(service.run())
+        await until(lambda: service.started)
+        labels.send(labels_batch([("stranger", 1.0, 1, 2, math.nan)]))
+        samples.send(batch_of(["s"] * 2, [0.0, 1.5]))
+        await until(lambda: service.metrics.predictions == 1)
+        labels.send(labels_batch([("s", 0, 1, 2, 0)]))
+        await until(lambda: service.metrics.labels.outcomes["joined"] == 1)
+        await until(lambda: len(labels.acknowledged) == 2)
+        assert service.metrics.labels.outcomes["unknown"] == 1
+        service.stop()
+        await running
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_labels_come_from_a_file_and_again_when_it_changes(tmp_path):
+    path = tmp_path / "labels.csv"
+    outline = ModelOutline(("u", "v"), pa.schema([]), {}, classes={"v": ("no", "yes")})
+
+    async def main():
+        source = LabelFileConfig(path=f"{path}", every=0.05).build(outline)
+        found = []
+
+        async def read():
+            async for batch in source:
+                found.append(batch.samples)
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.1)
+        assert not found, "there is no file yet"
+        path.write_text("stream_id,t,u,v\ns,1,0.5,yes\ns,2,,no\ns,3,1,maybe\n")
+        await until(lambda: len(found) == 1 and source.counts.malformed == 1)
+        np.testing.assert_array_equal(found[0].x, [[0.5, 1], [math.nan, 0]])
+        path.write_text(path.read_text() + "r,4,2,no\n")
+        await until(lambda: len(found) == 2)
+        assert found[1].streams.to_pylist() == ["s", "s", "r"]
+        source.stop()
+        await reading
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+MQTT = {"kind": "mqtt", "topic": "in/{stream}", "url": "mqtt://h"}
+
+
+@pytest.mark.parametrize(
+    ("source", "labels", "state", "message"),
+    [
+        (MQTT, {"kind": "several", "of": {"a": MQTT}}, None, "labels have one source"),
+        ({"kind": "several", "of": {"labels": MQTT}}, MQTT, None, "this name is for the source in"),
+        ({"kind": "file", "path": "x.csv"}, MQTT, None, 'source.kind = "file" is for'),
+        (MQTT, {"kind": "file", "path": "s3://x/y.csv"}, None, "on this machine only"),
+        (MQTT, {**MQTT, "url": 3}, None, "labels.source.url"),
+        (MQTT, {**MQTT, "ur": "mqtt://h"}, None, "labels.source.ur"),
+    ],
+)
+def test_sources_of_labels_that_cannot_work_say_so(source, labels, state, message):
+    run = {
+        "model": "m", "source": source, "sink": {"kind": "arrow", "path": "y"},
+        "labels": {"columns": ["u", "v"], "source": labels},
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=message):
+        convert(run, RunConfig).check()

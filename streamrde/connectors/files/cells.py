@@ -59,11 +59,8 @@ def numbers_of(text: pa.Array, own: Spellings, dialect: Dialect = PLAIN) -> tupl
     places = pc.fill_null(word, -1).to_numpy(zero_copy_only=False)
     spoken = (places >= 0) & ~nothing.to_numpy(zero_copy_only=False)
     if spoken.any():
-        values = np.where(
-            spoken,
-            np.array([*(range(len(own.classes)) if own.classes else own.words.values()), np.nan])[places],
-            values,
-        )
+        numbers = [*range(len(own.classes))] if own.classes else [*own.words.values()]
+        values = np.where(spoken, np.array([*numbers, np.nan])[places], values)
     bad: Bools = pc.invert(pc.or_(number, other)).to_numpy(zero_copy_only=False)
     return values, bad
 

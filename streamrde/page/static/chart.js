@@ -123,7 +123,7 @@ export class Chart extends Drawn {
       lanes.push({ height: 32, draw: (top, height) => this.band(name, this.shown.windows, (w) => w[key], (w) => (w.value.length === 1 ? Math.max(w.value[0], 1 - w.value[0]) : Math.max(...w.value)), top, height, labels.length === 1) });
     }
     if (!labels.length) lanes.push({ height: 74, draw: (top, height) => this.values(top, height) });
-    if (this.labels.length) lanes.push({ height: 26, draw: (top, height) => this.truth(top, height) });
+    if (this.labels.some((row) => !Array.isArray(row.label))) lanes.push({ height: 26, draw: (top, height) => this.truth(top, height) });
     if ("novelty" in latest) lanes.push({ height: 40, draw: (top, height) => this.novelty(top, height) });
     return lanes;
   }
@@ -288,6 +288,7 @@ export class Chart extends Drawn {
     const { view } = this.shown;
     const blocks = [];
     for (const row of this.labels) {
+      if (Array.isArray(row.label)) continue; // numbers are drawn beside the predictions
       const window = row.window !== undefined && row.window !== null ? this.windows.find((w) => w.window === row.window) : null;
       if (window) blocks.push({ ...window, text: String(row.label) });
       else if (row.t !== undefined && row.t !== null) blocks.push({ t_start: row.t, t_end: row.t + (view.end - view.begin) * 0.01, text: String(row.label) });
@@ -300,10 +301,12 @@ export class Chart extends Drawn {
     const { at, windows, inside } = this.shown;
     const pen = this.pen;
     if (!windows.length) return this.label("prediction", "", top, height);
-    const all = windows.flatMap((w) => [...w.value, ...[].concat(w.lower ?? [], w.upper ?? [])]).filter(Number.isFinite);
+    const labelled = this.labels.filter((row) => Array.isArray(row.label)).map((row) => [windows.find((w) => w.window === row.window), row.label]).filter(([w]) => w);
+    const all = windows.flatMap((w) => [...w.value, ...[].concat(w.lower ?? [], w.upper ?? [])]).concat(labelled.flatMap(([, label]) => label)).filter(Number.isFinite);
     const [from, to] = this.range("value", Math.min(...all), Math.max(...all));
     const y = (v) => top + 6 + (1 - (v - from) / (to - from)) * (height - 12);
-    this.label("prediction", windows[0].value.length > 1 ? `${windows[0].value.length} outputs` : "", top, height);
+    const several = windows[0].value.length > 1 ? `${windows[0].value.length} outputs` : "";
+    this.label("prediction", [several, labelled.length ? "○ label" : ""].filter(Boolean).join(", "), top, height);
     this.right_(figure(windows.at(-1).value[0]), top, height);
     pen.beginPath();
     pen.rect(LEFT, top, inside, height);
@@ -325,6 +328,16 @@ export class Chart extends Drawn {
         pen.lineTo(at(w.t_end), y(w.value[i]));
       }
       pen.stroke();
+      // A label is a ring at the end of its window.
+      pen.lineWidth = 1.6;
+      for (const [w, label] of labelled) {
+        if (!Number.isFinite(label[i])) continue;
+        pen.beginPath();
+        pen.arc(at(w.t_end), y(label[i]), 3, 0, 7);
+        pen.fillStyle = this.ink.ink;
+        pen.strokeStyle = this.ink.ink;
+        pen.stroke();
+      }
     });
   }
 

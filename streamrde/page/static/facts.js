@@ -1,5 +1,5 @@
 // Counters above, and beside the stream: troubles, what is set aside, what could not be read, connections.
-import { colour, count, make, span } from "./words.js";
+import { colour, count, figure, make, percent, span } from "./words.js";
 
 const LENGTH = 90; // points of a sparkline
 
@@ -88,6 +88,14 @@ export class Facts {
       ["batches", count(status.batches)],
       ["waiting", count(status.waiting)],
     ];
+    if (status.labels) {
+      const { errors, coverage } = status.labels;
+      pairs.push(["labels learned", count(status.labels.joined)]);
+      for (const [name, key] of [["labels too late", "expired"], ["labels again", "duplicate"], ["labels of nothing", "unknown"], ["labels waiting", "held"], ["never labelled", "never"]]) pairs.push([name, count(status.labels[key])]);
+      for (const [output, error] of Object.entries(errors.served)) if (error !== null) pairs.push([`error of ${output}`, `${figure(error)} (model ${figure(errors.frozen[output])}, last label ${figure(errors.last[output])})`]);
+      for (const [output, share] of Object.entries(coverage)) if (share !== null) pairs.push([`${output} in interval`, percent(share)]);
+      for (const [output, alarms] of Object.entries(status.labels.drifts)) if (alarms) pairs.push([`alarms of ${output}`, count(alarms)]);
+    }
     if (status.checkpoints) pairs.push(["checkpoints", count(status.checkpoints)], ["last checkpoint", `${span(status.now - status.last_checkpoint)} ago`], ["checkpoint p99", span(status.checkpoint_p99)], ["not saved yet", count(status.unsaved)]);
     for (const [end, connected] of Object.entries(status.connections)) pairs.push([end, connected ? "connected" : "away"]);
     pairs.push(["model", status.model], ["running for", span(status.seconds)]);

@@ -60,7 +60,7 @@ function head() {
   }
   const truth = chart.labels.at(-1);
   const parts = [make("span", text)];
-  if (truth) parts.push(make("span", `truth: ${truth.label}`, "truth"));
+  if (truth) parts.push(make("span", `truth: ${Array.isArray(truth.label) ? truth.label.map(figure).join(", ") : truth.label}`, "truth"));
   if (answer.textContent !== parts.map((p) => p.textContent).join("")) answer.replaceChildren(...parts);
   const why = document.getElementById("why");
   why.hidden = !stream?.why;
