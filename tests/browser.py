@@ -18,6 +18,7 @@ from streamrde.connectors.quarantine import Quarantine
 from streamrde.connectors.samples import Samples
 from streamrde.inference.fleet import Fleet
 from streamrde.page import Access, Page
+from streamrde.runtime.labels import LateLabels
 from streamrde.runtime.pipeline import Pipeline
 from streamrde.runtime.recent import Recent
 from streamrde.runtime.service import server_of
@@ -75,7 +76,8 @@ class Served:
         self.source, self.sink = Fed(), Kept()
         self.recent = Recent(len(bundle.header.channels))
         fleet = Fleet(bundle, faults="drop", **settings)
-        self.pipeline = Pipeline(self.source, fleet, self.sink, recent=self.recent, flush=False)
+        labels = LateLabels(fleet) if "adapt" in settings else None
+        self.pipeline = Pipeline(self.source, fleet, self.sink, recent=self.recent, flush=False, labels=labels)
         channels = [(channel.name, channel.unit) for channel in bundle.header.channels]
         self.page = Page(self.pipeline, self.recent, access=access, channels=channels, title="a test")
         self.port = 0

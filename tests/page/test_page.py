@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from browser import CHROMIUM, Served, browser
 from bundles import make_bundle
 from services import eventually, get
 
+import streamrde as sr
 from streamrde.connectors.ends import DeadLetter
 
 pytestmark = [
@@ -118,6 +120,38 @@ def test_the_name_of_a_stream_is_text(open_page):
         assert page.locator("main img").count() == 0
         page.reload()  # the address has the name
         page.locator("#name", has_text="onerror").wait_for()
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_labels_are_shown_where_they_arrive_beside_predictions_and_intervals(task, open_page):
+    numbers, rng = task == "regression", np.random.default_rng(0)
+    names = ("level", "rate") if numbers else (HOSTILE, "other", "third")
+    bundle = make_bundle(seed=1, task=task, labels=names, outputs=len(names), windows=sr.Every(1.0))
+    errors = np.abs(rng.normal(size=(200, 2 if numbers else 1))) * (1 if numbers else 0.2)
+    bundle = bundle.with_calibration([errors] * 2, np.repeat(np.arange(20), 10))
+    with Served(bundle, adapt="best", intervals=0.9) as served:
+        t = np.arange(0.0, 12.0, 0.25)
+        labels = np.full((len(t), 2 if numbers else 1), np.nan)
+        labels[5::4] = rng.normal(size=(len(labels[5::4]), 2)) if numbers else 0
+        served.push(["a"] * len(t), t, np.column_stack([np.sin(t), np.cos(2 * t), labels]))
+        learned = served.pipeline.fleet.adaptation().joined
+        assert learned > 5
+        page = open_page(served.url)
+        page.locator("#answer .truth", has_text="truth: ").wait_for()
+        truth = page.locator("#answer .truth").text_content()
+        assert truth.count(",") == 1 if numbers else truth == f"truth: {HOSTILE}"
+        assert page.locator("main img").count() == 0
+        card = page.locator(".card", has_text="Counters")
+        card.locator("dt", has_text="labels learned").wait_for()
+        facts = dict(zip(*(card.locator(part).all_text_contents() for part in ("dt", "dd")), strict=True))
+        assert facts["labels learned"] == f"{learned}"
+        output, errors = "level" if numbers else "class", served.pipeline.metrics.labels.errors
+        for name, method in (("error", "served"), ("the model's", "frozen"), ("last label's", "last")):
+            assert float(facts[f"{output}: {name}"]) == pytest.approx(errors[method][output], rel=0.01, abs=0.01)
+        assert facts[f"{output}: in interval"].endswith("%")
+        if folder := os.environ.get("STREAMRDE_SHOTS"):
+            page.wait_for_timeout(800)
+            page.screenshot(path=f"{folder}/{task}.png", full_page=True)
 
 
 def test_what_needs_a_look_comes_first_and_says_why(open_page):

@@ -305,8 +305,7 @@ export class Chart extends Drawn {
     const all = windows.flatMap((w) => [...w.value, ...[].concat(w.lower ?? [], w.upper ?? [])]).concat(labelled.flatMap(([, label]) => label)).filter(Number.isFinite);
     const [from, to] = this.range("value", Math.min(...all), Math.max(...all));
     const y = (v) => top + 6 + (1 - (v - from) / (to - from)) * (height - 12);
-    const several = windows[0].value.length > 1 ? `${windows[0].value.length} outputs` : "";
-    this.label("prediction", [several, labelled.length ? "○ label" : ""].filter(Boolean).join(", "), top, height);
+    this.label("prediction", windows[0].value.length > 1 ? `${windows[0].value.length} outputs` : "", top, height);
     this.right_(figure(windows.at(-1).value[0]), top, height);
     pen.beginPath();
     pen.rect(LEFT, top, inside, height);
@@ -334,8 +333,6 @@ export class Chart extends Drawn {
         if (!Number.isFinite(label[i])) continue;
         pen.beginPath();
         pen.arc(at(w.t_end), y(label[i]), 3, 0, 7);
-        pen.fillStyle = this.ink.ink;
-        pen.strokeStyle = this.ink.ink;
         pen.stroke();
       }
     });

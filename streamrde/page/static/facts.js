@@ -92,9 +92,9 @@ export class Facts {
       const { errors, coverage } = status.labels;
       pairs.push(["labels learned", count(status.labels.joined)]);
       for (const [name, key] of [["labels too late", "expired"], ["labels again", "duplicate"], ["labels of nothing", "unknown"], ["labels waiting", "held"], ["never labelled", "never"]]) pairs.push([name, count(status.labels[key])]);
-      for (const [output, error] of Object.entries(errors.served)) if (error !== null) pairs.push([`error of ${output}`, `${figure(error)} (model ${figure(errors.frozen[output])}, last label ${figure(errors.last[output])})`]);
-      for (const [output, share] of Object.entries(coverage)) if (share !== null) pairs.push([`${output} in interval`, percent(share)]);
-      for (const [output, alarms] of Object.entries(status.labels.drifts)) if (alarms) pairs.push([`alarms of ${output}`, count(alarms)]);
+      for (const [output, error] of Object.entries(errors.served)) if (error !== null) pairs.push([`${output}: error`, figure(error)], [`${output}: the model's`, figure(errors.frozen[output])], [`${output}: last label's`, figure(errors.last[output])]);
+      for (const [output, share] of Object.entries(coverage)) if (share !== null) pairs.push([`${output}: in interval`, percent(share)]);
+      for (const [output, alarms] of Object.entries(status.labels.drifts)) if (alarms) pairs.push([`${output}: alarms`, count(alarms)]);
     }
     if (status.checkpoints) pairs.push(["checkpoints", count(status.checkpoints)], ["last checkpoint", `${span(status.now - status.last_checkpoint)} ago`], ["checkpoint p99", span(status.checkpoint_p99)], ["not saved yet", count(status.unsaved)]);
     for (const [end, connected] of Object.entries(status.connections)) pairs.push([end, connected ? "connected" : "away"]);
