@@ -73,7 +73,7 @@ class Learner:
         t: ArrayLike | None = None,
         window: ArrayLike | None = None,
     ) -> Bools:
-        """Mark labels whose predictions have not been made yet, (n,). `label` would call them unknown.
+        """Mark labels whose predictions have not been made yet, (n,). `label` would hold them, or call them unknown.
 
         Args:
             streams: stream of each label, (n,). One that is not live may still come.

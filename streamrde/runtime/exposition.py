@@ -167,7 +167,7 @@ def _of_labels(tally: LabelTally) -> Iterator[Any]:
     text = "Predictions of the live streams that no longer wait for a label and never had one."
     yield GaugeMetricFamily("streamrde_labels_never", text, value=tally.never)
     text = "Labels from a source of their own that wait for their predictions."
-    yield GaugeMetricFamily("streamrde_labels_held", text, value=tally.held)
+    yield GaugeMetricFamily("streamrde_labels_waiting", text, value=tally.waiting)
     text = "Error of labels before they were learned: root mean square, of classes the share of wrong answers."
     errors = GaugeMetricFamily("streamrde_label_error", text, labels=["output", "method"])
     for method, by_output in tally.errors.items():

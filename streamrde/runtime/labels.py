@@ -148,7 +148,7 @@ class LateLabels:
         done = []
         while self._held and not len(self._held[0].rows.t):
             done.append(self._held.popleft().batch)
-        self.tally.held = self.waiting
+        self.tally.waiting = self.waiting
         return done
 
     def _waits(self, rows: Samples) -> Bools:

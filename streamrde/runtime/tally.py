@@ -39,7 +39,7 @@ class LabelTally:
         self.drifts: list[int] = []
         """Alarms that errors are larger than on held-out streams, by output or head. [] without intervals. Streams keep
         these counts with their states."""
-        self.held = 0
+        self.waiting = 0
         """Labels that wait for their predictions now."""
         self._errors = np.zeros((len(_JUDGED), len(self.names)))
         self._labels = np.zeros(len(self.names))
@@ -78,7 +78,7 @@ class LabelTally:
             for outcome in {**self.outcomes, **other.outcomes}
         }
         found.drifts = [sum(pair) for pair in zip_longest(self.drifts, other.drifts, fillvalue=0)]
-        for name in ("never", "held", "_errors", "_labels", "_inside", "_issued"):
+        for name in ("never", "waiting", "_errors", "_labels", "_inside", "_issued"):
             setattr(found, name, getattr(self, name) + getattr(other, name))
         return found
 
@@ -109,7 +109,7 @@ class LabelTally:
         return {
             **self.outcomes,
             "never": self.never,
-            "held": self.held,
+            "waiting": self.waiting,
             "errors": self.errors,
             "coverage": self.coverage,
             "drifts": self.alarms,

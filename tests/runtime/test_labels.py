@@ -327,7 +327,7 @@ def test_labels_from_a_source_of_their_own_wait_for_their_predictions_and_are_ac
         # Nothing has come yet: labels wait, the second batch behind the first.
         labels.send(labels_batch([("s", 1.0 + 8.0, 1, 2, math.nan), ("s", 0, 1, 2, 1)]))
         labels.send(labels_batch([("s", -50.0, 1, 2, math.nan)]))
-        await until(lambda: service.metrics.labels.held == 3)
+        await until(lambda: service.metrics.labels.waiting == 3)
         await asyncio.sleep(0.1)
         assert not labels.acknowledged
         samples.send(batch_of(["s"] * 3, [0.0, 0.5, 1.5]))

@@ -91,7 +91,7 @@ export class Facts {
     if (status.labels) {
       const { errors, coverage } = status.labels;
       pairs.push(["labels learned", count(status.labels.joined)]);
-      for (const [name, key] of [["labels too late", "expired"], ["labels again", "duplicate"], ["labels of nothing", "unknown"], ["labels waiting", "held"], ["never labelled", "never"]]) pairs.push([name, count(status.labels[key])]);
+      for (const [name, key] of [["labels too late", "expired"], ["labels again", "duplicate"], ["labels of nothing", "unknown"], ["labels early", "held"], ["labels waiting", "waiting"], ["never labelled", "never"]]) pairs.push([name, count(status.labels[key])]);
       for (const [output, error] of Object.entries(errors.served)) if (error !== null) pairs.push([`${output}: error`, figure(error)], [`${output}: the model's`, figure(errors.frozen[output])], [`${output}: last label's`, figure(errors.last[output])]);
       for (const [output, share] of Object.entries(coverage)) if (share !== null) pairs.push([`${output}: in interval`, percent(share)]);
       for (const [output, alarms] of Object.entries(status.labels.drifts)) if (alarms) pairs.push([`${output}: alarms`, count(alarms)]);
