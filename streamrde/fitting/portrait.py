@@ -56,6 +56,9 @@ def portrait(examples: Examples, candidate: Candidate, bundle: Bundle) -> str:
     others = len(examples.channels) - _CHANNELS
     more = f" Channels that are not drawn: {others}." if others > 0 else ""
     model = "The model has learned from this stream." if shown.known else "The model that answers has not seen it."
+    if examples.along:
+        # Other windows of the stream may have been learned from.
+        model = "Each window is answered by a model that has not seen that window."
     title = "One stream while it runs"
     return section(title, f"Stream '{shown.recording.stream}', of median duration. {model}{more}", charts(*figures))
 
