@@ -20,6 +20,7 @@ WORST = 200
 MOMENTS = (1, 3, 10, 30, 100, 300, 1000)
 """Numbers of labels after which the errors of later predictions are shown."""
 _PARTS = 10
+_SMALL, _WORSE = 0.01, 1.05
 
 
 class Windows(NamedTuple):
@@ -114,41 +115,87 @@ def _turns(stream: Indices, windows: Windows, delay: float) -> list[tuple[Indice
 def summary(windows: Windows, found: Progress, names: list[str], *, scale: Floats) -> dict[str, Any]:
     """Return errors and coverage as plain numbers.
 
+    Errors by method and as served are of two kinds: `rmse` of each output, in its units, and beside it one number for
+    all outputs, the root of the mean squared error relative to the targets' spread.
+
     Args:
         names: of the streams, by their numbers.
-        scale: spread of each target, (outputs,): the error of several outputs is the mean over them in these units.
+        scale: spread of each target, (outputs,).
     Returns:
-        labels; rmse by method and as served, for each output; after: the same of predictions that were made after 1, 3,
-        10, ... labels of their stream, relative to the targets' spread; over_time: in tenths of the recorded time;
-        streams: the same of each; and coverage, see `coverage_of`, if there are intervals.
+        labels: number of labels with all outputs. rmse. after: errors of predictions that were made after 1, 3, 10, ...
+        labels of their stream. begin: time of the first. over_time: errors in tenths of the recorded time, and the
+        shares within the intervals.
+        streams: the same of each. beside_last: see `beside_last`. coverage: see `coverage_of`, if there are intervals.
     """
-    error = found.predicted - windows.label[:, None]
-    squares = np.concatenate([error, (found.served - windows.label)[:, None]], axis=1) ** 2
-    relative = squares / scale**2
-
-    def roots(some: Bools) -> dict[str, float | None]:
-        values = _means(relative[some].mean(axis=2) if some.any() else np.empty((0, len(Method) + 1)))
-        return dict(zip((*METHODS, "served"), values, strict=True))
-
+    error = np.concatenate([found.predicted, found.served[:, None]], axis=1) - windows.label[:, None]
     known = np.isfinite(windows.label).all(axis=1)
+    squares, stream, t = error[known] ** 2, windows.stream[known], windows.t_end[known]
+    inside = np.where(found.known, ~found.missed, np.nan)[known]
+
+    def parts(group: Indices, count: int) -> list[dict[str, Any]]:
+        """Return the errors and shares of each of the groups that labels are divided into."""
+        of_all = np.sqrt(_means((squares / scale**2).mean(axis=2), group, count))
+        each, shares = np.sqrt(_means(squares, group, count)), _means(inside, group, count)
+        counts = np.bincount(group, minlength=count)
+        return [
+            {
+                "labels": int(counts[k]),
+                **_by_method(of_all[k]),
+                "rmse": _by_method(each[k]),
+                **({"coverage": _plain(shares[k])} if inside.shape[1] else {}),
+            }
+            for k in range(count)
+        ]
+
     result: dict[str, Any] = {
         "labels": int(known.sum()),
-        "rmse": {name: _means(squares[known, i]) for i, name in enumerate((*METHODS, "served"))},
-        "after": {str(k): roots(known & (found.labels >= k)) for k in (0, *MOMENTS) if (found.labels >= k).any()},
+        "rmse": parts(np.zeros(len(t), np.intp), 1)[0]["rmse"],
+        "after": {},
     }
-    if known.any():
-        t = windows.t_end
+    for moment in (0, *MOMENTS):
+        if (found.labels >= moment).any():
+            later = found.labels[known] >= moment
+            result["after"][str(moment)] = parts(np.where(later, 0, 1), 2)[0]
+    if len(t):
         part = np.minimum((t - t.min()) * _PARTS / max(float(np.ptp(t)), 1e-300), _PARTS - 1).astype(np.intp)
+        result["begin"] = float(t.min())
         result["over_time"] = [
-            {"until": float(t[part == k].max()), **roots(known & (part == k))} for k in np.unique(part).tolist()
+            {"until": float(t[part == k].max()), **own} for k, own in enumerate(parts(part, _PARTS)) if own["labels"]
         ]
-    result["streams"] = {
-        names[k]: {"labels": int((known & (windows.stream == k)).sum()), **roots(known & (windows.stream == k))}
-        for k in np.unique(windows.stream).tolist()
-    }
+    numbers = np.unique(windows.stream)
+    of_streams = parts(np.searchsorted(numbers, stream), len(numbers))
+    result["streams"] = {names[k]: own for k, own in zip(numbers.tolist(), of_streams, strict=True)}
+    after_first = found.labels[known] > 0
+    result["beside_last"] = beside_last(squares[after_first], stream[after_first], names, scale)
     if found.missed.shape[1]:
         result["coverage"] = coverage_of(windows, found, names)
     return result
+
+
+def beside_last(squares: Floats, stream: Indices, names: list[str], scale: Floats) -> list[dict[str, Any]]:
+    """Return for each output the stream whose served errors are the largest beside those of its last label.
+
+    Only predictions that were made after a first label count. Errors below a hundredth of the target's spread count as
+    that, so that a target which stands still does not make any error infinitely worse.
+
+    Args:
+        squares: squared errors by method and as served, (n, 6, outputs).
+        stream: (n,).
+    """
+    numbers, group = np.unique(stream, return_inverse=True)
+    if not len(numbers):
+        return []
+    root = np.maximum(np.sqrt(_means(squares, group, len(numbers))), _SMALL * scale)
+    ratio = np.nan_to_num(root[:, -1] / root[:, Method.LAST])
+    return [
+        {
+            "worst_stream": names[int(numbers[k])],
+            "ratio": float(own[k]),
+            "above_1.05": int((own > _WORSE).sum()),
+            "streams": len(numbers),
+        }
+        for own, k in zip(ratio.T, ratio.argmax(axis=0).tolist(), strict=True)
+    ]
 
 
 def coverage_of(windows: Windows, found: Progress, names: list[str]) -> list[dict[str, Any]]:
@@ -161,10 +208,12 @@ def coverage_of(windows: Windows, found: Progress, names: list[str]) -> list[dic
         known = found.known[:, unit]
         by_stream: dict[str, float] = {}
         worst = None
-        for k in np.unique(windows.stream[known]).tolist():
-            own = known & (windows.stream == k)
+        # Sorting by stream keeps each one's order.
+        place = np.flatnonzero(known)[np.argsort(windows.stream[known], kind="stable")]
+        starts = np.flatnonzero(np.r_[True, np.diff(windows.stream[place]) != 0]) if len(place) else place
+        for own in np.split(place, starts[1:]) if len(place) else ():
             inside = ~found.missed[own, unit]
-            by_stream[names[k]] = float(inside.mean())
+            by_stream[names[int(windows.stream[own[0]])]] = float(inside.mean())
             if len(inside) >= WORST:
                 sums = np.cumsum(np.r_[0, inside])
                 low = float((sums[WORST:] - sums[:-WORST]).min()) / WORST
@@ -185,9 +234,24 @@ def coverage_of(windows: Windows, found: Progress, names: list[str]) -> list[dic
     return result
 
 
-def _means(squares: Floats) -> list[float | None]:
-    """Return root mean squares of the columns, without those that are not known."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        count = np.isfinite(squares).sum(axis=0)
-        root = np.sqrt(np.where(np.isfinite(squares), squares, 0.0).sum(axis=0) / count)
-    return [float(value) if np.isfinite(value) else None for value in root]
+def _means(values: Floats, group: Indices, count: int) -> Floats:
+    """Return the means of values, (n, ...), in groups, (count, ...), without those that are not known."""
+    flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
+    found = np.full((count, flat.shape[1]), np.nan)
+    for column, own in enumerate(flat.T):
+        there = np.isfinite(own)
+        number = np.bincount(group[there], minlength=count)
+        total = np.bincount(group[there], weights=own[there], minlength=count)
+        found[number > 0, column] = total[number > 0] / number[number > 0]
+    return found.reshape(count, *values.shape[1:])
+
+
+def _by_method(values: Floats) -> dict[str, Any]:
+    """Name values by method, (6, ...), and turn NaN into None."""
+    return dict(zip((*METHODS, "served"), _plain(values), strict=True))
+
+
+def _plain(values: Floats) -> list[Any]:
+    if values.ndim > 1:
+        return [_plain(row) for row in values]
+    return [value if np.isfinite(value) else None for value in values.tolist()]

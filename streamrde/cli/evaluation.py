@@ -34,6 +34,13 @@ def progressive_tables(learned: dict[str, Any]) -> Iterator[Table]:
     for count, own in learned["after"].items():
         table.add_row(f"all, after {count} labels, in spreads", *(_number(own[method]) for method in methods))
     yield table
+    if learned["beside_last"]:
+        table = Table("served / last label", "worst stream", "its ratio", "streams above 1.05", "streams")
+        table.title = "Errors as served by those of the last label, from a stream's first label on"
+        for name, own in zip(outputs, learned["beside_last"], strict=True):
+            above = f"{own['above_1.05']:,}"
+            table.add_row(name, own["worst_stream"], f"{own['ratio']:.3f}", above, f"{own['streams']:,}")
+        yield table
     if "coverage" in learned:
         table = Table("interval", "labels", "coverage", "worst stream", "its coverage", "worst 200", "width", "drifts")
         table.title = f"Intervals of {learned['asked']:.0%} that follow the labels"

@@ -61,6 +61,9 @@ def score(
         str | None,
         typer.Option("--delay", help="Time until a label is known, after the time that it is for, such as 60s."),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write an HTML page of what --progressive found, with charts.")
+    ] = None,
     json: Json = False,
     **options: Any,
 ) -> None:
@@ -69,6 +72,7 @@ def score(
     Example: `streamrde score recordings/ --model model.safetensors --out predictions.parquet --jobs 2`
     """
     from streamrde.config.durations import seconds_of
+    from streamrde.disk import prepare_file
     from streamrde.inference.bundle import load
     from streamrde.scoring.run import run_job
 
@@ -81,8 +85,11 @@ def score(
     late = 0.0 if delay is None else seconds_of("--delay", delay)
     if delay is not None and not progressive:
         raise ConfigError(f"--delay {delay}: it is of labels that are learned from; add --progressive, or leave it out")
+    if report is not None and not progressive:
+        raise ConfigError(f"--report {report}: it is of labels that are learned from; add --progressive")
     if progressive and not job.truth:
         raise ConfigError("--progressive: there is no truth to learn from; name its columns with --evaluate")
+    prepare_file(report, "--report")
     job = _with_stores_of_runs(job, bundle)
     if "-" in (job.out, *job.patterns):
         _pipe(job, bundle)
@@ -97,6 +104,10 @@ def score(
         from streamrde.scoring.progressive import evaluate_progressively
 
         learned = evaluate_progressively(job.out, bundle, job.truth, delay=late, coverage=job.intervals)
+    if learned is not None and report is not None:
+        from streamrde.pages.progressive import write_progressive
+
+        write_progressive(report, learned, f"Labels that come late: {job.out}")
     if json:
         print_json(summary.as_dict() | ({} if learned is None else {"progressive": learned}))
     else:
@@ -109,6 +120,8 @@ def score(
 
             for table in progressive_tables(learned):
                 print_whole(Console(), table)
+            if report is not None:
+                print(f"the page is {report}")
     if summary.skipped:
         raise typer.Exit(SKIPPED)
 

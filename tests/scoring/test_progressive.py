@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import streamrde as sr
 from streamrde.cli import app
 from streamrde.errors import ConfigError
+from streamrde.pages.progressive import progressive_page
 from streamrde.scoring.progressive import evaluate_progressively
 
 
@@ -56,9 +57,22 @@ def test_errors_and_coverage_are_reported(scored):
     assert found["asked"] == 0.9
     assert set(found["streams"]) == {"s0", "s1", "s2"}
     assert {"coverage", "worst_stream", "worst_stream_coverage", "worst_200", "width"} <= found["coverage"][0].keys()
-    plain = score(scored, "--evaluate", "p,q", "--progressive", out="folder")
-    assert "online" in plain.stdout
-    assert "worst 200" in plain.stdout
+    assert [own["ratio"] > 0 for own in found["beside_last"]] == [True, True]
+    assert {"until", "labels", "served", "rmse", "coverage"} <= found["over_time"][0].keys()
+    page = scored / "page.html"
+    plain = score(scored, "--evaluate", "p,q", "--progressive", "--report", str(page), out="folder")
+    for word in ("online", "worst 200", "above 1.05", "page.html"):
+        assert word in plain.stdout
+    text = page.read_text()
+    for word in ("Errors over time", "Errors by number of labels", "Coverage", "asked for", "s2"):
+        assert word in text
+    assert text.count("<svg") == 2 + 2 + 3 + 2
+    assert "nan" not in text
+
+
+def test_page_of_streams_without_labels_says_so():
+    learned = {"outputs": ["p"], "labels": 0, "delay": 0.0, "rmse": {"frozen": [None]}, "streams": {}, "after": {}}
+    assert "No prediction has a label" in progressive_page(learned, "nothing")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +80,7 @@ def test_errors_and_coverage_are_reported(scored):
     [
         (["--progressive"], "--evaluate"),
         (["--evaluate", "p,q", "--delay", "3s"], "add --progressive"),
+        (["--evaluate", "p,q", "--report", "page.html"], "add --progressive"),
         (["--evaluate", "p,q", "--progressive", "--delay", "soon"], "write a number and a unit"),
     ],
 )
