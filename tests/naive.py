@@ -18,9 +18,14 @@ def words(channels, depth):
     return [w for k in range(1, depth + 1) for w in itertools.product(range(channels), repeat=k)]
 
 
-def score_tracker(scores, first, alpha, step, late):
-    """Thresholds and misses of scores, each learned `late` scores after its threshold was issued."""
-    h, largest, issued, missed = 1.0, 0.0, [], []
+def score_tracker(scores, first, alpha, step, late, least=None):
+    """Thresholds and misses of scores, each learned `late` scores after its threshold was issued.
+
+    `first` is the threshold that h = 1 stands for, or a function of the scores learned so far, at least `least`.
+    """
+    h, largest, issued, missed, learned = 1.0, 0.0, [], [], []
+    base = first if callable(first) else lambda _: first
+    least = first if least is None else least
 
     def learn(k):
         nonlocal h, largest
@@ -28,17 +33,27 @@ def score_tracker(scores, first, alpha, step, late):
             missed.append(False)
             return
         missed.append(bool(scores[k] > issued[k]))
+        learned.append(scores[k])
         largest = max(largest, scores[k])
-        most = 1.0 + (1.0 if largest <= first else 1.0 + math.log(largest / first))
+        most = 1.0 + (1.0 if largest <= least else 1.0 + math.log(largest / least))
         h = min(h + step * (missed[-1] - alpha), most)
 
     for k in range(len(scores)):
         if k >= late:
             learn(k - late)
-        issued.append(first * h if h <= 1 else first * math.exp(h - 1))
+        issued.append(base(learned) * h if h <= 1 else base(learned) * math.exp(h - 1))
     for k in range(max(len(scores) - late, 0), len(scores)):
         learn(k)
     return issued, missed
+
+
+def stream_scale(scores, usual):
+    """Scale of a stream after its scores: the root of a mean that counts `usual` twice and forgets by .98."""
+    total = weight = 0.0
+    for score in scores:
+        now = math.sqrt((2 * usual**2 + total) / (2 + weight))
+        total, weight = 0.98 * total + min(score, 10 * now) ** 2, 0.98 * weight + 1
+    return math.sqrt((2 * usual**2 + total) / (2 + weight))
 
 
 def lyndon_words(channels, depth):

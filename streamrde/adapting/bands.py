@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from streamrde.adapting.drift import COLUMNS, watch
+from streamrde.adapting.scale import STAGES
 from streamrde.adapting.scores import Sets, Unit, scores_of
 from streamrde.adapting.split import CAPITAL, RANKS, p_values
 from streamrde.adapting.trackers import Tracker, Tracking, make_tracker
@@ -32,6 +33,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Fewer than nine do not guarantee 90 %."""
     labels: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Windows with a known target."""
+    scales: tuple[Annotated[float, msgspec.Meta(ge=0)], ...] = ()
+    """Root mean square of the scores of each unit, 0 for classes, which the ratios in the tensors are of. Empty: the
+    file has none, and the thresholds of all streams begin with the same steps. See `scale`."""
     alarm: Annotated[float, msgspec.Meta(gt=0, lt=1e6)] = math.log(CAPITAL)
     """Logarithm of the betting capital at which a stream's errors have drifted. See `drift`."""
 
@@ -41,9 +45,10 @@ SETS: tuple[Sets, Sets] = ("lac", "aps")
 """Kinds of scores that a file has. They are the same for numbers."""
 
 
-def calibration_shapes(units: int) -> dict[str, tuple[int, ...]]:
-    """Return name and shape of the tensors with the scores of held-out streams, float64."""
-    return {"calibration.scores": (len(SETS), units, RANKS)}
+def calibration_shapes(units: int, *, scaled: bool) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of the tensors with the scores of held-out streams, and their ratios, float64."""
+    ratios = {"calibration.ratios": (len(STAGES), units, RANKS)} if scaled else {}
+    return {"calibration.scores": (len(SETS), units, RANKS), **ratios}
 
 
 class Bands:
@@ -54,18 +59,27 @@ class Bands:
         tracking: what is asked for.
         calibration: facts about the held-out streams.
         scores: their scores, `calibration.scores`.
+        ratios: `calibration.ratios`. None: there are none.
     """
 
-    def __init__(self, units: tuple[Unit, ...], tracking: Tracking, calibration: Calibration, scores: Floats) -> None:
+    def __init__(
+        self,
+        units: tuple[Unit, ...],
+        tracking: Tracking,
+        calibration: Calibration,
+        scores: Floats,
+        ratios: Floats | None = None,
+    ) -> None:
         self.tracking, self._units = tracking, units
         streams = np.array(calibration.streams, np.intp)
-        self._tracker: Tracker = make_tracker(tracking, scores[SETS.index(tracking.sets)], streams)
+        scaled = None if ratios is None else (np.array(calibration.scales), ratios)
+        self._tracker: Tracker = make_tracker(tracking, scores[SETS.index(tracking.sets)], streams, scaled)
         self._columns = slice(0, len(units) * self._tracker.width)
         self._table, self._streams, self._alarm = scores[SETS.index(tracking.sets)], streams, calibration.alarm
         watched = np.zeros(len(units) * (COLUMNS + 2))
         self.blank = np.concatenate([self._tracker.blank().ravel(), watched])
         """Columns of a stream without labels."""
-        self.layout = f"{tracking.method},{len(units)}"
+        self.layout = f"{tracking.method},{self._tracker.width},{len(units)}"
         """Text that two share if the columns of one mean the same in the other."""
         self.first = self._tracker.threshold(self._tracker.blank()[None])[0]
         """Thresholds before the first label, (units,)."""

@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 import numpy as np
 
+from streamrde.adapting.scale import Scaling, follow, no_scaling, scaling_of
 from streamrde.adapting.scores import Sets
 from streamrde.adapting.split import LEVELS, RANKS, thresholds
 from streamrde.arrays import Bools, Floats, Indices
@@ -88,11 +89,14 @@ class Tracker(Protocol):
         ...
 
 
-def make_tracker(tracking: Tracking, table: Floats, streams: Indices) -> Tracker:
+def make_tracker(
+    tracking: Tracking, table: Floats, streams: Indices, scaled: tuple[Floats, Floats] | None = None
+) -> Tracker:
     """Return the tracker of a model.
 
     Args:
         table, streams: the scores of held-out streams, see `split.calibrate`.
+        scaled: their usual scale and ratios, see `scale.calibrate_ratios`. None: they are not known.
     """
     step = tracking.step or STEPS[tracking.method]
     if tracking.method == "aci":
@@ -100,40 +104,47 @@ def make_tracker(tracking: Tracking, table: Floats, streams: Indices) -> Tracker
     first = np.maximum(thresholds(table, streams, tracking.coverage), _LEAST)
     if tracking.method == "pid":
         return Controller(first, table[:, np.searchsorted(LEVELS, 0.5)], tracking.coverage, step)
-    return ScoreTracker(first, tracking.coverage, step, tracking.decay)
+    scaling = no_scaling(first) if scaled is None else scaling_of(first, *scaled, streams, tracking.coverage)
+    return ScoreTracker(scaling, tracking.coverage, step, tracking.decay)
 
 
 class ScoreTracker:
     """A threshold that rises by a step at a miss, and falls by alpha / (1 - alpha) of that otherwise.
 
-    With c the first threshold, the step is eta c, or eta q where the threshold q is larger than c:
+    With c the threshold that the scale of the stream's scores leads to (see `scale`), the step is eta c, or eta q where
+    the threshold q is larger than c:
 
         h <- h + eta (1[miss] - alpha),   q = c h  for h <= 1,   c exp(h - 1)  above
 
     The sum telescopes, so that after n labels |share of misses - alpha| <= (h_0 - min h, max h - h_0) / (eta n). A
-    threshold above all scores is never missed. Scores up to b then keep h between -eta alpha and h(b) + eta (1 -
-    alpha), and the share is alpha up to (1 + log(b / c) + eta) / (eta n) for b >= c, whatever the order of the scores.
+    threshold above all scores is never missed. With b the largest score and c the least that c can be, scores keep h
+    between -eta alpha and h(b) + eta (1 - alpha), and the share is alpha up to (1 + log(b / c) + eta) / (eta n) for b
+    >= c, whatever the order of the scores. Without a scale c is the first threshold, and with one that is seven times
+    as large at most, up to the factors at other stages.
     With labels that come late it is the same share, with a range that is wider by the steps under way. So that hundreds
-    of them at once do not throw the threshold away, it does not pass e times the largest score so far, or e c.
+    of them at once do not throw the threshold away, h does not pass what the largest score so far asks for by more than
+    1, which is e times that score.
 
     Reference: Angelopoulos, Barber & Bates 2024, "Online conformal prediction with decaying step sizes"; Angelopoulos,
     Candès & Tibshirani 2023, "Conformal PID control for time series prediction", section 2 (quantile tracking).
     """
 
-    width = 3
-    """h, number of labels, largest score."""
+    width = 5
+    """h, number of labels, largest score, and the two sums of the scale."""
 
-    def __init__(self, first: Floats, coverage: float, step: float, decay: float = 0.0) -> None:
-        self._first, self._alpha, self._step, self._decay = first, 1.0 - coverage, step, decay
+    def __init__(self, scaling: Scaling, coverage: float, step: float, decay: float = 0.0) -> None:
+        self._scaling, self._alpha, self._step, self._decay = scaling, 1.0 - coverage, step, decay
+        self._least = scaling.least
 
     def blank(self) -> Floats:
-        """Return the state before the first label, (units, 3)."""
-        return np.tile([1.0, 0.0, 0.0], (len(self._first), 1))
+        """Return the state before the first label, (units, 5)."""
+        return np.tile([1.0, 0.0, 0.0, 0.0, 0.0], (len(self._least), 1))
 
     def threshold(self, state: Floats) -> Floats:
         """Return the thresholds to issue now, (n, units). One below 0 is missed by every score."""
         h = state[..., 0]
-        return np.asarray(self._first * np.where(h > 1.0, np.exp(np.maximum(h, 1.0) - 1.0), h))
+        usual = self._scaling.threshold(state[..., 1], state[..., 3], state[..., 4])
+        return np.asarray(usual * np.where(h > 1.0, np.exp(np.maximum(h, 1.0) - 1.0), h))
 
     def learn(self, state: Floats, score: Floats, issued: Floats) -> Bools:
         """Learn from labels. See `Tracker.learn`."""
@@ -141,10 +152,11 @@ class ScoreTracker:
         h, labels, largest = state[..., 0], state[..., 1], state[..., 2]
         eta = self._step if not self._decay else self._step * (1.0 + labels / _DECAY_FROM) ** -self._decay
         state[..., 2] = np.where(known, np.maximum(largest, score), largest)
-        ratio = state[..., 2] / self._first
+        ratio = state[..., 2] / self._least
         most = np.where(ratio > 1.0, 1.0 + np.log(np.maximum(ratio, 1.0)), 1.0) + _BEYOND
         state[..., 0] = np.where(known, np.minimum(h + eta * (missed - self._alpha), most), h)
         state[..., 1] = labels + known
+        state[..., 3], state[..., 4] = follow(self._scaling.usual, state[..., 3], state[..., 4], score)
         return np.asarray(missed & known)
 
 

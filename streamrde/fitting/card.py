@@ -54,7 +54,18 @@ def with_calibration(bundle: Bundle, examples: Examples, held_out: Floats) -> Bu
     classes = len(examples.labels)
     units = (Unit(slice(0, classes), classes),) if classes else bundle.header.thresholds
     scores = [scores_of(units, held_out, examples.truth, sets) for sets in SETS]
-    return bundle.with_calibration(scores, examples.groups)
+    return bundle.with_calibration(
+        scores, examples.groups, sequences=examples.stream if examples.along else None, lag=_lag(examples)
+    )
+
+
+def _lag(examples: Examples) -> int:
+    """Return the number of a stream's rows after which the label of one is known."""
+    if not examples.along or not examples.horizon:
+        return 1
+    steps = np.diff(examples.ends)[np.diff(examples.stream) == 0]
+    spacing = float(np.median(steps)) if len(steps) else examples.horizon
+    return max(1, int(np.ceil(examples.horizon / max(spacing, 1e-300) - 1e-9)))
 
 
 def with_units(bundle: Bundle, units: Sequence[str]) -> Bundle:

@@ -17,6 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 from streamrde.adapting.bands import Calibration
+from streamrde.adapting.scale import calibrate_ratios
 from streamrde.adapting.split import alarm_of, calibrate
 from streamrde.arrays import Floats, Indices, Reals
 from streamrde.disk import replace_file
@@ -85,8 +86,9 @@ class Bundle:
                 raise BundleError(f"tensor '{name}' has a value that is not finite: the training diverged; train again")
         if self.header.decay and (self.tensors["decay"] < 0).any():
             raise BundleError("tensor 'decay' has a negative rate: the state would grow without end; make it 0")
-        if self.header.calibration is not None and (np.diff(self.tensors["calibration.scores"], axis=-1) < 0).any():
-            raise BundleError("tensor 'calibration.scores' has a row that does not ascend: fit the model again")
+        for name in (name for name in shapes if name.startswith(_CALIBRATION)):
+            if (np.diff(self.tensors[name], axis=-1) < 0).any():
+                raise BundleError(f"tensor '{name}' has a row that does not ascend: fit the model again")
         if self.header.novelty is not None and (fault := novelty_fault(self.tensors)):
             raise BundleError(f"{fault}: it was not written by streamrde; add the novelty again")
 
@@ -146,22 +148,33 @@ class Bundle:
         own = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(_NOVELTY)}
         return Bundle(msgspec.structs.replace(self.header, novelty=training), own | dict(tensors))
 
-    def with_calibration(self, scores: Sequence[Floats], streams: Indices) -> Bundle:
+    def with_calibration(
+        self, scores: Sequence[Floats], streams: Indices, *, sequences: Indices | None = None, lag: int = 1
+    ) -> Bundle:
         """Return the same model with the scores of held-out streams, which intervals need.
 
         Args:
             scores: by the kinds of `adapting.bands.SETS`, (windows, units) each, NaN where unknown.
             streams: number of each window's stream, or of another part that is exchangeable with what will come. The
                 windows of one are in order of time.
+            sequences: numbers that divide the windows of `streams` further, into those in order of time. None: they are
+                in order.
+            lag: windows after which the label of one is known.
         """
         tables, counts = zip(*(calibrate(own, streams) for own in scores), strict=True)
+        numeric = np.array([not unit.classes for unit in self.header.thresholds])
+        usual, ratios = calibrate_ratios(
+            np.where(numeric, scores[0], np.nan), streams, streams if sequences is None else sequences, lag=lag
+        )
         known = Calibration(
             streams=tuple(counts[0].tolist()),
+            scales=tuple(usual.tolist()),
             labels=int(np.isfinite(scores[0]).any(axis=1).sum()),
             alarm=alarm_of(tables[0], counts[0], scores[0], streams),
         )
         header = msgspec.structs.replace(self.header, calibration=known)
-        return Bundle(header, {**self.tensors, "calibration.scores": np.stack(tables)})
+        added = {"calibration.scores": np.stack(tables), "calibration.ratios": ratios}
+        return Bundle(header, {**self.tensors, **added})
 
     @property
     def parameters(self) -> int:

@@ -241,11 +241,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         self._check_token()
         if self.learned is not None:
             self.learned.check(self.outputs)
-        if self.calibration is not None and len(self.calibration.streams) != len(self.thresholds):
-            raise ParameterError(
-                f"calibration.streams has {len(self.calibration.streams)} entries: give one per output that is a "
-                "number and one per head of classes"
-            )
+        for name in () if self.calibration is None else ("streams", "scales"):
+            entries = len(getattr(self.calibration, name))
+            if entries != len(self.thresholds) and (entries or name == "streams"):
+                raise ParameterError(
+                    f"calibration.{name} has {entries} entries: give one per output that is a number and one per head "
+                    "of classes"
+                )
         for head in self.parts:
             where = f"head '{head.name}': " if head.name else ""
             for name in ("labels", "units"):
@@ -330,7 +332,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for name in ("initial", "readout"):
             shapes |= self.part(name).shapes(name, self)
         if self.calibration is not None:
-            shapes |= calibration_shapes(len(self.thresholds))
+            shapes |= calibration_shapes(len(self.thresholds), scaled=bool(self.calibration.scales))
         if self.decay:
             shapes["decay"] = (hidden,)
         if self.hidden_range:

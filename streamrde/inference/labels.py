@@ -103,7 +103,14 @@ def bands_of(bundle: Bundle, serving: Serving) -> Bands | None:
             "that it was not fitted to; fit or train it again, or add that to it with Bundle.with_calibration"
         )
     scores = np.asarray(bundle.tensors["calibration.scores"], dtype=np.float64)
-    return Bands(header.thresholds, serving.intervals, header.calibration, scores)
+    ratios = bundle.tensors.get("calibration.ratios")
+    return Bands(
+        header.thresholds,
+        serving.intervals,
+        header.calibration,
+        scores,
+        None if ratios is None else np.asarray(ratios, dtype=np.float64),
+    )
 
 
 def parts_of(header: Header) -> Sequence[Part]:
