@@ -57,7 +57,7 @@ class Predictor(base.Estimator):  # type: ignore[misc]
             settings below.
         time: key of the time in a sample, seconds or a datetime.
         stream: key of the stream's name in a sample. "": all samples are of one stream.
-        adapt: use of labels, as of `Fleet`: "best" serves for each stream what has had the smallest error so far.
+        adapt: use of labels, as of `Fleet`: "best" serves each stream a mix of all, by their errors so far.
         channels: of a reservoir: the keys of its channels in a sample, or centre and spread by key.
         windows: of a reservoir: seconds of a window, or another rule.
         targets: of a reservoir: names of the numbers to predict, or centre and spread by name.

@@ -66,21 +66,25 @@ def find_learned(
         rest = np.where(own, error - centre[:, None], 0.0)
         noise[output] = max(float((rest * rest).sum() / number[output]), _LEAST_NOISE)
 
-    def mse(predicted: Floats) -> Floats:
+    def squares(predicted: Floats) -> Floats:
         flat = targets.squares(predicted.reshape(-1, targets.outputs), y.reshape(-1, targets.outputs))
-        return np.asarray(flat.sum(axis=0) / number)
+        return flat.reshape(y.shape)
 
-    found: list[tuple[float, Floats, Floats]] = []
+    def mse(predicted: Floats) -> Floats:
+        return np.asarray(squares(predicted).sum(axis=(0, 1)) / number)
+
+    found: list[tuple[float, Floats, Floats, Floats]] = []
     for labels_long in _MEMORIES:
         memory = labels_long * spacing
-        errors = np.array(
-            [
-                mse(_corrected(targets, f, y, last, t[rows], behind, prior=noise * ratio, noise=noise, memory=memory))
-                for ratio in _RATIOS
-            ]
-        )
-        found.append((memory, np.array(_RATIOS)[errors.argmin(axis=0)], errors.min(axis=0)))
-    memory, ratio, online = min(found, key=lambda one: float(one[2].sum()))
+        corrected = [
+            _corrected(targets, f, y, last, t[rows], behind, prior=noise * ratio, noise=noise, memory=memory)
+            for ratio in _RATIOS
+        ]
+        errors = np.array([mse(predicted) for predicted in corrected])
+        chosen = errors.argmin(axis=0)
+        online = np.take_along_axis(np.array(corrected), chosen[None, None, None], axis=0)[0]
+        found.append((memory, np.array(_RATIOS)[chosen], errors.min(axis=0), online))
+    memory, ratio, _, online = min(found, key=lambda one: float(one[2].sum()))
     best = np.full(targets.outputs, np.inf)
     blend, shrink = np.zeros((2, targets.outputs))
     for weight in _BLENDS:
@@ -88,8 +92,22 @@ def find_learned(
             error = mse(_mixed(targets, last, mean, count, weight, labels_of_prior))
             better = error < best
             best[better], blend[better], shrink[better] = error[better], weight, labels_of_prior
-    shrunk = _mixed(targets, last, mean, count, 0.0, shrink)
-    errors = np.stack([mse(f), online, mse(last), mse(shrunk), best])
+    by_method = (
+        f,
+        online,
+        last,
+        _mixed(targets, last, mean, count, 0.0, shrink),
+        _mixed(targets, last, mean, count, blend, shrink),
+    )
+    after, before = (
+        np.stack(
+            [
+                np.where(some, squares(own), 0.0).sum(axis=(0, 1)) / np.maximum(some.sum(axis=(0, 1)), 1)
+                for own in by_method
+            ]
+        )
+        for some in (judged & (count > 0), judged & (count == 0))
+    )
     each = (targets.shift, targets.scale, noise, noise * ratio, blend, shrink)
     shift, scale, noises, priors, blends, shrinks = (tuple(float(value) for value in part) for part in each)
     return Learned(
@@ -102,7 +120,8 @@ def find_learned(
         memory=memory,
         blend=blends,
         shrink=shrinks,
-        errors=tuple(tuple(row) for row in errors.tolist()),
+        errors=tuple(tuple(row) for row in after.tolist()),
+        errors_before=tuple(tuple(row) for row in before.tolist()),
     )
 
 
@@ -123,7 +142,9 @@ def _baselines(targets: Targets, y: Floats, behind: int) -> tuple[Floats, Floats
     return last, mean, count
 
 
-def _mixed(targets: Targets, last: Floats, mean: Floats, count: Floats, blend: float, shrink: float | Floats) -> Floats:
+def _mixed(
+    targets: Targets, last: Floats, mean: Floats, count: Floats, blend: float | Floats, shrink: float | Floats
+) -> Floats:
     shrunk = targets.shift + count / (count + shrink) * (mean - targets.shift)
     return np.asarray(blend * last + (1.0 - blend) * shrunk)
 

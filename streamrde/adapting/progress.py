@@ -20,7 +20,7 @@ WORST = 200
 MOMENTS = (1, 3, 10, 30, 100, 300, 1000)
 """Numbers of labels after which the errors of later predictions are shown."""
 _PARTS = 10
-_SMALL, _WORSE = 0.01, 1.05
+_SMALL, _WORSE = 0.05, 1.05
 
 
 class Windows(NamedTuple):
@@ -175,7 +175,7 @@ def summary(windows: Windows, found: Progress, names: list[str], *, scale: Float
 def beside_last(squares: Floats, stream: Indices, names: list[str], scale: Floats) -> list[dict[str, Any]]:
     """Return for each output the stream whose served errors are the largest beside those of its last label.
 
-    Only predictions that were made after a first label count. Errors below a hundredth of the target's spread count as
+    Only predictions that were made after a first label count. Errors below a twentieth of the target's spread count as
     that, so that a target which stands still does not make any error infinitely worse.
 
     Args:

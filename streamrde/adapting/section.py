@@ -80,8 +80,8 @@ class Adapting:
         capacity = adapt.pending or _PENDING + (int(np.ceil(times.horizon / times.length)) if times.length else 0)
         within = (0.5 * times.length or _WITHIN) if adapt.within is None else adapt.within
         issued = 0 if bands is None else bands.units
-        kept = (len(Method) + 1) * n + self._extra + issued
-        self._fields = np.cumsum([len(Method) * n, n, issued]).tolist()
+        kept = (len(Method) + 2) * n + self._extra + issued
+        self._fields = np.cumsum([len(Method) * n, n, n, issued]).tolist()
         self.pending = Pending(start, capacity=capacity, kept=kept, within=within)
         self.held = Held(self.pending.stop, capacity=0 if adapt.share else adapt.early, outputs=n)
         memory = adapt.memory or learned.memory or _WINDOWS * times.length or _DAY
@@ -101,6 +101,7 @@ class Adapting:
             blend=_each(learned.blend, _BLEND, n),
             shrink=_each(learned.shrink, _SHRINK, n),
             errors=np.array(learned.errors) if learned.errors else np.ones((len(Method), n)),
+            errors_before=np.array(learned.errors_before) if learned.errors_before else None,
         )
         self.bands = None if bands is None else bands.at(self.baselines.stop)
         self.stop = self.baselines.stop if self.bands is None else self.bands.stop
@@ -109,7 +110,7 @@ class Adapting:
         blank += [self.baselines.blank, *([] if self.bands is None else [self.bands.blank])]
         self.blank = np.concatenate(blank)
         """Columns of a stream that has learned nothing."""
-        layout: list[object] = [capacity, kept, self.held.capacity, n, features, *["shared"] * adapt.share]
+        layout: list[object] = ["mix", capacity, kept, self.held.capacity, n, features, *["shared"] * adapt.share]
         layout += [] if self._map is None else ["state", adapt.seed]
         layout += [] if self.bands is None else [self.bands.layout]
         self.layout = ",".join(map(str, layout))
@@ -126,9 +127,12 @@ class Adapting:
         table, of = (rows, slots) if self.shared is None else (self.shared, np.zeros(len(slots), np.intp))
         online = self.readout.predict(table, of, frozen, phi)
         by_method = np.stack([frozen, online, last, mean, blend], axis=1)
-        method = self.serving(rows, slots)
-        served = np.take_along_axis(by_method, method[:, None], axis=1)[:, 0]
-        kept = [by_method.reshape(len(slots), -1), method, self.thresholds(rows, slots), extra]
+        if self.adapt.serve == "best":
+            served = self.baselines.mixed(self.baselines.weights(rows, slots), by_method)
+        else:
+            served = by_method[:, METHODS.index(self.adapt.serve)]
+        seen = self.baselines.seen(rows, slots)
+        kept = [by_method.reshape(len(slots), -1), served, seen, self.thresholds(rows, slots), extra]
         return served, np.concatenate(kept, axis=1)
 
     def thresholds(self, rows: Floats, slots: Indices) -> Floats:
@@ -136,9 +140,9 @@ class Adapting:
         return np.empty((len(slots), 0)) if self.bands is None else self.bands.threshold(rows, slots)
 
     def serving(self, rows: Floats, slots: Indices) -> Ints:
-        """Return the method that streams are served by now, per output, (n, outputs)."""
+        """Return the method that has the most weight in what streams are served now, per output, (n, outputs)."""
         if self.adapt.serve == "best":
-            return np.asarray(self.baselines.choose(rows, slots))
+            return np.asarray(self.baselines.weights(rows, slots).argmax(axis=1), dtype=np.int64)
         return np.full((len(slots), self.targets.outputs), METHODS.index(self.adapt.serve), dtype=np.int64)
 
     def issue(self, rows: Floats, slots: Indices, window: Ints, t_end: Floats, frozen: Floats, state: Floats) -> Floats:
@@ -224,13 +228,12 @@ class Adapting:
     def _learn(self, rows: Floats, slots: Indices, place: Indices, labels: Floats) -> tuple[Floats, ...]:
         """Learn from labels of distinct streams. Return the last four of `Labelled`."""
         t_end, due, kept = self.pending.take(rows, slots, place)
-        flat, method, threshold, extra = np.split(kept, self._fields, axis=1)
+        flat, served, seen, threshold, extra = np.split(kept, self._fields, axis=1)
         by_method = flat.reshape(len(slots), len(Method), -1)
-        served = np.take_along_axis(by_method, method[:, None].astype(np.int64), axis=1)[:, 0]
         frozen, last = by_method[:, Method.FROZEN], by_method[:, Method.LAST]
         if self.bands is not None:
             self.bands.learn(rows, slots, served, labels, threshold)
-        self.baselines.judge(rows, slots, by_method, labels)
+        self.baselines.judge(rows, slots, by_method, labels, seen)
         phi = self.readout.inputs(frozen, last, extra)
         if self.shared is None:
             self.readout.learn(rows, slots, frozen, phi, labels, due)

@@ -32,7 +32,7 @@ class Adapt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     "off": the model's, and labels are refused. "frozen": the model's; labels count, and all others are computed beside
     it. "online": the model's with the correction that the stream has learned. "last": the stream's last label. "mean":
     the mean of its labels, which begins at that of training. "blend": a mix of the two. "best": for each stream and
-    output the one of these whose error on its labels so far is smallest."""
+    output a mix of all of these, in which those with small errors on its labels so far have most of the weight."""
     inputs: Inputs | None = None
     """Inputs of the correction of an output. "outputs": 1, the model's output, and the last known label. "state": 1,
     the hidden state (of a reservoir, its pooled features), and the last known label. None: "outputs", or "state" for
@@ -116,7 +116,10 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     inputs: Inputs = "outputs"
     """Inputs of the correction unless `Adapt` names others. A reservoir without training has "state"."""
     errors: tuple[tuple[NonNegative, ...], ...] = ()
-    """Mean squared errors of the model, the correction and the baselines, (5, outputs), in the targets' variance."""
+    """Mean squared errors of the model, the correction and the baselines, (5, outputs), in the targets' variance, of
+    predictions that were made after a stream's first label."""
+    errors_before: tuple[tuple[NonNegative, ...], ...] = ()
+    """The same of predictions that were made before it. Empty: the model is served until then."""
 
     def check(self, outputs: int) -> None:
         """Raise ParameterError if an entry does not have one number per output."""
@@ -124,7 +127,9 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             values = getattr(self, name)
             if values and (len(values) != outputs or not all(map(math.isfinite, values))):
                 raise ParameterError(f"learned.{name} has {len(values)} entries: give one finite number per output")
-        if self.errors and (len(self.errors) != 5 or any(len(row) != outputs for row in self.errors)):
-            raise ParameterError("learned.errors: give five rows of one number per output")
+        for name in ("errors", "errors_before"):
+            rows = getattr(self, name)
+            if rows and (len(rows) != 5 or any(len(row) != outputs for row in rows)):
+                raise ParameterError(f"learned.{name}: give five rows of one number per output")
         if max(self.blend, default=0.0) > 1:
             raise ParameterError(f"learned.blend={self.blend}: weights are at most 1")

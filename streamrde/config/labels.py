@@ -37,7 +37,7 @@ class LabelsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds for which a label from [labels.source] that comes before its prediction waits for it."""
     adapt: Serve = "best"
     """Prediction that is served: "frozen" (the model's), "online" (corrected), "last" (label), "mean" (of the labels),
-    "blend" (of both), or "best" (the one with the smallest error so far)."""
+    "blend" (of both), or "best" (a mix of all, by their errors so far)."""
     share: bool = False
     """Learn one correction for all streams together. See `streamrde.Adapt`. Workers that share topics cannot."""
     pending: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0

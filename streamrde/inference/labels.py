@@ -50,7 +50,7 @@ class Adaptation(NamedTuple):
     """Root mean squared error of each method on the labels, per output, in the targets' units, NaN without a label. The
     errors are progressive: every label was predicted before it was learned."""
     served: dict[str, int]
-    """Number of streams whose first output is served by each method now."""
+    """Number of streams in whose first output each method has the most weight now."""
     held: int = 0
     """Labels that came before their predictions and wait for them."""
     coverage: tuple[float, ...] = ()

@@ -431,6 +431,7 @@ def test_what_training_found_out_is_stored_and_checked(tmp_path):
     learned = Learned(
         streams=9, labels=900, shift=(1.0, 2.0), scale=(3.0, 4.0), noise=(0.2, 0.3), prior=(0.1, 0.1), memory=600.0,
         blend=(0.4, 0.6), shrink=(2.0, 2.0), errors=((1.0, 1.0), (0.2, 0.2), (0.3, 0.3), (0.4, 0.4), (0.3, 0.3)),
+        errors_before=((1.0, 0.5), (1.0, 0.5), (0.9, 1.0), (0.8, 1.0), (0.8, 1.0)),
     )  # fmt: skip
     plain = regression()
     bundle = sr.Bundle(msgspec.structs.replace(plain.header, learned=learned), plain.tensors)
@@ -442,7 +443,7 @@ def test_what_training_found_out_is_stored_and_checked(tmp_path):
     fleet = sr.Fleet(bundle, adapt="best")
     pushed(fleet)
     # Before any label the method that was best on other streams is served.
-    assert fleet.adaptation().served == {"online": 1}
+    assert fleet.adaptation().served == {"mean": 1}
     assert set(METHODS) == set(fleet.adaptation().errors)
     with pytest.raises(sr.errors.BundleError, match=r"learned\.noise has 1 entries"):
         sr.Bundle(msgspec.structs.replace(plain.header, learned=Learned(noise=(1.0,))), plain.tensors)
