@@ -15,6 +15,9 @@ where they stand still: others gain more weight than it after log(32) nats of ev
 four, among those with which no such patient was served 5 % worse than by the last label. In the other two folds it was
 2 and 32.
 
+Labels that lie so far ahead that `overlap` predictions are under way at a time have errors that depend on each other.
+Each counts as 1 / overlap of a label, and 1 / overlap of its squared errors.
+
 Reference: Vovk, "Aggregating strategies", COLT 1990.
 """
 
@@ -71,6 +74,7 @@ class Baselines:
         shrink: labels that the mean of training counts for, (outputs,).
         errors: mean squared errors of the methods on held-out streams after the first label, (5, outputs).
         errors_before: the same before it. None: they are not known, and the model is served.
+        overlap: predictions of a stream that are under way at a time, at least 1.
     """
 
     def __init__(
@@ -82,7 +86,9 @@ class Baselines:
         shrink: Floats,
         errors: Floats,
         errors_before: Floats | None = None,
+        overlap: float = 1.0,
     ) -> None:
+        self._share, self._keep = 1.0 / overlap, _KEEP ** (1.0 / overlap)
         self._targets, self._mix, self._shrink, self._errors = targets, blend, shrink, errors
         first = np.zeros((len(Method), targets.outputs))
         begun = first[:1] if errors_before is None else self._of_heads(errors_before[None])[0]
@@ -149,11 +155,11 @@ class Baselines:
         """
         known = np.isfinite(labels) & (seen > 0)
         squares = np.stack([self._targets.squares(predicted[:, m], labels) for m in Method], axis=1)
-        keep = np.where(known, _KEEP, 1.0)
-        after = np.where(known[:, None], squares, 0.0)
+        keep = np.where(known, self._keep, 1.0)
+        after = np.where(known[:, None], self._share * squares, 0.0)
         recent = rows[slots, self._recent].reshape(squares.shape) * keep[:, None] + after
         rows[slots, self._recent] = recent.reshape(len(slots), -1)
-        rows[slots, self._weight] = rows[slots, self._weight] * keep + known
+        rows[slots, self._weight] = rows[slots, self._weight] * keep + self._share * known
         rows[slots, self._total] += squares.reshape(len(slots), -1)
 
     def learn(self, rows: Floats, slots: Indices, labels: Floats, t: Floats) -> None:

@@ -102,6 +102,7 @@ class Adapting:
             shrink=_each(learned.shrink, _SHRINK, n),
             errors=np.array(learned.errors) if learned.errors else np.ones((len(Method), n)),
             errors_before=np.array(learned.errors_before) if learned.errors_before else None,
+            overlap=max(1.0, times.horizon / times.length) if times.length else 1.0,
         )
         self.bands = None if bands is None else bands.at(self.baselines.stop)
         self.stop = self.baselines.stop if self.bands is None else self.bands.stop

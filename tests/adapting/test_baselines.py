@@ -11,11 +11,11 @@ from streamrde.adapting.targets import Part, Targets
 PRIOR = np.array([[1.0, 4.0], [0.5, 4.0], [0.8, 0.1], [0.7, 0.5], [0.6, 0.2]])
 
 
-def baselines(errors=PRIOR, before=None, kind="numbers"):
+def baselines(errors=PRIOR, before=None, kind="numbers", overlap=1.0):
     outputs = errors.shape[1]
     targets = Targets([Part(kind, slice(0, outputs))], np.zeros(outputs), np.ones(outputs))
     none = np.zeros(outputs)
-    return Baselines(targets, 0, blend=none, shrink=none, errors=errors, errors_before=before)
+    return Baselines(targets, 0, blend=none, shrink=none, errors=errors, errors_before=before, overlap=overlap)
 
 
 def judged(own, squares):
@@ -35,6 +35,13 @@ def test_weights_are_those_of_the_formula():
     count, total = fades.sum(), (fades[:, None, None] * squares).sum(axis=0)
     expected = (4 * PRIOR + total) ** (-(4 + count) / 2) * np.array([1, 1, 32, 1, 1])[:, None]
     np.testing.assert_allclose(own.weights(rows, slots)[0], expected / expected.sum(axis=0), rtol=1e-9)
+
+
+def test_labels_that_depend_on_each_other_count_for_one():
+    squares = np.random.default_rng(2).exponential(size=(6, 5, 2))
+    one, four = baselines(), baselines(overlap=4.0)
+    alone, together = one.weights(*judged(one, squares)), four.weights(*judged(four, np.repeat(squares, 4, axis=0)))
+    np.testing.assert_allclose(together, alone, rtol=0.05)
 
 
 def test_before_the_first_label_the_best_of_that_time_is_served_alone():
