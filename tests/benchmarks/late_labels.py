@@ -6,7 +6,7 @@ FOLDER holds the files that fit_sets.py names. All errors are progressive: each 
 
 bidmc: models of `fit` that have not seen a patient (out of fold) answer for an excerpt of 32 s each 15 s. Once a minute
 the truth about an excerpt comes, 60 s late. Settings of the corrections come from patients of the other folds.
-beijing6, beijing24: a model of the first four fifths of the time; the label of each hour comes when it is due.
+beijing6, beijing24: a model of the first three years; the last year's labels come when they are due.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def show(title: str, errors: dict[str, list[np.ndarray]]) -> None:
     print(f"{title}: " + "; ".join(f"{name} {' / '.join(f'{e:.2f}' for e in rmse(e))}" for name, e in errors.items()))
 
 
-def bidmc(folder: pathlib.Path, minutes: float) -> None:
+def bidmc(folder: pathlib.Path, minutes: float | None) -> None:
     file = file_of("bidmc", folder)
     assert file is not None
     parts = SETS["bidmc"].parts(file)
@@ -104,19 +104,19 @@ def bidmc(folder: pathlib.Path, minutes: float) -> None:
     print("the same, predictions after the first label: " + " / ".join(f"{ratio:.2f}" for ratio in later))
 
 
-def beijing(folder: pathlib.Path, hours: int, minutes: float) -> None:
+def beijing(folder: pathlib.Path, hours: int, minutes: float | None) -> None:
     data = SETS[f"beijing{hours}"]
     file = file_of(f"beijing{hours}", folder)
     assert file is not None
-    part = next(iter(data.parts(file)))
-    report = sr.fit(part.train, data.target, minutes=minutes, stream="stream_id", time="t", horizon=hours * HOUR)
+    table = next(iter(data.parts(file))).test.sort_by([("t", "ascending"), ("stream_id", "ascending")])
+    begin = np.asarray(table["t"]).max() - 365 * 24 * HOUR
+    train = table.filter(pa.array(np.asarray(table["t"]) < begin))
+    report = sr.fit(train, data.target, minutes=minutes, stream="stream_id", time="t", horizon=hours * HOUR)
     bundle = report.bundle
     channels = [channel.name for channel in bundle.header.channels]
-    table = part.test.sort_by([("t", "ascending"), ("stream_id", "ascending")])
     t, names = np.asarray(table["t"]), table["stream_id"].combine_chunks()
     x = np.stack([np.asarray(table[name], dtype=float) for name in channels], axis=1)
     label = np.asarray(table["label"], dtype=float)
-    begin = t.max() - 365 * 24 * HOUR
     fleet = sr.Fleet(bundle, adapt="best", faults="drop")
     before = int(np.searchsorted(t, begin))
     fleet.push(names[:before], t[:before], x[:before])
@@ -141,13 +141,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--sets", nargs="+", default=["bidmc", "beijing6", "beijing24"])
-    parser.add_argument("--minutes", type=float, default=1.0, help="time that a fit may take")
+    parser.add_argument("--minutes", type=float, default=1.0, help="time that a fit may take, 0: all")
     asked = parser.parse_args()
     for name in asked.sets:
         if name == "bidmc":
-            bidmc(asked.folder, asked.minutes)
+            bidmc(asked.folder, asked.minutes or None)
         else:
-            beijing(asked.folder, int(name.removeprefix("beijing")), asked.minutes)
+            beijing(asked.folder, int(name.removeprefix("beijing")), asked.minutes or None)
 
 
 if __name__ == "__main__":
