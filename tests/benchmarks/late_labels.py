@@ -14,17 +14,21 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+import intervals
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from fit_sets import HOUR, SETS, file_of
+from fit_sets import SETS, file_of
 
 import streamrde as sr
 from streamrde.adapting.baselines import METHODS, Method
 from streamrde.adapting.learning import find_learned
+from streamrde.adapting.progress import progress, summary
 from streamrde.adapting.section import Adapting, Times
 from streamrde.adapting.settings import Adapt
 from streamrde.adapting.targets import Part, Targets
+from streamrde.adapting.trackers import Tracking
+from streamrde.inference.labels import adapting_of
+from streamrde.inference.states import Serving
 
 LATE, EVERY = 60.0, 60.0
 # Recordings of eight minutes: no more labels come.
@@ -41,7 +45,7 @@ def show(title: str, errors: dict[str, list[np.ndarray]]) -> None:
     print(f"{title}: " + "; ".join(f"{name} {' / '.join(f'{e:.2f}' for e in rmse(e))}" for name, e in errors.items()))
 
 
-def bidmc(folder: pathlib.Path, minutes: float | None) -> None:
+def bidmc(folder: pathlib.Path, minutes: float) -> None:
     file = file_of("bidmc", folder)
     assert file is not None
     parts = SETS["bidmc"].parts(file)
@@ -104,50 +108,27 @@ def bidmc(folder: pathlib.Path, minutes: float | None) -> None:
     print("the same, predictions after the first label: " + " / ".join(f"{ratio:.2f}" for ratio in later))
 
 
-def beijing(folder: pathlib.Path, hours: int, minutes: float | None) -> None:
-    data = SETS[f"beijing{hours}"]
-    file = file_of(f"beijing{hours}", folder)
-    assert file is not None
-    table = next(iter(data.parts(file))).test.sort_by([("t", "ascending"), ("stream_id", "ascending")])
-    begin = np.asarray(table["t"]).max() - 365 * 24 * HOUR
-    train = table.filter(pa.array(np.asarray(table["t"]) < begin))
-    report = sr.fit(train, data.target, minutes=minutes, stream="stream_id", time="t", horizon=hours * HOUR)
-    bundle = report.bundle
-    channels = [channel.name for channel in bundle.header.channels]
-    t, names = np.asarray(table["t"]), table["stream_id"].combine_chunks()
-    x = np.stack([np.asarray(table[name], dtype=float) for name in channels], axis=1)
-    label = np.asarray(table["label"], dtype=float)
-    fleet = sr.Fleet(bundle, adapt="best", faults="drop")
-    before = int(np.searchsorted(t, begin))
-    fleet.push(names[:before], t[:before], x[:before])
-    errors: dict[str, list[np.ndarray]] = {name: [] for name in (*METHODS, "best")}
-    for now in np.unique(t[before:]):
-        a, b = np.searchsorted(t, [now, now + 1e-3])
-        known = pa.array(np.isfinite(label[a:b]))
-        if pc.any(known).as_py():
-            batch = fleet.label(names[a:b].filter(known), label[a:b][np.asarray(known)], t=t[a:b][np.asarray(known)])
-            for row in batch.to_pylist():
-                if row["outcome"] == "joined":
-                    for name in METHODS:
-                        errors[name].append((np.array(row[name]) - row["label"]) ** 2)
-                    errors["best"].append((np.array(row["served"]) - row["label"]) ** 2)
-        fleet.push(names[a:b], t[a:b], x[a:b])
-    print(f"Beijing, {hours} h ahead, the last year, {len(errors['best']):,} labels, root mean squared errors")
-    show("all", errors)
-    print(fleet.adaptation())
+def beijing(folder: pathlib.Path, hours: int) -> None:
+    case = intervals.beijing(folder, hours)
+    serving = Serving(adapt=Adapt(serve="best", pending=hours + 8), intervals=Tracking())
+    found = progress(adapting_of(case.bundle, serving, 0), case.windows, horizon=case.horizon)
+    said = summary(case.windows, found, case.names, scale=np.array([np.nanstd(case.windows.label)]))
+    print(f"Beijing, {hours} h ahead, the last year, {said['labels']:,} labels, root mean squared errors")
+    print("all: " + "; ".join(f"{name} {values[0]:.2f}" for name, values in said["rmse"].items()))
+    print(said["beside_last"], {name: value for name, value in said["coverage"][0].items() if name != "streams"})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--sets", nargs="+", default=["bidmc", "beijing6", "beijing24"])
-    parser.add_argument("--minutes", type=float, default=1.0, help="time that a fit may take, 0: all")
+    parser.add_argument("--minutes", type=float, default=1.0, help="time that the fit of bidmc may take")
     asked = parser.parse_args()
     for name in asked.sets:
         if name == "bidmc":
-            bidmc(asked.folder, asked.minutes or None)
+            bidmc(asked.folder, asked.minutes)
         else:
-            beijing(asked.folder, int(name.removeprefix("beijing")), asked.minutes or None)
+            beijing(asked.folder, int(name.removeprefix("beijing")))
 
 
 if __name__ == "__main__":
