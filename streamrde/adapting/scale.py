@@ -1,4 +1,4 @@
-"""How large the scores of one stream are, beside those of streams that were held out.
+"""Sizes of one stream's scores, beside those of streams that were held out.
 
 Streams differ: a model reads one patient's heart rate to a beat, and another's never. A threshold in scores is then too
 wide for most streams and too narrow for some, and a tracker needs many labels to find the right one. So a stream's
