@@ -83,8 +83,9 @@ def test_every_recurrence_has_the_eager_gradients(variant, kind, dtype, monkeypa
     # More streams than go together, and more tokens than a chunk has.
     for streams, windows, width, through in ((70, 3, 20, True), (3, 50, 16, False)):
         assert_compiled_equals_eager(
-            monkeypatch, kind, streams=streams, windows=windows, width=width, through=through, dtype=dtype
-        )
+            monkeypatch, kind, streams=streams, windows=windows, width=width, through=through, dtype=dtype,
+            recurrence=OPTIONS.get(kind, {}),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("perceptron", PERCEPTRONS)
