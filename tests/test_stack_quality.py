@@ -29,7 +29,7 @@ def test_every_table_has_the_stack_beside_plain_answers():
     for name in TARGETS:
         assert patients["stack", 0][name] < 1.5 * patients["mean of training", 0][name]
     methods = [row["method"] for row in tables["random"]]
-    assert methods == ["stack", "stack, windows of 0.208 s"] * 2 + ["neighbours", "mean of training"]
+    assert methods == ["stack", "stack, windows of 0.52 s"] * 2 + ["neighbours", "mean of training"]
     assert all(tables["random"][4][name] == 0 for name in TARGETS)
     ahead = {(row["method"], row["hours"], row["seed"]): row["rmse"] for row in tables["beijing"]}
     assert all(math.isfinite(rmse) for rmse in ahead.values())
