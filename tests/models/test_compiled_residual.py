@@ -112,7 +112,7 @@ def test_what_is_pooled_has_the_eager_gradients(pool, through, monkeypatch) -> N
     kind=st.sampled_from(COMPILED),
     streams=st.integers(1, 140),
     windows=st.integers(1, 20),
-    width=st.integers(1, 40),
+    width=st.integers(2, 40),  # the norm of one number is its sign: what is left of gradients is rounding
     gate_width=st.integers(0, 40),
     perceptron=st.sampled_from(PERCEPTRONS),
     masked=st.booleans(),
