@@ -156,10 +156,12 @@ async def play(queue: Queue, case: Case, seconds: float, working: Working) -> in
     position = 0
     while position < rows:
         try:
-            async with (
-                publisher_to(url, topic=queue.topic, columns=case.columns, batch=BATCH, keys={}) as publisher,
-                publisher_to(url, topic=apart(queue.topic), columns=LABELS, batch=BATCH, keys={}) as labels,
-            ):
+            async with contextlib.AsyncExitStack() as stack:
+                own = publisher_to(url, topic=queue.topic, columns=case.columns, batch=BATCH, keys={})
+                publisher = labels = await stack.enter_async_context(own)
+                if case.labels is not None:
+                    other = publisher_to(url, topic=apart(queue.topic), columns=LABELS, batch=BATCH, keys={})
+                    labels = await stack.enter_async_context(other)
                 while position < rows:
                     step = int(pace * working.seconds) - position
                     part = slice(position, position + max(1, min(step, 500)))
