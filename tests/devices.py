@@ -16,6 +16,7 @@ import tomllib
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from streamrde import toml
 from streamrde.config import RunConfig
@@ -24,6 +25,7 @@ from streamrde.connectors.files.reading import SampleReader
 from streamrde.connectors.files.recordings import find_recordings
 from streamrde.connectors.messages import MessageReader
 from streamrde.connectors.samples import SourceCounts
+from streamrde.connectors.sections import ModelOutline
 from streamrde.connectors.units import conversion
 from streamrde.scoring.job import ColumnsConfig
 from streamrde.settings import convert
@@ -92,7 +94,7 @@ def read_messages(messages, tables, channels):
     """Read messages by a run's configuration, for a model with these channels."""
     complete = {"model": "model.safetensors", "sink": sink_of(tables), **tables}
     config = convert(complete, RunConfig)
-    source = config.source.build(_Outline(tuple(channels)))
+    source = config.source.build(ModelOutline(tuple(channels), pa.schema([]), {}))
     reader = source._reader if tables["source"]["kind"] == "mqtt" else source._readers[""]
     assert isinstance(reader, MessageReader)
     batch = reader.read(list(messages))
@@ -137,13 +139,6 @@ def differences(device, found):
         if getattr(found.counts, name) != expected.get(name, 0):
             wrong.append(f"{name} = {getattr(found.counts, name)} for {expected.get(name, 0)}")
     return wrong
-
-
-class _Outline(NamedTuple):
-    channels: tuple
-    predictions: object = None
-    provenance: dict | None = None
-    units: tuple = ()
 
 
 def _rows(batches):

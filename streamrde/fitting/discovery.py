@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from streamrde.errors import DataError
 from streamrde.fitting.sources import Source
-from streamrde.nearest import did_you_mean, listed
+from streamrde.nearest import did_you_mean, either, listed
 from streamrde.times import UNITS, to_seconds
 from streamrde.times.plausible import LARGEST, suspect_size
 
@@ -72,16 +72,14 @@ def find_roles(
                 f"{where}: has no column '{given}'{did_you_mean(given, names)}; it has {listed(names)}",
                 path=where, column=given,
             )  # fmt: skip
-    notes = []
+    notes, guessed = [], stream is None
     free = [name for name in names if name not in (*targets, *channels)]
     if stream is None:
         stream = _first(free, STREAMS)
         notes.append(f"streams: column '{stream}'" if stream else f"streams: {source.whole}")
     if time is None:
         time = _first(free, TIMES)
-        notes.append(
-            f"time: column '{time}'; numbers in it are taken for seconds" if time else "time: rows are 1 s apart"
-        )
+        notes.append(_on_time(source, time))
     if group is None:
         group = _first([name for name in free if name != stream], GROUPS)
         if group:
@@ -97,6 +95,9 @@ def find_roles(
         notes.append(f"channels: {listed(channels, most=12)}")
         if left := [name for name in names if name not in (*roles, *targets, *channels)]:
             notes.append(f"not used: {listed(left, most=12)}")
+            texts = [name for name in left if _is_text(types.field(name).type)]
+            if texts and guessed and not stream:
+                notes.append(f"if streams have their names in {either(texts[:3])}, say which: --stream {texts[0]}")
     if not channels:
         raise DataError(f"{where}: no column of numbers is left for channels; name them with channels", path=where)
     return Roles(stream, time, tuple(channels), group, tuple(notes), split)
@@ -129,6 +130,14 @@ def find_task(source: Source, targets: Sequence[str]) -> str:
     return "classification" if changes < len(codes) / 5 and changes >= len(found) - 1 else "regression"
 
 
+def _on_time(source: Source, time: str) -> str:
+    """Return the note on a column of times that was found by its name."""
+    if not time:
+        return "time: rows are 1 s apart"
+    seconds = "; numbers in it are taken for seconds" if _is_number(source.types.field(time).type) else ""
+    return f"time: column '{time}'{seconds}"
+
+
 def _first(names: Sequence[str], usual: Sequence[str]) -> str:
     by_name = {name.lower().strip(): name for name in reversed(names)}
     return next((by_name[name] for name in usual if name in by_name), "")
@@ -141,6 +150,12 @@ def _is_number(kind: pa.DataType) -> bool:
         or pa.types.is_boolean(kind)
         or pa.types.is_decimal(kind)
     )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def find_time_unit(source: Source, time: str) -> tuple[str, str]:

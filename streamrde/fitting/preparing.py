@@ -230,7 +230,7 @@ def prepare(
     at = "along the streams" if along else "one value per stream"
     if columns.horizon:
         at = f"{columns.horizon:g} s ahead"
-    notes.append(f"target: {names}, {what}, {at}; {len(known):,} streams")
+    notes.append(f"target: {names}, {what}, {at}; {len(known):,} stream{'s' * (len(known) != 1)}")
     for note in notes:
         say(note)
     return Prepared(parts, along, tuple(notes))

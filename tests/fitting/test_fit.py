@@ -39,6 +39,16 @@ def test_files_without_time_and_stream_columns_number_their_rows(tmp_path) -> No
         fit(tmp_path, "label", channels=["a", "b"])
 
 
+def test_text_that_may_name_streams_is_pointed_at(tmp_path) -> None:
+    table = turning().rename_columns({"stream_id": "machine"})
+    dates = pa.array(["2026-03-01T06:00:00Z"] * len(table))
+    source = as_source(table.set_column(table.column_names.index("t"), "t", dates))
+    notes = find_roles(source, ["label"]).notes
+    assert "time: column 't'" in notes
+    assert any(note.endswith('in "machine", say which: --stream machine') for note in notes)
+    assert not any("--stream" in note for note in find_roles(source, ["label"], stream="").notes)
+
+
 def test_a_fitted_model_classifies_new_streams_and_is_served(tmp_path) -> None:
     path, out = tmp_path / "x.parquet", tmp_path / "m.safetensors"
     pq.write_table(turning(), path)
