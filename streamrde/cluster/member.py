@@ -210,14 +210,24 @@ class Member:
         self._owner.assigned([Task(one.topic, one.partition) for one in given])
 
     def _on_revoke(self, consumer: Any, taken: list[Any]) -> None:
-        self._metadata = consumer.consumer_group_metadata()
         if not self._ending:
+            self._metadata = consumer.consumer_group_metadata()
             self._owner.revoked([Task(one.topic, one.partition) for one in taken])
-        consumer.incremental_unassign(taken)
+        self._unassign(consumer, taken)
 
     def _on_lost(self, consumer: Any, taken: list[Any]) -> None:
         self._owner.lost([Task(one.topic, one.partition) for one in taken])
-        consumer.incremental_unassign(taken)
+        self._unassign(consumer, taken)
+
+    def _unassign(self, consumer: Any, taken: list[Any]) -> None:
+        from confluent_kafka import KafkaException
+
+        try:
+            consumer.incremental_unassign(taken)
+        except KafkaException:
+            # While the group is left nothing is delivered any more, and an error would end `close` half-way.
+            if not self._ending:
+                raise
 
     def _owned(self, task: Task) -> bool:
         return any((one.topic, one.partition) == task for one in self._consumer.assignment())
