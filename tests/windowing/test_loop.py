@@ -251,6 +251,7 @@ def in_slices(table, slots, t, x, windows):
 
 
 @pytest.mark.slow
+@settings(max_examples=25)
 @given(partitions(), orders, seeds, st.integers(1, 9), st.sampled_from([1.0, 40.0, 3000.0]))
 def test_a_bound_on_the_windows_of_a_call_changes_none_of_them(partition, order, seed, windows, stretch):
     partition = partition._replace(bridge=2000)
