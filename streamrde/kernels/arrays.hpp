@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <new>
 
 #include "layout.hpp"
 #include "pooling.hpp"
@@ -77,6 +78,23 @@ template <typename T>
 inline PyObject* zeros(npy_intp first, npy_intp second = -1, npy_intp third = -1) {
     npy_intp shape[3] = {first, second, third};
     return PyArray_ZEROS(second < 0 ? 1 : third < 0 ? 2 : 3, shape, type_of<T>, 0);
+}
+
+// The first item of a tuple, or null.
+inline PyObject* first_of(PyObject* object) {
+    return object && PyTuple_Check(object) && PyTuple_GET_SIZE(object) ? PyTuple_GET_ITEM(object, 0) : nullptr;
+}
+
+// run(number) with a number of an array's type, float or else double; null with MemoryError set where memory ran out.
+template <typename Run>
+PyObject* with_type_of(PyObject* array, const Run& run) {
+    const bool is_float =
+        array && PyArray_Check(array) && PyArray_TYPE(reinterpret_cast<PyArrayObject*>(array)) == NPY_FLOAT;
+    try {
+        return is_float ? run(0.0f) : run(0.0);
+    } catch (const std::bad_alloc&) {
+        return PyErr_NoMemory();
+    }
 }
 
 template <typename F>

@@ -9,9 +9,6 @@
 namespace streamrde {
 namespace {
 
-// Added to the mean square that a norm divides by: see inference/fields/stack.py.
-constexpr double norm_floor = 1e-6;
-
 template <typename T>
 class Closing {
     static constexpr int type = type_of<T>;
@@ -187,13 +184,8 @@ PyObject* run(PyObject* arguments, bool is_backward) {
 }
 
 PyObject* of_either(PyObject* arguments, bool is_backward) {
-    PyObject* x = PyTuple_GET_SIZE(arguments) ? PyTuple_GET_ITEM(arguments, 0) : nullptr;
-    const bool is_float = x && PyArray_Check(x) && PyArray_TYPE(reinterpret_cast<PyArrayObject*>(x)) == NPY_FLOAT;
-    try {
-        return is_float ? run<float>(arguments, is_backward) : run<double>(arguments, is_backward);
-    } catch (const std::bad_alloc&) {
-        return PyErr_NoMemory();
-    }
+    return with_type_of(first_of(arguments),
+                        [&](auto number) { return run<decltype(number)>(arguments, is_backward); });
 }
 
 // closing_forward(x, z, norm, states, mean, last, memory) -> all states

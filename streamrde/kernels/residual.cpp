@@ -14,9 +14,6 @@ ResidualKernels residual_kernels = residuals_baseline();
 
 namespace {
 
-// Below this many multiply-adds a thread costs more than it saves.
-constexpr double work_per_thread = 2e6;
-
 template <typename T>
 class Passes {
     static constexpr int type = type_of<T>;
@@ -198,9 +195,7 @@ private:
                                  static_cast<double>(model.carried.rows()) * model.carried.columns() +
                                  static_cast<double>(model.out.rows()) * model.out.columns() + 50.0 * model.row();
         const double work = per_token * static_cast<double>(model.steps) * static_cast<double>(model.streams);
-        const auto most = static_cast<std::ptrdiff_t>(std::min(work / work_per_thread, 1e6));
-        return static_cast<std::size_t>(
-            std::clamp<std::ptrdiff_t>(std::min(most, model.streams), 1, std::max(threads, 1)));
+        return threads_for(work, model.streams, threads);
     }
 
     // Calls run(part, first stream, one behind the last); false where memory ran out.
@@ -246,30 +241,18 @@ PyObject* backward(PyObject* arguments) {
     return passes.backward(of_y, of_states, states, tape, threads);
 }
 
-bool of_float(PyObject* arguments) {
-    PyObject* data = PyTuple_GET_SIZE(arguments) ? PyTuple_GET_ITEM(arguments, 0) : nullptr;
-    PyObject* x = data && PyTuple_Check(data) && PyTuple_GET_SIZE(data) ? PyTuple_GET_ITEM(data, 0) : nullptr;
-    return x && PyArray_Check(x) && PyArray_TYPE(reinterpret_cast<PyArrayObject*>(x)) == NPY_FLOAT;
-}
-
 // residual_forward((x, keep, time, state), cell, option, norm, (in, carried, out), vectors, keep, threads)
 // -> (y, states, tape)
 PyObject* residual_forward(PyObject*, PyObject* arguments) {
-    try {
-        return of_float(arguments) ? forward<float>(arguments) : forward<double>(arguments);
-    } catch (const std::bad_alloc&) {
-        return PyErr_NoMemory();
-    }
+    return with_type_of(first_of(first_of(arguments)),
+                        [&](auto number) { return forward<decltype(number)>(arguments); });
 }
 
 // residual_backward((x, keep, time, state), cell, option, norm, (in, carried, out), vectors, gradient of y, of the states,
 // states, tape, threads) -> gradients (x, state, norm, (in, carried, out), vectors)
 PyObject* residual_backward(PyObject*, PyObject* arguments) {
-    try {
-        return of_float(arguments) ? backward<float>(arguments) : backward<double>(arguments);
-    } catch (const std::bad_alloc&) {
-        return PyErr_NoMemory();
-    }
+    return with_type_of(first_of(first_of(arguments)),
+                        [&](auto number) { return backward<decltype(number)>(arguments); });
 }
 
 }  // namespace

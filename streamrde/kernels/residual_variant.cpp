@@ -8,8 +8,6 @@
 namespace streamrde {
 namespace {
 
-// Added to the mean square that a norm divides by: see inference/fields/stack.py.
-constexpr double norm_floor = 1e-6;
 // Rows of a chunk, so that all that is computed of it stays in a second-level cache; fewer where rows are long.
 constexpr std::ptrdiff_t rows_together = 64, few_together = 16;
 constexpr int long_row = 512;

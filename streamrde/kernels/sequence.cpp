@@ -13,9 +13,6 @@ SequenceKernels sequence_kernels = sequences_baseline();
 
 namespace {
 
-// Below this many multiply-adds a thread costs more than it saves.
-constexpr double work_per_thread = 2e6;
-
 template <typename T>
 class Passes {
 public:
@@ -200,9 +197,7 @@ private:
     std::size_t parts(int threads) const {
         const double work =
             static_cast<double>(model.rows) * model.windows * model.hidden * model.width * model.features;
-        const auto most = static_cast<std::ptrdiff_t>(std::min(work / work_per_thread, 1e6));
-        return static_cast<std::size_t>(
-            std::clamp<std::ptrdiff_t>(std::min(most, model.rows), 1, std::max(threads, 1)));
+        return threads_for(work, model.rows, threads);
     }
 
     // After so many windows a row's state stays as it is: the rest are padding, of length 0.
@@ -267,29 +262,16 @@ PyObject* backward(PyObject* arguments) {
     return passes.backward(gradient, states, tape, threads);
 }
 
-bool of_float(PyObject* arguments) {
-    PyObject* array = PyTuple_GET_SIZE(arguments) ? PyTuple_GET_ITEM(arguments, 0) : nullptr;
-    return array && PyArray_Check(array) && PyArray_TYPE(reinterpret_cast<PyArrayObject*>(array)) == NPY_FLOAT;
-}
-
 // sequence_forward(first, logsigs, seconds, mask, before, layers, last, rates, tableau, substeps, keep, threads)
 // -> (states, tape)
 PyObject* sequence_forward(PyObject*, PyObject* arguments) {
-    try {
-        return of_float(arguments) ? forward<float>(arguments) : forward<double>(arguments);
-    } catch (const std::bad_alloc&) {
-        return PyErr_NoMemory();
-    }
+    return with_type_of(first_of(arguments), [&](auto number) { return forward<decltype(number)>(arguments); });
 }
 
 // sequence_backward(gradient, states, tape, logsigs, seconds, mask, before, layers, last, rates, tableau, substeps, threads)
 // -> gradients (first, [(weight, bias)], last weight, last bias, rates)
 PyObject* sequence_backward(PyObject*, PyObject* arguments) {
-    try {
-        return of_float(arguments) ? backward<float>(arguments) : backward<double>(arguments);
-    } catch (const std::bad_alloc&) {
-        return PyErr_NoMemory();
-    }
+    return with_type_of(first_of(arguments), [&](auto number) { return backward<decltype(number)>(arguments); });
 }
 
 }  // namespace

@@ -15,9 +15,6 @@ StackKernels stack_kernels = stacks_baseline();
 
 namespace {
 
-// Below this many multiply-adds a thread costs more than it saves.
-constexpr double work_per_thread = 2e6;
-
 class AnyStack {
 public:
     virtual ~AnyStack() = default;
@@ -174,9 +171,7 @@ private:
     // False where memory ran out. Streams are split over threads; none of their numbers depends on how.
     bool run(T* z, const double* tokens, std::ptrdiff_t count, int threads) const {
         const double work = static_cast<double>(count) * model_.blocks.size() * 8 * model_.width * model_.width;
-        const std::ptrdiff_t most =
-            std::min<std::ptrdiff_t>(count, static_cast<std::ptrdiff_t>(work / work_per_thread));
-        const std::ptrdiff_t parts = std::max<std::ptrdiff_t>(1, std::min<std::ptrdiff_t>(threads, most));
+        const auto parts = static_cast<std::ptrdiff_t>(threads_for(work, count, threads));
         try {
             run_parts(static_cast<std::size_t>(parts), [&](std::ptrdiff_t i) {
                 const std::ptrdiff_t begin = count * i / parts, end = count * (i + 1) / parts;

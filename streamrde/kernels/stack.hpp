@@ -9,6 +9,9 @@
 
 namespace streamrde {
 
+// Added to the mean square that a norm divides by: see inference/fields/stack.py.
+constexpr double norm_floor = 1e-6;
+
 // Recurrences, and behind them the units of perceptrons, with the layers and vectors that each has. The step has a layer for
 // each part that stands here, those without a bias with one of zeros; training has all parts of a layer together.
 STREAMRDE_ENUM(

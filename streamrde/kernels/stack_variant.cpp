@@ -10,8 +10,6 @@ namespace {
 
 // Streams that pass through a layer together, so that its weights stay in a first-level cache.
 constexpr std::ptrdiff_t together = 16;
-// Added to what a norm divides by: see inference/fields/stack.py.
-constexpr double norm_floor = 1e-6;
 
 // Rows of a block of streams, all of one padded length.
 template <typename T>

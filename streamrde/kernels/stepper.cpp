@@ -94,9 +94,6 @@ template bool take_layer<double>(PyObject* parts, int inputs, Layer<double>& mad
 
 namespace {
 
-// Below this many multiply-adds a thread costs more than it saves.
-constexpr double work_per_thread = 2e6;
-
 class AnyStepper {
 public:
     virtual ~AnyStepper() = default;
@@ -231,9 +228,7 @@ private:
     // False where memory ran out. Streams are split over threads; none of their numbers depends on how.
     bool run(const Steps<T>& steps, int threads) const {
         const double work = static_cast<double>(steps.count) * model_.contracted * model_.features;
-        const std::ptrdiff_t most =
-            std::min<std::ptrdiff_t>(steps.count, static_cast<std::ptrdiff_t>(work / work_per_thread));
-        const std::ptrdiff_t parts = std::max<std::ptrdiff_t>(1, std::min<std::ptrdiff_t>(threads, most));
+        const auto parts = static_cast<std::ptrdiff_t>(threads_for(work, steps.count, threads));
         const auto part = [&](std::ptrdiff_t i) {
             const std::ptrdiff_t begin = steps.count * i / parts, end = steps.count * (i + 1) / parts;
             Steps<T> own = steps;

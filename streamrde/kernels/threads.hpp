@@ -10,6 +10,16 @@
 
 namespace streamrde {
 
+// Below this many multiply-adds a thread costs more than it saves.
+constexpr double work_per_thread = 2e6;
+
+// How many threads so many multiply-adds on so many streams are worth: one at least, and `threads` at most.
+inline std::size_t threads_for(double work, std::ptrdiff_t streams, int threads) {
+    const auto worth = static_cast<std::ptrdiff_t>(std::min(work / work_per_thread, 1e6));
+    return static_cast<std::size_t>(
+        std::clamp<std::ptrdiff_t>(std::min(worth, streams), 1, std::max<std::ptrdiff_t>(threads, 1)));
+}
+
 // Calls run(0), run(1), ... run(count - 1), each in a thread of its own; where there are no more threads, in this one.
 // Memory that runs out in any of them is reported when all have ended.
 template <typename Run>
