@@ -47,6 +47,21 @@ def key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
+def dotted(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one, by dotted key.
+
+    >>> dotted({"model": {"depth": 2}, "novelty": True})
+    {'model.depth': 2, 'novelty': True}
+    """
+    found: dict[str, Any] = {}
+    for name, value in tables.items():
+        if isinstance(value, Mapping) and value:
+            found |= dotted(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
 def _table(table: Mapping[str, Any], path: str, lines: list[str]) -> None:
     inner = {name: item for name, item in table.items() if isinstance(item, Mapping)}
     plain = {name: item for name, item in table.items() if name not in inner and item is not None}

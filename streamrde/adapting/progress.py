@@ -66,10 +66,9 @@ def progress(section: Adapting, windows: Windows, *, horizon: float = 0.0, delay
         delay: seconds until they are known after that.
     """
     n, outputs = windows.frozen.shape
-    units = 0 if section.bands is None else section.bands.units
     names, stream = np.unique(windows.stream, return_inverse=True)
     rows = np.tile(section.blank, (len(names), 1))
-    served, threshold = np.full((n, outputs), np.nan), np.full((n, units), np.nan)
+    served, threshold = np.full((n, outputs), np.nan), np.full((n, section.units), np.nan)
     predicted, labels = np.full((n, len(Method), outputs), np.nan), np.zeros(n, np.int64)
     learned = np.zeros(len(names), np.int64)
     for place, is_label in _turns(stream, windows, horizon + delay):
@@ -77,12 +76,10 @@ def progress(section: Adapting, windows: Windows, *, horizon: float = 0.0, delay
         issued, joined = place[~is_label], place[is_label]
         if len(issued):
             of, value = slots[~is_label], windows.frozen[issued]
-            threshold[issued], labels[issued] = section.thresholds(rows, of), learned[of]
             nothing = np.empty((len(of), 0))
-            found, kept = section.serve(rows, of, value, nothing)
-            predicted[issued] = kept[:, : len(Method) * outputs].reshape(len(of), len(Method), outputs)
-            served[issued] = found
-            section.issue(rows, of, windows.window[issued], windows.t_end[issued], value, nothing)
+            labels[issued] = learned[of]
+            found = section.issue(rows, of, windows.window[issued], windows.t_end[issued], value, nothing)
+            predicted[issued], served[issued], threshold[issued] = found.by_method, found.value, found.threshold
         if len(joined):
             of = slots[is_label]
             fate = section.label(rows, of, windows.label[joined], windows.window[joined], None)

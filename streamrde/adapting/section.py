@@ -46,6 +46,21 @@ class Labelled(NamedTuple):
     """Thresholds of the intervals that were issued with it, (n, units). (n, 0): none were."""
 
 
+class Served(NamedTuple):
+    """Predictions as they are served, and what a label needs to know of them."""
+
+    by_method: Floats
+    """By every method, (n, 5, outputs)."""
+    value: Floats
+    """(n, outputs)"""
+    seen: Floats
+    """See `Baselines.seen`, (n, outputs)."""
+    threshold: Floats
+    """Thresholds of the intervals, (n, units)."""
+    extra: Floats
+    """Inputs of the correction that come from the state, (n, inputs)."""
+
+
 class Adapting:
     """The columns of what a stream learns, from `start` on.
 
@@ -79,9 +94,10 @@ class Adapting:
         self._extra = 0 if self._map is None else self._map.shape[-1]
         capacity = adapt.pending or _PENDING + (int(np.ceil(times.horizon / times.length)) if times.length else 0)
         within = (0.5 * times.length or _WITHIN) if adapt.within is None else adapt.within
-        issued = 0 if bands is None else bands.units
-        kept = (len(Method) + 2) * n + self._extra + issued
-        self._fields = np.cumsum([len(Method) * n, n, n, issued]).tolist()
+        self.units = 0 if bands is None else bands.units
+        """Outputs and heads with a threshold."""
+        kept = (len(Method) + 2) * n + self._extra + self.units
+        self._fields = np.cumsum([len(Method) * n, n, n, self.units]).tolist()
         self.pending = Pending(start, capacity=capacity, kept=kept, within=within)
         self.held = Held(self.pending.stop, capacity=0 if adapt.share else adapt.early, outputs=n)
         memory = adapt.memory or learned.memory or _WINDOWS * times.length or _DAY
@@ -117,11 +133,8 @@ class Adapting:
         self.layout = ",".join(map(str, layout))
         """Text that two sections share if the columns of one mean the same in the other."""
 
-    def serve(self, rows: Floats, slots: Indices, frozen: Floats, state: Floats) -> tuple[Floats, Floats]:
-        """Return what is served for model outputs, (n, outputs), and what must be kept of it for a label.
-
-        Of intervals that is their thresholds, (n, units), see `thresholds`.
-        """
+    def serve(self, rows: Floats, slots: Indices, frozen: Floats, state: Floats) -> Served:
+        """Return what is served for model outputs, (n, outputs)."""
         last, mean, blend = self.baselines.predict(rows, slots)
         extra = self._inputs(state)
         phi = self.readout.inputs(frozen, last, extra)
@@ -132,9 +145,7 @@ class Adapting:
             served = self.baselines.mixed(self.baselines.weights(rows, slots), by_method)
         else:
             served = by_method[:, METHODS.index(self.adapt.serve)]
-        seen = self.baselines.seen(rows, slots)
-        kept = [by_method.reshape(len(slots), -1), served, seen, self.thresholds(rows, slots), extra]
-        return served, np.concatenate(kept, axis=1)
+        return Served(by_method, served, self.baselines.seen(rows, slots), self.thresholds(rows, slots), extra)
 
     def thresholds(self, rows: Floats, slots: Indices) -> Floats:
         """Return the thresholds of streams' intervals now, (n, units). No intervals have none."""
@@ -146,13 +157,14 @@ class Adapting:
             return np.asarray(self.baselines.weights(rows, slots).argmax(axis=1), dtype=np.int64)
         return np.full((len(slots), self.targets.outputs), METHODS.index(self.adapt.serve), dtype=np.int64)
 
-    def issue(self, rows: Floats, slots: Indices, window: Ints, t_end: Floats, frozen: Floats, state: Floats) -> Floats:
+    def issue(self, rows: Floats, slots: Indices, window: Ints, t_end: Floats, frozen: Floats, state: Floats) -> Served:
         """Return what is served after windows of distinct streams, and let it wait for its labels.
 
         Labels that came before it are learned at once.
         """
-        served, kept = self.serve(rows, slots, frozen, state)
-        self.pending.add(rows, slots, window, t_end, t_end + self._horizon, kept)
+        served = self.serve(rows, slots, frozen, state)
+        kept = [served.by_method.reshape(len(slots), -1), *served[1:]]
+        self.pending.add(rows, slots, window, t_end, t_end + self._horizon, np.concatenate(kept, axis=1))
         holds = slots[self.held.number(rows, slots) > 0]
         if len(holds):
             self._recall(rows, holds)
@@ -195,22 +207,19 @@ class Adapting:
         if not again and (outcome == Outcome.HELD).any():
             self._hold(rows, slots, labels, window, t, outcome)
         self.pending.count(rows, slots, outcome)
-        count, n = labels.shape
-        units = 0 if self.bands is None else self.bands.units
-        whole = Labelled(
-            outcome.astype(np.int64),
-            found.window,
-            np.full(count, np.nan),
-            np.full((count, len(Method), n), np.nan),
-            np.full((count, n), np.nan),
-            np.full((count, units), np.nan),
-        )
+        whole = self.unlearned(outcome.astype(np.int64), found.window)
         joined = np.flatnonzero(outcome == Outcome.JOINED)
         if len(joined):
             part = self._learn(rows, slots[joined], found.place[joined], labels[joined])
             for all_of_it, own in zip(whole[2:], part, strict=True):
                 all_of_it[joined] = own
         return whole
+
+    def unlearned(self, outcome: Ints, window: Ints) -> Labelled:
+        """Return the fates of labels from which nothing is learned."""
+        count, n = len(outcome), self.targets.outputs
+        shapes = (count,), (count, len(Method), n), (count, n), (count, self.units)
+        return Labelled(outcome, window, *(np.full(shape, np.nan) for shape in shapes))
 
     def _hold(
         self, rows: Floats, slots: Indices, labels: Floats, window: Ints | None, t: Floats | None, outcome: Ints
@@ -229,19 +238,19 @@ class Adapting:
     def _learn(self, rows: Floats, slots: Indices, place: Indices, labels: Floats) -> tuple[Floats, ...]:
         """Learn from labels of distinct streams. Return the last four of `Labelled`."""
         t_end, due, kept = self.pending.take(rows, slots, place)
-        flat, served, seen, threshold, extra = np.split(kept, self._fields, axis=1)
-        by_method = flat.reshape(len(slots), len(Method), -1)
-        frozen, last = by_method[:, Method.FROZEN], by_method[:, Method.LAST]
+        flat, *others = np.split(kept, self._fields, axis=1)
+        served = Served(flat.reshape(len(slots), len(Method), -1), *others)
+        frozen, last = served.by_method[:, Method.FROZEN], served.by_method[:, Method.LAST]
         if self.bands is not None:
-            self.bands.learn(rows, slots, served, labels, threshold)
-        self.baselines.judge(rows, slots, by_method, labels, seen)
-        phi = self.readout.inputs(frozen, last, extra)
+            self.bands.learn(rows, slots, served.value, labels, served.threshold)
+        self.baselines.judge(rows, slots, served.by_method, labels, served.seen)
+        phi = self.readout.inputs(frozen, last, served.extra)
         if self.shared is None:
             self.readout.learn(rows, slots, frozen, phi, labels, due)
         else:
             self.readout.learn_in_turn(self.shared, frozen, phi, labels, due)
         self.baselines.learn(rows, slots, labels, due)
-        return t_end, by_method, served, threshold
+        return t_end, served.by_method, served.value, served.threshold
 
     def _inputs(self, state: Floats) -> Floats:
         if self._map is None:

@@ -14,6 +14,7 @@ from streamrde.errors import DataError
 from streamrde.fitting.card import MEASURED
 from streamrde.inference.bundle import Bundle
 from streamrde.inference.card import sections
+from streamrde.toml import dotted
 
 Kind: TypeAlias = Literal["train", "fit", "trial"]
 
@@ -110,21 +111,6 @@ def aligned(metrics: Mapping[str, float], *, along: bool) -> dict[str, float | N
     """
     names, by = (_OF_CLASSES, "windows") if along else (f"{_OF_CLASSES}|{_OF_NUMBERS}", "end")
     return {f"{name}_{by}" if re.search(f"_({names})$", name) else name: value for name, value in metrics.items()}
-
-
-def dotted(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested tables as one, by dotted key.
-
-    >>> dotted({"model": {"depth": 2}, "novelty": True})
-    {'model.depth': 2, 'novelty': True}
-    """
-    found: dict[str, Any] = {}
-    for name, value in tables.items():
-        if isinstance(value, Mapping) and value:
-            found |= dotted(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
 
 
 def as_comment(runs: Sequence[Run]) -> str:

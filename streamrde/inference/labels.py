@@ -261,22 +261,16 @@ def asked(header: Header, streams: Any, values: Any, t: ArrayLike | None, window
 
 def take_labels(section: Adapting, rows: Floats, slots: Indices, given: Asked) -> Labelled:
     """Learn from labels in order. Slots below 0 are streams that there are not."""
-    count, n = given.labels.shape
-    joined = Labelled(
-        np.full(count, int(Outcome.UNKNOWN)),
-        np.full(count, -1) if given.window is None else given.window.copy(),
-        np.full(count, np.nan),
-        np.full((count, len(Method), n), np.nan),
-        np.full((count, n), np.nan),
-        np.full((count, 0 if section.bands is None else section.bands.units), np.nan),
-    )
+    count = len(given.labels)
+    window = np.full(count, -1) if given.window is None else given.window.copy()
+    joined = section.unlearned(np.full(count, int(Outcome.UNKNOWN)), window)
     live = np.flatnonzero(slots >= 0)
     # What streams share depends on the order of their labels.
     for places in (rounds if section.shared is None else stretches)(slots[live]):
         own = live[places]
-        window = None if given.window is None else given.window[own]
+        number = None if given.window is None else given.window[own]
         t = None if given.t is None else given.t[own]
-        part = section.label(rows, slots[own], given.labels[own], window, t)
+        part = section.label(rows, slots[own], given.labels[own], number, t)
         for whole, some in zip(joined, part, strict=True):
             whole[own] = some
     return joined

@@ -373,21 +373,22 @@ class StreamTable:
         else:
             self._begin(episodes["slot"], outcome.origins)
             stepped = self.states.step(self.rows, slots, windows["step"], outcome.logsigs, outcome.values, unjudged)
-        now = self._thresholds(slots)
-        return self._served(Predictions(slots, windows["window"], windows["t_start"], windows["t_end"], *stepped, now))
+        never = np.empty((len(slots), 0))  # until `_served` knows them
+        closed = Predictions(slots, windows["window"], windows["t_start"], windows["t_end"], *stepped, never)
+        return self._served(closed)
 
     def _served(self, closed: Predictions) -> Predictions:
-        """Return what is served after windows, which then wait for their labels."""
-        if self.adapting is None or not len(closed.slot):
-            return closed
-        served, threshold = np.empty_like(closed.value), closed.threshold.copy()
+        """Return what is served after windows, with its thresholds. It then waits for its labels."""
+        if self.adapting is None:
+            return closed._replace(threshold=self._thresholds(closed.slot))
+        value, threshold = np.empty_like(closed.value), np.empty((len(closed.slot), self.adapting.units))
         for places in rounds(closed.slot):
             own = closed.select(places)
-            threshold[places] = self.adapting.thresholds(self.rows, own.slot)
             frozen = own.value.astype(np.float64)
             state = self.states.inputs_of(own.state)
-            served[places] = self.adapting.issue(self.rows, own.slot, own.window, own.t_end, frozen, state)
-        return closed._replace(value=served, threshold=threshold)
+            served = self.adapting.issue(self.rows, own.slot, own.window, own.t_end, frozen, state)
+            value[places], threshold[places] = served.value, served.threshold
+        return closed._replace(value=value, threshold=threshold)
 
     def _thresholds(self, slots: Indices) -> Floats:
         """Return the thresholds of streams' intervals, (n, units), or (n, 0) if there are none."""
@@ -449,7 +450,7 @@ class StreamTable:
         if self.adapting is not None and len(slots):
             frozen = standing.value.astype(np.float64)
             state = self.states.inputs_of(standing.state)
-            served, _ = self.adapting.serve(self.rows, slots, frozen, state)
+            served = self.adapting.serve(self.rows, slots, frozen, state).value
             standing = standing._replace(value=served.astype(standing.value.dtype))
         return Predictions(slots, window, start, start, *standing, self._thresholds(slots))
 

@@ -29,7 +29,7 @@ class Branch(NamedTuple):
     """Part of a block between its norm and its sum, as the kernels take it: see kernels/stack.hpp."""
 
     name: str
-    """Of inference.steppers.stack.CELLS."""
+    """A key of inference.steppers.stack.CELLS."""
     token: Layer | None = None
     """Takes the token."""
     carried: Layer | None = None

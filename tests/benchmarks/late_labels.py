@@ -20,7 +20,7 @@ import pyarrow as pa
 from fit_sets import SETS, file_of
 
 import streamrde as sr
-from streamrde.adapting.baselines import METHODS, Method
+from streamrde.adapting.baselines import METHODS
 from streamrde.adapting.learning import find_learned
 from streamrde.adapting.progress import progress, summary
 from streamrde.adapting.section import Adapting, Times
@@ -83,12 +83,10 @@ def bidmc(folder: pathlib.Path, minutes: float) -> None:
                     number_of, place = wait.pop(0)
                     section.label(rows, slots, truth[place][None], np.array([number_of]), None)
                     known += 1
-                _, kept = section.serve(rows, slots, frozen[at][None], np.empty((1, 0)))
                 served = section.issue(
                     rows, slots, np.array([window]), t_end[at][None], frozen[at][None], np.empty((1, 0))
                 )
-                by_method = kept[0, : len(Method) * len(names)].reshape(len(Method), -1)
-                for name, value in zip((*METHODS, "best"), (*by_method, served[0]), strict=True):
+                for name, value in zip((*METHODS, "best"), (*served.by_method[0], served.value[0]), strict=True):
                     square = (value - truth[at]) ** 2
                     squares[name].append(square)
                     errors[name].append(square)

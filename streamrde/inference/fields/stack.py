@@ -60,7 +60,7 @@ class Stack(VectorField, frozen=True, kw_only=True, omit_defaults=True, tag="sta
     perceptron: Perceptron = "swiglu"
     """Units of the perceptrons."""
     last_norm: bool = True
-    """Whether the last output is divided by its root mean square."""
+    """Divide the last output by its root mean square."""
     pool: Pool = "both"
     """Input of the readout: the running mean, the last one, or both."""
     window: Annotated[float, msgspec.Meta(ge=0)] = 0.0

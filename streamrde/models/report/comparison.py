@@ -42,7 +42,7 @@ class Comparison(NamedTuple):
     settings: dict[str, list[str]]
     """Settings that differ, by kind of run and dotted key, a text for each run."""
     card: dict[str, list[str]]
-    """What differs between the models, a text for each run."""
+    """Rows of the models' cards that differ, a text for each run."""
     sentences: list[str]
     warnings: list[str]
 

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import msgspec
 
 from streamrde.errors import DataError, StreamRDEError
-from streamrde.fitting.record import Curve, Run, dotted, read_runs, run_of
+from streamrde.fitting.card import MEASURED
+from streamrde.fitting.record import Curve, Run, read_runs, run_of
 from streamrde.inference.bundle import Bundle, load
 from streamrde.inference.header import Header
 from streamrde.models.report.speed import step_cost
 from streamrde.models.sweeping.results import Outcome, mean_curve, read_outcomes
+from streamrde.toml import dotted
 from streamrde.windowing.policies import Every
 
 PAGE, MODEL, SWEEP = ".html", ".safetensors", ".parquet"
@@ -32,7 +34,7 @@ class Found(NamedTuple):
     path: Path
     run: Run
     suffix: str = ""
-    """What tells runs of one file apart, such as "trial 3"."""
+    """Text that tells runs of one file apart, such as "trial 3"."""
 
 
 def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
@@ -116,13 +118,12 @@ def _quiet(page: Path) -> list[Run]:
 def _of_model(path: Path, bundle: Bundle) -> Found:
     training = bundle.header.training
     targets = training.get("target", training.get("targets", ""))
-    kind = "fit" if "measured" in training else "train"
     return Found(
         path,
         run_of(
             bundle,
             name=path.stem,
-            kind="fit" if kind == "fit" else "train",
+            kind="fit" if MEASURED in training else "train",
             targets=[name for name in targets.split(", ") if name not in ("", "-")],
             data=training.get("data", ""),
             model=str(path),

@@ -19,6 +19,7 @@ from streamrde.disk import replace_file
 from streamrde.errors import StateError
 from streamrde.models.training.config import TrainConfig
 from streamrde.models.training.examples import Example
+from streamrde.toml import dotted
 
 FORMAT = 2
 """1: the decay was stored per second. 2: in a time of its own."""
@@ -102,7 +103,7 @@ class Checkpoint:
 
 def identity_of(config: TrainConfig, examples: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
     """Return the configuration's keys that determine the model, dotted, and a digest of each part's windows."""
-    keys = _flat(msgspec.to_builtins(config))
+    keys = dotted(msgspec.to_builtins(config))
     keys = {key: value for key, value in keys.items() if not (key in _FREE or key.split(".")[0] in _FREE)}
     for part, members in examples.items():
         digest = hashlib.blake2b(digest_size=16)
@@ -113,13 +114,3 @@ def identity_of(config: TrainConfig, examples: Mapping[str, Sequence[Example]]) 
                 digest.update(np.ascontiguousarray(array).tobytes())
         keys[f"digest of the {part} streams"] = digest.hexdigest()
     return keys
-
-
-def _flat(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in tables.items():
-        if isinstance(value, dict) and value:
-            result |= _flat(value, f"{above}{key}.")
-        else:
-            result[f"{above}{key}"] = value
-    return result
