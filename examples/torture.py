@@ -33,6 +33,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -75,6 +76,9 @@ PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 TICK = 0.02  # seconds between two publications
 BACK = 3.0  # seconds that the replayer goes back after a broker's death
 BATCH = 10  # samples in a message
+LEAD = 3000  # rows that are played before the service has to catch up
+IDLE = 0.3  # seconds in which a service that has caught up takes nothing new
+PATIENCE = 60.0  # seconds without anything new until the rest is given up
 TRUTH = ("truth0", "truth1", "truth2", "truth3", "truth4", "truth5", "truth6")  # columns of the labels
 LABELS = msgspec.structs.replace(COLUMNS, channels=TRUTH)
 ADAPT = sr.Adapt(serve="best")
@@ -126,26 +130,52 @@ async def keep_alive(process: Process) -> None:
 
 
 class Working:
-    """Count the seconds in which the service is ready: a busy machine may take long to start one that was killed."""
+    """Count the seconds in which the service is ready: a busy machine may take long to start one that was killed.
+
+    The time in which the service catches up with the replayer does not count, so that nothing is killed in it. After
+    each change Mosquitto writes all that it holds. The more waits there, the longer each message takes, and the more
+    comes to wait: without a limit it is too busy to answer anyone.
+    """
 
     def __init__(self, health: int) -> None:
         self.seconds = 0.0
         self._health = health
+        self._catching_up = False
 
     async def run(self) -> None:
         before = time.monotonic()
         while True:
-            ready = await asyncio.to_thread(self._is_ready)
+            ready = await asyncio.to_thread(self._asked, "readyz") is not None
             now = time.monotonic()
-            self.seconds += (now - before) if ready else 0.0
+            self.seconds += (now - before) if ready and not self._catching_up else 0.0
             before = now
             await asyncio.sleep(0.05)
 
-    def _is_ready(self) -> bool:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"http://127.0.0.1:{self._health}/readyz", timeout=1).close()
-            return True
-        return False
+    async def catch_up(self) -> None:
+        """Wait until the service is ready and takes nothing new any more."""
+        self._catching_up = True
+        known, since = None, time.monotonic()
+        while True:
+            ready = await asyncio.to_thread(self._asked, "readyz") is not None
+            counted = await asyncio.to_thread(self._asked, "metrics") if ready else None
+            taken = None if counted is None else re.findall(r"^streamrde_(?:samples|labels)_total.*$", counted, re.M)
+            quiet = time.monotonic() - since
+            if taken != known:
+                known, since = taken, time.monotonic()
+            elif taken is not None and quiet > IDLE:
+                break
+            elif quiet > PATIENCE:
+                raise SystemExit(f"the service is not ready for {PATIENCE:g} s: look at its log (--keep)")
+            await asyncio.sleep(0.05)
+        self._catching_up = False
+
+    def _asked(self, page: str) -> str | None:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{self._health}/{page}", timeout=1) as answer,
+        ):
+            return str(answer.read().decode())
+        return None
 
 
 async def play(queue: Queue, case: Case, seconds: float, working: Working) -> int:
@@ -153,7 +183,7 @@ async def play(queue: Queue, case: Case, seconds: float, working: Working) -> in
     recording, url = case.recording, queue.url
     rows, back, returns = len(recording.t), deque[tuple[float, int]](), 0
     pace = rows / seconds
-    position = 0
+    position = reached = 0
     while position < rows:
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -163,6 +193,9 @@ async def play(queue: Queue, case: Case, seconds: float, working: Working) -> in
                     other = publisher_to(url, topic=apart(queue.topic), columns=LABELS, batch=BATCH, keys={})
                     labels = await stack.enter_async_context(other)
                 while position < rows:
+                    if abs(position - reached) > LEAD:
+                        await working.catch_up()
+                        reached = position
                     step = int(pace * working.seconds) - position
                     part = slice(position, position + max(1, min(step, 500)))
                     names = pa.array(recording.streams[part])
@@ -181,6 +214,7 @@ async def play(queue: Queue, case: Case, seconds: float, working: Working) -> in
             position = back[0][1] if back else 0
             back = deque(list(back)[:1])
             returns += 1
+            reached = -rows  # what it has is to be taken before the same comes once more
             await asyncio.sleep(0.1)
     return returns
 
@@ -467,15 +501,23 @@ async def collect(section: Any, found: list) -> AsyncIterator[None]:
             while True:
                 while not intake.messages:
                     await client.wait()
-                message = intake.messages.popleft()
-                found.append(keyed(decode_prediction(message.payload)))
-                await client.acknowledge([message.receipt])
+                # A group of Kafka acknowledges positions in partitions, any other queue messages.
+                if isinstance(section, KafkaSourceConfig):
+                    messages, receipts = client.deliver(1)
+                else:
+                    messages = [intake.messages.popleft()]
+                    receipts = [messages[0].receipt]
+                found.append(keyed(decode_prediction(messages[0].payload)))
+                await client.acknowledge(receipts)
 
         taking = asyncio.create_task(take())
         try:
             yield
         finally:
             taking.cancel()
+            await asyncio.wait((taking,))
+            if not taking.cancelled():
+                taking.result()  # raises what ended it early
 
 
 def keyed(row: dict[str, Any]) -> Row:
@@ -563,7 +605,7 @@ async def torture(options: argparse.Namespace, folder: Path) -> dict[str, float 
                 return {key for key, _ in received} if options.sink == "queue" else set()
 
             # On a busy machine the rest may take long; it is given up when nothing new has come for a while.
-            while not wanted <= seen() and patience < (10 if options.sink == "parts" else 60):
+            while not wanted <= seen() and patience < (10 if options.sink == "parts" else PATIENCE):
                 await asyncio.sleep(0.2)
                 patience = patience + 0.2 if len(seen()) == known else 0.0
                 known = len(seen())

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from brokers import NATS_SERVER, REDIS_SERVER
+from brokers import MOSQUITTO, NATS_SERVER, REDIS_SERVER, TANSU
 
 TORTURE = Path(__file__).parents[2] / "examples" / "torture.py"
 
@@ -16,12 +16,18 @@ TORTURE = Path(__file__).parents[2] / "examples" / "torture.py"
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("queue", "installed", "more"),
-    [("nats", NATS_SERVER, ["--labels"]), ("redis", REDIS_SERVER, ["--labels", "apart"])],
+    [
+        ("mqtt", MOSQUITTO, ["--labels", "--broker-kills", "1"]),
+        ("mqtt", MOSQUITTO, ["--labels", "apart", "--broker-kills", "1"]),
+        ("nats", NATS_SERVER, ["--labels", "--broker-kills", "1"]),
+        ("redis", REDIS_SERVER, ["--labels", "apart", "--broker-kills", "1"]),
+        ("kafka", TANSU, ["--labels", "apart", "--broker-kills", "0"]),  # it keeps all in memory
+    ],
 )
 def test_kills_lose_and_change_no_prediction(queue: str, installed: str | None, more: list[str]) -> None:
     if installed is None:
         pytest.skip(f"the server of {queue} is not installed")
-    options = ["--queue", queue, "--service-kills", "1", "--broker-kills", "1", *more]
+    options = ["--queue", queue, "--service-kills", "1", *more]
     done = subprocess.run([sys.executable, TORTURE, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
