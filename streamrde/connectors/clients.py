@@ -203,6 +203,7 @@ class QueueClient(ABC):
         self._supervisor: asyncio.Task[None] | None = None
         self._failure: BrokerError | None = None
         self._gone = asyncio.Event()
+        self._lost_early = False
         self._reason = ""
         self._connected_at = 0.0
 
@@ -321,6 +322,7 @@ class QueueClient(ABC):
 
     def lost(self, reason: str) -> None:
         """Note that the connection is lost."""
+        self._lost_early = True
         if self.counts.connected:
             self.counts.connected = False
             self._reason = reason
@@ -362,11 +364,15 @@ class QueueClient(ABC):
 
     async def _connect_once(self) -> None:
         self._gone.clear()
+        self._lost_early = False
         if self.intake is not None:
             self.intake.lost()
         try:
             async with asyncio.timeout(self.patience.timeout):
                 await self._connect()
+            if self._lost_early:
+                # Nothing would say so again, and what only receives would wait for ever.
+                raise BrokerError("the connection broke while it was set up; look at its log")
         except TimeoutError:
             await self._disconnect()
             raise BrokerError(f"cannot connect to {self.name}: it does not answer; check host and port") from None

@@ -148,8 +148,10 @@ class NatsClient(QueueClient):
         except NotFoundError:
             name = self._stream or "streamrde"
         except ServiceUnavailableError:
+            # Where it was once enabled, it only takes its time after a start.
             raise BrokerError(
-                "JetStream is not enabled there; start nats-server with -js, or set jetstream = false", final=True
+                "JetStream is not enabled there; start nats-server with -js, or set jetstream = false",
+                final=not self.counts.connects,
             ) from None
         if not self._create:
             what = f"stream {self._stream!r}" if self._stream else f"stream with the subject {subjects[0]!r}"
@@ -293,7 +295,8 @@ def _converted(error: Exception) -> BrokerError | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return certificate_refused(error)
     if isinstance(error, APIError):
-        return BrokerError(f"JetStream refuses: {error.description or error}", final=True)
+        # From 500 on it is the server that fails, as when it has just been started, and not the request.
+        return BrokerError(f"JetStream refuses: {error.description or error}", final=(error.code or 0) < 500)
     if isinstance(error, nats.errors.Error | OSError):
         text = f"{error}" or type(error).__name__
         return BrokerError(f"{text}; start the server or check host, port and nats:// or tls://")

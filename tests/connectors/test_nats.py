@@ -15,7 +15,13 @@ from queue_checks import MODEL, rest, sample, take, until
 
 from streamrde.connectors.codecs import decode_prediction
 from streamrde.connectors.ends import DeadLetter
-from streamrde.connectors.nats import NatsDeadLettersConfig, NatsSinkConfig, NatsSourceConfig
+from streamrde.connectors.nats import (
+    NatsClient,
+    NatsDeadLettersConfig,
+    NatsSinkConfig,
+    NatsSourceConfig,
+    _converted,
+)
 from streamrde.connectors.queues import QueueSink, QueueSource
 from streamrde.connectors.sections import RunSections
 from streamrde.errors import BrokerError, ConfigError
@@ -143,6 +149,41 @@ def test_a_lost_connection_loses_and_repeats_nothing(tmp_path: Path) -> None:
                     assert await rest(again) == []
 
     asyncio.run(main())
+
+
+def test_a_connection_that_breaks_while_it_is_set_up_is_made_again(server: str) -> None:
+    name = f"b{uuid.uuid4().hex}"
+
+    class Breaking(NatsClient):
+        async def _consume(self, durable: str) -> None:
+            await super()._consume(durable)
+            if self.counts.connects == 1:
+                self.counts.connects = 2
+                self._nats._transport._io_writer.transport.abort()
+                while not self._nats.is_closed:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)  # the client library calls back after that
+
+    async def main() -> None:
+        source = source_of(server, name, longest_pause=0.1)
+        source.client.__class__ = Breaking
+        async with asyncio.timeout(20), source:
+            await publish(server, f"{name}.a.imu", sample(0))
+            assert await take(source, 1) == [0.0]
+            source.client.lost("cut off")
+            while source.connection.connects < 3 or not source.connection.connected:
+                await asyncio.sleep(0.01)
+            await publish(server, f"{name}.a.imu", sample(1))
+            assert await take(source, 1) == [1.0]
+
+    asyncio.run(main())
+
+
+def test_only_what_a_request_does_wrong_is_refused_for_good() -> None:
+    error = nats.js.errors.APIError
+    assert {code: _converted(error(code=code)).final for code in (400, 404, 500, 503)} == {
+        400: True, 404: True, 500: False, 503: False,
+    }  # fmt: skip
 
 
 def test_what_comes_while_a_new_consumer_is_away_is_received(server: str) -> None:
