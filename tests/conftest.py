@@ -14,13 +14,14 @@ settings.load_profile("streamrde")
 # say of interrupted commands would then not be what they do.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Every worker imports and collects the whole suite: beyond a few, more of them gain little.
+# Tests wait for servers and clocks half of their time, so that two cores do the work of three workers. Every worker
+# imports and collects the whole suite: beyond a few, more of them gain little.
 _MOST_WORKERS = 4
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Share a folder of tests, or the whole suite, among the cores.
+    """Share a folder of tests, or the whole suite, among processes.
 
     Files and tests that are named run here, where they start sooner, and so does what talks to the terminal.
     ``-n 0`` and ``-p no:xdist`` turn it off, ``-n 8`` asks for more.
@@ -34,11 +35,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     if not any(Path(arg).is_dir() for arg in config.args):
         return
-    workers = min(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _MOST_WORKERS
-    )
-    if workers > 1:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores > 1:
         # Neighbours stay together, so that the brokers and models of a module are made once; who is done takes more.
-        option.numprocesses, option.dist = workers, "worksteal"
+        option.numprocesses, option.dist = min(cores + cores // 2, _MOST_WORKERS), "worksteal"
         # A worker is the use of its core already.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
