@@ -13,7 +13,7 @@ from streamrde.errors import ConfigError
 from streamrde.looking.documents import MODEL, USES, Use, document
 from streamrde.looking.files import look_at_files
 from streamrde.looking.guesses import Findings, Guess
-from streamrde.looking.matching import match_channels, match_units
+from streamrde.looking.matching import labels_of, match_channels, match_units
 from streamrde.looking.messages import look_at_messages
 from streamrde.looking.roles import Given
 
@@ -66,14 +66,16 @@ def look(sources: Sequence[str], wanted: Wanted) -> tuple[Findings, Use, str]:
             "--target, or write a file for a model that you have with --for score"
         )
     model = str(wanted.model or MODEL)
-    channels = None
+    channels: dict[str, str] | None = None
+    labels: tuple[str, ...] = ("label",)
     if wanted.model is not None and use in ("score", "run"):
+        labels = labels_of(wanted.model)
         channels = match_channels(wanted.model, found)
         if (units := match_units(wanted.model, channels, found)) is not None:
             found = replace(found, columns={**found.columns, "units": units})
     out = wanted.out or Path(f"{use}.toml")
     command = f"streamrde {use} --config {out}" if use == "score" else f"streamrde {use} {out}"
-    return found, use, document(found, use, command=command, model=model, channels=channels)
+    return found, use, document(found, use, command=command, model=model, channels=channels, labels=labels)
 
 
 def _listen(place: Place, wanted: Wanted) -> Findings:

@@ -13,6 +13,7 @@ from streamrde.looking.rates import nice, spoken
 Use: TypeAlias = Literal["fit", "train", "score", "run"]
 USES: tuple[Use, ...] = ("fit", "train", "score", "run")
 MODEL = "model.safetensors"
+PORT = 9464
 
 _WIDTH = 120
 # Keys of columns that a command has at another place than in [columns], by that place.
@@ -28,7 +29,13 @@ _VALIDATION = ("val", "valid", "validation", "dev")
 
 
 def document(
-    found: Findings, use: Use, *, command: str, model: str = MODEL, channels: Mapping[str, str] | None = None
+    found: Findings,
+    use: Use,
+    *,
+    command: str,
+    model: str = MODEL,
+    channels: Mapping[str, str] | None = None,
+    labels: Sequence[str] = ("label",),
 ) -> str:
     """Return TOML that the command of that name reads.
 
@@ -36,6 +43,7 @@ def document(
         command: command line that reads the file, for its first comment.
         model: model file of a run or a scoring job.
         channels: column or path of each of the model's channels, in its order. None: the model is not known.
+        labels: columns of the model's late labels.
     """
     page = _Page()
     page.comment(f"Written by streamrde init for: {command}")
@@ -45,7 +53,10 @@ def document(
         page.comment(f"Unsure: {remark}.")
     if found.doubts:
         page.comment("Guesses that may be wrong are marked with 'Unsure'. Alternatives stand in comments.")
-    {"fit": _fit, "train": _train, "score": _score, "run": _run}[use](page, found, model, channels)
+    if use == "run":
+        _run(page, found, model, channels, labels)
+    else:
+        {"fit": _fit, "train": _train, "score": _score}[use](page, found, model, channels)
     return page.text
 
 
@@ -180,7 +191,7 @@ def _score(page: _Page, found: Findings, model: str, channels: Mapping[str, str]
     _columns(page, found, "score", channels)
 
 
-def _run(page: _Page, found: Findings, model: str, channels: Mapping[str, str] | None) -> None:
+def _run(page: _Page, found: Findings, model: str, channels: Mapping[str, str] | None, labels: Sequence[str]) -> None:
     page.blank()
     page.key("model", model, "Model file, written by streamrde fit or streamrde train.")
     page.table("source")
@@ -192,6 +203,15 @@ def _run(page: _Page, found: Findings, model: str, channels: Mapping[str, str] |
         if name.startswith("sink."):
             page.guess(name.removeprefix("sink."), guess)
     _merge(page, found)
+    page.blank()
+    page.comment(f"To look at the run in a browser, at http://127.0.0.1:{PORT}/ (see docs/page.md):")
+    page.comment("[service]")
+    page.off("port", PORT)
+    page.off("page", True)
+    page.blank()
+    page.comment("To learn from the truth that comes later, in fields of such messages (see docs/labels.md):")
+    page.comment("[labels]")
+    page.off("columns", list(labels))
     page.blank()
     page.comment("To go on after a restart where it stopped (see docs/delivery.md):")
     page.comment("[state]")

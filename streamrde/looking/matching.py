@@ -76,6 +76,25 @@ def match_units(model: str | os.PathLike[str], channels: Mapping[str, str], foun
     return Guess(units, f"{said}: values are converted")
 
 
+def labels_of(model: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return names for the columns of a model's late labels: one per head of classes, and one per output of numbers.
+
+    They are the names of heads and outputs, or "label". A channel of the same name makes it "true_" and the name.
+    """
+    header, names = load(model).header, list[str]()
+    taken = {channel.name for channel in header.channels}
+    for head in header.parts:
+        own: tuple[str, ...] = (head.name or "label",)
+        if not head.classes and (head.output_names or head.outputs > 1):
+            own = head.output_names or tuple(f"{own[0]}_{i}" for i in range(head.outputs))
+        for name in own:
+            while name in taken:
+                name = f"true_{name}"
+            taken.add(name)
+            names.append(name)
+    return tuple(names)
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", _UNIT.sub("", name).lower())
 

@@ -15,8 +15,10 @@ import msgspec
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
+from bundles import make_bundle
 from typer.testing import CliRunner
 
+import streamrde as sr
 from streamrde.cli import app
 from streamrde.cli.listening import pairs, place_of
 from streamrde.config import RunConfig
@@ -25,6 +27,7 @@ from streamrde.demo.watch_data import MODEL
 from streamrde.disk import read_toml
 from streamrde.errors import BrokerError, ConfigError, DataError
 from streamrde.looking.documents import document
+from streamrde.looking.matching import labels_of
 from streamrde.looking.messages import Captured, look_at_messages
 from streamrde.settings import convert
 
@@ -417,6 +420,55 @@ def test_values_that_come_apart_are_merged():
     assert convert(tables, RunConfig).order.merge
     bare = look(("plant/p1/a", 1.5), ("plant/p1/b", 2.5))
     assert "order" not in tomllib.loads(document(bare, "run", command="", channels={}))
+
+
+def uncommented(text, *tables):
+    """TOML with the tables of these names that stand in comments."""
+    lines, on = [], False
+    for line in text.splitlines():
+        on = line.removeprefix("# ") in [f"[{table}]" for table in tables] or (on and line.startswith("# "))
+        lines.append(line.removeprefix("# ") if on else line)
+    return "\n".join(lines)
+
+
+def test_a_run_has_the_page_and_late_labels_in_comments():
+    found = look(*(imu("w1", i) for i in range(4)))
+    text = document(found, "run", command="", channels={"ax": "ax", "ay": "ay"})
+    assert not {"service", "labels"} & tomllib.loads(text).keys()
+    config = convert(tomllib.loads(uncommented(text, "service", "labels")), RunConfig)
+    config.check()
+    assert config.service.page
+    assert f"http://127.0.0.1:{config.service.port}/ " in text
+    assert config.labels.columns == ("label",)
+
+
+@pytest.mark.parametrize(
+    ("settings", "columns"),
+    [
+        ({"task": "classification", "labels": ("x", "y", "z")}, ("label",)),
+        ({"task": "classification", "outputs": 1, "labels": ("leak",)}, ("label",)),
+        ({"task": "regression", "outputs": 1, "labels": ()}, ("label",)),
+        ({"task": "regression", "outputs": 2, "labels": ()}, ("label_0", "label_1")),
+        ({"task": "regression", "outputs": 2, "labels": ("a", "level")}, ("true_a", "level")),  # a is a channel
+        (
+            {
+                "outputs": 4,
+                "heads": (
+                    sr.Head(name="kind", outputs=3, task="classification"),
+                    sr.Head(name="level", outputs=1),
+                ),
+            },
+            ("kind", "level"),
+        ),
+    ],
+)
+def test_columns_of_late_labels_fit_the_model(settings, columns, tmp_path):
+    bundle = make_bundle(**settings)
+    bundle.save(tmp_path / "model.safetensors")
+    names = labels_of(tmp_path / "model.safetensors")
+    assert names == columns
+    text = document(look(imu("w1", 0)), "run", command="", channels={"a": "ax", "b": "ay"}, labels=names)
+    convert(tomllib.loads(uncommented(text, "labels")), RunConfig).labels.check(bundle.header)
 
 
 def test_ctrl_c_uses_what_came(sensors, tmp_path):
