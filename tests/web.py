@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+import socket
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -41,3 +43,18 @@ async def request(port: int, method: str, path: str, body: bytes = b"", **header
 async def post(port: int, path: str, body: bytes, **headers: str) -> Answer:
     """Send a body."""
     return await request(port, "POST", path, body, **headers)
+
+
+def events(connection: socket.socket) -> Iterator[tuple[str, Any]]:
+    """Yield the server-sent events of an answer as they come, each with its name and data."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(1 << 20)
+    data = data.partition(b"\r\n\r\n")[2]
+    while True:
+        *blocks, data = data.split(b"\n\n")
+        for block in blocks:
+            lines = dict(line.split(b": ", 1) for line in block.splitlines() if not line.startswith(b":"))
+            if lines:
+                yield lines[b"event"].decode(), msgspec.json.decode(lines[b"data"])
+        data += connection.recv(1 << 20)

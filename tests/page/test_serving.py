@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from http import HTTPStatus
 
-import msgspec
 import numpy as np
 import pytest
 from browser import Served
 from bundles import make_bundle
-from web import Answer, request
+from web import Answer, events, request
 
 from streamrde.config.service import ServiceConfig
 from streamrde.errors import ConfigError, ParameterError
@@ -75,21 +73,6 @@ def test_others_than_this_machine_need_a_token(tmp_path):
         ServiceConfig(page=True).check()
     with pytest.raises(ConfigError, match="page = true"):
         ServiceConfig(port=0, page_token_env="X").check()
-
-
-def events(connection: socket.socket) -> Iterator[tuple[str, list]]:
-    """Yield events as they come."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += connection.recv(1 << 20)
-    data = data.partition(b"\r\n\r\n")[2]
-    while True:
-        *blocks, data = data.split(b"\n\n")
-        for block in blocks:
-            lines = dict(line.split(b": ", 1) for line in block.splitlines() if not line.startswith(b":"))
-            if lines:
-                yield lines[b"event"].decode(), msgspec.json.decode(lines[b"data"])
-        data += connection.recv(1 << 20)
 
 
 def test_a_viewer_that_takes_nothing_leaves_the_run_alone_and_sees_the_latest_afterwards():
