@@ -35,6 +35,8 @@ class Found(NamedTuple):
     run: Run
     suffix: str = ""
     """Text that tells runs of one file apart, such as "trial 3"."""
+    timed: bool = False
+    """True if its model was there and was timed, where it can be."""
 
 
 def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
@@ -52,7 +54,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
         found += _in_folder(path) if path.is_dir() else _in_file(path)
     names = _names([own.path for own in found])
     return [
-        _timed(msgspec.structs.replace(own.run, name=f"{name} {own.suffix}".rstrip()), own.path)
+        msgspec.structs.replace(_with_its_model(own).run, name=f"{name} {own.suffix}".rstrip())
         for own, name in zip(found, names, strict=True)
     ]
 
@@ -62,7 +64,7 @@ def _in_file(path: Path) -> list[Found]:
         bundle = load(path)
         pages = (_quiet(page) for page in sorted(path.parent.glob(f"*{PAGE}")))
         matching = [Found(path, run) for runs in pages for run in runs if run.fingerprint == bundle.fingerprint]
-        return matching[:1] or [_of_model(path, bundle)]
+        return [_timed(own, bundle) for own in matching[:1] or [_of_model(path, bundle)]]
     if path.suffix == SWEEP:
         return [Found(path, run, run.name) for run in _trials(read_outcomes(path))]
     runs = read_runs(path)
@@ -79,11 +81,16 @@ def _in_folder(folder: Path) -> list[Found]:
     """Return the runs of a folder. Other files are no concern of a comparison."""
     files = [path for path in _files(folder) if path.suffix in (PAGE, MODEL, SWEEP)]
     found = [Found(path, run) for path in files if path.suffix == PAGE for run in _quiet(path)]
-    known = {own.run.fingerprint for own in found}
+    on_pages = len(found)
     for path in files:
         try:
-            if path.suffix == MODEL and (bundle := load(path)).fingerprint not in known:
-                found.append(_of_model(path, bundle))
+            if path.suffix == MODEL:
+                bundle = load(path)
+                of_it = [i for i, own in enumerate(found[:on_pages]) if own.run.fingerprint == bundle.fingerprint]
+                for i in of_it:
+                    found[i] = _timed(found[i], bundle)
+                if not of_it:
+                    found.append(_timed(_of_model(path, bundle), bundle))
             elif path.suffix == SWEEP:
                 found += _in_file(path)
         except StreamRDEError:
@@ -177,23 +184,32 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _timed(run: Run, path: Path) -> Run:
-    """Return the run with the cost of serving its model, if the model is there."""
-    if run.stream_us is not None:
-        return run
-    places = [path, path.with_suffix(MODEL), Path(run.model), path.parent / Path(run.model).name]
-    for place in places:
+def _with_its_model(found: Found) -> Found:
+    """Look for the model of a run that is not timed yet, and time it."""
+    run, path = found.run, found.path
+    if found.timed or run.stream_us is not None:
+        return found
+    for place in (path.with_suffix(MODEL), Path(run.model), path.parent / Path(run.model).name):
         if place.suffix != MODEL or not place.is_file():
             continue
         try:
             bundle = load(place)
         except StreamRDEError:
             continue
-        rate = _windows_per_second(bundle.header)
-        if bundle.fingerprint == run.fingerprint and rate is not None:
-            alone, _ = step_cost(bundle, seconds=_TIMING)
-            return msgspec.structs.replace(run, stream_us=alone * 1e6 * rate)
-    return run
+        if bundle.fingerprint == run.fingerprint:
+            return _timed(found, bundle)
+    return found
+
+
+def _timed(found: Found, bundle: Bundle) -> Found:
+    """Return the run with the cost of serving its model, unless it has one or it cannot be told."""
+    if found.timed or found.run.stream_us is not None:
+        return found
+    rate = _windows_per_second(bundle.header)
+    if rate is None:
+        return found._replace(timed=True)
+    alone, _ = step_cost(bundle, seconds=_TIMING)
+    return found._replace(run=msgspec.structs.replace(found.run, stream_us=alone * 1e6 * rate), timed=True)
 
 
 def _windows_per_second(header: Header) -> float | None:

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from streamrde.cli import app
 from streamrde.errors import DataError
 from streamrde.fitting.record import Curve, Run, aligned, as_comment, read_runs, run_of
+from streamrde.inference.bundle import load
+from streamrde.models.report import finding
 from streamrde.models.report.compare import comparison_page
 from streamrde.models.report.comparison import compare
 from streamrde.models.report.finding import find_runs
@@ -162,6 +164,15 @@ def test_a_folder_is_searched_for_pages_models_and_sweeps(folder) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match="no run in this folder"):
         find_runs([folder / "empty"])
+
+
+@pytest.mark.parametrize("paths", [["."], ["a", "b"], ["a/model.safetensors", "b/model.safetensors"]])
+def test_each_model_is_read_once(folder, paths, monkeypatch) -> None:
+    read = []
+    monkeypatch.setattr(finding, "load", lambda path: read.append(path) or load(path))
+    runs = find_runs([folder / path for path in paths])
+    assert all(run.stream_us > 0 for run in runs)
+    assert sorted(path for path in read if path.stem == "model") == sorted(folder.glob("*/model.safetensors"))
 
 
 def test_inspect_compares_and_writes_a_page(folder) -> None:
