@@ -133,12 +133,16 @@ class ColumnKeys(SharedKeys, frozen=True, kw_only=True):
             classes={column: classes[mine] for column, mine in zip(channels, own, strict=True) if mine in classes},
             stream=name,
             levels=levels,
-            sender=() if self.stream in (None, "@topic", "", ()) else tuple(part for part in (name, *levels) if part),
+            sender=self._sender(tuple(part for part in (name, *levels) if part)),
             date=date,
             time=time,
             sequence=sequence,
             **self.shared(),
         )
+
+    def _sender(self, fields: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the fields of a payload that make up the stream's name, see `Columns.sender`."""
+        return () if self.stream in (None, "@topic", "", ()) else fields
 
 
 class Columns(TimeKeys, frozen=True, kw_only=True):

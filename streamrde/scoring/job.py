@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -38,17 +36,9 @@ class ColumnsConfig(ColumnKeys, frozen=True, kw_only=True):
     """Column with the stream's name. Several are joined by "/". If "", each file is one stream, named after the
     file."""
 
-    def columns_for(
-        self,
-        own: Sequence[str],
-        *,
-        stream: str | None = None,
-        sequence: str = "",
-        classes: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
-    ) -> Columns:
-        """See `ColumnKeys.columns_for`. Payloads made of the files have no field for the stream."""
-        found = ColumnKeys.columns_for(self, own, stream=stream, sequence=sequence, classes=classes)
-        return msgspec.structs.replace(found, sender=())
+    def _sender(self, fields: tuple[str, ...]) -> tuple[str, ...]:
+        # Payloads made of the files have no field for the stream.
+        return ()
 
     def columns(self, header: Header) -> Columns:
         """Return the columns, for a model."""
