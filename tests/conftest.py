@@ -14,6 +14,9 @@ settings.load_profile("streamrde")
 # say of interrupted commands would then not be what they do.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Spark's processes, in tests, pages and examples, live for seconds: what starts fast is best.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
 # Tests wait for servers and clocks half of their time, so that two cores do the work of three workers. Every worker
 # imports and collects the whole suite: beyond a few, more of them gain little.
 _MOST_WORKERS = 4

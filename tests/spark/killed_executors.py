@@ -44,8 +44,6 @@ def main():
             "spark.sql.shuffle.partitions": "2",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
-            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-            "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "spark.sql.streaming.noDataMicroBatches.enabled": "false",
             # A block that an executor took with it is asked for again at once, and then made again.
             "spark.shuffle.io.maxRetries": "1",
