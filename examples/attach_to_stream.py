@@ -38,7 +38,8 @@ if len(sys.argv) > 1:
     asyncio.run(serve(sys.argv[1]))
 else:
     whole = load_recording(held_out_files()[0], COLUMNS)
-    two = [i for i, name in enumerate(whole.streams) if name in sorted(set(whole.streams))[:2]]
+    names = sorted(set(whole.streams))[:2]
+    two = [i for i, name in enumerate(whole.streams) if name in names]
     with EmbeddedBroker() as broker:
         metrics = asyncio.run(serve(broker.url, Recording(whole.streams[two], whole.t[two], whole.x[two])))
     print(f"\np50 {metrics.latency.quantile(0.5) * 1e3:.1f} ms from arrival to confirmed prediction")
