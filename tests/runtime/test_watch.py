@@ -84,7 +84,8 @@ def test_over_mqtt_come_the_scored_bits(bundle, scored, tmp_path):
     with any_broker(tmp_path) as url:
         asyncio.run(asyncio.wait_for(live(url), 60))
     rows = pa.parquet.read_table(tmp_path / "live.parquet").to_pylist()
-    expected = {key for key in scored if key[0] in set(recording.streams)}
+    streams = set(recording.streams)
+    expected = {key for key in scored if key[0] in streams}
     assert {(r["stream"], r["window"]) for r in rows} == expected
     assert all(bits(r) == bits(scored[r["stream"], r["window"]]) for r in rows)
 
