@@ -374,6 +374,27 @@ def oscillations(t, x, frequencies, damping):
     return np.array(rates), np.sqrt(np.array(energies) / np.sum(energies))
 
 
+def pulses(t, x, constants):
+    """Return pulses per second for each time constant and direction, by integrals over all of the path before."""
+    rates = []
+    for constant in constants:
+        for part in (abs, lambda dx: max(dx, 0.0), lambda dx: max(-dx, 0.0)):
+            peaks, inside, count = [0.0], False, 0
+            for k in range(1, len(t)):
+                activity = sum(
+                    part(x[j] - x[j - 1]) / (t[j] - t[j - 1]) * constant
+                    * (math.exp((t[j] - t[k]) / constant) - math.exp((t[j - 1] - t[k]) / constant))
+                    for j in range(1, k + 1)
+                )  # fmt: skip
+                peaks = [peak * math.exp((t[k - 1] - t[k]) / (16 * constant)) for peak in peaks] + [activity]
+                if not inside and activity > 0.7 * max(peaks):
+                    inside, count = True, count + 1
+                elif inside and activity < 0.5 * max(peaks):
+                    inside = False
+            rates.append(count / (t[-1] - t[0]))
+    return rates
+
+
 def sigmoid(v):
     return 1 / (1 + math.exp(-v))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from streamrde.features.spec import FeatureSpec, Pool
 from streamrde.signature.words import lyndon_words
 from streamrde.windowing.partition import Partition
-from streamrde.windowing.tokens import SUMMARIES
+from streamrde.windowing.tokens import LEVELS, SUMMARIES
 
 
 def path_names(partition: Partition, channels: Sequence[str]) -> tuple[str, ...]:
@@ -27,7 +27,8 @@ def token_names(partition: Partition, channels: Sequence[str]) -> tuple[str, ...
 
     ``8:t.x`` is the coefficient of the word (t, x) over 8 base windows, ``end:x`` the path's end value, and
     ``slope:x`` a summary of the channel's observations. ``rate@0.5:x`` is the number of oscillations per second in the
-    band at 0.5 Hz, and ``share@0.5:x`` the band's share of the amplitude.
+    band at 0.5 Hz, and ``share@0.5:x`` the band's share of the amplitude. ``pulses@0.25`` is a quantile of the pulses
+    per second.
     """
     path, names = path_names(partition, channels), []
     for scale, depth in zip(partition.token.scales, partition.token.depths(partition.depth), strict=True):
@@ -40,6 +41,8 @@ def token_names(partition: Partition, channels: Sequence[str]) -> tuple[str, ...
     if (bands := partition.token.bands) is not None:
         waves = [f"@{f:.6g}:{name}" for name in channels for f in bands.frequencies]
         names += [f"rate{wave}" for wave in waves] + [f"share{wave}" for wave in waves]
+    if partition.token.pulses is not None:
+        names += [f"pulses@{(j + 0.5) / LEVELS:.3g}" for j in range(LEVELS)]
     return tuple(names)
 
 

@@ -21,7 +21,7 @@ RIVALS = 8
 Kind: TypeAlias = Literal["share", "mean", "max", "last", "best"]
 Source: TypeAlias = Literal["random", "token", "logsigs", "ends", "summaries"]
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MOST_FEATURES)]
-Waves: TypeAlias = Literal["rates", "shares"]
+Waves: TypeAlias = Literal["rates", "shares", "pulses"]
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,6 +124,7 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "summaries": places.summaries,
             "rates": places.rates,
             "shares": places.shares,
+            "pulses": places.pulses,
         }[pool.of]
 
     def roots(self, places: Places) -> int:

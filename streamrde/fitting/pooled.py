@@ -90,6 +90,19 @@ def with_features(header: Header, spec: FeatureSpec) -> Header:
     return msgspec.structs.replace(header, field=Reservoir(features=spec), hidden=hidden)
 
 
+def slim(pooled: Pooled) -> Pooled:
+    """Return the same with tokens that end where the last part ends that a pool keeps: pulses come last, then bands."""
+    kept = {pool.of for pool in pooled.spec.pools}
+    header, drawn, token = pooled.header, pooled.drawn, pooled.header.token
+    if "pulses" not in kept:
+        token = msgspec.structs.replace(token, pulses=None)
+        if not kept & {"rates", "shares"}:
+            token = msgspec.structs.replace(token, bands=None)
+    header = msgspec.structs.replace(header, token=token)
+    size = header.partition.token_size
+    return pooled._replace(header=header, drawn=drawn._replace(shift=drawn.shift[:size], scale=drawn.scale[:size]))
+
+
 def features_of(examples: Examples, pooling: Pooling, partition: Partition) -> Floats:
     """Return the pooled features of all rows, (n, P), as `features.pool_streams` does, some streams at a time."""
     found = np.empty((len(examples.truth), pooling.size))

@@ -28,6 +28,7 @@ _SEEN = {
     "above": "'above' counts how often random features of the path are above thresholds",
     "best": "'best' counts how often each of eight random features is the largest of them",
     "bands": "'bands' follows how fast each channel oscillates: the rate in each frequency band, and each band's share",
+    "pulses": "'pulses' counts how often the activity of the channels peaks, and has quantiles of all counts",
     "summaries": "'summaries' has each channel's mean, spread, ends and slope so far",
     "curves": "'curves' has curves in the ranks of summaries, and pairs of ranks",
     "along": "'along' has the latest windows and fading means of those before",

@@ -161,6 +161,8 @@ def _token(header: Header) -> tuple[str, str]:
     parts += ["values at the window's end"] * token.ends + ["summaries of each channel"] * token.summaries
     if token.bands is not None:
         parts.append(f"oscillations in {token.bands.count} bands of {token.bands.low:.3g} to {token.bands.high:.3g} Hz")
+    if (own := token.pulses) is not None:
+        parts.append(f"pulses with {own.count} time constants of {own.shortest:.3g} to {own.longest:.3g} s")
     clipped = f", clipped at {header.clip:.3g}" if header.clip else ""
     return "token", f"{', '.join(parts)}; {size}{clipped}"
 

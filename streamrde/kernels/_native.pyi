@@ -157,9 +157,9 @@ class Loop:
         gap: tuple[bool, float, float, bool, bool],  # hold, longest gap, seconds that values hold, carry, resumes
         wait: tuple[int, float],  # samples and seconds for which a channel is waited for
         order: tuple[float, int, int, int, bool, int],  # of windowing.Order, and restart_after
-        # Of a token: where rings, sums and waves begin, ends, summaries, rates of bands (3, count + 1), parts (n, 7),
-        # scales (n, 2), and each scale's words.
-        token: tuple[int, int, int, bool, bool, Floats, Indices, Indices, tuple[Indices, ...]],
+        # Of a token: where rings, sums, waves and pulses begin, ends, summaries, speeds of bands (3, count + 1) and of
+        # pulses (3, 2 x count + 1), parts (n, 7), scales (n, 2), and each scale's words.
+        token: tuple[int, int, int, int, bool, bool, Floats, Floats, Indices, Indices, tuple[Indices, ...]],
         /,
     ) -> None: ...
     def push(

@@ -45,11 +45,27 @@ bool load_types() {
     return complete;
 }
 
-// Rates of bands (3, count + 1), parts (n, 7) and scales (n, 2) as numbers, and the words of each scale, see `compiled_loop`; false with an error set.
-bool take_tokens(const Layout& layout, PyObject* rates, PyObject* parts, PyObject* scales, PyObject* scale_words,
-                 Tokens& tokens) {
-    PyArrayObject* rate_rows = checked(rates, NPY_DOUBLE, 2, "rates");
-    if (!rate_rows) return false;
+// Speeds as three rows of numbers; false with an error set.
+bool take_speeds(PyObject* given, const char* name, Speeds& speeds) {
+    PyArrayObject* rows = checked(given, NPY_DOUBLE, 2, name);
+    if (!rows) return false;
+    const npy_intp all = PyArray_DIM(rows, 1);
+    if (PyArray_DIM(rows, 0) != 3 || all < 1) {
+        PyErr_Format(PyExc_ValueError, "%s must have three rows", name);
+        return false;
+    }
+    const auto* own = static_cast<const double*>(PyArray_DATA(rows));
+    try {
+        speeds = {{own, own + all}, {own + all, own + 2 * all}, {own + 2 * all, own + 3 * all}};
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+        return false;
+    }
+    return true;
+}
+
+// Parts (n, 7) and scales (n, 2) as numbers, and the words of each scale, see `compiled_loop`; false with an error set.
+bool take_tokens(const Layout& layout, PyObject* parts, PyObject* scales, PyObject* scale_words, Tokens& tokens) {
     PyArrayObject* part_rows = checked(parts, NPY_INTP, 2, "parts");
     PyArrayObject* scale_rows = part_rows ? checked(scales, NPY_INTP, 2, "scales") : nullptr;
     if (!scale_rows) return false;
@@ -59,26 +75,16 @@ bool take_tokens(const Layout& layout, PyObject* rates, PyObject* parts, PyObjec
         return false;
     };
     if ((part_count && PyArray_DIM(part_rows, 1) != 7) || PyArray_DIM(scale_rows, 1) != 2 || scale_count < 1 ||
-        PyTuple_GET_SIZE(scale_words) != scale_count || PyArray_DIM(rate_rows, 0) != 3 || PyArray_DIM(rate_rows, 1) < 1)
+        PyTuple_GET_SIZE(scale_words) != scale_count || tokens.constants.size() % 2 != 1)
         return unfit();
     tokens.channels = layout.channels;
     tokens.path = layout.path();
     tokens.values = layout.values();
     const npy_intp signature = row_size(layout.path(), layout.depth);
     const std::ptrdiff_t summed = tokens.summaries ? layout.channels * sums_of_a_channel : 0;
-    const npy_intp all = PyArray_DIM(rate_rows, 1);
-    const auto* rate = static_cast<const double*>(PyArray_DATA(rate_rows));
-    try {
-        tokens.bands = {static_cast<std::size_t>(all - 1),
-                        {rate, rate + all},
-                        {rate + all, rate + 2 * all},
-                        {rate + 2 * all, rate + 3 * all}};
-    } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
-        return false;
-    }
     if (tokens.rings < layout.signature + signature || tokens.sums < tokens.rings ||
-        tokens.waves < tokens.sums + summed || tokens.waves + layout.channels * tokens.wave_size() > layout.width)
+        tokens.waves < tokens.sums + summed || tokens.pulses < tokens.waves + layout.channels * tokens.wave_size() ||
+        tokens.pulses + layout.channels * tokens.pulse_size() > layout.width)
         return unfit();
     const auto* row = static_cast<const npy_intp*>(PyArray_DATA(part_rows));
     try {
@@ -124,16 +130,16 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     int time, counts, elapsed, hold, carry, resumes, duplicates, merge;
     long long wait_samples, lateness_samples, max_held, restart_after;
     const char* policy_name;
-    PyObject *indices, *initial, *policy_numbers, *rates, *parts, *scales, *scale_words;
+    PyObject *indices, *initial, *policy_numbers, *bands, *constants, *parts, *scales, *scale_words;
     Tokens tokens;
     int ends, summaries;
-    if (!PyArg_ParseTuple(arguments, "(nnnn)(ipppi)OO(sO)(pddpp)(Ld)(dLLipL)(nnnppOOOO!)", &layout.width, &layout.x,
+    if (!PyArg_ParseTuple(arguments, "(nnnn)(ipppi)OO(sO)(pddpp)(Ld)(dLLipL)(nnnnppOOOOO!)", &layout.width, &layout.x,
                           &layout.seen, &layout.signature, &layout.channels, &time, &counts, &elapsed, &layout.depth,
                           &indices, &initial, &policy_name, &policy_numbers, &hold, &partition.longest_gap,
                           &partition.holds, &carry, &resumes, &wait_samples, &partition.wait_seconds, &order.lateness,
                           &lateness_samples, &max_held, &duplicates, &merge, &restart_after, &tokens.rings,
-                          &tokens.sums, &tokens.waves, &ends, &summaries, &rates, &parts, &scales, &PyTuple_Type,
-                          &scale_words))
+                          &tokens.sums, &tokens.waves, &tokens.pulses, &ends, &summaries, &bands, &constants, &parts,
+                          &scales, &PyTuple_Type, &scale_words))
         return -1;
     if (!load_types()) return -1;
     PyArrayObject* words = checked(indices, NPY_INTP, 1, "indices");
@@ -175,8 +181,10 @@ int loop_init(PyObject* object, PyObject* arguments, PyObject*) {
     const auto* fill = static_cast<const double*>(PyArray_DATA(fills));
     tokens.ends = ends != 0;
     tokens.summaries = summaries != 0;
-    if (!take_tokens(layout, rates, parts, scales, scale_words, tokens)) return -1;
-    layout.observes = tokens.summaries || tokens.bands.count;
+    if (!take_speeds(bands, "bands", tokens.bands) || !take_speeds(constants, "constants", tokens.constants) ||
+        !take_tokens(layout, parts, scales, scale_words, tokens))
+        return -1;
+    layout.observes = tokens.observes();
     try {
         self->loop = new Loop(layout, partition, std::move(policy), order, select_kernel(layout.path(), layout.depth),
                               WordTable(layout.path(), layout.depth, place, features), std::move(tokens),

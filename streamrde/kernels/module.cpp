@@ -148,7 +148,7 @@ constexpr std::pair<const char*, const char*> declarations[] = {
     {"Duplicates", duplicates_names}, {"Event", event_names},      {"Fault", fault_names},
     {"Window", window_fields},        {"Episode", episode_fields}, {"PoolKind", pool_kind_names},
     {"Unused", unused_fields},        {"Cut", cut_fields},         {"Sum", summary::sum_names},
-    {"Trace", wave::trace_names},     {"Wave", wave::wave_names},
+    {"Trace", wave::trace_names},     {"Wave", wave::wave_names},  {"Pulse", beat::pulse_names},
 };
 
 bool add_layout(PyObject* module) {

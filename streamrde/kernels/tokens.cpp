@@ -1,5 +1,5 @@
-// What a model is given of a window: the twin of windowing/aggregation.py, windowing/summaries.py and
-// windowing/resonators.py.
+// What a model is given of a window: the twin of windowing/aggregation.py, windowing/summaries.py,
+// windowing/resonators.py and windowing/pulses.py.
 #include "tokens.hpp"
 
 #include <algorithm>
@@ -10,26 +10,28 @@ namespace streamrde {
 
 namespace {
 
-// See windowing/resonators.py for these numbers.
+// See windowing/resonators.py and windowing/pulses.py for these numbers.
 constexpr int degree = 9;
 constexpr double rest = 1e-12, steps = 4096.0;
+constexpr double rise = 0.7, fall = 0.5, tiny = 0x1p-960;
+constexpr double none = std::numeric_limits<double>::quiet_NaN();
 
-// Makes the factors of a step of dt seconds, rounded to 12 bits, unless they are at hand.
-void prepare(const Bands& bands, double dt, Factors& factors) {
+// Makes the powers of a step of dt seconds, rounded to 12 bits, all but the gains; false if they are at hand.
+bool prepare(const Speeds& speeds, double dt, Powers& powers) {
     int exponent;
     const double mantissa = std::frexp(dt, &exponent);
     const double step = std::ldexp(std::floor(mantissa * steps + 0.5) / steps, exponent);
-    if (step == factors.step) return;
-    factors.step = step;
-    const std::size_t all = bands.count + 1;
-    for (std::vector<double>* own : {&factors.real, &factors.imaginary, &factors.gain, &factors.x, &factors.y})
+    if (step == powers.step) return false;
+    powers.step = step;
+    const std::size_t all = speeds.size();
+    for (std::vector<double>* own : {&powers.real, &powers.imaginary, &powers.gain, &powers.x, &powers.y})
         own->resize(all);
-    double *a = factors.real.data(), *b = factors.imaginary.data(), *x = factors.x.data(), *y = factors.y.data();
+    double *a = powers.real.data(), *b = powers.imaginary.data(), *x = powers.x.data(), *y = powers.y.data();
     double largest = 0.0;
     for (std::size_t k = 0; k < all; ++k) {
-        const double own = std::min(step, bands.longest[k]);
-        x[k] = -(bands.decays[k] * own);
-        y[k] = bands.turns[k] * own;
+        const double own = std::min(step, speeds.longest[k]);
+        x[k] = -(speeds.decays[k] * own);
+        y[k] = speeds.turns[k] * own;
         largest = std::max(largest, std::max(-x[k], y[k]));
     }
     std::frexp(largest, &exponent);
@@ -55,8 +57,7 @@ void prepare(const Bands& bands, double dt, Factors& factors) {
             b[k] = 2.0 * (a[k] * b[k]);
             a[k] = real;
         }
-    for (std::size_t k = 0; k < bands.count; ++k)
-        factors.gain[k] = (1.0 - (a[k] * a[k] + b[k] * b[k])) / (2.0 * bands.decays[k]);
+    return true;
 }
 
 }  // namespace
@@ -66,34 +67,42 @@ std::size_t Tokens::size() const {
     for (const ScaleLog& scale : scales) total += scale.words.size();
     if (ends) total += values;
     if (summaries) total += static_cast<std::size_t>(channels) * summaries_of_a_channel;
-    total += 2 * static_cast<std::size_t>(channels) * bands.count;
-    return total;
+    total += 2 * static_cast<std::size_t>(channels) * band_count();
+    return total + (constant_count() ? levels : 0);
 }
 
 void Tokens::forget(double* row) const {
     if (summaries) std::fill_n(row + sums, channels * sums_of_a_channel, 0.0);
     std::fill_n(row + waves, channels * wave_size(), 0.0);
+    std::fill_n(row + pulses, channels * pulse_size(), 0.0);
 }
 
 void Tokens::summarise(double* row, double t, const double* data, const double* observed, Factors& factors) const {
     if (summaries) add_to_sums(row, t, data, observed);
-    if (!bands.count) return;
-    for (int i = 0; i < channels; ++i) {
-        if (!(observed[i] > 0)) continue;
-        double* own = row + waves + i * wave_size();
-        if (own[wave::begun] != 0) turn(own, t - own[wave::time], data[i] - own[wave::value], factors);
-        own[wave::begun] = 1.0;
-        own[wave::time] = t;
-        own[wave::value] = data[i];
-    }
+    const auto follow = [&](double* first, std::ptrdiff_t size, auto move) {
+        for (int i = 0; size && i < channels; ++i) {
+            if (!(observed[i] > 0)) continue;
+            double* own = first + i * size;
+            if (own[wave::begun] != 0) move(own, t - own[wave::time], data[i] - own[wave::value]);
+            own[wave::begun] = 1.0;
+            own[wave::time] = t;
+            own[wave::value] = data[i];
+        }
+    };
+    follow(row + waves, wave_size(), [&](double* own, double dt, double dx) { turn(own, dt, dx, factors.bands); });
+    follow(row + pulses, pulse_size(), [&](double* own, double dt, double dx) { beat(own, dt, dx, factors.pulses); });
 }
 
-void Tokens::turn(double* own, double dt, double dx, Factors& factors) const {
-    prepare(bands, dt, factors);
-    const std::size_t count = bands.count;
-    const double fade = factors.real[count];
-    const double *turn_real = factors.real.data(), *turn_imaginary = factors.imaginary.data();
-    const double* gain = factors.gain.data();
+void Tokens::turn(double* own, double dt, double dx, Powers& powers) const {
+    const std::size_t count = band_count();
+    if (prepare(bands, dt, powers))
+        for (std::size_t k = 0; k < count; ++k) {
+            const double a = powers.real[k], b = powers.imaginary[k];
+            powers.gain[k] = (1.0 - (a * a + b * b)) / (2.0 * bands.decays[k]);
+        }
+    const double fade = powers.real[count];
+    const double *turn_real = powers.real.data(), *turn_imaginary = powers.imaginary.data();
+    const double* gain = powers.gain.data();
     const double life = own[wave::life] = own[wave::life] * fade + dt;
     double* real = own + traces_of_a_channel;
     double *imaginary = real + count, *energy = imaginary + count, *changes = energy + count;
@@ -107,6 +116,35 @@ void Tokens::turn(double* own, double dt, double dx, Factors& factors) const {
         changes[k] = changes[k] * fade + ((a > 0) != (real[k] > 0) ? 1.0 : 0.0);
         real[k] = a;
         imaginary[k] = b;
+    }
+}
+
+void Tokens::beat(double* own, double dt, double dx, Powers& powers) const {
+    const std::size_t count = constant_count(), block = directions * count;
+    if (prepare(constants, dt, powers))
+        for (std::size_t k = 0; k < count; ++k) {
+            const double spent = constants.decays[k] * std::min(powers.step, constants.longest[k]);
+            powers.gain[k] = (1.0 - powers.real[k]) / spent;
+        }
+    const double fade = powers.real[2 * count];
+    const double *of_activity = powers.real.data(), *of_peak = of_activity + count, *gain = powers.gain.data();
+    own[wave::life] = own[wave::life] * fade + dt;
+    const double variations[directions] = {std::abs(dx), std::max(dx, 0.0), std::max(-dx, 0.0)};
+    for (int direction = 0; direction < directions; ++direction) {
+        double* activity = own + traces_of_a_channel + direction * count;
+        double *peak = activity + block, *inside = peak + block, *events = inside + block;
+        const double variation = variations[direction];
+        for (std::size_t k = 0; k < count; ++k) {
+            double a = activity[k] * of_activity[k] + variation * gain[k];
+            a = a < tiny ? 0.0 : a;
+            double p = std::max(peak[k] * of_peak[k], a);
+            p = p < tiny ? 0.0 : p;
+            const double begins = inside[k] == 0 && a > rise * p ? 1.0 : 0.0;
+            events[k] = events[k] * fade + begins;
+            inside[k] = a < fall * p ? 0.0 : std::max(inside[k], begins);
+            activity[k] = a;
+            peak[k] = p;
+        }
     }
 }
 
@@ -174,19 +212,40 @@ void Tokens::make(double* row, std::int64_t number, const double* signature, dou
         out[7] = own[summary::time_squares] > 0 ? own[summary::products] / own[summary::time_squares] : 0.0;
         out[8] = std::max(end - own[summary::ended], 0.0);
     }
-    const std::size_t count = bands.count, all = channels * count;
-    for (int i = 0; i < channels && count; ++i, out += count) {
+    if (band_count()) {
+        write_waves(row, out);
+        out += 2 * static_cast<std::size_t>(channels) * band_count();
+    }
+    if (constant_count()) write_pulses(row, out);
+}
+
+void Tokens::write_waves(const double* row, double* out) const {
+    const std::size_t count = band_count(), all = channels * count;
+    for (int i = 0; i < channels; ++i, out += count) {
         const double* own = row + waves + i * wave_size();
         const double life = own[wave::life];
         const double *energy = own + traces_of_a_channel + 2 * count, *changes = energy + count;
         double total = 0.0;
         for (std::size_t k = 0; k < count; ++k) total += energy[k];
         for (std::size_t k = 0; k < count; ++k) {
-            const double none = std::numeric_limits<double>::quiet_NaN();
             out[k] = life > 0 ? changes[k] / (2.0 * life) : none;
             out[all + k] = total > 0 ? std::sqrt(energy[k] / total) : none;
         }
     }
+}
+
+void Tokens::write_pulses(const double* row, double* out) const {
+    const std::size_t block = directions * constant_count();
+    std::vector<double> rates;
+    rates.reserve(channels * block);
+    for (int i = 0; i < channels; ++i) {
+        const double* own = row + pulses + i * pulse_size();
+        const double* events = own + traces_of_a_channel + beat::events * block;
+        for (std::size_t k = 0; own[wave::life] > 0 && k < block; ++k) rates.push_back(events[k] / own[wave::life]);
+    }
+    std::sort(rates.begin(), rates.end());
+    for (std::size_t j = 0; j < levels; ++j)
+        out[j] = rates.empty() ? none : rates[(2 * j + 1) * rates.size() / (2 * levels)];
 }
 
 }  // namespace streamrde

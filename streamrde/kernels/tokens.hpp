@@ -1,5 +1,5 @@
-// What a model is given of a window: the twin of windowing/aggregation.py, windowing/summaries.py and
-// windowing/resonators.py.
+// What a model is given of a window: the twin of windowing/aggregation.py, windowing/summaries.py,
+// windowing/resonators.py and windowing/pulses.py.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,12 @@ namespace wave {
 STREAMRDE_ENUM(enum Trace, trace, begun, time, value, life);
 STREAMRDE_ENUM(enum Wave, wave, real, imaginary, energy, changes);
 }  // namespace wave
+// Columns of a channel's activities after its trace; see windowing/pulses.py.
+namespace beat {
+STREAMRDE_ENUM(enum Pulse, pulse, activity, peak, inside, events);
+}
 constexpr int traces_of_a_channel = wave::life + 1, waves_of_a_band = wave::changes + 1;
+constexpr int columns_of_a_pulse = beat::events + 1, directions = 3, levels = 16;
 constexpr int sums_of_a_channel = summary::products + 1;
 constexpr int summaries_of_a_channel = 9;
 
@@ -43,34 +48,42 @@ struct ScaleLog {
     WordTable words;
 };
 
-// Frequency bands: angular frequency, damping, and the longest step that matters. After the last band comes what fades.
-struct Bands {
-    std::size_t count = 0;
+// What turns and decays: angular frequencies, decays, and the longest steps that matter. The last is what fades.
+struct Speeds {
     std::vector<double> turns, decays, longest;
+
+    std::size_t size() const { return turns.size(); }
 };
 
-// What a step of time does to the resonators of all bands. A call makes it once for steps of one length.
-struct Factors {
+// What a step of time does to all of these.
+struct Powers {
     double step = -1.0;
     std::vector<double> real, imaginary, gain, x, y;
+};
+
+// A call makes them once for steps of one length.
+struct Factors {
+    Powers bands, pulses;
 };
 
 class Tokens {
 public:
     std::vector<Part> parts;
     std::vector<ScaleLog> scales;
-    std::ptrdiff_t rings = 0, sums = 0, waves = 0;  // where they begin in a row
+    std::ptrdiff_t rings = 0, sums = 0, waves = 0, pulses = 0;  // where they begin in a row
     bool ends = false, summaries = false;
-    Bands bands;
+    Speeds bands, constants;                 // of each band; of each time constant's activity, then of its peak
     int channels = 0, path = 0, values = 0;  // data channels; channels of the path, and those without time
 
     std::size_t size() const;
 
-    // Numbers of a channel's resonators.
-    std::ptrdiff_t wave_size() const {
-        return bands.count ? static_cast<std::ptrdiff_t>(traces_of_a_channel + waves_of_a_band * bands.count) : 0;
-    }
-    // Takes a sample's observed channels into the sums and the resonators of a row.
+    std::size_t band_count() const { return bands.size() - 1; }
+    std::size_t constant_count() const { return (constants.size() - 1) / 2; }
+    bool observes() const { return summaries || band_count() || constant_count(); }
+    // Numbers of a channel's resonators, and of its activities.
+    std::ptrdiff_t wave_size() const { return traced(waves_of_a_band * band_count()); }
+    std::ptrdiff_t pulse_size() const { return traced(columns_of_a_pulse * directions * constant_count()); }
+    // Takes a sample's observed channels into the sums, the resonators and the activities of a row.
     void summarise(double* row, double t, const double* data, const double* observed, Factors& factors) const;
     void forget(double* row) const;
     // Writes the token of the segment's window `number`, from 0, which ends at time `end` where the path has `values`.
@@ -79,7 +92,13 @@ public:
 
 private:
     void add_to_sums(double* row, double t, const double* data, const double* observed) const;
-    void turn(double* own, double dt, double dx, Factors& factors) const;
+    void turn(double* own, double dt, double dx, Powers& powers) const;
+    void beat(double* own, double dt, double dx, Powers& powers) const;
+    void write_waves(const double* row, double* out) const;
+    void write_pulses(const double* row, double* out) const;
+    static std::ptrdiff_t traced(std::size_t columns) {
+        return columns ? static_cast<std::ptrdiff_t>(traces_of_a_channel + columns) : 0;
+    }
     double* product(double* row, const Part& part, std::int64_t number) const {
         return row + rings + part.place + number % part.slots * part.size;
     }

@@ -10,7 +10,7 @@ import numpy as np
 from streamrde.arrays import Floats, Indices
 from streamrde.kernels.layout import check_numbers
 from streamrde.signature.words import word_indices
-from streamrde.windowing import resonators
+from streamrde.windowing import pulses, resonators
 from streamrde.windowing.order import Order
 from streamrde.windowing.policies import built_in
 from streamrde.windowing.rows import Layout
@@ -60,7 +60,7 @@ def compiled_loop(
 
 def _token(
     layout: Layout,
-) -> tuple[int, int, int, bool, bool, Floats, Indices, Indices, tuple[Indices, ...]]:
+) -> tuple[int, int, int, int, bool, bool, Floats, Floats, Indices, Indices, tuple[Indices, ...]]:
     """Return what the compiled loop is told of a token: its places in the row, its parts, and each scale's words."""
     partition, parts = layout.partition, layout.parts
     token, channels = partition.token, partition.path_channels
@@ -74,9 +74,11 @@ def _token(
         layout.rings.start,
         layout.sums.start,
         layout.waves.start,
+        layout.pulses.start,
         token.ends,
         token.summaries,
         resonators.speeds(token.bands) if token.bands else np.zeros((3, 1)),
+        pulses.speeds(token.pulses) if token.pulses else np.zeros((3, 1)),
         np.array([part[1:] for part in parts], np.intp).reshape(len(parts), -1 if parts else 7),
         np.array(scales, np.intp),
         tuple(word_indices(channels, depth) for depth in depths),

@@ -14,6 +14,7 @@ kernels/tokens.cpp has the same bits.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from itertools import accumulate
@@ -71,8 +72,12 @@ def speeds(bands: Bands) -> Floats:
     decays = [bands.damping * turn for turn in turns[:-1]] + [
         math.log(2.0) / bands.half_life if bands.half_life else 0.0
     ]
-    longest = [_SPENT / decay if decay else math.inf for decay in decays]
-    return np.array([turns, decays, longest])
+    return np.array([turns, decays, longest_steps(decays)])
+
+
+def longest_steps(decays: Sequence[float]) -> list[float]:
+    """Return the steps after which nothing is left, seconds."""
+    return [_SPENT / decay if decay else math.inf for decay in decays]
 
 
 @lru_cache(maxsize=64)
@@ -82,7 +87,16 @@ def _speeds(bands: Bands) -> Floats:
 
 @lru_cache(maxsize=1024)
 def _factors(bands: Bands, step: float) -> Factors:
-    turns, decays, longest = _speeds(bands)
+    own = _speeds(bands)
+    a, b = powers(own, step)
+    real, imaginary = a[:-1], b[:-1]
+    gain = (1.0 - (real * real + imaginary * imaginary)) / (2.0 * own[1, :-1])
+    return Factors(real, imaginary, gain, float(a[-1]))
+
+
+def powers(speeds: Floats, step: float) -> tuple[Floats, Floats]:
+    """Return ``e^((i turn - decay) step)`` of `speeds`, real and imaginary parts, by products and sums alone."""
+    turns, decays, longest = speeds
     steps = np.minimum(step, longest)
     x, y = -(decays * steps), turns * steps
     halvings = max(0, math.frexp(max(float(-x.min()), float(y.max())))[1] + 3)
@@ -93,15 +107,18 @@ def _factors(bands: Bands, step: float) -> Factors:
         a, b = 1.0 + (a * x - b * y) * part, (a * y + b * x) * part
     for _ in range(halvings):
         a, b = a * a - b * b, 2.0 * (a * b)
-    real, imaginary = a[:-1], b[:-1]
-    gain = (1.0 - (real * real + imaginary * imaginary)) / (2.0 * decays[:-1])
-    return Factors(real, imaginary, gain, float(a[-1]))
+    return a, b
+
+
+def rounded_step(dt: float) -> float:
+    """Return a step of dt seconds, rounded to 12 bits."""
+    mantissa, exponent = math.frexp(dt)
+    return math.ldexp(math.floor(mantissa * _STEPS + 0.5) / _STEPS, exponent)
 
 
 def factors(bands: Bands, dt: float) -> Factors:
     """Return the factors of a step of dt seconds, which is rounded to 12 bits."""
-    mantissa, exponent = math.frexp(dt)
-    return _factors(bands, math.ldexp(math.floor(mantissa * _STEPS + 0.5) / _STEPS, exponent))
+    return _factors(bands, rounded_step(dt))
 
 
 def width(bands: Bands) -> int:
@@ -109,17 +126,24 @@ def width(bands: Bands) -> int:
     return len(Trace) + len(Wave) * bands.count
 
 
-def add_sample(rows: Floats, bands: Bands, t: float, x: Floats, observed: Bools) -> None:
-    """Take a sample's observed channels into their resonators, (channels, width), in place."""
+def add_sample(
+    rows: Floats, move: Callable[[Floats, float, float], None], t: float, x: Floats, observed: Bools
+) -> None:
+    """Take a sample's observed channels into rows that begin with `Trace`, (channels, width), in place.
+
+    Args:
+        move: what a channel's row goes through when the channel moves by dx in dt seconds, ``move(row, dt, dx)``.
+    """
     for i in np.flatnonzero(observed):
         own, value = rows[i], x[i]
         if own[Trace.BEGUN]:
-            _turn(own, bands, t - own[Trace.TIME], value - own[Trace.VALUE])
+            move(own, float(t - own[Trace.TIME]), float(value - own[Trace.VALUE]))
         own[Trace.BEGUN], own[Trace.TIME], own[Trace.VALUE] = 1.0, t, value
 
 
-def _turn(own: Floats, bands: Bands, dt: float, dx: float) -> None:
-    turn = factors(bands, float(dt))
+def advance(own: Floats, bands: Bands, dt: float, dx: float) -> None:
+    """Let a channel move by dx in dt seconds: change its resonators, (width,), in place."""
+    turn = factors(bands, dt)
     real, imaginary, energy, changes = own[len(Trace) :].reshape(len(Wave), bands.count)
     with np.errstate(over="ignore", invalid="ignore"):
         own[Trace.LIFE] = own[Trace.LIFE] * turn.fade + dt

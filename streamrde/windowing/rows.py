@@ -1,6 +1,6 @@
 """The state of a live stream: one row of float64, in which every column has its place.
 
-    started ... pending | samples ... merged | x | seen | signature | rings | sums
+    started ... pending | samples ... merged | x | seen | signature | rings | sums | waves | pulses
 
 A row is all there is (but for held samples, where lateness or linear interpolation asks for some): it is what the
 compiled loop and its reference work on, and the bytes of it are the stream's snapshot.
@@ -18,6 +18,7 @@ from streamrde.kernels import signature_channels
 from streamrde.kernels.layout import check_numbers
 from streamrde.windowing.aggregation import make_parts
 from streamrde.windowing.partition import Partition
+from streamrde.windowing.pulses import width as pulse_width
 from streamrde.windowing.resonators import width as wave_width
 from streamrde.windowing.summaries import Sum
 
@@ -91,6 +92,7 @@ class Layout:
             window on, as the path is cut there.
         sums: of each channel's observations in this episode, see windowing/summaries.py.
         waves: resonators of each channel, see windowing/resonators.py.
+        pulses: activities of each channel, see windowing/pulses.py.
         width: columns of a row.
     """
 
@@ -105,9 +107,11 @@ class Layout:
         self.rings = slice(self.signature.stop, self.signature.stop + held)
         summed = partition.channels * len(Sum) if partition.token.summaries else 0
         self.sums = slice(self.rings.stop, self.rings.stop + summed)
-        bands = partition.token.bands
+        bands, pulses = partition.token.bands, partition.token.pulses
         self.waves = slice(self.sums.stop, self.sums.stop + (partition.channels * wave_width(bands) if bands else 0))
-        self.width = self.waves.stop
+        own = partition.channels * pulse_width(pulses) if pulses else 0
+        self.pulses = slice(self.waves.stop, self.waves.stop + own)
+        self.width = self.pulses.stop
 
     @cached_property
     def blank(self) -> Floats:

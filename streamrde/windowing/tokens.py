@@ -20,7 +20,10 @@ SUMMARIES = ("count", "first", "last", "mean", "min", "max", "spread", "slope", 
 """Names of a channel's summaries, in their order in a token. See `Token.summaries`."""
 
 MOST_BANDS = 256
-"""Most frequency bands of a token."""
+"""Most frequency bands of a token, and most time constants of its pulses."""
+
+LEVELS = 16
+"""Quantiles of the pulses per second in a token. 8 to 32 tell heart rates about as well."""
 
 
 class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +95,45 @@ class Bands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ParameterError(f"bands.half_life={self.half_life}: use seconds, or 0 to keep all")
 
 
+class Pulses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Time constants with which the pulses of each channel's activity are counted.
+
+    The activity ``a(t) = integral e^(-(t - s) / tau) |dx_s|`` begins a pulse where it rises above 0.7 of its recent
+    peak, and ends it below 0.5. It shows what repeats within about 5 to 20 tau. Samples may come irregularly.
+    """
+
+    shortest: Annotated[float, msgspec.Meta(gt=0)]
+    """Shortest time constant, seconds. Two steps between samples are the least that samples tell of."""
+    longest: Annotated[float, msgspec.Meta(gt=0)]
+    """Longest time constant, seconds."""
+    count: Annotated[int, msgspec.Meta(ge=2, le=MOST_BANDS)]
+    """Number of time constants, equally far apart in octaves."""
+    half_life: Annotated[float, msgspec.Meta(ge=0, le=1e12)] = 0.0
+    """Seconds after which a pulse counts half. 0: all since the state began count the same."""
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """Return the time constants, seconds, (count,), ascending."""
+        return tuple(
+            self.shortest * (self.longest / self.shortest) ** (k / (self.count - 1)) for k in range(self.count)
+        )
+
+    def check(self) -> None:
+        """Raise ParameterError if there are no such pulses."""
+        for name in ("shortest", "longest"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ParameterError(f"pulses.{name}={getattr(self, name)}: use a finite number of seconds above 0")
+        if not self.shortest < self.longest <= 1e6 * self.shortest:
+            raise ParameterError(
+                f"pulses.shortest={self.shortest} and pulses.longest={self.longest}: longest must be above shortest, "
+                "at most 10^6 times as long"
+            )
+        if not 2 <= self.count <= MOST_BANDS:
+            raise ParameterError(f"pulses.count={self.count}: use 2 to {MOST_BANDS}")
+        if not 0 <= self.half_life <= 1e12:
+            raise ParameterError(f"pulses.half_life={self.half_life}: use seconds, or 0 to keep all")
+
+
 class Places(NamedTuple):
     """Places of a token's parts."""
 
@@ -103,11 +145,13 @@ class Places(NamedTuple):
     """Oscillations per second in each band, channel by channel."""
     shares: slice
     """Shares of each band in the amplitude."""
+    pulses: slice
+    """Quantiles of the pulses per second."""
 
     @property
     def size(self) -> int:
         """Return the number of entries of a token."""
-        return int(self.shares.stop)
+        return int(self.pulses.stop)
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,6 +173,11 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     number per second in each band, then each band's share of the amplitude, ``sqrt(E_k / sum_j E_j)`` with E the mean
     of |z|^2 over time. Both are independent of the channel's scale and offset. NaN for a channel that was observed less
     than twice, and shares of one that never moved."""
+    pulses: Pulses | None = None
+    """Add quantiles of how often activity peaked since the state began, (LEVELS,): pulses per second of all data
+    channels, time constants and directions (variation, rises, falls) in ascending order, of n numbers those at the
+    places ``(2 j + 1) n / (2 LEVELS)`` rounded down, j = 0, 1, ... Independent of scales and offsets. A channel that
+    was observed less than twice is left out. NaN: there is no other."""
 
     @property
     def plain(self) -> bool:
@@ -154,14 +203,15 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """
         scales = [logsignature_channels(channels, own) for own in self.depths(depth)]
         waves = data * self.bands.count if self.bands else 0
-        sizes = (*scales, self.ends * values, self.summaries * data * len(SUMMARIES), waves, waves)
-        *parts, ends, summaries, rates, shares = (slice(a, b) for a, b in pairwise((0, *accumulate(sizes))))
-        return Places(tuple(parts), ends, summaries, rates, shares)
+        levels = LEVELS if self.pulses else 0
+        sizes = (*scales, self.ends * values, self.summaries * data * len(SUMMARIES), waves, waves, levels)
+        *parts, ends, summaries, rates, shares, pulses = (slice(a, b) for a, b in pairwise((0, *accumulate(sizes))))
+        return Places(tuple(parts), ends, summaries, rates, shares, pulses)
 
     @property
     def observes(self) -> bool:
         """Return True if it matters which channels a sample observed."""
-        return self.summaries or self.bands is not None
+        return self.summaries or self.bands is not None or self.pulses is not None
 
     def check(self, depth: int) -> None:
         """Raise ParameterError if a scale is not defined for a model of this depth."""
@@ -176,5 +226,6 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 )
         if len({(scale.windows, scale.depth or depth) for scale in self.scales}) < len(self.scales):
             raise ParameterError(f"scales {[s.windows for s in self.scales]} has one twice: name each scale once")
-        if self.bands is not None:
-            self.bands.check()
+        for part in (self.bands, self.pulses):
+            if part is not None:
+                part.check()

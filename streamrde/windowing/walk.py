@@ -13,7 +13,7 @@ import numpy as np
 from streamrde.arrays import Floats
 from streamrde.kernels import fold, signature_channels
 from streamrde.signature.paths import log_coordinates
-from streamrde.windowing import resonators
+from streamrde.windowing import pulses, resonators
 from streamrde.windowing.aggregation import add_window
 from streamrde.windowing.partition import Partition
 from streamrde.windowing.policies import OpenWindow
@@ -21,7 +21,7 @@ from streamrde.windowing.rows import Column, Layout
 from streamrde.windowing.summaries import Sum
 from streamrde.windowing.summaries import add_sample as add_to_sums
 from streamrde.windowing.summaries import read as read_summaries
-from streamrde.windowing.tokens import SUMMARIES
+from streamrde.windowing.tokens import LEVELS, SUMMARIES
 from streamrde.windowing.tolerance import edge_tolerance
 
 _FIRST, _ONE = np.array([0]), np.array([1])
@@ -76,6 +76,7 @@ class Walk:
         self.ends: list[Floats] = []
         self.summaries: list[Floats] = []
         self.waves: list[tuple[Floats, Floats]] = []
+        self.pulses: list[Floats] = []
         self.windows: list[tuple[float, ...]] = []
         """Rows of dtype `WINDOW`. The lists below have the other fields of `Outcome`."""
         self.values: list[Floats] = []
@@ -161,7 +162,7 @@ class Walk:
             row[Column.EPISODE] += 1
             self.episodes.append((slot, int(row[Column.EPISODE]), self.cause))
             self.origins.append(self._values(x, 0.0))
-            row[self._layout.sums.start : self._layout.waves.stop] = 0.0
+            row[self._layout.sums.start : self._layout.pulses.stop] = 0.0
         self._summarise(row, t, data, observed)
 
     def _extend(self, row: Floats, slot: int, t: float, data: Floats, observed: Floats) -> bool:
@@ -246,17 +247,28 @@ class Walk:
             columns.append(np.array(self.summaries).reshape(closed, self._partition.channels * len(SUMMARIES)))
         if token.bands is not None:
             columns.append(np.array(self.waves).reshape(closed, 2 * self._partition.channels * token.bands.count))
+        if token.pulses is not None:
+            columns.append(np.array(self.pulses).reshape(closed, LEVELS))
         return np.concatenate(columns, axis=1) if len(columns) > 1 else columns[0]
 
     def _summarise(self, row: Floats, t: float, data: Floats, observed: Floats) -> None:
-        """Take a sample into its channels' summaries and resonators, if the token has them."""
-        if self._partition.token.summaries:
+        """Take a sample into its channels' summaries, resonators and activities, if the token has them."""
+        token = self._partition.token
+        if token.summaries:
             add_to_sums(row[self._layout.sums].reshape(-1, len(Sum)), t, data, observed > 0)
-        if (bands := self._partition.token.bands) is not None:
-            resonators.add_sample(self._waves(row), bands, t, data, observed > 0)
+        if (bands := token.bands) is not None:
+            waves = self._by_channel(row[self._layout.waves])
+            resonators.add_sample(
+                waves, lambda own, dt, dx: resonators.advance(own, bands, dt, dx), t, data, observed > 0
+            )
+        if (counted := token.pulses) is not None:
+            own_pulses = self._by_channel(row[self._layout.pulses])
+            resonators.add_sample(
+                own_pulses, lambda own, dt, dx: pulses.advance(own, counted, dt, dx), t, data, observed > 0
+            )
 
-    def _waves(self, row: Floats) -> Floats:
-        return row[self._layout.waves].reshape(self._partition.channels, -1)
+    def _by_channel(self, columns: Floats) -> Floats:
+        return columns.reshape(self._partition.channels, -1)
 
     def _note_token(self, row: Floats, signature: Floats, end: float, values: Floats) -> None:
         """Note the parts of the token of a window that ends where the path has these values."""
@@ -272,7 +284,9 @@ class Walk:
         if token.summaries:
             self.summaries.append(read_summaries(row[layout.sums].reshape(-1, len(Sum)), end))
         if token.bands is not None:
-            self.waves.append(resonators.read(self._waves(row), token.bands))
+            self.waves.append(resonators.read(self._by_channel(row[layout.waves]), token.bands))
+        if token.pulses is not None:
+            self.pulses.append(pulses.read(self._by_channel(row[layout.pulses])))
 
     def _log(self, signatures: list[Floats]) -> Floats:
         size = self._layout.signature.stop - self._layout.signature.start

@@ -102,8 +102,10 @@ def test_a_test_part_has_a_sentence_of_its_own() -> None:
 
 
 def test_the_names_of_candidates_are_explained() -> None:
-    text = explain_names(["rates in bands, ridge", "above, ridge", "above and best, ridge, sensors turned for above"])
+    text = explain_names(
+        ["rates in bands and pulses, ridge", "above, ridge", "above and best, ridge, sensors turned for above"]
+    )
     assert text.startswith("In the names, 'above' counts")
-    assert all(word in text for word in ("'best'", "frequency band", "'sensors turned'"))
+    assert all(word in text for word in ("'best'", "frequency band", "activity", "'sensors turned'"))
     assert "curves" not in text
     assert explain_names(["other"]) == ""

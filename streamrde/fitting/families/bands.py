@@ -1,5 +1,5 @@
 """Oscillations of each channel in frequency bands, for data that are sampled evenly enough: linear readouts of their
-rates, and of the bands' shares too."""
+rates, and of these beside pulses of activity or beside the bands' shares."""
 
 from __future__ import annotations
 
@@ -9,35 +9,44 @@ import numpy as np
 
 from streamrde.features import FeatureSpec, Pool, draw, make_pooling
 from streamrde.fitting.examples import Candidate, Examples, evenly, tokens_of
-from streamrde.fitting.pooled import Pooled, candidate, features_of, header_for, with_features
+from streamrde.fitting.pooled import Pooled, candidate, features_of, header_for, slim, with_features
 from streamrde.fitting.readout import MOST_LOGISTIC, logistic_readout, ridge_readout
 from streamrde.windowing import Every
-from streamrde.windowing.tokens import MOST_BANDS, Bands, Scale, Token
+from streamrde.windowing.tokens import MOST_BANDS, Bands, Pulses, Scale, Token
 
 _WINDOWS = 24  # in the median stream: they decide when the model answers
 _PER_OCTAVE = 3  # bands; four have the same error on heart rates, two a larger one
 _CYCLES = 1.5  # of the lowest frequency in a stream
 _DAMPING = 0.3  # of the resonators
 _OCTAVES = 3.0  # fewer between the lowest and the highest frequency say little of a spectrum
+_STEPS, _PULSES = 2.0, 16.0  # the shortest time constant in steps, and the longest in a stream
+_CONSTANTS_PER_OCTAVE = 2
 _MEMORY = 16  # windows back that answers along a stream look
+_RATES, _PEAKS, _SHARES = Pool("last", "rates"), Pool("last", "pulses"), Pool("last", "shares")
+_NAMES = {
+    "rates in bands": (_RATES,),
+    "rates in bands and pulses": (_RATES, _PEAKS),
+    "rates and shares of bands": (_RATES, _SHARES),
+}
 _EVEN = 3.0  # times the median step within which nine of ten steps lie
 _SAMPLE = 500  # streams that tokens are scaled by
 
 
 def fit_bands(examples: Examples) -> Iterator[Candidate]:
-    """Fit linear readouts of rates in frequency bands, and of these and the bands' shares."""
+    """Fit linear readouts of rates in frequency bands, and of these beside pulses, or beside the bands' shares."""
     bands = find_bands(examples)
     if bands is None:
         return
     classes, truth, folds = len(examples.labels), examples.truth, examples.folds
-    both = _follow(examples, bands, (Pool("last", "rates"), Pool("last", "shares")))
-    rates = _without_shares(both)
-    for name, made in (("rates in bands", rates), ("rates and shares of bands", both)):
-        readout = ridge_readout(made.features, truth, classes, folds, weights=examples.weights)
-        yield candidate(f"{name}, ridge", made, readout)
+    every = _follow(examples, bands)
+    made = {name: _of_pools(every, pools) for name, pools in _NAMES.items()}
+    for name, own in made.items():
+        readout = ridge_readout(own.features, truth, classes, folds, weights=examples.weights)
+        yield candidate(f"{name}, ridge", own, readout)
     if classes and len(examples.recordings) <= MOST_LOGISTIC:
-        readout = logistic_readout(both.features, truth, classes, folds, weights=examples.weights)
-        yield candidate("rates and shares of bands, logistic", both, readout)
+        name, own = list(made.items())[-1]
+        readout = logistic_readout(own.features, truth, classes, folds, weights=examples.weights)
+        yield candidate(f"{name}, logistic", own, readout)
 
 
 def find_bands(examples: Examples) -> Bands | None:
@@ -64,11 +73,20 @@ def find_bands(examples: Examples) -> Bands | None:
     )
 
 
-def _follow(examples: Examples, bands: Bands, pools: tuple[Pool, ...]) -> Pooled:
-    spec = FeatureSpec(pools=pools, seed=examples.seed)
+def _pulses(bands: Bands, examples: Examples) -> Pulses:
+    """Return the pulses that streams with such bands can show."""
+    span = 2 * bands.half_life or examples.span
+    shortest, longest = _STEPS * float(np.median(examples.steps)), span / _PULSES
+    count = 1 + round(_CONSTANTS_PER_OCTAVE * float(np.log2(longest / shortest)))
+    return Pulses(shortest, longest, max(2, min(MOST_BANDS, count)), half_life=bands.half_life)
+
+
+def _follow(examples: Examples, bands: Bands) -> Pooled:
+    spec = FeatureSpec(pools=(_RATES, _PEAKS, _SHARES), seed=examples.seed)
     windows = examples.windows or Every(examples.span / _WINDOWS)
-    # Bands need no log-signature, and a token has one at least: the smallest.
-    header = header_for(examples, spec, windows=windows, token=Token(scales=(Scale(1),), bands=bands), depth=1)
+    # Oscillations need no log-signature, and a token has one at least: the smallest.
+    token = Token(scales=(Scale(1),), bands=bands, pulses=_pulses(bands, examples))
+    header = header_for(examples, spec, windows=windows, token=token, depth=1)
     places = header.partition.places
     sample = tokens_of(examples.of_streams(evenly(len(examples.recordings), _SAMPLE)), header.partition)
     # What is pooled is the last token: those on the way, where rates are still rough, would give another scale.
@@ -76,8 +94,9 @@ def _follow(examples: Examples, bands: Bands, pools: tuple[Pool, ...]) -> Pooled
     return Pooled(header, drawn, features_of(examples, make_pooling(spec, places, drawn), header.partition))
 
 
-def _without_shares(both: Pooled) -> Pooled:
-    """Return the same with the first pool alone."""
-    spec = FeatureSpec(pools=both.spec.pools[:1], seed=both.spec.seed)
-    own = both.spec.slices(both.header.partition.places)[0]
-    return Pooled(with_features(both.header, spec), both.drawn, both.features[:, own])
+def _of_pools(every: Pooled, pools: tuple[Pool, ...]) -> Pooled:
+    """Return the same with some of its pools alone."""
+    spec = FeatureSpec(pools=pools, seed=every.spec.seed)
+    own = dict(zip(every.spec.pools, every.spec.slices(every.header.partition.places), strict=True))
+    features = np.concatenate([every.features[:, own[pool]] for pool in pools], axis=1)
+    return slim(Pooled(with_features(every.header, spec), every.drawn, features))

@@ -12,7 +12,7 @@ from streamrde.arrays import Floats
 from streamrde.features import Block, Drawn, FeatureSpec, Pool, draw, make_pooling, pool_streams
 from streamrde.fitting.examples import Candidate, Examples, Tokens, tokens_of
 from streamrde.fitting.families.bands import find_bands
-from streamrde.fitting.pooled import Pooled, candidate, features_of, header_for, windows_of, with_features
+from streamrde.fitting.pooled import Pooled, candidate, features_of, header_for, slim, windows_of, with_features
 from streamrde.fitting.readout import MOST_LOGISTIC, Readout, average_readout, logistic_readout, ridge_readout
 from streamrde.fitting.rotations import Triples, find_triples, turned
 from streamrde.fitting.weights import weighted
@@ -113,7 +113,7 @@ def _average(examples: Examples, readouts: Sequence[Readout]) -> Readout:
 
 
 def _candidate(name: str, drawing: Pooled, readout: Readout) -> Candidate:
-    return candidate(name, _slim(drawing), readout, kind="reservoir")
+    return candidate(name, slim(drawing), readout, kind="reservoir")
 
 
 def _parts(examples: Examples, header: Header) -> int:
@@ -160,17 +160,6 @@ def _moved(pool: Pool, begin: int, count: int) -> Pool:
         return pool
     first, stop = pool.blocks or (0, count)
     return msgspec.structs.replace(pool, blocks=(begin + first, begin + stop))
-
-
-def _slim(drawing: Pooled) -> Pooled:
-    """Return what a model needs: no bands, the last part of a token, if no pool keeps them."""
-    if any(pool.of in ("rates", "shares") for pool in drawing.spec.pools):
-        return drawing
-    header, drawn = drawing.header, drawing.drawn
-    header = msgspec.structs.replace(header, token=msgspec.structs.replace(header.token, bands=None))
-    size = header.partition.token_size
-    slim = drawn._replace(shift=drawn.shift[:size], scale=drawn.scale[:size])
-    return drawing._replace(header=header, drawn=slim)
 
 
 def _header(examples: Examples) -> Header:

@@ -27,7 +27,7 @@ from streamrde.windowing.missing import Missing
 from streamrde.windowing.order import Order
 from streamrde.windowing.partition import BRIDGE, MAX_WINDOWS, Interpolation, Partition
 from streamrde.windowing.policies import Every, Windows
-from streamrde.windowing.tokens import Bands, Token, as_scales
+from streamrde.windowing.tokens import Bands, Pulses, Token, as_scales
 
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 _OF_CLASSES = ("accuracy", "auc", "average_precision", "f1", "log_loss", "calibration")
@@ -100,6 +100,9 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     bands: Bands | None = None
     """Add each channel's oscillations so far in frequency bands: their number per second, and their share of the
     amplitude. For rates of what repeats, such as heart beats. Keys: low and high, Hz, and count."""
+    pulses: Pulses | None = None
+    """Add quantiles of how often the channels' activity has peaked so far, over all channels together. For the rate of
+    what repeats in short beats. Keys: shortest and longest, seconds, and count."""
     clip: NotNegative = 8.0
     """Largest magnitude of an input, in its root mean squares over the training windows. 0: any. The window's
     log-signature alone is clipped for stacks only."""
@@ -107,7 +110,8 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def token(self) -> Token:
         """Return what these inputs are."""
-        return Token(scales=as_scales(self.scales), ends=self.ends, summaries=self.summaries, bands=self.bands)
+        scales = as_scales(self.scales)
+        return Token(scales=scales, ends=self.ends, summaries=self.summaries, bands=self.bands, pulses=self.pulses)
 
 
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
