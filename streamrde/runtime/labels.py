@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -44,6 +44,9 @@ class _Held:
     batch: Batch
     rows: Samples
     since: float
+    number: int
+    waits: Bools
+    """Marks the rows that still wait."""
 
 
 class LateLabels:
@@ -81,6 +84,9 @@ class LateLabels:
         self._windowed = windowed
         self._wait = wait
         self._held: deque[_Held] = deque()
+        self._by_stream: dict[str, list[tuple[_Held, int]]] = {}
+        self._taken = 0
+        self._waiting = 0
 
     def turns(self, samples: Samples) -> Iterator[Turn]:
         """Yield rows of samples in turns. There is at least one."""
@@ -109,17 +115,27 @@ class LateLabels:
                 self.recent.learned(found, self._fleet.header)
 
     def take(self, batch: Batch) -> None:
-        """Take a batch of a source of labels. `settle` learns what can be learned."""
-        self._held.append(_Held(batch, batch.samples, time.monotonic()))
+        """Take a batch of a source of labels, and learn those whose predictions are there."""
+        rows = batch.samples
+        waits = self._waits(rows)
+        if not waits.all():
+            self.learn(_take(rows, np.flatnonzero(~waits), rows.x))
+            rows = _take(rows, np.flatnonzero(waits), rows.x)
+        held = _Held(batch, rows, time.monotonic(), self._taken, np.ones(len(rows.t), np.bool_))
+        self._held.append(held)
+        self._taken += 1
+        self._waiting += len(rows.t)
+        for row, stream in enumerate(rows.streams.to_pylist()):
+            self._by_stream.setdefault(stream, []).append((held, row))
 
     @property
     def waiting(self) -> int:
         """Labels that wait for their predictions."""
-        return sum(len(held.rows.t) for held in self._held)
+        return self._waiting
 
-    async def settle(self, checkpoints: Checkpointer) -> None:
-        """Learn the labels whose predictions are there, and finish the batches without any other."""
-        for batch in self.settled():
+    async def settle(self, checkpoints: Checkpointer, streams: Collection[str] | None = ()) -> None:
+        """Learn the labels of streams whose predictions are there now, and finish the batches without any other."""
+        for batch in self.settled(streams):
             await checkpoints.finish_batch(batch)
 
     async def look_after(self, ending: asyncio.Event, checkpoints: Checkpointer) -> None:
@@ -129,27 +145,53 @@ class LateLabels:
                 await asyncio.wait_for(ending.wait(), _SETTLE_EVERY)
             if self._held:
                 async with checkpoints.barrier:
-                    await self.settle(checkpoints)
+                    await self.settle(checkpoints, None)
 
-    def settled(self) -> list[Batch]:
-        """Learn the labels whose predictions are there, or do not come. Return the batches that are done, in order."""
-        beyond, now = self.waiting - _MOST_ROWS, time.monotonic()
-        for held in self._held:
-            if not len(held.rows.t):
-                continue
-            waits = self._waits(held.rows)
-            if now - held.since >= self._wait or beyond > 0:
-                waits[:] = False
-            beyond -= len(held.rows.t)
-            if waits.all():
-                continue
-            self.learn(_take(held.rows, np.flatnonzero(~waits), held.rows.x))
-            held.rows = _take(held.rows, np.flatnonzero(waits), held.rows.x)
+    def settled(self, streams: Collection[str] | None = None) -> list[Batch]:
+        """Learn the labels whose predictions are there, or do not come. Return the batches that are done, in order.
+
+        Args:
+            streams: those that have new predictions. Labels of others are not looked at, however many wait. None: all.
+        """
+        beyond, now = self._waiting - _MOST_ROWS, time.monotonic()
+        if streams is None or beyond > 0:
+            for held in self._held:
+                rows = np.flatnonzero(held.waits)
+                given_up = now - held.since >= self._wait or beyond > 0
+                beyond -= len(rows)
+                self._learn_ready(held, rows, given_up=given_up)
+        elif self._waiting:
+            for held, rows in self._of(streams):
+                self._learn_ready(held, rows)
         done = []
-        while self._held and not len(self._held[0].rows.t):
+        while self._held and not self._held[0].waits.any():
             done.append(self._held.popleft().batch)
-        self.tally.waiting = self.waiting
+        self.tally.waiting = self._waiting
         return done
+
+    def _of(self, streams: Collection[str]) -> list[tuple[_Held, Indices]]:
+        """Return the rows of streams that wait, by batch, both in their order."""
+        found: dict[int, tuple[_Held, list[int]]] = {}
+        for stream in streams:
+            for held, row in self._by_stream.get(stream, ()):
+                found.setdefault(held.number, (held, []))[1].append(row)
+        return [(held, np.sort(np.array(rows))) for _, (held, rows) in sorted(found.items())]
+
+    def _learn_ready(self, held: _Held, rows: Indices, *, given_up: bool = False) -> None:
+        """Learn those of a batch's waiting rows whose predictions are there. Given up, they are learned all."""
+        if not given_up and len(rows):
+            rows = rows[~self._waits(_take(held.rows, rows, held.rows.x))]
+        if not len(rows):
+            return
+        ready = _take(held.rows, rows, held.rows.x)
+        self.learn(ready)
+        held.waits[rows] = False
+        self._waiting -= len(rows)
+        for stream in set(ready.streams.to_pylist()):
+            if left := [(one, row) for one, row in self._by_stream[stream] if one.waits[row]]:
+                self._by_stream[stream] = left
+            else:
+                del self._by_stream[stream]
 
     def _waits(self, rows: Samples) -> Bools:
         parts = [self._fleet.awaits(part.streams, t=t, window=window) for part, t, window in self._joins(rows)]

@@ -301,8 +301,8 @@ class Pipeline:
         await self._checkpoints.finish_batch(batch, predictions)
         if self.fleet.owing:
             await self._keep_up()
-        if self._labels is not None and predicted:
-            await self._labels.settle(self._checkpoints)
+        if self._labels is not None and self._labels.waiting and predicted:
+            await self._labels.settle(self._checkpoints, streams_of(samples.streams))
         now = time.perf_counter()
         if batch.arrivals is not None and len(batch.arrivals):
             metrics.lag = now - float(batch.arrivals[0])

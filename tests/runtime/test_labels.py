@@ -353,6 +353,30 @@ def test_labels_from_a_source_of_their_own_wait_for_their_predictions_and_are_ac
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
+def test_only_labels_of_streams_with_new_predictions_are_looked_at_again():
+    fleet = sr.Fleet(BUNDLE, faults="drop", adapt="best")
+    labels, asked, real = LateLabels(fleet, beside=False), [], fleet.awaits
+    fleet.awaits = lambda streams, **more: asked.append(len(streams)) or real(streams, **more)
+    times = np.arange(1.0, 5.0) + 8.0
+    for begin in (0, 500):
+        names = [f"s{begin + i // 4}" for i in range(2000)]
+        labels.take(batch_of(names, np.tile(times, 500), np.ones((2000, 2))))
+    assert (asked, labels.waiting) == ([2000, 2000], 4000)
+    asked.clear()
+    fleet.push(["s3", "s3", "s700", "s700"], [0.5, 3.5, 0.5, 2.5], np.ones((4, 2)))
+    left = {stream: int(real([stream] * 4, t=times).sum()) for stream in ("s3", "s700")}
+    assert all(count < 4 for count in left.values())
+    assert left["s3"] > 0 or left["s700"] > 0
+    assert labels.settled(["s3", "s700", "stranger"]) == []
+    assert (asked, labels.waiting) == ([4, 4], 3992 + sum(left.values()))
+    assert labels.tally.outcomes["joined"] > 3
+    assert labels.settled(["s3", "s700"]) == []
+    assert sum(asked) == 8 + sum(left.values())
+    asked.clear()
+    assert labels.settled() == []
+    assert sum(asked) == labels.waiting == 3992 + sum(left.values())
+
+
 def test_labels_that_wait_too_long_are_unknown_and_hold_up_no_others():
     async def main():
         _, samples, labels, service = own_source(wait=0.2)
