@@ -28,6 +28,8 @@ _EVERY_PART = 0.2
 _MOST_VIEWERS = 16
 _PATIENCE = 30.0
 """Seconds after which a viewer who takes nothing is sent away. It comes back by itself."""
+_GOODBYE = 1.0
+"""Seconds for which the end of a run waits for viewers."""
 _BUFFER = 256 << 10
 _LONGEST_FORM = 1024
 _SECURITY = (
@@ -102,10 +104,10 @@ class Page:
         return True
 
     async def close(self) -> None:
-        """Say goodbye to the viewers."""
+        """Say goodbye to the viewers. Those that do not take it in time are sent away without."""
         self._closing.set()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1.0)
+            await asyncio.wait(self._tasks, timeout=_GOODBYE)
         for task in self._tasks:
             task.cancel()
 
@@ -149,11 +151,14 @@ class Page:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(every):
                         await self._closing.wait()
-            if self._closing.is_set() and not transport.get_write_buffer_size():
+            if self._closing.is_set():
+                # One that is behind, on a busy machine for example, is to learn that the run has ended, too.
+                await _taken(transport)
                 writer.write(frames() + b"event: end\ndata: {}\n\n")
+                await _taken(transport)
+        finally:
             if transport.get_write_buffer_size():
                 transport.abort()
-        finally:
             self._viewers -= 1
             self._tasks.discard(task)
 
@@ -194,6 +199,12 @@ class Page:
             return _event("part", msgspec.json.encode(found))
 
         return frames
+
+
+async def _taken(transport: asyncio.WriteTransport) -> None:
+    """Wait until a viewer has taken all that was sent, or is gone."""
+    while transport.get_write_buffer_size() and not transport.is_closing():
+        await asyncio.sleep(_GOODBYE / 50)
 
 
 def _event(name: str, data: bytes) -> bytes:

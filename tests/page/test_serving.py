@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from http import HTTPStatus
 
 import numpy as np
@@ -94,3 +95,31 @@ def test_a_viewer_that_takes_nothing_leaves_the_run_alone_and_sees_the_latest_af
                 name, found = next(coming)
                 if name == "streams":
                     seen |= {row[1]: row[4] for row in found}
+
+
+def fall_behind(viewer: socket.socket, served: Served) -> None:
+    """Ask for the list, and take nothing of eight messages, which are more than the system keeps."""
+    viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    viewer.connect(("127.0.0.1", served.port))
+    viewer.sendall(b"GET /page/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    streams = [f"stream-{i:04d}" for i in range(2000)]
+    begin, k = time.monotonic(), 0
+    while time.monotonic() < begin + 4.0:
+        served.push(streams, np.full(len(streams), k / 4), np.full((len(streams), 2), np.sin(k)))
+        k += 1
+
+
+@pytest.mark.slow
+def test_a_viewer_that_is_behind_learns_that_the_run_has_ended():
+    with socket.socket() as viewer:
+        viewer.settimeout(20)
+        with Served(make_bundle(seed=1)) as served:
+            fall_behind(viewer, served)
+            served.call(served.page._closing.set)  # as `close` does, which waits for a moment only
+            assert any(name == "end" for name, _ in events(viewer))
+
+
+@pytest.mark.slow
+def test_a_viewer_that_takes_nothing_does_not_hold_up_the_end():
+    with socket.socket() as viewer, Served(make_bundle(seed=1)) as served:  # an error if it does not end in time
+        fall_behind(viewer, served)
