@@ -145,7 +145,10 @@ def text_of(what: str) -> str:
     from streamrde.nearest import did_you_mean, either
 
     if what not in STRUCTS:
-        raise ConfigError(f"init {what}: use {either(EXAMPLES)}{did_you_mean(what, EXAMPLES)}")
+        raise ConfigError(
+            f"init {what}: there is no such file; give data, or the command that will read the configuration, "
+            f"{either(EXAMPLES)}{did_you_mean(what, EXAMPLES)}"
+        )
     module, name = STRUCTS[what].split(":")
     body = template(getattr(importlib.import_module(module), name), EXAMPLES[what])
     use = f"streamrde {what} {_use(what, Path('FILE'))}"

@@ -195,7 +195,13 @@ def as_examples(
     labels = own[0].target.classes if own and classify else ()
     groups = np.unique([recording.group for recording in own], return_inverse=True)[1]
     if len(own) < 2 or groups.max() < 1 or not _varies(truth):
-        raise DataError("fitting needs two streams at least, of two groups, with two different targets", path="")
+        kinds = len(np.unique(truth[np.isfinite(truth)]))
+        raise DataError(
+            "fitting needs two streams at least, of two groups, with two different targets, and found "
+            f"{len(own)}, of {len({*groups.tolist()})}, with {kinds}; name the column that tells streams (--stream) or "
+            "groups (--group) apart, or give more recordings",
+            path="",
+        )
     if classify:
         labels, truth = used_classes(labels, truth)
     given = None if folds is None else np.unique(folds[kept], return_inverse=True)[1]

@@ -35,7 +35,7 @@ def test_files_without_time_and_stream_columns_number_their_rows(tmp_path) -> No
         pyarrow.csv.write_csv(plain.slice(60 * i, 60), tmp_path / f"{i}.csv")
     roles = find_roles(as_source(str(tmp_path)), ["label"])
     assert (roles.stream, roles.time) == ("", "")
-    with pytest.raises(DataError, match="two streams at least"):
+    with pytest.raises(DataError, match=r"two streams at least.* found 2, of 1, with 2; name the column .*--stream"):
         fit(tmp_path, "label", channels=["a", "b"])
 
 
