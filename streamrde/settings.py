@@ -236,7 +236,7 @@ def _union_problem(value: Any, kind: inspect.UnionType, path: str, root: type[ms
 
 def _unknown(name: str, allowed: list[str], path: str, root: type[msgspec.Struct]) -> str:
     where = f"[{path}]" if path else "the file"
-    has = f"{where} has {listed(allowed)}"
+    has = f"{where} may have {listed(allowed)}"
     keys = sorted(keys_of(root))
     elsewhere = [key for key in keys if key.rsplit(".", 1)[-1] == name]
     near = nearest(name, allowed)

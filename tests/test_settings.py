@@ -32,8 +32,8 @@ def refused(text, kind):
         (f"{DATA}[training]\nlr = 0.1", TrainConfig, ["did you mean 'training.learning_rate'?", "batch_size"]),
         (f"{DATA}[training]\nlearningrate = 0.1", TrainConfig, ["did you mean 'training.learning_rate'?"]),
         (f"{DATA}[training]\nbatch-size = 3", TrainConfig, ["did you mean 'training.batch_size'?"]),
-        (f"{DATA}[training]\nzzz = 3", TrainConfig, ["'training.zzz'; [training] has epochs, batch_size"]),
-        ('modle = "m"', RunConfig, ["'modle'", "did you mean 'model'?", "the file has model, source"]),
+        (f"{DATA}[training]\nzzz = 3", TrainConfig, ["'training.zzz'; [training] may have epochs, batch_size"]),
+        ('modle = "m"', RunConfig, ["'modle'", "did you mean 'model'?", "the file may have model, source"]),
         ("[column]\ntime = 't'", Job, ["did you mean 'columns'?"]),
         # In another table than its own.
         (f"{DATA}epochs = 3", TrainConfig, ["'data.epochs'", "did you mean 'training.epochs'?"]),

@@ -19,7 +19,7 @@ from streamrde.connectors.files.recordings import Recording
 from streamrde.connectors.units import Conversion, conversion
 from streamrde.errors import ConfigError, DataError
 
-_NO_STREAM = "set columns.stream to another one, or to none if each file is one stream; "
+_NO_STREAM = 'set columns.stream (--stream) to another one, or to "" if each file is one stream; '
 
 
 def read_batches(

@@ -220,7 +220,7 @@ def test_a_missing_column_is_named_with_the_closest_and_all_there_are(tmp_path: 
     has = "it has: unused, stream_id, t, acc.y, ax, label"
     fails(path, f"'accy'; did you mean 'acc.y'\\? {has}", Columns(channels=("ax", "accy")), column="accy")
     fails(path, f"'AX'; did you mean 'ax'\\? {has}", Columns(channels=("AX",)), column="AX")
-    fails(path, "set columns.stream to another one", Columns(channels=("ax",), stream="device"), column="device")
+    fails(path, r"\(--stream\) to another one", Columns(channels=("ax",), stream="device"), column="device")
     fails(path, "'target'", column="target", extra=["target"])
 
 
