@@ -113,5 +113,5 @@ def read(rows: Floats) -> Floats:
     ]
     if not rates:
         return np.full(LEVELS, np.nan)
-    ascending: Floats = np.sort(np.concatenate(rates))
-    return ascending[(2 * np.arange(LEVELS) + 1) * len(ascending) // (2 * LEVELS)]
+    ascending = np.sort(np.concatenate(rates))
+    return np.asarray(ascending[(2 * np.arange(LEVELS) + 1) * len(ascending) // (2 * LEVELS)])

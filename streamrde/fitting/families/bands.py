@@ -73,8 +73,14 @@ def find_bands(examples: Examples) -> Bands | None:
     )
 
 
-def _pulses(bands: Bands, examples: Examples) -> Pulses:
-    """Return the pulses that streams with such bands can show."""
+def find_pulses(examples: Examples) -> Pulses | None:
+    """Return the pulses that streams with bands can show, with time constants from two steps to a part of a stream.
+
+    None: there are no bands either.
+    """
+    bands = find_bands(examples)
+    if bands is None:
+        return None
     span = 2 * bands.half_life or examples.span
     shortest, longest = _STEPS * float(np.median(examples.steps)), span / _PULSES
     count = 1 + round(_CONSTANTS_PER_OCTAVE * float(np.log2(longest / shortest)))
@@ -85,7 +91,7 @@ def _follow(examples: Examples, bands: Bands) -> Pooled:
     spec = FeatureSpec(pools=(_RATES, _PEAKS, _SHARES), seed=examples.seed)
     windows = examples.windows or Every(examples.span / _WINDOWS)
     # Oscillations need no log-signature, and a token has one at least: the smallest.
-    token = Token(scales=(Scale(1),), bands=bands, pulses=_pulses(bands, examples))
+    token = Token(scales=(Scale(1),), bands=bands, pulses=find_pulses(examples))
     header = header_for(examples, spec, windows=windows, token=token, depth=1)
     places = header.partition.places
     sample = tokens_of(examples.of_streams(evenly(len(examples.recordings), _SAMPLE)), header.partition)

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from streamrde.fitting.examples import Examples
+from streamrde.fitting.families.bands import find_pulses
 from streamrde.fitting.families.reservoir import window_seconds
 from streamrde.fitting.inputs import ChannelConfig, DataConfig
 from streamrde.inference.fields import MLP, Stack
@@ -93,9 +94,8 @@ def contenders(examples: Examples, windows: Every | None = None) -> list[Contend
         "label_smoothing": 0.1 if examples.labels else 0.0,
     }
     sparse = examples.observed[1] < _SPARSE
-    token = TokenConfig(
-        scales=tuple(m for m in _SCALES if m == 1 or m <= _LONGEST * usual), ends=True, summaries=sparse
-    )
+    scales = tuple(m for m in _SCALES if m == 1 or m <= _LONGEST * usual)
+    token = TokenConfig(scales=scales, ends=True, summaries=sparse, pulses=find_pulses(examples))
     found = []
     for kind, blocks, width in _STACKS:
         field = Stack(width=width, blocks=blocks, recurrence=RECURRENCES[kind]())

@@ -39,6 +39,13 @@ def test_every_contender_is_a_model_that_can_be_made(channels, missing, depth) -
     assert found[-1].kind == "Neural RDE"
 
 
+@pytest.mark.parametrize(("length", "missing", "counted"), [(300, 0.0, True), (40, 0.0, False), (300, 0.5, False)])
+def test_stacks_are_given_pulses_of_long_streams_that_are_sampled_evenly(length, missing, counted) -> None:
+    *stacks, rde = contenders(examples_of(length=length, missing=missing))
+    assert all((own.config.token.pulses is not None) == counted for own in stacks)
+    assert rde.config.token.pulses is None
+
+
 def test_few_streams_are_trained_for_more_epochs_and_long_ones_part_by_part() -> None:
     few, many = (contenders(examples_of(streams=n))[0].config.training for n in (8, 300))
     assert few.epochs > many.epochs
