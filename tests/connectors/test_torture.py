@@ -24,10 +24,13 @@ TORTURE = Path(__file__).parents[2] / "examples" / "torture.py"
         ("kafka", TANSU, ["--labels", "apart", "--broker-kills", "0"]),  # it keeps all in memory
     ],
 )
-def test_kills_lose_and_change_no_prediction(queue: str, installed: str | None, more: list[str]) -> None:
+def test_kills_lose_and_change_no_prediction(
+    queue: str, installed: str | None, more: list[str], tmp_path: Path
+) -> None:
     if installed is None:
         pytest.skip(f"the server of {queue} is not installed")
-    options = ["--queue", queue, "--service-kills", "1", *more]
+    # Logs, state and the broker's files stay there for a look.
+    options = ["--queue", queue, "--service-kills", "1", "--keep", tmp_path, *more]
     done = subprocess.run([sys.executable, TORTURE, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
