@@ -18,6 +18,29 @@ from streamrde.times.plausible import LARGEST, suspect_size
 
 # Usual names, the most telling first, in lower case.
 STREAMS = ("stream_id", "stream", "series_id", "series", "recording_id", "recording", "device_id", "device", "id")
+FURTHER_STREAMS = (
+    "device_name",
+    "deviceid",
+    "dev_id",
+    "deveui",
+    "node",
+    "node_id",
+    "sensor_id",
+    "sensor",
+    "machine",
+    "machine_id",
+    "unit_id",
+    "asset",
+    "host",
+    "serial",
+    "trial",
+    "run",
+    "session",
+    "session_id",
+    "file",
+    "episode",
+)
+"""Names of streams in a single file, if the column's values come again and again."""
 TIMES = ("t", "time", "timestamp", "datetime", "date", "seconds")
 GROUPS = ("subject", "subject_id", "patient", "patient_id", "person", "person_id", "participant", "group")
 SPLITS = ("split", "set", "subset", "partition", "is_test", "fold")
@@ -76,7 +99,11 @@ def find_roles(
     free = [name for name in names if name not in (*targets, *channels)]
     if stream is None:
         stream = _first(free, STREAMS)
-        notes.append(f"streams: column '{stream}'" if stream else f"streams: {source.whole}")
+        note = f"streams: column '{stream}'" if stream else f"streams: {source.whole}"
+        if not stream:
+            stream, count = _repeated(source, free)
+            note = f"streams: column '{stream}' has {count:,} values" if stream else note
+        notes.append(note)
     if time is None:
         time = _first(free, TIMES)
         notes.append(_on_time(source, time))
@@ -136,6 +163,22 @@ def _on_time(source: Source, time: str) -> str:
         return "time: rows are 1 s apart"
     seconds = "; numbers in it are taken for seconds" if _is_number(source.types.field(time).type) else ""
     return f"time: column '{time}'{seconds}"
+
+
+def _repeated(source: Source, names: Sequence[str]) -> tuple[str, int]:
+    """Return a column with a further name of streams whose values come again, and their number. "": there is none.
+
+    Several files are left as they are: what they name may be the machine of several recordings.
+    """
+    by_name = {name.lower().strip(): name for name in reversed(names)}
+    for name in [by_name[usual] for usual in FURTHER_STREAMS if usual in by_name] if source.single else ():
+        kind = source.types.field(name).type
+        if _is_text(kind) or pa.types.is_integer(kind):
+            values = source.column(name).drop_null()
+            count = len(pc.unique(values))
+            if 1 < count <= len(values) / 3:
+                return name, count
+    return "", 0
 
 
 def _first(names: Sequence[str], usual: Sequence[str]) -> str:

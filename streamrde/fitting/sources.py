@@ -41,6 +41,10 @@ class Source(Protocol):
         """Say what one stream is where no column names it."""
 
     @property
+    def single(self) -> bool:
+        """Return True for rows of one file, or of none."""
+
+    @property
     def names(self) -> list[str]:
         """Return the names of the columns."""
 
@@ -68,6 +72,7 @@ class Files:
         self._recordings = found
         self._first = self._recordings[0]
         self.where = str(self._first.path)
+        self.single = len(found) == 1
 
     @property
     def shown(self) -> str | tuple[str, ...]:
@@ -122,6 +127,7 @@ class Rows:
 
     where = "the data"
     whole = "all rows are one"
+    single = True
 
     def __init__(self, table: pa.Table) -> None:
         if not table.num_rows or not table.num_columns:

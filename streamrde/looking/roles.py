@@ -13,7 +13,7 @@ import numpy as np
 from streamrde.arrays import Floats, Ints
 from streamrde.connectors.files.restarts import find_restarts
 from streamrde.errors import DataError
-from streamrde.fitting.discovery import GROUPS, SPLITS, STREAMS, find_roles, find_task
+from streamrde.fitting.discovery import FURTHER_STREAMS, GROUPS, SPLITS, STREAMS, find_roles, find_task
 from streamrde.looking.cells import Cells, decimal_sign
 from streamrde.looking.clocks import Reading, counts_rows, find_time, looks_like_time
 from streamrde.looking.guesses import Channel, Findings, Guess, Other, percent
@@ -42,30 +42,6 @@ TARGETS = (
     "exercise",
     "stage",
     "rul",
-)
-# Further names of streams, beside those that `fit` takes at once.
-_STREAMS = (
-    *STREAMS,
-    "device_name",
-    "deviceid",
-    "dev_id",
-    "deveui",
-    "node",
-    "node_id",
-    "sensor_id",
-    "sensor",
-    "machine",
-    "machine_id",
-    "unit_id",
-    "asset",
-    "host",
-    "serial",
-    "trial",
-    "run",
-    "session",
-    "session_id",
-    "file",
-    "episode",
 )
 _MOST_CLASSES = 30
 _MANY = 50  # rows from which on a spelling of no value comes more than once
@@ -183,7 +159,7 @@ def _stream(table: Table, given: Given, long: Long | None) -> Guess:
     none = Guess("", f"no column names streams: {table.whole}")
     by_name = {name.lower().strip(): name for name in reversed(table.names)}
     rows = len(table)
-    for usual in _STREAMS:
+    for usual in (*STREAMS, *FURTHER_STREAMS):
         name = by_name.get(usual)
         if name is None or name in given.target or (long is not None and name in (long.name, long.value)):
             continue

@@ -28,6 +28,7 @@ class Table:
     ) -> None:
         self.where = where
         self.whole = whole
+        self.single = len(set(parts)) < 2
         self.columns = dict(columns)
         self.parts: Ints = np.asarray(parts, np.int64)
         self._cells: dict[str, Cells] = {}

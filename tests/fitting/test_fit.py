@@ -40,13 +40,30 @@ def test_files_without_time_and_stream_columns_number_their_rows(tmp_path) -> No
 
 
 def test_text_that_may_name_streams_is_pointed_at(tmp_path) -> None:
-    table = turning().rename_columns({"stream_id": "machine"})
+    table = turning().rename_columns({"stream_id": "bench"})
     dates = pa.array(["2026-03-01T06:00:00Z"] * len(table))
     source = as_source(table.set_column(table.column_names.index("t"), "t", dates))
     notes = find_roles(source, ["label"]).notes
     assert "time: column 't'" in notes
-    assert any(note.endswith('in "machine", say which: --stream machine') for note in notes)
+    assert any(note.endswith('in "bench", say which: --stream bench') for note in notes)
     assert not any("--stream" in note for note in find_roles(source, ["label"], stream="").notes)
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_further_name_is_taken_in_one_file_if_its_values_come_again(tmp_path, numbered) -> None:
+    table = turning(streams=4).rename_columns({"stream_id": "machine"})
+    if numbered:
+        table = table.set_column(table.column_names.index("machine"), "machine", pa.array(np.arange(len(table)) // 60))
+    roles = find_roles(as_source(table), ["label"])
+    assert roles.stream == "machine"
+    assert roles.notes[0] == "streams: column 'machine' has 4 values"
+    assert "machine" not in roles.channels
+    # In several files it may be the machine of several recordings, and a measured quantity comes in many values.
+    for i in (0, 1):
+        pq.write_table(table.slice(120 * i, 120), tmp_path / f"{i}.parquet")
+    assert find_roles(as_source(str(tmp_path)), ["label"]).stream == ""
+    counted = table.set_column(table.column_names.index("machine"), "machine", pa.array(np.arange(len(table))))
+    assert find_roles(as_source(counted), ["label"]).stream == ""
 
 
 def test_a_fitted_model_classifies_new_streams_and_is_served(tmp_path) -> None:
