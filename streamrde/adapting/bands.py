@@ -20,7 +20,7 @@ from streamrde.adapting.drift import COLUMNS, watch
 from streamrde.adapting.scale import STAGES
 from streamrde.adapting.scores import Sets, Unit, scores_of
 from streamrde.adapting.split import CAPITAL, RANKS, p_values
-from streamrde.adapting.trackers import Tracker, Tracking, make_tracker
+from streamrde.adapting.trackers import LEAST, Tracker, Tracking, make_tracker
 from streamrde.arrays import Bools, Floats, Indices, Ints, Reals
 from streamrde.errors import ParameterError
 
@@ -40,6 +40,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Logarithm of the betting capital at which a stream's errors have drifted. See `drift`."""
 
 
+_LEAST_MASS = 0.1  # of likelier classes: a second class comes into a set for less only if none has a tenth
 _RARE = 0.01  # errors with a smaller p-value are counted
 SETS: tuple[Sets, Sets] = ("lac", "aps")
 """Kinds of scores that a file has. They are the same for numbers."""
@@ -73,7 +74,9 @@ class Bands:
         self.tracking, self._units = tracking, units
         streams = np.array(calibration.streams, np.intp)
         scaled = None if ratios is None else (np.array(calibration.scales), ratios)
-        self._tracker: Tracker = make_tracker(tracking, scores[SETS.index(tracking.sets)], streams, scaled)
+        # Where nine of ten answers are right, the threshold of aps is 0, and steps of it would lead nowhere.
+        least = np.array([_LEAST_MASS if unit.classes and tracking.sets == "aps" else LEAST for unit in units])
+        self._tracker: Tracker = make_tracker(tracking, scores[SETS.index(tracking.sets)], streams, scaled, least)
         self._columns = slice(0, len(units) * self._tracker.width)
         self._table, self._streams, self._alarm = scores[SETS.index(tracking.sets)], streams, calibration.alarm
         watched = np.zeros(len(units) * (COLUMNS + 2))

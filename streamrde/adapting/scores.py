@@ -4,11 +4,13 @@ A *unit* is what has one threshold: an output that is a number, or a head with a
 
     number       |y - output|                                        interval  output - q, output + q
     class, lac   1 - p_y                                             set       {k: 1 - p_k <= q}
-    class, aps   sum of the p_j >= p_y, with p_y                     set       {k: sum of the p_j >= p_k <= q}
+    class, aps   sum of the p_j ranked before p_y                    set       {k: sum of those ranked before p_k <= q}
 
-lac has the smallest sets on average (Sadinle, Lei & Wasserman 2019, "Least ambiguous set-valued classifiers"). aps has
-larger sets where the classes are hard to tell apart (Romano, Sesia & Candès 2020, "Classification with valid and
-adaptive coverage", without randomization). A set may be empty: no class is as likely as is usual for the right one.
+lac has the smallest sets on average (Sadinle, Lei & Wasserman 2019, "Least ambiguous set-valued classifiers"). Some may
+be empty: no class is as likely as is usual for the right one. aps has larger sets where the classes are hard to tell
+apart (Romano, Sesia & Candès 2020, "Classification with valid and adaptive coverage", without randomization), and
+always the most likely class, whose score is 0. With p_y itself in the sum, as in the paper, the scores of a confident
+model are all about 1, and whether one lies below the threshold is chance.
 """
 
 from __future__ import annotations
@@ -86,9 +88,10 @@ def members(unit: Unit, value: Reals, threshold: Floats, sets: Sets = "lac") -> 
 
     Args:
         value: outputs of all units, (n, outputs).
-        threshold: of this unit, (n,).
+        threshold: of this unit, (n,). One below 0 counts as 0 for aps.
     """
-    return np.asarray(_class_scores(value[:, unit.outputs], sets) <= threshold[:, None])
+    own = np.maximum(threshold, 0.0) if sets == "aps" else threshold
+    return np.asarray(_class_scores(value[:, unit.outputs], sets) <= own[:, None])
 
 
 def _class_scores(value: Reals, sets: Sets) -> Floats:
@@ -99,7 +102,8 @@ def _class_scores(value: Reals, sets: Sets) -> Floats:
     if sets == "lac":
         return 1.0 - p
     order: Indices = np.argsort(-p, axis=1, kind="stable")
-    total = np.cumsum(np.take_along_axis(p, order, axis=1), axis=1)
+    total = np.zeros_like(p)
+    np.cumsum(np.take_along_axis(p, order, axis=1)[:, :-1], axis=1, out=total[:, 1:])
     found = np.empty_like(p)
     np.put_along_axis(found, order, total, axis=1)
     return found

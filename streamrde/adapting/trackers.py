@@ -31,7 +31,7 @@ _FORGETS = 0.99  # the largest score counts less with each label, for the step o
 _SMOOTHING = 0.1  # weight of the latest score in the forecast of the next one
 _MOST = 100.0  # first thresholds up to which the PID controller's integrator goes
 _BEYOND = 1.0  # how far h may pass the largest score: twenty misses under way, with the usual step
-_LEAST = 1e-12  # first threshold, at least, so that a model without errors in training can learn of some
+LEAST = 1e-12  # first threshold, at least, so that a model without errors in training can learn of some
 
 
 class Tracking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,18 +90,23 @@ class Tracker(Protocol):
 
 
 def make_tracker(
-    tracking: Tracking, table: Floats, streams: Indices, scaled: tuple[Floats, Floats] | None = None
+    tracking: Tracking,
+    table: Floats,
+    streams: Indices,
+    scaled: tuple[Floats, Floats] | None = None,
+    least: Floats | float = LEAST,
 ) -> Tracker:
     """Return the tracker of a model.
 
     Args:
         table, streams: the scores of held-out streams, see `split.calibrate`.
         scaled: their usual scale and ratios, see `scale.calibrate_ratios`. None: they are not known.
+        least: first threshold of each unit, at least, > 0.
     """
     step = tracking.step or STEPS[tracking.method]
     if tracking.method == "aci":
         return AdaptiveLevel(table, tracking.coverage, step)
-    first = np.maximum(thresholds(table, streams, tracking.coverage), _LEAST)
+    first = np.maximum(thresholds(table, streams, tracking.coverage), least)
     if tracking.method == "pid":
         return Controller(first, table[:, np.searchsorted(LEVELS, 0.5)], tracking.coverage, step)
     scaling = no_scaling(first) if scaled is None else scaling_of(first, *scaled, streams, tracking.coverage)

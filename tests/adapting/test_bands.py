@@ -9,8 +9,9 @@ from bundles import make_bundle
 from late import HEADS, NUMBERS, calibrated, errors, run, samples
 
 import streamrde as sr
-from streamrde.adapting.bands import SETS
+from streamrde.adapting.bands import SETS, Bands, Calibration
 from streamrde.adapting.scores import Unit, members, scores_of, units_of
+from streamrde.adapting.split import calibrate
 from streamrde.adapting.trackers import Tracking
 from streamrde.connectors.codecs.predictions import decode_prediction, encode_prediction
 from streamrde.connectors.files.formats.csv import Csv
@@ -130,6 +131,33 @@ def test_sets_hold_the_right_class_as_often_as_asked():
         assert inside[np.arange(10_000), truth[10_000:, 0].astype(int)].mean() == pytest.approx(0.9, abs=0.01)
         sizes[sets] = inside.sum(axis=1).mean()
     assert sizes["lac"] <= sizes["aps"]
+
+
+@pytest.mark.parametrize("threshold", [-1.0, 0.0, 1e-9, 0.5])
+def test_the_most_likely_class_is_in_every_set_of_aps(threshold):
+    p = np.random.default_rng(4).dirichlet([0.05] * 5, size=500)
+    inside = members(units_of([(5, True)])[0], p, np.full(500, threshold), "aps")
+    assert inside[np.arange(500), p.argmax(axis=1)].all()
+    if threshold <= 0:
+        assert (inside.sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("sets", SETS)
+def test_sets_of_a_model_that_was_right_in_training_and_errs_later_come_to_the_share_asked_for(sets):
+    units, confident = units_of([(3, True)]), np.array([[0.98, 0.015, 0.005]])
+    rng = np.random.default_rng(5)
+    held_out = scores_of(units, np.repeat(confident, 200, axis=0), np.zeros((200, 1)), sets)
+    table, streams = calibrate(held_out, np.arange(200))
+    scores = np.stack([table if own == sets else np.zeros_like(table) for own in SETS])
+    bands = Bands(units, Tracking(sets=sets), Calibration(streams=tuple(streams.tolist())), scores)
+    bands = bands.at(0)
+    rows, slots, covered = bands.blank[None].copy(), np.zeros(1, np.intp), []
+    for _ in range(4000):
+        label = np.zeros((1, 3))
+        label[0, int(rng.random() < 0.3)] = 1.0  # the second class in three of ten
+        covered.append(not bands.learn(rows, slots, confident, label, bands.threshold(rows, slots))[0, 0])
+    assert np.mean(covered[:500]) > 0.7
+    assert np.mean(covered[500:]) == pytest.approx(0.9, abs=0.03)
 
 
 def test_one_output_is_the_second_of_two_classes():
