@@ -27,7 +27,7 @@ function select(name, open) {
   document.querySelector("#table tbody").replaceChildren();
   history.replaceState(null, "", `#${encodeURIComponent(name)}`);
   head();
-  feed = connect(name);
+  feed = dead ? null : connect(name);
 }
 
 function connect(name) {
@@ -123,8 +123,10 @@ function live() {
     },
     (state, again) => {
       facts.down(state);
-      if (state === "ended") dead = true;
-      else if (again) setTimeout(live, 3000);
+      if (state === "ended") {
+        dead = true;
+        feed?.close(); // one that was still on its way would try to connect for ever
+      } else if (again) setTimeout(live, 3000);
     },
   );
 }
