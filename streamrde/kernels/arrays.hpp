@@ -15,6 +15,7 @@
 #include <memory>
 #include <new>
 
+#include "kalman.hpp"
 #include "layout.hpp"
 #include "pooling.hpp"
 #include "residual.hpp"
@@ -33,6 +34,7 @@ extern Kernel (*select_kernel)(int channels, int depth);
 extern StepKernels step_kernels;
 extern SequenceKernels sequence_kernels;
 extern PoolingKernel pooling_kernel;
+extern LabelKernel label_kernel;
 extern StackKernels stack_kernels;
 extern ResidualKernels residual_kernels;
 

@@ -71,6 +71,7 @@ struct Variant {
     PoolingKernel (*pooling)();
     StackKernels (*stacks)();
     ResidualKernels (*residuals)();
+    LabelKernel (*labels)();
 };
 
 const Variant* running = nullptr;
@@ -84,13 +85,14 @@ std::vector<Variant> find_variants() {
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512dq");
     if (avx512)
-        found.push_back(
-            {"avx512", select_avx512, steps_avx512, sequences_avx512, pooling_avx512, stacks_avx512, residuals_avx512});
+        found.push_back({"avx512", select_avx512, steps_avx512, sequences_avx512, pooling_avx512, stacks_avx512,
+                         residuals_avx512, labels_avx512});
     if (avx2)
-        found.push_back({"avx2", select_avx2, steps_avx2, sequences_avx2, pooling_avx2, stacks_avx2, residuals_avx2});
+        found.push_back(
+            {"avx2", select_avx2, steps_avx2, sequences_avx2, pooling_avx2, stacks_avx2, residuals_avx2, labels_avx2});
 #endif
     found.push_back({"baseline", select_baseline, steps_baseline, sequences_baseline, pooling_baseline, stacks_baseline,
-                     residuals_baseline});
+                     residuals_baseline, labels_baseline});
     return found;
 }
 
@@ -107,6 +109,7 @@ void run(const Variant& chosen) {
     pooling_kernel = chosen.pooling();
     stack_kernels = chosen.stacks();
     residual_kernels = chosen.residuals();
+    label_kernel = chosen.labels();
 }
 
 PyObject* choose(PyObject*, PyObject* wanted) {
