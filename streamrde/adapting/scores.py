@@ -9,8 +9,8 @@ A *unit* is what has one threshold: an output that is a number, or a head with a
 lac has the smallest sets on average (Sadinle, Lei & Wasserman 2019, "Least ambiguous set-valued classifiers"). Some may
 be empty: no class is as likely as is usual for the right one. aps has larger sets where the classes are hard to tell
 apart (Romano, Sesia & Candès 2020, "Classification with valid and adaptive coverage", without randomization), and
-always the most likely class, whose score is 0. With p_y itself in the sum, as in the paper, the scores of a confident
-model are all about 1, and whether one lies below the threshold is chance.
+the most likely class, whose score is 0, in each that is not empty. With p_y itself in the sum, as in the paper, the
+scores of a confident model are all about 1, and whether one lies below the threshold is chance.
 """
 
 from __future__ import annotations
@@ -88,10 +88,9 @@ def members(unit: Unit, value: Reals, threshold: Floats, sets: Sets = "lac") -> 
 
     Args:
         value: outputs of all units, (n, outputs).
-        threshold: of this unit, (n,). One below 0 counts as 0 for aps.
+        threshold: of this unit, (n,).
     """
-    own = np.maximum(threshold, 0.0) if sets == "aps" else threshold
-    return np.asarray(_class_scores(value[:, unit.outputs], sets) <= own[:, None])
+    return np.asarray(_class_scores(value[:, unit.outputs], sets) <= threshold[:, None])
 
 
 def _class_scores(value: Reals, sets: Sets) -> Floats:

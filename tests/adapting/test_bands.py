@@ -133,13 +133,24 @@ def test_sets_hold_the_right_class_as_often_as_asked():
     assert sizes["lac"] <= sizes["aps"]
 
 
-@pytest.mark.parametrize("threshold", [-1.0, 0.0, 1e-9, 0.5])
+@pytest.mark.parametrize("threshold", [0.0, 1e-9, 0.5])
 def test_the_most_likely_class_is_in_every_set_of_aps(threshold):
     p = np.random.default_rng(4).dirichlet([0.05] * 5, size=500)
     inside = members(units_of([(5, True)])[0], p, np.full(500, threshold), "aps")
     assert inside[np.arange(500), p.argmax(axis=1)].all()
     if threshold <= 0:
         assert (inside.sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("sets", SETS)
+@pytest.mark.parametrize("threshold", [-0.01, 0.0, 0.3, 0.9])
+def test_a_label_is_in_the_set_exactly_if_it_is_no_miss(threshold, sets):
+    p = np.random.default_rng(6).dirichlet([0.3] * 4, size=200)
+    units = units_of([(4, True)])
+    inside = members(units[0], p, np.full(200, threshold), sets)
+    for k in range(4):
+        missed = scores_of(units, p, np.full((200, 1), float(k)), sets)[:, 0] > threshold
+        assert np.array_equal(inside[:, k], ~missed)
 
 
 @pytest.mark.parametrize("sets", SETS)
