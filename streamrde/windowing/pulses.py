@@ -57,6 +57,7 @@ class Fades(NamedTuple):
     """Weight of what came before."""
 
 
+@lru_cache(maxsize=64)
 def speeds(pulses: Pulses) -> Floats:
     """Return turns, which are 0, decays and the longest step that matters, (3, 2 x count + 1): of activities, of their
     peaks, and of what fades."""
@@ -65,14 +66,9 @@ def speeds(pulses: Pulses) -> Floats:
     return np.array([[0.0] * len(every), every, longest_steps(every)])
 
 
-@lru_cache(maxsize=64)
-def _speeds(pulses: Pulses) -> Floats:
-    return speeds(pulses)
-
-
 @lru_cache(maxsize=1024)
 def _fades(pulses: Pulses, step: float) -> Fades:
-    own = _speeds(pulses)
+    own = speeds(pulses)
     real, _ = powers(own, step)
     count = pulses.count
     spent = own[1, :count] * np.minimum(step, own[2, :count])

@@ -66,6 +66,7 @@ class Factors(NamedTuple):
     """Weight of what came before."""
 
 
+@lru_cache(maxsize=64)
 def speeds(bands: Bands) -> Floats:
     """Return angular frequency, damping, and the longest step that matters, (3, count + 1), the last for `fade`."""
     turns = [2.0 * math.pi * f for f in bands.frequencies] + [0.0]
@@ -80,14 +81,9 @@ def longest_steps(decays: Sequence[float]) -> list[float]:
     return [_SPENT / decay if decay else math.inf for decay in decays]
 
 
-@lru_cache(maxsize=64)
-def _speeds(bands: Bands) -> Floats:
-    return speeds(bands)
-
-
 @lru_cache(maxsize=1024)
 def _factors(bands: Bands, step: float) -> Factors:
-    own = _speeds(bands)
+    own = speeds(bands)
     a, b = powers(own, step)
     real, imaginary = a[:-1], b[:-1]
     gain = (1.0 - (real * real + imaginary * imaginary)) / (2.0 * own[1, :-1])

@@ -73,12 +73,11 @@ def find_bands(examples: Examples) -> Bands | None:
     )
 
 
-def find_pulses(examples: Examples) -> Pulses | None:
-    """Return the pulses that streams with bands can show, with time constants from two steps to a part of a stream.
+def find_pulses(examples: Examples, bands: Bands | None) -> Pulses | None:
+    """Return the pulses of streams with such bands, with time constants from two steps to a part of a stream.
 
     None: there are no bands either.
     """
-    bands = find_bands(examples)
     if bands is None:
         return None
     span = 2 * bands.half_life or examples.span
@@ -91,7 +90,7 @@ def _follow(examples: Examples, bands: Bands) -> Pooled:
     spec = FeatureSpec(pools=(_RATES, _PEAKS, _SHARES), seed=examples.seed)
     windows = examples.windows or Every(examples.span / _WINDOWS)
     # Oscillations need no log-signature, and a token has one at least: the smallest.
-    token = Token(scales=(Scale(1),), bands=bands, pulses=find_pulses(examples))
+    token = Token(scales=(Scale(1),), bands=bands, pulses=find_pulses(examples, bands))
     header = header_for(examples, spec, windows=windows, token=token, depth=1)
     places = header.partition.places
     sample = tokens_of(examples.of_streams(evenly(len(examples.recordings), _SAMPLE)), header.partition)

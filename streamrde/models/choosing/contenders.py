@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from streamrde.fitting.examples import Examples
-from streamrde.fitting.families.bands import find_pulses
+from streamrde.fitting.families.bands import find_bands, find_pulses
 from streamrde.fitting.families.reservoir import window_seconds
 from streamrde.fitting.inputs import ChannelConfig, DataConfig
 from streamrde.inference.fields import MLP, Stack
@@ -95,7 +95,7 @@ def contenders(examples: Examples, windows: Every | None = None) -> list[Contend
     }
     sparse = examples.observed[1] < _SPARSE
     scales = tuple(m for m in _SCALES if m == 1 or m <= _LONGEST * usual)
-    token = TokenConfig(scales=scales, ends=True, summaries=sparse, pulses=find_pulses(examples))
+    token = TokenConfig(scales=scales, ends=True, summaries=sparse, pulses=find_pulses(examples, find_bands(examples)))
     found = []
     for kind, blocks, width in _STACKS:
         field = Stack(width=width, blocks=blocks, recurrence=RECURRENCES[kind]())
